@@ -1,0 +1,1 @@
+"""What tests share: starting real servers, waiting for conditions. Tests are written elsewhere."""

