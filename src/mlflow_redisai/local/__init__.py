@@ -1,0 +1,110 @@
+"""
+run-local: starts a server on this machine, deploys one model to it, and leaves it running.
+
+The story is told here; how a server is started is in `embedded` and `docker`. Invariant: run_local() either returns
+with a server that serves the deployment, or raises with nothing of that server left (process, container, folder, file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mlflow_redisai import config as options_table
+from mlflow_redisai.errors import InvalidOption
+from mlflow_redisai.local import docker, embedded, interrupts, ports
+from mlflow_redisai.local.errors import PortTaken
+
+
+class LocalServer(Protocol):
+    """A server that run-local has started; `embedded` and `docker` each give one kind."""
+
+    port: int
+
+    def describe(self) -> str:
+        """One phrase: what runs, and as which process or container."""
+
+    def facts(self) -> dict[str, str]:
+        """What a user may want to know: the command that stops it, where its data and its log are."""
+
+    def leave_running(self) -> None:
+        """Called once, when the server is to outlive this call."""
+
+    def discard(self) -> None:
+        """Stops the server and removes everything that starting it has made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """The options that are for the server, with their defaults; rows of the table in `mlflow_redisai.config`."""
+
+    runtime: str = "embedded"
+    port: int = 6379
+    image: str | None = None
+    data_dir: str | None = None
+    start_timeout: int = 60  # seconds
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.runtime != "docker":
+            raise InvalidOption(f"option image={self.image!r} needs runtime=docker; give both, or leave image out")
+
+
+def run_local(
+    name: str, model_uri: str, flavor: str | None = None, config: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    Starts a server on this machine, deploys the model to it, prints where it runs, and leaves it running.
+
+    Raises MlflowException, with nothing left behind, when the port is taken, the server can't be started, or the model
+    is refused. Returns what create_deployment returned, and the server's target URI and how to stop it.
+    """
+    values = options_table.parse(config, options_table.RUN_LOCAL)
+    options = LocalOptions(**options_table.local_part(values))
+    deployment_options = options_table.DeploymentOptions.of(values)  # refuses before anything is started
+    if not ports.is_free(options.port):
+        raise PortTaken(options.port, ports.occupant(options.port), name)
+    with interrupts.as_exceptions():
+        server = _start(name, options, deployment_options.device)
+        try:
+            deployment = _deploy(server, name, model_uri, flavor, options_table.deployment_part(values))
+        except BaseException:
+            with interrupts.held_back():
+                server.discard()
+            raise
+        server.leave_running()
+    print(_announcement(name, server), flush=True)
+    return {**deployment, "target": _target(server), **server.facts()}
+
+
+def _start(name: str, options: LocalOptions, device: str) -> LocalServer:
+    if options.runtime == "docker":
+        return docker.start(
+            name, options.port, options.data_dir, options.start_timeout, image=options.image, device=device
+        )
+    return embedded.start(name, options.port, options.data_dir, options.start_timeout)
+
+
+def _deploy(
+    server: LocalServer, name: str, model_uri: str, flavor: str | None, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    from mlflow_redisai.client import RedisAIClient
+
+    client = RedisAIClient(_target(server))
+    deployment: dict[str, Any] = client.create_deployment(name, model_uri, flavor, config)
+    client.get_deployment(name)  # the model answers under its name
+    return deployment
+
+
+def _target(server: LocalServer) -> str:
+    return f"redisai://{ports.HOST}:{server.port}/0"
+
+
+def _announcement(name: str, server: LocalServer) -> str:
+    facts = server.facts()
+    lines = [
+        f"{name} runs on {_target(server)} ({server.describe()})",
+        f"  predict: mlflow deployments predict -t {_target(server)} --name {name} -I rows.json",
+        *(f"  {label + ':':8} {value}" for label, value in facts.items()),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,198 @@
+"""
+runtime=docker: a RedisAI image in a container of its own, driven through the `docker` command.
+
+Theory of operation: every container carries a label with an id of this one call, so that it can be found and removed
+whatever moment an interrupt comes at. It is created without `--rm`: a container that dies at its start must stay long
+enough for its log to be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from mlflow_redisai.local import ports
+from mlflow_redisai.local.errors import LOG_LINES, BadDataFolder, NoDocker, NoImage, ServerThere, StartFailed
+
+IMAGE_CPU = "redislabs/redisai:1.2.7-cpu-bionic"
+IMAGE_GPU = "redislabs/redisai:1.2.7-gpu-bionic"
+LABEL = "mlflow-redisai.run"
+CONTAINER_PORT = 6379
+LOOK_EVERY_S = 0.1
+COMMAND_TIMEOUT_S = 120.0  # for every docker command but `pull`
+
+
+class DockerServer:
+    """A running container. `discard()` removes it, with the volumes that belong to it alone."""
+
+    def __init__(self, run_id: str, name: str, image: str, data_dir: Path | None) -> None:
+        self.run_id = run_id
+        self.name = name
+        self.image = image
+        self.data_dir = data_dir
+        self.port = 0
+
+    def describe(self) -> str:
+        return f"{self.image}, container {self.name}"
+
+    def facts(self) -> dict[str, str]:
+        data = {"data": str(self.data_dir)} if self.data_dir else {}
+        return {"stop": f"docker rm -f {self.name}", "log": f"docker logs {self.name}", **data}
+
+    def leave_running(self) -> None:
+        """Nothing to do: the Docker daemon holds the container."""
+
+    def discard(self) -> None:
+        found = _docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self.run_id}")
+        for container in found.stdout.split():
+            _docker("rm", "--force", "--volumes", container)
+
+
+def image_for(device: str) -> str:
+    """RedisAI's last released image for the device. Its tag `latest` is broken, so the tag is exact."""
+    return IMAGE_GPU if device.upper().startswith("GPU") else IMAGE_CPU
+
+
+def start(  # one row of the options table an argument
+    name: str, port: int, data_dir: str | None, start_timeout_s: float, *, image: str | None, device: str
+) -> DockerServer:
+    """Starts a container that publishes the port (0: any free one) on 127.0.0.1 and returns when Redis answers."""
+    _require_docker()
+    image = image or image_for(device)
+    folder = _data_folder(data_dir)
+    server = DockerServer(uuid.uuid4().hex, container_name(name), image, folder)
+    _refuse_if_taken(server.name)
+    _require_image(image)
+    try:
+        _create(server, port, gpu=device.upper().startswith("GPU"))
+        _start(server, port)
+        server.port = _published_port(server)
+        _wait_until_ready(server, start_timeout_s)
+    except BaseException:
+        server.discard()
+        raise
+    return server
+
+
+def container_name(deployment: str) -> str:
+    """`mlflow-redisai-<deployment>`; a name with letters that Docker refuses gets a digest so that it stays its own."""
+    if re.fullmatch(r"[a-zA-Z0-9_.-]{1,100}", deployment):
+        return f"mlflow-redisai-{deployment}"
+    plain = re.sub(r"[^a-zA-Z0-9_.-]", "-", deployment)[:60]
+    return f"mlflow-redisai-{plain}-{hashlib.sha256(deployment.encode()).hexdigest()[:8]}"
+
+
+def _docker(*arguments: str, timeout_s: float | None = COMMAND_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["docker", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoDocker(
+            f"`docker {arguments[0]}` gave no answer within {timeout_s:g} s", "look after its daemon"
+        ) from error
+
+
+def _last_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The line of docker's complaint that tells most, without its closing advice."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))]
+    return lines[-1].rstrip(".") if lines else f"exit code {result.returncode}"
+
+
+def _require_docker() -> None:
+    if shutil.which("docker") is None:
+        raise NoDocker("there is no `docker` command on the PATH", "install it")
+    result = _docker("version", "--format", "{{.Server.Version}}")
+    if result.returncode != 0:
+        raise NoDocker(f"its daemon does not answer ({_last_line(result)})", "start it")
+
+
+def _refuse_if_taken(container: str) -> None:
+    if _docker("container", "inspect", container).returncode == 0:
+        raise ServerThere(f"there is a container {container} of an earlier run-local", f"docker rm -f {container}")
+
+
+def _data_folder(data_dir: str | None) -> Path | None:
+    if data_dir is None:
+        return None
+    path = Path(data_dir).expanduser().absolute()
+    if not path.is_dir():
+        raise BadDataFolder(data_dir, "the container needs a folder that exists")
+    return path
+
+
+def _require_image(image: str) -> None:
+    if _docker("image", "inspect", image).returncode == 0:
+        return
+    print(f"Pulling {image} (once; RedisAI's images have about 1 GB) ...", file=sys.stderr, flush=True)
+    result = _docker("pull", "--quiet", image, timeout_s=None)
+    if result.returncode != 0:
+        raise NoImage(image, _last_line(result))
+
+
+def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
+    options = ["--name", server.name, "--label", f"{LABEL}={server.run_id}"]
+    options += ["--publish", f"{ports.HOST}:{port or ''}:{CONTAINER_PORT}"]
+    if gpu:
+        options += ["--gpus", "all"]
+    if server.data_dir:
+        options += ["--volume", f"{server.data_dir}:/data"]
+    result = _docker("create", *options, server.image)
+    if result.returncode != 0:
+        raise StartFailed(f"the container of image {server.image}", f"can't be created ({_last_line(result)})")
+
+
+def _start(server: DockerServer, port: int) -> None:
+    result = _docker("start", server.name)
+    if result.returncode != 0:
+        raise StartFailed(
+            f"the container of image {server.image}", f"can't be started on port {port} ({_last_line(result)})"
+        )
+
+
+def _published_port(server: DockerServer) -> int:
+    result = _docker("port", server.name, str(CONTAINER_PORT))
+    address = result.stdout.split("\n", maxsplit=1)[0].strip()
+    if not address:  # a container that has ended publishes nothing
+        _refuse_if_dead(server)
+        raise StartFailed(f"the container of image {server.image}", "publishes no port")
+    return int(address.rpartition(":")[2])
+
+
+def _refuse_if_dead(server: DockerServer) -> None:
+    result = _docker("container", "inspect", "--format", "{{json .State}}", server.name)
+    state = json.loads(result.stdout) if result.returncode == 0 else {}
+    if not state.get("Running"):
+        log = _docker("logs", "--tail", str(LOG_LINES), server.name)
+        raise StartFailed(
+            f"the container of image {server.image}",
+            f"ended at its start with exit code {state.get('ExitCode', 'unknown')}",
+            log.stdout + log.stderr,
+        )
+
+
+def _wait_until_ready(server: DockerServer, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ports.answers_ping(server.port):
+        _refuse_if_dead(server)
+        if time.monotonic() > deadline:
+            log = _docker("logs", "--tail", str(LOG_LINES), server.name)
+            raise StartFailed(
+                f"the container of image {server.image}",
+                f"answered no Redis command within {timeout_s:g} s (-C start_timeout=...)",
+                log.stdout + log.stderr,
+            )
+        time.sleep(LOOK_EVERY_S)

@@ -1,0 +1,175 @@
+"""
+runtime=embedded: the engine as a process of its own, detached from the one that starts it.
+
+The engine is started like any other program (`python -m redisai_engine`); nothing of it is imported here. Its data
+directory also holds its log (`engine.log`, where the ready line is read from) and its process id (`engine.pid`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from mlflow_redisai.local import ports
+from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
+
+LOG = "engine.log"
+PID = "engine.pid"
+LOOK_EVERY_S = 0.02
+STOP_S = 15.0  # how long a server that is taken back may drain before it is killed
+
+
+class EmbeddedServer:
+    """A running engine. `discard()` also removes the data directory, or what the engine has added to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: DataFolder) -> None:
+        self.process = process
+        self.folder = folder
+        self.port = 0
+
+    def describe(self) -> str:
+        return f"redisai-engine, process {self.process.pid}"
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "stop": f"kill {self.process.pid}",
+            "data": str(self.folder.path),
+            "log": str(self.folder.path / LOG),
+        }
+
+    def leave_running(self) -> None:
+        """Waits for the process in the background, so that it never becomes a zombie of a long-lived caller."""
+        threading.Thread(target=self.process.wait, name="redisai-engine-reaper", daemon=True).start()
+
+    def discard(self) -> None:
+        _end(self.process)
+        self.folder.restore()
+
+
+class DataFolder:
+    """The engine's data directory: made if need be, and put back as it was by restore()."""
+
+    def __init__(self, path: str | None, name: str) -> None:
+        if path is None:
+            self.path = Path(tempfile.mkdtemp(prefix=f"mlflow-redisai-{_file_name(name)}-"))
+            self.first_made: Path | None = self.path
+            self.found: set[str] = set()
+            return
+        self.path = Path(path).expanduser().absolute()
+        self.first_made = _first_missing(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.found = set(os.listdir(self.path))
+            self._refuse_if_in_use()
+        except OSError as error:
+            raise BadDataFolder(path, error.strerror or str(error)) from error
+
+    def _refuse_if_in_use(self) -> None:
+        owner = running_engine(self.path)
+        if owner is not None:
+            raise ServerThere(f"data_dir={self.path} belongs to a running engine, process {owner}", f"kill {owner}")
+
+    def restore(self) -> None:
+        """Removes what was made since; what had been there before stays."""
+        if self.first_made is not None:
+            shutil.rmtree(self.first_made, ignore_errors=True)
+            return
+        for name in set(os.listdir(self.path)) - self.found:
+            entry = self.path / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) -> EmbeddedServer:
+    """Starts an engine on the port (0: any free one) and returns when it is ready; a failed start leaves nothing."""
+    folder = DataFolder(data_dir, name)
+    server = None
+    try:
+        server = EmbeddedServer(_launch(port, folder.path), folder)
+        server.port = _wait_until_ready(server.process, folder.path / LOG, start_timeout_s)
+        (folder.path / PID).write_text(f"{server.process.pid}\n")
+    except BaseException:
+        if server is not None:
+            server.discard()
+        else:
+            folder.restore()
+        raise
+    return server
+
+
+def running_engine(folder: Path) -> int | None:
+    """The process id of the engine that run-local left running on a data directory, if it still runs."""
+    try:
+        pid = int((folder / PID).read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    # The number may belong to another program by now.
+    with contextlib.suppress(OSError):
+        return pid if b"redisai_engine" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
+    return pid
+
+
+def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    # Unbuffered, so that the ready line is in the log when it is printed.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
+    command += ["--port", str(port), "--data-dir", str(folder)]
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,  # closing the terminal or Ctrl-C in it does not reach the engine
+        )
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> int:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        text = log.read_text(errors="replace")
+        for line in text.splitlines():
+            if line.startswith("ready: "):
+                return int(line.rpartition(":")[2])
+        if process.poll() is not None:
+            raise StartFailed("the engine", f"ended at its start with exit code {process.returncode}", text)
+        if time.monotonic() > deadline:
+            raise StartFailed("the engine", f"was not ready after {timeout_s:g} s (-C start_timeout=...)", text)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+    # The redis-server that the engine has started is in the same group; none must outlive it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _first_missing(path: Path) -> Path | None:
+    """The topmost folder on the way to `path` that does not exist yet."""
+    missing = None
+    while not path.exists():
+        missing = path
+        path = path.parent
+    return missing
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)[:40]
