@@ -1,0 +1,286 @@
+"""
+Turns bytes from a client into requests. Does no I/O.
+
+Theory of operation. A request is a list of arguments, and there are two ways to get it out of the bytes:
+
+* Splitting. At the start of a request, a small buffer is cut at every line break at once (`bytes.split`). With
+  `*2 / $3 / GET / $1 / k` the headers are every other piece, and they are right exactly when each one says the
+  length of the piece behind it. So a request costs two slices and one comparison of lists, all of it in C. A line
+  break inside an argument, or any form that is unusual but allowed, makes the comparison fail.
+* Step by step, as Redis itself does it: for what splitting refused, for requests that arrive in parts, for large
+  arguments, for inline requests. Progress is kept between calls: no byte of an argument is looked at twice, and of
+  an argument that is still arriving only what has arrived takes memory.
+
+What an erroneous request looks like, and which text it gets, is Redis 7's networking.c; requests before the
+erroneous one are handed out first.
+
+Invariant: bytes of a request that was handed out are never read again. Either `_pieces` is in use (splitting) and
+`_index` is the piece where the next request starts, or `_pieces` is empty and `_position` is the offset in
+`_buffer` that is read next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.inline import split_line
+
+Request = list[bytes]
+
+MAX_BULK_BYTES = 512 * 1024 * 1024  # Redis' proto-max-bulk-len
+MAX_LINE_BYTES = 64 * 1024  # Redis' PROTO_INLINE_MAX_SIZE
+MAX_ARGUMENTS = 2**31 - 1
+
+# Above this a buffer is not split: its arguments are large, and then looking for line breaks inside costs more than
+# it saves. See docs/decisions/0001-request-parser.md.
+MAX_SPLIT_BYTES = 64 * 1024
+
+SMALL_PART_BYTES = 4096  # a list of parts smaller than this would take much more memory than they do
+
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,17}")  # as strict as Redis: no plus sign, no leading zero
+
+
+class _Headers(dict[int, bytes]):
+    """The header of an argument by its length: kept for short ones, made on demand for the others."""
+
+    def __missing__(self, length: int) -> bytes:
+        return b"$%d" % length
+
+
+_header = _Headers((length, b"$%d" % length) for length in range(1024)).__getitem__
+_ARGUMENT_COUNTS = {b"*%d" % count: count for count in range(1, 1024)}
+
+
+class RequestParser:
+    """
+    Takes bytes with `feed`, gives requests with `next`.
+
+    Until `next` or `feed` is called again, `raw` is the request that `next` gave, as it can be passed on to a Redis.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_arriving",
+        "_buffer",
+        "_error",
+        "_first",
+        "_index",
+        "_max_bulk_bytes",
+        "_missing",
+        "_outstanding",
+        "_pieces",
+        "_position",
+        "_unsplittable",
+    )
+
+    def __init__(self, *, max_bulk_bytes: int = MAX_BULK_BYTES) -> None:
+        self._max_bulk_bytes = max_bulk_bytes
+        self._buffer = b""
+        self._position = 0
+        self._pieces: list[bytes] = []  # the buffer, cut at its line breaks; empty: not splitting
+        self._first = 0  # the piece where the request handed out last started
+        self._index = 0  # the piece where the next request starts
+        self._unsplittable = False  # splitting failed in this buffer and is not tried again
+        self._arguments: Request = []  # of the request that is being read, or was handed out last
+        self._outstanding = 0  # arguments that this request still lacks
+        self._arriving: list[bytes | bytearray] = []  # parts of an argument that is not all here ...
+        self._missing = 0  # ... and how many bytes of it are to come, its line break included
+        self._error: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Adds bytes as they came from the client."""
+        if self._missing:
+            self._continue_argument(data)
+            return
+        self._stop_splitting()
+        if self._position < len(self._buffer):
+            data = self._buffer[self._position :] + data
+        self._start_buffer(data, 0)
+
+    def next(self) -> Request | None:
+        """
+        Gives the next request, or None when more bytes are needed for one.
+
+        Raises ProtocolError, now and in every further call, when the bytes are no request.
+        """
+        pieces = self._pieces
+        if not pieces:
+            if self._outstanding or self._unsplittable:
+                return self._next_by_steps()
+            pieces = self._split()
+        first = self._index
+        count = _ARGUMENT_COUNTS.get(pieces[first])
+        if count is not None:
+            behind = first + 1 + 2 * count
+            arguments = pieces[first + 2 : behind : 2]
+            # The last piece has no line break behind it yet: it belongs to a later request, or is empty.
+            if behind < len(pieces) and pieces[first + 1 : behind : 2] == list(map(_header, map(len, arguments))):
+                self._first = first
+                self._index = behind
+                return arguments
+        self._stop_splitting()
+        return self._next_by_steps()
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of the request handed out last, as they came; an inline or oddly written one in the usual form."""
+        pieces = self._pieces
+        if not pieces:
+            return encode(self._arguments)
+        if not self._first and self._index == len(pieces) - 1 and not pieces[-1]:
+            return self._buffer  # nothing else was in it
+        return b"%b\r\n" % b"\r\n".join(pieces[self._first : self._index])
+
+    def _start_buffer(self, data: bytes, position: int) -> None:
+        self._buffer = data
+        self._position = position
+        self._unsplittable = len(data) - position > MAX_SPLIT_BYTES
+
+    def _split(self) -> list[bytes]:
+        if self._position:
+            self._buffer = self._buffer[self._position :]
+            self._position = 0
+        self._index = 0
+        self._pieces = self._buffer.split(b"\r\n")
+        return self._pieces
+
+    def _stop_splitting(self) -> None:
+        """Turns the place among the pieces back into an offset; this buffer is not split again."""
+        if self._pieces:
+            left = self._pieces[self._index :]
+            self._position = len(self._buffer) - sum(map(len, left)) - 2 * (len(left) - 1)
+            self._pieces = []
+            self._unsplittable = True
+
+    def _next_by_steps(self) -> Request | None:
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._read_request()
+        except ProtocolError as error:
+            self._error = error
+            raise
+
+    def _read_request(self) -> Request | None:
+        while not self._outstanding:
+            if self._position >= len(self._buffer):
+                return None
+            if self._buffer[self._position] == ord("*"):
+                if not self._read_count():
+                    return None
+            else:
+                end = self._find(b"\n", "too big inline request")
+                if end < 0:
+                    return None
+                words = split_line(self._buffer[self._position : end])
+                self._position = end + 1
+                if words:
+                    self._arguments = words
+                    return words
+        return self._arguments if self._read_arguments() else None
+
+    def _read_count(self) -> bool:
+        """Reads `*3`; False: it is not all here. A count below one means an empty request, which is skipped."""
+        line = self._read_header("too big mbulk count string")
+        if line is None:
+            return False
+        count = _integer(line[1:])
+        if count is None or count > MAX_ARGUMENTS:
+            raise ProtocolError("Protocol error: invalid multibulk length")
+        if count > 0:
+            self._arguments = []
+            self._outstanding = count
+        return True
+
+    def _read_arguments(self) -> bool:
+        """Reads what the request still lacks; False: it is not all here."""
+        while self._outstanding:
+            argument = self._read_argument() if not self._arriving else self._take_arrived()
+            if argument is None:
+                return False
+            self._arguments.append(argument)
+            self._outstanding -= 1
+        return True
+
+    def _read_argument(self) -> bytes | None:
+        """Reads `$3 / GET`; None: it is not all here."""
+        line = self._read_header("too big bulk count string")
+        if line is None:
+            return None
+        start = self._position
+        end = start + self._argument_length(line)
+        self._position = end + 2  # Redis doesn't look at the line break either
+        if self._position <= len(self._buffer):
+            return self._buffer[start:end]
+        self._arriving.append(self._buffer[start:])
+        self._missing = self._position - len(self._buffer)
+        self._buffer = b""
+        self._position = 0
+        return None
+
+    def _continue_argument(self, data: bytes) -> None:
+        taken = self._missing
+        self._missing = max(taken - len(data), 0)
+        if self._missing:
+            self._keep(data)
+        else:
+            self._arriving.append(data[:taken])
+            self._start_buffer(data, taken)
+
+    def _keep(self, part: bytes) -> None:
+        """Holds a part of an argument; small parts together, so that they take no more memory than what was sent."""
+        if len(part) >= SMALL_PART_BYTES:
+            self._arriving.append(part)
+        elif isinstance(self._arriving[-1], bytearray):
+            self._arriving[-1] += part
+        else:
+            self._arriving.append(bytearray(part))
+
+    def _take_arrived(self) -> bytes | None:
+        if self._missing:
+            return None
+        while len(self._arriving[-1]) < 2:  # the line break itself came in two parts
+            self._arriving[-2:] = [b"".join(self._arriving[-2:])]
+        self._arriving[-1] = self._arriving[-1][:-2]
+        argument = b"".join(self._arriving)
+        self._arriving = []
+        return argument
+
+    def _argument_length(self, line: bytes) -> int:
+        if line[:1] != b"$":
+            got = line[:1].decode("utf-8", "surrogateescape") or "\r"
+            raise ProtocolError(f"Protocol error: expected '$', got '{got}'")
+        length = _integer(line[1:])
+        if length is None or not 0 <= length <= self._max_bulk_bytes:
+            raise ProtocolError("Protocol error: invalid bulk length")
+        return length
+
+    def _read_header(self, too_long: str) -> bytes | None:
+        """Reads a line that closes with \\r and one byte that Redis ignores; None: it is not all here."""
+        start = self._position
+        end = self._find(b"\r", too_long)
+        if end < 0 or end + 2 > len(self._buffer):
+            return None
+        self._position = end + 2
+        return self._buffer[start:end]
+
+    def _find(self, mark: bytes, too_long: str) -> int:
+        end = self._buffer.find(mark, self._position)
+        if end < 0 and len(self._buffer) - self._position > MAX_LINE_BYTES:
+            raise ProtocolError(f"Protocol error: {too_long}")
+        return end
+
+
+def encode(arguments: Sequence[bytes]) -> bytes:
+    """Writes a request in the usual form: an array of bulk strings."""
+    pieces = [b"*%d" % len(arguments)]
+    for argument in arguments:
+        pieces += (_header(len(argument)), argument)
+    pieces.append(b"")
+    return b"\r\n".join(pieces)
+
+
+def _integer(text: bytes) -> int | None:
+    return int(text) if _INTEGER.fullmatch(text) else None
