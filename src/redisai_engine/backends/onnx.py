@@ -1,0 +1,157 @@
+"""
+Runs ONNX models with ONNX Runtime.
+
+The names of inputs and outputs are the graph's. Outputs that aren't tensors (sequences of maps from a ZipMap) are
+listed but never asked for: they are left out of the answer, as RedisAI does. Errors are ONNX Runtime's own texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.backends.base import (
+    WIDENED,
+    Array,
+    Backend,
+    BackendSettings,
+    LoadedModel,
+    Outputs,
+    Stop,
+    narrow,
+    parse_device,
+    widen,
+)
+from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
+
+#: Operators whose work depends on the values they get; a model with one has no known run time.
+_UNSTEADY = ("Loop", "Range", "Tile", "Expand", "ConstantOfShape", "Resize", "Upsample", "NonMaxSuppression")
+
+#: What ONNX Runtime's Python layer puts in front of the runtime's own text.
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+
+#: ONNX's names where they differ from numpy's.
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
+
+
+class OnnxBackend(Backend):
+    """ONNX Runtime, on the CPU or with its CUDA provider."""
+
+    name = "ONNX"
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        self._runtime = onnxruntime
+        self.version = str(onnxruntime.__version__)
+
+    def load(
+        self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
+    ) -> LoadedModel:
+        providers = self._providers(device)
+        try:
+            session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
+        except Exception as error:
+            raise ModelLoadError(_text(error)) from error
+        if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
+            raise _no_cuda()  # the provider is built in, but its driver or device isn't there
+        steady = len(providers) == 1 and _is_steady(blob)
+        return OnnxModel(session, self._runtime.RunOptions, steady=steady)
+
+    def _providers(self, device: str) -> list[Any]:
+        kind, index = parse_device(device)
+        if kind != "GPU":
+            return ["CPUExecutionProvider"]
+        if "CUDAExecutionProvider" not in self._runtime.get_available_providers():
+            raise _no_cuda()
+        return [("CUDAExecutionProvider", {"device_id": str(index)}), "CPUExecutionProvider"]
+
+    def _options(self, settings: BackendSettings) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = settings.intra_op_threads
+        options.inter_op_num_threads = settings.inter_op_threads
+        # A thread that spins for its next task takes a core from the event loop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 4  # errors come back as exceptions; nothing is printed besides
+        return options
+
+
+class OnnxModel(LoadedModel):
+    """A session, with everything about its inputs and outputs looked up once."""
+
+    def __init__(self, session: Any, new_run_options: Callable[[], Stop], *, steady: bool) -> None:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        self.inputs = tuple(node.name for node in inputs)
+        self.outputs = tuple(node.name for node in outputs)
+        self.steady = steady
+        self._new_run_options = new_run_options
+        # InferenceSession.run checks names and counts again that are checked already; the bound method below it is
+        # a fifth faster on a small model. It is there in every version from 1.0 on, yet private: hence the way out.
+        self._run = getattr(session, "_sess", session).run
+        self._fetch = [node.name for node in outputs if _is_tensor(node.type)]
+        self._narrowed = [(i, _numpy_name(node.type)) for i, node in enumerate(inputs) if _is_widened(node.type)]
+        # The usual model: only tensors come out, all of types that RedisAI has.
+        self._plain = len(self._fetch) == len(outputs) and not any(_is_widened(node.type) for node in outputs)
+
+    def new_stop(self) -> Stop | None:
+        return self._new_run_options()
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        if self._narrowed:
+            arrays = self._narrow(arrays)
+        try:
+            found = self._run(self._fetch, dict(zip(self.inputs, arrays, strict=False)), stop)
+        except Exception as error:
+            raise ModelRunError(_text(error)) from error
+        return found if self._plain else self._in_order(found)
+
+    def _narrow(self, arrays: Sequence[Array]) -> list[Array]:
+        changed = list(arrays)
+        for index, dtype in self._narrowed:
+            changed[index] = narrow(changed[index], dtype, self.inputs[index])
+        return changed
+
+    def _in_order(self, found: Sequence[Any]) -> Outputs:
+        """Puts None in the places of outputs that aren't tensors, and casts those whose type RedisAI lacks."""
+        # With nothing to fetch ONNX Runtime gives all outputs; none of them is a tensor then.
+        by_name = dict(zip(self._fetch, found, strict=False))
+        return [_tensor(by_name.get(name), name) for name in self.outputs]
+
+
+def _tensor(value: Any, name: str) -> Array | None:
+    return widen(value, name) if isinstance(value, np.ndarray) else None
+
+
+def _is_tensor(onnx_type: str) -> bool:
+    return onnx_type.startswith(("tensor(", "optional(tensor("))
+
+
+def _numpy_name(onnx_type: str) -> str:
+    element = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return _NUMPY_NAMES.get(element, element)
+
+
+def _is_widened(onnx_type: str) -> bool:
+    return _numpy_name(onnx_type) in WIDENED
+
+
+def _is_steady(blob: bytes) -> bool:
+    """
+    Tells whether a model lacks all operators whose work depends on values.
+
+    An operator's type is field 4 of its node in the protobuf: the byte 0x22, the length, the name. The same bytes
+    inside weights would only cost the model the short way through the event loop.
+    """
+    return not any(b"\x22%c%b" % (len(name), name.encode()) in blob for name in _UNSTEADY)
+
+
+def _text(error: Exception) -> str:
+    return _PREFIX.sub("", str(error)).strip() or type(error).__name__
+
+
+def _no_cuda() -> DeviceUnavailable:
+    return DeviceUnavailable("ERR GPU requested but ONNX couldn't find CUDA")

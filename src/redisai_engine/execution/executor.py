@@ -1,0 +1,291 @@
+"""
+Runs the jobs of all devices: short ones in the event loop's run phase, all others in worker threads.
+
+Theory of operation: during a turn of the event loop the server submits jobs; nothing runs yet. At the end of the turn
+it calls `run_turn`, which goes through the queues. While a queue's next run is known to be short and a worker of that
+device is free, it is done right there; what isn't short is left to the workers. Finished runs of the workers come back
+in one callback for all that finished meanwhile. No task, no future and no copy is made for a request.
+
+Invariant: every submitted job gets exactly one outcome, in the event loop's thread, never from within `submit`.
+All methods belong to the event loop's thread but `_finished`, which workers call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from redisai_engine.errors import EngineClosing, EngineError, QueueFull
+from redisai_engine.execution.batching import run_alone, run_jobs
+from redisai_engine.execution.device_queue import DeviceQueue
+from redisai_engine.execution.job import TIMED_OUT, Job, Outcome, Run, RunnableModel
+from redisai_engine.execution.worker import Worker, timed_out
+
+#: How long one turn may run models before the event loop looks after its connections again.
+_TURN_SECONDS = 0.010
+
+
+class Executor:
+    """
+    The queues and workers of all devices.
+
+    `execution_timeout_ms` limits a run in a worker thread, where the framework can stop one; 0 is no limit.
+    `queue_limit` is how many jobs may wait for one device.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        threads_per_queue: int = 1,
+        queue_limit: int = 10_000,
+        execution_timeout_ms: int = 5000,
+    ) -> None:
+        self._loop = loop
+        self._threads_per_queue = threads_per_queue
+        self._queue_limit = queue_limit
+        self._run_limit = execution_timeout_ms / 1000
+        self._queues: dict[str, DeviceQueue] = {}
+        self._workers: dict[str, list[Worker]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stop_timer: asyncio.TimerHandle | None = None
+        self._refused: list[tuple[Job, EngineError]] = []
+        self._results: deque[Run] = deque()
+        self._result_announced = False
+        self._pending = 0
+        self._work_waits = False
+        self._in_turn = False
+        self._closing = False
+        self._drained: asyncio.Future[None] | None = None
+
+    def submit(self, job: Job) -> None:
+        """Queues a job for the end of this turn. Never blocks, never runs it, never calls `done`."""
+        self._pending += 1
+        self._work_waits = True
+        queue = self._queues.get(job.device) or self._open_queue(job.device)
+        if self._closing:
+            self._refused.append((job, EngineClosing()))
+        elif queue.size >= self._queue_limit:
+            self._refused.append((job, QueueFull(job.device, self._queue_limit)))
+        else:
+            with queue.lock:
+                queue.put(job, monotonic())
+
+    def run_turn(self) -> None:
+        """Runs what is short and hands on the rest; called at the end of a turn, after all its submits."""
+        if self._in_turn:
+            return  # called from a job's `done`: the loop below sees to what that submitted
+        self._in_turn = True
+        try:
+            until = monotonic() + _TURN_SECONDS
+            while self._work_waits:
+                self._work_waits = False
+                self._answer_refused()
+                for queue in list(self._queues.values()):
+                    if queue.size and not self._run_queue(queue, until):
+                        # Time is up. Connections come first, then the rest.
+                        self._work_waits = True
+                        self._loop.call_soon(self.run_turn)
+                        return
+        finally:
+            self._in_turn = False
+
+    def queue_sizes(self) -> dict[str, int]:
+        """Gives how many jobs wait for each device."""
+        return {device: queue.size for device, queue in self._queues.items()}
+
+    def worker_cpu_seconds(self) -> dict[str, list[float]]:
+        """Gives the processor time that each worker thread spent in models, by device."""
+        return {device: [worker.cpu_seconds for worker in workers] for device, workers in self._workers.items()}
+
+    async def drain(self) -> None:
+        """Takes no more jobs, and returns when all that are here have their outcome."""
+        self._closing = True
+        for queue in self._queues.values():
+            with queue.lock:
+                queue.in_haste = True
+                expired = queue.sweep(monotonic())
+            self._answer(timed_out(expired))
+        if not self._pending:
+            return
+        self._drained = self._loop.create_future()
+        self._work_waits = True
+        self.run_turn()
+        await self._drained
+
+    def close(self) -> None:
+        """Stops what runs, refuses what waits, and ends the threads. Call `drain` before to let the work finish."""
+        self._closing = True
+        for queue in self._queues.values():
+            with queue.lock:
+                waiting, running = queue.clear(), list(queue.running)
+            for run in running:
+                _terminate(run)
+            self._refused += [(job, EngineClosing()) for job in waiting]
+        for worker in [worker for workers in self._workers.values() for worker in workers]:
+            worker.close()
+        for timer in [*self._timers.values(), *([self._stop_timer] if self._stop_timer else [])]:
+            timer.cancel()
+        self._answer_refused()
+        self._take_results()
+
+    # -- the run phase
+
+    def _run_queue(self, queue: DeviceQueue, until: float) -> bool:
+        """Runs a queue's short jobs until one isn't; False if the time of the turn is over before."""
+        now = monotonic()
+        while True:
+            jobs: list[Job] = []
+            with queue.lock:
+                expired = queue.sweep(now) if now >= queue.wake_at else []
+                lane = queue.next_lane()
+                if lane is not None:
+                    if len(queue.running) < self._threads_per_queue and lane.is_short():
+                        if now >= until:
+                            return False
+                        jobs = queue.take(now)
+                    else:
+                        queue.work.notify()
+            if expired:
+                self._answer(timed_out(expired))
+            if not jobs:
+                break
+            now = self._run_here(jobs, now)
+        if queue.size:
+            self._wait_on(queue, needs_worker=lane is not None)
+        return True
+
+    def _run_here(self, jobs: list[Job], started_at: float) -> float:
+        """Runs jobs in this thread, which is the event loop's; gives the time after."""
+        model = jobs[0].model
+        if model is None:
+            self._done(jobs[0], [])
+            return started_at
+        if len(jobs) > 1:
+            run = Run(jobs, started_at, None)
+            run.outcomes = run_jobs(jobs)
+            now = monotonic()
+            run.seconds = run.cpu_seconds = now - started_at
+            self._answer(run)
+            return now
+        # The shortest way, for the most frequent case.
+        job = jobs[0]
+        outcome = run_alone(model, job.inputs)
+        now = monotonic()
+        if type(outcome) is list:  # a failure says nothing about how long a run takes
+            model.measured(job.elements, now - started_at)
+        _count(model, outcome, now - started_at)
+        self._done(job, outcome)
+        return now
+
+    def _wait_on(self, queue: DeviceQueue, *, needs_worker: bool) -> None:
+        """Sees to it that what is left in a queue goes on: by its workers, or when its time comes."""
+        if needs_worker:
+            self._start_workers(queue)
+            if self._stop_timer is None and self._run_limit:
+                self._stop_timer = self._loop.call_later(self._run_limit, self._stop_long_runs)
+        timer = self._timers.get(queue.device)
+        if queue.wake_at == float("inf") or (timer is not None and timer.when() <= queue.wake_at):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timers[queue.device] = self._loop.call_at(queue.wake_at, self._wake, queue.device)
+
+    def _wake(self, device: str) -> None:
+        """A deadline or MINBATCHTIMEOUT is over."""
+        del self._timers[device]
+        self._work_waits = True
+        self.run_turn()
+
+    # -- workers
+
+    def _open_queue(self, device: str) -> DeviceQueue:
+        queue = self._queues[device] = DeviceQueue(device)
+        return queue
+
+    def _start_workers(self, queue: DeviceQueue) -> None:
+        if queue.device not in self._workers:
+            numbers = range(1, self._threads_per_queue + 1)
+            self._workers[queue.device] = [Worker(queue, number, self._finished) for number in numbers]
+
+    def _finished(self, run: Run) -> None:
+        """Takes a finished run from a worker's thread, and announces it unless the announcement is on its way."""
+        self._results.append(run)
+        # `_take_results` lowers the flag before it looks, so a run that comes while it is up is never overlooked.
+        if not self._result_announced:
+            self._result_announced = True
+            self._loop.call_soon_threadsafe(self._results_came)
+
+    def _results_came(self) -> None:
+        self._take_results()
+        self._work_waits = True
+        self.run_turn()
+
+    def _take_results(self) -> None:
+        self._result_announced = False
+        while self._results:
+            self._answer(self._results.popleft())
+
+    def _stop_long_runs(self) -> None:
+        """Stops the runs that take longer than allowed; looks again when the next one may."""
+        now = monotonic()
+        runs = [run for queue in self._queues.values() for run in list(queue.running)]
+        for run in runs:
+            if now >= run.started_at + self._run_limit:
+                _terminate(run)
+        self._stop_timer = None
+        if runs or any(self.queue_sizes().values()):
+            oldest = min([run.started_at for run in runs if run.started_at + self._run_limit > now], default=now)
+            self._stop_timer = self._loop.call_at(oldest + self._run_limit, self._stop_long_runs)
+
+    # -- outcomes
+
+    def _answer(self, run: Run) -> None:
+        for job, outcome in zip(run.jobs, run.outcomes, strict=True):
+            if job.model is not None and outcome is not TIMED_OUT:
+                _count(job.model, outcome, run.seconds)
+        model = run.jobs[0].model if run.jobs else None
+        if model is not None and all(isinstance(outcome, list) for outcome in run.outcomes):
+            model.measured(sum(job.elements for job in run.jobs), run.cpu_seconds)
+        for job, outcome in zip(run.jobs, run.outcomes, strict=True):
+            self._done(job, outcome)
+
+    def _answer_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        for job, error in refused:
+            self._done(job, error)
+
+    def _done(self, job: Job, outcome: Outcome) -> None:
+        self._pending -= 1
+        try:
+            job.done(outcome)
+        except Exception as error:  # one caller's fault must not cost the others their answers
+            self._loop.call_exception_handler({"message": "a job's done() failed", "exception": error})
+        if self._drained is not None and not self._pending and not self._drained.done():
+            self._drained.set_result(None)
+
+
+def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
+    """Adds a run to the model's figures."""
+    if isinstance(outcome, list):
+        model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
+    else:
+        model.statistics.failed()
+
+
+def _samples(outputs: Sequence[object]) -> int:
+    """Gives the first dimension of the first output; 1 for a scalar, 0 where it isn't a tensor."""
+    shape = getattr(outputs[0], "shape", (0,)) if outputs else (0,)
+    return int(shape[0]) if shape else 1
+
+
+def _terminate(run: Run) -> None:
+    if run.stop is not None:
+        run.stop.terminate = True
+
+
+def barrier_job(device: str, deadline: float | None, done: Callable[[Outcome], None]) -> Job:
+    """Makes a job that runs nothing: its outcome, [], comes when all before it on the device have begun to run."""
+    return Job(None, [], deadline, done, device)

@@ -1,0 +1,140 @@
+"""
+What waits in a queue: a model that can be run, and a request to run it.
+
+Invariant: a job's `done` is called exactly once, in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final
+
+from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
+from redisai_engine.errors import EngineError
+from redisai_engine.execution.statistics import RunStatistics
+
+#: A run up to this long costs less in the event loop than the way to a thread and back.
+SHORT_RUN_SECONDS = 200e-6
+
+#: How much one measurement counts. Low rather than high: a first run is slow, later ones tell the truth.
+_WEIGHT_DOWN, _WEIGHT_UP = 0.5, 0.2
+
+
+class TimedOut(Enum):
+    """The type of TIMED_OUT."""
+
+    TIMED_OUT = "the request waited longer than its TIMEOUT"
+
+
+TIMED_OUT: Final = TimedOut.TIMED_OUT
+
+Outcome = Outputs | EngineError | TimedOut
+
+
+class RunnableModel:
+    """
+    A stored model in memory, ready to run.
+
+    `batch_size` 0 means no batching, `min_batch_size` 0 no waiting, `min_batch_timeout_ms` 0 waiting without limit.
+    `joinable` becomes False when a joined run shows that outputs can't be split among the requests.
+    """
+
+    __slots__ = (
+        "_seconds",
+        "backend_name",
+        "batch_size",
+        "db",
+        "device",
+        "joinable",
+        "key",
+        "loaded",
+        "min_batch_size",
+        "min_batch_timeout_ms",
+        "statistics",
+    )
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        backend_name: str,
+        device: str = "CPU",
+        key: bytes = b"",
+        db: int = 0,
+        batch_size: int = 0,
+        min_batch_size: int = 0,
+        min_batch_timeout_ms: int = 0,
+        statistics: RunStatistics | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.backend_name = backend_name
+        self.device = device.upper()
+        self.key = key
+        self.db = db
+        self.batch_size = batch_size
+        self.min_batch_size = min_batch_size
+        self.min_batch_timeout_ms = min_batch_timeout_ms
+        self.statistics = statistics or RunStatistics()
+        self.joinable = True
+        self._seconds: dict[int, float] = {}
+
+    def is_short(self, elements: int) -> bool:
+        """Tells whether runs on about that many input elements are known to be shorter than a thread hand-over."""
+        seconds = self._seconds.get(elements.bit_length())
+        return seconds is not None and seconds < SHORT_RUN_SECONDS and self.loaded.steady
+
+    def measured(self, elements: int, seconds: float) -> None:
+        """Takes in how long a run on that many input elements took."""
+        size = elements.bit_length()
+        known = self._seconds.get(size)
+        if known is None or seconds < known:
+            weight = _WEIGHT_DOWN
+        else:
+            # One run that the machine interrupted must not count as much as many that it left alone.
+            weight, seconds = _WEIGHT_UP, min(seconds, known + 4 * SHORT_RUN_SECONDS)
+        self._seconds[size] = seconds if known is None else known + weight * (seconds - known)
+
+
+class Job:
+    """
+    A request to run `model` on `inputs`; `deadline` (the event loop's time) limits how long it may wait.
+
+    Without a model the job only waits its turn in the queue of `device`.
+    """
+
+    __slots__ = ("deadline", "device", "done", "elements", "inputs", "model", "queued_at", "rows", "ticket")
+
+    def __init__(
+        self,
+        model: RunnableModel | None,
+        inputs: list[Array],
+        deadline: float | None,
+        done: Callable[[Outcome], None],
+        device: str | None = None,
+    ) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.deadline = deadline
+        self.done = done
+        self.device = device.upper() if device is not None else model.device if model is not None else "CPU"
+        # Set by the queue: place in line, size of the batch dimension, size of all inputs, when it was queued.
+        self.ticket = 0
+        self.rows = 0
+        self.elements = 0
+        self.queued_at = 0.0
+
+
+class Run:
+    """Jobs that run together: what a worker thread is given, and what it hands back."""
+
+    __slots__ = ("cpu_seconds", "jobs", "outcomes", "seconds", "started_at", "stop")
+
+    def __init__(self, jobs: list[Job], started_at: float, stop: Stop | None) -> None:
+        self.jobs = jobs
+        self.started_at = started_at
+        self.stop = stop
+        self.outcomes: Sequence[Outcome] = ()
+        #: Time on the clock, and the thread's own time, which leaves out waiting for the interpreter's lock.
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0

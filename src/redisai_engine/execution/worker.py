@@ -1,0 +1,78 @@
+"""
+The thread that runs what is too long for the event loop.
+
+A worker takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short
+runs to the event loop, which does them without a hand-over. Invariant: a worker touches nothing of the event loop; it
+gives finished runs to `finished`, which may be called in any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic, thread_time
+
+from redisai_engine.execution.batching import run_jobs
+from redisai_engine.execution.device_queue import DeviceQueue
+from redisai_engine.execution.job import TIMED_OUT, Job, Run
+
+
+class Worker:
+    """One thread of a device's queue."""
+
+    def __init__(self, queue: DeviceQueue, number: int, finished: Callable[[Run], None]) -> None:
+        self.cpu_seconds = 0.0
+        self._queue = queue
+        self._finished = finished
+        self._closing = False
+        # `close` ends the thread; a daemon, so that an engine that fails before that doesn't hang.
+        self._thread = threading.Thread(target=self._work, name=f"{queue.device}-{number}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread when its present run is over, and waits for that."""
+        with self._queue.lock:
+            self._closing = True
+            self._queue.work.notify_all()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (run := self._next_run()) is not None:
+            cpu_started = thread_time()
+            run.outcomes = run_jobs(run.jobs, run.stop)
+            run.cpu_seconds = thread_time() - cpu_started
+            run.seconds = monotonic() - run.started_at
+            self.cpu_seconds += run.cpu_seconds
+            with self._queue.lock:
+                self._queue.running.remove(run)
+            self._finished(run)
+
+    def _next_run(self) -> Run | None:
+        """Waits for a batch that isn't the event loop's; None when the worker has to end."""
+        queue = self._queue
+        while True:
+            with queue.lock:
+                now = monotonic()
+                expired = queue.sweep(now) if now >= queue.wake_at else []
+                if not expired:
+                    if self._closing:
+                        return None
+                    lane = queue.next_lane()
+                    if lane is not None and not lane.is_short():
+                        return self._begin(queue.take(now), now)
+                    queue.work.wait()
+            if expired:
+                self._finished(timed_out(expired))
+
+    def _begin(self, jobs: list[Job], now: float) -> Run:
+        model = jobs[0].model
+        run = Run(jobs, now, model.loaded.new_stop() if model is not None else None)
+        self._queue.running.append(run)
+        return run
+
+
+def timed_out(jobs: list[Job]) -> Run:
+    """Makes the result of jobs that waited too long."""
+    run = Run(jobs, 0.0, None)
+    run.outcomes = [TIMED_OUT] * len(jobs)
+    return run
