@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlflow_redisai import config as options_table
+from mlflow_redisai import interrupts
 from mlflow_redisai.errors import InvalidOption
-from mlflow_redisai.local import docker, embedded, interrupts, ports
+from mlflow_redisai.local import docker, embedded, ports
 from mlflow_redisai.local.errors import PortTaken
 
 
@@ -69,7 +70,7 @@ def run_local(
         try:
             deployment = _deploy(server, name, model_uri, flavor, options_table.deployment_part(values))
         except BaseException:
-            with interrupts.held_back():
+            with interrupts.deferred():
                 server.discard()
             raise
         server.leave_running()

@@ -18,6 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
+from mlflow_redisai import interrupts
 from mlflow_redisai.local import ports
 from mlflow_redisai.local.errors import LOG_LINES, BadDataFolder, NoDocker, NoImage, ServerThere, StartFailed
 
@@ -76,7 +77,8 @@ def start(  # one row of the options table an argument
         server.port = _published_port(server)
         _wait_until_ready(server, start_timeout_s)
     except BaseException:
-        server.discard()
+        with interrupts.deferred():
+            server.discard()
         raise
     return server
 

@@ -18,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 
+from mlflow_redisai import interrupts
 from mlflow_redisai.local import ports
 from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 
@@ -99,10 +100,11 @@ def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) ->
         server.port = _wait_until_ready(server.process, folder.path / LOG, start_timeout_s)
         (folder.path / PID).write_text(f"{server.process.pid}\n")
     except BaseException:
-        if server is not None:
-            server.discard()
-        else:
-            folder.restore()
+        with interrupts.deferred():
+            if server is not None:
+                server.discard()
+            else:
+                folder.restore()
         raise
     return server
 

@@ -7,10 +7,11 @@ Only looks: it binds a port for an instant and asks a Redis that is there for it
 from __future__ import annotations
 
 import socket
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 HOST = "127.0.0.1"
@@ -46,7 +47,7 @@ def occupant(port: int) -> Occupant:
         client.ping()
         # A RedisAI says that there is no such model, a plain Redis that there is no such command.
         client.execute_command("AI.MODELGET", "mlflow-redisai:no-model", "META")
-    except (redis.AuthenticationError, redis.NoPermissionError):
+    except (redis.AuthenticationError, NoPermissionError):
         return "redis"
     except redis.ResponseError as error:
         return "redis" if "unknown command" in str(error) else "redis with AI commands"
@@ -71,7 +72,7 @@ def answers_ping(port: int) -> bool:
     return True
 
 
-def _client(port: int) -> redis.Redis:
+def _client(port: int) -> Any:  # redis-py leaves execute_command untyped
     return redis.Redis(
         host=HOST,
         port=port,
