@@ -34,6 +34,7 @@ _ATTRIBUTE = ord("|")
 # because making a NamedTuple would cost as much as finding the reply.
 Frame = tuple[int, int]
 
+
 class FrameScanner:
     """Takes the chunks of one connection from Redis with `scan`, in order."""
 

@@ -1,0 +1,274 @@
+"""Requests as clients write them: raw bytes in, arguments out, and Redis' own words for what is no request."""
+
+from __future__ import annotations
+
+import socket
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.requests import MAX_SPLIT_BYTES, Request, RequestParser, encode
+from support.servers import Server
+from support.streams import cut
+
+
+def parse(*chunks: bytes, parser: RequestParser | None = None) -> list[Request]:
+    """Feeds one chunk after another and takes all requests out after each."""
+    parser = parser or RequestParser()
+    requests = []
+    for chunk in chunks:
+        parser.feed(chunk)
+        while (request := parser.next()) is not None:
+            requests.append(request)
+    return requests
+
+
+def outcome(*chunks: bytes) -> tuple[list[Request], str | None]:
+    """What a client gets to hear: the requests that were understood, and the error that ended it."""
+    parser = RequestParser()
+    requests: list[Request] = []
+    try:
+        for chunk in chunks:
+            parser.feed(chunk)
+            while (request := parser.next()) is not None:
+                requests.append(request)
+    except ProtocolError as error:
+        return requests, error.text
+    return requests, None
+
+
+# -- arrays of bulk strings -----------------------------------------------------------------------
+
+STREAM = (
+    b"*1\r\n$4\r\nPING\r\n"
+    b"*3\r\n$3\r\nSET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n"  # a line break inside an argument, an empty argument
+    b"*2\r\n$3\r\nGET\r\n$2\r\n\r\n\r\n"  # an argument that is a line break
+    b"*0\r\n"
+    b'set k "v w"\r\n'
+    b"\r\n"
+    b"*-1\r\n"
+    b"*4\r\n$4\r\nMSET\r\n$1\r\n*\r\n$2\r\n$1\r\n$3\r\n\x00\xff\n\r\n"  # arguments that look like headers
+)
+REQUESTS = [
+    [b"PING"],
+    [b"SET", b"a\r\nb", b""],
+    [b"GET", b"\r\n"],
+    [b"set", b"k", b"v w"],
+    [b"MSET", b"*", b"$1", b"\x00\xff\n"],
+]
+
+
+def test_a_pipeline_gives_its_requests_in_order():
+    assert parse(STREAM) == REQUESTS
+
+
+def test_where_the_bytes_are_cut_makes_no_difference():
+    """Every way to send the stream in two and in three parts, and byte by byte."""
+    for first in range(len(STREAM) + 1):
+        for second in range(first, len(STREAM) + 1):
+            assert parse(*cut(STREAM, (first, second))) == REQUESTS, (first, second)
+    assert parse(*cut(STREAM, range(1, len(STREAM)))) == REQUESTS
+
+
+def test_a_request_is_not_given_before_its_last_byte():
+    request = encode([b"SET", b"key", b"value"])
+
+    for end in range(len(request)):
+        assert parse(request[:end]) == []
+
+
+@pytest.mark.parametrize("size", [MAX_SPLIT_BYTES - 100, MAX_SPLIT_BYTES + 100, 600_000])
+@pytest.mark.parametrize("chunk", [1024, 65536, 1_000_000])
+def test_a_large_argument_arrives_in_chunks(size: int, chunk: int):
+    blob = bytes(range(256)) * (size // 256)
+    stream = encode([b"SET", b"k", blob, b"EX", b"1"]) + encode([b"GET", b"k"])
+
+    requests = parse(*(stream[at : at + chunk] for at in range(0, len(stream), chunk)))
+
+    assert requests == [[b"SET", b"k", blob, b"EX", b"1"], [b"GET", b"k"]]
+
+
+def test_bytes_may_be_added_before_the_earlier_requests_were_taken():
+    parser = RequestParser()
+    for chunk in cut(STREAM, range(7, len(STREAM), 7)):
+        parser.feed(chunk)
+
+    assert parse(b"", parser=parser) == REQUESTS
+    parser = RequestParser()
+    parser.feed(encode([b"A"]) + encode([b"B"]))
+    assert parser.next() == [b"A"]
+    parser.feed(encode([b"C"]))
+    assert parse(b"", parser=parser) == [[b"B"], [b"C"]]
+
+
+def test_arguments_that_are_still_to_come_take_no_memory():
+    """A header may announce 512 MB, or two thousand million arguments; nothing is set aside for them."""
+    parser = RequestParser()
+
+    assert parse(b"*2147483647\r\n$536870912\r\nabc", parser=parser) == []
+
+
+@pytest.mark.parametrize("odd", [b"*1\rX$4\rXPINGxx", b"*1\r\n$4\r\nPINGxx"])
+def test_line_breaks_are_not_looked_at_where_redis_does_not(odd: bytes):
+    assert parse(odd + b"*1\r\n$1\r\nA\r\n") == [[b"PING"], [b"A"]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.binary(max_size=40) | st.sampled_from([b"\r\n", b"$1", b"*1"]), min_size=1), max_size=6),
+    st.data(),
+)
+def test_any_requests_come_back_however_they_are_cut(requests: list[Request], data: st.DataObject):
+    stream = b"".join(map(encode, requests))
+    places = data.draw(st.lists(st.integers(0, len(stream)), max_size=5))
+
+    assert parse(*cut(stream, places)) == requests
+
+
+# -- raw: the request as it is passed on ----------------------------------------------------------
+
+
+def raws(*chunks: bytes) -> list[bytes]:
+    parser = RequestParser()
+    found = []
+    for chunk in chunks:
+        parser.feed(chunk)
+        while parser.next() is not None:
+            found.append(parser.raw)
+    return found
+
+
+def test_raw_is_the_request_as_it_came():
+    one, two = encode([b"GET", b"k"]), encode([b"SET", b"a\r\n", b"b"])
+
+    for place in range(len(one + two + one)):
+        assert raws(*cut(one + two + one, [place])) == [one, two, one]
+
+
+def test_raw_of_an_inline_request_is_the_usual_form():
+    assert raws(b"get 'a b'\n") == [b"*2\r\n$3\r\nget\r\n$3\r\na b\r\n"]
+
+
+# -- inline requests ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"PING\r\n", [b"PING"]),
+        (b"PING\n", [b"PING"]),
+        (b"  get \t key  \r\n", [b"get", b"key"]),
+        (b'set k "two words"\r\n', [b"set", b"k", b"two words"]),
+        (b'echo "\\x41\\xff\\n\\r\\t\\b\\a\\"\\\\ \\q \\xzz"\r\n', [b"echo", b'A\xff\n\r\t\b\a"\\ q xzz']),
+        (b"echo 'it\\'s \"so\" \\n'\r\n", [b"echo", b'it\'s "so" \\n']),
+        (b"set k \"\" ''\r\n", [b"set", b"k", b"", b""]),
+        (b'set k pre"fix ed"\r\n', [b"set", b"k", b"prefix ed"]),
+        (b"get \xc3\xa9\r\n", [b"get", b"\xc3\xa9"]),
+    ],
+)
+def test_an_inline_request_is_split_into_words(line: bytes, words: list[bytes]):
+    assert parse(line) == [words]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'get "k\r\n', b"get 'k\r\n", b'get "k"x\r\n', b"get 'k'x\r\n", b'get k"\r\n', b'get "\\"\r\n', b"get 'a\\'\n"],
+)
+def test_quotes_that_are_not_balanced_are_an_error(line: bytes):
+    assert outcome(b"PING\r\n" + line) == ([[b"PING"]], "Protocol error: unbalanced quotes in request")
+
+
+@pytest.mark.parametrize("nothing", [b"\r\n", b"\n", b"   \r\n", b"*0\r\n", b"*-1\r\n", b"*-12\r\n"])
+def test_empty_requests_are_skipped(nothing: bytes):
+    assert parse(nothing * 3 + b"PING\r\n" + nothing) == [[b"PING"]]
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+MALFORMED = [
+    (b"*x\r\n", "invalid multibulk length"),
+    (b"*\r\n", "invalid multibulk length"),
+    (b"*+1\r\n", "invalid multibulk length"),
+    (b"*01\r\n", "invalid multibulk length"),
+    (b"*1 \r\n", "invalid multibulk length"),
+    (b"*-0\r\n", "invalid multibulk length"),
+    (b"*2147483648\r\n", "invalid multibulk length"),
+    (b"*99999999999999999999\r\n", "invalid multibulk length"),
+    (b"*1\r\nfoo\r\n", "expected '$', got 'f'"),
+    (b"*1\r\n:1\r\n", "expected '$', got ':'"),
+    (b"*1\r\n*1\r\n$1\r\nA\r\n", "expected '$', got '*'"),
+    (b"*2\r\n$3\r\nGET\r\n+k\r\n", "expected '$', got '+'"),
+    (b"*1\r\n$x\r\n", "invalid bulk length"),
+    (b"*1\r\n$\r\n", "invalid bulk length"),
+    (b"*1\r\n$-1\r\n", "invalid bulk length"),
+    (b"*1\r\n$04\r\nPING\r\n", "invalid bulk length"),
+    (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+    (b"*1\r\n$99999999999999999999\r\n", "invalid bulk length"),
+    (b"*" + b"1" * 70_000, "too big mbulk count string"),
+    (b"*1\r\n$" + b"1" * 70_000, "too big bulk count string"),
+    (b"x" * 70_000, "too big inline request"),
+]
+MALFORMED_IDS = [(data[:20].decode() if len(data) < 100 else f"{data[:6]!r}...") + text for data, text in MALFORMED]
+
+
+@pytest.mark.parametrize(("data", "text"), MALFORMED, ids=MALFORMED_IDS)
+def test_malformed_bytes_get_redis_error_after_the_requests_before_them(data: bytes, text: str):
+    assert outcome(encode([b"PING"]) + data) == ([[b"PING"]], f"Protocol error: {text}")
+    assert outcome(data) == ([], f"Protocol error: {text}")
+
+
+@pytest.mark.parametrize(("data", "text"), MALFORMED, ids=MALFORMED_IDS)
+def test_redis_itself_says_the_same(redis_server: Server, data: bytes, text: str):
+    with socket.create_connection((redis_server.host, redis_server.port), timeout=10) as connection:
+        connection.sendall(encode([b"PING"]) + data)
+        answer = b""
+        while not answer.endswith(b"\r\n") or answer.count(b"\r\n") < 2:
+            got = connection.recv(4096)
+            assert got, answer
+            answer += got
+
+    assert answer == b"+PONG\r\n-ERR Protocol error: %b\r\n" % text.encode()
+
+
+@pytest.mark.parametrize("data", [data for data, _ in MALFORMED if len(data) < 100])
+def test_a_malformed_request_is_found_however_it_is_cut(data: bytes):
+    whole = outcome(data)
+
+    for place in range(len(data)):
+        assert outcome(*cut(data, [place])) == whole
+
+
+def test_after_an_error_nothing_is_understood_any_more():
+    parser = RequestParser()
+    parser.feed(b"*1\r\n$x\r\n")
+    with pytest.raises(ProtocolError, match="invalid bulk length"):
+        parser.next()
+
+    parser.feed(encode([b"PING"]))
+
+    with pytest.raises(ProtocolError, match="invalid bulk length"):
+        parser.next()
+
+
+def test_the_largest_argument_is_a_parameter():
+    parser = RequestParser(max_bulk_bytes=10)
+    assert parse(encode([b"k" * 10]), parser=parser) == [[b"k" * 10]]
+
+    parser.feed(b"*1\r\n$11\r\n")
+
+    with pytest.raises(ProtocolError, match="invalid bulk length"):
+        parser.next()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([b"*", b"$", b"\r\n", b"\r", b"\n", b"1", b"2", b"-1", b"0", b"PING", b'"', b"'", b"\\", b" "])
+        | st.binary(max_size=5),
+        max_size=30,
+    )
+)
+def test_any_bytes_give_requests_or_a_protocol_error(chunks: list[bytes]):
+    """Fuzz: nothing but ProtocolError ever comes out, and how the bytes are cut makes no difference."""
+    assert outcome(*chunks) == outcome(b"".join(chunks))
