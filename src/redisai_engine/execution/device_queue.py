@@ -137,7 +137,6 @@ class DeviceQueue:
         model = job.model
         if model is None:
             return self._alone
-        job.elements = sum([array.size for array in job.inputs])
         key = batch_key(model, job.inputs) if model.batch_size else None
         if key is None:
             return self._alone

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 
-from redisai_engine.errors import EngineClosing, EngineError, QueueFull
+from redisai_engine.backends.base import Outputs
+from redisai_engine.errors import EngineClosing, QueueFull
 from redisai_engine.execution.batching import run_alone, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
-from redisai_engine.execution.job import TIMED_OUT, Job, Outcome, Run, RunnableModel
+from redisai_engine.execution.job import Job, Outcome, Run, RunnableModel
 from redisai_engine.execution.worker import Worker, timed_out
 
 #: How long one turn may run models before the event loop looks after its connections again.
@@ -51,27 +52,19 @@ class Executor:
         self._workers: dict[str, list[Worker]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_timer: asyncio.TimerHandle | None = None
-        self._refused: list[tuple[Job, EngineError]] = []
+        self._submitted: list[Job] = []
         self._results: deque[Run] = deque()
         self._result_announced = False
         self._pending = 0
-        self._work_waits = False
+        self._queues_wait = False
         self._in_turn = False
         self._closing = False
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, job: Job) -> None:
-        """Queues a job for the end of this turn. Never blocks, never runs it, never calls `done`."""
+        """Takes a job for the end of this turn. Never blocks, never runs it, never calls `done`."""
         self._pending += 1
-        self._work_waits = True
-        queue = self._queues.get(job.device) or self._open_queue(job.device)
-        if self._closing:
-            self._refused.append((job, EngineClosing()))
-        elif queue.size >= self._queue_limit:
-            self._refused.append((job, QueueFull(job.device, self._queue_limit)))
-        else:
-            with queue.lock:
-                queue.put(job, monotonic())
+        self._submitted.append(job)
 
     def run_turn(self) -> None:
         """Runs what is short and hands on the rest; called at the end of a turn, after all its submits."""
@@ -80,17 +73,18 @@ class Executor:
         self._in_turn = True
         try:
             until = monotonic() + _TURN_SECONDS
-            while self._work_waits:
-                self._work_waits = False
-                self._answer_refused()
-                for queue in list(self._queues.values()):
-                    if queue.size and not self._run_queue(queue, until):
-                        # Time is up. Connections come first, then the rest.
-                        self._work_waits = True
-                        self._loop.call_soon(self.run_turn)
-                        return
+            while self._submitted or self._queues_wait:
+                submitted, self._submitted = self._submitted, []
+                self._run_or_queue(submitted, until)
+                if self._queues_wait:
+                    self._run_queues(until)
+                if monotonic() >= until:
+                    break
         finally:
             self._in_turn = False
+        if self._submitted or self._queues_wait:
+            # Time is up. Connections come first, then the rest.
+            self._loop.call_soon(self.run_turn)
 
     def queue_sizes(self) -> dict[str, int]:
         """Gives how many jobs wait for each device."""
@@ -111,7 +105,7 @@ class Executor:
         if not self._pending:
             return
         self._drained = self._loop.create_future()
-        self._work_waits = True
+        self._queues_wait = True
         self.run_turn()
         await self._drained
 
@@ -123,67 +117,100 @@ class Executor:
                 waiting, running = queue.clear(), list(queue.running)
             for run in running:
                 _terminate(run)
-            self._refused += [(job, EngineClosing()) for job in waiting]
+            self._answer(_refused(waiting))
         for worker in [worker for workers in self._workers.values() for worker in workers]:
             worker.close()
         for timer in [*self._timers.values(), *([self._stop_timer] if self._stop_timer else [])]:
             timer.cancel()
-        self._answer_refused()
+        self._answer(_refused(self._submitted))
+        self._submitted = []
         self._take_results()
 
     # -- the run phase
 
+    def _run_or_queue(self, jobs: list[Job], until: float) -> None:
+        """Runs a short job whose device is free at once; queues every other."""
+        now = monotonic()
+        for job in jobs:
+            model, queue = job.model, self._queues.get(job.device) or self._open_queue(job.device)
+            if (
+                model is not None
+                and not model.batch_size
+                and not queue.size
+                and not queue.running
+                and now < until
+                and model.is_short(job.elements)
+                and (job.deadline is None or now < job.deadline)
+                and not self._closing
+            ):
+                now = self._run_here(model, job, now)
+            else:
+                self._queue(queue, job, now)
+
+    def _queue(self, queue: DeviceQueue, job: Job, now: float) -> None:
+        if self._closing:
+            self._done(job, EngineClosing())
+        elif queue.size >= self._queue_limit:
+            self._done(job, QueueFull(job.device, self._queue_limit))
+        else:
+            self._queues_wait = True
+            with queue.lock:
+                queue.put(job, now)
+
+    def _run_queues(self, until: float) -> None:
+        self._queues_wait = False
+        for queue in list(self._queues.values()):
+            if queue.size and not self._run_queue(queue, until):
+                self._queues_wait = True
+
     def _run_queue(self, queue: DeviceQueue, until: float) -> bool:
-        """Runs a queue's short jobs until one isn't; False if the time of the turn is over before."""
+        """Runs what is short until something isn't, and leaves that to the workers; False if time is up before."""
         now = monotonic()
         while True:
             jobs: list[Job] = []
             with queue.lock:
                 expired = queue.sweep(now) if now >= queue.wake_at else []
                 lane = queue.next_lane()
-                if lane is not None:
-                    if len(queue.running) < self._threads_per_queue and lane.is_short():
-                        if now >= until:
-                            return False
-                        jobs = queue.take(now)
-                    else:
-                        queue.work.notify()
-            if expired:
-                self._answer(timed_out(expired))
+                if lane is not None and len(queue.running) < self._threads_per_queue and lane.is_short():
+                    if now >= until:
+                        return False
+                    jobs = queue.take(now)
+            self._answer(timed_out(expired))
             if not jobs:
                 break
-            now = self._run_here(jobs, now)
+            now = self._run_together(jobs, now)
         if queue.size:
             self._wait_on(queue, needs_worker=lane is not None)
         return True
 
-    def _run_here(self, jobs: list[Job], started_at: float) -> float:
-        """Runs jobs in this thread, which is the event loop's; gives the time after."""
-        model = jobs[0].model
-        if model is None:
-            self._done(jobs[0], [])
-            return started_at
-        if len(jobs) > 1:
-            run = Run(jobs, started_at, None)
-            run.outcomes = run_jobs(jobs)
-            now = monotonic()
-            run.seconds = run.cpu_seconds = now - started_at
-            self._answer(run)
-            return now
-        # The shortest way, for the most frequent case.
-        job = jobs[0]
+    def _run_here(self, model: RunnableModel, job: Job, started_at: float) -> float:
+        """Runs one job in this thread, which is the event loop's; gives the time after."""
         outcome = run_alone(model, job.inputs)
         now = monotonic()
-        if type(outcome) is list:  # a failure says nothing about how long a run takes
-            model.measured(job.elements, now - started_at)
-        _count(model, outcome, now - started_at)
+        if type(outcome) is list:
+            seconds = now - started_at
+            model.measured(job.elements, seconds)
+            model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
+        else:
+            model.statistics.failed()
         self._done(job, outcome)
+        return now
+
+    def _run_together(self, jobs: list[Job], started_at: float) -> float:
+        """Runs a batch in this thread; gives the time after."""
+        run = Run(jobs, started_at, None)
+        run.outcomes = run_jobs(jobs)
+        now = monotonic()
+        run.seconds = run.cpu_seconds = now - started_at
+        self._answer(run)
         return now
 
     def _wait_on(self, queue: DeviceQueue, *, needs_worker: bool) -> None:
         """Sees to it that what is left in a queue goes on: by its workers, or when its time comes."""
         if needs_worker:
             self._start_workers(queue)
+            with queue.lock:
+                queue.work.notify()
             if self._stop_timer is None and self._run_limit:
                 self._stop_timer = self._loop.call_later(self._run_limit, self._stop_long_runs)
         timer = self._timers.get(queue.device)
@@ -196,7 +223,7 @@ class Executor:
     def _wake(self, device: str) -> None:
         """A deadline or MINBATCHTIMEOUT is over."""
         del self._timers[device]
-        self._work_waits = True
+        self._queues_wait = True
         self.run_turn()
 
     # -- workers
@@ -220,7 +247,7 @@ class Executor:
 
     def _results_came(self) -> None:
         self._take_results()
-        self._work_waits = True
+        self._queues_wait = True
         self.run_turn()
 
     def _take_results(self) -> None:
@@ -243,19 +270,16 @@ class Executor:
     # -- outcomes
 
     def _answer(self, run: Run) -> None:
-        for job, outcome in zip(run.jobs, run.outcomes, strict=True):
-            if job.model is not None and outcome is not TIMED_OUT:
-                _count(job.model, outcome, run.seconds)
+        """Counts a run and gives its jobs their outcomes."""
         model = run.jobs[0].model if run.jobs else None
-        if model is not None and all(isinstance(outcome, list) for outcome in run.outcomes):
-            model.measured(sum(job.elements for job in run.jobs), run.cpu_seconds)
+        if model is not None and run.cpu_seconds:
+            for outcome in run.outcomes:
+                _count(model, outcome, run.seconds)
+            # A failure says nothing about how long a run takes.
+            if all(isinstance(outcome, list) for outcome in run.outcomes):
+                model.measured(sum(job.elements for job in run.jobs), run.cpu_seconds)
         for job, outcome in zip(run.jobs, run.outcomes, strict=True):
             self._done(job, outcome)
-
-    def _answer_refused(self) -> None:
-        refused, self._refused = self._refused, []
-        for job, error in refused:
-            self._done(job, error)
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._pending -= 1
@@ -275,10 +299,19 @@ def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
         model.statistics.failed()
 
 
-def _samples(outputs: Sequence[object]) -> int:
+def _samples(outputs: Outputs) -> int:
     """Gives the first dimension of the first output; 1 for a scalar, 0 where it isn't a tensor."""
-    shape = getattr(outputs[0], "shape", (0,)) if outputs else (0,)
-    return int(shape[0]) if shape else 1
+    first = outputs[0] if outputs else None
+    if first is None:
+        return 0
+    return first.shape[0] if first.ndim else 1
+
+
+def _refused(jobs: list[Job]) -> Run:
+    """Makes the result of jobs that come too late."""
+    run = Run(jobs, 0.0, None)
+    run.outcomes = [EngineClosing()] * len(jobs)
+    return run
 
 
 def _terminate(run: Run) -> None:

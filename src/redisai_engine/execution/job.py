@@ -118,10 +118,11 @@ class Job:
         self.deadline = deadline
         self.done = done
         self.device = device.upper() if device is not None else model.device if model is not None else "CPU"
-        # Set by the queue: place in line, size of the batch dimension, size of all inputs, when it was queued.
+        #: Size of all inputs together: what the run time is known by.
+        self.elements = inputs[0].size if len(inputs) == 1 else sum([array.size for array in inputs])
+        # Set by the queue: place in line, size of the batch dimension, when it was queued.
         self.ticket = 0
         self.rows = 0
-        self.elements = 0
         self.queued_at = 0.0
 
 
