@@ -1,0 +1,1 @@
+"""Measurements: scenarios with a baseline each, and the load generator they share. Results are in bench/results/."""

@@ -1,0 +1,89 @@
+"""
+Requests and replies of the two protocols, as bytes, for the load generator. Does no I/O.
+
+A measured exchange is always the same request, so its reply always has the same length; the parsers below are used
+once, on the first reply, to learn that length, and are no part of what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Measure = Callable[[bytes], int | None]  # the length of the first whole reply in the bytes, None: not all there yet
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request, how to find the end of its reply, and which bytes of the reply are the answer."""
+
+    request: bytes
+    measure: Measure
+    answer: Callable[[bytes], bytes]  # raises ValueError for a reply that is an error
+
+
+def redis_exchange(arguments: Sequence[Any]) -> Exchange:
+    """A Redis command as an array of bulk strings."""
+    parts = [argument if isinstance(argument, bytes) else str(argument).encode() for argument in arguments]
+    request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+    return Exchange(request, resp_length, resp_answer)
+
+
+def resp_length(data: bytes) -> int | None:
+    end = _resp_end(data, 0)
+    return None if end is None else end
+
+
+def _resp_end(data: bytes, start: int) -> int | None:
+    line_end = data.find(b"\r\n", start)
+    if line_end < 0:
+        return None
+    after = line_end + 2
+    kind = data[start : start + 1]
+    if kind == b"$":
+        length = int(data[start + 1 : line_end])
+        after += length + 2 if length >= 0 else 0
+        return after if after <= len(data) else None
+    if kind == b"*":
+        for _ in range(int(data[start + 1 : line_end])):
+            end = _resp_end(data, after)
+            if end is None:
+                return None
+            after = end
+    return after
+
+
+def resp_answer(reply: bytes) -> bytes:
+    # An error inside an array stands at the start of a line too; no tensor here holds such a line.
+    if reply.startswith(b"-") or b"\r\n-" in reply:
+        raise ValueError(f"the server answered {reply[:200]!r}")
+    return reply
+
+
+def http_exchange(path: str, body: object) -> Exchange:
+    """A JSON POST over a connection that is kept alive."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+    return Exchange(request, http_length, http_answer)
+
+
+def http_length(data: bytes) -> int | None:
+    head_end = data.find(b"\r\n\r\n")
+    if head_end < 0:
+        return None
+    for line in data[:head_end].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            end = head_end + 4 + int(value)
+            return end if end <= len(data) else None
+    raise ValueError(f"a reply without a length: {data[:head_end]!r}")
+
+
+def http_answer(reply: bytes) -> bytes:
+    # Headers hold the date, so only the body is the same from one reply to the next.
+    if not reply.startswith(b"HTTP/1.1 200"):
+        raise ValueError(f"the server answered {reply[:400]!r}")
+    return reply.partition(b"\r\n\r\n")[2]
