@@ -1,13 +1,16 @@
 """
 Turns bytes from a client into requests. Does no I/O.
 
-Theory of operation. A request is a list of arguments, and there are two ways to get it out of the bytes:
+Theory of operation. A request is a list of arguments, and there are three ways to get it out of the bytes, tried
+in this order:
 
+* By layout. Once two requests in a row had arguments of the same lengths, the next ones are expected to have them
+  too (see layouts.py).
 * Splitting. At the start of a request, a small buffer is cut at every line break at once (`bytes.split`). With
   `*2 / $3 / GET / $1 / k` the headers are every other piece, and they are right exactly when each one says the
   length of the piece behind it. So a request costs two slices and one comparison of lists, all of it in C. A line
   break inside an argument, or any form that is unusual but allowed, makes the comparison fail.
-* Step by step, as Redis itself does it: for what splitting refused, for requests that arrive in parts, for large
+* Step by step, as Redis itself does it: for what the others refused, for requests that arrive in parts, for large
   arguments, for inline requests. Progress is kept between calls: no byte of an argument is looked at twice, and of
   an argument that is still arriving only what has arrived takes memory.
 
@@ -26,6 +29,7 @@ from collections.abc import Sequence
 
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.inline import split_line
+from redisai_engine.protocol.layouts import Layout, layout_of
 
 Request = list[bytes]
 
@@ -66,12 +70,15 @@ class RequestParser:
         "_buffer",
         "_error",
         "_first",
+        "_headers",
         "_index",
+        "_layout",
         "_max_bulk_bytes",
         "_missing",
         "_outstanding",
         "_pieces",
         "_position",
+        "_start",
         "_unsplittable",
     )
 
@@ -79,6 +86,9 @@ class RequestParser:
         self._max_bulk_bytes = max_bulk_bytes
         self._buffer = b""
         self._position = 0
+        self._start = -1  # where the request handed out last starts in the buffer; -1: it isn't in there as it was
+        self._layout: Layout | None = None  # that the next request is expected to have
+        self._headers: list[bytes] = []  # of the request that was handed out last, for the layout
         self._pieces: list[bytes] = []  # the buffer, cut at its line breaks; empty: not splitting
         self._first = 0  # the piece where the request handed out last started
         self._index = 0  # the piece where the next request starts
@@ -107,18 +117,29 @@ class RequestParser:
         """
         pieces = self._pieces
         if not pieces:
-            if self._outstanding or self._unsplittable:
+            if self._outstanding:
+                return self._next_by_steps()
+            start = self._position
+            if start == len(self._buffer):
+                return None
+            if self._layout is not None and (request := self._next_by_layout(self._layout, start)) is not None:
+                return request
+            if self._unsplittable:
                 return self._next_by_steps()
             pieces = self._split()
         first = self._index
         count = _ARGUMENT_COUNTS.get(pieces[first])
         if count is not None:
             behind = first + 1 + 2 * count
+            headers = pieces[first + 1 : behind : 2]
             arguments = pieces[first + 2 : behind : 2]
             # The last piece has no line break behind it yet: it belongs to a later request, or is empty.
-            if behind < len(pieces) and pieces[first + 1 : behind : 2] == list(map(_header, map(len, arguments))):
+            if behind < len(pieces) and headers == list(map(_header, map(len, arguments))):
                 self._first = first
                 self._index = behind
+                if headers == self._headers and self._layout is None:
+                    self._layout = layout_of(arguments)
+                self._headers = headers
                 return arguments
         self._stop_splitting()
         return self._next_by_steps()
@@ -127,11 +148,25 @@ class RequestParser:
     def raw(self) -> bytes:
         """The bytes of the request handed out last, as they came; an inline or oddly written one in the usual form."""
         pieces = self._pieces
-        if not pieces:
-            return encode(self._arguments)
-        if not self._first and self._index == len(pieces) - 1 and not pieces[-1]:
-            return self._buffer  # nothing else was in it
-        return b"%b\r\n" % b"\r\n".join(pieces[self._first : self._index])
+        if pieces:
+            if not self._first and self._index == len(pieces) - 1 and not pieces[-1]:
+                return self._buffer  # nothing else was in it
+            return b"%b\r\n" % b"\r\n".join(pieces[self._first : self._index])
+        if self._start >= 0:
+            return self._buffer[self._start : self._position]
+        return encode(self._arguments)
+
+    def _next_by_layout(self, layout: Layout, start: int) -> Request | None:
+        end = start + layout.size
+        if end > len(self._buffer):
+            return None
+        request = layout.read(self._buffer, start)
+        if request is None:
+            self._layout = None
+            return None
+        self._start = start
+        self._position = end
+        return request
 
     def _start_buffer(self, data: bytes, position: int) -> None:
         self._buffer = data
@@ -155,12 +190,14 @@ class RequestParser:
             self._unsplittable = True
 
     def _next_by_steps(self) -> Request | None:
+        self._start = -1
         if self._error is not None:
             raise self._error
         try:
             return self._read_request()
         except ProtocolError as error:
             self._error = error
+            self._outstanding = 1  # so that every further call comes here
             raise
 
     def _read_request(self) -> Request | None:

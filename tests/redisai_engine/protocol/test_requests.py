@@ -115,16 +115,38 @@ def test_line_breaks_are_not_looked_at_where_redis_does_not(odd: bytes):
     assert parse(odd + b"*1\r\n$1\r\nA\r\n") == [[b"PING"], [b"A"]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.lists(st.binary(max_size=40) | st.sampled_from([b"\r\n", b"$1", b"*1"]), min_size=1), max_size=6),
+    st.integers(1, 4),
     st.data(),
 )
-def test_any_requests_come_back_however_they_are_cut(requests: list[Request], data: st.DataObject):
-    stream = b"".join(map(encode, requests))
+def test_any_requests_come_back_however_they_are_cut(requests: list[Request], times: int, data: st.DataObject):
+    """Also repeated ones, which are read in another way once their layout is known."""
+    repeated = [request for request in requests for _ in range(times)]
+    stream = b"".join(map(encode, repeated))
     places = data.draw(st.lists(st.integers(0, len(stream)), max_size=5))
 
-    assert parse(*cut(stream, places)) == requests
+    assert parse(*cut(stream, places)) == repeated
+    assert raws(*cut(stream, places)) == [encode(request) for request in repeated]
+
+
+def test_a_request_of_known_lengths_but_other_form_is_read_right():
+    """What follows three requests of one layout has the same number of bytes, but is something else."""
+    known = encode([b"SET", b"k", b"0123456789"])
+    others = [
+        [b"SET", b"key", b"01234567"],
+        [b"SET", b"k", b"01234", b""],
+        [b"GET", b"k" * 17],
+        [b"SET", b"k", b"\r\n\r\n$1\r\n\r\n"],
+    ]
+
+    for other in others:
+        expected = [[b"SET", b"k", b"0123456789"]] * 3 + [other]
+        assert parse(known, known, known, encode(other)) == expected
+        assert parse(known, known, known + encode(other)) == expected
+        for place in range(len(known) + len(encode(other))):
+            assert parse(known, known, *cut(known + encode(other), [place])) == expected
 
 
 # -- raw: the request as it is passed on ----------------------------------------------------------
@@ -264,12 +286,15 @@ def test_the_largest_argument_is_a_parameter():
 
 @settings(max_examples=300, deadline=None)
 @given(
+    st.sampled_from([0, 3]),
     st.lists(
         st.sampled_from([b"*", b"$", b"\r\n", b"\r", b"\n", b"1", b"2", b"-1", b"0", b"PING", b'"', b"'", b"\\", b" "])
         | st.binary(max_size=5),
         max_size=30,
-    )
+    ),
 )
-def test_any_bytes_give_requests_or_a_protocol_error(chunks: list[bytes]):
+def test_any_bytes_give_requests_or_a_protocol_error(known: int, chunks: list[bytes]):
     """Fuzz: nothing but ProtocolError ever comes out, and how the bytes are cut makes no difference."""
-    assert outcome(*chunks) == outcome(b"".join(chunks))
+    before = [encode([b"1"])] * known
+
+    assert outcome(*before, *chunks) == outcome(b"".join(before + chunks))
