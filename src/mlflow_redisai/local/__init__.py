@@ -16,6 +16,7 @@ from mlflow_redisai import interrupts
 from mlflow_redisai.errors import InvalidOption
 from mlflow_redisai.local import docker, embedded, ports
 from mlflow_redisai.local.errors import PortTaken
+from mlflow_redisai.record import check_name
 
 
 class LocalServer(Protocol):
@@ -60,6 +61,7 @@ def run_local(
     Raises MlflowException, with nothing left behind, when the port is taken, the server can't be started, or the model
     is refused. Returns what create_deployment returned, and the server's target URI and how to stop it.
     """
+    name = check_name(name)
     values = options_table.parse(config, options_table.RUN_LOCAL)
     options = LocalOptions(**options_table.local_part(values))
     deployment_options = options_table.DeploymentOptions.of(values)  # refuses before anything is started

@@ -26,6 +26,7 @@ IMAGE_CPU = "redislabs/redisai:1.2.7-cpu-bionic"
 IMAGE_GPU = "redislabs/redisai:1.2.7-gpu-bionic"
 LABEL = "mlflow-redisai.run"
 CONTAINER_PORT = 6379
+DAEMON = "Error response from daemon: "
 LOOK_EVERY_S = 0.1
 COMMAND_TIMEOUT_S = 120.0  # for every docker command but `pull`
 
@@ -107,11 +108,12 @@ def _docker(*arguments: str, timeout_s: float | None = COMMAND_TIMEOUT_S) -> sub
         ) from error
 
 
-def _last_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The line of docker's complaint that tells most, without its closing advice."""
-    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))]
-    return lines[-1].rstrip(".") if lines else f"exit code {result.returncode}"
+def _complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The line of docker's complaint that tells most: the daemon's own, else the last that is no advice."""
+    lines = [line.strip().rstrip(".") for line in result.stderr.splitlines() if line.strip()]
+    said = [line.removeprefix(DAEMON) for line in lines if line.startswith(DAEMON)]
+    said += [line for line in reversed(lines) if not line.startswith(("See 'docker", "Run 'docker", DAEMON))]
+    return said[0] if said else f"exit code {result.returncode}"
 
 
 def _require_docker() -> None:
@@ -119,7 +121,7 @@ def _require_docker() -> None:
         raise NoDocker("there is no `docker` command on the PATH", "install it")
     result = _docker("version", "--format", "{{.Server.Version}}")
     if result.returncode != 0:
-        raise NoDocker(f"its daemon does not answer ({_last_line(result)})", "start it")
+        raise NoDocker(f"its daemon does not answer ({_complaint(result)})", "start it")
 
 
 def _refuse_if_taken(container: str) -> None:
@@ -142,7 +144,7 @@ def _require_image(image: str) -> None:
     print(f"Pulling {image} (once; RedisAI's images have about 1 GB) ...", file=sys.stderr, flush=True)
     result = _docker("pull", "--quiet", image, timeout_s=None)
     if result.returncode != 0:
-        raise NoImage(image, _last_line(result))
+        raise NoImage(image, _complaint(result))
 
 
 def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
@@ -154,14 +156,14 @@ def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
         options += ["--volume", f"{server.data_dir}:/data"]
     result = _docker("create", *options, server.image)
     if result.returncode != 0:
-        raise StartFailed(f"the container of image {server.image}", f"can't be created ({_last_line(result)})")
+        raise StartFailed(f"the container of image {server.image}", f"can't be created ({_complaint(result)})")
 
 
 def _start(server: DockerServer, port: int) -> None:
     result = _docker("start", server.name)
     if result.returncode != 0:
         raise StartFailed(
-            f"the container of image {server.image}", f"can't be started on port {port} ({_last_line(result)})"
+            f"the container of image {server.image}", f"can't be started on port {port} ({_complaint(result)})"
         )
 
 

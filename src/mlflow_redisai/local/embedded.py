@@ -25,6 +25,8 @@ from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 LOG = "engine.log"
 PID = "engine.pid"
 LOOK_EVERY_S = 0.02
+# Settings of the engine that would have it answer elsewhere than the deployment looks for it.
+NOT_INHERITED = {f"REDISAI_ENGINE_{name}" for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY")}
 STOP_S = 15.0  # how long a server that is taken back may drain before it is killed
 
 
@@ -118,13 +120,14 @@ def running_engine(folder: Path) -> int | None:
         return None
     # The number may belong to another program by now.
     with contextlib.suppress(OSError):
-        return pid if b"redisai_engine" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
+        return pid if b"\0redisai_engine\0" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
     return pid
 
 
 def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
     # Unbuffered, so that the ready line is in the log when it is printed.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
     command += ["--port", str(port), "--data-dir", str(folder)]
     with (folder / LOG).open("wb") as log:
