@@ -1,0 +1,213 @@
+"""
+MLflow's contract: what `mlflow deployments ...` and `get_deploy_client()` call. Checks arguments and tells the story;
+the work is done by `deploying`, `deployments` and `predictor`.
+
+Invariant: only MlflowException leaves these methods, or the interruption that a user sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlflow.deployments import BaseDeploymentClient
+
+from mlflow_redisai import interrupts, server
+from mlflow_redisai.commands import raw
+from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
+from mlflow_redisai.connection import Connection
+from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
+from mlflow_redisai.record import check_name
+from mlflow_redisai.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_redisai.deploying import Order
+    from mlflow_redisai.deployments import Deployment, Deployments
+    from mlflow_redisai.predictions import Predictions
+    from mlflow_redisai.predictor import Predictor
+
+_logger = logging.getLogger(__name__)
+
+ATTEMPTS = 10  # changes by others while an update of options was being prepared, before giving up
+
+
+class RedisAIClient(BaseDeploymentClient):
+    """Deploys MLflow models into Redis and predicts with them. Get one from `mlflow.deployments.get_deploy_client`."""
+
+    def __init__(self, target_uri: str) -> None:
+        super().__init__(target_uri)  # type: ignore[no-untyped-call]
+        self._target = Target.parse(target_uri)
+
+    def __repr__(self) -> str:
+        return f"RedisAIClient({self._target.label})"
+
+    # -- MLflow's contract ------------------------------------------------------------------------
+
+    def create_deployment(
+        self,
+        name: str,
+        model_uri: str,
+        flavor: str | None = None,
+        config: Mapping[str, object] | None = None,
+        endpoint: str | None = None,
+    ) -> dict[str, Any]:
+        """Deploys a model under a free name; see `mlflow deployments help -t redisai` for the options in `config`."""
+        from mlflow_redisai.deploying import prepare
+
+        _no_endpoint(endpoint)
+        options = DeploymentOptions.of(parse(config, CREATE))
+        name = check_name(name)
+        with interrupts.as_exceptions():
+            self._store.refuse_taken(name)
+            order = self._order(name, options)
+            self._store.create(name, prepare(order, model_uri, flavor))
+        return self._done(name)
+
+    def update_deployment(
+        self,
+        name: str,
+        model_uri: str | None = None,
+        flavor: str | None = None,
+        config: Mapping[str, object] | None = None,
+        endpoint: str | None = None,
+    ) -> dict[str, Any]:
+        """Replaces the model (`model_uri`), the options in `config`, or both; options not named stay as they are."""
+        from mlflow_redisai.deploying import prepare
+
+        _no_endpoint(endpoint)
+        values = parse(config, UPDATE)
+        name = check_name(name)
+        with interrupts.as_exceptions():
+            if model_uri is None:
+                self._update_options(name, flavor, values)
+            else:
+                order = self._order(name, _options_of(self._store.read(name)).changed(values))
+                self._store.replace(name, prepare(order, model_uri, flavor))
+        return self._done(name)
+
+    def delete_deployment(
+        self, name: str, config: Mapping[str, object] | None = None, endpoint: str | None = None
+    ) -> None:
+        """Removes a deployment; raises if there is none of that name."""
+        _no_endpoint(endpoint)
+        if config:
+            raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; leave them out")
+        name = check_name(name)
+        with interrupts.as_exceptions():
+            self._store.delete(name)
+        self._predictor.forget(name)
+
+    def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """Lists every model on the server, those that others stored included."""
+        _no_endpoint(endpoint)
+        listed = []
+        for name in self._store.names():
+            try:
+                listed.append(_described(self._store.read(name)))
+            except DeploymentMissing:
+                continue  # deleted since the names were read, or renamed, which RedisAI's list doesn't notice
+            except RedisAIError as error:
+                listed.append({"name": name, "error": error.message})
+        return listed
+
+    def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
+        """Tells what is known of a deployment; raises if there is none of that name."""
+        _no_endpoint(endpoint)
+        return _described(self._store.read(check_name(name)))
+
+    def predict(
+        self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
+    ) -> Predictions:
+        """Predicts with a deployment: gives what `mlflow.pyfunc` gives for the same input, as `predictions`."""
+        from mlflow_redisai.predictions import Predictions
+
+        _no_endpoint(endpoint)
+        return Predictions(self._predictor.predict(check_name(deployment_name), inputs))
+
+    # -- the rest ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _store(self) -> Deployments:
+        from mlflow_redisai.deployments import Deployments
+
+        return Deployments(Connection(self._target))
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        from mlflow_redisai.predictor import Predictor
+
+        return Predictor(self._store)
+
+    def _order(self, name: str, options: DeploymentOptions) -> Order:
+        from mlflow_redisai.deploying import Order
+
+        return Order(self._store, server.ask(self._store.connection, raw(name)), name, options)
+
+    def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
+        """Stores the model that is there anew, with other options."""
+        from mlflow_redisai.deploying import with_options
+
+        if flavor is not None:
+            raise InvalidRequest(f"flavor {flavor!r} without a model: give the model's URI too, or leave flavor out")
+        refuse_without_model(values)
+        if not values:
+            raise InvalidRequest("nothing to update: give a model URI, or options such as -C batchsize=8")
+        for _ in range(ATTEMPTS):
+            current = self._store.read(name)
+            order = self._order(name, _options_of(current).changed(values))
+            if self._store.replace(name, with_options(order, current), instead_of=current):
+                return
+        raise ConcurrentChange(name, ATTEMPTS)
+
+    def _done(self, name: str) -> dict[str, Any]:
+        self._predictor.forget(name)
+        described = _described(self._store.read(name))
+        for note in described["notes"]:
+            _logger.warning("%s: %s", name, note)
+        return described
+
+
+def _no_endpoint(endpoint: str | None) -> None:
+    if endpoint is not None:
+        raise InvalidRequest(f"there are no endpoints on this target, got endpoint {endpoint!r}; leave it out")
+
+
+def _options_of(deployment: Deployment) -> DeploymentOptions:
+    """The options of a deployment; for a model that somebody else stored those that RedisAI knows."""
+    if deployment.record is not None:
+        return deployment.record.options
+    meta = deployment.meta
+    return DeploymentOptions(
+        device=meta.device.upper(),
+        tag=meta.tag,
+        batchsize=meta.batchsize,
+        minbatchsize=meta.minbatchsize,
+        minbatchtimeout=meta.minbatchtimeout,
+    )
+
+
+def _described(deployment: Deployment) -> dict[str, Any]:
+    """What get, list, create and update tell: the record, if there is one, and RedisAI's facts."""
+    found, meta = deployment.record, deployment.meta
+    return {
+        "name": deployment.name,
+        "flavor": found.flavor if found else None,
+        "model_uri": found.model_uri if found else None,
+        "run_id": found.run_id if found else None,
+        "created": found.created if found else None,
+        "signature": found.signature if found else None,
+        "verification": found.verification if found else None,
+        "notes": list(found.notes) if found else [],
+        "timeout": found.options.timeout if found else None,
+        "backend": meta.backend,
+        "device": meta.device,
+        "tag": meta.tag,
+        "batchsize": meta.batchsize,
+        "minbatchsize": meta.minbatchsize,
+        "minbatchtimeout": meta.minbatchtimeout,
+        "inputs": list(meta.inputs),
+        "outputs": list(meta.outputs),
+    }

@@ -1,0 +1,197 @@
+"""
+RedisAI's commands as the plugin sends them, and what their replies mean. Does no I/O.
+
+Replies come as redis-py gives them with decode_responses=False: bytes, ints, lists, in RESP3 also dicts; an error
+inside a reply is an exception object in its place, and is raised as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.tensor import Tensor
+
+Argument = bytes | bytearray | memoryview | str | int
+Command = list[Argument]
+
+MODEL_TYPE = b"AI__MODEL"
+
+
+class BadReply(ValueError):
+    """A reply that RedisAI never gives."""
+
+
+class TimedOut(Exception):
+    """The server answered TIMEDOUT: the request waited longer for its turn than its TIMEOUT."""
+
+
+def text(value: bytes | str) -> str:
+    """Makes text of what the server sent; bytes that are no utf-8 survive as surrogates."""
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+
+
+def raw(value: str) -> bytes:
+    """The inverse of `text`: the bytes that a name or tag has on the server."""
+    return value.encode("utf-8", "surrogateescape")
+
+
+def pairs(reply: Any) -> dict[str, Any]:
+    """Reads a reply of names and values, which is a list in RESP2 and may be a map in RESP3."""
+    if isinstance(reply, dict):
+        return {text(name): value for name, value in reply.items()}
+    if not isinstance(reply, list) or len(reply) % 2:
+        raise BadReply(f"expected names and values, got {reply!r:.80}")
+    return {text(name): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def raw_pairs(reply: Any) -> dict[bytes, bytes]:
+    """Reads HGETALL: names and values as they are."""
+    return {raw(name): bytes(value) for name, value in pairs(reply).items()}
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMeta:
+    """What RedisAI knows about a model, by its own names."""
+
+    backend: str
+    device: str
+    tag: str = ""
+    batchsize: int = 0
+    minbatchsize: int = 0
+    minbatchtimeout: int = 0
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    @classmethod
+    def from_reply(cls, reply: Any) -> ModelMeta:
+        """Reads AI.MODELGET key META."""
+        found = pairs(reply)
+        try:
+            return cls(
+                backend=text(found["backend"]),
+                device=text(found["device"]),
+                tag=text(found["tag"]),
+                batchsize=int(found["batchsize"]),
+                minbatchsize=int(found["minbatchsize"]),
+                minbatchtimeout=int(found["minbatchtimeout"]),
+                inputs=tuple(text(name) for name in found["inputs"]),
+                outputs=tuple(text(name) for name in found["outputs"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadReply(f"AI.MODELGET META without a usable {error}") from error
+
+    def fingerprint(self) -> str:
+        """Digest of all fields: equal for the model that was recorded, different when another took its place."""
+        fields = [self.backend, self.device, self.tag, self.batchsize, self.minbatchsize, self.minbatchtimeout]
+        described = json.dumps([*fields, self.inputs, self.outputs])
+        return hashlib.sha256(described.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class ModelToStore:
+    """
+    A model with all that AI.MODELSTORE needs: `meta.inputs` and `meta.outputs` count only for TF, `chunk_bytes` is the
+    most that one argument may hold.
+    """
+
+    meta: ModelMeta
+    blob: bytes
+    chunk_bytes: int
+
+    def command(self, key: bytes) -> Command:
+        """The AI.MODELSTORE command; its arguments have a fixed order."""
+        meta = self.meta
+        command: Command = ["AI.MODELSTORE", key, meta.backend, meta.device]
+        if meta.tag:
+            command += ["TAG", raw(meta.tag)]
+        if meta.batchsize:
+            command += ["BATCHSIZE", meta.batchsize]
+            if meta.minbatchsize:
+                command += ["MINBATCHSIZE", meta.minbatchsize]
+                if meta.minbatchtimeout:
+                    command += ["MINBATCHTIMEOUT", meta.minbatchtimeout]
+        if meta.backend == "TF":
+            command += ["INPUTS", len(meta.inputs), *map(raw, meta.inputs)]
+            command += ["OUTPUTS", len(meta.outputs), *map(raw, meta.outputs)]
+        return [*command, "BLOB", *chunks(self.blob, self.chunk_bytes)]
+
+
+def chunks(blob: bytes, size: int) -> list[bytes | memoryview]:
+    """Cuts a blob into pieces of at most `size` bytes, without copying; a small one stays whole."""
+    if len(blob) <= size:
+        return [blob]
+    view = memoryview(blob)
+    return [view[start : start + size] for start in range(0, len(view), size)]
+
+
+def joined_blob(reply: Any) -> bytes:
+    """Reads AI.MODELGET key BLOB, which is a list of chunks when the model is big."""
+    if isinstance(reply, bytes):
+        return reply
+    if isinstance(reply, list) and all(isinstance(chunk, bytes) for chunk in reply):
+        return b"".join(reply)
+    raise BadReply(f"AI.MODELGET BLOB answered {reply!r:.80}")
+
+
+def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
+    """Reads AI._MODELSCAN: keys and tags."""
+    if not isinstance(reply, list):
+        raise BadReply(f"AI._MODELSCAN answered {reply!r:.80}")
+    return [(bytes(key), text(tag)) for key, tag in reply]
+
+
+# -- running a model -----------------------------------------------------------------------------
+
+
+def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int], timeout_ms: int) -> Command:
+    """
+    The prediction in one read-only command: sets `tensors`, runs the model `key`, gets the outputs at `fetch`.
+
+    `outputs` is how many the model has: RedisAI wants all of them named. The names live only inside the command.
+    """
+    inputs = [f"i{index}" for index in range(len(tensors))]
+    command: Command = ["AI.DAGEXECUTE_RO", "ROUTING", key, "TIMEOUT", timeout_ms]
+    for name, tensor in zip(inputs, tensors, strict=True):
+        command += ["|>", "AI.TENSORSET", name, tensor.dtype.name, *tensor.shape, "BLOB", tensor.blob]
+    command += ["|>", "AI.MODELEXECUTE", key, "INPUTS", len(inputs), *inputs]
+    command += ["OUTPUTS", outputs, *(f"o{index}" for index in range(outputs))]
+    for index in fetch:
+        command += ["|>", "AI.TENSORGET", f"o{index}", "META", "BLOB"]
+    return command
+
+
+def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
+    """Reads the reply to `dag`: the last `fetched` elements. Raises TimedOut, BadReply or the server's own error."""
+    if isinstance(reply, Exception):
+        raise reply
+    elements = reply if isinstance(reply, list) else [reply]
+    for element in elements:
+        if isinstance(element, Exception):
+            raise element
+        if element == b"TIMEDOUT":
+            raise TimedOut
+    if len(elements) <= fetched or b"NA" in elements:
+        raise BadReply(f"AI.DAGEXECUTE_RO answered {reply!r:.80}")
+    return [tensor(element) for element in elements[len(elements) - fetched :]]
+
+
+def tensor(reply: Any) -> Tensor:
+    """Reads AI.TENSORGET key META BLOB."""
+    found = pairs(reply)
+    try:
+        dtype = dtypes.by_wire_name(bytes(found["dtype"]))
+        shape = tuple(int(length) for length in found["shape"])
+        blob = found["blob"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadReply(f"AI.TENSORGET META BLOB without a usable {error}") from error
+    if dtype is None:
+        raise BadReply(f"AI.TENSORGET answered with the unknown dtype {found['dtype']!r}")
+    return Tensor(dtype, shape, blob)

@@ -1,0 +1,150 @@
+"""
+From a model URI to a model that the server was seen to run rightly: convert, store aside, verify. Names no deployment.
+
+`auto` tries ONNX first; where the server refuses that, or it answers differently, the flavor's own backend is tried and
+the reply says so. The model under verification is gone when `prepare` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_redisai import commands, errors
+from mlflow_redisai.commands import ModelMeta, ModelToStore
+from mlflow_redisai.config import DeploymentOptions
+from mlflow_redisai.connection import Connection
+from mlflow_redisai.deployments import Deployment, Deployments, Prepared
+from mlflow_redisai.mapping import Mapping
+from mlflow_redisai.models import Deployable, LoadedModel, choose_flavor, convert, open_model
+from mlflow_redisai.record import Record
+from mlflow_redisai.server import ServerFacts
+from mlflow_redisai.verify import OFF, Verification, verify
+from redisai_engine.protocol.tensor import Tensor
+
+# What a flavor runs on where ONNX doesn't do; other flavors have nothing else.
+OWN_BACKENDS = {"pytorch": "TORCH", "tensorflow": "TF", "keras": "TF"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be deployed, where, and how."""
+
+    store: Deployments
+    facts: ServerFacts
+    name: str
+    options: DeploymentOptions
+
+
+def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
+    """Converts and verifies. Raises what stands in the way; nothing stays on the server."""
+    with open_model(model_uri) as model:
+        deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
+        new = Record(
+            **Record.new_identity(),
+            flavor=deployable.flavor,
+            model_uri=model_uri,
+            run_id=model.run_id,
+            signature=None if model.signature is None else model.signature.to_dict(),
+            mapping=deployable.mapping.to_json(),
+            verification=verification.to_json(),
+            notes=deployable.notes,
+            options=order.options,
+            fingerprint=meta.fingerprint(),
+        )
+        return Prepared(_to_store(order, deployable), new)
+
+
+def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
+    backend = order.options.backend
+    try:
+        return _attempt(order, model, flavor, backend)
+    except (errors.ModelRefused, errors.ModelFailed, errors.VerificationFailed) as error:
+        own = OWN_BACKENDS.get(flavor)
+        if backend != "auto" or own is None:
+            raise
+        note = f"deployed with backend {own}, not ONNX: {error.message}"
+        deployable, meta, verification = _attempt(order, model, flavor, own)
+        return replace(deployable, notes=(*deployable.notes, note)), meta, verification
+
+
+def _attempt(order: Order, model: LoadedModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
+    """Converts for one backend, stores the model aside, which shows that the server loads it, and verifies it."""
+    options, facts = order.options, order.facts
+    deployable = convert(
+        model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
+    )
+    with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
+        if not options.verify:
+            return deployable, meta, Verification(OFF)
+        run = _runner(order.store.connection, key, deployable, options)
+        return deployable, meta, verify(run, deployable, model)
+
+
+def _runner(
+    connection: Connection, key: bytes, deployable: Deployable, options: DeploymentOptions
+) -> Callable[[list[Tensor]], list[Tensor]]:
+    mapping = deployable.mapping
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        [reply] = connection.pipeline(key, [command])
+        return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
+
+    return run
+
+
+def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int) -> list[Tensor]:
+    """Reads a prediction's reply. Raises PredictionTimedOut, ModelFailed, or what else the server says."""
+    try:
+        return commands.dag_tensors(reply, fetched)
+    except commands.TimedOut:
+        raise errors.PredictionTimedOut(connection.where, str(timeout_ms)) from None
+    except commands.BadReply as error:
+        raise errors.UnexpectedReply(connection.where, str(error)) from error
+    except Exception as error:
+        raise connection.problem(error, errors.ModelFailed) from error
+
+
+def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
+    meta = ModelMeta(
+        backend=deployable.backend,
+        inputs=deployable.tf_inputs,
+        outputs=deployable.tf_outputs,
+        **_stored(order.options),
+    )
+    return ModelToStore(meta, deployable.blob, order.facts.chunk_bytes)
+
+
+def _stored(options: DeploymentOptions) -> dict[str, Any]:
+    """The options that RedisAI keeps with the model."""
+    names = ("device", "tag", "batchsize", "minbatchsize", "minbatchtimeout")
+    return {name: getattr(options, name) for name in names}
+
+
+def with_options(order: Order, current: Deployment) -> Prepared:
+    """Prepares the model that is stored already with other options; a model without a record gets one."""
+    options = order.options
+    meta = replace(current.meta, **_stored(options))
+    model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
+    with order.store.staged(current.name, model, options.timeout) as (_, seen):
+        fingerprint = seen.fingerprint()
+    before = current.record or _record_of_foreign(current)
+    return Prepared(model, replace(before, **Record.new_identity(), options=options, fingerprint=fingerprint))
+
+
+def _record_of_foreign(deployment: Deployment) -> Record:
+    mapping = Mapping.generic(list(deployment.meta.inputs), list(deployment.meta.outputs))
+    return Record(
+        **Record.new_identity(),
+        flavor="unknown",
+        model_uri="",
+        run_id=None,
+        signature=None,
+        mapping=mapping.to_json(),
+        verification=None,
+        notes=("stored by somebody else than mlflow-redisai",),
+        options=DeploymentOptions(),
+        fingerprint="",
+    )

@@ -1,0 +1,275 @@
+"""
+The target: which server, as whom, and how. From a URI and the REDIS_* variables to a frozen `Target`; opens nothing.
+
+    redisai[:/[/][[username]:[password]@][host][:port][/[db]][?parameter=value&...]]
+
+Invariant: the password leaves a `Target` only through its field `password`; it stands in no repr, no label and no
+error. Every sentence about a URI therefore names the part that is wrong, never the whole URI. `VARIABLES` and
+`PARAMETERS` are the tables from which parsing, help and docs/reference.md are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+
+from mlflow_redisai.errors import InvalidTarget
+
+SCHEME = "redisai"
+FORMS = (
+    ("redisai", "localhost:6379, database 0, or what the REDIS_* variables say"),
+    ("redisai:/[[username]:[password]@][host][:port][/db]", "every part may be left out"),
+    ("redisai://[[username]:[password]@][host][:port][/db]", "the same"),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the server is and how to talk to it; times in seconds, 0 for no limit."""
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_verify: bool = True
+    connect_timeout: float = 10.0
+    read_timeout: float = 300.0
+    cluster: bool = False
+
+    @classmethod
+    def parse(cls, uri: str, environment: Mapping[str, str] | None = None) -> Target:
+        """Reads a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
+        where, query = _split(uri)
+        parts = _connection_parts(where)
+        if not parts:
+            parts = _from_environment(os.environ if environment is None else environment)
+        parameters = _parameters(query)
+        if parameters.get("tls") is False and any(name.startswith("tls_") for name in parameters):
+            raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
+        return _checked(cls(**parts, **parameters))
+
+    @property
+    def label(self) -> str:
+        """How errors and logs name the server: `Redis at host:port`, never with a password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"Redis at {host}:{self.port}" + (f"/{self.db}" if self.db else "")
+
+    def redact(self, text: str) -> str:
+        """Takes the password out of a text that somebody else wrote."""
+        for secret in (self.password, self.password and quote(self.password, safe="")):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    def redis_arguments(self) -> dict[str, Any]:
+        """Gives the keyword arguments that redis-py's clients take, without retries and protocol."""
+        arguments: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "username": self.username,
+            "password": self.password,
+            "socket_connect_timeout": self.connect_timeout or None,
+            "socket_timeout": self.read_timeout or None,
+            "socket_keepalive": True,
+        }
+        return arguments | self._tls_arguments()
+
+    def _tls_arguments(self) -> dict[str, Any]:
+        if not self.tls:
+            return {}
+        return {
+            "ssl": True,
+            "ssl_ca_certs": self.tls_ca,
+            "ssl_certfile": self.tls_cert,
+            "ssl_keyfile": self.tls_key,
+            "ssl_cert_reqs": "required" if self.tls_verify else "none",
+            "ssl_check_hostname": self.tls_verify,
+        }
+
+
+# -- reading single values -----------------------------------------------------------------------
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError("a port is a number from 1 to 65535")
+    return int(text)
+
+
+def _db(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError("a database is a number from 0 on, 15 being the last one unless the server is set otherwise")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    values = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in values:
+        raise ValueError("write true or false")
+    return values[text.lower()]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError("write seconds, such as 2.5; 0 is no limit")
+    return seconds
+
+
+def _path(text: str) -> str:
+    if not os.path.isfile(text):
+        raise ValueError("there is no such file")
+    return text
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One query parameter or variable: the field of `Target` that it fills, how it is read, and what it is for."""
+
+    name: str
+    field: str
+    read: Callable[[str], Any]
+    help: str
+
+
+PARAMETERS = (
+    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); implied by the other tls parameters"),
+    Parameter("tls_ca", "tls_ca", _path, "file with the certificates to trust (PEM); without it those of the system"),
+    Parameter("tls_cert", "tls_cert", _path, "file with the client's certificate (PEM)"),
+    Parameter("tls_key", "tls_key", _path, "file with the client's private key (PEM)"),
+    Parameter("tls_verify", "tls_verify", _switch, "false: don't check the server's certificate"),
+    Parameter("connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (10; 0: no limit)"),
+    Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for an answer (300; 0: no limit)"),
+    Parameter("cluster", "cluster", _switch, "the server is a node of a Redis Cluster (true, false)"),
+)
+
+VARIABLES = (
+    Parameter("REDIS_HOST", "host", str, "host (localhost)"),
+    Parameter("REDIS_PORT", "port", _port, "port (6379)"),
+    Parameter("REDIS_DB", "db", _db, "database (0)"),
+    Parameter("REDIS_USERNAME", "username", str, "user name (none)"),
+    Parameter("REDIS_PASSWORD", "password", str, "password (none)"),
+)
+
+_FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
+
+
+# -- from the URI --------------------------------------------------------------------------------
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Splits a URI behind its scheme into what names the connection, and the query."""
+    if not isinstance(uri, str):
+        raise InvalidTarget(f"the target is a {type(uri).__name__}, not a string; {_FORM}")
+    scheme, colon, rest = uri.partition(":")
+    if scheme.lower() != SCHEME:
+        # Without a colon what stands there may be anything, a password too.
+        named = f"the scheme {scheme!r}" if colon and scheme.isalnum() else "another scheme"
+        raise InvalidTarget(f"the target has {named}, this plugin is for redisai; {_FORM}")
+    if "#" in rest:
+        raise InvalidTarget("the target has a # in it; in a user name or password write it as %23")
+    where, _, query = rest.partition("?")
+    if "@" in query:
+        raise InvalidTarget("the target has an @ behind its ?; in a password write ? as %3F, in a parameter @ as %40")
+    if where and not where.startswith("/"):
+        raise InvalidTarget(f"the target has no slash behind {SCHEME}:; {_FORM}")
+    return where[2:] if where.startswith("//") else where[1:], query
+
+
+def _connection_parts(where: str) -> dict[str, Any]:
+    """Reads `user:password@host:port/db` into the fields it names; empty parts are not named."""
+    authority, _, path = where.partition("/")
+    if "@" in path:
+        raise InvalidTarget("the target has a / before its @; in a user name or password write it as %2F")
+    userinfo, _, address = authority.rpartition("@")
+    host, port = _address(address)
+    db = path.removesuffix("/")
+    parts = {
+        **_userinfo(userinfo),
+        "host": host,
+        "port": _read(_port, port, "the target's port") if port else None,
+        "db": _read(_db, db, "the target's database") if db else None,
+    }
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _userinfo(userinfo: str) -> dict[str, str | None]:
+    username, colon, password = userinfo.partition(":")
+    if username and not (colon and password):
+        # Not quoted: people write a password without its colon.
+        raise InvalidTarget("the target has a user name without a password; write username:password@ or :password@")
+    return {"username": _unquote(username) or None, "password": _unquote(password) or None}
+
+
+def _address(address: str) -> tuple[str | None, str]:
+    """Splits `host:port`, `[v6]:port`."""
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InvalidTarget(f"the target's host {address!r} is not closed; write an IPv6 address as [::1]:6379")
+        return _unquote(host) or None, rest[1:]
+    if address.count(":") > 1:
+        raise InvalidTarget(f"the target's host {address!r} has several colons; write an IPv6 address as [::1]:6379")
+    host, _, port = address.partition(":")
+    return _unquote(host) or None, port
+
+
+def _unquote(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidTarget("the target has a percent-encoded part that is not utf-8") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for variable in VARIABLES:
+        if value := environment.get(variable.name):
+            found[variable.field] = _read(variable.read, value, f"the variable {variable.name}")
+    return found
+
+
+def _parameters(query: str) -> dict[str, Any]:
+    known = {parameter.name: parameter for parameter in PARAMETERS}
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        parameter = known.get(name)
+        if parameter is None:
+            raise InvalidTarget(f"the target has an unknown parameter {name!r}; there are {', '.join(known)}")
+        if parameter.field in found:
+            raise InvalidTarget(f"the target has the parameter {name!r} twice; give it once")
+        found[parameter.field] = _read(parameter.read, value, f"the target's parameter {name}")
+    return found
+
+
+def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
+    try:
+        return read(_unquote(text))
+    except ValueError as error:
+        raise InvalidTarget(f"{what} is {text!r}: {error}") from None
+
+
+def _checked(target: Target) -> Target:
+    """Checks what concerns more than one part."""
+    if target.cluster and target.db:
+        raise InvalidTarget(f"the target names database {target.db} of a cluster; a Redis Cluster has only database 0")
+    if target.username and not target.password:
+        raise InvalidTarget(
+            f"the user {target.username!r} has no password; set REDIS_PASSWORD, or write username:password@"
+        )
+    if bool(target.tls_cert) != bool(target.tls_key):
+        raise InvalidTarget("the target has only one of tls_cert and tls_key; a client's certificate needs both")
+    if target.tls_ca or target.tls_cert or not target.tls_verify:
+        return replace(target, tls=True)
+    return target
