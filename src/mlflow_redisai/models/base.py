@@ -1,0 +1,51 @@
+"""
+What every flavor's converter gets and gives. No converter stands here, and no framework is imported.
+
+A converter is one function, `convert(model, request) -> Deployable`, named by the table in `registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mlflow_redisai.mapping import Mapping
+
+if TYPE_CHECKING:
+    from mlflow_redisai.models.loading import LoadedModel
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """The newest versions that the server's ONNX Runtime loads; the defaults load everywhere, on RedisAI 1.2 too."""
+
+    opset: int = 15
+    ml_opset: int = 3
+    ir_version: int = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked a conversion for; `outputs` are names, () for what pyfunc's answer is made of."""
+
+    flavor: str
+    backend: str = "auto"
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A model as the server takes it; `tf_inputs` and `tf_outputs` only for TF, `notes` are for the user."""
+
+    flavor: str
+    backend: str
+    blob: bytes
+    mapping: Mapping
+    tf_inputs: tuple[str, ...] = ()
+    tf_outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Converter = Callable[["LoadedModel", Request], Deployable]

@@ -1,0 +1,186 @@
+"""
+What the conversion must know of scikit-learn's estimators: how they read numbers, what they are made of, and which
+of them has no converter.
+
+Knows nothing of ONNX. Invariant: a fitted estimator is never changed; what must differ is a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.mapping import Schema
+from mlflow_redisai.values import Array
+
+
+def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Walks pipelines, column transformers and unions down to the single estimators, with the names of their steps."""
+    steps = _steps(estimator)
+    if steps is None:
+        yield path, estimator
+        return
+    for name, step in steps:
+        if hasattr(step, "get_params"):
+            yield from parts(step, f"{path}.{name}" if path else name)
+
+
+def _steps(estimator: Any) -> list[tuple[str, Any]] | None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, Pipeline):
+        return list(estimator.steps)
+    if isinstance(estimator, FeatureUnion):
+        return list(estimator.transformer_list)
+    if isinstance(estimator, ColumnTransformer):
+        return [(name, step) for name, step, _ in estimator.transformers_]
+    return None
+
+
+def last_of(estimator: Any) -> Any:
+    """Gives the estimator that makes the answer."""
+    from sklearn.pipeline import Pipeline
+
+    return last_of(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def reads_float32(estimator: Any) -> bool:
+    """Says whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
+    from sklearn.ensemble import IsolationForest
+    from sklearn.ensemble._forest import BaseForest
+    from sklearn.ensemble._gb import BaseGradientBoosting
+    from sklearn.tree import BaseDecisionTree
+
+    last = last_of(estimator)
+    if isinstance(last, (BaseDecisionTree, BaseForest, BaseGradientBoosting, IsolationForest)):
+        return True
+    inner = getattr(last, "estimators_", None)
+    return isinstance(inner, list) and bool(inner) and all(isinstance(tree, BaseDecisionTree) for tree in inner)
+
+
+def takes_columns(estimator: Any, schema: Schema) -> bool:
+    """Says whether each column is a tensor: if the model picks them by name, or takes text beside numbers."""
+    if schema.kind != "columns":
+        return False
+    text = [item.dtype.is_string for item in schema.fields]
+    return _picks_by_name(estimator) or (any(text) and not all(text))
+
+
+def _picks_by_name(estimator: Any) -> bool:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, ColumnTransformer):
+        return any(_names(columns) for _, _, columns in estimator.transformers_)
+    if isinstance(estimator, (Pipeline, FeatureUnion)):
+        return any(_picks_by_name(step) for _, step in _steps(estimator) or ())
+    return False
+
+
+def _names(columns: Any) -> bool:
+    chosen = [columns] if isinstance(columns, str) else list(columns) if np.ndim(columns) == 1 else []
+    return any(isinstance(column, str) for column in chosen)
+
+
+def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
+    """Gives the categories that encoders know, by column, as far as they stand right behind the columns."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        return categories_of(estimator.steps[0][1], schema)
+    if isinstance(estimator, ColumnTransformer):
+        found: dict[str | int, Array] = {}
+        for _, step, columns in estimator.transformers_:
+            first = _first_encoder(step)
+            if first is not None:
+                chosen = [columns] if isinstance(columns, (str, int)) else list(columns)
+                found.update(zip(chosen, first.categories_, strict=False))
+        return {name: _known(values) for name, values in found.items()}
+    if hasattr(estimator, "categories_"):
+        names = [item.name if item.name is not None else index for index, item in enumerate(schema.fields)]
+        return {name: _known(values) for name, values in zip(names, estimator.categories_, strict=False)}
+    return {}
+
+
+def _first_encoder(step: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+
+    for candidate in [inner for _, inner in step.steps] if isinstance(step, Pipeline) else [step]:
+        if hasattr(candidate, "categories_"):
+            return candidate
+    return None
+
+
+def _known(values: Array) -> Array:
+    """Leaves out gaps, which some encoders count as a category."""
+    kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
+    return np.array(kept, values.dtype)
+
+
+# -- copies that convert --------------------------------------------------------------------------
+
+
+def cast_before_last(estimator: Any) -> Any:
+    """Puts a rounding to float32 before the last estimator."""
+    from skl2onnx.sklapi import CastTransformer
+    from sklearn.pipeline import Pipeline
+
+    cast = CastTransformer(dtype=np.float32)
+    # Has nothing to learn, but scikit-learn wants every step fitted.
+    cast.fit(np.zeros((1, 1)))
+    if isinstance(estimator, Pipeline):
+        return Pipeline([*estimator.steps[:-1], ("cast_to_float32", cast), estimator.steps[-1]])
+    return Pipeline([("cast_to_float32", cast), ("last", estimator)])
+
+
+def plain_integers(estimator: Any) -> Any:
+    """Widens the unsigned node numbers of histogram gradient boosting, which onnx refuses as attributes."""
+    if not any(hasattr(part, "_predictors") for _, part in parts(estimator)):
+        return estimator
+    copied = copy.deepcopy(estimator)
+    for _, part in parts(copied):
+        for predictor in (one for row in getattr(part, "_predictors", ()) for one in row):
+            predictor.nodes = predictor.nodes.astype(_wider(predictor.nodes.dtype))
+    return copied
+
+
+def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    fields: Mapping[str, Any] = dtype.fields or {}
+    return np.dtype([(name, np.int64 if kind[0].kind == "u" else kind[0]) for name, kind in fields.items()])
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def culprit(estimator: Any, error: BaseException) -> str:
+    """Names the step that has no converter, else the estimator and what the converter said."""
+    from skl2onnx import supported_converters
+
+    known = {name.removeprefix("Sklearn") for name in supported_converters(from_sklearn=True)}
+    for path, part in parts(estimator):
+        kind = type(part)
+        ours = kind.__module__.startswith(("sklearn.", "skl2onnx."))
+        if kind.__name__ == "FunctionTransformer" and part.func is not None:
+            name = getattr(part.func, "__name__", "its function")
+            return f"step {path or kind.__name__} calls the Python function {name}, which ONNX can't express"
+        if not ours or not _is_known(kind.__name__, known):
+            step = f"step {path} ({kind.__name__})" if path else kind.__name__
+            return f"{step} of {kind.__module__} has no converter; skl2onnx knows most of scikit-learn, nothing else"
+    return _said(error)
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    # Classifiers that convert alike share an entry (SklearnLinearClassifier), so names alone can't tell; those with
+    # an entry of their own, or a kind that has one, are taken for known.
+    return name in known or name.endswith(("Classifier", "Regressor", "CV", "SVC", "SVR", "Regression", "Ridge"))
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) < 300 else f"{text[:300]} ..."

@@ -1,0 +1,143 @@
+"""
+Opens an MLflow model from any URI: fetches its files, reads MLmodel, and loads what is asked for, each once.
+
+Invariant: what `open_model` fetched is removed by `close()`; a folder that the user named is never touched.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from mlflow_redisai.errors import ModelNotFound
+
+Reference = Callable[[Any], Any]
+
+
+class LoadedModel:
+    """
+    An MLflow model on this machine's disk; use it as a context manager, or call close().
+
+    `reference` is what the deployed model must answer like: pyfunc's predict, unless the converter says that pyfunc
+    has no answer for this model and puts another function there.
+    """
+
+    def __init__(self, uri: str, path: Path, temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        from mlflow.models import Model
+
+        self.uri = uri
+        self.path = path
+        self._temporary = temporary
+        self.meta: Any = Model.load(str(path))
+        self.reference: Reference = lambda inputs: self.pyfunc().predict(inputs)
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.uri!r}, flavors={', '.join(self.flavors)})"
+
+    def close(self) -> None:
+        """Removes the files that were fetched; loaded objects stay usable where their library has read them."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    @property
+    def flavors(self) -> tuple[str, ...]:
+        return tuple(self.meta.flavors)
+
+    @property
+    def signature(self) -> Any:
+        """MLflow's ModelSignature, or None."""
+        return self.meta.signature
+
+    @property
+    def input_schema(self) -> Any:
+        """MLflow's schema of the inputs, or None."""
+        return None if self.signature is None else self.signature.inputs
+
+    @property
+    def run_id(self) -> str | None:
+        found: str | None = self.meta.run_id
+        return found
+
+    def configuration(self, flavor: str) -> dict[str, Any]:
+        """Gives what MLmodel says about one flavor."""
+        return dict(self.meta.flavors[flavor])
+
+    @cached_property
+    def input_example(self) -> Any:
+        """The model's own input example as pyfunc takes it, or None."""
+        return None if self.meta.saved_input_example_info is None else self.meta.load_input_example(str(self.path))
+
+    def pyfunc(self) -> Any:
+        """Gives the loaded mlflow.pyfunc model."""
+        return self._pyfunc
+
+    @cached_property
+    def _pyfunc(self) -> Any:
+        import mlflow.pyfunc
+
+        return mlflow.pyfunc.load_model(str(self.path))
+
+
+def open_model(model_uri: str) -> LoadedModel:
+    """
+    Opens the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
+
+    Raises ModelNotFound if there is none, or if what is there is no MLflow model.
+    """
+    folder = _local_folder(model_uri)
+    if folder is not None:
+        return _open(model_uri, folder, None)
+    temporary = tempfile.TemporaryDirectory(prefix="mlflow-redisai-")
+    try:
+        return _open(model_uri, _download(model_uri, temporary.name), temporary)
+    except BaseException:
+        temporary.cleanup()
+        raise
+
+
+def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> LoadedModel:
+    if not folder.exists():
+        raise ModelNotFound(model_uri, "no such folder")
+    if not (folder / "MLmodel").is_file():
+        raise ModelNotFound(model_uri, "the folder has no file MLmodel; name the folder that holds it")
+    try:
+        return LoadedModel(model_uri, folder, temporary)
+    except Exception as error:
+        raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {_first_line(error)}") from error
+
+
+def _local_folder(model_uri: str) -> Path | None:
+    """Gives the folder that a plain path or a file: URI names, None for everything that must be fetched."""
+    parsed = urlparse(model_uri)
+    if parsed.scheme == "file":
+        return Path(url2pathname(parsed.path))
+    # A single letter is a drive, not a scheme.
+    if parsed.scheme and len(parsed.scheme) > 1:
+        return None
+    return Path(model_uri).expanduser()
+
+
+def _download(model_uri: str, into: str) -> Path:
+    import mlflow.artifacts
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=into))
+    except Exception as error:
+        raise ModelNotFound(model_uri, _first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

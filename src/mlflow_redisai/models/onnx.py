@@ -1,0 +1,165 @@
+"""
+The flavor onnx: the graph is the model already; it is folded into one piece, brought within limits, and described.
+
+What pyfunc gives for it: a frame of flattened outputs for a frame, a dict of arrays for anything else. A ZipMap at the
+end (skl2onnx's default: a list of dicts, which no tensor can hold) is taken off the graph and done by the plugin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.signature import schema_of
+
+if TYPE_CHECKING:
+    import onnx
+
+Labels = dict[str, tuple[int | str, ...]]
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of an ONNX model, outputs and inputs under their own names."""
+    what = f"the ONNX model {model.uri}"
+    proto = _read(_file(model), what)
+    labels = _take_off_zipmaps(proto)
+    wanted = {item.name: graph.numpy_dtype_of(item) for item in proto.graph.output if graph.element_type(item)}
+    notes = graph.cast_foreign_types(proto)
+    _check_tensors(proto, request, what)
+    blob = graph.finish(proto, request.limits, what)
+    mapping = describe(proto, schema_of(model.input_schema), request.outputs, wanted, labels)
+    if mapping.batch is not None:
+        notes.append(
+            f"the model takes exactly {mapping.batch} rows at a time: predict splits what it is given, "
+            "and fills the last request up with copies of its last row"
+        )
+    return Deployable("onnx", "ONNX", blob, mapping, notes=tuple(notes))
+
+
+def describe(
+    proto: onnx.ModelProto,
+    schema: Schema | None,
+    chosen: tuple[str, ...],
+    wanted: dict[str, str],
+    labels: Labels,
+) -> Mapping:
+    """Makes the mapping of a graph whose inputs go by the names or the order that the signature has."""
+    inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(graph.free_inputs(proto)))
+    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    names = [item.name for item in outputs]
+    fetch = tuple(names.index(name) for name in chosen) if chosen else tuple(range(len(names)))
+    parts = tuple(_part(outputs[index], wanted, labels) for index in fetch)
+    return Mapping(
+        inputs, outputs, fetch, Answer(_container(schema), parts), schema, fixed_batch(inputs), graph.depth(proto)
+    )
+
+
+def fixed_batch(inputs: tuple[Input, ...]) -> int | None:
+    """Gives the number of rows that all inputs have, None if any number goes or they don't agree."""
+    lengths = {item.shape[0] if item.shape else None for item in inputs}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _container(schema: Schema | None) -> Container:
+    if schema is None:
+        return "like input"
+    return "dataframe" if schema.kind == "columns" else "dict"
+
+
+def _part(output: Output, wanted: dict[str, str], labels: Labels) -> Part:
+    return Part(output.name, wanted.get(output.name), labels=labels.get(output.name, ()))
+
+
+def _input(item: Any, index: int, schema: Schema | None, proto: onnx.ModelProto) -> Input:
+    fields: tuple[int, ...] = ()
+    if schema is not None:
+        fields = _fields(item.name, schema, len(graph.free_inputs(proto)))
+    return Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
+
+
+def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
+    """Finds what fills an input: the field of its name; a model's only input takes all there is, as in MLflow."""
+    if name in schema.names():
+        return (schema.names().index(name),)
+    if count == 1:
+        return tuple(range(len(schema.fields))) if schema.kind == "columns" else (0,)
+    raise NotConvertible(
+        f"the ONNX model takes a tensor {name!r}, which its signature doesn't have ({', '.join(schema.names())}); "
+        "log it with a signature whose names are those of the model's inputs"
+    )
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def _file(model: LoadedModel) -> Path:
+    return model.path / str(model.configuration("onnx").get("data", "model.onnx"))
+
+
+def _read(path: Path, what: str) -> onnx.ModelProto:
+    import onnx
+
+    if not path.is_file():
+        raise NotConvertible(f"{what} names a file {path.name} that isn't there; log the model again")
+    try:
+        # Also reads the weights that stand in files beside it.
+        return onnx.load(str(path))
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be read: {graph.first_line(error)}") from error
+
+
+# -- outputs --------------------------------------------------------------------------------------
+
+
+def _take_off_zipmaps(proto: onnx.ModelProto) -> Labels:
+    """Replaces a list of dicts by the matrix it is made from; gives the dicts' keys by the output's name."""
+    found: Labels = {}
+    outputs = {item.name: item for item in proto.graph.output}
+    for node in list(proto.graph.node):
+        if node.op_type == "ZipMap" and node.output[0] in outputs:
+            found[node.output[0]] = _zipmap_labels(node)
+            _as_matrix(proto, node, outputs[node.output[0]])
+    return found
+
+
+def _zipmap_labels(node: onnx.NodeProto) -> tuple[int | str, ...]:
+    for attribute in node.attribute:
+        if attribute.name == "classlabels_int64s" and attribute.ints:
+            return tuple(attribute.ints)
+        if attribute.name == "classlabels_strings" and attribute.strings:
+            return tuple(text.decode() for text in attribute.strings)
+    return ()
+
+
+def _as_matrix(proto: onnx.ModelProto, node: onnx.NodeProto, item: onnx.ValueInfoProto) -> None:
+    import onnx
+
+    labels = _zipmap_labels(node)
+    matrix = onnx.helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, [None, len(labels)])
+    item.CopyFrom(matrix)
+    proto.graph.node.remove(node)
+    proto.graph.node.append(onnx.helper.make_node("Identity", [node.input[0]], [item.name]))
+
+
+def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
+    """Leaves only outputs that are tensors, and makes sure that those asked for are there."""
+    names = [item.name for item in proto.graph.output]
+    for name in request.outputs:
+        if name not in names:
+            raise NotConvertible(f"{what} has no output {name!r}; it has {', '.join(names)}")
+    for item in [*graph.free_inputs(proto), *list(proto.graph.output)]:
+        if graph.dtype_of(item) is not None:
+            continue
+        if item.name in names and request.outputs and item.name not in request.outputs:
+            graph.drop_output(proto, item.name)
+            continue
+        kind = graph.element_type(item) or item.type.WhichOneof("value")
+        raise NotConvertible(
+            f"{what} has {item.name!r} of type {kind}, which is no tensor that RedisAI has"
+            + ("; name the outputs you want with -C outputs=..." if item.name in names else "")
+        )

@@ -1,0 +1,98 @@
+"""
+Rows to try a conversion on, made when a model is converted: its input example, and rows made up around it.
+
+An input example often has one row; a converter's mistakes show on many. Made-up numbers lie around those of the
+example, else around zero in several sizes; made-up text is taken from the example and from the categories that the
+model's encoders know. Invariant: the same model gets the same rows every time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import InvalidInput
+from mlflow_redisai.fields import take_columns, take_tensors
+from mlflow_redisai.mapping import Field, Schema
+from mlflow_redisai.values import Array
+from redisai_engine.protocol import dtypes
+
+_ROWS = 48
+_SEED = 20260101
+
+# Sizes of made-up numbers where nothing is known of the column.
+_SIZES = (0.1, 1.0, 10.0, 100.0)
+
+
+def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
+    """Gives a frame or array as pyfunc takes it, None where the schema leaves lengths open."""
+    random = np.random.default_rng(_SEED)
+    known = _known(schema, example)
+    if schema.kind == "tensors":
+        return _tensors(random, schema, known)
+    import pandas as pd
+
+    columns = {}
+    for index, item in enumerate(schema.fields):
+        name: str | int = item.name if item.name is not None else index
+        choices = categories.get(name)
+        columns[name] = _values(random, item, known[index], choices, _ROWS)
+    return pd.DataFrame(columns)
+
+
+def _known(schema: Schema, example: Any) -> list[Array | None]:
+    """Gives the example's values field by field, None where there is no example."""
+    if example is not None:
+        try:
+            return list((take_columns if schema.kind == "columns" else take_tensors)(example, schema))
+        except InvalidInput:
+            pass
+    return [None] * len(schema.fields)
+
+
+def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | None]) -> Any:
+    arrays = {}
+    for index, (item, values) in enumerate(zip(schema.fields, known, strict=True)):
+        inner = item.shape[1:]
+        if any(length is None for length in inner) or (item.dtype.is_string and values is None):
+            return None
+        shape = (_ROWS if item.shape[0] is None else item.shape[0], *(length or 1 for length in inner))
+        if values is not None and not item.dtype.is_string:
+            drawn = _around(random, values[random.integers(0, len(values), shape[0])], item)
+        else:
+            drawn = _values(random, item, values, None, int(np.prod(shape))).reshape(shape)
+        arrays[item.name if item.name is not None else index] = drawn
+    return arrays if schema.named else arrays[0]
+
+
+def _values(random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int) -> Array:
+    if choices is not None and len(choices):
+        drawn: Array = choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy)
+        return drawn
+    if known is not None:
+        return _around(random, known[random.integers(0, len(known), count)], item)
+    return _from_nothing(random, item, count)
+
+
+def _around(random: np.random.Generator, values: Array, item: Field) -> Array:
+    if item.dtype.is_float:
+        sizes = np.maximum(np.abs(np.nan_to_num(values)), 0.01)
+        return np.asarray(values + random.normal(0, 0.2, values.shape) * sizes, item.dtype.numpy)
+    if item.dtype is dtypes.BOOL or item.dtype.is_string:
+        return values
+    moved = values + np.rint(random.normal(0, 0.2, values.shape) * np.abs(values)).astype(values.dtype)
+    limits = np.iinfo(item.dtype.numpy)
+    clipped: Array = np.clip(moved, limits.min, limits.max).astype(item.dtype.numpy)
+    return clipped
+
+
+def _from_nothing(random: np.random.Generator, item: Field, count: int) -> Array:
+    if item.dtype.is_string:
+        return np.array([""] * count, object)
+    if item.dtype is dtypes.BOOL:
+        return random.integers(0, 2, count).astype(bool)
+    if item.dtype.is_float:
+        sizes = np.asarray(_SIZES)[random.integers(0, len(_SIZES), count)]
+        return np.asarray(random.normal(0, 1, count) * sizes, item.dtype.numpy)
+    return random.integers(0, 10, count).astype(item.dtype.numpy)

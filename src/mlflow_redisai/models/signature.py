@@ -1,0 +1,70 @@
+"""
+MLflow's signature → the mapping's schema. The only place that reads MLflow's own schema classes.
+
+Invariant: a schema that comes out has a tensor type for every field; a signature that can't have one is refused here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.mapping import COLUMN_DTYPES, Field, Schema
+from redisai_engine.protocol import dtypes
+
+
+def schema_of(signature_inputs: Any) -> Schema | None:
+    """Turns MLflow's schema of the inputs into ours, None into None. Raises NotConvertible naming the field."""
+    if signature_inputs is None:
+        return None
+    if signature_inputs.is_tensor_spec():
+        return Schema("tensors", tuple(_tensor(spec) for spec in signature_inputs.inputs))
+    return Schema("columns", tuple(_column(spec, index) for index, spec in enumerate(signature_inputs.inputs)))
+
+
+def _column(spec: Any, index: int) -> Field:
+    name = None if spec.name is None else str(spec.name)
+    kind = getattr(spec.type, "name", str(spec.type))
+    dtype = COLUMN_DTYPES.get(kind)
+    if dtype is None:
+        shown = repr(name) if name is not None else str(index)
+        raise NotConvertible(
+            f"column {shown} of the model's signature is {kind}, which no tensor can hold; "
+            f"allowed are {', '.join(COLUMN_DTYPES)}"
+        )
+    return Field(name, kind, dtype, required=bool(getattr(spec, "required", True)))
+
+
+def _tensor(spec: Any) -> Field:
+    dtype = dtypes.STRING if np.dtype(spec.type).kind in "OSU" else dtypes.by_numpy(spec.type)
+    # A type that RedisAI lacks (float16, uint32) is taken as the next one that holds all its values.
+    if dtype is None:
+        dtype = dtypes.FLOAT if np.dtype(spec.type).kind == "f" else dtypes.INT64
+    shape = tuple(None if length == -1 else int(length) for length in spec.shape)
+    return Field(spec.name, np.dtype(spec.type).name if dtype is not dtypes.STRING else "string", dtype, shape)
+
+
+def schema_without_signature(example: Any, estimator: Any) -> Schema:
+    """
+    Makes a schema of the input example, else of what a scikit-learn estimator remembers of its training.
+
+    Without an example all columns are taken for numbers.
+    """
+    if example is not None:
+        from mlflow.models.signature import infer_signature
+
+        found = schema_of(infer_signature(example).inputs)
+        if found is not None:
+            return found
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        return Schema("columns", tuple(Field(str(name), "double", dtypes.DOUBLE) for name in names))
+    width = getattr(estimator, "n_features_in_", None)
+    if width is None:
+        raise NotConvertible(
+            f"the model {type(estimator).__name__} has no signature and no input example, and doesn't remember "
+            "how many columns it was trained on; log it with a signature"
+        )
+    return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, int(width))),))

@@ -1,0 +1,376 @@
+"""
+The flavor sklearn: skl2onnx makes an ONNX graph of the estimator, this file decides with which types, and tries it.
+
+Theory of operation. scikit-learn computes in float64 (its trees read float32), ONNX's own operators for trees and
+support vectors know only float32. So there are up to three ways to convert, tried in this order until one gives a
+graph that loads and answers as the model itself does on the probes: all in float64; the last estimator in float32
+behind transformers in float64 (which is exactly what scikit-learn does for trees); all in float32.
+
+Invariant: the graph's inputs have the signature's types, whatever it computes in; a Cast stands behind them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_redisai.errors import InvalidInput, MissingConverter, NotConvertible
+from mlflow_redisai.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.estimators import (
+    cast_before_last,
+    categories_of,
+    culprit,
+    plain_integers,
+    reads_float32,
+    takes_columns,
+)
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.signature import schema_of, schema_without_signature
+from mlflow_redisai.values import Array
+from mlflow_redisai.verify import Difference, compare, predict, tolerance_of
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+
+if TYPE_CHECKING:
+    import onnx
+
+# The output of skl2onnx's graph that each of pyfunc's functions gives; () is the first one.
+_OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", "predict_log_proba": "probabilities"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one conversion works with; `function` is the method that pyfunc calls."""
+
+    model: LoadedModel
+    request: Request
+    estimator: Any
+    function: str
+    schema: Schema
+
+    @property
+    def what(self) -> str:
+        return f"the scikit-learn model {type(self.estimator).__name__}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to convert: the type that transformers compute in, and the one for the last estimator."""
+
+    body: DType
+    last: DType
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a scikit-learn estimator or pipeline."""
+    job = _job(model, request)
+    probes = list(_probes(job))
+    problems: list[NotConvertible] = []
+    for way in _ways(job):
+        try:
+            return _try(job, way, probes)
+        except NotConvertible as problem:
+            problems.append(problem)
+    # The first way is the one that should have worked.
+    raise problems[0]
+
+
+def _job(model: LoadedModel, request: Request) -> Job:
+    try:
+        import skl2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
+    import mlflow.sklearn
+
+    estimator = mlflow.sklearn.load_model(str(model.path))
+    function = _function(model, estimator)
+    schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
+    if function == "transform":
+        model.reference = lambda inputs: estimator.transform(_as_pyfunc_would(model, inputs))
+    return Job(model, request, estimator, function, schema)
+
+
+def _function(model: LoadedModel, estimator: Any) -> str:
+    """Gives the method that pyfunc calls, transform for an estimator that has no predict."""
+    function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
+    if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
+        return "transform"
+    if function not in _OUTPUT_OF:
+        raise NotConvertible(
+            f"the scikit-learn model {type(estimator).__name__} was logged with pyfunc_predict_fn={function!r}, "
+            f"which no ONNX graph computes; log it with one of {', '.join(list(_OUTPUT_OF)[:1] + list(_OUTPUT_OF)[2:])}"
+        )
+    return function
+
+
+def _as_pyfunc_would(model: LoadedModel, inputs: Any) -> Any:
+    from mlflow.models.utils import _enforce_schema
+
+    return inputs if model.input_schema is None else _enforce_schema(inputs, model.input_schema)
+
+
+# -- trying the ways ------------------------------------------------------------------------------
+
+
+def _ways(job: Job) -> list[Way]:
+    numbers = [item.dtype for item in job.schema.fields if not item.dtype.is_string]
+    exact = Way(dtypes.DOUBLE, dtypes.DOUBLE)
+    mixed = Way(dtypes.DOUBLE, dtypes.FLOAT)
+    single = Way(dtypes.FLOAT, dtypes.FLOAT)
+    if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
+        return [single, exact]
+    return [mixed, single] if reads_float32(job.estimator) else [exact, mixed, single]
+
+
+def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
+    proto = _to_onnx(job, way)
+    outputs = _arrange_outputs(proto, job)
+    blob = graph.finish(proto, job.request.limits, job.what)
+    mapping = _mapping(proto, job, outputs)
+    deployable = Deployable("sklearn", "ONNX", blob, mapping)
+    for probe in probes:
+        mapping = _check(job, deployable, probe)
+        deployable = Deployable("sklearn", "ONNX", blob, mapping)
+    return _with_chosen_outputs(job, deployable)
+
+
+def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
+    from skl2onnx import convert_sklearn
+
+    estimator = plain_integers(job.estimator)
+    if way.last is not way.body:
+        estimator = cast_before_last(estimator)
+    types = _initial_types(job.schema, takes_columns(job.estimator, job.schema), way.body)
+    limits = job.request.limits
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            proto: onnx.ModelProto = convert_sklearn(
+                estimator,
+                initial_types=types,
+                target_opset={"": limits.opset, "ai.onnx.ml": limits.ml_opset},
+                options=_options(estimator),
+            )
+    # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
+    except Exception as error:
+        raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
+    _restore_input_types(proto, job.schema)
+    return proto
+
+
+def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+    """Asks for a matrix of probabilities instead of a list of dicts, where the estimator gives probabilities."""
+    from sklearn.base import is_classifier
+    from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+    from sklearn.pipeline import Pipeline
+
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not is_classifier(last) or isinstance(last, (MultiOutputClassifier, ClassifierChain)):
+        return {}
+    return {id(last): {"zipmap": False}}
+
+
+def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[str, Any]]:  # noqa: FBT001
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+
+    number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
+    if by_column:
+        return [
+            (_column_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
+            for index, item in enumerate(schema.fields)
+        ]
+    if schema.kind == "columns":
+        kind = StringTensorType if schema.fields[0].dtype.is_string else number
+        return [("input", kind([None, len(schema.fields)]))]
+    item = schema.fields[0]
+    kind = StringTensorType if item.dtype.is_string else number
+    return [("input", kind([None, *item.shape[1:]]))]
+
+
+def _column_name(name: str | None, index: int) -> str:
+    return f"column_{index}" if name is None else name
+
+
+def _restore_input_types(proto: onnx.ModelProto, schema: Schema) -> None:
+    """Makes the graph take the signature's types and cast them to those it computes in."""
+    for item in graph.free_inputs(proto):
+        index = _field_index(item.name, schema)
+        wanted = _matrix_dtype(schema) if index is None else schema.fields[index].dtype
+        if graph.dtype_of(item) is not wanted:
+            graph.cast_input(proto, item, wanted)
+
+
+def _field_index(name: str, schema: Schema) -> int | None:
+    """Gives the field of an input that is one column, None for the matrix of all."""
+    names = [_column_name(item.name, index) for index, item in enumerate(schema.fields)]
+    return names.index(name) if schema.kind == "columns" and name in names else None
+
+
+def _matrix_dtype(schema: Schema) -> DType:
+    """Gives the type that numpy finds for all columns together, as scikit-learn does."""
+    if any(item.dtype.is_string for item in schema.fields):
+        return dtypes.STRING
+    found = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields]))
+    return dtypes.DOUBLE if found is None else found
+
+
+# -- outputs and mapping --------------------------------------------------------------------------
+
+
+def _arrange_outputs(proto: onnx.ModelProto, job: Job) -> list[str]:
+    """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
+    names = _unpack_sequences(proto)
+    wanted = _OUTPUT_OF[job.function]
+    if not wanted:
+        return [proto.graph.output[0].name]
+    chosen = names.get(wanted, [wanted])
+    present = {item.name for item in proto.graph.output}
+    if not present.issuperset(chosen):
+        raise NotConvertible(f"{job.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
+    return [_add_log(proto, name) for name in chosen] if job.function == "predict_log_proba" else chosen
+
+
+def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
+    """Makes outputs of the tensors that an output sequence is built of; gives the new names by the old one."""
+    unpacked: dict[str, list[str]] = {}
+    makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
+    for item in list(proto.graph.output):
+        if graph.element_type(item) is not None:
+            continue
+        graph.drop_output(proto, item.name)
+        node = makers.get(item.name)
+        if node is not None:
+            element = item.type.sequence_type.elem_type.tensor_type.elem_type
+            unpacked[item.name] = [
+                _add_output(proto, "Identity", source, f"{item.name}_{index}", element)
+                for index, source in enumerate(node.input)
+            ]
+            proto.graph.node.remove(node)
+    return unpacked
+
+
+def _add_log(proto: onnx.ModelProto, name: str) -> str:
+    element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
+    return _add_output(proto, "Log", name, f"log_{name}", element)
+
+
+def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, element: int) -> str:
+    import onnx
+
+    proto.graph.node.append(onnx.helper.make_node(operator, [source], [name]))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, None]))
+    return name
+
+
+def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
+    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    positions = [item.name for item in outputs]
+    fetch = tuple(positions.index(name) for name in names)
+    container: Container = "ndarray" if len(names) == 1 else "list"
+    parts = tuple(_expected_part(job, name) for name in names)
+    return Mapping(
+        _inputs(proto, job.schema), outputs, fetch, Answer(container, parts), job.schema, None, graph.depth(proto)
+    )
+
+
+def _inputs(proto: onnx.ModelProto, schema: Schema) -> tuple[Input, ...]:
+    inputs = []
+    for item in graph.free_inputs(proto):
+        index = _field_index(item.name, schema)
+        fields = tuple(range(len(schema.fields))) if index is None else (index,)
+        inputs.append(Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields))
+    return tuple(inputs)
+
+
+def _expected_part(job: Job, name: str) -> Part:
+    """Says what pyfunc gives by the estimator's kind; a probe's real answer overrides it."""
+    if job.function != "predict":
+        return Part(name, "float64")
+    classes = getattr(job.estimator, "classes_", None)
+    if isinstance(classes, np.ndarray):
+        return Part(name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name, (-1,))
+    return Part(name, "float64" if hasattr(job.estimator, "coef_") else None)
+
+
+# -- probes ---------------------------------------------------------------------------------------
+
+
+def _probes(job: Job) -> Iterator[Any]:
+    """Gives inputs that the model itself answers: the example, and rows made up around it."""
+    example = job.model.input_example
+    if example is not None and _answers(job, example):
+        yield example
+    rows = made_up(job.schema, example, categories_of(job.estimator, job.schema))
+    if rows is not None and _answers(job, rows):
+        yield rows
+
+
+def _answers(job: Job, inputs: Any) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            job.model.reference(inputs)
+    # Whatever the estimator raises: an unknown category, a shape; then this input says nothing about the conversion.
+    except Exception:
+        return False
+    return True
+
+
+def _check(job: Job, deployable: Deployable, probe: Any) -> Mapping:
+    """Compares with the model's own answer, and gives the mapping with types and shapes as they really are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = job.model.reference(probe)
+    mapping = _observed(deployable.mapping, expected)
+    run = graph.runner(deployable.blob, mapping.fetch, job.what)
+    try:
+        actual, _ = predict(run, mapping, probe)
+        compare(expected, actual, tolerance_of(mapping))
+    except (Difference, InvalidInput, ValueError) as found:
+        raise NotConvertible(f"{job.what} answers differently as ONNX: {found}") from found
+    # ONNX Runtime finds some mistakes of a converter only when the graph runs.
+    except Exception as error:
+        raise NotConvertible(f"{job.what} can't be run as ONNX: {graph.first_line(error)}") from error
+    return mapping
+
+
+def _observed(mapping: Mapping, expected: Any) -> Mapping:
+    values = expected if isinstance(expected, list) else [expected]
+    if len(values) != len(mapping.answer.parts) or not all(isinstance(value, np.ndarray) for value in values):
+        return mapping
+    parts = tuple(_like(part, value) for part, value in zip(mapping.answer.parts, values, strict=True))
+    return _replaced(mapping, mapping.fetch, Answer(mapping.answer.container, parts))
+
+
+def _like(part: Part, value: Array) -> Part:
+    dtype = value.dtype.str if value.dtype.kind == "U" else value.dtype.name
+    return Part(part.name, dtype, (-1, *value.shape[1:]))
+
+
+def _replaced(mapping: Mapping, fetch: tuple[int, ...], answer: Answer) -> Mapping:
+    return Mapping(mapping.inputs, mapping.outputs, fetch, answer, mapping.schema, mapping.batch, mapping.depth)
+
+
+def _with_chosen_outputs(job: Job, deployable: Deployable) -> Deployable:
+    """Gives other outputs than pyfunc's, if the user named some: one array, or a dict of arrays."""
+    chosen = job.request.outputs
+    if not chosen:
+        return deployable
+    mapping = deployable.mapping
+    names = [item.name for item in mapping.outputs]
+    for name in chosen:
+        if name not in names:
+            raise NotConvertible(f"{job.what} has no output {name!r}; it has {', '.join(names)}")
+    container: Container = "ndarray" if len(chosen) == 1 else "dict"
+    answer = Answer(container, tuple(Part(name) for name in chosen))
+    mapping = _replaced(mapping, tuple(names.index(name) for name in chosen), answer)
+    run = graph.runner(deployable.blob, mapping.fetch, job.what)
+    job.model.reference = lambda inputs: predict(run, mapping, inputs)[0]
+    return Deployable("sklearn", "ONNX", deployable.blob, mapping)
