@@ -25,8 +25,8 @@ Array = npt.NDArray[Any]
 #: One element for each of the model's outputs; None for one that isn't a tensor and is left out.
 Outputs = list[Array | None]
 
-#: numpy's name of a type that RedisAI lacks: the type it travels in. bfloat16 is known by name only.
-WIDENED = {"float16": "float32", "bfloat16": "float32", "uint32": "int64", "uint64": "int64"}
+#: numpy's name of a type that RedisAI lacks: the type it travels in.
+WIDENED = {"float16": "float32", "uint32": "int64", "uint64": "int64"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from redisai_engine.backends.base import (
     widen,
 )
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
+from redisai_engine.protocol.dtypes import DTYPES
 
 #: Operators whose work depends on the values they get; a model with one has no known run time.
 _UNSTEADY = ("Loop", "Range", "Tile", "Expand", "ConstantOfShape", "Resize", "Upsample", "NonMaxSuppression")
@@ -35,6 +36,9 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 #: ONNX's names where they differ from numpy's.
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
+
+#: The element types that can be passed on, by numpy's name.
+_TYPES = {dtype.numpy.name for dtype in DTYPES} | WIDENED.keys()
 
 
 class OnnxBackend(Backend):
@@ -85,6 +89,7 @@ class OnnxModel(LoadedModel):
 
     def __init__(self, session: Any, new_run_options: Callable[[], Stop], *, steady: bool) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
+        _check_types(inputs, outputs)
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
         self.steady = steady
@@ -105,6 +110,8 @@ class OnnxModel(LoadedModel):
             arrays = self._narrow(arrays)
         try:
             found = self._run(self._fetch, dict(zip(self.inputs, arrays, strict=False)), stop)
+        except UnicodeError as error:
+            raise ModelRunError(f"ERR ONNX models take only UTF-8 text: {error}") from error
         except Exception as error:
             raise ModelRunError(_text(error)) from error
         return found if self._plain else self._in_order(found)
@@ -126,12 +133,25 @@ def _tensor(value: Any, name: str) -> Array | None:
     return widen(value, name) if isinstance(value, np.ndarray) else None
 
 
+def _check_types(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Refuses a model that could never be given its inputs, or whose outputs no array can hold."""
+    for role, node in [*(("input", node) for node in inputs), *(("output", node) for node in outputs)]:
+        if role == "output" and not _is_tensor(node.type):
+            continue
+        name = _numpy_name(node.type)
+        if name not in _TYPES:
+            raise ModelLoadError(
+                f"ERR {role} {node.name} has the type {node.type}, which the engine can't pass on; "
+                "convert the model to one of FLOAT, DOUBLE, FLOAT16 or an integer type"
+            )
+
+
 def _is_tensor(onnx_type: str) -> bool:
     return onnx_type.startswith(("tensor(", "optional(tensor("))
 
 
 def _numpy_name(onnx_type: str) -> str:
-    element = onnx_type.removeprefix("tensor(").removesuffix(")")
+    element = onnx_type.removeprefix("optional(").removeprefix("tensor(").rstrip(")")
     return _NUMPY_NAMES.get(element, element)
 
 

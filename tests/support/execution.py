@@ -1,0 +1,87 @@
+"""Submits jobs to a real executor as the server does, and watches real models run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.backends import registry
+from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
+from redisai_engine.execution.executor import Executor
+from redisai_engine.execution.job import Job, Outcome, RunnableModel
+
+
+def load_onnx(blob: bytes) -> LoadedModel:
+    return registry.backend("ONNX").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
+
+
+def rows(*values: float, width: int = 2) -> list[Array]:
+    """The input for `doubling`: a row for each value."""
+    return [np.repeat(np.array(values, np.float32)[:, None], width, axis=1)]
+
+
+def count(times: int) -> list[Array]:
+    """The input that makes `counting` count so far; about a microsecond for each."""
+    return [np.array([times], np.int64), np.zeros(1, np.float32)]
+
+
+class Client:
+    """Submits jobs as the server does, and gives a future for each outcome."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.executor = Executor(self.loop, **settings)
+        #: The outcomes in the order they came.
+        self.order: list[str] = []
+
+    def submit(
+        self, model: RunnableModel | None, inputs: list[Array], *, timeout_ms: int | None = None, name: str = ""
+    ) -> asyncio.Future[Outcome]:
+        outcome: asyncio.Future[Outcome] = self.loop.create_future()
+
+        def done(value: Outcome) -> None:
+            self.order.append(name)
+            outcome.set_result(value)  # raises when called a second time
+
+        deadline = None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
+        self.executor.submit(Job(model, inputs, deadline, done))
+        return outcome
+
+    def start(self, *arguments: Any, **options: Any) -> asyncio.Future[Outcome]:
+        """Submits one job and ends the turn."""
+        outcome = self.submit(*arguments, **options)
+        self.executor.run_turn()
+        return outcome
+
+    async def learn(self, model: RunnableModel, inputs: list[Array]) -> None:
+        """Runs a model until its run time is known."""
+        for _ in range(20):
+            await self.start(model, inputs)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.executor.close()
+
+
+class Observed(LoadedModel):
+    """A model that tells which thread ran it and how many rows it got, and may be held up."""
+
+    def __init__(self, loaded: LoadedModel, *, gate: threading.Barrier | None = None) -> None:
+        self.inputs, self.outputs, self.steady = loaded.inputs, loaded.outputs, loaded.steady
+        self.threads: list[str] = []
+        self.batches: list[int] = []
+        self._loaded = loaded
+        self._gate = gate
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        self.threads.append(threading.current_thread().name)
+        self.batches.append(arrays[0].shape[0])
+        if self._gate is not None:
+            self._gate.wait(30)
+        return self._loaded.run(arrays, stop)

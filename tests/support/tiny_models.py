@@ -1,0 +1,135 @@
+"""
+Small models made on the spot, the same function in the format of every backend.
+
+`product_and_sum` has two FLOAT inputs of any rank-2 shape and two outputs, a*b and a+b. A framework is imported only
+when a model of its kind is made.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A model's bytes, and the names that AI.MODELSTORE needs for TF."""
+
+    backend: str
+    blob: bytes
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+def product_and_sum(backend: str) -> TinyModel:
+    return _MAKERS[backend]()
+
+
+def onnx_model(nodes: Sequence[Any], inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 16) -> bytes:
+    """Makes an ONNX model; inputs and outputs are {name: (element type, shape)}."""
+    from onnx import helper
+
+    def infos(values: dict[str, Any]) -> list[Any]:
+        return [helper.make_tensor_value_info(name, *value) for name, value in values.items()]
+
+    graph = helper.make_graph(list(nodes), "tiny", infos(inputs), infos(outputs))
+    opsets = [helper.make_opsetid("", opset)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def onnx_elementwise(operator: str, element: int, to: int | None = None, **attributes: Any) -> bytes:
+    """Makes an ONNX model of one operator, `x` of any length in and `y` out."""
+    from onnx import helper
+
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    return onnx_model([node], {"x": (element, ("N",))}, {"y": (element if to is None else to, ("N",))})
+
+
+def onnx_counter() -> bytes:
+    """Makes an ONNX model that adds 1 to `start` `n` times, one after another: as slow as one wants."""
+    from onnx import TensorProto, helper
+
+    add = [
+        helper.make_node("Constant", [], ["one"], value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])),
+        helper.make_node("Add", ["in", "one"], ["out"]),
+        helper.make_node("Identity", ["go"], ["go_on"]),
+    ]
+    body = helper.make_graph(
+        add,
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("in", TensorProto.FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("out", TensorProto.FLOAT, [1]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["n"], ["times"]),
+        helper.make_node("Loop", ["times", "", "start"], ["y"], body=body),
+    ]
+    return onnx_model(
+        nodes, {"n": (TensorProto.INT64, [1]), "start": (TensorProto.FLOAT, [1])}, {"y": (TensorProto.FLOAT, [1])}
+    )
+
+
+def _onnx() -> TinyModel:
+    from onnx import TensorProto, helper
+
+    shape = (TensorProto.FLOAT, ("N", "M"))
+    nodes = [helper.make_node("Mul", ["a", "b"], ["product"]), helper.make_node("Add", ["a", "b"], ["sum"])]
+    return TinyModel("ONNX", onnx_model(nodes, {"a": shape, "b": shape}, {"product": shape, "sum": shape}))
+
+
+def _torch() -> TinyModel:
+    import torch
+
+    class ProductAndSum(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return a * b, a + b
+
+    return TinyModel("TORCH", torchscript(ProductAndSum()))
+
+
+def torchscript(module: Any) -> bytes:
+    """Gives a scripted module's bytes. New versions of torch deprecate the format; it is the one RedisAI runs."""
+    import torch
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(module), buffer)
+    return buffer.getvalue()
+
+
+def _tensorflow() -> TinyModel:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        a = tf.compat.v1.placeholder(tf.float32, (None, None), "a")
+        b = tf.compat.v1.placeholder(tf.float32, (None, None), "b")
+        tf.multiply(a, b, "product")
+        tf.add(a, b, "sum")
+    return TinyModel("TF", graph.as_graph_def().SerializeToString(), ("a", "b"), ("product", "sum"))
+
+
+def _tflite() -> TinyModel:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, 3), tf.float32)
+
+    @tf.function(input_signature=[spec, spec])
+    def product_and_sum(a: Any, b: Any) -> dict[str, Any]:
+        return {"product": a * b, "sum": a + b}
+
+    concrete = product_and_sum.get_concrete_function()
+    return TinyModel("TFLITE", tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert())
+
+
+_MAKERS = {"ONNX": _onnx, "TORCH": _torch, "TF": _tensorflow, "TFLITE": _tflite}
