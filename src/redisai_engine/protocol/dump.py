@@ -1,0 +1,264 @@
+"""
+What RedisAI's DUMP gives for its keys, decoded: tensors, models and scripts of a server that is moved over.
+
+Theory of operation. A payload is the type of value, the value, and ten bytes at the end (version and checksum). A
+module's value is the module type (nine letters of six bits, and ten bits for the version of the encoding, packed into
+a number) and then items, each with an opcode before it, up to an opcode that says it is over. Which items follow on
+each other is up to RedisAI, and differs by the version of the encoding:
+
+    0  as RedisAI 1.0 had it
+    1  a model's blob in chunks; tags without a closing zero byte
+    2  a model's minbatchtimeout
+    3  a script's entry points
+    4  a tensor without device, lanes, strides and offset; STRING and BOOL tensors
+
+The checksum is not looked at: a payload comes here only after Redis has found it right, and found that it knows no
+module of this type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from redisai_engine.protocol import dtypes, lzf
+from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.tensor import Tensor, element_count
+
+NEWEST_ENCODING = 4
+
+_MODULE_VALUE = b"\x07\x81"  # Redis' RDB_TYPE_MODULE_2, and the mark of a number of eight bytes, the module's type
+_FOOTER_BYTES = 10
+_SHORTEST = len(_MODULE_VALUE) + 8 + _FOOTER_BYTES
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+_OPCODE_EOF = 0
+_OPCODES_INTEGER = (1, 2)  # signed, unsigned; both are written as unsigned
+_OPCODE_STRING = 5
+
+# RedisAI's numbers for backends, and DLPack's for types: kind of number and bits.
+_BACKENDS = ("TF", "TFLITE", "TORCH", "ONNX")
+_DTYPES: dict[tuple[int, int], DType] = {
+    (0, 8): dtypes.INT8,
+    (0, 16): dtypes.INT16,
+    (0, 32): dtypes.INT32,
+    (0, 64): dtypes.INT64,
+    (1, 8): dtypes.UINT8,
+    (1, 16): dtypes.UINT16,
+    (2, 32): dtypes.FLOAT,
+    (2, 64): dtypes.DOUBLE,
+    (6, 8): dtypes.BOOL,
+    (7, 8): dtypes.STRING,
+}
+
+
+class DumpError(ValueError):
+    """The payload is RedisAI's, but can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DumpedModel:
+    """A model as AI.MODELSTORE got it; texts have surrogates for bytes that aren't utf-8."""
+
+    backend: str
+    device: str
+    tag: str
+    batch_size: int
+    min_batch_size: int
+    min_batch_timeout_ms: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DumpedScript:
+    """A script as AI.SCRIPTSTORE got it; one stored by AI.SCRIPTSET has no entry points."""
+
+    device: str
+    tag: str
+    source: str
+    entry_points: tuple[str, ...]
+
+
+Dumped = Tensor | DumpedModel | DumpedScript
+
+
+def decode_dump(payload: bytes) -> Dumped | None:
+    """
+    Decodes a payload of DUMP; None: it isn't from RedisAI.
+
+    Raises DumpError for what RedisAI itself could not restore. Decompressing 100 MB takes seconds.
+    """
+    if payload[:2] != _MODULE_VALUE or len(payload) < _SHORTEST:
+        return None
+    items = _Items(payload)
+    name, encoding = _module_type(items.length())
+    decode = _decoders().get(name)
+    if decode is None:
+        return None
+    if encoding > NEWEST_ENCODING:
+        raise DumpError(f"a payload of {name} has encoding version {encoding}; known are 0 to {NEWEST_ENCODING}")
+    try:
+        value = decode(items, encoding)
+        items.end()
+    except (IndexError, lzf.LzfError) as error:
+        raise DumpError(f"a payload of {name} ends too early or is damaged: {error}") from None
+    return value
+
+
+def _decoders() -> dict[str, Callable[[_Items, int], Dumped]]:
+    return {"AI_TENSOR": _tensor, "AI__MODEL": _model, "AI_SCRIPT": _script}
+
+
+def _module_type(number: int) -> tuple[str, int]:
+    """The module type's name and the version of its encoding."""
+    letters = number >> 10
+    name = "".join(_LETTERS[letters >> 6 * place & 63] for place in reversed(range(9)))
+    return name, number & 1023
+
+
+# -- what RedisAI wrote ---------------------------------------------------------------------------
+
+
+def _tensor(items: _Items, encoding: int) -> Tensor:
+    if encoding < 4:
+        _device_type, _device_id, bits, code, _lanes = (items.integer() for _ in range(5))
+    else:
+        code, bits = items.integer(), items.integer()
+    dtype = _DTYPES.get((code, bits))
+    if dtype is None:
+        raise DumpError(f"a tensor has elements of DLPack type {code} with {bits} bits, which RedisAI does not have")
+    shape = tuple(items.integers())
+    if encoding < 4:
+        for _ in range(len(shape) + 1):  # strides, which are those of a dense tensor, and offset, which is zero
+            items.integer()
+    blob = items.string()
+    if dtype.is_string:
+        for _ in range(element_count(shape)):  # where each element begins, which its closing zero byte tells as well
+            items.integer()
+    _check_size(dtype, shape, blob)
+    return Tensor(dtype, shape, blob)
+
+
+def _check_size(dtype: DType, shape: tuple[int, ...], blob: bytes) -> None:
+    count = element_count(shape)
+    found = blob.count(0) if dtype.is_string else len(blob) // dtype.size
+    if found != count or (dtype.size and len(blob) != count * dtype.size):
+        raise DumpError(f"a {dtype.name} tensor of shape {shape} has {len(blob)} bytes")
+
+
+def _model(items: _Items, encoding: int) -> DumpedModel:
+    number = items.integer()
+    if number >= len(_BACKENDS):
+        raise DumpError(f"a model has backend number {number}; known are 0 to {len(_BACKENDS) - 1}")
+    return DumpedModel(
+        backend=_BACKENDS[number],
+        device=items.text(),
+        tag=_tag(items, encoding),
+        batch_size=items.integer(),
+        min_batch_size=items.integer(),
+        min_batch_timeout_ms=items.integer() if encoding >= 2 else 0,
+        inputs=tuple(items.texts()),
+        outputs=tuple(items.texts()),
+        blob=_blob(items) if encoding >= 1 else items.string(),
+    )
+
+
+def _blob(items: _Items) -> bytes:
+    size = items.integer()
+    blob = b"".join([items.string() for _ in range(items.integer())])
+    if len(blob) != size:
+        raise DumpError(f"a model says that it has {size} bytes, and has {len(blob)}")
+    return blob
+
+
+def _script(items: _Items, encoding: int) -> DumpedScript:
+    return DumpedScript(
+        device=items.text(),
+        tag=_tag(items, encoding),
+        source=items.text(),
+        entry_points=tuple(items.texts()) if encoding >= 3 else (),
+    )
+
+
+def _tag(items: _Items, encoding: int) -> str:
+    tag = items.string()
+    return _text(tag[:-1] if encoding == 0 else tag)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+# -- how Redis wrote it ---------------------------------------------------------------------------
+
+
+class _Items:
+    """Reads the items of a module's value one after another."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._data = payload
+        self._position = 1
+        self._limit = len(payload) - _FOOTER_BYTES
+
+    def integer(self) -> int:
+        self._expect(_OPCODES_INTEGER)
+        return self.length()
+
+    def integers(self) -> Iterator[int]:
+        """An integer that says how many integers follow, and those."""
+        return (self.integer() for _ in range(self.integer()))
+
+    def string(self) -> bytes:
+        self._expect((_OPCODE_STRING,))
+        first = self._data[self._position]
+        if first >> 6 != 3:
+            return self._take(self.length())
+        self._position += 1
+        if first == 0xC3:
+            compressed, length = self.length(), self.length()
+            return lzf.decompress(self._take(compressed), length)
+        if first > 0xC3:
+            raise IndexError(f"a string begins with byte {first}")
+        number = self._take(1 << (first & 3))  # a short string of digits is kept as a number
+        return b"%d" % int.from_bytes(number, "little", signed=True)
+
+    def text(self) -> str:
+        """A string that was written with its closing zero byte."""
+        return _text(self.string().partition(b"\0")[0])
+
+    def texts(self) -> Iterator[str]:
+        """An integer that says how many texts follow, and those."""
+        return (self.text() for _ in range(self.integer()))
+
+    def end(self) -> None:
+        self._expect((_OPCODE_EOF,))
+        if self._position != self._limit:
+            raise IndexError("something stands behind its end")
+
+    def length(self) -> int:
+        """A number in Redis' form of varying width: the first two bits say how wide it is."""
+        first = self._take(1)[0]
+        if first >> 6 == 0:
+            return first
+        if first >> 6 == 1:
+            return (first & 63) << 8 | self._take(1)[0]
+        if first == 0x80:
+            return int.from_bytes(self._take(4), "big")
+        if first == 0x81:
+            return int.from_bytes(self._take(8), "big")
+        raise IndexError(f"a length begins with byte {first}")
+
+    def _expect(self, opcodes: tuple[int, ...]) -> None:
+        opcode = self.length()
+        if opcode not in opcodes:
+            raise IndexError(f"opcode {opcode} where {opcodes[-1]} belongs")
+
+    def _take(self, count: int) -> bytes:
+        end = self._position + count
+        if end > self._limit:
+            raise IndexError(f"{count} bytes at {self._position} of {self._limit}")
+        taken = self._data[self._position : end]
+        self._position = end
+        return taken

@@ -1,0 +1,61 @@
+"""What Redis compressed comes out as it went in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from redisai_engine.protocol.lzf import LzfError, decompress
+from support.servers import Server
+
+_random = random.Random(5)
+TEXTS = {
+    "a long run": b"a" * 100_000,
+    "a repeated word": b"tensor " * 3000,
+    "runs in noise": b"".join(_random.randbytes(50) + bytes([i % 7]) * 300 for i in range(100)),
+    "words far apart": _random.randbytes(5000) * 2,
+    "just long enough": b"abcabcabcabcabcabcabcabc",
+}
+
+
+def compressed_by_redis(server: Server, text: bytes) -> bytes:
+    """The compressed bytes in a DUMP of a string: behind the type, the mark of LZF and two lengths."""
+    client = server.client()
+    client.set("lzf", text)
+    dump = client.dump("lzf")
+    client.delete("lzf")
+    assert dump is not None
+    assert dump[:2] == b"\x00\xc3", "Redis did not compress it"
+    widths = {0: 1, 1: 2, 2: 5}
+    first = 2 + widths[dump[2] >> 6]
+    return bytes(dump[first + widths[dump[first] >> 6] : -10])
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_what_redis_compressed_comes_out_as_it_went_in(redis_server: Server, text: bytes):
+    assert decompress(compressed_by_redis(redis_server, text), len(text)) == text
+
+
+def test_plain_pieces_and_repetitions():
+    assert decompress(b"\x02abc", 3) == b"abc"
+    assert decompress(b"\x02abc\x20\x02", 6) == b"abcabc"  # three bytes from three back
+    assert decompress(b"\x00a\xe0\x01\x00", 11) == b"a" * 11  # a piece that repeats itself
+    assert decompress(b"", 0) == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (b"\x02abc", 4),
+        (b"\x02abc", 2),
+        (b"\x05abc", 3),
+        (b"\x02abc\x20", 6),
+        (b"\x02abc\xe0\x01", 6),
+        (b"\x02abc\x20\x03", 6),  # from before the beginning
+        (b"\x20\x00", 3),
+    ],
+)
+def test_damaged_bytes_are_an_error(data: bytes, length: int):
+    with pytest.raises(LzfError, match=f"do not give {length} bytes"):
+        decompress(data, length)
