@@ -18,8 +18,8 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
          ├─ VerificationFailed       the stored model answers differently from mlflow.pyfunc
          └─ ServerProblem            what redis-py or the server says, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
-             ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, ModelRefused, ModelFailed,
-             UnexpectedReply
+             ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, ModelRefused,
+             ModelFailed, UnexpectedReply
 
 A constructor takes the facts and makes the sentence. `translate` is the only place where redis-py's exceptions and
 the server's texts are mapped; a test keeps its table complete. No sentence ever holds a password: `where` is the
@@ -248,6 +248,13 @@ class ClusterNode(ServerProblem):
     sentence = "{where} is a node of a Redis Cluster: {text}; add ?cluster=true to the target"
 
 
+class NotACluster(ServerProblem):
+    """A single server was named as if it were a node of a Redis Cluster."""
+
+    code = INVALID_PARAMETER_VALUE
+    sentence = "{where} is not part of a Redis Cluster; leave cluster=true out"
+
+
 class ModelRefused(ServerProblem):
     """The server can't load the model."""
 
@@ -325,7 +332,8 @@ BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("MASTERDOWN", ServerUnavailable),
     ("CLUSTERDOWN", ServerUnavailable),
     ("max number of clients reached", ServerUnavailable),
-    ("This instance has cluster support disabled", ServerProblem),
+    ("Cluster mode is not enabled", NotACluster),
+    ("This instance has cluster support disabled", NotACluster),
 )
 
 # What RedisAI says about a key that isn't there; the caller knows the name and raises DeploymentMissing.

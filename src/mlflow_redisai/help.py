@@ -1,7 +1,7 @@
 """
 What `mlflow deployments help -t redisai` prints, and docs/reference.md, written from the tables that parse the same.
 
-`python -m mlflow_redisai.help` prints the page; a test compares it with the file.
+`reference()` is the page; a test compares it with the file and says how it is written anew.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def reference() -> str:
         [
             "# Reference",
             "",
-            "<!-- Written by `python -m mlflow_redisai.help`; change the tables in the source, not this page. -->",
+            "<!-- Written by mlflow_redisai.help from the tables in the source: change those, not this page. -->",
             "",
             _INTRO,
             "",
@@ -96,6 +96,3 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in ([*head], ["---"] * len(head), *escaped)]
 
-
-if __name__ == "__main__":
-    print(reference(), end="")

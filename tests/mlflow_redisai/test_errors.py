@@ -1,0 +1,191 @@
+"""redis-py's exceptions and the server's texts become MlflowException with the right code and a useful sentence."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import redis.exceptions
+from mlflow.exceptions import MlflowException
+
+from mlflow_redisai import errors
+from mlflow_redisai.errors import BY_CLASS, RedisAIError, ServerProblem, translate
+
+WHERE = "Redis at example.org:6379"
+
+
+def redis_exceptions() -> list[type[Exception]]:
+    return [
+        kind
+        for _, kind in inspect.getmembers(redis.exceptions, inspect.isclass)
+        if issubclass(kind, Exception) and kind.__module__.startswith("redis")
+    ]
+
+
+def test_no_exception_of_redis_py_is_unmapped() -> None:
+    """A new class in a new redis-py must be looked at, not caught by chance."""
+    unmapped = [kind.__name__ for kind in redis_exceptions() if kind.__name__ not in BY_CLASS]
+
+    assert unmapped == []
+
+
+@pytest.mark.parametrize("kind", redis_exceptions(), ids=lambda kind: kind.__name__)
+def test_every_exception_of_redis_py_becomes_an_mlflow_exception(kind: type[Exception]) -> None:
+    error = Exception.__new__(kind)  # some constructors parse their argument
+
+    assert isinstance(translate(error, WHERE, "text"), BY_CLASS[kind.__name__])
+
+
+def response(text: str) -> Exception:
+    """What redis-py raises for an error reply."""
+    from redis._parsers.base import BaseParser
+
+    found: Exception = BaseParser.parse_error(text)
+    return found
+
+
+CASES = [
+    (
+        redis.exceptions.ConnectionError("Error 111 connecting to example.org:6379. Connection refused."),
+        "TEMPORARILY_UNAVAILABLE",
+        f"can't talk to {WHERE}: Error 111 connecting to example.org:6379. Connection refused. Is the server running, "
+        "and are host, port and tls in the target right?",
+    ),
+    (
+        redis.exceptions.TimeoutError("Timeout reading from socket"),
+        "TEMPORARILY_UNAVAILABLE",
+        f"can't talk to {WHERE}: Timeout reading from socket. Is the server running, and are host, port and tls in the "
+        "target right?",
+    ),
+    (
+        response("WRONGPASS invalid username-password pair or user is disabled."),
+        "UNAUTHENTICATED",
+        f"{WHERE} refuses the user name or password: invalid username-password pair or user is disabled; put them into "
+        "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD",
+    ),
+    (
+        response("NOAUTH Authentication required."),
+        "UNAUTHENTICATED",
+        f"{WHERE} refuses the user name or password: Authentication required; put them into "
+        "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD",
+    ),
+    (
+        response("NOPERM this user has no permissions to run the 'ai.modelstore' command"),
+        "PERMISSION_DENIED",
+        f"{WHERE} forbids it: this user has no permissions to run the 'ai.modelstore' command; the user needs AI.*, "
+        "TYPE, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC on the key of the model and on mlflow-redisai:*",
+    ),
+    (
+        response("OOM command not allowed when used memory > 'maxmemory'."),
+        "RESOURCE_EXHAUSTED",
+        f"{WHERE} has no memory left for this: command not allowed when used memory > 'maxmemory'; raise maxmemory or "
+        "delete what isn't needed",
+    ),
+    (
+        response("READONLY You can't write against a read only replica."),
+        "INVALID_STATE",
+        f"{WHERE} takes no writes: You can't write against a read only replica; name the primary as the target",
+    ),
+    (
+        response("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        "RESOURCE_CONFLICT",
+        f"a key on {WHERE} holds something else than expected: WRONGTYPE Operation against a key holding the wrong "
+        "kind of value",
+    ),
+    (
+        response("LOADING Redis is loading the dataset in memory"),
+        "TEMPORARILY_UNAVAILABLE",
+        f"{WHERE} can't serve just now: Redis is loading the dataset in memory; try again later",
+    ),
+    (
+        response("BUSY Redis is busy running a script."),
+        "TEMPORARILY_UNAVAILABLE",
+        f"{WHERE} can't serve just now: BUSY Redis is busy running a script; try again later",
+    ),
+    (
+        response("ERR max number of clients reached"),
+        "TEMPORARILY_UNAVAILABLE",
+        f"{WHERE} can't serve just now: max number of clients reached; try again later",
+    ),
+    (
+        response("CLUSTERDOWN The cluster is down"),
+        "TEMPORARILY_UNAVAILABLE",
+        f"{WHERE} can't serve just now: The cluster is down; try again later",
+    ),
+    (
+        response("MOVED 3999 127.0.0.1:6381"),
+        "INVALID_PARAMETER_VALUE",
+        f"{WHERE} is a node of a Redis Cluster: 3999 127.0.0.1:6381; add ?cluster=true to the target",
+    ),
+    (
+        response("ERR unknown command 'AI._MODELSCAN', with args beginning with: "),
+        "NOT_IMPLEMENTED",
+        f"{WHERE} has no RedisAI: unknown command 'AI._MODELSCAN', with args beginning with:; load the RedisAI module "
+        "there, or start redisai-engine in front of it and name the engine's address as the target",
+    ),
+    (response("ERR strange"), "INTERNAL_ERROR", f"{WHERE} answered: strange"),
+    (response("Strange without prefix."), "INTERNAL_ERROR", f"{WHERE} answered: Strange without prefix"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "message"), CASES, ids=[message[:60] for _, _, message in CASES])
+def test_each_cause_has_its_code_and_its_sentence(error: Exception, code: str, message: str) -> None:
+    problem = translate(error, WHERE, str(error))
+
+    assert problem.message == message
+    assert problem.error_code == code
+
+
+def test_what_a_command_says_itself_gets_the_class_that_the_caller_names() -> None:
+    """The text of a framework that can't load a model has no prefix by which it could be told."""
+    refused = translate(response("No graph was found in the protobuf."), WHERE, "x", errors.ModelRefused)
+
+    assert refused.message == f"{WHERE} can't load this model: x"
+    assert refused.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_a_cause_that_is_known_wins_over_the_class_that_the_caller_names() -> None:
+    error = response("OOM command not allowed when used memory > 'maxmemory'.")
+
+    assert isinstance(translate(error, WHERE, str(error), errors.ModelRefused), errors.ServerOutOfMemory)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("ERR model key is empty", True), ("ERR tensor key is empty", False)])
+def test_a_missing_model_is_recognised(text: str, expected: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    assert errors.is_missing(response(text)) is expected
+
+
+def test_facts_become_sentences() -> None:
+    cases = {
+        errors.DeploymentExists("iris", WHERE): (
+            "RESOURCE_ALREADY_EXISTS",
+            f"a model named 'iris' is deployed on {WHERE} already; update or delete it, or take another name",
+        ),
+        errors.DeploymentMissing("iris", WHERE): (
+            "RESOURCE_DOES_NOT_EXIST",
+            f"no model named 'iris' is deployed on {WHERE}; list_deployments() tells which are",
+        ),
+        errors.NotAModel("iris", "string", WHERE): (
+            "RESOURCE_CONFLICT",
+            f"the key 'iris' on {WHERE} holds a string, not a model, and is left alone; take another name",
+        ),
+        errors.ConcurrentChange("iris", 20): (
+            "ABORTED",
+            "the deployment 'iris' was changed by others 20 times meanwhile; try again",
+        ),
+        errors.PredictionTimedOut(WHERE, "50"): (
+            "DEADLINE_EXCEEDED",
+            f"{WHERE} didn't get to the request within 50 ms; raise the option timeout or send fewer requests",
+        ),
+    }
+
+    assert {error: (error.error_code, error.message) for error in cases} == cases
+
+
+def test_the_tree_has_one_root() -> None:
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
+
+    assert all(issubclass(kind, RedisAIError) for kind in classes)
+    assert issubclass(RedisAIError, MlflowException)
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in classes)
+    assert all(issubclass(kind, ServerProblem) for kind in BY_CLASS.values())

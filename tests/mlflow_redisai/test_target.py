@@ -1,0 +1,290 @@
+"""From a target URI and REDIS_* variables to connection parameters, and what is said about URIs that can't be used."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from mlflow_redisai.target import PARAMETERS, VARIABLES, Target
+
+ENVIRONMENT = {
+    "REDIS_HOST": "from-environment",
+    "REDIS_PORT": "7777",
+    "REDIS_DB": "5",
+    "REDIS_USERNAME": "env-user",
+    "REDIS_PASSWORD": "env-secret",
+}
+
+
+def parse(uri: str, **environment: str) -> Target:
+    return Target.parse(uri, environment)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("redisai", Target()),
+        ("redisai:", Target()),
+        ("redisai:/", Target()),
+        ("redisai://", Target()),
+        ("redisai:///", Target()),
+        ("REDISAI://", Target()),
+        ("redisai:/example.org", Target(host="example.org")),
+        ("redisai://example.org", Target(host="example.org")),
+        ("redisai:/example.org:7000", Target(host="example.org", port=7000)),
+        ("redisai://example.org:7000/", Target(host="example.org", port=7000)),
+        ("redisai:/example.org:7000/3", Target(host="example.org", port=7000, db=3)),
+        ("redisai://example.org/3/", Target(host="example.org", db=3)),
+        ("redisai:/:7000", Target(port=7000)),
+        ("redisai:/:/", Target()),
+        ("redisai:/:@:/", Target()),
+        ("redisai:///3", Target(db=3)),
+        ("redisai:/:secret@", Target(password="secret")),
+        ("redisai://me:secret@example.org:7000/3", Target("example.org", 7000, 3, "me", "secret")),
+        ("redisai:/me:secret@:7000/3", Target("localhost", 7000, 3, "me", "secret")),
+        ("redisai://:a:b@example.org", Target(host="example.org", password="a:b")),
+    ],
+)
+def test_every_part_may_be_left_out(uri: str, expected: Target) -> None:
+    assert parse(uri) == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("redisai://m%40e:p%2F%3A%23%3F%25@h", Target(host="h", username="m@e", password="p/:#?%")),
+        ("redisai://:%C3%BC%20@h", Target(host="h", password="ü ")),
+        ("redisai://ex%61mple.org/%33", Target(host="example.org", db=3)),
+        ("redisai://:a+b@h", Target(host="h", password="a+b")),
+    ],
+)
+def test_parts_are_percent_decoded(uri: str, expected: Target) -> None:
+    """A plus stays a plus: these are no form fields."""
+    assert parse(uri) == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected", "label"),
+    [
+        ("redisai://[::1]", Target(host="::1"), "Redis at [::1]:6379"),
+        ("redisai:/[::1]:7000/2", Target(host="::1", port=7000, db=2), "Redis at [::1]:7000/2"),
+        ("redisai://me:pw@[fe80::1%25eth0]:7", Target("fe80::1%eth0", 7, 0, "me", "pw"), "Redis at [fe80::1%eth0]:7"),
+    ],
+)
+def test_ipv6_hosts_stand_in_brackets(uri: str, expected: Target, label: str) -> None:
+    target = parse(uri)
+
+    assert target == expected
+    assert target.label == label
+
+
+def test_parameters_carry_the_rest(tmp_path) -> None:
+    """tls, certificates, timeouts and cluster come behind the question mark."""
+    for name in ("ca", "cert", "key"):
+        (tmp_path / name).write_text("pem")
+    query = f"tls_ca={tmp_path}/ca&tls_cert={tmp_path}/cert&tls_key={tmp_path}/key&tls_verify=off"
+
+    target = parse(f"redisai://h:1?tls=yes&{query}&connect_timeout=2.5&read_timeout=0&cluster=true")
+
+    assert target == Target(
+        host="h",
+        port=1,
+        tls=True,
+        tls_ca=f"{tmp_path}/ca",
+        tls_cert=f"{tmp_path}/cert",
+        tls_key=f"{tmp_path}/key",
+        tls_verify=False,
+        connect_timeout=2.5,
+        read_timeout=0.0,
+        cluster=True,
+    )
+    assert target.redis_arguments() == {
+        "host": "h",
+        "port": 1,
+        "username": None,
+        "password": None,
+        "socket_connect_timeout": 2.5,
+        "socket_timeout": None,
+        "socket_keepalive": True,
+        "ssl": True,
+        "ssl_ca_certs": f"{tmp_path}/ca",
+        "ssl_certfile": f"{tmp_path}/cert",
+        "ssl_keyfile": f"{tmp_path}/key",
+        "ssl_cert_reqs": "none",
+        "ssl_check_hostname": False,
+    }
+
+
+def test_a_certificate_parameter_alone_means_tls() -> None:
+    """Who names one must not end up on an unencrypted connection."""
+    assert parse("redisai://h?tls_verify=false").tls
+
+
+def test_the_environment_counts_when_the_uri_names_no_part() -> None:
+    expected = Target("from-environment", 7777, 5, "env-user", "env-secret")
+
+    assert Target.parse("redisai", ENVIRONMENT) == expected
+    assert Target.parse("redisai:/", ENVIRONMENT) == expected
+    assert Target.parse("redisai:///?connect_timeout=10", ENVIRONMENT) == expected
+
+
+@pytest.mark.parametrize("uri", ["redisai:/h", "redisai:/:6379", "redisai:///0", "redisai:/:secret@"])
+def test_the_environment_is_ignored_when_the_uri_names_any_part(uri: str) -> None:
+    assert Target.parse(uri, ENVIRONMENT) == Target.parse(uri, {})
+
+
+def test_empty_variables_are_as_good_as_none() -> None:
+    assert Target.parse("redisai", dict.fromkeys(ENVIRONMENT, "")) == Target()
+
+
+def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PORT", "7001")
+
+    assert Target.parse("redisai") == Target(port=7001)
+
+
+FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
+KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("redis://h:1", f"the target has the scheme 'redis', this plugin is for redisai; {FORM}"),
+        ("http://h", f"the target has the scheme 'http', this plugin is for redisai; {FORM}"),
+        ("localhost", f"the target has another scheme, this plugin is for redisai; {FORM}"),
+        ("", f"the target has another scheme, this plugin is for redisai; {FORM}"),
+        ("redisai:h:1", f"the target has no slash behind redisai:; {FORM}"),
+        ("redisai://h:0", "the target's port is '0': a port is a number from 1 to 65535"),
+        ("redisai://h:65536", "the target's port is '65536': a port is a number from 1 to 65535"),
+        ("redisai://h:http", "the target's port is 'http': a port is a number from 1 to 65535"),
+        ("redisai://h:-1", "the target's port is '-1': a port is a number from 1 to 65535"),
+        (
+            "redisai://h/x",
+            "the target's database is 'x': a database is a number from 0 on, 15 being the last one unless the server "
+            "is set otherwise",
+        ),
+        (
+            "redisai://h/-1",
+            "the target's database is '-1': a database is a number from 0 on, 15 being the last one unless the server "
+            "is set otherwise",
+        ),
+        ("redisai://::1", "the target's host '::1' has several colons; write an IPv6 address as [::1]:6379"),
+        ("redisai://[::1", "the target's host '[::1' is not closed; write an IPv6 address as [::1]:6379"),
+        ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; there are {KNOWN}"),
+        ("redisai://h?tls=on&tls=on", "the target has the parameter 'tls' twice; give it once"),
+        ("redisai://h?tls=maybe", "the target's parameter tls is 'maybe': write true or false"),
+        (
+            "redisai://h?read_timeout=-1",
+            "the target's parameter read_timeout is '-1': write seconds, such as 2.5; 0 is no limit",
+        ),
+        (
+            "redisai://h?connect_timeout=soon",
+            "the target's parameter connect_timeout is 'soon': write seconds, such as 2.5; 0 is no limit",
+        ),
+        ("redisai://h?tls_ca=/no/such/file", "the target's parameter tls_ca is '/no/such/file': there is no such file"),
+        (
+            "redisai://h?tls=false&tls_verify=true",
+            "the target says tls=false and gives other tls parameters; leave out one or the other",
+        ),
+        (
+            "redisai://h/2?cluster=true",
+            "the target names database 2 of a cluster; a Redis Cluster has only database 0",
+        ),
+        ("redisai://%FF@h", "the target has a user name without a password; write username:password@ or :password@"),
+        ("redisai://:%FF@h", "the target has a percent-encoded part that is not utf-8"),
+    ],
+)
+def test_what_is_wrong_with_a_uri_is_said_with_its_value_and_the_way_out(uri: str, message: str) -> None:
+    with pytest.raises(MlflowException) as caught:
+        parse(uri)
+
+    assert caught.value.message == message
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"REDIS_PORT": "six"}, "the variable REDIS_PORT is 'six': a port is a number from 1 to 65535"),
+        (
+            {"REDIS_DB": "one"},
+            "the variable REDIS_DB is 'one': a database is a number from 0 on, 15 being the last one unless the server "
+            "is set otherwise",
+        ),
+        (
+            {"REDIS_USERNAME": "me"},
+            "the user 'me' has no password; set REDIS_PASSWORD, or write username:password@",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_variable_is_said(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(MlflowException) as caught:
+        Target.parse("redisai", variables)
+
+    assert caught.value.message == message
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_one_half_of_a_client_certificate_is_not_enough(tmp_path) -> None:
+    (tmp_path / "key").write_text("pem")
+
+    with pytest.raises(MlflowException) as caught:
+        parse(f"redisai://h?tls_key={tmp_path}/key")
+
+    assert (
+        caught.value.message
+        == "the target has only one of tls_cert and tls_key; a client's certificate needs both"
+    )
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"redisai://{SECRET}@h",
+        f"redisai://:{SECRET}/x@h",
+        f"redisai://:{SECRET}#x@h",
+        f"redisai://:{SECRET}?x@h",
+        f"redisai://:x/{SECRET}@h",
+        f"redisai://:x#{SECRET}@h",
+        f"redisai://:x?{SECRET}@h",
+        f"redisai://:%FF{SECRET}@h",
+        f"redisai://:{SECRET}@h:port",
+        f"redisai://:{SECRET}@h/db",
+        f"redisai://:{SECRET}@::1",
+        f"redisai://:{SECRET}@h?nope=1",
+        f"rediss://:{SECRET}@h",
+        SECRET,
+    ],
+)
+def test_no_error_about_a_uri_holds_its_password(uri: str) -> None:
+    """Not even where the password is what is wrong, nor in the chained exceptions."""
+    with pytest.raises(MlflowException) as caught:
+        parse(uri)
+
+    assert SECRET not in "".join(traceback.format_exception_only(caught.value))
+    assert caught.value.__cause__ is None
+
+
+def test_a_target_shows_its_password_nowhere() -> None:
+    target = parse(f"redisai://me:{SECRET}%2F@h")
+
+    assert SECRET not in repr(target)
+    assert SECRET not in target.label
+    assert target.redact(f"wrong: {SECRET}/ and {SECRET}%2F") == "wrong: *** and ***"
+
+
+def test_a_target_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        parse("redisai").port = 1  # type: ignore[misc]
+
+
+def test_every_row_of_the_tables_fills_a_field_of_the_target() -> None:
+    fields = set(Target.__dataclass_fields__)
+
+    assert {row.field for row in (*PARAMETERS, *VARIABLES)} == fields
