@@ -40,12 +40,20 @@ def onnx_model(nodes: Sequence[Any], inputs: dict[str, Any], outputs: dict[str, 
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 
 
-def onnx_elementwise(operator: str, element: int, to: int | None = None, **attributes: Any) -> bytes:
+def onnx_elementwise(operator: str, element: int) -> bytes:
     """Makes an ONNX model of one operator, `x` of any length in and `y` out."""
     from onnx import helper
 
-    node = helper.make_node(operator, ["x"], ["y"], **attributes)
-    return onnx_model([node], {"x": (element, ("N",))}, {"y": (element if to is None else to, ("N",))})
+    shape = (element, ("N",))
+    return onnx_model([helper.make_node(operator, ["x"], ["y"])], {"x": shape}, {"y": shape})
+
+
+def onnx_cast(element: int) -> bytes:
+    """Makes an ONNX model that casts `x`, FLOAT, to another type."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("Cast", ["x"], ["y"], to=element)
+    return onnx_model([node], {"x": (TensorProto.FLOAT, ("N",))}, {"y": (element, ("N",))})
 
 
 def onnx_counter() -> bytes:

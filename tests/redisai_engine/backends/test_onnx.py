@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from redisai_engine.backends import registry
 from redisai_engine.backends.base import BackendSettings, LoadedModel
 from redisai_engine.errors import ModelLoadError, ModelRunError
-from support.tiny_models import onnx_counter, onnx_elementwise, onnx_model
+from support.tiny_models import onnx_cast, onnx_counter, onnx_elementwise, onnx_model
 
 
 def load(blob: bytes) -> LoadedModel:
@@ -96,7 +96,7 @@ def test_a_value_that_the_model_s_type_cannot_hold_is_an_error(element: int, val
 
 
 def test_an_output_that_int64_cannot_hold_is_an_error() -> None:
-    model = load(onnx_elementwise("Cast", TensorProto.FLOAT, TensorProto.UINT64, to=TensorProto.UINT64))
+    model = load(onnx_cast(TensorProto.UINT64))
 
     with pytest.raises(ModelRunError) as failed:
         model.run([np.array([2.0**63], np.float32)])
@@ -105,7 +105,7 @@ def test_an_output_that_int64_cannot_hold_is_an_error() -> None:
 
 
 def test_a_model_with_an_element_type_that_nothing_stands_for_is_refused() -> None:
-    blob = onnx_elementwise("Cast", TensorProto.FLOAT, TensorProto.BFLOAT16, to=TensorProto.BFLOAT16)
+    blob = onnx_cast(TensorProto.BFLOAT16)
 
     with pytest.raises(ModelLoadError) as refused:
         load(blob)
