@@ -3,8 +3,8 @@ Asks a deployed model from Python, and MLflow's own pyfunc beside it: the answer
 
     python examples/predict_wine.py redisai://127.0.0.1:6379/0 models:/wine@champion [answers.json]
 
-With a file that `mlflow deployments predict -O` has written for the same rows, that is compared too. Ends with code 1 if
-any answer differs.
+With a file that `mlflow deployments predict -O` has written for the same rows, that is compared too. Ends with code 1
+if any answer differs.
 """
 
 import json
@@ -19,7 +19,7 @@ wines = load_wine(as_frame=True).data
 
 client = get_deploy_client(target)
 answer = client.predict(deployment_name="wine", inputs=wines)
-served = answer.get_predictions("ndarray").ravel()
+served = answer.get_predictions()
 
 expected = mlflow.pyfunc.load_model(model_uri).predict(wines)
 

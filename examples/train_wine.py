@@ -25,7 +25,7 @@ for chatty in ("alembic", "mlflow"):
 
 # 178 wines, 13 columns with names; the class of each wine as a word.
 wines = load_wine(as_frame=True)
-labels = wines.target.map(lambda number: str(wines.target_names[number]))
+labels = wines.target_names[wines.target]
 model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / strength)).fit(wines.data, labels)
 
 # The signature lets the deployment check and convert its inputs. The input example is what the deployment proves itself

@@ -61,7 +61,7 @@ def play(stage: Stage, *, keep: bool) -> None:
     stage.run(*deployments, "get", *target, "--name", "wine")
 
     stage.say("Predict from the command line, with three rows in a JSON file")
-    stage.run("head", "-c", "150", "wine.json")
+    stage.run("cut", "-c", "1-100", "wine.json")
     stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "wine.json")
 
     stage.say("The same from Python, for all rows, beside mlflow.pyfunc")
