@@ -111,7 +111,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """See the module's docstring; `batch` is the only number of rows that the model takes, None: any number."""
+    """
+    See the module's docstring.
+
+    `batch` is the only number of rows that the model takes, None: any number. `depth` counts the operations one after
+    another and `precision` is the least exact type among them: from both follows how far two right answers may differ.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
@@ -120,6 +125,7 @@ class Mapping:
     schema: Schema | None = None
     batch: int | None = None
     depth: int = 1
+    precision: DType = dtypes.FLOAT
     # Work that encode does once for a mapping, never part of the record.
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -151,6 +157,7 @@ class Mapping:
             "schema": None if self.schema is None else _schema_to_json(self.schema),
             "batch": self.batch,
             "depth": self.depth,
+            "precision": self.precision.name,
         }
 
     @classmethod
@@ -171,6 +178,7 @@ class Mapping:
             schema=None if data["schema"] is None else _schema_from_json(data["schema"]),
             batch=data["batch"],
             depth=data["depth"],
+            precision=_known_dtype(data["precision"]),
         )
 
 

@@ -2,9 +2,9 @@
 Says whether a stored model answers as mlflow.pyfunc does, before anybody is served by it.
 
 The rule for "as": labels (text, integers, booleans) are equal, containers and shapes are equal, and floating point
-differs by at most the tolerance: 128 units in the last place of the model's own floating point type, times the square
-root of the number of operations one after another (rounding errors of independent steps add up like that), relative to
-the largest number of the column or tensor; 1e-9 at least. Gaps (NaN) stand at the same places.
+differs by at most the tolerance: 128 units in the last place of the least exact type that the model computes in, times
+the square root of the number of operations one after another (rounding errors of independent steps add up like that),
+relative to the largest number of the column or tensor; 1e-9 at least. Gaps (NaN) stand at the same places.
 Invariant: a model without input example is never said to be verified.
 """
 
@@ -24,7 +24,6 @@ from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.tensors import decode, encode, join, row_count, split
 from mlflow_redisai.values import Array
-from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
 Run = Callable[[list[Tensor]], list[Tensor]]
@@ -91,14 +90,8 @@ def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
 
 def tolerance_of(mapping: Mapping) -> float:
     """Gives the relative difference that rounding explains for this model."""
-    return max(_FLOOR, epsilon_of(mapping) * _ULPS * math.sqrt(max(1, mapping.depth)))
-
-
-def epsilon_of(mapping: Mapping) -> float:
-    """Gives the unit roundoff of the least exact floating point type that the model takes or gives."""
-    used = {item.dtype for item in mapping.inputs} | {item.dtype for item in mapping.outputs}
-    exact = dtypes.DOUBLE in used and dtypes.FLOAT not in used
-    return float(np.finfo(np.float64 if exact else np.float32).eps)
+    epsilon = float(np.finfo(mapping.precision.numpy).eps)
+    return max(_FLOOR, epsilon * _ULPS * math.sqrt(max(1, mapping.depth)))
 
 
 def compare(expected: Any, actual: Any, tolerance: float) -> float | None:

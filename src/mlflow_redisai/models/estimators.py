@@ -7,8 +7,9 @@ Knows nothing of ONNX. Invariant: a fitted estimator is never changed; what must
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,18 +49,27 @@ def last_of(estimator: Any) -> Any:
     return last_of(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
+def every_estimator(estimator: Any) -> Iterator[Any]:
+    """Walks down to every fitted estimator, through pipelines and ensembles."""
+    for _, part in parts(estimator):
+        yield from _inside(part)
+
+
 def reads_float32(estimator: Any) -> bool:
     """Says whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
-    from sklearn.ensemble import IsolationForest
-    from sklearn.ensemble._forest import BaseForest
-    from sklearn.ensemble._gb import BaseGradientBoosting
     from sklearn.tree import BaseDecisionTree
 
-    last = last_of(estimator)
-    if isinstance(last, (BaseDecisionTree, BaseForest, BaseGradientBoosting, IsolationForest)):
-        return True
-    inner = getattr(last, "estimators_", None)
-    return isinstance(inner, list) and bool(inner) and all(isinstance(tree, BaseDecisionTree) for tree in inner)
+    return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
+
+
+def _inside(estimator: Any) -> Iterator[Any]:
+    """Walks from an ensemble down to all estimators it asks."""
+    yield estimator
+    for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
+        inner = getattr(estimator, name, None)
+        for one in np.ravel(np.array(inner, object)) if isinstance(inner, (list, np.ndarray)) else [inner]:
+            if hasattr(one, "predict") or hasattr(one, "estimator"):
+                yield from _inside(last_of(one))
 
 
 def takes_columns(estimator: Any, schema: Schema) -> bool:
@@ -138,20 +148,91 @@ def cast_before_last(estimator: Any) -> Any:
     return Pipeline([("cast_to_float32", cast), ("last", estimator)])
 
 
-def plain_integers(estimator: Any) -> Any:
-    """Widens the unsigned node numbers of histogram gradient boosting, which onnx refuses as attributes."""
-    if not any(hasattr(part, "_predictors") for _, part in parts(estimator)):
-        return estimator
+def convertible(estimator: Any, function: str) -> Any:
+    """Gives the estimator in a form that skl2onnx converts to the same answers, itself where it does so already."""
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        *first, (name, last) = estimator.steps
+        return Pipeline([*first, (name, convertible(last, function))])
+    if function == "predict" and _is_linear(estimator):
+        return _as_logistic_regression(estimator)
+    if isinstance(estimator, VotingClassifier):
+        copied = copy.copy(estimator)
+        # Matters only to transform().
+        copied.flatten_transform = False
+        return copied
+    return estimator
+
+
+def _is_linear(estimator: Any) -> bool:
+    """Says whether the label is the largest score of a linear classifier, by which skl2onnx doesn't always go."""
+    from sklearn.linear_model import (
+        PassiveAggressiveClassifier,
+        Perceptron,
+        RidgeClassifier,
+        RidgeClassifierCV,
+        SGDClassifier,
+    )
+    from sklearn.svm import LinearSVC
+
+    kinds = (LinearSVC, PassiveAggressiveClassifier, Perceptron, RidgeClassifier, RidgeClassifierCV, SGDClassifier)
+    classes = getattr(estimator, "classes_", None)
+    if not isinstance(estimator, kinds) or not isinstance(classes, np.ndarray):
+        return False
+    scores = np.atleast_2d(estimator.coef_).shape[0]
+    return bool(scores == (1 if len(classes) == 2 else len(classes)))
+
+
+def _as_logistic_regression(estimator: Any) -> Any:
+    """Makes the logistic regression of the same scores: the same labels, and a conversion that stays in float64."""
+    from sklearn.linear_model import LogisticRegression
+
+    twin = LogisticRegression()
+    twin.coef_ = np.atleast_2d(estimator.coef_)
+    twin.intercept_ = np.broadcast_to(np.atleast_1d(estimator.intercept_), twin.coef_.shape[:1]).copy()
+    twin.classes_ = estimator.classes_
+    twin.n_features_in_ = twin.coef_.shape[1]
+    return twin
+
+
+def with_float32_thresholds(estimator: Any) -> Any:
+    """
+    Gives a copy whose trees have float32 thresholds and go the same way for every float32.
+
+    A threshold is a float64, and scikit-learn rounds what it compares with it to float32. Rounded to the nearest
+    float32, as ONNX stores it, a threshold may let a value pass that it should not; rounded down it never does.
+    """
     copied = copy.deepcopy(estimator)
-    for _, part in parts(copied):
-        for predictor in (one for row in getattr(part, "_predictors", ()) for one in row):
-            predictor.nodes = predictor.nodes.astype(_wider(predictor.nodes.dtype))
+    for inner in _inside(last_of(copied)):
+        tree = getattr(inner, "tree_", None)
+        if tree is not None:
+            tree.threshold[:] = _float32_not_above(tree.threshold)
     return copied
 
 
-def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    fields: Mapping[str, Any] = dtype.fields or {}
-    return np.dtype([(name, np.int64 if kind[0].kind == "u" else kind[0]) for name, kind in fields.items()])
+def _float32_not_above(thresholds: Array) -> Array:
+    nearest = thresholds.astype(np.float32)
+    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
+
+
+@contextlib.contextmanager
+def plain_tree_attributes() -> Iterator[None]:
+    """Lets skl2onnx write the trees of histogram gradient boosting, for which it hands booleans to newer onnx."""
+    from skl2onnx.common import tree_ensemble
+
+    original = tree_ensemble.add_node
+
+    def add_node(*args: Any, nodes_missing_value_tracks_true: Any = 0, **options: Any) -> Any:
+        plain = [int(value) if isinstance(value, np.integer) else value for value in args]
+        return original(*plain, nodes_missing_value_tracks_true=int(nodes_missing_value_tracks_true), **options)
+
+    tree_ensemble.add_node = add_node
+    try:
+        yield
+    finally:
+        tree_ensemble.add_node = original
 
 
 # -- errors ---------------------------------------------------------------------------------------

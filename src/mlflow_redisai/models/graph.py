@@ -151,6 +151,16 @@ def depth(model: onnx.ModelProto) -> int:
     return max(level.values(), default=1)
 
 
+def precision(model: onnx.ModelProto) -> DType:
+    """Gives FLOAT if any number on the way is a float32 (or smaller), else DOUBLE."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    known = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
+    kinds = {element_type(item) for item in known}
+    return dtypes.FLOAT if kinds & {"FLOAT", "FLOAT16", "BFLOAT16"} or "DOUBLE" not in kinds else dtypes.DOUBLE
+
+
 # -- inputs and outputs ---------------------------------------------------------------------------
 
 

@@ -55,7 +55,14 @@ def describe(
     fetch = tuple(names.index(name) for name in chosen) if chosen else tuple(range(len(names)))
     parts = tuple(_part(outputs[index], wanted, labels) for index in fetch)
     return Mapping(
-        inputs, outputs, fetch, Answer(_container(schema), parts), schema, fixed_batch(inputs), graph.depth(proto)
+        inputs,
+        outputs,
+        fetch,
+        Answer(_container(schema), parts),
+        schema,
+        fixed_batch(inputs),
+        graph.depth(proto),
+        graph.precision(proto),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +25,16 @@ from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.estimators import (
     cast_before_last,
     categories_of,
+    convertible,
     culprit,
-    plain_integers,
+    every_estimator,
+    last_of,
+    plain_tree_attributes,
     reads_float32,
     takes_columns,
+    with_float32_thresholds,
 )
+from mlflow_redisai.models.float64 import to_float64
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.probes import made_up
 from mlflow_redisai.models.signature import schema_of, schema_without_signature
@@ -144,13 +149,15 @@ def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
 def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
 
-    estimator = plain_integers(job.estimator)
+    estimator = convertible(job.estimator, job.function)
+    if way.last is dtypes.FLOAT and reads_float32(estimator):
+        estimator = with_float32_thresholds(estimator)
     if way.last is not way.body:
         estimator = cast_before_last(estimator)
     types = _initial_types(job.schema, takes_columns(job.estimator, job.schema), way.body)
     limits = job.request.limits
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), plain_tree_attributes():
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
@@ -161,6 +168,8 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
     # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
+    if way.body is dtypes.DOUBLE:
+        to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
     _restore_input_types(proto, job.schema)
     return proto
 
@@ -226,7 +235,7 @@ def _matrix_dtype(schema: Schema) -> DType:
 
 def _arrange_outputs(proto: onnx.ModelProto, job: Job) -> list[str]:
     """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
-    names = _unpack_sequences(proto)
+    names = {**_unpack_sequences(proto), **_unpack_targets(proto, job)}
     wanted = _OUTPUT_OF[job.function]
     if not wanted:
         return [proto.graph.output[0].name]
@@ -256,6 +265,29 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
     return unpacked
 
 
+def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
+    """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
+    last = last_of(job.estimator)
+    count = getattr(last, "n_outputs_", 1) if reads_float32(last) else 1
+    stacked = [item for item in proto.graph.output if item.name == "probabilities"]
+    if count < 2 or not stacked:
+        return {}
+    element = stacked[0].type.tensor_type.elem_type
+    graph.drop_output(proto, "probabilities")
+    return {"probabilities": [_add_slice(proto, "probabilities", index, element) for index in range(count)]}
+
+
+def _add_slice(proto: onnx.ModelProto, source: str, index: int, element: int) -> str:
+    import onnx
+
+    position = onnx.numpy_helper.from_array(np.array(index), f"{source}_{index}_position")
+    proto.graph.initializer.append(position)
+    name = f"{source}_{index}"
+    proto.graph.node.append(onnx.helper.make_node("Gather", [source, position.name], [name], axis=0))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, None]))
+    return name
+
+
 def _add_log(proto: onnx.ModelProto, name: str) -> str:
     element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
     return _add_output(proto, "Log", name, f"log_{name}", element)
@@ -276,7 +308,13 @@ def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
     container: Container = "ndarray" if len(names) == 1 else "list"
     parts = tuple(_expected_part(job, name) for name in names)
     return Mapping(
-        _inputs(proto, job.schema), outputs, fetch, Answer(container, parts), job.schema, None, graph.depth(proto)
+        _inputs(proto, job.schema),
+        outputs,
+        fetch,
+        Answer(container, parts),
+        job.schema,
+        depth=graph.depth(proto),
+        precision=graph.precision(proto),
     )
 
 
@@ -346,16 +384,12 @@ def _observed(mapping: Mapping, expected: Any) -> Mapping:
     if len(values) != len(mapping.answer.parts) or not all(isinstance(value, np.ndarray) for value in values):
         return mapping
     parts = tuple(_like(part, value) for part, value in zip(mapping.answer.parts, values, strict=True))
-    return _replaced(mapping, mapping.fetch, Answer(mapping.answer.container, parts))
+    return replace(mapping, answer=Answer(mapping.answer.container, parts))
 
 
 def _like(part: Part, value: Array) -> Part:
     dtype = value.dtype.str if value.dtype.kind == "U" else value.dtype.name
     return Part(part.name, dtype, (-1, *value.shape[1:]))
-
-
-def _replaced(mapping: Mapping, fetch: tuple[int, ...], answer: Answer) -> Mapping:
-    return Mapping(mapping.inputs, mapping.outputs, fetch, answer, mapping.schema, mapping.batch, mapping.depth)
 
 
 def _with_chosen_outputs(job: Job, deployable: Deployable) -> Deployable:
@@ -370,7 +404,7 @@ def _with_chosen_outputs(job: Job, deployable: Deployable) -> Deployable:
             raise NotConvertible(f"{job.what} has no output {name!r}; it has {', '.join(names)}")
     container: Container = "ndarray" if len(chosen) == 1 else "dict"
     answer = Answer(container, tuple(Part(name) for name in chosen))
-    mapping = _replaced(mapping, tuple(names.index(name) for name in chosen), answer)
+    mapping = replace(mapping, fetch=tuple(names.index(name) for name in chosen), answer=answer)
     run = graph.runner(deployable.blob, mapping.fetch, job.what)
     job.model.reference = lambda inputs: predict(run, mapping, inputs)[0]
     return Deployable("sklearn", "ONNX", deployable.blob, mapping)
