@@ -1,0 +1,34 @@
+"""The command line: `redisai-engine` and `python -m redisai_engine`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from redisai_engine.config import load_settings
+from redisai_engine.errors import StartError
+from redisai_engine.server import serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the engine; gives the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    except StartError as error:
+        print(f"redisai-engine: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(arguments: Sequence[str]) -> None:
+    settings = load_settings(arguments)
+    try:
+        import uvloop
+    except ImportError:
+        import asyncio
+
+        asyncio.run(serve(settings))
+    else:
+        uvloop.run(serve(settings))

@@ -1,0 +1,7 @@
+"""
+The commands that the engine answers; importing this package enters all of them in the table.
+
+A command is a row (`table.command`) and a body, in the module of its family.
+"""
+
+from redisai_engine.commands import admin, dag, model, plain, run, tensor  # noqa: F401

@@ -1,0 +1,138 @@
+"""AI.INFO and AI.CONFIG, and what RedisAI adds to INFO and MODULE LIST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine import store
+from redisai_engine.backends.registry import loaded_versions
+from redisai_engine.commands.model import values_of
+from redisai_engine.commands.numbers import integer
+from redisai_engine.commands.options import BACKENDS, text
+from redisai_engine.commands.table import NO_KEYS, READ, Context, Keys, Pass, Plan, command
+from redisai_engine.errors import CommandError
+from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import decode
+from redisai_engine.protocol.requests import encode
+
+REDISAI_VERSION = "1.2.7"  # whose behaviour this is
+_MODULE_VERSION = 10207
+_SECTIONS = frozenset((b"MODULES", b"EVERYTHING"))
+_VERSION_FIELDS = {
+    "TF": "ai_TensorFlow_version",
+    "TFLITE": "ai_TensorFlowLite_version",
+    "TORCH": "ai_Torch_version",
+    "ONNX": "ai_onnxruntime_version",
+}
+
+
+@command("AI.INFO", arity=(2, 3), flags=READ, keys=Keys(1), waits=True, summary="Tells a model's run figures")
+def info(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.INFO key [RESETSTAT]"""
+    (values,) = yield [(b"HMGET", arguments[1], store.ID, store.META)]
+    if not isinstance(values, list):  # an error: the key is of another kind
+        raise CommandError(texts.INFO_MISSING)
+    id_, raw = values_of(values)
+    if id_ is None:
+        raise CommandError(texts.INFO_MISSING)
+    figures = context.engine.models.statistics(id_)
+    if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
+        figures.reset()
+        return replies.OK
+    return _info_reply(arguments[1], store.parse_meta(raw), figures)
+
+
+def _info_reply(key: bytes, meta: store.ModelMeta, figures: RunStatistics) -> bytes:
+    return replies.array(
+        [
+            *(replies.text("key"), replies.bulk(key)),
+            *(replies.text("type"), replies.text("MODEL")),
+            *(replies.text("backend"), replies.text(meta.backend)),
+            *(replies.text("device"), replies.text(meta.device)),
+            *(replies.text("tag"), replies.text(meta.tag)),
+            *(replies.text("duration"), replies.integer(figures.duration_us)),
+            *(replies.text("samples"), replies.integer(figures.samples)),
+            *(replies.text("calls"), replies.integer(figures.calls)),
+            *(replies.text("errors"), replies.integer(figures.errors)),
+        ]
+    )
+
+
+@command("AI.CONFIG", arity=(2, None), flags=("write",), keys=NO_KEYS, summary="Reads and changes settings")
+def config(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
+    yield from ()
+    words = list(arguments[1:])
+    subcommand = words.pop(0).upper()
+    if subcommand == b"GET":
+        return _get(context, words)
+    if subcommand == b"MODEL_CHUNK_SIZE":
+        return _set_chunk_size(context, words)
+    if subcommand == b"BACKENDSPATH":
+        if not words:
+            raise CommandError(texts.CONFIG_PATH_MISSING)
+        context.engine.backends_path = text(words[0])
+        return replies.OK
+    if subcommand == b"LOADBACKEND":
+        return _load_backend(words)
+    raise CommandError(texts.CONFIG_UNKNOWN)
+
+
+def _get(context: Context, words: list[bytes]) -> bytes:
+    if not words:
+        raise CommandError(texts.ARITY % "ai.config")
+    name = words[0].upper()
+    if name == b"MODEL_CHUNK_SIZE":
+        return replies.integer(context.engine.model_chunk_size)
+    if name == b"BACKENDSPATH":
+        return replies.text(context.engine.backends_path)
+    return replies.null(context.protocol)
+
+
+def _set_chunk_size(context: Context, words: list[bytes]) -> bytes:
+    if not words:
+        raise CommandError(texts.CONFIG_CHUNK_MISSING)
+    size = integer(words[0])
+    if size is None or size <= 0:
+        raise CommandError(texts.CONFIG_BAD_CHUNK)
+    context.engine.model_chunk_size = size
+    return replies.OK
+
+
+def _load_backend(words: list[bytes]) -> bytes:
+    """Backends load themselves here; a path to a library of RedisAI's can't be one of ours."""
+    if len(words) < 2:
+        raise CommandError(texts.ARITY % "ai.config")
+    if text(words[0]).upper() not in BACKENDS:
+        raise CommandError(texts.BAD_BACKEND)
+    raise CommandError(texts.CONFIG_LOAD_FAILED)
+
+
+@command("INFO", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Has RedisAI's sections")
+def redis_info(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """INFO [section ...]"""
+    (raw,) = yield Pass(encode(arguments))
+    wanted = {word.upper() for word in arguments[1:]}
+    if raw[:1] not in (b"$", b"=") or not (wanted & _SECTIONS or any(word.startswith(b"AI_") for word in wanted)):
+        return bytes(raw)
+    body = decode(raw)
+    assert isinstance(body, bytes)
+    whole = body + _module_info().encode()
+    if raw[:1] == b"=":
+        return b"=%d\r\ntxt:%b\r\n" % (len(whole) + 4, whole)
+    return replies.bulk(whole)
+
+
+def _module_info() -> str:
+    lines = [
+        "# Modules",
+        f"module:name=ai,ver={_MODULE_VERSION},api=1,filters=0,usedby=[],using=[],options=[]",
+        "",
+        "# ai_versions",
+        f"ai_RedisAI_version:{REDISAI_VERSION}",
+        "ai_low_level_API_version:1",
+        "ai_rdb_version:4",
+        *(f"{_VERSION_FIELDS[name]}:{version}" for name, version in loaded_versions().items()),
+    ]
+    return "\r\n".join(lines) + "\r\n"

@@ -1,0 +1,184 @@
+"""
+AI.MODELSTORE, AI.MODELGET, AI.MODELDEL, AI._MODELSCAN and the deprecated AI.MODELSET.
+
+A model is one hash (see store.py). Storing loads it first, so that what is in the store can run; a failed store
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+from redisai_engine import store
+from redisai_engine.commands.options import ModelOptions, parse_modelset, parse_modelstore
+from redisai_engine.commands.table import (
+    DELETE,
+    NO_KEYS,
+    READ,
+    WRITE,
+    Context,
+    Keys,
+    Load,
+    Plan,
+    command,
+    refuse_error,
+)
+from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.protocol import replies, texts
+
+_SCAN_COUNT = b"1000"  # keys looked at in one slice
+_SCAN_ALL = b"1000000000"  # inside MULTI there is only one slice
+
+
+@command("AI.MODELSTORE", arity=(6, None), flags=WRITE, keys=Keys(1), summary="Stores a model under a key")
+def modelstore(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n [MINBATCHSIZE m [MINBATCHTIMEOUT ms]]] [INPUTS count
+    name ... OUTPUTS count name ...] BLOB chunk ..."""
+    return (yield from _store(context, arguments[1], *parse_modelstore(arguments[2:])))
+
+
+@command("AI.MODELSET", arity=(4, None), flags=WRITE, keys=Keys(1), summary="Deprecated form of AI.MODELSTORE")
+def modelset(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.MODELSET key backend device [TAG tag] [BATCHSIZE n ...] [INPUTS name ... OUTPUTS name ...] BLOB chunk ..."""
+    return (yield from _store(context, arguments[1], *parse_modelset(arguments[2:])))
+
+
+def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
+    if not context.in_transaction:
+        yield from refuse_other_kind(key, store.MARKER)
+    asked = store.ModelMeta(
+        options.backend,
+        options.device,
+        options.tag,
+        options.batch_size,
+        options.min_batch_size,
+        options.min_batch_timeout_ms,
+        tuple(options.inputs),
+        tuple(options.outputs),
+        len(blob),
+    )
+    model = yield Load(asked, blob)
+    meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
+    unused = store.MODEL_FIELDS[3 + len(meta.blob_fields) :]
+    exists, marker, _, stored, _ = yield [
+        (b"EXISTS", key),
+        (b"HGET", key, store.MARKER),
+        (b"PERSIST", key),
+        (b"HSET", key, *store.model_fields(meta, blob)),
+        (b"HDEL", key, *unused),
+    ]
+    if exists and marker is None:  # somebody's hash, seen too late inside MULTI: it gets back what it was
+        yield [(b"HDEL", key, *store.MODEL_FIELDS)]
+        raise WrongType
+    refuse_error(stored)
+    context.engine.models.forget(context.database, key)
+    return replies.OK
+
+
+def refuse_other_kind(key: bytes, marker: bytes) -> Generator[Any, Any, None]:
+    """Raises WrongType when the key holds anything but what `marker` marks."""
+    exists, found = yield [(b"EXISTS", key), (b"HGET", key, marker)]
+    refuse_error(exists, found)
+    if exists and found is None:
+        raise WrongType
+
+
+@command("AI.MODELGET", arity=(2, 4), flags=READ, keys=Keys(1), single_step=True, summary="Reads a model back")
+def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.MODELGET key [META] [BLOB]"""
+    words = {word.upper() for word in arguments[2:]} & {b"META", b"BLOB"} or {b"META", b"BLOB"}
+    if words == {b"META"}:
+        exists, values = yield [(b"EXISTS", arguments[1]), (b"HMGET", arguments[1], store.MARKER, store.META)]
+        fields = dict(zip((store.MARKER, store.META), values_of(values), strict=True))
+    else:
+        exists, values = yield [(b"EXISTS", arguments[1]), (b"HGETALL", arguments[1])]
+        fields = hash_of(values)
+    meta = meta_of(exists, fields)
+    if words == {b"META"}:
+        return replies.array(_meta_reply(meta))
+    blob = _blob_reply(b"".join(fields[name] for name in meta.blob_fields), context.engine.model_chunk_size)
+    if words == {b"BLOB"}:
+        return blob
+    return replies.array([*_meta_reply(meta), replies.text("blob"), blob])
+
+
+def values_of(reply: Any) -> list[Any]:
+    """HMGET's reply. Raises UpstreamError if it is an error."""
+    refuse_error(reply)
+    return list(reply)
+
+
+def hash_of(reply: Any) -> dict[bytes, Any]:
+    """HGETALL's reply as a dict. Raises UpstreamError if it is an error."""
+    refuse_error(reply)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
+    """Reads a model's metadata. Raises CommandError where there is no key, WrongType where there is no model."""
+    if fields.get(store.MARKER) is None:
+        if exists:
+            raise WrongType
+        raise CommandError(texts.MODEL_MISSING)
+    return store.parse_meta(fields[store.META])
+
+
+def _meta_reply(meta: store.ModelMeta) -> list[bytes]:
+    return [
+        *(replies.text("backend"), replies.text(meta.backend)),
+        *(replies.text("device"), replies.text(meta.device)),
+        *(replies.text("tag"), replies.text(meta.tag)),
+        *(replies.text("batchsize"), replies.integer(meta.batch_size)),
+        *(replies.text("minbatchsize"), replies.integer(meta.min_batch_size)),
+        *(replies.text("inputs"), replies.texts(meta.inputs)),
+        *(replies.text("outputs"), replies.texts(meta.outputs)),
+        *(replies.text("minbatchtimeout"), replies.integer(meta.min_batch_timeout_ms)),
+    ]
+
+
+def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
+    """A blob of a chunk's size or more comes as an array, whose last chunk may be empty: so RedisAI counts."""
+    if len(blob) < chunk_size:
+        return replies.bulk(blob)
+    view = memoryview(blob)
+    return replies.array([replies.bulk(view[i : i + chunk_size]) for i in range(0, len(blob) + 1, chunk_size)])
+
+
+@command("AI.MODELDEL", arity=(2, 2), flags=DELETE, keys=Keys(1), single_step=True, summary="Deletes a model")
+def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.MODELDEL key"""
+    key = arguments[1]
+    context.engine.models.forget(context.database, key)
+    exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *store.MODEL_FIELDS)]
+    refuse_error(exists, deleted)
+    context.engine.models.forget(context.database, key)
+    if not exists:
+        raise CommandError(texts.MODEL_MISSING)
+    if not deleted:
+        raise WrongType
+    return replies.OK
+
+
+@command("AI._MODELSCAN", arity=(1, 1), flags=READ, keys=NO_KEYS, summary="Lists models with their tags")
+def modelscan(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI._MODELSCAN"""
+    found: dict[bytes, str] = {}
+    cursor = b"0"
+    while True:
+        count = _SCAN_ALL if context.in_transaction else _SCAN_COUNT
+        (slice_,) = yield [(b"SCAN", cursor, b"TYPE", b"hash", b"COUNT", count)]
+        refuse_error(slice_)
+        cursor, keys = slice_
+        if keys:
+            metas = yield [(b"HGET", key, store.META) for key in keys]
+            found.update(_tags(keys, metas))
+        if cursor == b"0":
+            return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in found.items()])
+
+
+def _tags(keys: Sequence[bytes], metas: Sequence[Any]) -> Iterator[tuple[bytes, str]]:
+    for key, meta in zip(keys, metas, strict=True):
+        if isinstance(meta, bytes):
+            yield key, store.parse_meta(meta).tag

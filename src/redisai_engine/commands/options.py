@@ -1,0 +1,176 @@
+"""
+The arguments of AI.MODELSTORE, and of AI.MODELSET that it replaced: words in, `ModelMeta` and blob out.
+
+The order of the checks is RedisAI's, since it decides which error a client sees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redisai_engine.commands.numbers import integer
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import texts
+
+BACKENDS = ("ONNX", "TORCH", "TF", "TFLITE")
+_DEVICE = re.compile(rb"[CG]PU(?::\d*)?", re.IGNORECASE)
+_MAX_DEVICE = 9  # characters
+_OLD_KEYWORDS = (b"TAG", b"BATCHSIZE", b"MINBATCHSIZE", b"MINBATCHTIMEOUT", b"INPUTS", b"OUTPUTS", b"BLOB")
+
+
+@dataclass(slots=True)
+class Words:
+    """The arguments from left to right; reads past the end give None."""
+
+    left: list[bytes]
+    position: int = field(default=0)
+
+    def take(self) -> bytes | None:
+        word = self.left[self.position] if self.position < len(self.left) else None
+        self.position += 1
+        return word
+
+    def take_if(self, keyword: bytes) -> bool:
+        """Skips the next word if it is `keyword` in any letter case."""
+        if self.position < len(self.left) and self.left[self.position].upper() == keyword:
+            self.position += 1
+            return True
+        return False
+
+    def take_many(self, count: int) -> list[bytes]:
+        words = self.left[self.position : self.position + count]
+        self.position += count
+        return words
+
+    @property
+    def rest(self) -> list[bytes]:
+        return self.left[self.position :]
+
+
+@dataclass(slots=True)
+class ModelOptions:
+    """What a client says of a model beside its blob."""
+
+    backend: str
+    device: str
+    tag: str = ""
+    batch_size: int = 0
+    min_batch_size: int = 0
+    min_batch_timeout_ms: int = 0
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
+def text(word: bytes) -> str:
+    """Turns a word into text; bytes that aren't utf-8 survive."""
+    return word.decode("utf-8", "surrogateescape")
+
+
+def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
+    """Reads `backend device [TAG t] [BATCHSIZE n ...] [INPUTS n ... OUTPUTS n ...] BLOB chunk ...`."""
+    words = Words(list(arguments))
+    options = ModelOptions(_backend(words), _device(words))
+    _tag_and_batching(words, options)
+    if options.backend == "TF":
+        _counted_names(words, options)
+    elif words.take_if(b"INPUTS"):
+        raise CommandError(texts.INPUTS_REFUSED)
+    return options, _blob(words)
+
+
+def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
+    """Reads the deprecated form: names without a count, unknown words before BLOB skipped."""
+    words = Words(list(arguments))
+    backend = _backend(words)
+    device = words.take() or b""
+    if len(device) > _MAX_DEVICE or device.upper() in _OLD_KEYWORDS:
+        raise CommandError(texts.BAD_DEVICE)
+    options = ModelOptions(backend, text(device))
+    _tag_and_batching(words, options)
+    _listed_names(words, options)
+    while (word := words.take()) is not None and word.upper() != b"BLOB":
+        pass
+    if not words.rest:
+        raise CommandError(texts.BLOB_MISSING)
+    if device.upper()[:3] not in (b"CPU", b"GPU"):
+        raise CommandError(texts.UNSUPPORTED_DEVICE)
+    return options, b"".join(words.rest)
+
+
+def _backend(words: Words) -> str:
+    name = text(words.take() or b"").upper()
+    if name not in BACKENDS:
+        raise CommandError(texts.BAD_BACKEND)
+    return name
+
+
+def _device(words: Words) -> str:
+    device = words.take() or b""
+    if len(device) > _MAX_DEVICE or not _DEVICE.fullmatch(device):
+        raise CommandError(texts.BAD_DEVICE)
+    return text(device)
+
+
+def _tag_and_batching(words: Words, options: ModelOptions) -> None:
+    if words.take_if(b"TAG"):
+        options.tag = text(words.take() or b"")
+    options.batch_size = _number(words, "BATCHSIZE")
+    options.min_batch_size = _number(words, "MINBATCHSIZE")
+    if options.min_batch_size and not options.batch_size:
+        raise CommandError(texts.MIN_WITHOUT_BATCH)
+    options.min_batch_timeout_ms = _number(words, "MINBATCHTIMEOUT")
+    if options.min_batch_timeout_ms and not options.min_batch_size:
+        raise CommandError(texts.TIMEOUT_WITHOUT_MIN)
+
+
+def _number(words: Words, name: str) -> int:
+    if not words.take_if(name.encode()):
+        return 0
+    word = words.take()
+    if word is None:
+        raise CommandError(texts.BLOB_MISSING)
+    value = integer(word)
+    if value is None or value < 0:
+        raise CommandError(texts.BAD_OPTION % name)
+    return value
+
+
+def _counted_names(words: Words, options: ModelOptions) -> None:
+    if not words.take_if(b"INPUTS"):
+        raise CommandError(texts.TF_INPUTS_MISSING)
+    options.inputs = _names(words, texts.BAD_INPUT_COUNT, texts.MODEL_INPUTS_COUNT)
+    if not words.take_if(b"OUTPUTS"):
+        raise CommandError(texts.TF_OUTPUTS_MISSING)
+    options.outputs = _names(words, texts.BAD_OUTPUT_COUNT, texts.MODEL_OUTPUTS_COUNT)
+
+
+def _names(words: Words, bad_count: str, too_few: str) -> list[str]:
+    count = integer(words.take() or b"")
+    if count is None or count <= 0:
+        raise CommandError(bad_count)
+    names = words.take_many(count)
+    if len(names) < count:
+        raise CommandError(too_few)
+    return [text(name) for name in names]
+
+
+def _listed_names(words: Words, options: ModelOptions) -> None:
+    if not words.take_if(b"INPUTS"):
+        return
+    names = options.inputs
+    while words.rest and words.rest[0].upper() != b"BLOB":
+        if words.take_if(b"OUTPUTS"):
+            names = options.outputs
+        else:
+            names.append(text(words.take() or b""))
+
+
+def _blob(words: Words) -> bytes:
+    rest = words.rest
+    if not rest or (len(rest) == 1 and rest[0].upper() == b"BLOB"):
+        raise CommandError(texts.BLOB_MISSING)
+    if rest[0].upper() != b"BLOB":
+        raise CommandError(texts.BLOB_EXPECTED)
+    return rest[1] if len(rest) == 2 else b"".join(rest[1:])

@@ -1,0 +1,119 @@
+"""
+The models in memory, and how the engine knows that a key still holds the one it has.
+
+Theory of operation. An id names one version of one model for ever, so what is loaded is kept by id. Which id a key
+holds is asked of Redis on the client's own connection, unless it is known: `follow` reads the id on a connection of
+the engine's own that has client tracking on, so that Redis says when the key changes. What can change a key through
+this engine is told to `distrust` when it is sent and again when its reply is there, so such a change holds at once;
+one made elsewhere holds when Redis' message has come, which takes milliseconds. Without that connection nothing is
+known, and every run asks.
+
+Invariants: an entry of `_current` was read under tracking and no message about its key has come since; what is loaded
+stays below `model_memory`, the newest model aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from redisai_engine import store
+from redisai_engine.config import Settings
+from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.tracking import Tracking
+from redisai_engine.upstream import Address
+
+Place = tuple[int, bytes]
+
+
+class Models:
+    """What is loaded, by id; what is known of keys, by database and key."""
+
+    def __init__(self, settings: Settings, upstream: Address, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._limit = settings.model_memory
+        self._size = 0
+        self._by_id: OrderedDict[bytes, tuple[RunnableModel, int]] = OrderedDict()
+        self._statistics: dict[bytes, RunStatistics] = {}
+        self._current: dict[Place, tuple[RunnableModel, float]] = {}  # with the loop's time when the key expires
+        self._asked: dict[Place, object] = {}  # `follow` is waiting for the answer
+        self.names: set[bytes] = set()  # keys in `_current` or `_asked`, of any database
+        self._tracking = None if settings.strict else Tracking(upstream, loop, self._changed)
+
+    def by_id(self, id_: bytes) -> RunnableModel | None:
+        """Gives the loaded model with that id, which becomes the last to leave."""
+        found = self._by_id.get(id_)
+        if found is None:
+            return None
+        self._by_id.move_to_end(id_)
+        return found[0]
+
+    def add(self, id_: bytes, model: RunnableModel, size: int) -> None:
+        """Keeps a loaded model whose blob has `size` bytes; the least recently used leave for it."""
+        self._by_id[id_] = (model, size)
+        self._size += size
+        while self._size > self._limit and len(self._by_id) > 1:
+            gone, (left, freed) = self._by_id.popitem(last=False)
+            self._size -= freed
+            self._statistics.pop(gone, None)
+            self._current = {place: entry for place, entry in self._current.items() if entry[0] is not left}
+
+    def statistics(self, id_: bytes) -> RunStatistics:
+        """Gives the figures of the model with that id; they begin at zero."""
+        return self._statistics.setdefault(id_, RunStatistics())
+
+    def current(self, database: int, key: bytes) -> RunnableModel | None:
+        """Gives the model that the key holds, if that is known without asking."""
+        entry = self._current.get((database, key))
+        if entry is None:
+            return None
+        if entry[1] <= self._loop.time():
+            del self._current[database, key]
+            return None
+        return entry[0]
+
+    def follow(self, database: int, key: bytes, id_: bytes, model: RunnableModel) -> None:
+        """Begins to follow what the key holds; `id_` and `model` are what it held just now."""
+        place = (database, key)
+        if self._tracking is None or not self._tracking.is_open or place in self._asked:
+            return
+        token = self._asked[place] = object()
+        self.names.add(key)
+
+        def answered(held: bytes | None, expires_in_ms: int) -> None:
+            if self._asked.pop(place, None) is not token or held != id_:
+                return
+            expires_at = self._loop.time() + expires_in_ms / 1000 if expires_in_ms >= 0 else float("inf")
+            self._current[place] = (model, expires_at)
+
+        self._tracking.read(database, key, store.ID, answered)
+
+    def forget(self, database: int, key: bytes) -> None:
+        """Trusts nothing known about one key any more."""
+        self._current.pop((database, key), None)
+        self._asked.pop((database, key), None)
+
+    def distrust(self, keys: Iterable[bytes]) -> None:
+        """Trusts nothing known about these keys, in whatever database."""
+        gone = set(keys)
+        for place in [place for place in (*self._current, *self._asked) if place[1] in gone]:
+            self.forget(*place)
+        self.names -= gone
+
+    def distrust_all(self) -> None:
+        self._current.clear()
+        self._asked.clear()
+        self.names.clear()
+
+    def close(self) -> None:
+        if self._tracking is not None:
+            self._tracking.close()
+
+    def _changed(self, keys: Iterable[bytes] | None) -> None:
+        """Redis' message; None means that any key may have changed, or that messages were lost."""
+        if keys is None:
+            self.distrust_all()
+        else:
+            self.distrust(keys)

@@ -1,0 +1,83 @@
+"""
+A tensor as RedisAI means it: a dtype, a shape and a little-endian blob in row order.
+
+Elements of a STRING tensor stand one after another in the blob, each closed by a zero byte. Nothing is copied
+unless it must be: `Tensor.array()` of a number tensor is a read-only view of the blob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+
+Buffer = bytes | bytearray | memoryview
+
+
+class UnsupportedDType(ValueError):
+    """An array has an element type that RedisAI's tensors don't have."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        allowed = ", ".join(d.name for d in dtypes.DTYPES)
+        super().__init__(f"no RedisAI tensor has elements of type {np.dtype(dtype)}; there are {allowed}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A tensor: `shape` () is a scalar; `blob` has prod(shape) elements."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    blob: Buffer
+
+    def array(self) -> npt.NDArray[Any]:
+        """Gives the elements as an array of `shape`: a view for numbers, an object array of str for STRING."""
+        if self.dtype.is_string:
+            return string_array(self.blob, self.shape)
+        return np.frombuffer(self.blob, self.dtype.numpy).reshape(self.shape)
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[Any]) -> Tensor:
+        """
+        Makes a tensor of any array whose dtype RedisAI has; text becomes STRING.
+
+        Raises UnsupportedDType for others, ValueError for text with a zero byte inside.
+        """
+        dtype = dtypes.by_numpy(array.dtype)
+        if dtype is None:
+            raise UnsupportedDType(array.dtype)
+        if dtype.is_string:
+            return cls(dtype, array.shape, string_blob(array))
+        return cls(dtype, array.shape, np.ascontiguousarray(array, dtype.numpy).tobytes())
+
+
+def element_count(shape: tuple[int, ...]) -> int:
+    """Counts the elements of a tensor of `shape`; a scalar has one."""
+    return prod(shape)
+
+
+def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Splits a STRING blob into an object array of str; bytes that are not utf-8 survive as surrogates."""
+    elements = bytes(blob).decode("utf-8", "surrogateescape").split("\0")[:-1]
+    array = np.empty(len(elements), object)
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def string_blob(array: npt.NDArray[Any]) -> bytes:
+    """Joins text, each element closed by a zero byte. Raises ValueError for a zero byte inside an element."""
+    encoded = [_encode(element) + b"\0" for element in array.ravel().tolist()]
+    return b"".join(encoded)
+
+
+def _encode(element: object) -> bytes:
+    raw = element if isinstance(element, bytes) else str(element).encode("utf-8", "surrogateescape")
+    if b"\0" in raw:
+        raise ValueError(f"the text {element!r} has a zero byte inside, which a STRING tensor can't hold")
+    return raw

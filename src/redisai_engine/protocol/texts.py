@@ -1,0 +1,84 @@
+"""
+The error texts of RedisAI 1.2.7, letter for letter, each as the recorded transcripts show it.
+
+Some lack the «ERR» that Redis puts in front, and spellings differ; clients match on them, so they stay. Texts with a
+`%s` take one word.
+"""
+
+from __future__ import annotations
+
+ARITY = "ERR wrong number of arguments for '%s' command"
+ARITY_IN_DAG = "wrong number of arguments for '%s' command"
+DAG_ARITY = "ERR missing arguments for '%s' command"
+IN_TRANSACTION = "ERR Cannot run RedisAI command within a transaction or a LUA script"
+
+# Tensors
+TENSOR_MISSING = "ERR tensor key is empty or in a different shard"
+BAD_DTYPE = "ERR invalid data type"
+BAD_SHAPE = "ERR invalid or negative value found in tensor shape"
+BAD_VALUE = "ERR invalid value"
+BAD_VALUE_COUNT = "ERR wrong number of values was given in 'AI.TENSORSET' command"
+BAD_BLOB_COUNT = "ERR a single binary string should come after the BLOB argument in 'AI.TENSORSET' command"
+BAD_BLOB_SIZE = "ERR data length does not match tensor shape and type"
+BAD_STRING_COUNT = "ERR Number of string elements in data blob does not match tensor length"
+BAD_BOOL = "ERR BOOL tensor elements must be 0 or 1"
+ZERO_BYTE = "ERR C-string value contains null character"
+BAD_FORMAT = "ERR unsupported data format"
+BLOB_AND_VALUES = "ERR both BLOB and VALUES specified"
+
+# Models
+MODEL_MISSING = "ERR model key is empty"
+BAD_BACKEND = "ERR unsupported backend"
+BAD_DEVICE = "ERR Invalid DEVICE"
+UNSUPPORTED_DEVICE = "ERR unsupported device"
+BAD_OPTION = "ERR Invalid argument for %s"
+MIN_WITHOUT_BATCH = "ERR MINBATCHSIZE specified without BATCHSIZE"
+TIMEOUT_WITHOUT_MIN = "ERR MINBATCHTIMEOUT specified without MINBATCHSIZE"
+INPUTS_REFUSED = "ERR INPUTS argument should not be specified for this backend"
+TF_INPUTS_MISSING = "ERR INPUTS not specified for TF"
+TF_OUTPUTS_MISSING = "ERR OUTPUTS not specified for TF"
+BAD_INPUT_COUNT = "ERR Invalid argument for input_count"
+BAD_OUTPUT_COUNT = "ERR Invalid argument for output_count"
+MODEL_INPUTS_COUNT = "ERR number of model inputs does not match the number of given arguments"
+MODEL_OUTPUTS_COUNT = "ERR number of model outputs does not match the number of given arguments"
+BLOB_MISSING = "ERR Insufficient arguments, missing model BLOB"
+BLOB_EXPECTED = "ERR Invalid argument, expected BLOB"
+
+# Runs
+INPUTS_MISSING = "ERR INPUTS not specified"
+OUTPUTS_MISSING = "ERR OUTPUTS not specified"
+INPUT_COUNT_ZERO = "ERR Input count must be a positive integer"
+OUTPUT_COUNT_ZERO = "ERR Output count must be a positive integer"
+INPUTS_MISMATCH = "Number of keys given as INPUTS here does not match model definition"
+OUTPUTS_MISMATCH = "Number of keys given as OUTPUTS here does not match model definition"
+TIMEOUT_MISSING = "ERR No value provided for TIMEOUT"
+BAD_TIMEOUT = "ERR Invalid value for TIMEOUT"
+UNEXPECTED = "Invalid argument: %s"
+
+# DAGs
+DAG_NO_SCOPE = (
+    "ERR AI.DAGEXECUTE and AI.DAGEXECUTE_RO commands must contain at least one out of ROUTING, LOAD, PERSIST keywords"
+)
+DAG_EMPTY = "ERR DAG is empty"
+DAG_UNEXPECTED = "ERR Invalid DAG command. Unexpected argument:  %s"
+DAG_BAD_COUNT = "ERR invalid or negative value found in number of keys to %s"
+DAG_LOAD_COUNT = "ERR number of keys to LOAD into DAG does not match the number of given arguments"
+DAG_PERSIST_COUNT = "ERR number of keys to PERSIST after DAG execution does not match the number of given arguments"
+DAG_PERSIST_TWICE = "ERR PERSIST keys must be unique"
+DAG_PERSIST_UNKNOWN = "ERR PERSIST key cannot be found in DAG"
+DAG_PERSIST_READ_ONLY = "ERR PERSIST cannot be specified in a read-only DAG"
+DAG_ROUTING_MISSING = "ERR Missing ROUTING value"
+DAG_INPUT_UNKNOWN = "ERR INPUT key cannot be found in DAG"
+DAG_TIMEOUT_IN_OP = "ERR TIMEOUT not allowed within a DAG command"
+DAG_UNSUPPORTED = "Unsupported command within DAG"
+DAG_DEPRECATED_OP = "Deprecated %s cannot be used in AI.DAGEXECUTE command"
+DAG_NEW_OP = "%s cannot be used in a deprecated AI.DAGRUN command"
+
+# Figures and configuration
+INFO_MISSING = "ERR cannot find run info for key"
+CONFIG_UNKNOWN = "ERR unsupported subcommand"
+CONFIG_PATH_MISSING = "ERR BACKENDSPATH: missing path argument"
+CONFIG_CHUNK_MISSING = "ERR MODEL_CHUNK_SIZE: missing chunk size"
+CONFIG_BAD_CHUNK = "ERR MODEL_CHUNK_SIZE: invalid chunk size"
+CONFIG_LOAD_FAILED = "ERR error loading backend"
+NOT_COPYABLE = "ERR not supported for this module key"

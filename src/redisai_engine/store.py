@@ -1,0 +1,132 @@
+"""
+How tensors and models look as Redis keys: a tensor is one string, a model is one hash.
+
+Turns them into the arguments of plain Redis commands and back; sends nothing itself.
+
+Invariants: a tensor's value begins with a header of at least 48 bytes (so that Redis never embeds it and it aligns)
+whose first eight bytes are `TENSOR_MAGIC`; a model's hash has the field `MARKER`. Anything else is somebody else's key.
+The id of a model is new at every store, so an id names one version of one model for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import struct
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+
+from redisai_engine.errors import CommandError, UpstreamError, WrongType
+from redisai_engine.protocol import texts
+from redisai_engine.protocol.dtypes import DTYPES, DType
+from redisai_engine.protocol.frames import ReplyError
+from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
+
+TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
+_HEADER = struct.Struct("<8sBBHI")  # magic, dtype's code, number of dimensions, spare, header's size in bytes
+_HEADER_MIN = 48  # bytes; strings up to 44 bytes are embedded by Redis and show another OBJECT ENCODING
+
+# The fields of a model's hash. Deleting exactly these deletes the model and can't hurt another hash.
+MARKER = b"ai.model"
+FORMAT = b"1"
+ID = b"ai.model:id"
+META = b"ai.model:meta"
+_BLOB = b"ai.model:blob:%d"
+_MAX_BLOB_FIELDS = 64
+
+BLOB_FIELD_SIZE = 64 * 1024 * 1024  # bytes of a model in one hash field; Redis takes at most 512 MiB in one argument
+
+
+@lru_cache(maxsize=4096)
+def _header(code: int, shape: tuple[int, ...]) -> bytes:
+    size = max(_HEADER_MIN, -(-(_HEADER.size + 8 * len(shape)) // 16) * 16)
+    packed = _HEADER.pack(TENSOR_MAGIC, code, len(shape), 0, size) + struct.pack(f"<{len(shape)}q", *shape)
+    return packed.ljust(size, b"\0")
+
+
+@lru_cache(maxsize=4096)
+def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
+    _, code, dimensions, _, _ = _HEADER.unpack_from(header)
+    return DTYPES[code], struct.unpack_from(f"<{dimensions}q", header, _HEADER.size)
+
+
+def tensor_value(tensor: Tensor) -> bytes:
+    """Gives the string that holds `tensor` in Redis."""
+    return _header(tensor.dtype.code, tensor.shape) + tensor.blob
+
+
+def is_tensor(prefix: Buffer | None) -> bool:
+    """Tells whether a string that begins with `prefix` (at least eight bytes of it) is a tensor."""
+    return prefix is not None and bytes(prefix[:8]) == TENSOR_MAGIC
+
+
+def check_tensor_head(head: object) -> None:
+    """Looks at GETRANGE's reply for a key's first eight bytes. Raises unless there is a tensor or nothing."""
+    if isinstance(head, ReplyError):
+        raise UpstreamError(head.text)
+    if head and not (isinstance(head, bytes) and is_tensor(head)):
+        raise WrongType
+
+
+def parse_tensor(value: bytes) -> Tensor:
+    """Reads a tensor from its Redis string without copying. Raises WrongType for any other string."""
+    if value[:8] != TENSOR_MAGIC or len(value) < _HEADER_MIN:
+        raise WrongType
+    size = int.from_bytes(value[12:16], "little")
+    dtype, shape = _parse_header(value[:size])
+    blob = memoryview(value)[size:]
+    if dtype.size and len(blob) != dtype.size * element_count(shape):
+        raise WrongType  # somebody wrote into the string
+    return Tensor(dtype, shape, blob)
+
+
+def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
+    """Reads dtype and shape from the beginning of a tensor's string. Raises WrongType, CommandError where it's empty."""
+    if not prefix:
+        raise CommandError(texts.TENSOR_MISSING)
+    if prefix[:8] != TENSOR_MAGIC or len(prefix) < _HEADER_MIN:
+        raise WrongType
+    return _parse_header(prefix[: int.from_bytes(prefix[12:16], "little")])
+
+
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeta:
+    """What is kept of a model beside its blob; names and tag are text with surrogates for bytes that aren't utf-8."""
+
+    backend: str
+    device: str
+    tag: str = ""
+    batch_size: int = 0
+    min_batch_size: int = 0
+    min_batch_timeout_ms: int = 0
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    blob_size: int = 0
+    id: str = field(default_factory=new_id)
+
+    @property
+    def blob_fields(self) -> list[bytes]:
+        """The names of the hash fields that hold the blob, in order."""
+        return [_BLOB % i for i in range(max(1, -(-self.blob_size // BLOB_FIELD_SIZE)))]
+
+
+def model_fields(meta: ModelMeta, blob: bytes) -> list[Buffer]:
+    """Gives field, value, field, value ... of the hash that holds a model."""
+    fields: list[Buffer] = [MARKER, FORMAT, ID, meta.id.encode(), META, json.dumps(asdict(meta)).encode()]
+    view = memoryview(blob)
+    for i, name in enumerate(meta.blob_fields):
+        fields += [name, view[i * BLOB_FIELD_SIZE : (i + 1) * BLOB_FIELD_SIZE]]
+    return fields
+
+
+MODEL_FIELDS: tuple[bytes, ...] = (MARKER, ID, META, *(_BLOB % i for i in range(_MAX_BLOB_FIELDS)))
+
+
+def parse_meta(raw: bytes) -> ModelMeta:
+    values = json.loads(raw)
+    values["inputs"], values["outputs"] = tuple(values["inputs"]), tuple(values["outputs"])
+    return ModelMeta(**values)

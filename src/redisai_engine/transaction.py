@@ -1,0 +1,137 @@
+"""
+What a client queued between MULTI and EXEC, and the rewriting of EXEC's reply.
+
+Theory of operation. Redis queues the plain commands of the client as they are, and for an AI command those of its
+plan; the client sees one QUEUED for each of its own. EXEC's reply has an element for each command that Redis queued.
+Those of an AI command are taken out, its body goes on with them, and its reply takes their place. A body that needs
+more of Redis then (to mend what it saw too late) gets it before EXEC is answered.
+
+Invariant: `entries` has what Redis queued, in order, and nothing that it refused to queue: then EXEC aborts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redisai_engine.commands.table import Command, Context, InTransaction, Pass, Plan
+from redisai_engine.errors import CommandError, EngineError
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import ReplyError, decode, elements
+
+_PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing of Redis, so that it has its place
+
+
+@dataclass(slots=True)
+class Entry:
+    """`count` commands that Redis queued. `plan` goes on with their replies; without one their reply stands."""
+
+    count: int = 1
+    plan: Plan | None = None
+    raw: bool = False  # the plan wants the reply's bytes
+    reply: bytes = b""  # the answer, where it is known already
+    database: int | None = None  # SELECT
+
+
+@dataclass(slots=True)
+class Transaction:
+    """Everything between one MULTI and its EXEC."""
+
+    entries: list[Entry] = field(default_factory=list)
+    touched: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
+    touches_all: bool = False
+    stored_tags: dict[bytes, str] = field(default_factory=dict)  # models stored by commands that are queued
+
+    @property
+    def is_plain(self) -> bool:
+        return all(entry.plan is None and not entry.reply and entry.database is None for entry in self.entries)
+
+
+def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
+    """The body of a command of the table inside MULTI: queues its plan, answers QUEUED."""
+    assert context.transaction is not None
+    entry = Entry()
+    commands: Any = _PLACEHOLDER
+    try:
+        if not row.fits(len(arguments)):
+            raise CommandError(row.arity_text)
+        if row.in_transaction is InTransaction.REFUSE:
+            raise CommandError(texts.IN_TRANSACTION)
+        entry.plan = row.body(context, arguments)
+        commands = yield from _first_look_at_redis(entry.plan)
+    except EngineError as error:
+        entry.plan, entry.reply = None, replies.error(error.wire)
+    except _Finished as finished:
+        entry.plan, entry.reply = None, finished.args[0]
+    entry.raw = isinstance(commands, Pass)
+    answers = yield commands
+    entry.count = len(answers)
+    for answer in answers:
+        error = decode(answer) if entry.raw else answer
+        if isinstance(error, ReplyError):
+            return replies.error(error.text)
+    context.transaction.entries.append(entry)
+    return replies.QUEUED
+
+
+def _first_look_at_redis(plan: Plan) -> Generator[Any, Any, Any]:
+    """Runs a plan up to its first commands for Redis and gives them; what it asks for before that is done now."""
+    step = _next(plan, None)
+    while not isinstance(step, list | Pass):
+        try:
+            outcome = yield step
+        except EngineError as error:
+            step = plan.throw(error)
+        else:
+            step = _next(plan, outcome)
+    return step
+
+
+class _Finished(Exception):
+    """A plan ended; a generator must not let StopIteration out."""
+
+
+def _next(plan: Plan, value: Any) -> Any:
+    try:
+        return plan.send(value)
+    except StopIteration as stop:
+        raise _Finished(stop.value) from None
+
+
+def finish(transaction: Transaction, context: Context, raw: bytes) -> Plan:
+    """Makes EXEC's reply of the one that Redis gave."""
+    if not raw.startswith(b"*") or raw == b"*-1\r\n":
+        return raw
+    parts = elements(raw)
+    if len(parts) != sum(entry.count for entry in transaction.entries):
+        return raw
+    answers: list[bytes] = []
+    for entry in transaction.entries:
+        mine, parts = parts[: entry.count], parts[entry.count :]
+        if entry.plan is not None:
+            answers.append((yield from _go_on(entry, mine)))
+        else:
+            answers.append(entry.reply or mine[0])
+        if entry.database is not None and mine[0] == replies.OK:
+            context.database = entry.database
+    return replies.array(answers)
+
+
+def _go_on(entry: Entry, mine: list[bytes]) -> Plan:
+    assert entry.plan is not None
+    value: Any = mine if entry.raw else [decode(part) for part in mine]
+    try:
+        while True:
+            value = yield _next(entry.plan, value)
+    except _Finished as finished:
+        return bytes(finished.args[0])
+    except EngineError as error:
+        return replies.error(error.wire)
+
+
+def relay_entry(arguments: Sequence[bytes]) -> Entry:
+    """Makes the entry of a plain command that Redis queues."""
+    if len(arguments) == 2 and arguments[0].upper() == b"SELECT" and arguments[1].isdigit():
+        return Entry(database=int(arguments[1]))
+    return Entry()
