@@ -1,0 +1,86 @@
+"""Saves models with MLflow, converts them, and runs what came out in ONNX Runtime, in this process."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlflow_redisai.mapping import Mapping
+from mlflow_redisai.models import Deployable, LoadedModel, ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.graph import runner
+from mlflow_redisai.verify import Run, compare, predict, tolerance_of
+
+
+@dataclass
+class Deployed:
+    """A converted model as a server would hold it: the blob, and the mapping read back from its JSON."""
+
+    model: LoadedModel
+    deployable: Deployable
+    mapping: Mapping
+    run: Run
+
+    def predict(self, inputs: Any) -> Any:
+        return predict(self.run, self.mapping, inputs)[0]
+
+    def expected(self, inputs: Any) -> Any:
+        """What the model itself answers, through mlflow.pyfunc."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.model.pyfunc().predict(inputs)
+
+    def difference(self, inputs: Any) -> float | None:
+        """Compares both answers; raises Difference where they are not the same."""
+        return compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
+
+
+def deploy(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
+    model = open_model(str(path))
+    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
+    mapping = Mapping.from_json(deployable.mapping.to_json())
+    return Deployed(model, deployable, mapping, runner(deployable.blob, mapping.fetch, "the test's model"))
+
+
+def save_sklearn(path: Path, estimator: Any, inputs: Any, *, example_rows: int = 3, **options: Any) -> Path:
+    """Saves with signature and input example, as users are told to; `options` go to mlflow.sklearn.save_model."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    options.setdefault("signature", infer_signature(inputs))
+    # MLflow's default, skops, wants trees and functions to be named as trusted, one by one.
+    options.setdefault("serialization_format", "cloudpickle")
+    if example_rows:
+        options.setdefault("input_example", inputs[:example_rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sklearn.save_model(estimator, str(path), pip_requirements=[], **options)
+    return path
+
+
+def save_onnx(path: Path, proto: Any, **options: Any) -> Path:
+    import mlflow.onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.onnx.save_model(proto, str(path), pip_requirements=[], **options)
+    return path
+
+
+def mixed_frame() -> tuple[pd.DataFrame, np.ndarray]:
+    """The wine data with text, whole numbers, truth values and gaps among its columns, and the class as text."""
+    from sklearn.datasets import load_wine
+
+    data = load_wine(as_frame=True)
+    wine = data.data
+    frame = wine[["alcohol", "malic_acid"]].copy()
+    frame["malic_acid"] = frame["malic_acid"].where(np.arange(len(frame)) % 7 != 0)
+    frame["proline"] = wine["proline"].astype(int)
+    frame["colour"] = pd.cut(wine["color_intensity"], 4, labels=["pale", "light", "mid", "deep"]).astype(str)
+    frame["grade"] = pd.cut(wine["hue"], 3, labels=[1, 2, 3]).astype(int)
+    frame["aged"] = wine["ash"] > 2.4
+    return frame, np.array(data.target_names)[data.target]
