@@ -63,6 +63,8 @@ def answers_ping(port: int) -> bool:
     client = _client(port)
     try:
         client.ping()
+    except redis.AuthenticationError:
+        return True
     except (redis.BusyLoadingError, redis.ConnectionError, redis.TimeoutError, OSError):
         return False
     except redis.RedisError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -27,8 +29,23 @@ def containers() -> list[str]:
     return sorted(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
 
 
-def start(name: str, image: str, *, port: int = 0, data_dir: str | None = None, timeout_s: float = 60):  # type: ignore[no-untyped-def]
-    return docker.start(name, port, data_dir, timeout_s, image=image, device="CPU")
+class Start(Protocol):
+    def __call__(
+        self, name: str, image: str, *, data_dir: str | None = None, timeout_s: float = 60
+    ) -> docker.DockerServer: ...
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """docker.start on any free port; whatever still runs at the end of the test is taken back."""
+    with contextlib.ExitStack() as started:
+
+        def launch(name: str, image: str, *, data_dir: str | None = None, timeout_s: float = 60) -> docker.DockerServer:
+            server = docker.start(name, 0, data_dir, timeout_s, image=image, device="CPU")
+            started.callback(server.discard)
+            return server
+
+        yield launch
 
 
 def test_the_image_follows_from_the_device() -> None:
@@ -47,7 +64,9 @@ def test_names_that_docker_refuses_stay_different_from_each_other() -> None:
     assert one != other
 
 
-def test_without_a_docker_command_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_docker_command_the_way_out_is_named(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(NoDocker) as raised:
@@ -61,7 +80,7 @@ def test_without_a_docker_command_the_way_out_is_named(monkeypatch: pytest.Monke
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("docker_daemon")
-def test_a_daemon_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_answer_is_named(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
 
     with pytest.raises(NoDocker, match=r"its daemon does not answer \(.*nobody.sock.*\): start it, or use runtime=emb"):
@@ -70,7 +89,7 @@ def test_a_daemon_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("docker_daemon", "no_container_left")
-def test_an_image_that_cannot_be_pulled_is_named() -> None:
+def test_an_image_that_cannot_be_pulled_is_named(start: Start) -> None:
     with pytest.raises(
         NoImage, match=r"the image localhost:1/none:1 is not on this machine and can't be pulled \(.+\)"
     ):
@@ -79,7 +98,7 @@ def test_an_image_that_cannot_be_pulled_is_named() -> None:
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_a_container_that_ends_at_its_start_is_an_error_with_its_last_words(image: Image) -> None:
+def test_a_container_that_ends_at_its_start_is_an_error_with_its_last_words(start: Start, image: Image) -> None:
     dying = image("shell", "echo module not found; exit 3")
 
     with pytest.raises(StartFailed) as raised:
@@ -92,7 +111,7 @@ def test_a_container_that_ends_at_its_start_is_an_error_with_its_last_words(imag
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_a_container_in_which_no_redis_answers_is_given_up(image: Image) -> None:
+def test_a_container_in_which_no_redis_answers_is_given_up(start: Start, image: Image) -> None:
     silent = image("shell", "echo thinking; exec sleep 600")
 
     with pytest.raises(StartFailed) as raised:
@@ -106,7 +125,7 @@ def test_a_container_in_which_no_redis_answers_is_given_up(image: Image) -> None
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_a_program_that_the_image_does_not_have_is_an_error_of_the_start(image: Image) -> None:
+def test_a_program_that_the_image_does_not_have_is_an_error_of_the_start(start: Start, image: Image) -> None:
     """Docker refuses to start the container; it was created already."""
     empty = image("no-program")
 
@@ -116,7 +135,7 @@ def test_a_program_that_the_image_does_not_have_is_an_error_of_the_start(image: 
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(image: Image) -> None:
+def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(start: Start, image: Image) -> None:
     server = start("wine", image("redis"))
 
     assert ports.answers_ping(server.port)
@@ -130,7 +149,7 @@ def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(image: Ima
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_the_container_of_an_earlier_run_is_left_alone(image: Image) -> None:
+def test_the_container_of_an_earlier_run_is_left_alone(start: Start, image: Image) -> None:
     earlier = start("wine", image("redis"))
 
     with pytest.raises(ServerThere) as raised:
@@ -141,12 +160,11 @@ def test_the_container_of_an_earlier_run_is_left_alone(image: Image) -> None:
         "create` or `update`, or stop it first with `docker rm -f mlflow-redisai-wine`"
     )
     assert ports.answers_ping(earlier.port)
-    earlier.discard()
 
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("docker_daemon", "no_container_left")
-def test_a_data_directory_must_exist(tmp_path: Path) -> None:
+def test_a_data_directory_must_exist(start: Start, tmp_path: Path) -> None:
     with pytest.raises(BadDataFolder) as raised:
         start("wine", "image:1", data_dir=str(tmp_path / "none"))
 
@@ -158,7 +176,7 @@ def test_a_data_directory_must_exist(tmp_path: Path) -> None:
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
-def test_the_data_directory_is_the_containers_data_folder(image: Image, tmp_path: Path) -> None:
+def test_the_data_directory_is_the_containers_data_folder(start: Start, image: Image, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("seen inside")
     server = start("wine", image("redis"), data_dir=str(tmp_path))
 
@@ -178,4 +196,3 @@ def test_the_data_directory_is_the_containers_data_folder(image: Image, tmp_path
 
     assert mounted.stdout.strip() == f"{tmp_path} /data"
     assert server.facts()["data"] == str(tmp_path)
-    server.discard()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,21 @@ import pytest
 from mlflow_redisai.local import embedded, ports
 from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 from support.waiting import accepts_connections, wait_until
+
+Start = Callable[..., embedded.EmbeddedServer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """embedded.start; whatever still runs at the end of the test is taken back."""
+    with contextlib.ExitStack() as started:
+
+        def launch(name: str, port: int, data_dir: str | None, timeout_s: float) -> embedded.EmbeddedServer:
+            server = embedded.start(name, port, data_dir, timeout_s)
+            started.callback(server.discard)
+            return server
+
+        yield launch
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
@@ -21,8 +38,8 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(tmp_path: Path) -> None:
-    server = embedded.start("wine", 0, str(tmp_path / "data"), 60)
+def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(start: Start, tmp_path: Path) -> None:
+    server = start("wine", 0, str(tmp_path / "data"), 60)
 
     assert ports.answers_ping(server.port)
     assert server.facts() == {
@@ -32,11 +49,10 @@ def test_a_start_gives_a_server_that_answers_and_tells_how_to_stop_it(tmp_path: 
     }
     assert server.describe() == f"redisai-engine, process {server.process.pid}"
     assert embedded.running_engine(tmp_path / "data") == server.process.pid
-    server.discard()
 
 
-def test_the_command_that_it_tells_does_stop_the_server(tmp_path: Path) -> None:
-    server = embedded.start("wine", 0, str(tmp_path / "data"), 60)
+def test_the_command_that_it_tells_does_stop_the_server(start: Start, tmp_path: Path) -> None:
+    server = start("wine", 0, str(tmp_path / "data"), 60)
     server.leave_running()
 
     assert os.system(server.facts()["stop"]) == 0
@@ -47,11 +63,11 @@ def test_the_command_that_it_tells_does_stop_the_server(tmp_path: Path) -> None:
 
 
 def test_without_data_dir_the_data_is_in_a_new_temporary_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    server = embedded.start("a/b c", 0, None, 60)
+    server = start("a/b c", 0, None, 60)
 
     assert server.folder.path.parent == tmp_path
     assert server.folder.path.name.startswith("mlflow-redisai-a-b-c-")
@@ -59,9 +75,9 @@ def test_without_data_dir_the_data_is_in_a_new_temporary_folder(
     assert snapshot(tmp_path) == {}
 
 
-def test_what_is_taken_back_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+def test_what_is_taken_back_leaves_no_process_and_no_folder(start: Start, tmp_path: Path) -> None:
     """Also the folders above the data directory, if they were made for it."""
-    server = embedded.start("wine", 0, str(tmp_path / "new" / "data"), 60)
+    server = start("wine", 0, str(tmp_path / "new" / "data"), 60)
 
     server.discard()
 
@@ -69,16 +85,16 @@ def test_what_is_taken_back_leaves_no_process_and_no_folder(tmp_path: Path) -> N
     assert snapshot(tmp_path) == {}
 
 
-def test_what_was_in_the_data_directory_before_stays(tmp_path: Path) -> None:
+def test_what_was_in_the_data_directory_before_stays(start: Start, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    server = embedded.start("wine", 0, str(tmp_path), 60)
+    server = start("wine", 0, str(tmp_path), 60)
 
     server.discard()
 
     assert snapshot(tmp_path) == {"mine.txt": b"kept"}
 
 
-def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(start: Start, tmp_path: Path) -> None:
     """Here the port is taken between run-local's look and the engine's bind."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -88,38 +104,37 @@ def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(tmp_pat
         with pytest.raises(
             StartFailed, match=f"the engine ended at its start with exit code .*; it said last: .*{port}"
         ):
-            embedded.start("wine", port, str(tmp_path / "data"), 60)
+            start("wine", port, str(tmp_path / "data"), 60)
 
     assert snapshot(tmp_path) == {}
 
 
-def test_a_server_that_is_not_ready_in_time_is_taken_back(tmp_path: Path) -> None:
+def test_a_server_that_is_not_ready_in_time_is_taken_back(start: Start, tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match=r"the engine was not ready after 0.001 s \(-C start_timeout=...\)"):
-        embedded.start("wine", 0, str(tmp_path / "data"), 0.001)
+        start("wine", 0, str(tmp_path / "data"), 0.001)
 
     assert snapshot(tmp_path) == {}
 
 
-def test_a_data_directory_serves_one_engine_at_a_time(tmp_path: Path) -> None:
-    server = embedded.start("wine", 0, str(tmp_path), 60)
+def test_a_data_directory_serves_one_engine_at_a_time(start: Start, tmp_path: Path) -> None:
+    server = start("wine", 0, str(tmp_path), 60)
     pid = server.process.pid
 
     with pytest.raises(ServerThere) as raised:
-        embedded.start("wine", 0, str(tmp_path), 60)
+        start("wine", 0, str(tmp_path), 60)
 
     assert raised.value.message == (
         f"data_dir={tmp_path} belongs to a running engine, process {pid}: deploy into it with "
         f"`mlflow deployments create` or `update`, or stop it first with `kill {pid}`"
     )
     assert ports.answers_ping(server.port)
-    server.discard()
 
 
-def test_a_file_in_the_place_of_the_data_directory_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_data_directory_is_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(BadDataFolder) as raised:
-        embedded.start("wine", 0, str(tmp_path / "file"), 60)
+        start("wine", 0, str(tmp_path / "file"), 60)
 
     assert raised.value.message == (
         f"data_dir={tmp_path}/file can't be used (File exists): name a folder that you may write to"
@@ -134,11 +149,10 @@ def test_the_process_id_of_another_program_is_not_taken_for_an_engine(tmp_path: 
 
 
 def test_settings_of_the_environment_do_not_lead_the_engine_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDISAI_ENGINE_REDIS", "redis://127.0.0.1:1/0")
 
-    server = embedded.start("wine", 0, str(tmp_path / "data"), 60)
+    server = start("wine", 0, str(tmp_path / "data"), 60)
 
     assert ports.answers_ping(server.port)
-    server.discard()
