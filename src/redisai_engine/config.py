@@ -39,7 +39,7 @@ def _switch(text: str) -> bool:
     return values[text.lower()]
 
 
-def _setting(default: Any, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "") -> Any:
+def _setting(default: object, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "") -> Any:
     return field(default=default, metadata={"parse": parse, "help": help_, "unit": unit, "why": why})
 
 
@@ -80,7 +80,10 @@ class Settings:
         4 * 2**30, _number(1, 2**62), "blobs of models kept loaded; the least used leave", unit="bytes", why="bounded"
     )
     strict: bool = _setting(
-        False, _switch, "ask Redis for the model's version at every run instead of being told of changes", why="speed"
+        False,  # noqa: FBT003  # a default, as the others
+        _switch,
+        "ask Redis for the model's version at every run instead of being told of changes",
+        why="speed",
     )
     output_limit: int = _setting(
         256 * 2**20, _number(2**16, 2**40), "replies that may wait for one slow client", unit="bytes", why="bounded"

@@ -108,7 +108,7 @@ class RedisProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # no other thread runs yet
             start_new_session=True,  # Ctrl-C is for the engine, which ends the server when it has drained
         )
 

@@ -96,8 +96,9 @@ class Session(asyncio.Protocol):
     def dispatch(self) -> None:
         """Begins with every request that may begin now."""
         if self._delayed is not None and not self._places:
-            (row, arguments), self._delayed, self._busy = self._delayed, None, None
-            self._begin(row, arguments)
+            row, delayed = self._delayed
+            self._delayed = self._busy = None
+            self._begin(row, delayed)
         while self._busy is None and not self._closing:
             try:
                 arguments = self._parser.next()

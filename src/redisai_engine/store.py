@@ -81,7 +81,7 @@ def parse_tensor(value: bytes) -> Tensor:
 
 
 def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
-    """Reads dtype and shape from the beginning of a tensor's string. Raises WrongType, CommandError where it's empty."""
+    """Reads dtype and shape from a tensor's first bytes. Raises WrongType, or CommandError where there are none."""
     if not prefix:
         raise CommandError(texts.TENSOR_MISSING)
     if prefix[:8] != TENSOR_MAGIC or len(prefix) < _HEADER_MIN:

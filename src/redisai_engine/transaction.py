@@ -68,9 +68,9 @@ def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
     answers = yield commands
     entry.count = len(answers)
     for answer in answers:
-        error = decode(answer) if entry.raw else answer
-        if isinstance(error, ReplyError):
-            return replies.error(error.text)
+        decoded = decode(answer) if entry.raw else answer
+        if isinstance(decoded, ReplyError):
+            return replies.error(decoded.text)
     context.transaction.entries.append(entry)
     return replies.QUEUED
 

@@ -27,7 +27,18 @@ from redisai_engine.commands.run import (
     parse_timeout,
     resolve_model,
 )
-from redisai_engine.commands.table import READ, WRITE, Context, InTransaction, Keys, Plan, Run, RunRequest, command, refuse_error
+from redisai_engine.commands.table import (
+    READ,
+    WRITE,
+    Context,
+    InTransaction,
+    Keys,
+    Plan,
+    Run,
+    RunRequest,
+    command,
+    refuse_error,
+)
 from redisai_engine.commands.tensor import parse_format, parse_tensor, tensor_of, tensor_reply
 from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel

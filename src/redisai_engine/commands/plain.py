@@ -177,7 +177,7 @@ def _subscription(context: Context, arguments: Sequence[bytes]) -> Plan:
     """
     token = secrets.token_hex(8).encode()
     request = encode(arguments) + encode_command(b"PING", token)
-    raw = yield PassUntil(request, lambda reply: token in reply or reply[:1] == b"-" and b"'ping'" in reply)
+    raw = yield PassUntil(request, lambda reply: token in reply or (reply[:1] == b"-" and b"'ping'" in reply))
     context.streaming = raw[:1] == b"*"
     return b""
 

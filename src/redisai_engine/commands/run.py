@@ -27,7 +27,7 @@ from redisai_engine.commands.table import (
     refuse_error,
 )
 from redisai_engine.commands.tensor import tensor_of
-from redisai_engine.errors import CommandError, EngineError, WrongType
+from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.tensor import Tensor

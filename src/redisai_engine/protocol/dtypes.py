@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DType:
-    """One element type: RedisAI's name, its number in stored headers, its numpy dtype, its size in bytes (0: varies)."""
+    """One element type: RedisAI's name, number in stored headers, numpy's dtype, size in bytes (0: varies)."""
 
     name: str
     code: int

@@ -33,7 +33,7 @@ def integer(value: int) -> bytes:
 
 
 def bulk(data: Buffer) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(data), data)
+    return b"$%d\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]  # any buffer will do
 
 
 def text(value: str) -> bytes:
