@@ -106,7 +106,7 @@ class RedisAIClient(BaseDeploymentClient):
         listed = []
         for name in self._store.names():
             try:
-                listed.append(_described(self._store.read(name)))
+                listed.append(_in_short(self._store.read(name)))
             except DeploymentMissing:
                 continue  # deleted since the names were read, or renamed, which RedisAI's list doesn't notice
             except RedisAIError as error:
@@ -189,8 +189,15 @@ def _options_of(deployment: Deployment) -> DeploymentOptions:
     )
 
 
+def _in_short(deployment: Deployment) -> dict[str, Any]:
+    """What list tells of each deployment."""
+    shown = ("name", "flavor", "model_uri", "backend", "device", "tag")
+    described = _described(deployment)
+    return {name: described[name] for name in shown}
+
+
 def _described(deployment: Deployment) -> dict[str, Any]:
-    """What get, list, create and update tell: the record, if there is one, and RedisAI's facts."""
+    """What get, create and update tell: the record, if there is one, and RedisAI's facts."""
     found, meta = deployment.record, deployment.meta
     return {
         "name": deployment.name,

@@ -95,4 +95,3 @@ def _commands(option: Option) -> str:
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in ([*head], ["---"] * len(head), *escaped)]
-

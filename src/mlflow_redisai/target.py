@@ -43,6 +43,7 @@ class Target:
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
     cluster: bool = False
+    protocol: int | None = None
 
     @classmethod
     def parse(cls, uri: str, environment: Mapping[str, str] | None = None) -> Target:
@@ -70,7 +71,7 @@ class Target:
         return text
 
     def redis_arguments(self) -> dict[str, Any]:
-        """Gives the keyword arguments that redis-py's clients take, without retries and protocol."""
+        """Gives the keyword arguments that redis-py's clients take, without retries."""
         arguments: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -80,6 +81,8 @@ class Target:
             "socket_timeout": self.read_timeout or None,
             "socket_keepalive": True,
         }
+        if self.protocol is not None:
+            arguments["protocol"] = self.protocol
         return arguments | self._tls_arguments()
 
     def _tls_arguments(self) -> dict[str, Any]:
@@ -127,6 +130,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _protocol(text: str) -> int:
+    if text not in ("2", "3"):
+        raise ValueError("write 2 or 3")
+    return int(text)
+
+
 def _path(text: str) -> str:
     if not os.path.isfile(text):
         raise ValueError("there is no such file")
@@ -151,6 +160,7 @@ PARAMETERS = (
     Parameter("tls_verify", "tls_verify", _switch, "false: don't check the server's certificate"),
     Parameter("connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (10; 0: no limit)"),
     Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for an answer (300; 0: no limit)"),
+    Parameter("protocol", "protocol", _protocol, "version of Redis' protocol, 2 or 3 (redis-py's default)"),
     Parameter("cluster", "cluster", _switch, "the server is a node of a Redis Cluster (true, false)"),
 )
 

@@ -205,7 +205,7 @@ def test_timedout_is_no_answer_though_it_is_no_error_either(reply: Any) -> None:
 
 @pytest.mark.parametrize("reply", [[b"OK", b"OK", b"NA"], [b"OK"], b"OK", None])
 def test_a_reply_without_the_tensors_is_no_answer(reply: Any) -> None:
-    with pytest.raises(BadReply, match="AI.DAGEXECUTE_RO answered"):
+    with pytest.raises(BadReply, match=r"^AI\.DAGEXECUTE_RO answered"):
         commands.dag_tensors(reply, 1)
 
 

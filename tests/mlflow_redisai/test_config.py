@@ -82,8 +82,11 @@ def test_what_is_not_allowed_is_named_with_what_is(given: Any, message: str) -> 
     [
         (
             {"batchsize": 8, "minbatchsize": 2},
-            "option minbatchsize=2 needs minbatchtimeout: without it a request that finds no company would wait for "
-            "ever; give the milliseconds it may wait",
+            (
+                "option minbatchsize=2 needs minbatchtimeout: without it a request that finds no "
+                "company would wait for "
+                "ever; give the milliseconds it may wait"
+            ),
         ),
         (
             {"minbatchsize": 2, "minbatchtimeout": 5},

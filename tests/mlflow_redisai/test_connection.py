@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 from mlflow.exceptions import MlflowException
-from support.servers import Server
-from support.waiting import free_port, wait_until
 
 from mlflow_redisai.connection import Connection
 from mlflow_redisai.target import Target
+from support.servers import Server
+from support.waiting import free_port, wait_until
 
 SECRET = "s3cr3t"
 
@@ -74,7 +74,7 @@ def test_a_transaction_that_is_left_changes_nothing(redis_server: Server) -> Non
     connection = connect(redis_server.target)
     key = b"conn:left"
 
-    with pytest.raises(KeyboardInterrupt), connection.transaction(key) as transaction:
+    with pytest.raises(KeyboardInterrupt), connection.transaction(key) as transaction:  # noqa: PT012
         transaction.queue([["SET", key, "ours"]])
         raise KeyboardInterrupt
 
@@ -86,7 +86,7 @@ def test_a_connection_that_breaks_inside_a_transaction_ends_it(redis_server: Ser
     connection = connect(redis_server.target)
     key = b"conn:broken"
 
-    with pytest.raises(MlflowException) as caught, connection.transaction(key) as transaction:
+    with pytest.raises(MlflowException) as caught, connection.transaction(key) as transaction:  # noqa: PT012
         ours = transaction.command("CLIENT", "ID")
         connection.call(key, "CLIENT", "KILL", "ID", ours)
         transaction.queue([["SET", key, "ours"]])
@@ -135,8 +135,8 @@ def test_a_wrong_password_is_told_but_not_which(new_redis: Callable[..., Server]
     error = failure(f"redisai://{user}:{SECRET}@127.0.0.1:{server.port}")
 
     assert error.message == (
-        f"Redis at 127.0.0.1:{server.port} refuses the user name or password: invalid username-password pair or user is "
-        "disabled; put them into the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and "
+        f"Redis at 127.0.0.1:{server.port} refuses the user name or password: invalid username-password pair or user "
+        "is disabled; put them into the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and "
         "REDIS_PASSWORD"
     )
     assert error.error_code == "UNAUTHENTICATED"
@@ -247,7 +247,10 @@ def test_a_single_server_that_is_no_cluster_is_told(redis_server: Server) -> Non
     error = failure(f"redisai://127.0.0.1:{redis_server.port}?cluster=true")
 
     assert error.error_code == "INVALID_PARAMETER_VALUE"
-    assert error.message == f"Redis at 127.0.0.1:{redis_server.port} is not part of a Redis Cluster; leave cluster=true out"
+    assert (
+        error.message
+        == f"Redis at 127.0.0.1:{redis_server.port} is not part of a Redis Cluster; leave cluster=true out"
+    )
 
 
 def test_a_cluster_that_is_down_is_told() -> None:

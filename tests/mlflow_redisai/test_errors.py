@@ -48,38 +48,55 @@ CASES = [
     (
         redis.exceptions.ConnectionError("Error 111 connecting to example.org:6379. Connection refused."),
         "TEMPORARILY_UNAVAILABLE",
-        f"can't talk to {WHERE}: Error 111 connecting to example.org:6379. Connection refused. Is the server running, "
-        "and are host, port and tls in the target right?",
+        (
+            f"can't talk to {WHERE}: Error 111 connecting to example.org:6379. Connection "
+            f"refused. Is the server running, "
+            "and are host, port and tls in the target right?"
+        ),
     ),
     (
         redis.exceptions.TimeoutError("Timeout reading from socket"),
         "TEMPORARILY_UNAVAILABLE",
-        f"can't talk to {WHERE}: Timeout reading from socket. Is the server running, and are host, port and tls in the "
-        "target right?",
+        (
+            f"can't talk to {WHERE}: Timeout reading from socket. Is the server running, and "
+            f"are host, port and tls in the "
+            "target right?"
+        ),
     ),
     (
         response("WRONGPASS invalid username-password pair or user is disabled."),
         "UNAUTHENTICATED",
-        f"{WHERE} refuses the user name or password: invalid username-password pair or user is disabled; put them into "
-        "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD",
+        (
+            f"{WHERE} refuses the user name or password: invalid username-password pair or "
+            f"user is disabled; put them into "
+            "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD"
+        ),
     ),
     (
         response("NOAUTH Authentication required."),
         "UNAUTHENTICATED",
-        f"{WHERE} refuses the user name or password: Authentication required; put them into "
-        "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD",
+        (
+            f"{WHERE} refuses the user name or password: Authentication required; put them into "
+            "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD"
+        ),
     ),
     (
         response("NOPERM this user has no permissions to run the 'ai.modelstore' command"),
         "PERMISSION_DENIED",
-        f"{WHERE} forbids it: this user has no permissions to run the 'ai.modelstore' command; the user needs AI.*, "
-        "TYPE, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC on the key of the model and on mlflow-redisai:*",
+        (
+            f"{WHERE} forbids it: this user has no permissions to run the 'ai.modelstore' "
+            f"command; the user needs AI.*, "
+            "TYPE, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC on the key of the model and on mlflow-redisai:*"
+        ),
     ),
     (
         response("OOM command not allowed when used memory > 'maxmemory'."),
         "RESOURCE_EXHAUSTED",
-        f"{WHERE} has no memory left for this: command not allowed when used memory > 'maxmemory'; raise maxmemory or "
-        "delete what isn't needed",
+        (
+            f"{WHERE} has no memory left for this: command not allowed when used memory > "
+            f"'maxmemory'; raise maxmemory or "
+            "delete what isn't needed"
+        ),
     ),
     (
         response("READONLY You can't write against a read only replica."),
@@ -89,8 +106,10 @@ CASES = [
     (
         response("WRONGTYPE Operation against a key holding the wrong kind of value"),
         "RESOURCE_CONFLICT",
-        f"a key on {WHERE} holds something else than expected: WRONGTYPE Operation against a key holding the wrong "
-        "kind of value",
+        (
+            f"a key on {WHERE} holds something else than expected: WRONGTYPE Operation against a key holding the wrong "
+            "kind of value"
+        ),
     ),
     (
         response("LOADING Redis is loading the dataset in memory"),
@@ -120,8 +139,11 @@ CASES = [
     (
         response("ERR unknown command 'AI._MODELSCAN', with args beginning with: "),
         "NOT_IMPLEMENTED",
-        f"{WHERE} has no RedisAI: unknown command 'AI._MODELSCAN', with args beginning with:; load the RedisAI module "
-        "there, or start redisai-engine in front of it and name the engine's address as the target",
+        (
+            f"{WHERE} has no RedisAI: unknown command 'AI._MODELSCAN', with args beginning "
+            f"with:; load the RedisAI module "
+            "there, or start redisai-engine in front of it and name the engine's address as the target"
+        ),
     ),
     (response("ERR strange"), "INTERNAL_ERROR", f"{WHERE} answered: strange"),
     (response("Strange without prefix."), "INTERNAL_ERROR", f"{WHERE} answered: Strange without prefix"),

@@ -14,7 +14,7 @@ def test_sigterm_runs_the_cleaning_up() -> None:
     """Python itself would end at once."""
     cleaned = []
 
-    with pytest.raises(SystemExit) as caught, interrupts.as_exceptions():
+    with pytest.raises(SystemExit) as caught, interrupts.as_exceptions():  # noqa: PT012
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -40,7 +40,7 @@ def test_a_handler_of_the_programs_own_is_left_alone(monkeypatch: pytest.MonkeyP
 def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
     reached = []
 
-    with pytest.raises(KeyboardInterrupt), interrupts.deferred() as pending:
+    with pytest.raises(KeyboardInterrupt), interrupts.deferred() as pending:  # noqa: PT012
         assert not pending
         signal.raise_signal(signal.SIGINT)
         reached.append(bool(pending))
@@ -51,7 +51,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
 def test_sigterm_waits_too_and_ends_the_block_around() -> None:
     reached = []
 
-    with pytest.raises(SystemExit), interrupts.as_exceptions(), interrupts.deferred():
+    with pytest.raises(SystemExit), interrupts.as_exceptions(), interrupts.deferred():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         reached.append(True)
 

@@ -9,7 +9,20 @@ from redis.crc import key_slot
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.record import PREFIX, Record, check_name, is_own_key, record_key, temporary_key
 
-NAMES = ["iris", "team/iris:2", "{user}iris", "a{user}b{c}", "a}b", "{}a", "a{b", "}{", "{{a}}", "näme", "a b", "\udcff"]
+NAMES = [
+    "iris",
+    "team/iris:2",
+    "{user}iris",
+    "a{user}b{c}",
+    "a}b",
+    "{}a",
+    "a{b",
+    "}{",
+    "{{a}}",
+    "näme",
+    "a b",
+    "\udcff",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

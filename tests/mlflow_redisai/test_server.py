@@ -35,8 +35,9 @@ def test_a_redis_without_redisai_is_told_as_such(redis_server) -> None:
         ask(Connection(Target.parse(redis_server.target)), b"iris")
 
     assert caught.value.message == (
-        f"Redis at 127.0.0.1:{redis_server.port} has no RedisAI: unknown command 'AI.CONFIG', with args beginning with: "
-        "'GET' 'MODEL_CHUNK_SIZE'; load the RedisAI module there, or start redisai-engine in front of it and name the "
+        f"Redis at 127.0.0.1:{redis_server.port} has no RedisAI: unknown command 'AI.CONFIG', with args beginning "
+        "with: 'GET' 'MODEL_CHUNK_SIZE'; load the RedisAI module there, or start "
+        "redisai-engine in front of it and name the "
         "engine's address as the target"
     )
     assert caught.value.error_code == "NOT_IMPLEMENTED"

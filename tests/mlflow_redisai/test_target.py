@@ -86,7 +86,7 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
         (tmp_path / name).write_text("pem")
     query = f"tls_ca={tmp_path}/ca&tls_cert={tmp_path}/cert&tls_key={tmp_path}/key&tls_verify=off"
 
-    target = parse(f"redisai://h:1?tls=yes&{query}&connect_timeout=2.5&read_timeout=0&cluster=true")
+    target = parse(f"redisai://h:1?tls=yes&{query}&connect_timeout=2.5&read_timeout=0&cluster=true&protocol=2")
 
     assert target == Target(
         host="h",
@@ -99,6 +99,7 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
         connect_timeout=2.5,
         read_timeout=0.0,
         cluster=True,
+        protocol=2,
     )
     assert target.redis_arguments() == {
         "host": "h",
@@ -108,6 +109,7 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
         "socket_connect_timeout": 2.5,
         "socket_timeout": None,
         "socket_keepalive": True,
+        "protocol": 2,
         "ssl": True,
         "ssl_ca_certs": f"{tmp_path}/ca",
         "ssl_certfile": f"{tmp_path}/cert",
@@ -163,18 +165,25 @@ KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
         ("redisai://h:-1", "the target's port is '-1': a port is a number from 1 to 65535"),
         (
             "redisai://h/x",
-            "the target's database is 'x': a database is a number from 0 on, 15 being the last one unless the server "
-            "is set otherwise",
+            (
+                "the target's database is 'x': a database is a number from 0 on, 15 being the "
+                "last one unless the server "
+                "is set otherwise"
+            ),
         ),
         (
             "redisai://h/-1",
-            "the target's database is '-1': a database is a number from 0 on, 15 being the last one unless the server "
-            "is set otherwise",
+            (
+                "the target's database is '-1': a database is a number from 0 on, 15 being the "
+                "last one unless the server "
+                "is set otherwise"
+            ),
         ),
         ("redisai://::1", "the target's host '::1' has several colons; write an IPv6 address as [::1]:6379"),
         ("redisai://[::1", "the target's host '[::1' is not closed; write an IPv6 address as [::1]:6379"),
         ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; there are {KNOWN}"),
         ("redisai://h?tls=on&tls=on", "the target has the parameter 'tls' twice; give it once"),
+        ("redisai://h?protocol=4", "the target's parameter protocol is '4': write 2 or 3"),
         ("redisai://h?tls=maybe", "the target's parameter tls is 'maybe': write true or false"),
         (
             "redisai://h?read_timeout=-1",
@@ -211,8 +220,11 @@ def test_what_is_wrong_with_a_uri_is_said_with_its_value_and_the_way_out(uri: st
         ({"REDIS_PORT": "six"}, "the variable REDIS_PORT is 'six': a port is a number from 1 to 65535"),
         (
             {"REDIS_DB": "one"},
-            "the variable REDIS_DB is 'one': a database is a number from 0 on, 15 being the last one unless the server "
-            "is set otherwise",
+            (
+                "the variable REDIS_DB is 'one': a database is a number from 0 on, 15 being the "
+                "last one unless the server "
+                "is set otherwise"
+            ),
         ),
         (
             {"REDIS_USERNAME": "me"},
@@ -234,10 +246,7 @@ def test_one_half_of_a_client_certificate_is_not_enough(tmp_path) -> None:
     with pytest.raises(MlflowException) as caught:
         parse(f"redisai://h?tls_key={tmp_path}/key")
 
-    assert (
-        caught.value.message
-        == "the target has only one of tls_cert and tls_key; a client's certificate needs both"
-    )
+    assert caught.value.message == "the target has only one of tls_cert and tls_key; a client's certificate needs both"
 
 
 SECRET = "s3cr3t"

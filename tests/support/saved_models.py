@@ -1,0 +1,57 @@
+"""Real models saved to folders: quick, since nothing of it goes through a tracking store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from support.mlflow_models import LoggedModel, wine_frame
+
+
+def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = True) -> LoggedModel:
+    """Saves a classifier of the wine data as an MLflow model; nothing of it goes to a tracking store."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    frame, _ = wine_frame()
+    model = classifier.fit(frame, labels)
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=infer_signature(frame, model.predict(frame)),
+        input_example=frame.head(5) if example else None,
+        pip_requirements=["scikit-learn"],  # given, since finding them out takes longer than the test
+    )
+    return LoggedModel(str(folder), frame)
+
+
+def save_multiplication(folder: Path, factor: float) -> LoggedModel:
+    """Saves the ONNX model y = x * factor for rows of two numbers."""
+    import mlflow
+    import onnx
+    from mlflow.models import infer_signature
+    from onnx import TensorProto, helper
+
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        "multiplication",
+        [helper.make_tensor_value_info("x", float32, [None, 2])],
+        [helper.make_tensor_value_info("y", float32, [None, 2])],
+        [helper.make_tensor("factor", float32, [1], [factor])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    rows = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    mlflow.onnx.save_model(
+        model,
+        str(folder),
+        signature=infer_signature(rows, rows),
+        input_example=rows,
+        pip_requirements=["onnx"],
+        save_as_external_data=False,
+    )
+    return LoggedModel(str(folder), pd.DataFrame(rows))
