@@ -164,7 +164,7 @@ def _compare_numbers(where: str, expected: Array, actual: Array, tolerance: floa
         raise Difference(f"{where}NaN or infinity stand at different places")
     if not finite.any():
         return 0.0
-    gap = np.abs(wide - actual.astype(np.float64))[finite]
+    gap = np.abs(wide[finite] - actual.astype(np.float64)[finite])
     scale = max(float(np.abs(wide[finite]).max()), float(np.finfo(np.float32).tiny))
     difference = float(gap.max()) / scale
     if not difference <= tolerance:

@@ -268,23 +268,33 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
 def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
     """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
     last = last_of(job.estimator)
-    count = getattr(last, "n_outputs_", 1) if reads_float32(last) else 1
     stacked = [item for item in proto.graph.output if item.name == "probabilities"]
-    if count < 2 or not stacked:
+    if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
         return {}
     element = stacked[0].type.tensor_type.elem_type
     graph.drop_output(proto, "probabilities")
-    return {"probabilities": [_add_slice(proto, "probabilities", index, element) for index in range(count)]}
+    return {
+        "probabilities": [
+            _add_target(proto, index, len(classes), element) for index, classes in enumerate(last.classes_)
+        ]
+    }
 
 
-def _add_slice(proto: onnx.ModelProto, source: str, index: int, element: int) -> str:
+def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
+    """Takes one target out of the stack; a target of fewer classes than the widest is filled up with zeros there."""
     import onnx
 
-    position = onnx.numpy_helper.from_array(np.array(index), f"{source}_{index}_position")
-    proto.graph.initializer.append(position)
-    name = f"{source}_{index}"
-    proto.graph.node.append(onnx.helper.make_node("Gather", [source, position.name], [name], axis=0))
-    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, None]))
+    name = f"probabilities_{index}"
+    positions = {"target": np.array(index), "classes": np.arange(classes)}
+    for key, value in positions.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, f"{name}_{key}"))
+    proto.graph.node.extend(
+        [
+            onnx.helper.make_node("Gather", ["probabilities", f"{name}_target"], [f"{name}_all"], axis=0),
+            onnx.helper.make_node("Gather", [f"{name}_all", f"{name}_classes"], [name], axis=1),
+        ]
+    )
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, classes]))
     return name
 
 

