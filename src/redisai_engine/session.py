@@ -20,6 +20,7 @@ from collections import deque
 from typing import cast
 
 from redisai_engine.commands.plain import TOUCH_ALL, touching
+from redisai_engine.commands.prepared import PreparedDags, PreparedRun
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
 from redisai_engine.engine import Engine
 from redisai_engine.protocol import replies
@@ -32,6 +33,7 @@ from redisai_engine.upstream import Relayed, Upstream
 _RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for granted
 _STREAM_COMMANDS = frozenset(name for name in PLAIN_COMMANDS if name.endswith(b"SUBSCRIBE")) | {b"RESET"}
 _ROWS = {**COMMANDS, **PLAIN_COMMANDS}
+_PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 
 
 class Session(asyncio.Protocol):
@@ -44,7 +46,7 @@ class Session(asyncio.Protocol):
         self._parser = RequestParser()
         self._upstream: Upstream | None = None
         # Replies that are due, and bytes that are ready to be written
-        self._places: deque[Task | Relayed] = deque()
+        self._places: deque[Task | PreparedRun | Relayed] = deque()
         self._out: list[bytes] = []
         # What later requests wait for
         self._busy: object | None = None
@@ -57,6 +59,7 @@ class Session(asyncio.Protocol):
         self.streaming = False
         self.silence = Silence.NONE
         self._rights: dict[tuple[bytes, bytes], float] = {}
+        self._prepared = PreparedDags()
 
     @property
     def upstream(self) -> Upstream:
@@ -142,9 +145,24 @@ class Session(asyncio.Protocol):
         if row.waits and self._places:
             self._busy = self._delayed = (row, arguments)
             return
+        if row is _PREDICTION and self._predict(arguments):
+            return
         body = row.body(self, arguments) if row.fits(len(arguments)) else _answer(replies.error(row.arity_text))
         task = Task(self, body, self._task_ended, silent=self._is_silent())
         self._start(task, busy=not row.single_step)
+
+    def _predict(self, arguments: list[bytes]) -> bool:
+        """Takes the short way if the request is of a simple form that needs nothing of Redis."""
+        form = self._prepared.find(arguments)
+        run = None if form is None else form.run(self, arguments, self._prediction_ended)
+        if run is None:
+            return False
+        run.silent = self._is_silent()
+        self._places.append(run)
+        return True
+
+    def _prediction_ended(self, run: PreparedRun) -> None:
+        self.engine.touch(self)
 
     def _start(self, task: Task, *, busy: bool = True) -> None:
         self._places.append(task)
@@ -243,11 +261,11 @@ class Session(asyncio.Protocol):
         """Redis is gone: what is due gets an error, and the client has to connect anew."""
         error = replies.error(reason)
         for place in list(self._places):
-            if isinstance(place, Task):
-                place.end(error)
-            else:
+            if isinstance(place, Relayed):
                 place.held.append(error)
                 place.count = 0
+            else:
+                place.end(error)
         self._busy = None
         self._closing = True
         self.engine.touch(self)

@@ -20,6 +20,7 @@ import numpy as np
 from redisai_engine import store
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words, text
+from redisai_engine.commands.prepared import ROUTE_RIGHT
 from redisai_engine.commands.run import (
     Execution,
     parse_modelexecute,
@@ -49,7 +50,6 @@ from redisai_engine.protocol.tensor import Tensor
 _SEPARATOR = b"|>"
 _KEYS = Keys(3, 3, 1, movable=True)
 _WRITE_RIGHT = b"w"
-_ROUTE_RIGHT = b"e"
 
 
 @dataclass(slots=True)
@@ -244,10 +244,10 @@ def _check_rights(context: Context, dag: Dag) -> Generator[Any, Any, None]:
     than a string, a model for instance, doesn't matter.
     """
     if dag.read_only:
-        if dag.routing is None or context.has_rights(dag.routing, _ROUTE_RIGHT):
+        if dag.routing is None or context.has_rights(dag.routing, ROUTE_RIGHT):
             return
         refuse_error(*(yield [(b"EXISTS", dag.routing)]))
-        context.grant_rights(dag.routing, _ROUTE_RIGHT)
+        context.grant_rights(dag.routing, ROUTE_RIGHT)
         return
     keys = {*dag.load, *(dag.persist or ()), *(() if dag.routing is None else (dag.routing,))}
     if keys and not all(context.has_rights(key, _WRITE_RIGHT) for key in keys):
