@@ -1,0 +1,165 @@
+"""What the engine does where it differs from RedisAI for good: every scenario of `differences.py` has a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from redis.exceptions import NoPermissionError
+
+from compat.differences import DIFFERENCES
+from support.servers import Server
+from support.transcripts import FOLDER, scenarios
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+COVERED: set[str] = set()
+
+pytestmark = pytest.mark.skipif(not scenarios(), reason="the models that these tests use lie beside the transcripts")
+
+
+def instead_of(*names: str) -> Callable[[Test], Test]:
+    """Says which scenarios a test stands for."""
+
+    def mark(test: Test) -> Test:
+        COVERED.update(names)
+        return test
+
+    return mark
+
+
+@pytest.fixture
+def client(private_engine: Server) -> Iterator[redis.Redis]:
+    """The default user of an empty engine."""
+    with redis.Redis(port=private_engine.port, protocol=2) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def user(private_engine: Server, client: redis.Redis) -> Iterator[Callable[..., redis.Redis]]:
+    """Makes a user with these rules, and gives a client of that user."""
+    made = []
+
+    def make(*rules: str) -> redis.Redis:
+        client.execute_command("ACL", "SETUSER", "somebody", "reset", "on", ">secret", *rules)
+        made.append(redis.Redis(port=private_engine.port, protocol=2, username="somebody", password="secret"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    client.execute_command("ACL", "DELUSER", "somebody")
+
+
+def store_mul(client: redis.Redis, key: str) -> None:
+    """Stores the model that multiplies its two inputs."""
+    blob = (Path(FOLDER) / "models" / "mul.onnx").read_bytes()
+    assert client.execute_command("AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", blob) == b"OK"
+
+
+def set_tensor(client: redis.Redis, key: str, *values: int) -> Any:
+    return client.execute_command("AI.TENSORSET", key, "FLOAT", 1, len(values), "VALUES", *values)
+
+
+def test_every_difference_has_a_test():
+    assert set(DIFFERENCES) == COVERED
+
+
+# -- Lua ------------------------------------------------------------------------------------------
+
+
+@instead_of("admin/lua_tensor", "admin/lua_modelexecute")
+@pytest.mark.parametrize("command", ["'AI.TENSORSET', 't', 'FLOAT', '1'", "'AI.MODELEXECUTE', 'm', 'INPUTS', '1', 't'"])
+def test_lua_can_not_call_ai_commands(client: redis.Redis, command: str):
+    with pytest.raises(redis.ResponseError, match="Unknown Redis command called from script"):
+        client.eval(f"return redis.call({command})", 0)
+
+    assert client.dbsize() == 0
+
+
+# -- databases ------------------------------------------------------------------------------------
+
+
+@instead_of("admin/select_model")
+def test_a_model_runs_in_the_database_that_was_selected(private_engine: Server, client: redis.Redis):
+    with redis.Redis(port=private_engine.port, protocol=2, db=1) as other:
+        store_mul(other, "m")
+        set_tensor(other, "a", 2, 3)
+
+        assert other.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "a", "a", "OUTPUTS", 1, "c") == b"OK"
+        assert other.execute_command("AI.TENSORGET", "c", "VALUES") == [b"4", b"9"]
+
+    with pytest.raises(redis.ResponseError, match="model key is empty"):
+        client.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "a", "a", "OUTPUTS", 1, "c")
+    assert client.dbsize() == 0
+
+
+# -- rights ---------------------------------------------------------------------------------------
+
+
+@instead_of("admin/acl_categories")
+def test_who_may_read_may_get_tensors_and_who_may_write_may_set_them(
+    client: redis.Redis, user: Callable[..., redis.Redis]
+):
+    set_tensor(client, "t", 1)
+
+    reader = user("~*", "+@read", "+@connection")
+    assert reader.execute_command("AI.TENSORGET", "t", "VALUES") == [b"1"]
+    with pytest.raises(NoPermissionError):
+        set_tensor(reader, "t", 2)
+
+    writer = user("~*", "+@write", "+@connection")
+    with pytest.raises(NoPermissionError):
+        writer.execute_command("AI.TENSORGET", "t", "VALUES")
+    assert client.execute_command("AI.TENSORGET", "t", "VALUES") == [b"1"]
+
+
+@instead_of("admin/acl_single_commands")
+def test_who_may_not_write_strings_may_not_set_tensors_not_even_in_a_dag(
+    client: redis.Redis, user: Callable[..., redis.Redis]
+):
+    """RedisAI 1.2.7 lets a DAG set what AI.TENSORSET may not."""
+    with pytest.raises(redis.ResponseError, match=r"ai\.tensorget"):
+        user("~*", "+ai.tensorget")
+
+    restricted = user("~*", "+@all", "-set")
+
+    with pytest.raises(NoPermissionError):
+        set_tensor(restricted, "t", 1)
+    dag = ["PERSIST", 1, "t", "|>", "AI.TENSORSET", "t", "FLOAT", 1, "VALUES", 1]
+    set_inside, stored = restricted.execute_command("AI.DAGEXECUTE", *dag)
+    assert set_inside == b"OK"
+    assert isinstance(stored, NoPermissionError)
+    assert client.dbsize() == 0
+
+
+@instead_of("admin/acl_modelexecute_keys")
+def test_who_may_not_read_a_model_does_not_see_it_in_the_scan(client: redis.Redis, user: Callable[..., redis.Redis]):
+    store_mul(client, "in:m")
+    store_mul(client, "other")
+
+    restricted = user("~in:*", "+@all")
+
+    assert restricted.execute_command("AI._MODELSCAN") == [[b"in:m", b""]]
+    with pytest.raises(NoPermissionError):
+        restricted.execute_command("AI.MODELGET", "other", "META")
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+@instead_of("model/type_rename_model")
+def test_a_renamed_model_goes_by_its_new_name(client: redis.Redis):
+    store_mul(client, "old")
+
+    client.rename("old", "new")
+
+    assert client.type("new") == b"AI__MODEL"
+    assert client.execute_command("AI._MODELSCAN") == [[b"new", b""]]
+    assert client.execute_command("AI.INFO", "new")[:2] == [b"key", b"new"]
+    with pytest.raises(redis.ResponseError, match="cannot find run info for key"):
+        client.execute_command("AI.INFO", "old")
