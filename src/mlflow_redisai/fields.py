@@ -61,19 +61,35 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
     names, get = _table(inputs)
     if not names:
         raise InvalidInput(f"the input has no columns; the model's signature has {_listing(schema)}")
-    positions = _positions(names, schema)
+    raw = [_flat(get(position), item, index) for index, (position, item) in enumerate(_found(names, schema))]
+    lengths = {len(values) for values in raw}
+    if 0 in lengths:
+        raise InvalidInput("the input has no rows")
+    if len(lengths) > 1:
+        counts = ", ".join(
+            f"{_column_name(item, index)}: {len(raw[index])}" for index, item in enumerate(schema.fields)
+        )
+        raise InvalidInput(f"all columns must have the same number of rows, got {counts}")
     return [
-        _column(get(position), item, index)
-        for index, (position, item) in enumerate(zip(positions, schema.fields, strict=True))
+        fit(values, item.dtype, _column_name(item, index), item.type)
+        for index, (values, item) in enumerate(zip(raw, schema.fields, strict=True))
     ]
 
 
-def _column(values: Any, item: Field, index: int) -> Array:
-    what = f"column {item.name!r}" if item.name is not None else f"column {index}"
+def _found(names: list[Any], schema: Schema) -> list[tuple[int, Field]]:
+    return list(zip(_positions(names, schema), schema.fields, strict=True))
+
+
+def _column_name(item: Field, index: int) -> str:
+    return f"column {index}" if item.name is None else f"column {item.name!r}"
+
+
+def _flat(values: Any, item: Field, index: int) -> Array:
     array = values if isinstance(values, np.ndarray) else _objects(values)
     if array.ndim != 1:
+        what = _column_name(item, index)
         raise InvalidInput(f"{what} must hold one {item.type} a row, got an array of shape {array.shape}")
-    return fit(array, item.dtype, what, item.type)
+    return array
 
 
 def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
@@ -288,10 +304,16 @@ def _cells(column: Any, item: Field) -> Any:
     if not cells:
         raise InvalidInput("the input has no rows")
     array = column.to_numpy() if np.ndim(cells[0]) == 0 else to_array(cells, _tensor_name(item))
+    if shape.count(-1) > 1:
+        return array
     try:
-        return array.reshape(shape) if shape.count(-1) <= 1 else array
+        laid_out = array.reshape(shape)
     except ValueError:
-        raise InvalidInput(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}") from None
+        laid_out = array
+    # A cell is a row; one that is too short must not take values from the next.
+    if len(laid_out) != len(cells) or laid_out.ndim != len(shape):
+        raise InvalidInput(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}")
+    return laid_out
 
 
 # -- no schema ------------------------------------------------------------------------------------

@@ -20,6 +20,12 @@ from redisai_engine.protocol.dtypes import BOOL, DOUBLE, DType
 
 Array = npt.NDArray[Any]
 
+# What pandas.read_json did to text can't be undone ("001" and "1" are both 1 by then), so it is never guessed.
+_TEXT_CURE = (
+    "make it text with astype(str), and read JSON with pandas.read_json(..., dtype=False, convert_dates=False), "
+    "which otherwise turns text of digits or dates into numbers or times for good"
+)
+
 _NUMBERS = (int, float, decimal.Decimal, np.number)
 
 
@@ -33,7 +39,7 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         return values
     if dtype.is_string:
         return _text(values, what, wanted)
-    if values.dtype.kind == "O":
+    if values.dtype.kind in "OU":
         values = _plain(values, dtype, what, wanted)
     if dtype.is_float:
         return _floats(values, dtype, what, wanted)
@@ -108,8 +114,7 @@ def _text(values: Array, what: str, wanted: str) -> Array:
                 "fill it"
             )
         raise InvalidInput(
-            f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}; "
-            "make it text with astype(str)"
+            f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}; {_TEXT_CURE}"
         )
     return values
 
@@ -146,10 +151,7 @@ def _cure(value: object, wanted: str) -> str:
 def _wrong_type(values: Array, what: str, wanted: str) -> InvalidInput:
     got = values.dtype
     if wanted == "string":
-        cure = (
-            "; make it text with astype(str), and read JSON with pandas.read_json(..., dtype=False, "
-            "convert_dates=False), which otherwise turns text of digits or dates into numbers or times for good"
-        )
+        cure = f"; {_TEXT_CURE}"
     elif got.kind == "M":
         cure = "; pandas.read_json makes times of columns named like dates: read it with convert_dates=False"
     else:
