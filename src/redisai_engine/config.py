@@ -58,6 +58,9 @@ class Settings:
     data_dir: str = _setting(
         "redisai-data", str, "folder where the own redis-server keeps its data", why="found again after a restart"
     )
+    workers: int = _setting(
+        1, _number(1, 256), "processes that share the port", unit="processes", why="one is the smallest"
+    )
     threads_per_queue: int = _setting(
         1, _number(1, 256), "worker threads for each device", unit="threads", why="as RedisAI"
     )

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import backend
@@ -21,6 +22,7 @@ from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.models import Models
+from redisai_engine.peers import Peers, Question
 from redisai_engine.store import ModelMeta
 from redisai_engine.upstream import Address
 
@@ -51,6 +53,7 @@ class Engine:
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
+        self.peers = Peers(self._answer_peer)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loading: dict[str, list[Loaded]] = {}
         self._touched: list[Touchable] = []
@@ -59,6 +62,17 @@ class Engine:
     def deadline(self, timeout_ms: int | None) -> float | None:
         """Gives the event loop's time that is `timeout_ms` from now."""
         return None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
+
+    def _answer_peer(self, question: Question) -> Any:
+        """Answers another worker: a model's figures, or a change that a client made there."""
+        if "figures" in question:
+            return asdict(self.models.statistics(question["figures"].encode()))
+        if "reset" in question:
+            self.models.statistics(question["reset"].encode()).reset()
+        for name in ("model_chunk_size", "backends_path"):
+            if name in question:
+                setattr(self, name, question[name])
+        return None
 
     # The turn
 
@@ -126,6 +140,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finishes what runs, then ends the threads."""
+        self.peers.leave()
         await self.executor.drain()
         self.executor.close()
         self.models.close()

@@ -8,7 +8,6 @@ the engine, also when the engine is killed. A lock on the data folder keeps two 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import importlib.util
 import os
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import IO
 
 from redisai_engine.errors import StartError
+from redisai_engine.processes import end_with_parent
 from redisai_engine.upstream import Address
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.01
-_PR_SET_PDEATHSIG = 1
 
 
 def find_server() -> str:
@@ -108,7 +107,7 @@ class RedisProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  # no other thread runs yet
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # no other thread runs yet
             start_new_session=True,  # Ctrl-C is for the engine, which ends the server when it has drained
         )
 
@@ -138,9 +137,3 @@ async def _answers(path: str) -> bool:
     reply = await reader.readline()
     writer.close()
     return reply == b"+PONG\r\n"
-
-
-def _end_with_parent() -> None:
-    """Has Linux send SIGTERM to this process when the engine dies, however it dies."""
-    if hasattr(ctypes, "CDLL") and os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -16,12 +16,18 @@ from redisai_engine.errors import StartError
 from redisai_engine.redis_process import RedisProcess
 from redisai_engine.session import Session
 from redisai_engine.upstream import Address, parse_address
+from redisai_engine.workers import Workers, worker_settings
 
 _DRAIN_SECONDS = 30.0
 
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Raises StartError where it can't start."""
+    worker = worker_settings()
+    if worker is not None:
+        settings, hub = worker
+        await _serve_clients(settings, parse_address(settings.redis), _stop_signal(), hub)
+        return
     stop = _stop_signal()
     process = None if settings.redis else RedisProcess(Path(settings.data_dir))
     try:
@@ -30,18 +36,33 @@ async def serve(settings: Settings) -> None:
         upstream = process.address if process is not None else parse_address(settings.redis)
         if process is None:
             await _check(upstream)
-        await _serve_clients(settings, upstream, stop)
+        if settings.workers > 1:
+            await _serve_with_workers(settings, str(upstream) if process is not None else settings.redis, stop)
+        else:
+            await _serve_clients(settings, upstream, stop)
     finally:
         if process is not None:
             process.stop()
 
 
-async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Event) -> None:
+async def _serve_with_workers(settings: Settings, redis_url: str, stop: asyncio.Event) -> None:
+    workers = Workers(settings, redis_url)
+    try:
+        await workers.start()
+        print(f"ready: {workers.host}:{workers.port}", flush=True)
+        await stop.wait()
+    finally:
+        await workers.stop()
+
+
+async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Event, hub: str = "") -> None:
     loop = asyncio.get_running_loop()
     engine = Engine(settings, upstream, loop)
     sessions: set[Session] = set()
     try:
-        server = await _listen(settings, engine, sessions)
+        if hub:
+            await engine.peers.join(hub)
+        server = await _listen(settings, engine, sessions, shared=bool(hub))
         host, port = server.sockets[0].getsockname()[:2]
         print(f"ready: {host}:{port}", flush=True)
         await stop.wait()
@@ -51,7 +72,7 @@ async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Ev
         await engine.close()
 
 
-async def _listen(settings: Settings, engine: Engine, sessions: set[Session]) -> asyncio.Server:
+async def _listen(settings: Settings, engine: Engine, sessions: set[Session], *, shared: bool) -> asyncio.Server:
     tls = None
     if settings.tls_cert:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -61,7 +82,12 @@ async def _listen(settings: Settings, engine: Engine, sessions: set[Session]) ->
             raise StartError(f"tls-cert {settings.tls_cert} and tls-key can't be used: {error}") from None
     try:
         return await engine.loop.create_server(
-            lambda: Session(engine, sessions), settings.bind, settings.port, ssl=tls, backlog=1024
+            lambda: Session(engine, sessions),
+            settings.bind,
+            settings.port,
+            ssl=tls,
+            backlog=1024,
+            reuse_port=shared or None,
         )
     except OSError as error:
         raise StartError(

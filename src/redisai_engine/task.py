@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from redisai_engine.commands.table import Load, Pass, PassUntil, Plan, Run
+from redisai_engine.commands.table import AskPeers, Load, Pass, PassUntil, Plan, Run
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import Job, RunnableModel
 from redisai_engine.protocol import replies
@@ -60,6 +60,8 @@ class Task:
             self._run(step)
         elif isinstance(step, Load):
             self._session.engine.load(step.meta, step.blob, self._loaded)
+        elif isinstance(step, AskPeers):
+            self._session.engine.peers.ask(step.question, self.go_on)
         elif step:
             self._ask(step)
         else:

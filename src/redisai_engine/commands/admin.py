@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from redisai_engine import store
 from redisai_engine.backends.registry import loaded_versions
 from redisai_engine.commands.model import values_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import BACKENDS, text
-from redisai_engine.commands.table import NO_KEYS, READ, Context, Keys, Pass, Plan, command
+from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Pass, Plan, command
 from redisai_engine.errors import CommandError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
@@ -39,8 +40,16 @@ def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     figures = context.engine.models.statistics(id_)
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
         figures.reset()
+        yield AskPeers({"reset": id_.decode()})
         return replies.OK
-    return _info_reply(arguments[1], store.parse_meta(raw), figures)
+    others = yield AskPeers({"figures": id_.decode()})
+    return _info_reply(arguments[1], store.parse_meta(raw), _added(figures, others))
+
+
+def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
+    """Adds up the figures of all workers."""
+    everyone = [asdict(figures), *others]
+    return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
 def _info_reply(key: bytes, meta: store.ModelMeta, figures: RunStatistics) -> bytes:
@@ -68,11 +77,14 @@ def config(context: Context, arguments: Sequence[bytes]) -> Plan:
     if subcommand == b"GET":
         return _get(context, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
-        return _set_chunk_size(context, words)
+        reply = _set_chunk_size(context, words)
+        yield AskPeers({"model_chunk_size": context.engine.model_chunk_size})
+        return reply
     if subcommand == b"BACKENDSPATH":
         if not words:
             raise CommandError(texts.CONFIG_PATH_MISSING)
         context.engine.backends_path = text(words[0])
+        yield AskPeers({"backends_path": context.engine.backends_path})
         return replies.OK
     if subcommand == b"LOADBACKEND":
         return _load_backend(words)

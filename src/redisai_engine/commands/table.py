@@ -177,6 +177,13 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class AskPeers:
+    """Asks the engine's other workers; resumed with the list of their answers, empty if there are none."""
+
+    question: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """One run: arrays in the order of the model's inputs. No model: only a turn in the queue of `device`."""
 

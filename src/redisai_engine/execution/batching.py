@@ -25,11 +25,14 @@ def batch_key(model: RunnableModel, inputs: Sequence[Array]) -> BatchKey | None:
     """Gives what requests must have in common to join; None for a request that can only run alone."""
     if not model.batch_size or not inputs or not inputs[0].ndim:
         return None
-    rows = inputs[0].shape[0]
+    # The model itself is in the key: requests for its predecessor under the same name must not join.
+    first = inputs[0]
+    if len(inputs) == 1:
+        return model, first.dtype.char, first.shape[1:]
+    rows = first.shape[0]
     if any(not array.ndim or array.shape[0] != rows for array in inputs):
         return None
-    # The model itself is in the key: requests for its predecessor under the same name must not join.
-    return (model, *[(array.dtype.char, array.shape[1:]) for array in inputs])
+    return model, *[(array.dtype.char, array.shape[1:]) for array in inputs]
 
 
 def enough(model: RunnableModel, first_rows: int, all_rows: int) -> bool:

@@ -17,8 +17,9 @@ from redisai_engine.execution.statistics import RunStatistics
 #: A run up to this long costs less in the event loop than the way to a thread and back.
 SHORT_RUN_SECONDS = 200e-6
 
-#: How much one measurement counts. Low rather than high: a first run is slow, later ones tell the truth.
-_WEIGHT_DOWN, _WEIGHT_UP = 0.5, 0.2
+#: How much one measurement counts. Down fast: a first run is slow, later ones tell the truth. Up slowly: on a busy
+#: machine every other run may be interrupted.
+_WEIGHT_DOWN, _WEIGHT_UP = 0.5, 0.05
 
 
 class TimedOut(Enum):
@@ -44,10 +45,8 @@ class RunnableModel:
         "_seconds",
         "backend_name",
         "batch_size",
-        "db",
         "device",
         "joinable",
-        "key",
         "loaded",
         "min_batch_size",
         "min_batch_timeout_ms",
@@ -60,8 +59,6 @@ class RunnableModel:
         *,
         backend_name: str,
         device: str = "CPU",
-        key: bytes = b"",
-        db: int = 0,
         batch_size: int = 0,
         min_batch_size: int = 0,
         min_batch_timeout_ms: int = 0,
@@ -70,8 +67,6 @@ class RunnableModel:
         self.loaded = loaded
         self.backend_name = backend_name
         self.device = device.upper()
-        self.key = key
-        self.db = db
         self.batch_size = batch_size
         self.min_batch_size = min_batch_size
         self.min_batch_timeout_ms = min_batch_timeout_ms

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Place = tuple[int, bytes]
-
 
 @dataclass(slots=True)
 class RunStatistics:
@@ -36,27 +34,3 @@ class RunStatistics:
 
     def reset(self) -> None:
         self.duration_us = self.samples = self.calls = self.errors = 0
-
-
-class StatisticsTable:
-    """The figures of everything that is stored, by database and key."""
-
-    def __init__(self) -> None:
-        self._rows: dict[Place, RunStatistics] = {}
-
-    def start(self, db: int, key: bytes) -> RunStatistics:
-        """Begins anew for a model that was just stored; runs of the one before go on counting in their own row."""
-        row = self._rows[db, key] = RunStatistics()
-        return row
-
-    def get(self, db: int, key: bytes) -> RunStatistics | None:
-        return self._rows.get((db, key))
-
-    def get_or_start(self, db: int, key: bytes) -> RunStatistics:
-        return self._rows.get((db, key)) or self.start(db, key)
-
-    def forget(self, db: int, key: bytes) -> None:
-        self._rows.pop((db, key), None)
-
-    def clear(self) -> None:
-        self._rows.clear()
