@@ -44,7 +44,8 @@ def encode(inputs: Any, mapping: Mapping) -> list[Tensor]:
     if inputs is None:
         raise InvalidInput("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
     arrays = _arrays(unwrap(inputs, _own_names(mapping)), mapping)
-    result = [_tensor(array, item) for array, item in zip(arrays, mapping.inputs, strict=True)]
+    fitted = mapping.schema is not None
+    result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, mapping.inputs, strict=True)]
     _check_rows(result, mapping)
     return result
 
@@ -73,15 +74,17 @@ def _lay_out(item: Input, columns: list[Array]) -> Array:
     return chosen[0] if item.shape is not None and len(item.shape) == 1 else chosen[0].reshape(-1, 1)
 
 
-def _tensor(array: Array, item: Input) -> Tensor:
+def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
+    """Makes the tensor of an input; `fitted`: the array has the schema's type already."""
     what = f"tensor {item.name!r}"
     if item.dtype is None:
         return _as_it_comes(array, what)
     if item.shape is not None and array.ndim != len(item.shape):
         array = _with_rank(array, item, what)
-    fitted = fit(array, item.dtype, what, item.dtype.name)
+    if not (fitted and array.dtype == item.dtype.numpy):
+        array = fit(array, item.dtype, what, item.dtype.name)
     try:
-        return Tensor.from_array(fitted)
+        return Tensor.from_array(array)
     except ValueError as error:
         raise InvalidInput(f"{what}: {error}") from None
 

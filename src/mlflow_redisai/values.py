@@ -41,6 +41,8 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         return _text(values, what, wanted)
     if values.dtype.kind in "OU":
         values = _plain(values, dtype, what, wanted)
+        if values.dtype == dtype.numpy:
+            return values
     if dtype.is_float:
         return _floats(values, dtype, what, wanted)
     if dtype is BOOL:
@@ -105,7 +107,11 @@ def _text(values: Array, what: str, wanted: str) -> Array:
         return values.astype(object)
     if values.dtype.kind != "O":
         raise _wrong_type(values, what, wanted)
-    for row, value in enumerate(values.ravel().tolist()):
+    elements = values.ravel().tolist()
+    # One pass in C for what is nearly always so.
+    if set(map(type, elements)) <= {str}:
+        return values
+    for row, value in enumerate(elements):
         if isinstance(value, str):
             continue
         if is_missing(value):
@@ -122,7 +128,12 @@ def _text(values: Array, what: str, wanted: str) -> Array:
 def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     """Turns an object array into one of numbers or booleans; a missing value is NaN."""
     elements = values.ravel().tolist()
-    if all(isinstance(value, (bool, np.bool_)) for value in elements):
+    kinds = set(map(type, elements))
+    if kinds <= {int}:
+        return _whole_numbers(elements, what, wanted).reshape(values.shape)
+    if kinds <= {float}:
+        return np.array(elements, DOUBLE.numpy).reshape(values.shape)
+    if kinds <= {bool, np.bool_}:
         return np.array(elements, bool).reshape(values.shape)
     for row, value in enumerate(elements):
         if isinstance(value, (bool, np.bool_)) or not (isinstance(value, _NUMBERS) or is_missing(value)):
