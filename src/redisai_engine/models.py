@@ -5,7 +5,8 @@ Theory of operation. An id names one version of one model for ever, so what is l
 holds is asked of Redis on the client's own connection, unless it is known: `follow` reads the id on a connection of
 the engine's own that has client tracking on, so that Redis says when the key changes. What can change a key through
 this engine is told to `distrust` when it is sent and again when its reply is there, so such a change holds at once;
-one made elsewhere holds when Redis' message has come, which takes milliseconds. Without that connection nothing is
+one made elsewhere holds when Redis' message has come, which takes milliseconds, and at once behind a plain command
+of the same pipeline (`Session.may_trust`). Without that connection nothing is
 known, and every run asks.
 
 Invariants: an entry of `_current` was read under tracking and no message about its key has come since; what is loaded
@@ -78,6 +79,9 @@ class Models:
         """Begins to follow what the key holds; `id_` and `model` are what it held just now."""
         place = (database, key)
         if self._tracking is None or not self._tracking.is_open or place in self._asked:
+            return
+        known = self._current.get(place)
+        if known is not None and known[0] is model:
             return
         token = self._asked[place] = object()
         self.names.add(key)

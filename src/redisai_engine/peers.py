@@ -1,9 +1,8 @@
 """
 How the workers of one engine reach each other: questions to all others, and their answers, through the parent.
 
-Worker and hub speak one JSON object a line over a unix socket. A worker sends `{"ask": number, "question": {...}}` and
-gets `{"answers": number, "all": [...]}`; it gets `{"question": {...}, "number": n}` and sends `{"answer": ..., "number":
-n}`.
+Worker and hub speak one JSON object a line over a unix socket. A worker asks `{"ask": n, "question": {...}}` and gets
+`{"answers": n, "all": [...]}`; it is asked `{"question": {...}, "number": n}` and says `{"answer": ..., "number": n}`.
 
 Invariant: every question is answered; by an empty list where there are no other workers, or when they are gone.
 """

@@ -74,6 +74,16 @@ class Session(asyncio.Protocol):
     def in_transaction(self) -> bool:
         return self.transaction is not None
 
+    @property
+    def may_trust(self) -> bool:
+        """
+        Tells whether what is known of keys without asking may be used for the present request.
+
+        Not behind a plain command that is still on its way: its reply may show a change that the engine hasn't been
+        told of yet, and what one connection sees must fit together.
+        """
+        return self._upstream is None or self._upstream.is_idle
+
     def has_rights(self, key: bytes, right: bytes) -> bool:
         return self._rights.get((key, right), 0.0) > self.engine.loop.time()
 
@@ -115,6 +125,8 @@ class Session(asyncio.Protocol):
     def _take(self, arguments: list[bytes]) -> None:
         name = arguments[0]
         row = _ROWS.get(name) or _ROWS.get(name.upper())
+        if row is not None and row.concerns is not None and not row.concerns(arguments):
+            row = None
         if self.streaming and (row is None or name.upper() not in _STREAM_COMMANDS):
             self.upstream.send_raw(self._parser.raw)
         elif self.transaction is not None and (row is None or row.in_transaction is not InTransaction.NOW):

@@ -167,6 +167,11 @@ class Upstream(asyncio.Protocol):
         """Tells whether nothing was sent behind `entry`."""
         return bool(self._expected) and self._expected[-1] is entry
 
+    @property
+    def is_idle(self) -> bool:
+        """Tells whether every reply has come."""
+        return not self._expected
+
     def ask(self, commands: Sequence[tuple[Buffer, ...]], done: Callable[[list[Any]], None]) -> None:
         """Sends the engine's own commands; `done` gets the list of their decoded replies."""
         self._out += [command(*arguments) for arguments in commands]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from redisai_engine import store
+from redisai_engine.commands.keys import dag_keys
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words, text
 from redisai_engine.commands.prepared import ROUTE_RIGHT
@@ -48,7 +49,7 @@ from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Tensor
 
 _SEPARATOR = b"|>"
-_KEYS = Keys(3, 3, 1, movable=True)
+_KEYS = Keys(3, 3, 1, find=dag_keys)
 _WRITE_RIGHT = b"w"
 
 

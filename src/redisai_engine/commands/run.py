@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine import store
+from redisai_engine.commands.keys import modelexecute_keys, modelrun_keys
 from redisai_engine.commands.model import hash_of, meta_of, values_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words, text
@@ -49,7 +50,7 @@ class Execution:
     arity=(8, None),
     arity_text=texts.ARITY % "AI.MODELEXECUTE",
     flags=WRITE,
-    keys=Keys(4, 4, 1, movable=True),
+    keys=Keys(4, 4, 1, find=modelexecute_keys),
     in_transaction=InTransaction.REFUSE,
     summary="Runs a model on tensors",
 )
@@ -64,7 +65,7 @@ def modelexecute(context: Context, arguments: Sequence[bytes]) -> Plan:
     arity=(6, None),
     arity_text=texts.ARITY % "AI.MODELRUN",
     flags=WRITE,
-    keys=Keys(3, 3, 1, movable=True),
+    keys=Keys(3, 3, 1, find=modelrun_keys),
     in_transaction=InTransaction.REFUSE,
     summary="Deprecated form of AI.MODELEXECUTE",
 )
@@ -103,7 +104,7 @@ def resolve_model(context: Context, key: bytes) -> Generator[Any, Any, RunnableM
     Raises CommandError where there is none, WrongType for another kind of key, UpstreamError without the right to read.
     """
     models = context.engine.models
-    model = models.current(context.database, key)
+    model = models.current(context.database, key) if context.may_trust else None
     if model is not None and context.has_rights(key, READ_RIGHT):
         return model
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID, store.META)]

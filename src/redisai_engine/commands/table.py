@@ -7,6 +7,7 @@ Theory of operation. A body is a generator. What it yields is done for it, and i
   decoded (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
 * `Pass`: a command goes to Redis as it is; resumed with its reply's bytes;
 * `Load`: a model's bytes become a model in memory; resumed with it;
+* `Compute`: a function that takes long is called in a thread; resumed with what it gives;
 * `Run`: models run on tensors; resumed with their outcomes.
 
 What it returns is the reply's bytes. An EngineError that it raises is the error reply. So a body is a plan (up to the
@@ -53,6 +54,9 @@ class Context(Protocol):
     @property
     def in_transaction(self) -> bool: ...
 
+    @property
+    def may_trust(self) -> bool: ...
+
     def has_rights(self, key: bytes, right: bytes) -> bool: ...
 
     def grant_rights(self, key: bytes, right: bytes) -> None: ...
@@ -71,6 +75,7 @@ class Silence(Enum):
 
 
 Body = Callable[[Context, Sequence[bytes]], Plan]
+FindKeys = Callable[[Sequence[bytes]], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,14 @@ class Keys:
     first: int
     last: int | None = None
     step: int = 1
-    movable: bool = False
+    find: FindKeys | None = None  # for keys that stand nowhere fixed; the other fields are what RedisAI says of those
+
+    def of(self, arguments: Sequence[bytes]) -> list[bytes]:
+        """Gives the keys that a request names, as COMMAND GETKEYS tells them."""
+        if self.find is not None:
+            return self.find(arguments)
+        last = self.first if self.last is None else self.last
+        return list(arguments[self.first : last + 1 : self.step]) if self.first else []
 
 
 NO_KEYS = Keys(0, 0, 0)
@@ -113,6 +125,8 @@ class Command:
     single_step: bool  # later commands of the connection may be sent before this one's reply is there
     in_transaction: InTransaction
     waits: bool  # begins only when all earlier commands of the connection have their replies
+    concerns: Callable[[Sequence[bytes]], bool] | None  # of a plain command: a request that isn't just relayed
+    made_of: tuple[str, ...]  # of an AI command: the plain commands that it takes, whose rights are its own
 
     def fits(self, count: int) -> bool:
         least, most = self.arity
@@ -134,6 +148,8 @@ def command(
     single_step: bool = False,
     in_transaction: InTransaction = InTransaction.QUEUE,
     waits: bool = False,
+    concerns: Callable[[Sequence[bytes]], bool] | None = None,
+    made_of: tuple[str, ...] = (),
 ) -> Callable[[Body], Body]:
     """Enters a body in the table; the first line of its docstring is the usage shown in the documentation."""
 
@@ -142,7 +158,19 @@ def command(
         usage = (body.__doc__ or "").strip().splitlines()[0]
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
         table[name.encode()] = Command(
-            name, arity, text, flags, keys, summary, usage, body, single_step, in_transaction, waits
+            name,
+            arity,
+            text,
+            flags,
+            keys,
+            summary,
+            usage,
+            body,
+            single_step,
+            in_transaction,
+            waits,
+            concerns,
+            made_of,
         )
         return body
 
@@ -174,6 +202,13 @@ class Load:
 
     meta: ModelMeta
     blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Has `function` called in the load thread; resumed with its outcome, or its EngineError is thrown."""
+
+    function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
