@@ -152,9 +152,13 @@ def _compare_arrays(where: str, expected: Array, actual: Array, tolerance: float
         place = tuple(int(axis) for axis in np.argwhere(unequal)[0])
         raise Difference(
             f"{where}{int(unequal.sum())} of {expected.size} labels differ, "
-            f"in row {place[0] if place else 0} expected {expected[place]!r}, got {actual[place]!r}"
+            f"in row {place[0] if place else 0} expected {_plain(expected[place])}, got {_plain(actual[place])}"
         )
     return None
+
+
+def _plain(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _compare_numbers(where: str, expected: Array, actual: Array, tolerance: float) -> float:
@@ -171,6 +175,6 @@ def _compare_numbers(where: str, expected: Array, actual: Array, tolerance: floa
         index = int(np.flatnonzero(finite)[int(gap.argmax())])
         raise Difference(
             f"{where}the largest difference is {difference:.3g} relative to {scale:.6g}, allowed are {tolerance:.3g} "
-            f"(expected {wide.flat[index]!r}, got {float(actual.flat[index])!r})"
+            f"(expected {float(wide.flat[index])!r}, got {float(actual.flat[index])!r})"
         )
     return difference
