@@ -138,6 +138,11 @@ class Engine:
         for done in self._loading.pop(meta.id):
             done(outcome)
 
+    def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Calls `function` in the load thread, and `done` in the event loop with its outcome or its EngineError."""
+        future = self.loop.run_in_executor(self._loader, _outcome_of, function)
+        future.add_done_callback(lambda finished: done(finished.result()))
+
     async def close(self) -> None:
         """Finishes what runs, then ends the threads."""
         self.peers.leave()
@@ -145,3 +150,12 @@ class Engine:
         self.executor.close()
         self.models.close()
         self._loader.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcome_of(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except EngineError as error:
+        return error
+    except Exception as error:  # whatever goes wrong must reach the client, not leave it waiting
+        return EngineError(f"ERR the engine failed on this command: {error!r}")

@@ -61,6 +61,10 @@ class Models:
             self._statistics.pop(gone, None)
             self._current = {place: entry for place, entry in self._current.items() if entry[0] is not left}
 
+    def size_of(self, backend: str) -> int:
+        """Gives the bytes of that backend's models that are loaded, as large as their blobs are."""
+        return sum(size for model, size in self._by_id.values() if model.backend_name == backend)
+
     def statistics(self, id_: bytes) -> RunStatistics:
         """Gives the figures of the model with that id; they begin at zero."""
         return self._statistics.setdefault(id_, RunStatistics())

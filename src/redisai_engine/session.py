@@ -101,8 +101,14 @@ class Session(asyncio.Protocol):
         self.database = 0
         self.transaction = None
         self.streaming = False
-        self.silence = Silence.NONE
+        self.end_silence()
         self.forget_rights()
+
+    def end_silence(self) -> None:
+        """Has replies sent again, that of the command being carried out included."""
+        self.silence = Silence.NONE
+        if isinstance(self._busy, Task):
+            self._busy.silent = False
 
     # Requests
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from redisai_engine.commands.table import AskPeers, Load, Pass, PassUntil, Plan, Run
+from redisai_engine.commands.table import AskPeers, Compute, Load, Pass, PassUntil, Plan, Run
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import Job, RunnableModel
+from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ class Task:
         if isinstance(step, Run):
             self._run(step)
         elif isinstance(step, Load):
-            self._session.engine.load(step.meta, step.blob, self._loaded)
+            self._session.engine.load(step.meta, step.blob, self._got)
+        elif isinstance(step, Compute):
+            self._session.engine.compute(step.function, self._got)
         elif isinstance(step, AskPeers):
             self._session.engine.peers.ask(step.question, self.go_on)
         elif step:
@@ -107,7 +109,7 @@ class Task:
         if not self._waiting:
             self.go_on(self._outcomes)
 
-    def _loaded(self, outcome: RunnableModel | EngineError) -> None:
+    def _got(self, outcome: Any) -> None:
         if not isinstance(outcome, EngineError):
             self.go_on(outcome)
             return

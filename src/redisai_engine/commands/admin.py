@@ -1,4 +1,4 @@
-"""AI.INFO and AI.CONFIG, and what RedisAI adds to INFO and MODULE LIST."""
+"""AI.INFO and AI.CONFIG."""
 
 from __future__ import annotations
 
@@ -6,26 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from redisai_engine import store
-from redisai_engine.backends.registry import loaded_versions
 from redisai_engine.commands.model import values_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import BACKENDS, text
-from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Pass, Plan, command
+from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command, refuse_error
 from redisai_engine.errors import CommandError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
-from redisai_engine.protocol.frames import decode
-from redisai_engine.protocol.requests import encode
-
-REDISAI_VERSION = "1.2.7"  # whose behaviour this is
-_MODULE_VERSION = 10207
-_SECTIONS = frozenset((b"MODULES", b"EVERYTHING"))
-_VERSION_FIELDS = {
-    "TF": "ai_TensorFlow_version",
-    "TFLITE": "ai_TensorFlowLite_version",
-    "TORCH": "ai_Torch_version",
-    "ONNX": "ai_onnxruntime_version",
-}
 
 
 @command("AI.INFO", arity=(2, 3), flags=READ, keys=Keys(1), waits=True, summary="Tells a model's run figures")
@@ -68,12 +55,16 @@ def _info_reply(key: bytes, meta: store.ModelMeta, figures: RunStatistics) -> by
     )
 
 
+_READING = (b"PING",)  # needs to be let in by Redis, no more
+_CHANGING = (b"CONFIG", b"GET", b"port")  # needs the right to Redis' own configuration
+
+
 @command("AI.CONFIG", arity=(2, None), flags=("write",), keys=NO_KEYS, summary="Reads and changes settings")
 def config(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
-    yield from ()
     words = list(arguments[1:])
     subcommand = words.pop(0).upper()
+    refuse_error(*(yield [_READING if subcommand == b"GET" else _CHANGING]))
     if subcommand == b"GET":
         return _get(context, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
@@ -119,32 +110,3 @@ def _load_backend(words: list[bytes]) -> bytes:
     if text(words[0]).upper() not in BACKENDS:
         raise CommandError(texts.BAD_BACKEND)
     raise CommandError(texts.CONFIG_LOAD_FAILED)
-
-
-@command("INFO", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Has RedisAI's sections")
-def redis_info(context: Context, arguments: Sequence[bytes]) -> Plan:
-    """INFO [section ...]"""
-    (raw,) = yield Pass(encode(arguments))
-    wanted = {word.upper() for word in arguments[1:]}
-    if raw[:1] not in (b"$", b"=") or not (wanted & _SECTIONS or any(word.startswith(b"AI_") for word in wanted)):
-        return bytes(raw)
-    body = decode(raw)
-    assert isinstance(body, bytes)
-    whole = body + _module_info().encode()
-    if raw[:1] == b"=":
-        return b"=%d\r\ntxt:%b\r\n" % (len(whole) + 4, whole)
-    return replies.bulk(whole)
-
-
-def _module_info() -> str:
-    lines = [
-        "# Modules",
-        f"module:name=ai,ver={_MODULE_VERSION},api=1,filters=0,usedby=[],using=[],options=[]",
-        "",
-        "# ai_versions",
-        f"ai_RedisAI_version:{REDISAI_VERSION}",
-        "ai_low_level_API_version:1",
-        "ai_rdb_version:4",
-        *(f"{_VERSION_FIELDS[name]}:{version}" for name, version in loaded_versions().items()),
-    ]
-    return "\r\n".join(lines) + "\r\n"

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Sequence
 
 from redisai_engine import store
+from redisai_engine.commands.modules import with_module
 from redisai_engine.commands.table import (
     NO_KEYS,
     READ,
@@ -26,6 +27,7 @@ from redisai_engine.commands.table import (
 )
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import decode, elements
 from redisai_engine.protocol.replies import command as encode_command
 from redisai_engine.protocol.requests import encode
 from redisai_engine.transaction import Transaction, finish
@@ -100,15 +102,23 @@ def hello(context: Context, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     (raw,) = yield Pass(encode(arguments))
     context.forget_rights()
-    if raw[:1] in (b"%", b"*"):
-        context.protocol = 3 if raw[:1] == b"%" else 2
-    return bytes(raw)
+    if raw[:1] not in (b"%", b"*"):
+        return bytes(raw)
+    context.protocol = 3 if raw[:1] == b"%" else 2
+    fields = elements(raw)
+    names = [decode(name) for name in fields[::2]]
+    facts = dict(zip(names, fields[1::2], strict=True))
+    version = decode(facts[b"version"])
+    if b"modules" in facts and isinstance(version, bytes):
+        facts[b"modules"] = with_module(facts[b"modules"], version, context.protocol)
+    return replies.mapping([*zip(fields[::2], facts.values(), strict=True)], context.protocol)
 
 
 @command("RESET", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, waits=True, summary="")
 def reset(context: Context, arguments: Sequence[bytes]) -> Plan:
     """RESET"""
-    raw = yield PassUntil(encode(arguments), lambda reply: reply == b"+RESET\r\n" or reply[:1] == b"-")
+    # In subscriber mode errors of earlier commands may still be on their way.
+    raw = yield PassUntil(encode(arguments), lambda r: r == b"+RESET\r\n" or (r[:1] == b"-" and b"'reset'" in r))
     if raw[:1] == b"+":
         context.reset()
     return bytes(raw)
@@ -119,8 +129,11 @@ def client(context: Context, arguments: Sequence[bytes]) -> Plan:
     """CLIENT REPLY ON | OFF | SKIP is done here, since the engine needs Redis' replies; the rest goes to Redis."""
     words = [word.upper() for word in arguments[1:3]]
     if len(arguments) == 3 and words[0] == b"REPLY" and words[1] in (b"ON", b"OFF", b"SKIP"):
-        context.silence = {b"ON": Silence.NONE, b"OFF": Silence.OFF, b"SKIP": Silence.SKIP}[words[1]]
-        return replies.OK if words[1] == b"ON" else b""
+        if words[1] == b"ON":
+            context.end_silence()
+            return replies.OK
+        context.silence = Silence.OFF if words[1] == b"OFF" else Silence.SKIP
+        return b""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
 

@@ -65,6 +65,8 @@ class Context(Protocol):
 
     def reset(self) -> None: ...
 
+    def end_silence(self) -> None: ...
+
 
 class Silence(Enum):
     """What CLIENT REPLY asked for."""

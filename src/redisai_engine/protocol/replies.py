@@ -1,8 +1,8 @@
 """
 RESP on the way out: one function for each type of reply, each giving the bytes for the wire.
 
-A reply's type is always chosen by the caller, never guessed from a Python value. Only doubles look different
-in RESP2 and RESP3; their function takes the protocol version.
+A reply's type is always chosen by the caller, never guessed from a Python value. What looks different in
+RESP2 and RESP3 (null, doubles, maps, sets) has a function that takes the protocol version.
 """
 
 from __future__ import annotations
@@ -54,6 +54,17 @@ def double(value: float, protocol: int) -> bytes:
 def array(elements: Sequence[bytes]) -> bytes:
     """Encodes an array of replies that are encoded already."""
     return b"*%d\r\n%b" % (len(elements), b"".join(elements))
+
+
+def mapping(pairs: Sequence[tuple[bytes, bytes]], protocol: int) -> bytes:
+    """Encodes keys and values that are encoded already: RESP3's map, in RESP2 an array of them by turns."""
+    header = b"%%%d\r\n" % len(pairs) if protocol == 3 else b"*%d\r\n" % (2 * len(pairs))
+    return header + b"".join(part for pair in pairs for part in pair)
+
+
+def unordered(elements: Sequence[bytes], protocol: int) -> bytes:
+    """Encodes replies that are encoded already: RESP3's set, in RESP2 an array."""
+    return b"%c%d\r\n%b" % (b"~" if protocol == 3 else b"*", len(elements), b"".join(elements))
 
 
 def texts(values: Iterable[str]) -> bytes:

@@ -82,3 +82,7 @@ CONFIG_CHUNK_MISSING = "ERR MODEL_CHUNK_SIZE: missing chunk size"
 CONFIG_BAD_CHUNK = "ERR MODEL_CHUNK_SIZE: invalid chunk size"
 CONFIG_LOAD_FAILED = "ERR error loading backend"
 NOT_COPYABLE = "ERR not supported for this module key"
+
+# What Redis says of any module's commands
+NO_KEYS = "ERR The command has no key arguments"
+KEYS_MISSING = "ERR Invalid arguments specified for command"
