@@ -28,6 +28,7 @@ def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int)
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
     if ml_opset >= _DOUBLE_TREES:
         _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
+    _declare_real_output_types(proto)
 
 
 def _has_numbers(estimator: Any) -> bool:
@@ -111,6 +112,22 @@ def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
     node.output[-1] = f"{scores}_float32"
     cast = onnx.helper.make_node("Cast", [node.output[-1]], [scores], to=onnx.TensorProto.DOUBLE)
     _replace(proto, node, [node, cast])
+
+
+def _declare_real_output_types(proto: onnx.ModelProto) -> None:
+    """Corrects outputs that skl2onnx declares as float32 after text columns came first, and computes in float64."""
+    import onnx
+
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for item in bare.graph.output:
+        item.ClearField("type")
+    inferred = {
+        item.name: item.type.tensor_type.elem_type for item in onnx.shape_inference.infer_shapes(bare).graph.output
+    }
+    for item in proto.graph.output:
+        if item.type.HasField("tensor_type") and inferred.get(item.name):
+            item.type.tensor_type.elem_type = inferred[item.name]
 
 
 # -- both -----------------------------------------------------------------------------------------

@@ -165,6 +165,21 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
     ]
 
 
+@pytest.mark.parametrize("first", ["text", "numbers"])
+def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Path) -> None:
+    """skl2onnx takes the type of its outputs from the first column."""
+    frame, labels = mixed_frame()
+    parts = [("text", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["alcohol", "proline"])]
+    columns = ColumnTransformer(parts if first == "text" else parts[::-1])
+    estimator = make_pipeline(columns, LogisticRegression()).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    difference = deployed.difference(frame)
+    assert difference is not None
+    assert difference < 1e-14
+
+
 def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -> None:
     frame, labels = mixed_frame()
     estimator = mixed_pipeline(LogisticRegression()).fit(frame, labels)
