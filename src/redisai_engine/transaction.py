@@ -41,7 +41,7 @@ class Transaction:
     entries: list[Entry] = field(default_factory=list)
     touched: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
     touches_all: bool = False
-    stored_tags: dict[bytes, str] = field(default_factory=dict)  # models stored by commands that are queued
+    stored: set[bytes] = field(default_factory=set)  # keys under which queued commands store models or scripts
 
     @property
     def is_plain(self) -> bool:

@@ -13,5 +13,7 @@ DIFFERENCES: dict[str, str] = {
     "admin/acl_categories": "stock Redis has no rights to AI commands; they follow those to the plain commands",
     "admin/acl_single_commands": "stock Redis has no rights to AI commands; they follow those to the plain commands",
     "admin/acl_modelexecute_keys": "RedisAI's AI._MODELSCAN shows models that the user has no right to",
+    "admin/keyspace_events": "Redis tells of the SET in AI.TENSORSET; RedisAI tells of no write of its own",
+    "tensor/other_commands_on_tensor": "a tensor is a string to Redis, so GET, APPEND and STRLEN take it",
     "model/type_rename_model": "RedisAI's AI._MODELSCAN and AI.INFO keep a model's name from before RENAME",
 }

@@ -149,6 +149,40 @@ def test_who_may_not_read_a_model_does_not_see_it_in_the_scan(client: redis.Redi
         restricted.execute_command("AI.MODELGET", "other", "META")
 
 
+# -- tensors as strings ----------------------------------------------------------------------------
+
+
+@instead_of("admin/keyspace_events")
+def test_redis_tells_of_a_tensor_that_was_set(private_engine: Server, client: redis.Redis):
+    client.config_set("notify-keyspace-events", "KA")
+    try:
+        with redis.Redis(port=private_engine.port) as other, other.pubsub() as events:
+            events.psubscribe("__keyspace@0__:t")
+            set_tensor(client, "t", 1)
+            client.delete("t")
+
+            seen = [events.get_message(timeout=10) for _ in range(3)]
+    finally:
+        client.config_set("notify-keyspace-events", "")
+
+    assert [message and message["data"] for message in seen] == [1, b"set", b"del"]
+
+
+@instead_of("tensor/other_commands_on_tensor")
+def test_commands_on_strings_take_a_tensor_and_one_that_they_broke_is_no_tensor_any_more(client: redis.Redis):
+    set_tensor(client, "t", 1)
+
+    assert client.strlen("t") == len(client.get("t") or b"") == 52
+    for command in ("LPUSH t 1", "HGET t f", "INCR t"):
+        with pytest.raises(redis.ResponseError, match=r"WRONGTYPE|not an integer"):
+            client.execute_command(*command.split())
+
+    client.append("t", "x")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        client.execute_command("AI.TENSORGET", "t")
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 

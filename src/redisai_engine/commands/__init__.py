@@ -4,4 +4,17 @@ The commands that the engine answers; importing this package enters all of them 
 A command is a row (`table.command`) and a body, in the module of its family.
 """
 
-from redisai_engine.commands import admin, command, dag, model, modules, plain, run, tensor  # noqa: F401
+from redisai_engine.commands import (  # noqa: F401
+    acl,
+    admin,
+    command,
+    dag,
+    lua,
+    model,
+    modules,
+    plain,
+    restore,
+    run,
+    scan,
+    tensor,
+)

@@ -15,7 +15,15 @@ from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
 
 
-@command("AI.INFO", arity=(2, 3), flags=READ, keys=Keys(1), waits=True, summary="Tells a model's run figures")
+@command(
+    "AI.INFO",
+    arity=(2, 3),
+    flags=READ,
+    keys=Keys(1),
+    waits=True,
+    summary="Tells a model's run figures",
+    made_of=("HMGET",),
+)
 def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.INFO key [RESETSTAT]"""
     (values,) = yield [(b"HMGET", arguments[1], store.ID, store.META)]
@@ -59,7 +67,14 @@ _READING = (b"PING",)  # needs to be let in by Redis, no more
 _CHANGING = (b"CONFIG", b"GET", b"port")  # needs the right to Redis' own configuration
 
 
-@command("AI.CONFIG", arity=(2, None), flags=("write",), keys=NO_KEYS, summary="Reads and changes settings")
+@command(
+    "AI.CONFIG",
+    arity=(2, None),
+    flags=("write",),
+    keys=NO_KEYS,
+    summary="Reads and changes settings",
+    made_of=("PING", "CONFIG"),
+)
 def config(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
     words = list(arguments[1:])

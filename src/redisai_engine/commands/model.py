@@ -8,11 +8,12 @@ changes nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from redisai_engine import store
 from redisai_engine.commands.options import ModelOptions, parse_modelset, parse_modelstore
+from redisai_engine.commands.scan import scan_hashes
 from redisai_engine.commands.table import (
     DELETE,
     NO_KEYS,
@@ -22,24 +23,33 @@ from redisai_engine.commands.table import (
     Keys,
     Load,
     Plan,
+    UpstreamCommand,
     command,
     refuse_error,
 )
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
 
-_SCAN_COUNT = b"1000"  # keys looked at in one slice
-_SCAN_ALL = b"1000000000"  # inside MULTI there is only one slice
+_STORING = ("EXISTS", "HGET", "HSET", "HDEL", "PERSIST")
 
 
-@command("AI.MODELSTORE", arity=(6, None), flags=WRITE, keys=Keys(1), summary="Stores a model under a key")
+@command(
+    "AI.MODELSTORE", arity=(6, None), flags=WRITE, keys=Keys(1), summary="Stores a model under a key", made_of=_STORING
+)
 def modelstore(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n [MINBATCHSIZE m [MINBATCHTIMEOUT ms]]] [INPUTS count
     name ... OUTPUTS count name ...] BLOB chunk ..."""
     return (yield from _store(context, arguments[1], *parse_modelstore(arguments[2:])))
 
 
-@command("AI.MODELSET", arity=(4, None), flags=WRITE, keys=Keys(1), summary="Deprecated form of AI.MODELSTORE")
+@command(
+    "AI.MODELSET",
+    arity=(4, None),
+    flags=WRITE,
+    keys=Keys(1),
+    summary="Deprecated form of AI.MODELSTORE",
+    made_of=_STORING,
+)
 def modelset(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELSET key backend device [TAG tag] [BATCHSIZE n ...] [INPUTS name ... OUTPUTS name ...] BLOB chunk ..."""
     return (yield from _store(context, arguments[1], *parse_modelset(arguments[2:])))
@@ -59,16 +69,37 @@ def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> 
         tuple(options.outputs),
         len(blob),
     )
+    return (yield from put_model(context, key, asked, blob, expiry=(b"PERSIST", key)))
+
+
+def put_model(
+    context: Context,
+    key: bytes,
+    asked: store.ModelMeta,
+    blob: bytes,
+    *,
+    expiry: UpstreamCommand,
+    before: Sequence[UpstreamCommand] = (),
+) -> Plan:
+    """
+    Loads a model and writes it under the key, over an older one.
+
+    `expiry` is the command that says when the key expires; those of `before` are sent first, in the same write.
+    """
+    if context.transaction is not None:
+        context.transaction.stored.add(key)
     model = yield Load(asked, blob)
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
     unused = store.MODEL_FIELDS[3 + len(meta.blob_fields) :]
-    exists, marker, _, stored, _ = yield [
+    answers = yield [
+        *before,
         (b"EXISTS", key),
         (b"HGET", key, store.MARKER),
-        (b"PERSIST", key),
         (b"HSET", key, *store.model_fields(meta, blob)),
         (b"HDEL", key, *unused),
+        expiry,
     ]
+    exists, marker, stored = answers[len(before) : len(before) + 3]
     if exists and marker is None:  # somebody's hash, seen too late inside MULTI: it gets back what it was
         yield [(b"HDEL", key, *store.MODEL_FIELDS)]
         raise WrongType
@@ -85,7 +116,15 @@ def refuse_other_kind(key: bytes, marker: bytes) -> Generator[Any, Any, None]:
         raise WrongType
 
 
-@command("AI.MODELGET", arity=(2, 4), flags=READ, keys=Keys(1), single_step=True, summary="Reads a model back")
+@command(
+    "AI.MODELGET",
+    arity=(2, 4),
+    flags=READ,
+    keys=Keys(1),
+    single_step=True,
+    summary="Reads a model back",
+    made_of=("EXISTS", "HMGET", "HGETALL"),
+)
 def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELGET key [META] [BLOB]"""
     words = {word.upper() for word in arguments[2:]} & {b"META", b"BLOB"} or {b"META", b"BLOB"}
@@ -146,7 +185,15 @@ def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
     return replies.array([replies.bulk(view[i : i + chunk_size]) for i in range(0, len(blob) + 1, chunk_size)])
 
 
-@command("AI.MODELDEL", arity=(2, 2), flags=DELETE, keys=Keys(1), single_step=True, summary="Deletes a model")
+@command(
+    "AI.MODELDEL",
+    arity=(2, 2),
+    flags=DELETE,
+    keys=Keys(1),
+    single_step=True,
+    summary="Deletes a model",
+    made_of=("EXISTS", "HDEL"),
+)
 def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELDEL key"""
     key = arguments[1]
@@ -161,24 +208,16 @@ def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
     return replies.OK
 
 
-@command("AI._MODELSCAN", arity=(1, 1), flags=READ, keys=NO_KEYS, summary="Lists models with their tags")
+@command(
+    "AI._MODELSCAN",
+    arity=(1, 1),
+    flags=READ,
+    keys=NO_KEYS,
+    summary="Lists models with their tags",
+    made_of=("SCAN", "HGET"),
+)
 def modelscan(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELSCAN"""
-    found: dict[bytes, str] = {}
-    cursor = b"0"
-    while True:
-        count = _SCAN_ALL if context.in_transaction else _SCAN_COUNT
-        (slice_,) = yield [(b"SCAN", cursor, b"TYPE", b"hash", b"COUNT", count)]
-        refuse_error(slice_)
-        cursor, keys = slice_
-        if keys:
-            metas = yield [(b"HGET", key, store.META) for key in keys]
-            found.update(_tags(keys, metas))
-        if cursor == b"0":
-            return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in found.items()])
-
-
-def _tags(keys: Sequence[bytes], metas: Sequence[Any]) -> Iterator[tuple[bytes, str]]:
-    for key, meta in zip(keys, metas, strict=True):
-        if isinstance(meta, bytes):
-            yield key, store.parse_meta(meta).tag
+    metas = yield from scan_hashes(context, store.META)
+    rows = [(key, store.parse_meta(meta).tag) for key, meta in metas.items()]
+    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])

@@ -132,7 +132,8 @@ def client(context: Context, arguments: Sequence[bytes]) -> Plan:
         if words[1] == b"ON":
             context.end_silence()
             return replies.OK
-        context.silence = Silence.OFF if words[1] == b"OFF" else Silence.SKIP
+        if context.silence is not Silence.OFF:
+            context.silence = Silence.OFF if words[1] == b"OFF" else Silence.SKIP
         return b""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)

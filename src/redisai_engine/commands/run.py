@@ -36,6 +36,10 @@ from redisai_engine.protocol.tensor import Tensor
 READ_RIGHT = b"r"
 
 
+RESOLVING = ("EXISTS", "HMGET", "HGETALL")  # what it takes to find a model
+_RUNNING = (*RESOLVING, "GET", "GETRANGE", "SET")
+
+
 @dataclass(slots=True)
 class Execution:
     """What to run a model on, and where its outputs go."""
@@ -53,6 +57,7 @@ class Execution:
     keys=Keys(4, 4, 1, find=modelexecute_keys),
     in_transaction=InTransaction.REFUSE,
     summary="Runs a model on tensors",
+    made_of=_RUNNING,
 )
 def modelexecute(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELEXECUTE key INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]"""
@@ -68,6 +73,7 @@ def modelexecute(context: Context, arguments: Sequence[bytes]) -> Plan:
     keys=Keys(3, 3, 1, find=modelrun_keys),
     in_transaction=InTransaction.REFUSE,
     summary="Deprecated form of AI.MODELEXECUTE",
+    made_of=_RUNNING,
 )
 def modelrun(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELRUN key [TIMEOUT ms] INPUTS key ... OUTPUTS key ..."""

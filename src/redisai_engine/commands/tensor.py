@@ -24,7 +24,14 @@ _FORMATS = (b"META", b"BLOB", b"VALUES")
 _HEADER_BYTES = b"4095"  # the end of the range that holds any header: up to 500 dimensions
 
 
-@command("AI.TENSORSET", arity=(4, None), flags=WRITE, keys=Keys(1), summary="Stores a tensor under a key")
+@command(
+    "AI.TENSORSET",
+    arity=(4, None),
+    flags=WRITE,
+    keys=Keys(1),
+    summary="Stores a tensor under a key",
+    made_of=("GETRANGE", "SET", "STRLEN"),
+)
 def tensorset(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.TENSORSET key type [dim ...] [BLOB data | VALUES value ...]"""
     if context.in_transaction:
@@ -61,7 +68,15 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     return replies.OK
 
 
-@command("AI.TENSORGET", arity=(2, 4), flags=READ, keys=Keys(1), single_step=True, summary="Reads a tensor")
+@command(
+    "AI.TENSORGET",
+    arity=(2, 4),
+    flags=READ,
+    keys=Keys(1),
+    single_step=True,
+    summary="Reads a tensor",
+    made_of=("GET", "GETRANGE"),
+)
 def tensorget(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.TENSORGET key [META] [BLOB | VALUES]"""
     key = arguments[1]

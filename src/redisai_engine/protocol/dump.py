@@ -84,13 +84,18 @@ class DumpedScript:
 Dumped = Tensor | DumpedModel | DumpedScript
 
 
+def is_dump(payload: bytes) -> bool:
+    """Tells at a glance whether this is a module's value; only `decode_dump` finds out whether it is RedisAI's."""
+    return payload[:2] == _MODULE_VALUE and len(payload) >= _SHORTEST
+
+
 def decode_dump(payload: bytes) -> Dumped | None:
     """
     Decodes a payload of DUMP; None: it isn't from RedisAI.
 
     Raises DumpError for what RedisAI itself could not restore. Decompressing 100 MB takes seconds.
     """
-    if payload[:2] != _MODULE_VALUE or len(payload) < _SHORTEST:
+    if not is_dump(payload):
         return None
     items = _Items(payload)
     name, encoding = _module_type(items.length())

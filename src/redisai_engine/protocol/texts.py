@@ -83,6 +83,20 @@ CONFIG_BAD_CHUNK = "ERR MODEL_CHUNK_SIZE: invalid chunk size"
 CONFIG_LOAD_FAILED = "ERR error loading backend"
 NOT_COPYABLE = "ERR not supported for this module key"
 
+# RESTORE
+BUSY_KEY = "BUSYKEY Target key name already exists."
+BAD_DUMP = "ERR Bad data format: %s"
+
+# What the engine adds to errors of Redis that RedisAI's users wouldn't expect
+NO_LUA = (
+    " AI commands can't be called from Lua: the engine answers them in front of Redis, where scripts run."
+    " Send them outside of the script."
+)
+NO_RIGHTS = (
+    " (AI commands have no rights of their own in front of a Redis without RedisAI: the right to one is the right to"
+    " the plain commands that it is made of%s)"
+)
+
 # What Redis says of any module's commands
 NO_KEYS = "ERR The command has no key arguments"
 KEYS_MISSING = "ERR Invalid arguments specified for command"
