@@ -101,7 +101,8 @@ class Session(asyncio.Protocol):
         self.database = 0
         self.transaction = None
         self.streaming = False
-        self.end_silence()
+        if self.silence is Silence.OFF:  # Redis sends RESET's own reply then, but not behind CLIENT REPLY SKIP
+            self.end_silence()
         self.forget_rights()
 
     def end_silence(self) -> None:
@@ -134,7 +135,8 @@ class Session(asyncio.Protocol):
         if row is not None and row.concerns is not None and not row.concerns(arguments):
             row = None
         if self.streaming and (row is None or name.upper() not in _STREAM_COMMANDS):
-            self.upstream.send_raw(self._parser.raw)
+            if not self._is_silent():  # in subscriber mode a command does nothing but answer
+                self.upstream.send_raw(self._parser.raw)
         elif self.transaction is not None and (row is None or row.in_transaction is not InTransaction.NOW):
             self._queue(row, arguments)
         elif row is not None:
@@ -155,7 +157,8 @@ class Session(asyncio.Protocol):
             return
         self.transaction.touched |= self.engine.models.names.intersection(arguments)
         self.transaction.touches_all |= arguments[0].upper() in TOUCH_ALL
-        self.transaction.entries.append(relay_entry(arguments))
+        if arguments[0].upper() != b"WATCH":  # Redis refuses it here without queueing it or giving up the transaction
+            self.transaction.entries.append(relay_entry(arguments))
         self._relay()
 
     def _begin(self, row: Command, arguments: list[bytes]) -> None:
