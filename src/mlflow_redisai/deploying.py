@@ -1,8 +1,9 @@
 """
 From a model URI to a model that the server was seen to run rightly: convert, store aside, verify. Names no deployment.
 
-`auto` tries ONNX first; where the server refuses that, or it answers differently, the flavor's own backend is tried and
-the reply says so. The model under verification is gone when `prepare` returns.
+With `auto`, a model that can't be converted for the flavor's first backend (ONNX), that the server refuses, or that
+answers differently there, is tried with the next, and the reply says why. The model under verification is gone when
+`prepare` returns.
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.connection import Connection
 from mlflow_redisai.deployments import Deployment, Deployments, Prepared
 from mlflow_redisai.mapping import Mapping
-from mlflow_redisai.models import Deployable, LoadedModel, choose_flavor, convert, open_model
+from mlflow_redisai.models import (
+    Deployable,
+    LoadedModel,
+    choose_flavor,
+    convert,
+    first_backend_that_works,
+    open_model,
+)
 from mlflow_redisai.record import Record
 from mlflow_redisai.server import ServerFacts
 from mlflow_redisai.verify import OFF, Verification, verify
 from redisai_engine.protocol.tensor import Tensor
 
-# What a flavor runs on where ONNX doesn't do; other flavors have nothing else.
-OWN_BACKENDS = {"pytorch": "TORCH", "tensorflow": "TF", "keras": "TF"}
+# What may be another backend's chance: the model's fault, never the server's or the network's.
+_REFUSALS = (errors.NotConvertible, errors.ModelRefused, errors.ModelFailed, errors.VerificationFailed)
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,10 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
 
 
 def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
-    backend = order.options.backend
-    try:
-        return _attempt(order, model, flavor, backend)
-    except (errors.ModelRefused, errors.ModelFailed, errors.VerificationFailed) as error:
-        own = OWN_BACKENDS.get(flavor)
-        if backend != "auto" or own is None:
-            raise
-        note = f"deployed with backend {own}, not ONNX: {error.message}"
-        deployable, meta, verification = _attempt(order, model, flavor, own)
-        return replace(deployable, notes=(*deployable.notes, note)), meta, verification
+    (deployable, meta, verification), notes = first_backend_that_works(
+        flavor, order.options.backend, lambda backend: _attempt(order, model, flavor, backend), _REFUSALS
+    )
+    return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
 
 def _attempt(order: Order, model: LoadedModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:

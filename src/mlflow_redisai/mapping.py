@@ -29,7 +29,9 @@ COLUMN_DTYPES: dict[str, DType] = {
 }
 
 Shape = tuple[int | None, ...]
-Container = Literal["ndarray", "dataframe", "dict", "list", "like input"]
+# "dataframe": a column for each part, flattened; "matrix": the only part as a frame, with the input's index. The last
+# two follow the input: a frame gets a "dataframe" or "matrix", anything else a dict or array.
+Container = Literal["ndarray", "dataframe", "matrix", "dict", "list", "like input", "matrix like input"]
 
 
 class UnreadableMapping(ValueError):

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlflow_redisai.envelopes import unwrap
 from mlflow_redisai.errors import InvalidInput
-from mlflow_redisai.fields import is_frame, take_columns, take_tensors, without_schema
+from mlflow_redisai.fields import is_frame, is_series, take_columns, take_tensors, without_schema
 from mlflow_redisai.mapping import Input, Mapping, Part
 from mlflow_redisai.values import Array, fit
 from redisai_engine.protocol import dtypes
@@ -255,8 +255,12 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
     container = mapping.answer.container
     if container == "like input":
         container = "dataframe" if is_frame(inputs) else "dict"
+    if container == "matrix like input":
+        container = "matrix" if is_frame(inputs) else "ndarray"
     if container == "ndarray":
         return values[0]
+    if container == "matrix":
+        return _matrix(values[0], inputs)
     if container == "list":
         return values
     named = {part.name: value for part, value in zip(parts, values, strict=True)}
@@ -272,6 +276,15 @@ def _value(tensor: Tensor, part: Part) -> Any:
     if part.labels:
         return [dict(zip(part.labels, row, strict=True)) for row in array.tolist()]
     return array
+
+
+def _matrix(values: Any, inputs: Any) -> Any:
+    """Makes a frame whose rows go by the names that they had in the input."""
+    import pandas as pd
+
+    # An envelope is a frame too, but its rows are others.
+    known = (is_frame(inputs) or is_series(inputs)) and len(inputs) == len(values)
+    return pd.DataFrame(values, index=inputs.index if known else None)
 
 
 def _frame(named: dict[str, Any]) -> Any:

@@ -6,14 +6,26 @@ Which flavors there are is the table in `registry`; each family has one file. Th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
-from mlflow_redisai.errors import FlavorMissing, NotConvertible
+from mlflow_redisai.errors import FlavorMissing, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request, ServerLimits
 from mlflow_redisai.models.loading import LoadedModel, open_model
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
 
-__all__ = ["Deployable", "LoadedModel", "ServerLimits", "choose_flavor", "convert", "open_model"]
+__all__ = [
+    "Deployable",
+    "LoadedModel",
+    "ServerLimits",
+    "choose_flavor",
+    "convert",
+    "first_backend_that_works",
+    "open_model",
+]
+
+Attempt = TypeVar("Attempt")
 
 
 def choose_flavor(model: LoadedModel, flavor: str | None = None) -> str:
@@ -42,18 +54,53 @@ def convert(
     """
     Turns `model` into a Deployable. `opset` overrides the server's limit, `outputs` names outputs, separated by commas.
 
-    Raises NotConvertible naming the estimator, operator or version that stands in the way.
+    With `auto` the flavor's backends are tried in the order of the table. Raises NotConvertible naming the estimator,
+    operator or version that stands in the way.
     """
-    row = FLAVORS[flavor]
-    if backend != "auto" and backend not in row.backends:
-        raise NotConvertible(
-            f"the flavor {flavor} can't be deployed with backend {backend}; allowed are auto, {', '.join(row.backends)}"
-        )
     limits = limits or ServerLimits()
     if opset is not None:
         limits = replace(limits, opset=opset)
     names = tuple(name.strip() for name in outputs.split(",") if name.strip()) if outputs else ()
-    return row.load()(model, Request(flavor, backend, limits, names))
+    converter = FLAVORS[flavor].load()
+    deployable, notes = first_backend_that_works(
+        flavor, backend, lambda each: converter(model, Request(flavor, each, limits, names)), (NotConvertible,)
+    )
+    return replace(deployable, notes=(*deployable.notes, *notes))
+
+
+def first_backend_that_works(
+    flavor: str, backend: str, attempt: Callable[[str], Attempt], refusals: tuple[type[RedisAIError], ...]
+) -> tuple[Attempt, tuple[str, ...]]:
+    """
+    Gives what `attempt` made of the first backend that raised no refusal, and sentences on those before it.
+
+    Raises the refusal of the only backend, or NotConvertible with all of them.
+    """
+    refused: dict[str, RedisAIError] = {}
+    for each in _backends(flavor, backend):
+        try:
+            made = attempt(each)
+        except refusals as refusal:
+            refused[each] = refusal
+        else:
+            return made, tuple(
+                f"deployed with backend {each}, not {other}: {why.message}" for other, why in refused.items()
+            )
+    if len(refused) == 1:
+        raise next(iter(refused.values()))
+    raise NotConvertible("; ".join(f"with backend {each}: {why.message}" for each, why in refused.items()))
+
+
+def _backends(flavor: str, backend: str) -> tuple[str, ...]:
+    """The backends to try: all of the flavor's, or the one that the user named."""
+    row = FLAVORS[flavor]
+    if backend == "auto":
+        return row.backends
+    if backend not in row.backends:
+        raise NotConvertible(
+            f"the flavor {flavor} can't be deployed with backend {backend}; allowed are auto, {', '.join(row.backends)}"
+        )
+    return (backend,)
 
 
 def _asked_for(model: LoadedModel, flavor: str) -> str:

@@ -27,10 +27,10 @@ class ServerLimits:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked a conversion for; `outputs` are names, () for what pyfunc's answer is made of."""
+    """What a conversion is to give, for one backend; `outputs` are names, () for what pyfunc's answer is made of."""
 
     flavor: str
-    backend: str = "auto"
+    backend: str = "ONNX"
     limits: ServerLimits = field(default_factory=ServerLimits)
     outputs: tuple[str, ...] = ()
 

@@ -16,7 +16,7 @@ from mlflow_redisai.models.base import Converter
 
 @dataclass(frozen=True)
 class Flavor:
-    """A row: MLflow's name, `module:function` of the converter, the backends it can give, first choice first."""
+    """A row: MLflow's name, `module:function` of the converter, its backends in the order that `auto` tries."""
 
     name: str
     converter: str
