@@ -7,8 +7,10 @@ the front and ready is written once per turn. A relayed reply at the front is wr
 
 All commands of a connection, the parts of AI commands included, go to Redis over one connection of its own, so
 Redis sees them in the client's order. A task that may need Redis again is `_busy`: requests behind it wait, as they
-wait in Redis behind a blocked client. In RESP2's subscriber mode and under MONITOR (`streaming`) requests and replies
-no longer match: everything but the commands that may end the stream is handed on both ways.
+wait in Redis behind a blocked client.
+
+Buffers are bounded: who doesn't read isn't read from (`reading.py`). A client that ends its side still gets what is
+due; then Redis is told that no more comes, so a command that blocks there for ever ends with the connection.
 
 Invariant: `dispatch` and `flush` run only in a turn of the engine; callbacks only touch.
 """
@@ -19,19 +21,21 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from redisai_engine.commands.plain import TOUCH_ALL, touching
+from redisai_engine.commands.plain import TOUCH_ALL, is_confirmation, touching
 from redisai_engine.commands.prepared import PreparedDags, PreparedRun
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
 from redisai_engine.engine import Engine
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.requests import RequestParser
+from redisai_engine.reading import Reading, Reason
 from redisai_engine.task import Task
-from redisai_engine.transaction import Transaction, queue, relay_entry
+from redisai_engine.transaction import Entry, Transaction, queue
 from redisai_engine.upstream import Relayed, Upstream
 
 _RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for granted
-_STREAM_COMMANDS = frozenset(name for name in PLAIN_COMMANDS if name.endswith(b"SUBSCRIBE")) | {b"RESET"}
+_BACKLOG_BYTES = 2**20  # so much of later requests is read while one must end first
+_HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
 _ROWS = {**COMMANDS, **PLAIN_COMMANDS}
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 
@@ -45,18 +49,24 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser()
         self._upstream: Upstream | None = None
+        self.reading = Reading()
         # Replies that are due, and bytes that are ready to be written
         self._places: deque[Task | PreparedRun | Relayed] = deque()
+        self._held_size = 0  # bytes of relayed replies that wait for earlier ones
         self._out: list[bytes] = []
+        self._output_full = False
         # What later requests wait for
         self._busy: object | None = None
         self._delayed: tuple[Command, list[bytes]] | None = None
-        self._closing = False
+        self._backlog = 0  # bytes that came meanwhile
+        # How it ends
+        self._ended = False  # the client sends no more
+        self._closing = False  # no more requests are taken
+        self._finishing = False  # Redis is told so, too
         # What the client asked for
         self.protocol = 2
         self.database = 0
         self.transaction: Transaction | None = None
-        self.streaming = False
         self.silence = Silence.NONE
         self._rights: dict[tuple[bytes, bytes], float] = {}
         self._prepared = PreparedDags()
@@ -100,10 +110,14 @@ class Session(asyncio.Protocol):
         self.protocol = 2
         self.database = 0
         self.transaction = None
-        self.streaming = False
+        self.streams.clear()
         if self.silence is Silence.OFF:  # Redis sends RESET's own reply then, but not behind CLIENT REPLY SKIP
             self.end_silence()
         self.forget_rights()
+
+    @property
+    def streams(self) -> set[str]:
+        return self.upstream.streams
 
     def end_silence(self) -> None:
         """Has replies sent again, that of the command being carried out included."""
@@ -119,13 +133,18 @@ class Session(asyncio.Protocol):
             row, delayed = self._delayed
             self._delayed = self._busy = None
             self._begin(row, delayed)
-        while self._busy is None and not self._closing:
+        if self._backlog and self._busy is None:
+            self._backlog = 0
+            self.reading.release(Reason.BACKLOG)
+        while self._busy is None and not self._closing and not self._output_full:
             try:
                 arguments = self._parser.next()
             except ProtocolError as error:
                 self._refuse(f"ERR {error.text}")
                 return
             if arguments is None:
+                if self._ended:
+                    self.finish()
                 return
             self._take(arguments)
 
@@ -134,10 +153,7 @@ class Session(asyncio.Protocol):
         row = _ROWS.get(name) or _ROWS.get(name.upper())
         if row is not None and row.concerns is not None and not row.concerns(arguments):
             row = None
-        if self.streaming and (row is None or name.upper() not in _STREAM_COMMANDS):
-            if not self._is_silent():  # in subscriber mode a command does nothing but answer
-                self.upstream.send_raw(self._parser.raw)
-        elif self.transaction is not None and (row is None or row.in_transaction is not InTransaction.NOW):
+        if self.transaction is not None and (row is None or row.in_transaction is not InTransaction.NOW):
             self._queue(row, arguments)
         elif row is not None:
             self._begin(row, arguments)
@@ -151,14 +167,13 @@ class Session(asyncio.Protocol):
     def _queue(self, row: Command | None, arguments: list[bytes]) -> None:
         """Takes a request between MULTI and EXEC."""
         assert self.transaction is not None
-        if row is not None and row.in_transaction is not InTransaction.RELAY:
+        if row is not None:
             body = queue(self, row, arguments)
             self._start(Task(self, body, self._task_ended, silent=self._is_silent()))
             return
         self.transaction.touched |= self.engine.models.names.intersection(arguments)
         self.transaction.touches_all |= arguments[0].upper() in TOUCH_ALL
-        if arguments[0].upper() != b"WATCH":  # Redis refuses it here without queueing it or giving up the transaction
-            self.transaction.entries.append(relay_entry(arguments))
+        self.transaction.entries.append(Entry())
         self._relay()
 
     def _begin(self, row: Command, arguments: list[bytes]) -> None:
@@ -227,11 +242,15 @@ class Session(asyncio.Protocol):
             self._out.append(data)
         else:
             entry.held.append(data)
+            self._held_size += len(data)
+            if self._held_size > _HELD_BYTES:
+                self.upstream.reading.hold(Reason.HELD_REPLIES)
         self.engine.touch(self)
 
     def pushed(self, data: bytes) -> None:
-        """Takes a message that belongs to no command."""
-        self._out.append(data)
+        """Takes a message that belongs to no command. As in Redis, CLIENT REPLY OFF doesn't stop RESP3's."""
+        if self.silence is not Silence.OFF or data[:1] == b">" or is_confirmation(data):
+            self._out.append(data)
         self.engine.touch(self)
 
     def flush(self) -> None:
@@ -245,12 +264,20 @@ class Session(asyncio.Protocol):
         if transport is None:
             return
         if self._out:
-            transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._out.clear()
             if transport.get_write_buffer_size() > self.engine.settings.output_limit:
                 transport.abort()
-        if self._closing and not self._places:
+                return
+            transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+        if self._closing:
+            self._end(transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """Closes when all that is due is answered."""
+        if not self._places:
             transport.close()
+        elif self._finishing and self._busy is None:
+            self.upstream.finish()
 
     def _collect(self) -> None:
         """Moves the replies that are ready from the front of the places to the output."""
@@ -259,8 +286,7 @@ class Session(asyncio.Protocol):
             first = places[0]
             if isinstance(first, Relayed):
                 if first.held:
-                    self._out += first.held
-                    first.held.clear()
+                    self._release(first)
                 if first.count:
                     return
             elif first.reply is None:
@@ -268,6 +294,14 @@ class Session(asyncio.Protocol):
             elif not first.silent:
                 self._out.append(first.reply)
             places.popleft()
+
+    def _release(self, entry: Relayed) -> None:
+        """Moves relayed replies whose turn it is to the output."""
+        self._out += entry.held
+        self._held_size -= sum(map(len, entry.held))
+        entry.held.clear()
+        if self._held_size <= _HELD_BYTES:
+            self.upstream.reading.release(Reason.HELD_REPLIES)
 
     def _refuse(self, text: str) -> None:
         """Answers an error behind everything that is due, and closes."""
@@ -278,16 +312,25 @@ class Session(asyncio.Protocol):
         last.end(replies.error(text))
         self.engine.touch(self)
 
-    def upstream_lost(self, reason: str) -> None:
-        """Redis is gone: what is due gets an error, and the client has to connect anew."""
-        error = replies.error(reason)
+    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+        """
+        Redis is gone: what is due gets an error, and the client has to connect anew.
+
+        There is none behind a part of a reply (`in_reply`), where it would look like the reply's rest, and none for a
+        client that has ended its side: then Redis has closed as it was told to.
+        """
+        error = b"" if self._finishing else replies.error(reason)
         for place in list(self._places):
-            if isinstance(place, Relayed):
-                place.held.append(error)
+            if not isinstance(place, Relayed):
+                if not (self._finishing and place.is_detached):
+                    place.end(error)
+            elif place.count:
                 place.count = 0
-            else:
-                place.end(error)
-        self._busy = None
+                if in_reply:
+                    error = b""
+                elif not place.silent:
+                    place.held.append(error)
+        self._busy = self._delayed = None
         self._closing = True
         self.engine.touch(self)
 
@@ -296,11 +339,22 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
         self._transport = transport
+        self.reading.attach(transport)
         self._sessions.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
+        if self._busy is not None:
+            self._backlog += len(data)
+            if self._backlog > _BACKLOG_BYTES:
+                self.reading.hold(Reason.BACKLOG)
         self.engine.touch(self)
+
+    def eof_received(self) -> bool:
+        """The client sends no more, but may still read; TLS has no such state."""
+        self._ended = True
+        self.engine.touch(self)
+        return self._transport is not None and self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -311,27 +365,29 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads too slowly: nothing more is taken from Redis or from the client until it has caught up."""
+        self._output_full = True
         if self._upstream is not None:
-            self._upstream.pause_reading()
-        self.pause_reading()
+            self._upstream.reading.hold(Reason.SLOW_CLIENT)
+        self.reading.hold(Reason.SLOW_CLIENT)
 
     def resume_writing(self) -> None:
+        self._output_full = False
         if self._upstream is not None:
-            self._upstream.resume_reading()
-        self.resume_reading()
+            self._upstream.reading.release(Reason.SLOW_CLIENT)
+        self.reading.release(Reason.SLOW_CLIENT)
+        self.engine.touch(self)
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
+    def close(self) -> None:
         """Takes no more requests, and closes when those that have begun are answered."""
         self._closing = True
         self.engine.touch(self)
+
+    def finish(self) -> None:
+        """As close(), but doesn't wait for commands that block in Redis."""
+        if self._delayed is not None:
+            self._delayed = self._busy = None
+        self._finishing = True
+        self.close()
 
 
 def _answer(reply: bytes) -> Plan:

@@ -25,11 +25,12 @@ _log = logging.getLogger(__name__)
 class Task:
     """`reply` is None until the task has ended."""
 
-    __slots__ = ("_body", "_ended", "_outcomes", "_session", "_waiting", "reply", "silent")
+    __slots__ = ("_body", "_ended", "_outcomes", "_session", "_waiting", "is_detached", "reply", "silent")
 
     def __init__(self, session: Session, body: Plan, ended: Callable[[Task], None], *, silent: bool) -> None:
         self.reply: bytes | None = None
         self.silent = silent
+        self.is_detached = False  # it needs Redis no more
         self._session = session
         self._body = body
         self._ended = ended
@@ -83,6 +84,7 @@ class Task:
 
     def _run(self, run: Run) -> None:
         if run.detached:
+            self.is_detached = True
             self._session.proceed(self)
         self._session.engine.plan_turn()
         requests = run.requests

@@ -31,7 +31,6 @@ class Entry:
     plan: Plan | None = None
     raw: bool = False  # the plan wants the reply's bytes
     reply: bytes = b""  # the answer, where it is known already
-    database: int | None = None  # SELECT
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ class Transaction:
 
     @property
     def is_plain(self) -> bool:
-        return all(entry.plan is None and not entry.reply and entry.database is None for entry in self.entries)
+        return all(entry.plan is None and not entry.reply for entry in self.entries)
 
 
 def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
@@ -99,7 +98,7 @@ def _next(plan: Plan, value: Any) -> Any:
         raise _Finished(stop.value) from None
 
 
-def finish(transaction: Transaction, context: Context, raw: bytes) -> Plan:
+def finish(transaction: Transaction, raw: bytes) -> Plan:
     """Makes EXEC's reply of the one that Redis gave."""
     if not raw.startswith(b"*") or raw == b"*-1\r\n":
         return raw
@@ -113,8 +112,6 @@ def finish(transaction: Transaction, context: Context, raw: bytes) -> Plan:
             answers.append((yield from _go_on(entry, mine)))
         else:
             answers.append(entry.reply or mine[0])
-        if entry.database is not None and mine[0] == replies.OK:
-            context.database = entry.database
     return replies.array(answers)
 
 
@@ -128,10 +125,3 @@ def _go_on(entry: Entry, mine: list[bytes]) -> Plan:
         return bytes(finished.args[0])
     except EngineError as error:
         return replies.error(error.wire)
-
-
-def relay_entry(arguments: Sequence[bytes]) -> Entry:
-    """Makes the entry of a plain command that Redis queues."""
-    if len(arguments) == 2 and arguments[0].upper() == b"SELECT" and arguments[1].isdigit():
-        return Entry(database=int(arguments[1]))
-    return Entry()

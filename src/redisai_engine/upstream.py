@@ -3,7 +3,8 @@ Connections to Redis: where it is, how one is opened, and the one that each clie
 
 Theory of operation. What was sent is remembered as a queue of expectations, since Redis answers in order: a `Relayed`
 run of plain commands whose replies go to the client as they came, chunk by chunk, or `Own` commands of an AI command
-whose replies are taken out and decoded. Pushes of RESP3 belong to no command and go to the client.
+whose replies are taken out and decoded. What belongs to no command goes to the client: pushes of RESP3 and, where the
+client asked for a stream (`streams`), messages of RESP2 and what MONITOR shows.
 
 Invariant: bytes of a relayed reply are handed on in the chunks they came in, never copied together.
 """
@@ -11,11 +12,12 @@ Invariant: bytes of a relayed reply are handed on in the chunks they came in, ne
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redisai_engine.errors import StartError
@@ -23,6 +25,11 @@ from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, decode
 from redisai_engine.protocol.replies import command
 from redisai_engine.protocol.tensor import Buffer
+from redisai_engine.reading import Reading, Reason
+
+#: Messages to a subscriber, a shard channel that moved away, a line of MONITOR: what no command asked for, in RESP2.
+_UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
+_GRACE_SECONDS = 5.0  # for the last replies of a Redis that can't be told that no more comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,11 @@ class Own:
 
 
 class Until:
-    """Bytes sent that have any number of replies: they go to the client up to the one that `is_last`."""
+    """
+    Bytes sent that have any number of replies: they go to the client up to the one that `is_last`.
+
+    `is_last` is shown every reply and push in order, but a push is never the last.
+    """
 
     __slots__ = ("done", "is_last")
 
@@ -127,32 +138,40 @@ class Owner(Protocol):
 
     def pushed(self, data: bytes) -> None: ...
 
-    def upstream_lost(self, reason: str) -> None: ...
+    def upstream_lost(self, reason: str, *, in_reply: bool) -> None: ...
 
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
+    @property
+    def reading(self) -> Reading: ...
 
 
 class Upstream(asyncio.Protocol):
     """A client's connection to Redis. What is sent before it is open waits."""
 
     def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self.reading = Reading()
+        self.streams: set[str] = set()  # what the client subscribed to: "MESSAGES" in RESP2, "MONITOR"
         self._owner = owner
+        self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._scanner = FrameScanner()
         self._expected: deque[Relayed | Own | Until] = deque()
         self._partial: list[bytes] = []  # of a reply that isn't relayed
         self._out: list[Buffer] = []
         self._closed = False
+        self._finished = False
+        owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is there
         self._task = loop.create_task(self._open(address))
 
     async def _open(self, address: Address) -> None:
         try:
             await address.connect(lambda: self)
         except OSError as error:
-            self._closed = True
-            self._owner.upstream_lost(f"ERR Redis at {address} can't be reached: {error.strerror or error}")
+            self._lost(f"ERR Redis at {address} can't be reached: {error.strerror or error}")
+
+    def _lost(self, reason: str) -> None:
+        self._closed = True
+        self._owner.reading.release(Reason.SLOW_REDIS)
+        self._owner.upstream_lost(reason, in_reply=not self._scanner.at_boundary)
 
     # Sending
 
@@ -187,14 +206,20 @@ class Upstream(asyncio.Protocol):
         self._out.append(request)
         self._expected.append(Until(is_last, done))
 
-    def send_raw(self, data: bytes) -> None:
-        """Sends bytes without expecting anything."""
-        self._out.append(data)
-
     def flush(self) -> None:
         if self._out and self._transport is not None and not self._closed:
             self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
+
+    def finish(self) -> None:
+        """Tells Redis that no more comes: it answers what it can answer now and closes."""
+        if self._finished or self._transport is None:
+            return
+        self._finished = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._loop.call_later(_GRACE_SECONDS, self._transport.abort)
 
     def close(self) -> None:
         self._closed = True
@@ -210,39 +235,32 @@ class Upstream(asyncio.Protocol):
             transport.abort()
             return
         self._transport = transport
+        self.reading.attach(transport)
+        self._owner.reading.release(Reason.SLOW_REDIS)
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closed:
-            self._closed = True
-            self._owner.upstream_lost("ERR the connection to Redis was lost")
+            self._lost("ERR the connection to Redis was lost")
 
     def pause_writing(self) -> None:
-        self._owner.pause_reading()
+        self._owner.reading.hold(Reason.SLOW_REDIS)
 
     def resume_writing(self) -> None:
-        self._owner.resume_reading()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._owner.reading.release(Reason.SLOW_REDIS)
 
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._scanner.scan(data)
         except ProtocolError as error:
-            self._owner.upstream_lost(f"ERR {error}")
+            self._lost(f"ERR {error}")
             self.close()
             return
         start = 0
         done = 0
         while done < len(frames):
             first = self._expected[0] if self._expected else None
-            if isinstance(first, Relayed) and not self._partial:
+            if self._is_handed_on(first):
                 count, done = _count_replies(frames, done, first.count)
                 end = frames[done - 1][1]
                 first.count -= count
@@ -257,20 +275,24 @@ class Upstream(asyncio.Protocol):
         if start < len(data):
             self._keep(data[start:] if start else data)
 
+    def _is_handed_on(self, entry: Relayed | Own | Until | None) -> TypeGuard[Relayed]:
+        """Tells whether bytes go to the client as they come. They don't where single replies must be looked at."""
+        return isinstance(entry, Relayed) and not (self._partial or entry.silent or self.streams)
+
     def _take(self, entry: Relayed | Own | Until | None, kind: int, data: bytes) -> None:
         """Takes a whole reply that is not simply handed on."""
         if self._partial:
             data = b"".join((*self._partial, data))
             self._partial.clear()
-        if kind == PUSH or entry is None:
-            self._owner.pushed(data)
-            return
         if isinstance(entry, Until):
-            if entry.is_last(data):
+            if entry.is_last(data) and kind != PUSH:
                 self._expected.popleft()
                 entry.done(data)
             else:
                 self._owner.pushed(data)
+            return
+        if kind == PUSH or entry is None or (self.streams and _UNASKED.match(data)):
+            self._owner.pushed(data)
             return
         if isinstance(entry, Relayed):
             entry.count -= 1
@@ -286,7 +308,7 @@ class Upstream(asyncio.Protocol):
     def _keep(self, tail: bytes) -> None:
         """Takes the beginning of a reply: on its way at once if it is relayed, else kept until the rest has come."""
         first = self._expected[0] if self._expected else None
-        if isinstance(first, Relayed) and not self._partial:
+        if self._is_handed_on(first):
             self._owner.relayed(first, tail)
         else:
             self._partial.append(tail)

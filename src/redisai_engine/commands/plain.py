@@ -7,8 +7,10 @@ that AI keys change. All other commands never come here: they are relayed.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 from redisai_engine import store
 from redisai_engine.commands.modules import with_module
@@ -38,6 +40,9 @@ TOUCH_ALL = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", 
 _TENSOR_TYPE = "AI_TENSOR"
 _MODEL_TYPE = "AI__MODEL"
 
+_MESSAGES, _MONITOR = "MESSAGES", "MONITOR"  # streams
+_CONFIRMATION = re.compile(rb"[*>]3\r\n\$\d+\r\n[ps]?(un)?subscribe\r\n")
+
 
 # Keys
 
@@ -56,6 +61,8 @@ def type_(context: Context, arguments: Sequence[bytes]) -> Plan:
 @command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="RedisAI's keys can't be copied")
 def copy(context: Context, arguments: Sequence[bytes]) -> Plan:
     """COPY source destination [DB database] [REPLACE]"""
+    if context.in_transaction:  # what the key will hold isn't known yet; a copy of RedisAI's keys does no harm
+        return (yield from _pass(arguments))
     head, marker = yield [(b"GETRANGE", arguments[1], b"0", b"7"), (b"HGET", arguments[1], store.MARKER)]
     if isinstance(marker, bytes) or (isinstance(head, bytes) and store.is_tensor(head)):
         raise CommandError(texts.NOT_COPYABLE)
@@ -80,7 +87,7 @@ def touching(context: Context, arguments: Sequence[bytes]) -> Plan:
 # The connection
 
 
-@command("SELECT", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, summary="")
+@command("SELECT", arity=(1, None), flags=(), keys=NO_KEYS, summary="")
 def select(context: Context, arguments: Sequence[bytes]) -> Plan:
     """SELECT index"""
     (raw,) = yield Pass(encode(arguments))
@@ -89,7 +96,7 @@ def select(context: Context, arguments: Sequence[bytes]) -> Plan:
     return bytes(raw)
 
 
-@command("AUTH", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, summary="")
+@command("AUTH", arity=(1, None), flags=(), keys=NO_KEYS, summary="")
 def auth(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AUTH [username] password"""
     (raw,) = yield Pass(encode(arguments))
@@ -97,14 +104,19 @@ def auth(context: Context, arguments: Sequence[bytes]) -> Plan:
     return bytes(raw)
 
 
-@command("HELLO", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, waits=True, summary="")
+@command("HELLO", arity=(1, None), flags=(), keys=NO_KEYS, waits=True, summary="")
 def hello(context: Context, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
+    queued = context.in_transaction
     (raw,) = yield Pass(encode(arguments))
     context.forget_rights()
     if raw[:1] not in (b"%", b"*"):
         return bytes(raw)
-    context.protocol = 3 if raw[:1] == b"%" else 2
+    before, context.protocol = context.protocol, 3 if raw[:1] == b"%" else 2
+    if context.protocol == 3:
+        context.streams.discard(_MESSAGES)
+    elif before == 3 and not queued:
+        yield from _look_at_subscriptions(context, b"")
     fields = elements(raw)
     names = [decode(name) for name in fields[::2]]
     facts = dict(zip(names, fields[1::2], strict=True))
@@ -117,29 +129,50 @@ def hello(context: Context, arguments: Sequence[bytes]) -> Plan:
 @command("RESET", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, waits=True, summary="")
 def reset(context: Context, arguments: Sequence[bytes]) -> Plan:
     """RESET"""
-    # In subscriber mode errors of earlier commands may still be on their way.
-    raw = yield PassUntil(encode(arguments), lambda r: r == b"+RESET\r\n" or (r[:1] == b"-" and b"'reset'" in r))
+    (raw,) = yield Pass(encode(arguments))
     if raw[:1] == b"+":
         context.reset()
     return bytes(raw)
 
 
-@command("CLIENT", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, summary="")
-def client(context: Context, arguments: Sequence[bytes]) -> Plan:
-    """CLIENT REPLY ON | OFF | SKIP is done here, since the engine needs Redis' replies; the rest goes to Redis."""
-    words = [word.upper() for word in arguments[1:3]]
-    if len(arguments) == 3 and words[0] == b"REPLY" and words[1] in (b"ON", b"OFF", b"SKIP"):
-        if words[1] == b"ON":
-            context.end_silence()
-            return replies.OK
-        if context.silence is not Silence.OFF:
-            context.silence = Silence.OFF if words[1] == b"OFF" else Silence.SKIP
-        return b""
+@command("QUIT", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, summary="")
+def quit_(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """QUIT"""
     (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        context.close()
     return bytes(raw)
 
 
+def _is_client_reply(arguments: Sequence[bytes]) -> bool:
+    return len(arguments) == 3 and arguments[1].upper() == b"REPLY" and arguments[2].upper() in (b"ON", b"OFF", b"SKIP")
+
+
+@command("CLIENT", arity=(1, None), flags=(), keys=NO_KEYS, concerns=_is_client_reply, summary="")
+def client_reply(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """CLIENT REPLY ON | OFF | SKIP is done here, since the engine needs Redis' replies."""
+    queued = context.in_transaction
+    (raw,) = yield Pass(encode((*arguments[:2], b"ON")))  # changes nothing, but shows whether it is allowed
+    if raw != replies.OK:
+        return bytes(raw)
+    wanted = arguments[2].upper()
+    if wanted == b"ON":
+        context.end_silence()
+    elif wanted == b"OFF":
+        context.silence = Silence.OFF
+    elif context.silence is Silence.NONE:
+        context.silence = Silence.SKIP
+    # Among EXEC's replies none may be missing: then nobody could read the rest.
+    return replies.OK if wanted == b"ON" or queued else b""
+
+
 # Transactions
+
+
+@command("WATCH", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, summary="")
+def watch(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """WATCH key ... is never queued: inside MULTI it is an error that does no harm."""
+    return (yield from _pass(arguments))
 
 
 @command("MULTI", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, summary="")
@@ -155,15 +188,15 @@ def multi(context: Context, arguments: Sequence[bytes]) -> Plan:
 def exec_(context: Context, arguments: Sequence[bytes]) -> Plan:
     """EXEC"""
     transaction = context.transaction
-    if transaction is None or len(arguments) > 1:
-        return (yield from _pass(arguments))
     context.transaction = None
     (raw,) = yield Pass(encode(arguments))
+    if transaction is None:
+        return bytes(raw)
     models = context.engine.models
     models.distrust(models.names if transaction.touches_all else transaction.touched)
     if transaction.is_plain:
         return bytes(raw)
-    return (yield from finish(transaction, context, raw))
+    return (yield from finish(transaction, raw))
 
 
 @command("DISCARD", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, summary="")
@@ -185,26 +218,59 @@ def _pass(arguments: Sequence[bytes]) -> Plan:
 
 def _subscription(context: Context, arguments: Sequence[bytes]) -> Plan:
     """
-    [P | S] SUBSCRIBE or UNSUBSCRIBE has any number of replies; PING's, sent behind, shows that all are there.
+    [P | S] SUBSCRIBE or UNSUBSCRIBE has any number of replies.
 
-    Its form shows whether the connection is in RESP2's subscriber mode now.
+    Inside MULTI it makes of EXEC's reply what it makes of it in Redis: with two channels there is one element too many.
     """
-    token = secrets.token_hex(8).encode()
-    request = encode(arguments) + encode_command(b"PING", token)
-    raw = yield PassUntil(request, lambda reply: token in reply or (reply[:1] == b"-" and b"'ping'" in reply))
-    context.streaming = raw[:1] == b"*"
+    if context.in_transaction:
+        (raw,) = yield Pass(encode(arguments))
+        if context.protocol == 2 and is_confirmation(raw):
+            context.streams.add(_MESSAGES)
+        return bytes(raw)
+    yield from _look_at_subscriptions(context, encode(arguments))
     return b""
 
 
+def _look_at_subscriptions(context: Context, request: bytes) -> Generator[Any, Any, None]:
+    """Sends a request and PING behind it, whose reply shows by its form whether RESP2's subscriber mode is on."""
+    token = secrets.token_hex(8).encode()
+    confirmations = _Confirmations(token, answered=not request)
+    raw = yield PassUntil(request + encode_command(b"PING", token), confirmations.is_last)
+    subscribed = raw[:1] == b"*" or (raw[:1] == b"-" and context.protocol == 2 and confirmations.subscribed)
+    (context.streams.add if subscribed else context.streams.discard)(_MESSAGES)
+
+
+class _Confirmations:
+    """Looks at what comes for a SUBSCRIBE or UNSUBSCRIBE and the PING behind it, which may be refused, both of them."""
+
+    def __init__(self, token: bytes, *, answered: bool) -> None:
+        self.subscribed = False
+        self._token = token
+        self._answered = answered
+
+    def is_last(self, reply: bytes) -> bool:
+        if is_confirmation(reply):
+            self._answered = True
+            self.subscribed = not reply.endswith(b":0\r\n")
+        elif reply[:1] == b"-":
+            answered, self._answered = self._answered, True
+            return answered
+        return self._token in reply
+
+
+def is_confirmation(reply: bytes) -> bool:
+    """Tells whether a reply says that a channel was subscribed to or left."""
+    return _CONFIRMATION.match(reply) is not None
+
+
 for _name in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"):
-    command(_name, arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, waits=True, summary="")(
-        _subscription
-    )
+    command(_name, arity=(1, None), flags=(), keys=NO_KEYS, waits=True, summary="")(_subscription)
 
 
-@command("MONITOR", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.RELAY, waits=True, summary="")
+@command("MONITOR", arity=(1, None), flags=(), keys=NO_KEYS, waits=True, summary="")
 def monitor(context: Context, arguments: Sequence[bytes]) -> Plan:
     """MONITOR"""
     (raw,) = yield Pass(encode(arguments))
-    context.streaming = raw == replies.OK
+    if raw == replies.OK:
+        context.streams.add(_MONITOR)
     return bytes(raw)

@@ -202,6 +202,8 @@ class PreparedRun:
 
     __slots__ = ("_answered", "_dag", "reply", "silent")
 
+    is_detached = True
+
     def __init__(self, dag: PreparedDag, answered: Answered) -> None:
         self.reply: bytes | None = None
         self.silent = False

@@ -48,8 +48,10 @@ class Context(Protocol):
     protocol: int  # 2 or 3
     database: int
     transaction: Transaction | None
-    streaming: bool  # replies come that no command asked for: SUBSCRIBE in RESP2, MONITOR
     silence: Silence
+
+    @property
+    def streams(self) -> set[str]: ...  # replies come that no command asked for: "MESSAGES" in RESP2, "MONITOR"
 
     @property
     def in_transaction(self) -> bool: ...
@@ -64,6 +66,8 @@ class Context(Protocol):
     def forget_rights(self) -> None: ...
 
     def reset(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def end_silence(self) -> None: ...
 
@@ -109,7 +113,6 @@ class InTransaction(Enum):
     QUEUE = "its plan is queued, its finish runs after EXEC"
     REFUSE = "EXEC's reply has RedisAI's error in its place"
     NOW = "it runs at once, as EXEC does"
-    RELAY = "Redis queues it as it is"
 
 
 @dataclass(frozen=True, slots=True)
