@@ -1,0 +1,170 @@
+"""A create or update that is interrupted, at whatever point: nothing of it stays, and the old model serves on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlflow_redisai import RedisAIClient
+from mlflow_redisai.record import record_key
+from support.interrupted import stopping
+from support.saved_models import save_multiplication
+from support.servers import Server
+from support.waiting import wait_until
+
+Keys = Callable[[str], list[str]]
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+EXIT_CODES = {signal.SIGINT: 1, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}
+
+ROWS = np.array([[1.0, 2.0]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def doubling(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_multiplication(tmp_path_factory.mktemp("models") / "doubling", 2.0).uri
+
+
+@pytest.fixture(scope="module")
+def tripling(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_multiplication(tmp_path_factory.mktemp("models") / "tripling", 3.0).uri
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name of the test's own."""
+    return f"interrupted:{abs(hash(request.node.name))}"
+
+
+def interrupt(process: int | None, number: int) -> None:
+    assert process is not None
+    os.kill(process, number)
+
+
+def expiring(engine: Server, keys: list[str]) -> list[str]:
+    """Of the keys those that go by themselves, within the time that is promised."""
+    return [key for key in keys if ":verify:" in key and 0 < engine.client().pttl(key) <= 90_000]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_create_interrupted_while_it_verifies_leaves_nothing(
+    engine: Server, keys: Keys, name: str, doubling: str, number: signal.Signals
+) -> None:
+    """A killed process can't clean up: what it had stored aside goes by itself, and is hidden until then."""
+    with stopping("verify", engine.target, "create_deployment", name, doubling) as process:
+        [aside] = keys(name)
+        assert expiring(engine, [aside]) == [aside]
+        assert aside not in [row["name"] for row in RedisAIClient(engine.target).list_deployments()]
+        interrupt(process.process.pid, number)
+
+        assert process.ended() == EXIT_CODES[number]
+
+    assert keys(name) == ([aside] if number == signal.SIGKILL else [])
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_create_interrupted_while_it_is_committed_leaves_nothing(
+    engine: Server, keys: Keys, name: str, doubling: str, number: signal.Signals
+) -> None:
+    """EXEC can't be called back: what was carried out is undone; a killed process leaves the whole or nothing."""
+    with stopping("exec", engine.target, "create_deployment", name, doubling) as process:
+        interrupt(process.process.pid, number)
+        process.go_on()
+
+        assert process.ended() == EXIT_CODES[number]
+
+    if number == signal.SIGKILL:
+        assert engine.client().exists(name, record_key(name)) in (0, 2)
+    else:
+        assert keys(name) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_an_update_interrupted_while_it_verifies_leaves_the_old_model(
+    engine: Server, client: RedisAIClient, keys: Keys, name: str, doubling: str, tripling: str, number: signal.Signals
+) -> None:
+    client.create_deployment(name, doubling)
+    before = client.get_deployment(name)
+
+    with stopping("verify", engine.target, "update_deployment", name, tripling) as process:
+        interrupt(process.process.pid, number)
+        assert process.ended() == EXIT_CODES[number]
+
+    assert client.get_deployment(name) == before
+    assert client.predict(name, ROWS)["predictions"]["y"].tolist() == [[2.0, 4.0]]
+    assert len(keys(name)) - len(expiring(engine, keys(name))) == 2
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_an_update_interrupted_while_it_is_committed_leaves_one_whole_deployment(
+    engine: Server, client: RedisAIClient, keys: Keys, name: str, doubling: str, tripling: str, number: signal.Signals
+) -> None:
+    client.create_deployment(name, doubling)
+
+    with stopping("exec", engine.target, "update_deployment", name, tripling) as process:
+        interrupt(process.process.pid, number)
+        process.go_on()
+        assert process.ended() == EXIT_CODES[number]
+
+    factor = {doubling: 2.0, tripling: 3.0}[client.get_deployment(name)["model_uri"]]
+    assert client.predict(name, ROWS)["predictions"]["y"].tolist() == [[factor, 2 * factor]]
+    assert len(keys(name)) == 2
+
+
+def test_a_model_stored_aside_by_a_killed_process_expires(engine: Server, keys: Keys, name: str, doubling: str) -> None:
+    """Its time is cut short here, so that the test needn't wait for it."""
+    with stopping("verify", engine.target, "create_deployment", name, doubling) as process:
+        interrupt(process.process.pid, signal.SIGKILL)
+        process.ended()
+    [aside] = keys(name)
+
+    engine.client().pexpire(aside, 1)
+
+    wait_until(lambda: keys(name) == [], what="the expiry")
+    assert RedisAIClient(engine.target).create_deployment(name, doubling)["name"] == name
+
+
+@pytest.mark.parametrize("point", ["verify", "exec"])
+def test_a_server_that_is_gone_in_the_middle_leaves_a_whole_or_nothing(
+    new_redis: Callable[..., Server], new_engine: Callable[..., Server], name: str, doubling: str, point: str
+) -> None:
+    redis = new_redis()
+    engine = new_engine("--redis", redis.url)
+
+    with stopping(point, engine.target, "create_deployment", name, doubling) as process:
+        engine.process.kill()
+        engine.process.wait()
+        process.go_on()
+        assert process.ended() in (0, 1)
+
+    left = redis.client()
+    assert left.exists(name, record_key(name)) in (0, 2)
+    assert all(left.pttl(key) > 0 for key in left.keys("*:verify:*"))
+
+
+def test_a_lost_reply_to_exec_is_looked_up(engine: Server, client: RedisAIClient, name: str, doubling: str) -> None:
+    """The change was carried out and only the answer lost: then the create has succeeded, and says so."""
+    others = {row["id"] for row in engine.client().client_list()}
+
+    with stopping("exec", engine.target, "create_deployment", name, doubling) as process:
+        wait_until(lambda: engine.client().exists(name) == 1, what="the change")
+        for row in engine.client().client_list():
+            if row["id"] not in others:
+                engine.client().execute_command("CLIENT", "KILL", "ID", row["id"])
+        process.go_on()
+        assert process.ended() == 0
+
+    assert client.predict(name, ROWS)["predictions"]["y"].tolist() == [[2.0, 4.0]]
+
+
+def test_what_a_model_is_stored_aside_for_is_nobodys_model(
+    tmp_path: Path, client: RedisAIClient, doubling: str
+) -> None:
+    """Nobody can deploy under a name that belongs to the plugin."""
+    with pytest.raises(Exception, match="keys starting with mlflow-redisai: are the plugin's own"):
+        client.create_deployment("mlflow-redisai:{x}:verify:1", doubling)

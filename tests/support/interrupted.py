@@ -1,0 +1,119 @@
+"""
+Creates and updates in processes of their own that stop at a known point, so that a test can interrupt them there.
+
+The processes are forked from one that has MLflow imported already (a forkserver): importing takes longer than the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+# What a create needs until it stops.
+PRELOADED = [
+    "mlflow.pyfunc",
+    "mlflow.onnx",
+    "onnx",
+    "onnxruntime",
+    "redis",
+    "mlflow_redisai.deploying",
+    "support.interrupted",
+]
+
+
+class Stopping:
+    """A process that does one call of a client and stops at `point`: "verify", or "exec" for the EXEC of the change."""
+
+    def __init__(self, point: str, target: str, method: str, *arguments: str) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._pipe, other = context.Pipe()
+        self.process: ForkServerProcess = context.Process(
+            target=_work, args=(other, point, target, method, arguments), daemon=True
+        )
+        self.process.start()
+        other.close()
+
+    def wait(self) -> None:
+        """Returns when the point is reached; fails the test if the process ended without reaching it."""
+        assert self._pipe.poll(90), "the process did not get to the point"
+        assert self._pipe.recv() == "stopped"
+
+    def go_on(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send("go on")
+
+    def ended(self) -> int | None:
+        """Waits for the end; gives the exit code, negative for a signal."""
+        self.process.join(60)
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self._pipe.close()
+
+
+@contextlib.contextmanager
+def stopping(point: str, target: str, method: str, *arguments: str) -> Iterator[Stopping]:
+    """Starts such a process and waits for the point."""
+    process = Stopping(point, target, method, *arguments)
+    try:
+        process.wait()
+        yield process
+    finally:
+        process.close()
+
+
+def _work(pipe: Connection, point: str, target: str, method: str, arguments: tuple[str, ...]) -> None:
+    from mlflow_redisai import RedisAIClient
+
+    {"verify": _stop_in_verify, "exec": _stop_in_exec}[point](pipe)
+    getattr(RedisAIClient(target), method)(*arguments)
+
+
+def _stop(pipe: Connection) -> None:
+    pipe.send("stopped")
+    pipe.recv()
+
+
+def _stop_in_verify(pipe: Connection) -> None:
+    """The model is stored aside, and not yet compared."""
+    from mlflow_redisai import deploying
+
+    verify = deploying.verify
+
+    def stop_and_verify(*arguments: Any) -> Any:
+        _stop(pipe)
+        return verify(*arguments)
+
+    deploying.verify = stop_and_verify
+
+
+def _stop_in_exec(pipe: Connection) -> None:
+    """EXEC has been sent for the change itself, and its reply not been read."""
+    from mlflow_redisai.connection import Transaction
+
+    execute = Transaction.execute
+    queue = Transaction.queue
+    sent: list[Any] = []
+
+    def watch_queue(self: Transaction, commands: Any) -> None:
+        sent[:] = [command[0] for command in commands]
+        queue(self, commands)
+
+    def send_and_stop(self: Transaction) -> Any:
+        if "HSET" not in sent:  # the model that is stored aside, before
+            return execute(self)
+        self._connection.send_command("EXEC")
+        _stop(pipe)
+        return self._connection.read_response()
+
+    Transaction.queue = watch_queue  # type: ignore[method-assign]
+    Transaction.execute = send_and_stop  # type: ignore[method-assign]
