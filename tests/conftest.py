@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
@@ -29,6 +27,9 @@ from support.servers import Server, start_engine, start_redis
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # -- environment ----------------------------------------------------------------------------------
