@@ -18,7 +18,7 @@ import numpy as np
 
 from mlflow_redisai.errors import InvalidInput
 from mlflow_redisai.mapping import Field, Input, Schema, Shape
-from mlflow_redisai.values import Array, fit
+from mlflow_redisai.values import Array, check_finite, fit
 
 _logger = logging.getLogger(__name__)
 
@@ -71,9 +71,16 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
         )
         raise InvalidInput(f"all columns must have the same number of rows, got {counts}")
     return [
-        fit(values, item.dtype, _column_name(item, index), item.type)
+        _fitted(values, item, _column_name(item, index))
         for index, (values, item) in enumerate(zip(raw, schema.fields, strict=True))
     ]
+
+
+def _fitted(values: Array, item: Field, what: str) -> Array:
+    array = fit(values, item.dtype, what, item.type)
+    if not item.gaps:
+        check_finite(array, what)
+    return array
 
 
 def _found(names: list[Any], schema: Schema) -> list[tuple[int, Field]]:
@@ -235,7 +242,7 @@ def take_tensors(inputs: Any, schema: Schema) -> list[Array]:
 
 def _shaped(value: Any, item: Field) -> Array:
     what = _tensor_name(item)
-    array = fit(to_array(value, what), item.dtype, what, item.type)
+    array = _fitted(to_array(value, what), item, what)
     check_shape(array.shape, item.shape, what)
     return array
 

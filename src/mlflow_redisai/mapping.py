@@ -45,13 +45,18 @@ class UnreadableMapping(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column or tensor of the signature; `name` None: told by its position. `shape` is () for a column."""
+    """
+    One column or tensor of the signature; `name` None: told by its position. `shape` is () for a column.
+
+    `gaps`: the model answers where a number is NaN or infinite; scikit-learn refuses such rows for most estimators.
+    """
 
     name: str | None
     type: str
     dtype: DType
     shape: Shape = ()
     required: bool = True
+    gaps: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,7 @@ def _schema_to_json(schema: Schema) -> dict[str, Any]:
                 "dtype": item.dtype.name,
                 "shape": list(item.shape),
                 "required": item.required,
+                "gaps": item.gaps,
             }
             for item in schema.fields
         ],
@@ -229,7 +235,14 @@ def _schema_from_json(data: dict[str, Any]) -> Schema:
     return Schema(
         data["kind"],
         tuple(
-            Field(item["name"], item["type"], _known_dtype(item["dtype"]), tuple(item["shape"]), item["required"])
+            Field(
+                item["name"],
+                item["type"],
+                _known_dtype(item["dtype"]),
+                tuple(item["shape"]),
+                item["required"],
+                item["gaps"],
+            )
             for item in data["fields"]
         ),
     )

@@ -144,11 +144,12 @@ def _is_batched(item: Input, mapping: Mapping) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _ShortForm:
-    """What the only input must be to go the short way; `names` None: an array."""
+    """What the only input must be to go the short way; `names` None: an array; `finite`: no NaN and no infinity."""
 
     names: list[str] | None
     dtype: DType
     width: int
+    finite: bool
 
 
 def _short_form(mapping: Mapping) -> _ShortForm | None:
@@ -160,10 +161,11 @@ def _short_form(mapping: Mapping) -> _ShortForm | None:
         return None
     if any(one.dtype is not item.dtype for one in schema.fields):
         return None
+    finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
     if schema.kind == "tensors":
-        return None if schema.named else _ShortForm(None, item.dtype, item.shape[1])
+        return None if schema.named else _ShortForm(None, item.dtype, item.shape[1], finite)
     in_order = item.fields == tuple(range(len(schema.fields)))
-    return _ShortForm(list(schema.names()), item.dtype, item.shape[1]) if schema.named and in_order else None
+    return _ShortForm(list(schema.names()), item.dtype, item.shape[1], finite) if schema.named and in_order else None
 
 
 def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
@@ -183,6 +185,9 @@ def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
         return None
     shape = matrix.shape
     if len(shape) != 2 or shape[1] != form.width or not shape[0]:
+        return None
+    # The long way knows which columns may have gaps, and says so.
+    if form.finite and not np.isfinite(matrix).all():
         return None
     return [Tensor(form.dtype, shape, matrix.tobytes())]
 

@@ -50,6 +50,15 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     return _integers(values, dtype, what, wanted)
 
 
+def check_finite(values: Array, what: str) -> None:
+    """Raises InvalidInput naming the first row with NaN or an infinity, for a model that itself refuses them."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        bad = values[row][~np.isfinite(values[row])].flat[0]
+        told = "is missing (NaN)" if np.isnan(bad) else "is infinite"
+        raise InvalidInput(f"{what} has a value in row {row} that {told}, which this model doesn't take; fill it")
+
+
 def is_missing(value: object) -> bool:
     """Says whether a single value is None, NaN, NaT or pandas.NA."""
     if value is None:

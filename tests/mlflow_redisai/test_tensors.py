@@ -286,3 +286,21 @@ def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -
     elapsed_us = (time.perf_counter() - start) / 200 * 1e6
 
     assert elapsed_us < 1000
+
+
+class TestGaps:
+    """A model that refuses NaN itself must not answer rows that have one, whatever way they come in."""
+
+    @pytest.mark.parametrize("rows", [1, 50])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_a_gap_is_told_where_the_model_takes_none(self, rows: int, bad: float) -> None:
+        fields = (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE, gaps=False))
+        inputs = (Input("x", dtypes.DOUBLE, (None, 2), (0, 1)),)
+        mapping = Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields))
+        frame = pd.DataFrame({"a": np.ones(rows), "b": np.ones(rows)})
+
+        assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
+        with pytest.raises(
+            InvalidInput, match="column 'b' has a value in row 0 that is .*, which this model doesn't take"
+        ):
+            encode(frame.assign(b=bad), mapping)

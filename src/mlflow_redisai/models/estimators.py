@@ -7,7 +7,6 @@ Knows nothing of ONNX. Invariant: a fitted estimator is never changed; what must
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator
 from typing import Any
@@ -195,44 +194,6 @@ def _as_logistic_regression(estimator: Any) -> Any:
     twin.classes_ = estimator.classes_
     twin.n_features_in_ = twin.coef_.shape[1]
     return twin
-
-
-def with_float32_thresholds(estimator: Any) -> Any:
-    """
-    Gives a copy whose trees have float32 thresholds and go the same way for every float32.
-
-    A threshold is a float64, and scikit-learn rounds what it compares with it to float32. Rounded to the nearest
-    float32, as ONNX stores it, a threshold may let a value pass that it should not; rounded down it never does.
-    """
-    copied = copy.deepcopy(estimator)
-    for inner in _inside(last_of(copied)):
-        tree = getattr(inner, "tree_", None)
-        if tree is not None:
-            tree.threshold[:] = _float32_not_above(tree.threshold)
-    return copied
-
-
-def _float32_not_above(thresholds: Array) -> Array:
-    nearest = thresholds.astype(np.float32)
-    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
-
-
-@contextlib.contextmanager
-def plain_tree_attributes() -> Iterator[None]:
-    """Lets skl2onnx write the trees of histogram gradient boosting, for which it hands booleans to newer onnx."""
-    from skl2onnx.common import tree_ensemble
-
-    original = tree_ensemble.add_node
-
-    def add_node(*args: Any, nodes_missing_value_tracks_true: Any = 0, **options: Any) -> Any:
-        plain = [int(value) if isinstance(value, np.integer) else value for value in args]
-        return original(*plain, nodes_missing_value_tracks_true=int(nodes_missing_value_tracks_true), **options)
-
-    tree_ensemble.add_node = add_node
-    try:
-        yield
-    finally:
-        tree_ensemble.add_node = original
 
 
 # -- errors ---------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ model's encoders know. Invariant: the same model gets the same rows every time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ _SEED = 20260101
 # Sizes of made-up numbers where nothing is known of the column.
 _SIZES = (0.1, 1.0, 10.0, 100.0)
 
+# Up to this many columns are tried one by one for whether they may have gaps.
+_SINGLE_TRIES = 200
+
 
 def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
     """Gives a frame or array as pyfunc takes it, None where the schema leaves lengths open."""
@@ -39,6 +44,54 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
         choices = categories.get(name)
         columns[name] = _values(random, item, known[index], choices, _ROWS)
     return pd.DataFrame(columns)
+
+
+def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
+    """Finds out in which fields the model takes NaN: most estimators refuse it, and a graph would just compute on."""
+    filled = _replaced(schema, rows, None, 0.0)
+    numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
+    if not numbers or not answers(filled):
+        return schema
+    if answers(_replaced(schema, filled, numbers, np.nan)):
+        return schema
+    alone = numbers if len(numbers) <= _SINGLE_TRIES else []
+    taken = {index for index in alone if answers(_replaced(schema, filled, [index], np.nan))}
+    fields = [
+        replace(item, gaps=index in taken) if index in numbers else item for index, item in enumerate(schema.fields)
+    ]
+    return replace(schema, fields=tuple(fields))
+
+
+def with_gaps(schema: Schema, rows: Any) -> Any:
+    """Gives rows with gaps in every field that may have them, None if there is no such field."""
+    random = np.random.default_rng(_SEED)
+    fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.gaps]
+    return _replaced(schema, rows, fields, np.nan, random) if fields else None
+
+
+def _replaced(
+    schema: Schema, rows: Any, fields: list[int] | None, value: float, random: np.random.Generator | None = None
+) -> Any:
+    """Copies rows and puts `value` in place of every gap (`fields` None), of the first row, or of a third by chance."""
+    if schema.kind == "tensors" and not schema.named:
+        return _put(rows, value, fill=fields is None, random=random)
+    copied = rows.copy()
+    for index in range(len(schema.fields)) if fields is None else fields:
+        if schema.fields[index].dtype.is_float:
+            name = list(copied)[index]
+            copied[name] = _put(np.array(copied[name]), value, fill=fields is None, random=random)
+    return copied
+
+
+def _put(values: Array, value: float, *, fill: bool, random: np.random.Generator | None) -> Array:
+    changed: Array = values.copy()
+    if fill:
+        changed[~np.isfinite(changed)] = value
+    elif random is None:
+        changed[:1] = value
+    else:
+        changed[random.random(changed.shape) < 1 / 3] = value
+    return changed
 
 
 def _known(schema: Schema, example: Any) -> list[Array | None]:

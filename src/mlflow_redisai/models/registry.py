@@ -32,6 +32,7 @@ FLAVORS: dict[str, Flavor] = {
     for row in (
         Flavor("onnx", "mlflow_redisai.models.onnx:convert", ("ONNX",)),
         Flavor("sklearn", "mlflow_redisai.models.sklearn:convert", ("ONNX",)),
+        Flavor("pytorch", "mlflow_redisai.models.pytorch:convert", ("ONNX", "TORCH")),
     )
 }
 

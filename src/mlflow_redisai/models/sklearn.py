@@ -12,7 +12,6 @@ Invariant: the graph's inputs have the signature's types, whatever it computes i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +28,14 @@ from mlflow_redisai.models.estimators import (
     culprit,
     every_estimator,
     last_of,
-    plain_tree_attributes,
     reads_float32,
     takes_columns,
-    with_float32_thresholds,
 )
 from mlflow_redisai.models.float64 import to_float64
 from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
 from mlflow_redisai.models.signature import schema_of, schema_without_signature
+from mlflow_redisai.models.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.values import Array
 from mlflow_redisai.verify import Difference, compare, predict, tolerance_of
 from redisai_engine.protocol import dtypes
@@ -76,7 +74,7 @@ class Way:
 def convert(model: LoadedModel, request: Request) -> Deployable:
     """Makes a Deployable of a scikit-learn estimator or pipeline."""
     job = _job(model, request)
-    probes = list(_probes(job))
+    job, probes = _with_probes(job)
     problems: list[NotConvertible] = []
     for way in _ways(job):
         try:
@@ -170,6 +168,7 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
         raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
     if way.body is dtypes.DOUBLE:
         to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
+    set_ways_of_gaps(proto, job.estimator)
     _restore_input_types(proto, job.schema)
     return proto
 
@@ -350,14 +349,20 @@ def _expected_part(job: Job, name: str) -> Part:
 # -- probes ---------------------------------------------------------------------------------------
 
 
-def _probes(job: Job) -> Iterator[Any]:
-    """Gives inputs that the model itself answers: the example, and rows made up around it."""
+def _with_probes(job: Job) -> tuple[Job, list[Any]]:
+    """
+    Gives inputs that the model itself answers: the example, rows made up around it, and rows with gaps.
+
+    The job's schema is marked on the way: in which columns the model takes gaps.
+    """
     example = job.model.input_example
-    if example is not None and _answers(job, example):
-        yield example
+    probes = [example] if example is not None and _answers(job, example) else []
     rows = made_up(job.schema, example, categories_of(job.estimator, job.schema))
-    if rows is not None and _answers(job, rows):
-        yield rows
+    if rows is None or not _answers(job, rows):
+        return job, probes
+    job = replace(job, schema=mark_gaps(job.schema, rows, lambda inputs: _answers(job, inputs)))
+    gaps = with_gaps(job.schema, rows)
+    return job, [*probes, rows, *([gaps] if gaps is not None and _answers(job, gaps) else [])]
 
 
 def _answers(job: Job, inputs: Any) -> bool:

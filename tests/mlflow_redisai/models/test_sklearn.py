@@ -39,7 +39,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import InvalidInput, NotConvertible
 from mlflow_redisai.models import ServerLimits, convert, open_model
 from mlflow_redisai.verify import Difference, compare
 from redisai_engine.protocol import dtypes
@@ -284,6 +284,64 @@ def test_a_transformer_answers_with_what_it_makes_though_pyfunc_refuses_it(tmp_p
 
     np.testing.assert_allclose(deployed.predict(frame), estimator.transform(frame), rtol=1e-9)
     assert "python_function" not in deployed.model.flavors
+
+
+class TestGaps:
+    """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
+
+    def test_an_estimator_that_refuses_gaps(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame))
+        broken = frame.head(3).copy()
+        broken.iloc[1, 4] = np.nan
+
+        with pytest.raises(
+            InvalidInput, match=r"column 'mean smoothness' has a value in row 1 that is missing \(NaN\)"
+        ):
+            deployed.predict(broken)
+        with pytest.raises(ValueError, match="contains NaN"):
+            deployed.expected(broken)
+
+    def test_gaps_are_taken_only_by_the_columns_that_are_filled(self, tmp_path: Path) -> None:
+        frame, labels = mixed_frame()
+        parts = [("filled", SimpleImputer(), ["malic_acid"]), ("plain", StandardScaler(), ["alcohol"])]
+        estimator = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(frame, labels)
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert deployed.difference(frame) is None
+        with pytest.raises(InvalidInput, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
+            deployed.predict(frame.assign(alcohol=np.nan))
+
+    def test_an_infinity_is_told(self, tmp_path: Path) -> None:
+        data = load_digits()
+        deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(data.data, data.target), data.data))
+        broken = data.data[:2].copy()
+        broken[1, 3] = np.inf
+
+        with pytest.raises(InvalidInput, match="the input has a value in row 1 that is infinite"):
+            deployed.predict(broken)
+
+    def test_histogram_boosting_goes_the_same_way_for_gaps(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.2)
+        estimator = HistGradientBoostingClassifier(max_iter=20).fit(gaps, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert deployed.difference(gaps) is None
+
+    @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
+    @pytest.mark.parametrize("kind", ["forest", "extra trees", "tree", "bagging"])
+    def test_trees_go_the_same_way_for_gaps(self, kind: str, learned: str, tmp_path: Path) -> None:
+        """scikit-learn's trees send a gap to a side of their own at every node, even if they never saw one."""
+        frame, labels = cancer()
+        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.3)
+        estimator = CLASSIFIERS[kind]().fit(gaps if learned == "from gaps" else frame, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+        deployed.difference(gaps)
+        deployed.difference(frame)
 
 
 class TestInputs:
