@@ -301,6 +301,6 @@ class TestGaps:
 
         assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
         with pytest.raises(
-            InvalidInput, match="column 'b' has a value in row 0 that is .*, which this model doesn't take"
+            InvalidInput, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
         ):
             encode(frame.assign(b=bad), mapping)
