@@ -1,0 +1,57 @@
+"""An engine with the Redis behind it, and the few AI commands that tests of other things need."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cache
+
+from support.connection import Connection, encoded
+from support.servers import Server
+
+MISSING = b"-ERR model key is empty\r\n"  # RedisAI's text, in full at the tests of the commands
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An engine and the Redis behind it."""
+
+    engine: Server
+    redis: Server
+
+
+@cache
+def model_blob(operator: str) -> bytes:
+    """A model of two FLOAT inputs and one output, such as their sum ("Add") or product ("Mul")."""
+    from onnx import TensorProto, helper
+
+    from support.tiny_models import onnx_model
+
+    shape = (TensorProto.FLOAT, ("N",))
+    return onnx_model([helper.make_node(operator, ["a", "b"], ["y"])], {"a": shape, "b": shape}, {"y": shape})
+
+
+def modelstore(key: str, operator: str = "Add") -> bytes:
+    return encoded(("AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", model_blob(operator)))
+
+
+def prediction(key: str, a: float, b: float) -> bytes:
+    """A DAG that runs the model on `a` and `b`."""
+    sets = [f"|> AI.TENSORSET {name} FLOAT 1 VALUES {value}" for name, value in (("a", a), ("b", b))]
+    run = f"|> AI.MODELEXECUTE {key} INPUTS 2 a b OUTPUTS 1 y |> AI.TENSORGET y BLOB"
+    return encoded(f"AI.DAGEXECUTE_RO ROUTING {key} {' '.join(sets)} {run}")
+
+
+def store_model(wire: Connection, key: str, operator: str = "Add") -> None:
+    wire.send(modelstore(key, operator))
+    assert wire.reply() == b"+OK\r\n"
+
+
+def predict(wire: Connection, key: str, a: float, b: float) -> float | bytes:
+    """What the model makes of `a` and `b`; the reply as it came if it is an error."""
+    wire.send(prediction(key, a, b))
+    reply = wire.reply()
+    if reply[:1] == b"-":
+        return reply
+    assert reply.startswith(b"*4\r\n"), reply
+    return float(struct.unpack("<f", reply[-6:-2])[0])
