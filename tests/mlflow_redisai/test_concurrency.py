@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
+
+from mlflow_redisai import RedisAIClient
 from support.mlflow_models import LoggedModel
 from support.servers import Server
 from support.waiting import wait_until
-
-from mlflow_redisai import RedisAIClient
 
 Connect = Callable[..., RedisAIClient]
 
@@ -157,7 +157,9 @@ def test_other_processes_see_an_update_at_once_and_lose_nothing(
     saved_wine.frame.to_pickle(files[0])
     np.save(files[1], saved_wine.expected().astype(object), allow_pickle=True)
     np.save(files[2], retrained_wine.expected().astype(object), allow_pickle=True)
-    process = subprocess.Popen([sys.executable, "-c", PREDICT, engine.target, name, *map(str, files)], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREDICT, engine.target, name, *map(str, files)], stderr=subprocess.PIPE
+    )
 
     def seen() -> list[int]:
         lines = files[3].read_text().splitlines() if files[3].exists() else []

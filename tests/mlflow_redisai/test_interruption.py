@@ -85,7 +85,7 @@ def test_a_create_interrupted_while_it_is_committed_leaves_nothing(
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_an_update_interrupted_while_it_verifies_leaves_the_old_model(
+def test_an_update_interrupted_while_it_verifies_leaves_the_old_model(  # noqa: PLR0917  # fixtures
     engine: Server, client: RedisAIClient, keys: Keys, name: str, doubling: str, tripling: str, number: signal.Signals
 ) -> None:
     client.create_deployment(name, doubling)
@@ -101,7 +101,7 @@ def test_an_update_interrupted_while_it_verifies_leaves_the_old_model(
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_an_update_interrupted_while_it_is_committed_leaves_one_whole_deployment(
+def test_an_update_interrupted_while_it_is_committed_leaves_one_whole_deployment(  # noqa: PLR0917  # fixtures
     engine: Server, client: RedisAIClient, keys: Keys, name: str, doubling: str, tripling: str, number: signal.Signals
 ) -> None:
     client.create_deployment(name, doubling)

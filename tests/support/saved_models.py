@@ -28,8 +28,8 @@ def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = Tru
     return LoggedModel(str(folder), frame)
 
 
-def save_multiplication(folder: Path, factor: float) -> LoggedModel:
-    """Saves the ONNX model y = x * factor for rows of two numbers."""
+def save_multiplication(folder: Path, factor: float, *, width: int = 2) -> LoggedModel:
+    """Saves the ONNX model y = x * factor for rows of `width` numbers."""
     import mlflow
     import onnx
     from mlflow.models import infer_signature
@@ -39,13 +39,13 @@ def save_multiplication(folder: Path, factor: float) -> LoggedModel:
     graph = helper.make_graph(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         "multiplication",
-        [helper.make_tensor_value_info("x", float32, [None, 2])],
-        [helper.make_tensor_value_info("y", float32, [None, 2])],
+        [helper.make_tensor_value_info("x", float32, [None, width])],
+        [helper.make_tensor_value_info("y", float32, [None, width])],
         [helper.make_tensor("factor", float32, [1], [factor])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
-    rows = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    rows = np.arange(2 * width, dtype=np.float32).reshape(2, width)
     mlflow.onnx.save_model(
         model,
         str(folder),
