@@ -69,6 +69,12 @@ def test_every_difference_has_a_test():
     assert set(DIFFERENCES) == COVERED
 
 
+def test_every_difference_stands_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "engine" / "compatibility.md").read_text()
+
+    assert [name for name in DIFFERENCES if f"`{name}`" not in page] == []
+
+
 # -- Lua ------------------------------------------------------------------------------------------
 
 

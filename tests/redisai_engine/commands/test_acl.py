@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +111,12 @@ def test_other_rules_and_their_errors_are_redis_own(engine: Server, redis_server
             assert wire.raw("ACL", "SETUSER", "nobody", *rules) == plain.raw("ACL", "SETUSER", "nobody", *rules)
         for server in (wire, plain):
             assert server.ask("ACL", "DELUSER", "nobody") == 1
+
+
+def test_the_page_names_what_each_command_is_made_of():
+    page = (Path(__file__).parents[3] / "docs" / "engine" / "compatibility.md").read_text()
+    rows = [set(re.findall(r"[\w.]+", line)) for line in page.splitlines() if line.startswith("| AI.")]
+
+    for command in COMMANDS.values():
+        told = set().union(*(row for row in rows if command.name in row))
+        assert set(command.made_of) - {"PING"} <= told, command.name
