@@ -30,7 +30,7 @@ from redisai_engine.commands.table import (
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
 
-_STORING = ("EXISTS", "HGET", "HSET", "HDEL", "PERSIST")
+_STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 
 
 @command(
@@ -95,13 +95,15 @@ def put_model(
         *before,
         (b"EXISTS", key),
         (b"HGET", key, store.MARKER),
+        (b"PTTL", key),
         (b"HSET", key, *store.model_fields(meta, blob)),
         (b"HDEL", key, *unused),
         expiry,
     ]
-    exists, marker, stored = answers[len(before) : len(before) + 3]
-    if exists and marker is None:  # somebody's hash, seen too late inside MULTI: it gets back what it was
-        yield [(b"HDEL", key, *store.MODEL_FIELDS)]
+    exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
+    if exists and not isinstance(marker, bytes):  # somebody's key, seen too late inside MULTI: it gets back what it was
+        expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
+        yield [(b"HDEL", key, *store.MODEL_FIELDS), *expires]
         raise WrongType
     refuse_error(stored)
     context.engine.models.forget(context.database, key)
