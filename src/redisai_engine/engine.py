@@ -23,6 +23,7 @@ from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.models import Models
 from redisai_engine.peers import Peers, Question
+from redisai_engine.scripts import Scripts
 from redisai_engine.store import ModelMeta
 from redisai_engine.upstream import Address
 
@@ -47,6 +48,7 @@ class Engine:
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG changes these two
         self.backends_path = ""
         self.models = Models(settings, upstream, loop)
+        self.scripts = Scripts()
         self.executor = Executor(
             loop,
             threads_per_queue=settings.threads_per_queue,

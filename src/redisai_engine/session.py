@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from redisai_engine.commands.plain import TOUCH_ALL, is_confirmation, touching
@@ -59,10 +60,12 @@ class Session(asyncio.Protocol):
         self._busy: object | None = None
         self._delayed: tuple[Command, list[bytes]] | None = None
         self._backlog = 0  # bytes that came meanwhile
+        self._parts: set[Task] = set()  # what a running script has asked for
         # How it ends
         self._ended = False  # the client sends no more
         self._closing = False  # no more requests are taken
         self._finishing = False  # Redis is told so, too
+        self._lost = b""  # the error of whatever would need Redis still
         # What the client asked for
         self.protocol = 2
         self.database = 0
@@ -232,6 +235,26 @@ class Session(asyncio.Protocol):
             self._busy = None
         self.engine.touch(self)
 
+    def carry_out(self, body: Plan, done: Callable[[bytes], None]) -> None:
+        """Carries out a body in the midst of the command that is running; `done` gets its reply, come what may."""
+
+        def ended(part: Task) -> None:
+            self._parts.discard(part)
+            done(part.reply or b"")
+
+        part = Task(self, body, ended, silent=False)
+        self._parts.add(part)
+        if self._lost:
+            part.end(self._lost)
+        else:
+            part.go_on()
+
+    def _lose(self, reason: str) -> None:
+        """Nothing comes from Redis any more."""
+        self._lost = replies.error(reason)
+        for part in list(self._parts):
+            part.end(self._lost)
+
     # Replies
 
     def relayed(self, entry: Relayed, data: bytes) -> None:
@@ -319,6 +342,7 @@ class Session(asyncio.Protocol):
         There is none behind a part of a reply (`in_reply`), where it would look like the reply's rest, and none for a
         client that has ended its side: then Redis has closed as it was told to.
         """
+        self._lose(reason)
         error = b"" if self._finishing else replies.error(reason)
         for place in list(self._places):
             if not isinstance(place, Relayed):
@@ -360,6 +384,7 @@ class Session(asyncio.Protocol):
         self._closing = True
         self._transport = None
         self._sessions.discard(self)
+        self._lose("ERR the client has closed its connection")
         if self._upstream is not None:
             self._upstream.close()
 

@@ -4,8 +4,9 @@ How tensors and models look as Redis keys: a tensor is one string, a model is on
 Turns them into the arguments of plain Redis commands and back; sends nothing itself.
 
 Invariants: a tensor's value begins with a header of at least 48 bytes (so that Redis never embeds it and it aligns)
-whose first eight bytes are `TENSOR_MAGIC`; a model's hash has the field `MARKER`. Anything else is somebody else's key.
-The id of a model is new at every store, so an id names one version of one model for ever.
+whose first eight bytes are `TENSOR_MAGIC`; a model's hash has the field `MARKER`, a script's `SCRIPT_MARKER`. Anything
+else is somebody else's key. The id of a model or script is new at every store, so an id names one version of it for
+ever.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ ID = b"ai.model:id"
 META = b"ai.model:meta"
 _BLOB = b"ai.model:blob:%d"
 _MAX_BLOB_FIELDS = 64
+
+# The fields of a script's hash, likewise.
+SCRIPT_MARKER = b"ai.script"
+SCRIPT_ID = b"ai.script:id"
+SCRIPT_META = b"ai.script:meta"
+SCRIPT_SOURCE = b"ai.script:source"
 
 BLOB_FIELD_SIZE = 64 * 1024 * 1024  # bytes of a model in one hash field; Redis takes at most 512 MiB in one argument
 
@@ -130,3 +137,38 @@ def parse_meta(raw: bytes) -> ModelMeta:
     values = json.loads(raw)
     values["inputs"], values["outputs"] = tuple(values["inputs"]), tuple(values["outputs"])
     return ModelMeta(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptMeta:
+    """What is kept of a script beside its source. One that AI.SCRIPTSET stored has no entry points."""
+
+    device: str
+    tag: str = ""
+    entry_points: tuple[str, ...] = ()
+    id: str = field(default_factory=new_id)
+
+
+def script_fields(meta: ScriptMeta, source: str) -> list[Buffer]:
+    """Gives field, value, field, value ... of the hash that holds a script."""
+    raw = source.encode("utf-8", "surrogateescape")
+    described = json.dumps(asdict(meta)).encode()
+    return [SCRIPT_MARKER, FORMAT, SCRIPT_ID, meta.id.encode(), SCRIPT_META, described, SCRIPT_SOURCE, raw]
+
+
+def parse_script_meta(raw: bytes) -> ScriptMeta:
+    values = json.loads(raw)
+    values["entry_points"] = tuple(values["entry_points"])
+    return ScriptMeta(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is kept in a hash: the field that marks it, and all its fields, the marker among them."""
+
+    marker: bytes
+    fields: tuple[bytes, ...]
+
+
+MODEL = Kind(MARKER, MODEL_FIELDS)
+SCRIPT = Kind(SCRIPT_MARKER, (SCRIPT_MARKER, SCRIPT_ID, SCRIPT_META, SCRIPT_SOURCE))

@@ -26,43 +26,44 @@ class TorchBackend(Backend):
     def __init__(self) -> None:
         import torch
 
-        self._torch: Any = torch
+        self.torch: Any = torch
         self._threads_set = False
         self.version = str(torch.__version__)
 
     def load(
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
     ) -> LoadedModel:
-        target = self._device(device)
-        self._set_threads(settings)
+        target = self.device(device)
+        self.set_threads(settings)
         try:
             with warnings.catch_warnings():
                 # RedisAI's format is TorchScript, which new versions of torch deprecate.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                module = self._torch.jit.load(io.BytesIO(blob), map_location=target)
+                module = self.torch.jit.load(io.BytesIO(blob), map_location=target)
             module.eval()
             schema = module.forward.schema
         except Exception as error:
             raise ModelLoadError(str(error)) from error
-        return TorchModel(self._torch, module, schema, target)
+        return TorchModel(self.torch, module, schema, target)
 
-    def _device(self, device: str) -> Any:
+    def device(self, device: str) -> Any:
+        """Gives PyTorch's device for RedisAI's name. Raises DeviceUnavailable."""
         kind, index = parse_device(device)
         if kind != "GPU":
-            return self._torch.device("cpu")
-        if index >= self._torch.cuda.device_count():
+            return self.torch.device("cpu")
+        if index >= self.torch.cuda.device_count():
             raise DeviceUnavailable("GPU requested but Torch couldn't find CUDA")
-        return self._torch.device("cuda", index)
+        return self.torch.device("cuda", index)
 
-    def _set_threads(self, settings: BackendSettings) -> None:
+    def set_threads(self, settings: BackendSettings) -> None:
         """PyTorch's numbers of threads are the process's, and may be set only before its first run."""
         if self._threads_set:
             return
         self._threads_set = True
         if settings.intra_op_threads:
-            self._torch.set_num_threads(settings.intra_op_threads)
+            self.torch.set_num_threads(settings.intra_op_threads)
         if settings.inter_op_threads:
-            self._torch.set_num_interop_threads(settings.inter_op_threads)
+            self.torch.set_num_interop_threads(settings.inter_op_threads)
 
 
 class TorchModel(LoadedModel):
@@ -80,26 +81,30 @@ class TorchModel(LoadedModel):
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         try:
             with self._torch.inference_mode():
-                answer = self._forward(*[self._tensor(array) for array in arrays])
+                answer = self._forward(*[to_tensor(self._torch, array, self._device) for array in arrays])
                 values = answer if isinstance(answer, tuple) else (answer,)
-                return [self._array(value, i) for i, value in enumerate(values)]
+                return [to_array(self._torch, value, i) for i, value in enumerate(values)]
         except ModelRunError:
             raise
         except Exception as error:
             raise ModelRunError(str(error).strip() or type(error).__name__) from error
 
-    def _tensor(self, array: Array) -> Any:
-        if array.dtype == object:
-            raise ModelRunError("Unsupported code 7")  # RedisAI's words for text
-        return self._torch.from_numpy(np.array(array, order="C")).to(self._device)
 
-    def _array(self, value: Any, index: int) -> Array | None:
-        if not isinstance(value, self._torch.Tensor):
-            return None
-        tensor = value.detach().cpu()
-        if tensor.dtype == self._torch.bfloat16:
-            tensor = tensor.float()  # numpy has no such type; FLOAT holds all its values
-        return widen(tensor.numpy(), str(index))
+def to_tensor(torch: Any, array: Array, device: Any) -> Any:
+    """Copies an array to a tensor on the device. Raises ModelRunError for text."""
+    if array.dtype == object:
+        raise ModelRunError("Unsupported code 7")  # RedisAI's words for text
+    return torch.from_numpy(np.array(array, order="C")).to(device)
+
+
+def to_array(torch: Any, value: Any, index: int) -> Array | None:
+    """Gives the array of an output, in a type that RedisAI has; None for what isn't a tensor."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    tensor = value.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()  # numpy has no such type; FLOAT holds all its values
+    return widen(tensor.numpy(), str(index))
 
 
 def _output_count(returns: Sequence[Any]) -> int:

@@ -16,5 +16,7 @@ from redisai_engine.commands import (  # noqa: F401
     restore,
     run,
     scan,
+    script,
+    script_run,
     tensor,
 )

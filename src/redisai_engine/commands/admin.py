@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from redisai_engine import store
-from redisai_engine.commands.model import values_of
+from redisai_engine.commands.hashes import values_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import BACKENDS, text
 from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command, refuse_error
@@ -21,15 +21,17 @@ from redisai_engine.protocol import replies, texts
     flags=READ,
     keys=Keys(1),
     waits=True,
-    summary="Tells a model's run figures",
+    summary="Tells a model's or script's run figures",
     made_of=("HMGET",),
 )
 def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.INFO key [RESETSTAT]"""
-    (values,) = yield [(b"HMGET", arguments[1], store.ID, store.META)]
+    names = (store.ID, store.META, store.SCRIPT_ID, store.SCRIPT_META)
+    (values,) = yield [(b"HMGET", arguments[1], *names)]
     if not isinstance(values, list):  # an error: the key is of another kind
         raise CommandError(texts.INFO_MISSING)
-    id_, raw = values_of(values)
+    model_id, model, script_id, script = values_of(values)
+    id_ = model_id or script_id
     if id_ is None:
         raise CommandError(texts.INFO_MISSING)
     figures = context.engine.models.statistics(id_)
@@ -38,7 +40,8 @@ def info(context: Context, arguments: Sequence[bytes]) -> Plan:
         yield AskPeers({"reset": id_.decode()})
         return replies.OK
     others = yield AskPeers({"figures": id_.decode()})
-    return _info_reply(arguments[1], store.parse_meta(raw), _added(figures, others))
+    meta = store.parse_meta(model) if model_id else store.parse_script_meta(script)
+    return _info_reply(arguments[1], meta, _added(figures, others))
 
 
 def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
@@ -47,16 +50,17 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: store.ModelMeta, figures: RunStatistics) -> bytes:
+def _info_reply(key: bytes, meta: store.ModelMeta | store.ScriptMeta, figures: RunStatistics) -> bytes:
+    is_model = isinstance(meta, store.ModelMeta)
     return replies.array(
         [
             *(replies.text("key"), replies.bulk(key)),
-            *(replies.text("type"), replies.text("MODEL")),
-            *(replies.text("backend"), replies.text(meta.backend)),
+            *(replies.text("type"), replies.text("MODEL" if is_model else "SCRIPT")),
+            *(replies.text("backend"), replies.text(meta.backend if isinstance(meta, store.ModelMeta) else "TORCH")),
             *(replies.text("device"), replies.text(meta.device)),
             *(replies.text("tag"), replies.text(meta.tag)),
             *(replies.text("duration"), replies.integer(figures.duration_us)),
-            *(replies.text("samples"), replies.integer(figures.samples)),
+            *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
             *(replies.text("calls"), replies.integer(figures.calls)),
             *(replies.text("errors"), replies.integer(figures.errors)),
         ]

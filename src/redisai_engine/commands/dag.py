@@ -30,6 +30,7 @@ from redisai_engine.commands.run import (
     parse_timeout,
     resolve_model,
 )
+from redisai_engine.commands.script_run import parse_scriptexecute, parse_scriptrun, resolve_script
 from redisai_engine.commands.table import (
     READ,
     WRITE,
@@ -66,7 +67,7 @@ class Get:
 
 @dataclass(slots=True)
 class Execute:
-    """A run of a model: places read, places filled."""
+    """A run of a model, or a call of a script: places read, places filled."""
 
     model: RunnableModel
     inputs: list[int]
@@ -83,6 +84,7 @@ class Dag:
     routing: bytes | None = None
     load: list[bytes] = field(default_factory=list)
     persist: list[bytes] | None = None
+    calls_scripts: bool = False
     names: dict[bytes, int] = field(default_factory=dict)
     places: list[Tensor | None] = field(default_factory=list)
     operations: list[Get | Execute | None] = field(default_factory=list)  # None: AI.TENSORSET, done while parsing
@@ -92,6 +94,11 @@ class Dag:
         self.names[name] = len(self.places)
         self.places.append(tensor)
         return self.names[name]
+
+    @property
+    def needs_redis(self) -> bool:
+        """Tells whether Redis is needed still while the operations run, or after."""
+        return bool(self.persist) or self.calls_scripts
 
     def find(self, name: bytes) -> int:
         """Gives the place that `name` means now. Raises CommandError for a name that is not known."""
@@ -296,6 +303,8 @@ def _operation(context: Context, words: list[bytes], dag: Dag) -> Generator[Any,
         return Get(dag.find(words[1]), parse_format(words[2:]))
     if name == (b"AI.MODELRUN" if dag.deprecated else b"AI.MODELEXECUTE"):
         return (yield from _model_operation(context, words, dag))
+    if name == (b"AI.SCRIPTRUN" if dag.deprecated else b"AI.SCRIPTEXECUTE"):
+        return (yield from _script_operation(context, words, dag))
     if name in (b"AI.MODELEXECUTE", b"AI.SCRIPTEXECUTE") and dag.deprecated:
         raise CommandError(texts.DAG_NEW_OP % text(name))
     if name in (b"AI.MODELRUN", b"AI.SCRIPTRUN"):
@@ -313,6 +322,22 @@ def _model_operation(context: Context, words: list[bytes], dag: Dag) -> Generato
         raise CommandError(texts.ARITY % text(words[0].upper()))
     model = yield from resolve_model(context, words[1])
     execution: Execution = (parse_modelrun if dag.deprecated else parse_modelexecute)(words[2:], model)
+    return _execute(dag, model, execution)
+
+
+def _script_operation(context: Context, words: list[bytes], dag: Dag) -> Generator[Any, Any, Execute]:
+    name = text(words[0].upper())
+    if dag.read_only:
+        raise CommandError(texts.DAG_SCRIPT_READ_ONLY % name)
+    if len(words) < 3:
+        raise CommandError(texts.ARITY % name)
+    script = yield from resolve_script(context, words[1])
+    call = parse_scriptrun(words[3:]) if dag.deprecated else parse_scriptexecute(words[3:], in_dag=True)
+    dag.calls_scripts = True
+    return _execute(dag, script.runnable(context, words[2], call), call)
+
+
+def _execute(dag: Dag, model: RunnableModel, execution: Execution) -> Execute:
     if execution.timeout_ms is not None:
         raise CommandError(texts.DAG_TIMEOUT_IN_OP)
     inputs = [dag.find(name) for name in execution.inputs]
@@ -327,10 +352,10 @@ def _run(dag: Dag, protocol: int) -> Generator[Any, Any, list[bytes] | None]:
     failed: dict[int, bytes] = {}
     done: set[int] = set()
     waiting = [i for i, operation in enumerate(dag.operations) if isinstance(operation, Execute)]
-    if not waiting and (yield Run([RunRequest(None, [])], dag.deadline, detached=not dag.persist)) == [TIMED_OUT]:
+    if not waiting and (yield Run([RunRequest(None, [])], dag.deadline, detached=not dag.needs_redis)) == [TIMED_OUT]:
         return None
     while ready := [i for i in waiting if _is_ready(dag, i)]:
-        outcomes = yield Run([_request(dag, i) for i in ready], dag.deadline, detached=not dag.persist)
+        outcomes = yield Run([_request(dag, i) for i in ready], dag.deadline, detached=not dag.needs_redis)
         for i, outcome in zip(ready, outcomes, strict=True):
             if outcome is TIMED_OUT:
                 return None

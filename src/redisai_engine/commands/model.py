@@ -8,10 +8,11 @@ changes nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redisai_engine import store
+from redisai_engine.commands.hashes import delete_hash, hash_of, refuse_other_kind, values_of, write_hash
 from redisai_engine.commands.options import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.scan import scan_hashes
 from redisai_engine.commands.table import (
@@ -25,7 +26,6 @@ from redisai_engine.commands.table import (
     Plan,
     UpstreamCommand,
     command,
-    refuse_error,
 )
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
@@ -57,7 +57,7 @@ def modelset(context: Context, arguments: Sequence[bytes]) -> Plan:
 
 def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
     if not context.in_transaction:
-        yield from refuse_other_kind(key, store.MARKER)
+        yield from refuse_other_kind(key, store.MODEL)
     asked = store.ModelMeta(
         options.backend,
         options.device,
@@ -84,38 +84,13 @@ def put_model(
     """
     Loads a model and writes it under the key, over an older one.
 
-    `expiry` is the command that says when the key expires; those of `before` are sent first, in the same write.
+    What `expiry` and `before` are says `write_hash`.
     """
-    if context.transaction is not None:
-        context.transaction.stored.add(key)
     model = yield Load(asked, blob)
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
-    unused = store.MODEL_FIELDS[3 + len(meta.blob_fields) :]
-    answers = yield [
-        *before,
-        (b"EXISTS", key),
-        (b"HGET", key, store.MARKER),
-        (b"PTTL", key),
-        (b"HSET", key, *store.model_fields(meta, blob)),
-        (b"HDEL", key, *unused),
-        expiry,
-    ]
-    exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
-    if exists and not isinstance(marker, bytes):  # somebody's key, seen too late inside MULTI: it gets back what it was
-        expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
-        yield [(b"HDEL", key, *store.MODEL_FIELDS), *expires]
-        raise WrongType
-    refuse_error(stored)
+    yield from write_hash(context, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
     context.engine.models.forget(context.database, key)
     return replies.OK
-
-
-def refuse_other_kind(key: bytes, marker: bytes) -> Generator[Any, Any, None]:
-    """Raises WrongType when the key holds anything but what `marker` marks."""
-    exists, found = yield [(b"EXISTS", key), (b"HGET", key, marker)]
-    refuse_error(exists, found)
-    if exists and found is None:
-        raise WrongType
 
 
 @command(
@@ -143,18 +118,6 @@ def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
     if words == {b"BLOB"}:
         return blob
     return replies.array([*_meta_reply(meta), replies.text("blob"), blob])
-
-
-def values_of(reply: Any) -> list[Any]:
-    """HMGET's reply. Raises UpstreamError if it is an error."""
-    refuse_error(reply)
-    return list(reply)
-
-
-def hash_of(reply: Any) -> dict[bytes, Any]:
-    """HGETALL's reply as a dict. Raises UpstreamError if it is an error."""
-    refuse_error(reply)
-    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
@@ -200,14 +163,10 @@ def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELDEL key"""
     key = arguments[1]
     context.engine.models.forget(context.database, key)
-    exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *store.MODEL_FIELDS)]
-    refuse_error(exists, deleted)
-    context.engine.models.forget(context.database, key)
-    if not exists:
-        raise CommandError(texts.MODEL_MISSING)
-    if not deleted:
-        raise WrongType
-    return replies.OK
+    try:
+        return (yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING))
+    finally:
+        context.engine.models.forget(context.database, key)
 
 
 @command(

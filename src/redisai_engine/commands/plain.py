@@ -24,6 +24,7 @@ from redisai_engine.commands.table import (
     PassUntil,
     Plan,
     Silence,
+    UpstreamCommand,
     command,
     refuse_error,
 )
@@ -39,6 +40,7 @@ TOUCH_ALL = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", 
 
 _TENSOR_TYPE = "AI_TENSOR"
 _MODEL_TYPE = "AI__MODEL"
+_SCRIPT_TYPE = "AI_SCRIPT"
 
 _MESSAGES, _MONITOR = "MESSAGES", "MONITOR"  # streams
 _CONFIRMATION = re.compile(rb"[*>]3\r\n\$\d+\r\n[ps]?(un)?subscribe\r\n")
@@ -51,11 +53,43 @@ _CONFIRMATION = re.compile(rb"[*>]3\r\n\$\d+\r\n[ps]?(un)?subscribe\r\n")
 def type_(context: Context, arguments: Sequence[bytes]) -> Plan:
     """TYPE key"""
     key = arguments[1]
-    kind, head, marker = yield [(b"TYPE", key), (b"GETRANGE", key, b"0", b"7"), (b"HGET", key, store.MARKER)]
+    kind, *marks = yield [(b"TYPE", key), *_marks(key)]
     refuse_error(kind)
+    return replies.simple(_ai_type(marks) or kind.decode())
+
+
+def _marks(key: bytes) -> list[UpstreamCommand]:
+    """The commands whose replies tell `_ai_type`."""
+    markers = (store.MARKER, store.SCRIPT_MARKER)
+    return [(b"GETRANGE", key, b"0", b"7"), *((b"HGET", key, marker) for marker in markers)]
+
+
+def _ai_type(marks: Sequence[object]) -> str | None:
+    """RedisAI's name for the type of a key; None for a key of another."""
+    head, model, script = marks
     if isinstance(head, bytes) and store.is_tensor(head):
-        return replies.simple(_TENSOR_TYPE)
-    return replies.simple(_MODEL_TYPE if isinstance(marker, bytes) else kind.decode())
+        return _TENSOR_TYPE
+    if isinstance(model, bytes):
+        return _MODEL_TYPE
+    return _SCRIPT_TYPE if isinstance(script, bytes) else None
+
+
+@command(
+    "OBJECT",
+    arity=(3, 3),
+    flags=READ,
+    keys=Keys(2),
+    single_step=True,
+    concerns=lambda arguments: len(arguments) == 3 and arguments[1].upper() == b"ENCODING",
+    summary="Tells the encoding that module keys have",
+)
+def object_(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """OBJECT ENCODING key"""
+    encoding, *marks = yield [tuple(arguments), *_marks(arguments[2])]
+    refuse_error(encoding)
+    if encoding is None:
+        return replies.null(context.protocol)
+    return replies.text("raw") if _ai_type(marks) else replies.bulk(encoding)
 
 
 @command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="RedisAI's keys can't be copied")
@@ -63,8 +97,7 @@ def copy(context: Context, arguments: Sequence[bytes]) -> Plan:
     """COPY source destination [DB database] [REPLACE]"""
     if context.in_transaction:  # what the key will hold isn't known yet; a copy of RedisAI's keys does no harm
         return (yield from _pass(arguments))
-    head, marker = yield [(b"GETRANGE", arguments[1], b"0", b"7"), (b"HGET", arguments[1], store.MARKER)]
-    if isinstance(marker, bytes) or (isinstance(head, bytes) and store.is_tensor(head)):
+    if _ai_type((yield _marks(arguments[1]))):
         raise CommandError(texts.NOT_COPYABLE)
     context.engine.models.distrust(arguments[1:3])
     (raw,) = yield Pass(encode(arguments))

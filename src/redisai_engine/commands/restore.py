@@ -8,16 +8,18 @@ anything is replaced, and payloads of other kinds never come here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redisai_engine import store
 from redisai_engine.commands.model import put_model
 from redisai_engine.commands.plain import touching
+from redisai_engine.commands.script import put_script
 from redisai_engine.commands.table import WRITE, Compute, Context, Keys, Plan, UpstreamCommand, command, refuse_error
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
-from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpError, decode_dump, is_dump
+from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpedScript, DumpError, decode_dump, is_dump
 from redisai_engine.protocol.tensor import Tensor
 
 _UNKNOWN_MODULE = b"-ERR Bad data format\r\n"
@@ -52,6 +54,8 @@ def restore(context: Context, arguments: Sequence[bytes]) -> Plan:
         return (yield from _restore_tensor(context, request, dumped))
     if isinstance(dumped, DumpedModel):
         return (yield from _restore_model(context, request, dumped))
+    if isinstance(dumped, DumpedScript):
+        return (yield from _restore_script(context, request, dumped))
     return raw
 
 
@@ -85,11 +89,7 @@ def _restore_tensor(context: Context, request: _Request, tensor: Tensor) -> Plan
 
 
 def _restore_model(context: Context, request: _Request, dumped: DumpedModel) -> Plan:
-    before: list[UpstreamCommand] = []
-    if request.replace:
-        exists, marker = yield [(b"EXISTS", request.key), (b"HGET", request.key, store.MARKER)]
-        if exists and not isinstance(marker, bytes):
-            before.append((b"DEL", request.key))
+    before = yield from _clearing(request, store.MODEL)
     names_given = dumped.backend == "TF"  # the names are a model's own elsewhere
     asked = store.ModelMeta(
         dumped.backend,
@@ -103,3 +103,18 @@ def _restore_model(context: Context, request: _Request, dumped: DumpedModel) -> 
         len(dumped.blob),
     )
     return (yield from put_model(context, request.key, asked, dumped.blob, expiry=request.expiry, before=before))
+
+
+def _restore_script(context: Context, request: _Request, dumped: DumpedScript) -> Plan:
+    before = yield from _clearing(request, store.SCRIPT)
+    meta = store.ScriptMeta(dumped.device, dumped.tag, dumped.entry_points)
+    return (yield from put_script(context, request.key, meta, dumped.source, expiry=request.expiry, before=before))
+
+
+def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[UpstreamCommand]]:
+    """Gives the commands that make room for a hash of this kind, where REPLACE meets a key of another."""
+    if request.replace:
+        exists, marker = yield [(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)]
+        if exists and not isinstance(marker, bytes):
+            return [(b"DEL", request.key)]
+    return []

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine import store
+from redisai_engine.commands.hashes import hash_of, values_of
 from redisai_engine.commands.keys import modelexecute_keys, modelrun_keys
-from redisai_engine.commands.model import hash_of, meta_of, values_of
+from redisai_engine.commands.model import meta_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words, text
 from redisai_engine.commands.table import (
@@ -62,7 +63,7 @@ class Execution:
 def modelexecute(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELEXECUTE key INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]"""
     model = yield from resolve_model(context, arguments[1])
-    return (yield from _execute(context, model, parse_modelexecute(arguments[2:], model)))
+    return (yield from execute(context, model, parse_modelexecute(arguments[2:], model)))
 
 
 @command(
@@ -78,10 +79,11 @@ def modelexecute(context: Context, arguments: Sequence[bytes]) -> Plan:
 def modelrun(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELRUN key [TIMEOUT ms] INPUTS key ... OUTPUTS key ..."""
     model = yield from resolve_model(context, arguments[1])
-    return (yield from _execute(context, model, parse_modelrun(arguments[2:], model)))
+    return (yield from execute(context, model, parse_modelrun(arguments[2:], model)))
 
 
-def _execute(context: Context, model: RunnableModel, execution: Execution) -> Plan:
+def execute(context: Context, model: RunnableModel, execution: Execution) -> Plan:
+    """Reads the inputs, runs the model or the script's call, and stores the outputs."""
     deadline = context.engine.deadline(execution.timeout_ms)
     outputs = execution.outputs
     got = yield [

@@ -1,5 +1,5 @@
 """
-Finding the keys that are RedisAI's: AI._MODELSCAN's search, and SCAN with RedisAI's names of types.
+Finding the keys that are RedisAI's: the search of AI._MODELSCAN and AI._SCRIPTSCAN, and SCAN with RedisAI's types.
 
 Redis knows neither, so strings or hashes are scanned in slices and each is asked for its mark. Nothing blocks other
 clients for longer than one slice takes. A key that the client may not read isn't found.
@@ -15,8 +15,9 @@ from redisai_engine.commands.table import NO_KEYS, READ, Context, Plan, command,
 from redisai_engine.protocol import replies
 
 _SLICE = b"1000"  # keys looked at before other clients get their turn
-_TENSOR, _MODEL = b"AI_TENSOR", b"AI__MODEL"
-_HELD_BY = {_TENSOR: b"string", _MODEL: b"hash"}
+_TENSOR, _MODEL, _SCRIPT = b"AI_TENSOR", b"AI__MODEL", b"AI_SCRIPT"
+_HELD_BY = {_TENSOR: b"string", _MODEL: b"hash", _SCRIPT: b"hash"}
+_MARKERS = {_MODEL: store.MARKER, _SCRIPT: store.SCRIPT_MARKER}
 
 
 def scan_hashes(context: Context, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
@@ -64,7 +65,7 @@ def _type_position(arguments: Sequence[bytes]) -> int | None:
     summary="Knows RedisAI's types too",
 )
 def scan(context: Context, arguments: Sequence[bytes]) -> Plan:
-    """SCAN cursor TYPE AI_TENSOR | AI__MODEL [MATCH pattern] [COUNT count]"""
+    """SCAN cursor TYPE AI_TENSOR | AI__MODEL | AI_SCRIPT [MATCH pattern] [COUNT count]"""
     place = _type_position(arguments)
     assert place is not None
     kind = arguments[place].upper()
@@ -77,5 +78,5 @@ def scan(context: Context, arguments: Sequence[bytes]) -> Plan:
             key for key, mark in zip(keys, marks, strict=True) if isinstance(mark, bytes) and store.is_tensor(mark)
         ]
     else:
-        found = list(_present(keys, (yield [(b"HGET", key, store.MARKER) for key in keys])))
+        found = list(_present(keys, (yield [(b"HGET", key, _MARKERS[kind]) for key in keys])))
     return replies.array([replies.bulk(cursor), replies.array([replies.bulk(key) for key in found])])

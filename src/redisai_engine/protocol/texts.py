@@ -55,6 +55,42 @@ TIMEOUT_MISSING = "ERR No value provided for TIMEOUT"
 BAD_TIMEOUT = "ERR Invalid value for TIMEOUT"
 UNEXPECTED = "Invalid argument: %s"
 
+# Scripts
+SCRIPT_MISSING = "ERR script key is empty"
+SOURCE_MISSING = "ERR Insufficient arguments, missing script SOURCE"
+ENTRY_POINTS_MISSING = "ERR Insufficient arguments, missing script entry points"
+BAD_ENTRY_POINT_COUNT = "ERR Non numeric entry points number provided to AI.SCRIPTSTORE command"
+ENTRY_POINT_ABSENT = "Function %s does not exist in the given script."
+ENTRY_POINT_ARGUMENTS = "Wrong number of inputs in function %s. Expected 3 but was %d"
+ENTRY_POINT_TYPES = (
+    "Wrong inputs type in function %s. Expected signature similar to: "
+    "def %s(tensors: List[Tensor], keys: List[str], args: List[str])"
+)
+FUNCTION_ABSENT = "Function does not exist: %s"
+FUNCTION_INPUTS = "Wrong number of inputs provided to function: %s"
+FUNCTION_INPUT_TYPE = "Unsupported input type in function definition: %s"
+FUNCTION_OUTPUTS = "Function returned unexpected number of outputs - %s"
+FUNCTION_NO_TENSOR = "Function returned non-tensor values%s"
+SCRIPT_FIRST_SCOPE = "ERR KEYS or INPUTS scope must be provided first for AI.SCRIPTEXECUTE command"
+SCRIPT_SCOPE_TWICE = "ERR Already Encountered %s scope in AI.SCRIPTEXECUTE command"
+SCRIPT_SCOPE_EMPTY = "ERR Invalid arguments provided to AI.SCRIPTEXECUTE"
+SCRIPT_BAD_COUNT = "ERR Invalid argument for %s count in AI.SCRIPTEXECUTE"
+SCRIPT_TOO_FEW = "ERR number of %s to AI.SCRIPTEXECUTE command does not match the number of given arguments"
+SCRIPT_NO_KEYS = "ERR Missing arguments after KEYS keyword"
+SCRIPT_BAD_KEY_COUNT = "ERR Invalid or negative value found in number of KEYS"
+SCRIPT_TOO_FEW_KEYS = (
+    "ERR Number of pre declared KEYS to be used in the command does not match the number of given arguments"
+)
+SCRIPT_UNEXPECTED = "ERR Invalid AI.SCRIPTEXECUTE command. Unexpected argument: %s"
+SCRIPT_NO_TIMEOUT = "ERR No value provided for TIMEOUT in AI.SCRIPTEXECUTE"
+SCRIPT_BEHIND_TIMEOUT = "ERR Encountered problem parsing AI.SCRIPTEXECUTE"
+SCRIPTRUN_TWICE = "ERR Already encountered an %s in SCRIPTRUN"
+SCRIPTRUN_UNEXPECTED = "ERR Unrecongnized parameter to SCRIPTRUN"
+SCRIPTRUN_LIST_OUTSIDE = "ERR Encountered a variable size list of tensors outside of input section"
+SCRIPTRUN_LIST_TWICE = "ERR Already encountered a variable size list of tensors"
+SCRIPT_REDIS_ERROR = "Redis command returned an error: %s"
+NOT_FROM_SCRIPT = "ERR This Redis command is not allowed from script"  # Redis' own words, for its own scripts
+
 # DAGs
 DAG_NO_SCOPE = (
     "ERR AI.DAGEXECUTE and AI.DAGEXECUTE_RO commands must contain at least one out of ROUTING, LOAD, PERSIST keywords"
@@ -66,6 +102,7 @@ DAG_LOAD_COUNT = "ERR number of keys to LOAD into DAG does not match the number 
 DAG_PERSIST_COUNT = "ERR number of keys to PERSIST after DAG execution does not match the number of given arguments"
 DAG_PERSIST_TWICE = "ERR PERSIST keys must be unique"
 DAG_PERSIST_UNKNOWN = "ERR PERSIST key cannot be found in DAG"
+DAG_SCRIPT_READ_ONLY = "ERR %s command cannot be specified in a read-only DAG"
 DAG_PERSIST_READ_ONLY = "ERR PERSIST cannot be specified in a read-only DAG"
 DAG_ROUTING_MISSING = "ERR Missing ROUTING value"
 DAG_INPUT_UNKNOWN = "ERR INPUT key cannot be found in DAG"

@@ -1,0 +1,81 @@
+"""
+What models and scripts have in common: each is one hash of a kind (`store.Kind`), written and deleted as a whole.
+
+Invariant: a hash that isn't of the kind is never changed, not even for a moment that another client could see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from redisai_engine import store
+from redisai_engine.commands.table import Context, Plan, UpstreamCommand, refuse_error
+from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.protocol import replies
+from redisai_engine.protocol.tensor import Buffer
+
+
+def refuse_other_kind(key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
+    """Raises WrongType when the key holds anything of another kind."""
+    exists, found = yield [(b"EXISTS", key), (b"HGET", key, kind.marker)]
+    refuse_error(exists, found)
+    if exists and found is None:
+        raise WrongType
+
+
+def write_hash(
+    context: Context,
+    key: bytes,
+    kind: store.Kind,
+    fields: Sequence[Buffer],
+    *,
+    expiry: UpstreamCommand,
+    before: Sequence[UpstreamCommand] = (),
+) -> Generator[Any, Any, None]:
+    """
+    Writes fields and values, over an older hash of the same kind.
+
+    `expiry` is the command that says when the key expires; those of `before` are sent first, in the same write.
+    """
+    if context.transaction is not None:
+        context.transaction.stored.add(key)
+    unused = set(kind.fields) - set(map(bytes, fields[::2]))
+    answers = yield [
+        *before,
+        (b"EXISTS", key),
+        (b"HGET", key, kind.marker),
+        (b"PTTL", key),
+        (b"HSET", key, *fields),
+        *([(b"HDEL", key, *unused)] if unused else []),
+        expiry,
+    ]
+    exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
+    if exists and not isinstance(marker, bytes):  # somebody's key, seen too late inside MULTI: it gets back what it was
+        expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
+        yield [(b"HDEL", key, *kind.fields), *expires]
+        raise WrongType
+    refuse_error(stored)
+
+
+def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
+    """Deletes exactly the fields of the kind. Raises CommandError(missing) where there is no key."""
+    exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *kind.fields)]
+    refuse_error(exists, deleted)
+    if not exists:
+        raise CommandError(missing)
+    if not deleted:
+        raise WrongType
+    return replies.OK
+
+
+def values_of(reply: Any) -> list[Any]:
+    """HMGET's reply. Raises UpstreamError if it is an error."""
+    refuse_error(reply)
+    return list(reply)
+
+
+def hash_of(reply: Any) -> dict[bytes, Any]:
+    """HGETALL's reply as a dict. Raises UpstreamError if it is an error."""
+    refuse_error(reply)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
