@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from redisai_engine import store
 from redisai_engine.config import Settings
@@ -29,6 +30,15 @@ from redisai_engine.upstream import Address
 Place = tuple[int, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The model that a key holds, its id, and the loop's time at which the key expires."""
+
+    model: RunnableModel
+    id: bytes
+    expires_at: float
+
+
 class Models:
     """What is loaded, by id; what is known of keys, by database and key."""
 
@@ -38,7 +48,7 @@ class Models:
         self._size = 0
         self._by_id: OrderedDict[bytes, tuple[RunnableModel, int]] = OrderedDict()
         self._statistics: dict[bytes, RunStatistics] = {}
-        self._current: dict[Place, tuple[RunnableModel, float]] = {}  # with the loop's time when the key expires
+        self._current: dict[Place, Known] = {}
         self._asked: dict[Place, object] = {}  # `follow` is waiting for the answer
         self.names: set[bytes] = set()  # keys in `_current` or `_asked`, of any database
         self._tracking = None if settings.strict else Tracking(upstream, loop, self._changed)
@@ -59,7 +69,7 @@ class Models:
             gone, (left, freed) = self._by_id.popitem(last=False)
             self._size -= freed
             self._statistics.pop(gone, None)
-            self._current = {place: entry for place, entry in self._current.items() if entry[0] is not left}
+            self._current = {place: entry for place, entry in self._current.items() if entry.model is not left}
 
     def size_of(self, backend: str) -> int:
         """Gives the bytes of that backend's models that are loaded, as large as their blobs are."""
@@ -71,13 +81,16 @@ class Models:
 
     def current(self, database: int, key: bytes) -> RunnableModel | None:
         """Gives the model that the key holds, if that is known without asking."""
+        known = self.known(database, key)
+        return None if known is None else known.model
+
+    def known(self, database: int, key: bytes) -> Known | None:
+        """Gives what is known of the key without asking."""
         entry = self._current.get((database, key))
-        if entry is None:
-            return None
-        if entry[1] <= self._loop.time():
+        if entry is not None and entry.expires_at <= self._loop.time():
             del self._current[database, key]
             return None
-        return entry[0]
+        return entry
 
     def follow(self, database: int, key: bytes, id_: bytes, model: RunnableModel) -> None:
         """Begins to follow what the key holds; `id_` and `model` are what it held just now."""
@@ -85,7 +98,7 @@ class Models:
         if self._tracking is None or not self._tracking.is_open or place in self._asked:
             return
         known = self._current.get(place)
-        if known is not None and known[0] is model:
+        if known is not None and known.model is model:
             return
         token = self._asked[place] = object()
         self.names.add(key)
@@ -94,7 +107,7 @@ class Models:
             if self._asked.pop(place, None) is not token or held != id_:
                 return
             expires_at = self._loop.time() + expires_in_ms / 1000 if expires_in_ms >= 0 else float("inf")
-            self._current[place] = (model, expires_at)
+            self._current[place] = Known(model, id_, expires_at)
 
         self._tracking.read(database, key, store.ID, answered)
 

@@ -8,7 +8,8 @@ arrays, the model runs, the outputs become the reply. What isn't as simple as th
 model or a right that has to be looked up, a blob of another size) goes the long way, so this module has no error
 texts and no behaviour of its own: the answers are dag.py's, only sooner.
 
-Invariant: a request that is taken here needs nothing of Redis.
+Invariant: a request that is taken here needs nothing of Redis but, behind a plain command of the same pipeline, the
+model's id.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from redisai_engine import store
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words
 from redisai_engine.commands.run import READ_RIGHT
+from redisai_engine.commands.table import COMMANDS
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, Job
 from redisai_engine.protocol import dtypes, replies
@@ -30,7 +33,7 @@ from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 
 if TYPE_CHECKING:
-    from redisai_engine.backends.base import Array
+    from redisai_engine.backends.base import Array, LoadedModel
     from redisai_engine.session import Session
 
     Answered = Callable[["PreparedRun"], None]
@@ -176,13 +179,8 @@ class PreparedDag:
 
     def run(self, session: Session, arguments: list[bytes], answered: Answered) -> PreparedRun | None:
         """Begins with a request that `accepts` took; None if it has to go the long way."""
-        model = session.engine.models.current(session.database, self.model_key)
-        if (
-            model is None
-            or not session.may_trust
-            or len(model.loaded.inputs) != len(self.order)
-            or len(model.loaded.outputs) != self.outputs
-        ):
+        known = session.engine.models.known(session.database, self.model_key)
+        if known is None or not self._fits(known.model.loaded):
             return None
         if not (session.has_rights(self.model_key, READ_RIGHT) and session.has_rights(self.routing, ROUTE_RIGHT)):
             return None
@@ -193,22 +191,47 @@ class PreparedDag:
                 return None
             arrays.append(array)
         run = PreparedRun(self, answered)
-        session.engine.executor.submit(Job(model, arrays, session.engine.deadline(self.timeout_ms), run.done))
+        job = Job(known.model, arrays, session.engine.deadline(self.timeout_ms), run.done)
+        if session.may_trust:
+            session.engine.executor.submit(job)
+        else:
+            run.check(session, job, known.id, arguments)
         return run
+
+    def _fits(self, model: LoadedModel) -> bool:
+        return len(model.inputs) == len(self.order) and len(model.outputs) == self.outputs
 
 
 class PreparedRun:
     """A request on its way; `reply` is None until it is answered."""
 
-    __slots__ = ("_answered", "_dag", "reply", "silent")
-
-    is_detached = True
+    __slots__ = ("_answered", "_dag", "is_detached", "reply", "silent")
 
     def __init__(self, dag: PreparedDag, answered: Answered) -> None:
         self.reply: bytes | None = None
         self.silent = False
+        self.is_detached = True  # it needs Redis no more
         self._dag = dag
         self._answered = answered
+
+    def check(self, session: Session, job: Job, id_: bytes, arguments: list[bytes]) -> None:
+        """
+        Asks whether the key still holds that model, then runs it; later requests are sent meanwhile.
+
+        If it doesn't, the request goes the long way after all.
+        """
+
+        def answered(held: list[Any]) -> None:
+            self.is_detached = True
+            if held[0] == id_:
+                session.engine.executor.submit(job)
+                session.engine.plan_turn()
+            else:
+                session.engine.models.forget(session.database, self._dag.model_key)
+                session.carry_out(COMMANDS[b"AI.DAGEXECUTE_RO"].body(session, arguments), self.end)
+
+        self.is_detached = False
+        session.upstream.ask([(b"HGET", self._dag.model_key, store.ID)], answered)
 
     def done(self, outcome: Any) -> None:
         """Takes the model's outcome."""
