@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import commands, errors
+from mlflow_redisai import commands, errors, foreign
 from mlflow_redisai.commands import ModelMeta, ModelToStore
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.connection import Connection
 from mlflow_redisai.deployments import Deployment, Deployments, Prepared
-from mlflow_redisai.mapping import Mapping
 from mlflow_redisai.models import (
     Deployable,
     LoadedModel,
@@ -132,12 +131,12 @@ def with_options(order: Order, current: Deployment) -> Prepared:
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
     with order.store.staged(current.name, model, options.timeout) as (_, seen):
         fingerprint = seen.fingerprint()
-    before = current.record or _record_of_foreign(current)
+    before = current.record or _record_of_foreign(current, model.blob)
     return Prepared(model, replace(before, **Record.new_identity(), options=options, fingerprint=fingerprint))
 
 
-def _record_of_foreign(deployment: Deployment) -> Record:
-    mapping = Mapping.generic(list(deployment.meta.inputs), list(deployment.meta.outputs))
+def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:
+    mapping = foreign.mapping_of(deployment.name, deployment.meta, lambda: blob)
     return Record(
         **Record.new_identity(),
         flavor="unknown",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mlflow_redisai import commands, errors, record
+from mlflow_redisai import commands, errors, foreign, record
 from mlflow_redisai.commands import ModelMeta, raw
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.connection import Connection
@@ -36,20 +36,17 @@ class _Outdated(Exception):
 class Known:
     """A deployment with what follows from it; made once, used for every prediction until it changes."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, store: Deployments) -> None:
         found = deployment.record
         self.name = deployment.name
         self.key = raw(deployment.name)
         self.record_key = record.record_key(deployment.name)
         self.identity = deployment.identity
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
-        self.mapping = _mapping_of(deployment)
-
-
-def _mapping_of(deployment: Deployment) -> Mapping:
-    if deployment.record is not None:
-        return Mapping.from_json(deployment.record.mapping)
-    return Mapping.generic(list(deployment.meta.inputs), list(deployment.meta.outputs))
+        if found is not None:
+            self.mapping = Mapping.from_json(found.mapping)
+        else:
+            self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
 
 
 class Predictor:
@@ -83,7 +80,7 @@ class Predictor:
 
     def _read(self, name: str) -> Known:
         self.forget(name)
-        known = Known(self._store.read(name))
+        known = Known(self._store.read(name), self._store)
         with self._lock:
             self._known[name] = known
         return known

@@ -72,8 +72,8 @@ def test_help_is_printed(cli) -> None:
         (
             ("create", "--name", "x", "-m", "models:/wine@champion"),
             (
-                "can't talk to Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection refused. "
-                "Is the server running, and are host, port and tls in the target right?"
+                "can't talk to Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection "
+                "refused. Is the server running, and are host, port and tls in the target right?"
             ),
         ),
     ],

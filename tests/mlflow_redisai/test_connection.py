@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -175,7 +178,7 @@ def test_a_replica_takes_no_writes(redis_server: Server, new_redis: Callable[...
 
 
 def test_tls_to_a_server_without_it_is_told(redis_server: Server) -> None:
-    error = failure(f"redisai://127.0.0.1:{redis_server.port}?tls=true&connect_timeout=5&read_timeout=5")
+    error = failure(f"redisai://127.0.0.1:{redis_server.port}?tls=true&connect_timeout=1&read_timeout=1")
 
     assert error.error_code == "TEMPORARILY_UNAVAILABLE"
 
@@ -265,3 +268,53 @@ def test_a_wrong_password_for_a_cluster_is_told(new_redis: Callable[..., Server]
     error = failure(f"redisai://:{SECRET}@127.0.0.1:{server.port}?cluster=true")
 
     assert error.error_code == "UNAUTHENTICATED"
+
+
+# -- tls ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls_server(new_redis: Callable[..., Server], tmp_path: Path) -> tuple[Server, int]:
+    """A redis-server with a TLS port and a certificate of its own for localhost; clients must show one too."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on the PATH")
+    new_key = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([openssl, "req", *new_key, *files, *names], check=True, capture_output=True)
+    port = free_port()
+    options = {"port": port, "cert-file": "cert.pem", "key-file": "key.pem", "ca-cert-file": "cert.pem"}
+    arguments = [
+        part
+        for name, value in options.items()
+        for part in (f"--tls-{name}", str(tmp_path / str(value)) if "file" in name else str(value))
+    ]
+    return new_redis(*arguments), port
+
+
+def test_tls_with_certificates_on_both_sides(tls_server: tuple[Server, int], tmp_path: Path) -> None:
+    ours = f"tls_cert={tmp_path}/cert.pem&tls_key={tmp_path}/key.pem"
+
+    connection = connect(f"redisai://localhost:{tls_server[1]}?tls_ca={tmp_path}/cert.pem&{ours}")
+
+    assert connection.call(b"k", "ECHO", "secretly") == b"secretly"
+
+
+def test_a_certificate_that_nobody_trusts_is_refused(tls_server: tuple[Server, int], tmp_path: Path) -> None:
+    ours = f"tls_cert={tmp_path}/cert.pem&tls_key={tmp_path}/key.pem"
+    target = f"redisai://localhost:{tls_server[1]}?{ours}"
+
+    error = failure(target)
+
+    assert error.error_code == "TEMPORARILY_UNAVAILABLE"
+    assert "certificate verify failed" in error.message
+    assert connect(f"{target}&tls_verify=off").call(b"k", "ECHO", "anyway") == b"anyway"
+
+
+def test_a_file_that_is_no_certificate_is_told(redis_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+
+    error = failure(f"redisai://localhost:{redis_server.port}?tls_ca={tmp_path}/ca.pem")
+
+    assert error.error_code == "TEMPORARILY_UNAVAILABLE"

@@ -83,14 +83,14 @@ def test_a_model_that_the_server_can_not_load_is_refused_before_it_takes_the_nam
 def test_a_record_is_not_written_over_somebody_elses_key(
     engine: Server, client: RedisAIClient, doubling: str, keys: Keys
 ) -> None:
-    engine.client().set(record_key("record:taken"), "mine")
+    engine.client().set(record_key("record:theirs"), "mine")
 
     with pytest.raises(MlflowException) as caught:
-        client.create_deployment("record:taken", doubling)
+        client.create_deployment("record:theirs", doubling)
 
     assert caught.value.error_code == "RESOURCE_CONFLICT"
-    assert keys("record:taken") == [record_key("record:taken").decode()]
-    assert engine.client().get(record_key("record:taken")) == b"mine"
+    assert keys("record:theirs") == [record_key("record:theirs").decode()]
+    assert engine.client().get(record_key("record:theirs")) == b"mine"
 
 
 def test_only_the_deployment_that_was_read_is_replaced(

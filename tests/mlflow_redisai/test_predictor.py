@@ -37,7 +37,7 @@ def test_a_prediction_that_waits_too_long_is_given_up_with_an_error(new_engine: 
     n, start = np.array([10]), np.zeros(1, np.float32)
     assert client.predict("slow", {"n": n, "start": start})["predictions"].tolist() == [10.0]
     running = threading.Thread(
-        target=lambda: redis.execute_command(*dag(b"slow", count(2_000_000), 1, [0], 0)), daemon=True
+        target=lambda: redis.execute_command(*dag(b"slow", count(300_000), 1, [0], 0)), daemon=True
     )
 
     running.start()
