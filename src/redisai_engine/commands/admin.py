@@ -9,10 +9,11 @@ from redisai_engine import store
 from redisai_engine.commands.hashes import values_of
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import BACKENDS, text
-from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command, refuse_error
-from redisai_engine.errors import CommandError
+from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command
+from redisai_engine.errors import CommandError, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import ReplyError
 
 
 @command(
@@ -28,7 +29,7 @@ def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.INFO key [RESETSTAT]"""
     names = (store.ID, store.META, store.SCRIPT_ID, store.SCRIPT_META)
     (values,) = yield [(b"HMGET", arguments[1], *names)]
-    if not isinstance(values, list):  # an error: the key is of another kind
+    if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
         raise CommandError(texts.INFO_MISSING)
     model_id, model, script_id, script = values_of(values)
     id_ = model_id or script_id
@@ -68,7 +69,7 @@ def _info_reply(key: bytes, meta: store.ModelMeta | store.ScriptMeta, figures: R
 
 
 _READING = (b"PING",)  # needs to be let in by Redis, no more
-_CHANGING = (b"CONFIG", b"GET", b"port")  # needs the right to Redis' own configuration
+_CHANGING = (b"CONFIG", b"SET", b"ai-engine", b"")  # no such setting; asks for the right to change Redis' own
 
 
 @command(
@@ -83,7 +84,9 @@ def config(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
     words = list(arguments[1:])
     subcommand = words.pop(0).upper()
-    refuse_error(*(yield [_READING if subcommand == b"GET" else _CHANGING]))
+    (answer,) = yield [_READING if subcommand == b"GET" else _CHANGING]
+    if isinstance(answer, ReplyError) and answer.text.startswith(("NOAUTH", "NOPERM")):
+        raise UpstreamError(answer.text)
     if subcommand == b"GET":
         return _get(context, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
