@@ -146,8 +146,10 @@ class ScriptCall(LoadedModel):
         except ModelRunError:
             raise
         except Exception as error:
-            # Behind "At:" stand lines of the engine's own source, which say nothing to a client.
-            text = str(error).partition("\n\nAt:\n")[0].strip()
+            # PyTorch names the kind of an error from Python twice, and then lines of the engine's own source.
+            text = (
+                str(error).partition("\n\nAt:\n")[0].replace("RuntimeError: RuntimeError: ", "RuntimeError: ").strip()
+            )
             raise ModelRunError(text or type(error).__name__) from error
 
     def _outputs(self, answer: Any) -> Outputs:
@@ -191,26 +193,40 @@ def _present_call() -> ScriptCall:
 
 
 class _Namespace(types.ModuleType):
-    """A module made up for scripts; PyTorch looks names up in modules alone."""
+    """
+    A module made up for scripts, since PyTorch looks names up in modules; it has what `find` finds and nothing else.
 
-    def __init__(self, name: str, **members: Any) -> None:
+    What every module has must not be found: PyTorch would compile Python's own classes then, and having failed it shows
+    parts of that script in the errors of the next ones.
+    """
+
+    def __init__(self, name: str, find: Callable[[str], Any]) -> None:
         super().__init__(name)
-        self.__dict__.update(members)
+        object.__setattr__(self, "_find", find)
 
-
-class _TorchNamespace(types.ModuleType):
-    """What a script may use of `torch`: operators, and constants such as `torch.float32`."""
-
-    def __init__(self, torch: Any) -> None:
-        super().__init__("torch")
-        self._torch = torch
-        self._constants = (torch.dtype, torch.layout, torch.memory_format, float)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _FILE_OPERATORS:
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__name__":  # PyTorch asks for it
+            return super().__getattribute__(name)
+        found = object.__getattribute__(self, "_find")(name)
+        if found is None:
             raise AttributeError(name)
-        constant = getattr(self._torch, name, None)
-        return constant if isinstance(constant, self._constants) else getattr(self._torch.ops.aten, name)
+        return found
+
+
+def _torch_member(torch: Any) -> Callable[[str], Any]:
+    """Gives the function that finds what a script may use of `torch`: operators, and constants such as `float32`."""
+    constants = (torch.dtype, torch.layout, torch.memory_format, float)
+    operators = torch.ops.aten
+    operator = type(operators.add)
+
+    def find(name: str) -> Any:
+        constant = getattr(torch, name, None)
+        if isinstance(constant, constants):
+            return constant
+        found = None if name in _FILE_OPERATORS else getattr(operators, name, None)
+        return found if isinstance(found, operator) else None
+
+    return find
 
 
 @cache
@@ -218,12 +234,13 @@ def _names(torch: Any) -> Callable[[str], Any]:
     """Gives the function that finds what a name in a script means; letter case doesn't matter to RedisAI."""
     functions = _python_functions(torch)
     unit = torch._C.CompilationUnit()
-    unit.define(_WRAPPERS, {"python": _Namespace("python", **functions)}.get)
-    found = unit.find_function
+    unit.define(_WRAPPERS, {"python": _Namespace("python", functions.get)}.get)
+    redis = {name: unit.find_function(name) for name in ("execute", "asList")}
+    redisai = {"model_execute": unit.find_function("model_execute")}
     names = {
-        "torch": _TorchNamespace(torch),
-        "redis": _Namespace("redis", execute=found("execute"), asList=found("asList")),
-        "redisai": _Namespace("redisAI", model_execute=found("model_execute")),
+        "torch": _Namespace("torch", _torch_member(torch)),
+        "redis": _Namespace("redis", redis.get),
+        "redisai": _Namespace("redisAI", redisai.get),
     }
     return lambda name: names.get(name.lower())
 
