@@ -108,6 +108,10 @@ class Engine:
 
     def load(self, meta: ModelMeta, blob: bytes, done: Loaded) -> None:
         """Loads a model in a thread and calls `done` in the event loop; the same model is loaded once."""
+        loaded = self.models.by_id(meta.id.encode())
+        if loaded is not None:  # by another connection, while this one was reading it
+            done(loaded)
+            return
         waiting = self._loading.setdefault(meta.id, [])
         waiting.append(done)
         if len(waiting) == 1:

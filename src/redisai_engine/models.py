@@ -9,6 +9,8 @@ one made elsewhere holds when Redis' message has come, which takes milliseconds,
 of the same pipeline (`Session.may_trust`). Without that connection nothing is
 known, and every run asks.
 
+A version that was replaced leaves the memory when this process learns of it; others leave by least recent use.
+
 Invariants: an entry of `_current` was read under tracking and no message about its key has come since; what is loaded
 stays below `model_memory`, the newest model aside.
 """
@@ -29,6 +31,8 @@ from redisai_engine.upstream import Address
 
 Place = tuple[int, bytes]
 
+_LEAST_SIZE = 128 * 1024  # bytes; what a session of ONNX Runtime takes for a model of a few hundred (measured: 106 KB)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -48,6 +52,7 @@ class Models:
         self._size = 0
         self._by_id: OrderedDict[bytes, tuple[RunnableModel, int]] = OrderedDict()
         self._statistics: dict[bytes, RunStatistics] = {}
+        self._held: dict[Place, bytes] = {}  # the id that each key was last seen to hold
         self._current: dict[Place, Known] = {}
         self._asked: dict[Place, object] = {}  # `follow` is waiting for the answer
         self.names: set[bytes] = set()  # keys in `_current` or `_asked`, of any database
@@ -64,12 +69,29 @@ class Models:
     def add(self, id_: bytes, model: RunnableModel, size: int) -> None:
         """Keeps a loaded model whose blob has `size` bytes; the least recently used leave for it."""
         self._by_id[id_] = (model, size)
-        self._size += size
+        self._size += max(size, _LEAST_SIZE)
         while self._size > self._limit and len(self._by_id) > 1:
-            gone, (left, freed) = self._by_id.popitem(last=False)
-            self._size -= freed
-            self._statistics.pop(gone, None)
-            self._current = {place: entry for place, entry in self._current.items() if entry.model is not left}
+            self._drop(next(iter(self._by_id)))
+
+    def _drop(self, id_: bytes) -> None:
+        if id_ in self._by_id:
+            _, size = self._by_id.pop(id_)
+            self._size -= max(size, _LEAST_SIZE)
+        self._statistics.pop(id_, None)
+        self._current = {place: known for place, known in self._current.items() if known.id != id_}
+        self._held = {place: held for place, held in self._held.items() if held != id_}
+
+    def holds(self, database: int, key: bytes, id_: bytes | None) -> None:
+        """Takes note of the id that a key was seen to hold; the version before it leaves, unless another key has it."""
+        before = self._held.get((database, key))
+        if before == id_:
+            return
+        if id_ is None:
+            del self._held[database, key]
+        else:
+            self._held[database, key] = id_
+        if before is not None and before not in self._held.values():
+            self._drop(before)
 
     def size_of(self, backend: str) -> int:
         """Gives the bytes of that backend's models that are loaded, as large as their blobs are."""

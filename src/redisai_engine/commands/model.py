@@ -90,6 +90,7 @@ def put_model(
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
     yield from write_hash(context, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
     context.engine.models.forget(context.database, key)
+    context.engine.models.holds(context.database, key, meta.id.encode())
     return replies.OK
 
 
@@ -162,11 +163,14 @@ def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
 def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELDEL key"""
     key = arguments[1]
-    context.engine.models.forget(context.database, key)
+    models = context.engine.models
+    models.forget(context.database, key)
     try:
-        return (yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING))
+        reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
     finally:
-        context.engine.models.forget(context.database, key)
+        models.forget(context.database, key)
+    models.holds(context.database, key, None)
+    return reply
 
 
 @command(

@@ -122,6 +122,7 @@ def resolve_model(context: Context, key: bytes) -> Generator[Any, Any, RunnableM
     model = models.by_id(id_)
     if model is None:
         id_, model = yield from _load(key)
+    models.holds(context.database, key, id_)
     models.follow(context.database, key, id_, model)
     return model
 

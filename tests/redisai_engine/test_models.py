@@ -1,0 +1,313 @@
+"""
+Models in memory: a prediction uses the model that Redis holds, though Redis isn't asked.
+
+A change made through the same engine holds at once, one made directly at Redis within BOUND_S.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from support.connection import Connect, Connection
+from support.gateway import MISSING, Pair, model_blob, modelstore, predict, prediction, store_model
+from support.waiting import wait_until
+
+OK = b"+OK\r\n"
+BOUND_S = 0.5  # milliseconds on an idle machine
+
+# Deletes or replaces the model `key`, in some way or other.
+REMOVALS = [
+    "DEL {key}",
+    "UNLINK {key}",
+    "del {key}",
+    "RENAME {key} {key}:gone",
+    "EXPIRE {key} -1",
+    "PEXPIREAT {key} 1",
+    "AI.MODELDEL {key}",
+    "MOVE {key} 7",
+    "EVAL return(redis.call('DEL','{key}')) 0",
+    "EVAL return(redis.call('DEL',KEYS[1])) 1 {key}",
+]
+
+
+@pytest.fixture(params=["engine", "direct"])
+def changer(request: pytest.FixtureRequest, pair: Pair, connect: Connect) -> Connection:
+    """Who makes the change: another client of the engine, or one that is connected to Redis itself."""
+    return connect(pair.engine if request.param == "engine" else pair.redis)
+
+
+def used(wire: Connection, key: str, operator: str = "Add") -> None:
+    """Stores a model and predicts with it until it is surely known without asking."""
+    store_model(wire, key, operator)
+    for _ in range(5):
+        assert predict(wire, key, 2, 3) == (5.0 if operator == "Add" else 6.0)
+
+
+def commands_of(direct: Connection, names: tuple[str, ...] = ("exists", "hmget", "hget", "hgetall")) -> int:
+    """How many commands that read models Redis has carried out."""
+    stats = direct.ask("INFO COMMANDSTATS").decode()
+    lines = [line for line in stats.splitlines() if line.split(":")[0].removeprefix("cmdstat_") in names]
+    return sum(int(line.split("calls=")[1].split(",")[0]) for line in lines)
+
+
+class TestKnown:
+    """What is known is not asked for."""
+
+    def test_predictions_ask_redis_about_once_a_second(self, wire: Connection, direct: Connection):
+        used(wire, "models:known")
+        before = commands_of(direct)
+        started = time.monotonic()
+
+        for _ in range(500):
+            assert predict(wire, "models:known", 2, 3) == 5.0
+
+        seconds = time.monotonic() - started
+        assert commands_of(direct) - before <= 4 * (seconds + 2)
+
+    def test_strict_asks_for_every_prediction(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair("--strict")
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        used(wire, "m")
+        before = commands_of(direct, ("hmget",))
+
+        for _ in range(50):
+            assert predict(wire, "m", 2, 3) == 5.0
+
+        assert commands_of(direct, ("hmget",)) - before == 50
+        assert b"tracking_clients:0" in direct.ask("INFO CLIENTS")
+
+    def test_strict_sees_changes_made_directly_at_once(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair("--strict")
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        for _ in range(20):
+            used(wire, "m")
+            direct.ask("DEL m")
+            assert predict(wire, "m", 2, 3) == MISSING
+
+
+class TestThroughTheEngine:
+    """A change made through the same engine holds for the next command of anybody."""
+
+    @pytest.mark.parametrize("removal", REMOVALS)
+    def test_a_removed_model_is_gone_at_once(self, pair: Pair, connect: Connect, removal: str):
+        user, changer = connect(pair.engine), connect(pair.engine)
+        key = "models:removed"
+        for _ in range(5):
+            changer.send("SELECT 7", f"DEL {key} {key}:gone", "SELECT 0")
+            changer.replies(3)
+            used(user, key)
+
+            assert not changer.ask(removal.format(key=key)).startswith(b"-")
+
+            assert predict(user, key, 2, 3) == MISSING
+
+    def test_a_replaced_model_serves_at_once(self, pair: Pair, connect: Connect):
+        user, changer = connect(pair.engine), connect(pair.engine)
+        for _ in range(10):
+            used(user, "models:replaced", "Add")
+            store_model(changer, "models:replaced", "Mul")
+            assert predict(user, "models:replaced", 2, 3) == 6.0
+
+    def test_a_key_that_becomes_another_kind_is_refused_at_once(self, pair: Pair, connect: Connect):
+        user, changer = connect(pair.engine), connect(pair.engine)
+        used(user, "models:kind")
+
+        changer.ask("SET models:kind text")
+
+        refused = predict(user, "models:kind", 2, 3)
+        assert refused == b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+        changer.ask("DEL models:kind")
+
+    def test_a_renamed_model_serves_under_its_new_name(self, pair: Pair, connect: Connect):
+        user, changer = connect(pair.engine), connect(pair.engine)
+        used(user, "models:from", "Add")
+        used(user, "models:to", "Mul")
+
+        changer.ask("RENAME models:from models:to")
+
+        assert predict(user, "models:to", 2, 3) == 5.0
+        assert predict(user, "models:from", 2, 3) == MISSING
+
+    def test_a_transaction_holds_at_once(self, pair: Pair, connect: Connect):
+        user, changer = connect(pair.engine), connect(pair.engine)
+        for body in ("DEL models:tx", "EVAL return(redis.call('DEL','models:tx')) 0", "AI.MODELDEL models:tx"):
+            used(user, "models:tx")
+
+            changer.send("MULTI", body, "EXEC")
+
+            assert changer.replies(3)[2][:2] == b"*1"
+            assert predict(user, "models:tx", 2, 3) == MISSING
+
+    def test_a_change_in_the_same_pipeline_holds_behind_it(self, wire: Connection):
+        used(wire, "models:pipe")
+
+        wire.send(prediction("models:pipe", 2, 3), "DEL models:pipe", prediction("models:pipe", 2, 3))
+
+        first, deleted, second = wire.replies(3)
+        assert first.startswith(b"*4")
+        assert deleted == b":1\r\n"
+        assert second == MISSING
+
+    def test_flushing_holds_at_once(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair()
+        user, changer = connect(pair.engine), connect(pair.engine)
+        for flush in ("FLUSHALL", "FLUSHDB", "flushall async", "SWAPDB 0 1", "EVAL return(redis.call('FLUSHALL')) 0"):
+            used(user, "m")
+            assert not changer.ask(flush).startswith(b"-")
+            assert predict(user, "m", 2, 3) == MISSING
+
+    def test_the_same_key_in_two_databases_is_two_models(self, pair: Pair, connect: Connect):
+        user, other = connect(pair.engine), connect(pair.engine)
+        other.ask("SELECT 5")
+        used(user, "models:db", "Add")
+        used(other, "models:db", "Mul")
+
+        user.ask("DEL models:db")
+
+        assert predict(user, "models:db", 2, 3) == MISSING
+        assert predict(other, "models:db", 2, 3) == 6.0
+        other.ask("DEL models:db")
+
+
+class TestDirectly:
+    """A change made at Redis itself holds when its message has come."""
+
+    @pytest.mark.parametrize("removal", [removal for removal in REMOVALS if not removal.startswith("AI.")])
+    def test_a_removed_model_is_gone_soon(self, wire: Connection, direct: Connection, removal: str):
+        key = "models:direct"
+        direct.send("SELECT 7", f"DEL {key} {key}:gone", "SELECT 0")
+        direct.replies(3)
+        used(wire, key)
+
+        direct.ask(removal.format(key=key))
+
+        wait_until(lambda: predict(wire, key, 2, 3) == MISSING, timeout_s=BOUND_S)
+
+    def test_a_model_expires_in_time(self, wire: Connection, changer: Connection):
+        used(wire, "models:expiring")
+
+        changer.ask("PEXPIRE models:expiring 300")
+        expires_at = time.monotonic() + 0.3
+
+        while (answer := predict(wire, "models:expiring", 2, 3)) == 5.0:
+            assert time.monotonic() < expires_at + BOUND_S
+        assert answer == MISSING
+        assert time.monotonic() > expires_at - 0.1
+
+    def test_flushing_holds_soon(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair()
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        used(wire, "m")
+
+        direct.ask("FLUSHALL")
+
+        wait_until(lambda: predict(wire, "m", 2, 3) == MISSING, timeout_s=BOUND_S)
+
+    def test_two_engines_in_front_of_one_redis(self, pair: Pair, new_engine: Callable[..., object], connect: Connect):
+        first, second = connect(pair.engine), connect(new_engine("--redis", pair.redis.url))  # type: ignore[arg-type]
+        used(first, "models:shared", "Add")
+        assert predict(second, "models:shared", 2, 3) == 5.0
+
+        store_model(second, "models:shared", "Mul")
+        wait_until(lambda: predict(first, "models:shared", 2, 3) == 6.0, timeout_s=BOUND_S)
+        first.ask("DEL models:shared")
+        wait_until(lambda: predict(second, "models:shared", 2, 3) == MISSING, timeout_s=BOUND_S)
+
+
+def tracking_ids(direct: Connection) -> list[str]:
+    """The connections that have client tracking on, by their numbers in Redis."""
+    lines = direct.ask("CLIENT LIST").decode().splitlines()
+    tracking = [line for line in lines if "flags=t" in line or ("flags=" in line and "t" in flags_of(line))]
+    return [line.split("id=")[1].split()[0] for line in tracking]
+
+
+def flags_of(line: str) -> str:
+    return line.split("flags=")[1].split(maxsplit=1)[0]
+
+
+class TestLosingTracking:
+    """Without the connection that tells of changes nothing is known, and every prediction asks."""
+
+    def test_the_cache_is_emptied_and_comes_back(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair()
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        used(wire, "m")
+        (number,) = tracking_ids(direct)
+
+        direct.send(f"CLIENT KILL ID {number}", "DEL m")
+        assert direct.replies(2) == [b":1\r\n", b":1\r\n"]
+
+        wait_until(lambda: predict(wire, "m", 2, 3) == MISSING, timeout_s=BOUND_S)
+        wait_until(lambda: tracking_ids(direct) not in ([], [number]), timeout_s=5)
+        used(wire, "m", "Mul")
+        wait_until(lambda: self.is_known(wire, direct), timeout_s=5)
+        direct.ask("DEL m")
+        wait_until(lambda: predict(wire, "m", 2, 3) == MISSING, timeout_s=BOUND_S)
+
+    @staticmethod
+    def is_known(wire: Connection, direct: Connection) -> bool:
+        before = commands_of(direct, ("hmget",))
+        for _ in range(10):
+            predict(wire, "m", 2, 3)
+        return commands_of(direct, ("hmget",)) - before < 10
+
+    def test_a_redis_that_refuses_tracking_is_asked_every_time(self, new_pair: Callable[..., Pair], connect: Connect):
+        """The engine's own connection isn't authenticated where its URL has no password."""
+        pair = new_pair(redis=("--requirepass", "secret"))
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        for connection in (wire, direct):
+            connection.ask("AUTH secret")
+        for _ in range(10):
+            used(wire, "m")
+            direct.ask("DEL m")
+            assert predict(wire, "m", 2, 3) == MISSING
+
+    def test_a_password_in_the_url_is_for_tracking_alone(
+        self, new_redis: Callable[..., object], new_engine: Callable[..., object], connect: Connect
+    ):
+        redis = new_redis("--requirepass", "s/e:c@ret")
+        url = f"redis://:s%2Fe%3Ac%40ret@127.0.0.1:{redis.port}"  # type: ignore[attr-defined]
+        wire, direct = connect(new_engine("--redis", url)), connect(redis)  # type: ignore[arg-type]
+        assert wire.ask("PING") == b"-NOAUTH Authentication required.\r\n"
+        for connection in (wire, direct):
+            connection.ask("AUTH", "s/e:c@ret")
+
+        used(wire, "m")
+
+        wait_until(lambda: self.is_known(wire, direct), timeout_s=5)
+
+
+class TestMemory:
+    """Models that were not used for longest leave when there are too many bytes of them."""
+
+    def test_the_bound_makes_models_leave_and_they_come_back(self, new_pair: Callable[..., Pair], connect: Connect):
+        pair = new_pair("--model-memory", str(len(model_blob("Add")) * 3))
+        wire, direct = connect(pair.engine), connect(pair.redis)
+        for number in range(6):
+            store_model(wire, f"m{number}", "Add")
+        for _ in range(2):
+            for number in range(6):
+                assert predict(wire, f"m{number}", number, 1) == number + 1
+
+        assert commands_of(direct, ("hgetall",)) >= 6  # they had to be read again
+
+    def test_storing_a_model_again_and_again_does_not_fill_the_memory(
+        self, new_pair: Callable[..., Pair], connect: Connect
+    ):
+        import psutil
+
+        pair = new_pair()
+        wire = connect(pair.engine)
+        process = psutil.Process(pair.engine.process.pid)
+        for _ in range(50):
+            used(wire, "m")
+        before = process.memory_info().rss
+
+        for _ in range(500):
+            wire.send(modelstore("m"), prediction("m", 2, 3))
+            wire.replies(2)
+
+        assert process.memory_info().rss - before < 40 * 2**20
