@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from redisai_engine.config import load_settings
-from redisai_engine.errors import StartError
+from redisai_engine.errors import EngineError
 from redisai_engine.server import serve
 
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
-    except StartError as error:
+    except EngineError as error:
         print(f"redisai-engine: {error}", file=sys.stderr)
         return 1
     return 0

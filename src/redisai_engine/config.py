@@ -152,15 +152,17 @@ def _parse(name: str, text: str, where: str) -> Any:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise StartError(f"the config file {path} can't be read: {error.strerror}") from None
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise StartError(f"the config file {path} can't be read: {reason}") from None
     known = {row.name for row in fields(Settings)}
     values = {}
     for number, line in enumerate(lines, 1):
-        name, _, text = line.partition("#")[0].strip().partition(" ")
-        if not name:
+        words = line.partition("#")[0].split(maxsplit=1)
+        if not words:
             continue
+        name, text = words[0], "".join(words[1:])
         if name.replace("-", "_") not in known:
             allowed = ", ".join(sorted(known)).replace("_", "-")
             raise StartError(f"{path}, line {number}: there is no setting {name!r}; there are {allowed}")

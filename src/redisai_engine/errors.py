@@ -11,7 +11,8 @@ The engine's one tree of errors; each knows the text that goes over the wire.
     ├── ModelRunError           a run failed; the text is the backend's own
     ├── QueueFull               too many requests wait for a device
     ├── EngineClosing           the engine shuts down and runs nothing more
-    └── StartError              the engine can't start; the text is for the operator
+    ├── StartError              the engine can't start; the text is for the operator
+    └── RedisEnded              the engine's own redis-server is gone, and so the engine goes; for the operator, too
 
 Texts that RedisAI sends stand in `redisai_engine.protocol.texts` and at the errors below.
 """
@@ -77,3 +78,7 @@ class EngineClosing(EngineError):
 
 class StartError(EngineError):
     """The engine can't start as it was asked to."""
+
+
+class RedisEnded(EngineError):
+    """The engine's own redis-server ended, though nobody asked it to."""

@@ -2,7 +2,8 @@
 The redis-server that the engine starts for itself when it isn't given one.
 
 It listens on a unix socket in a private folder, keeps its data (append-only file) in the data folder, and ends with
-the engine, also when the engine is killed. A lock on the data folder keeps two engines from using it at once.
+the engine, also when the engine is killed. A lock on the data folder keeps two engines from using it at once; the
+server holds it too, so that a killed engine's folder is free only when its server has written everything.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from redisai_engine.errors import StartError
+from redisai_engine.errors import RedisEnded, StartError
 from redisai_engine.processes import end_with_parent
 from redisai_engine.upstream import Address
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0
+_LOCK_SECONDS = 3.0  # for the redis-server of an engine that was killed, which takes a moment to end
+_WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.01
 
 
@@ -60,12 +63,14 @@ class RedisProcess:
         self.address = Address(path=os.path.join(self._folder, "redis.sock"))
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._has_failed = False
 
     async def start(self) -> None:
         """Starts it and waits until it answers. Raises StartError; then nothing is left behind."""
         try:
             server = find_server()
-            self._lock_data()
+            await self._lock_data()
             self._process = self._spawn(server)
             await asyncio.wait_for(self._wait_until_ready(), _START_SECONDS)
         except BaseException as error:
@@ -76,6 +81,8 @@ class RedisProcess:
 
     def stop(self) -> None:
         """Has it save its data and end, and removes the private folder."""
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -87,15 +94,41 @@ class RedisProcess:
             self._lock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _lock_data(self) -> None:
+    def watch(self, stop: asyncio.Event) -> None:
+        """Sets `stop` when the server ends though it wasn't set."""
+        self._watcher = asyncio.create_task(self._watch(stop))
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        assert self._process is not None
+        while self._process.poll() is None:
+            await asyncio.sleep(_WATCH_SECONDS)
+        self._has_failed = not stop.is_set() and self._process.returncode != 0
+        stop.set()
+
+    def check(self) -> None:
+        """Raises RedisEnded if the server failed; one that a client ended with SHUTDOWN did not."""
+        if self._has_failed:
+            raise RedisEnded(f"redis-server ended, and so the engine does: {self._last_log_line()}")
+
+    async def _lock_data(self) -> None:
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._lock = open(self._data_dir / "engine.lock", "w")  # noqa: SIM115  # held as long as the server runs
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            await asyncio.wait_for(self._wait_for_lock(self._lock), _LOCK_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
             raise StartError(f"the data folder {self._data_dir} is in use by another engine") from None
         except OSError as error:
             raise StartError(f"the data folder {self._data_dir} can't be used: {error.strerror}") from None
+
+    @staticmethod
+    async def _wait_for_lock(lock: IO[str]) -> None:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def _spawn(self, server: str) -> subprocess.Popen[bytes]:
         options = {
@@ -109,8 +142,10 @@ class RedisProcess:
             "daemonize": "no",
         }
         command = [server, *(word for name, value in options.items() for word in (f"--{name}", value))]
+        assert self._lock is not None
         return subprocess.Popen(
             command,
+            pass_fds=(self._lock.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

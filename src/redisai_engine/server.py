@@ -19,6 +19,7 @@ from redisai_engine.upstream import Address, parse_address
 from redisai_engine.workers import Workers, worker_settings
 
 _DRAIN_SECONDS = 30.0
+_REACH_SECONDS = 10.0
 
 
 async def serve(settings: Settings) -> None:
@@ -33,6 +34,7 @@ async def serve(settings: Settings) -> None:
     try:
         if process is not None:
             await process.start()
+            process.watch(stop)
         upstream = process.address if process is not None else parse_address(settings.redis)
         if process is None:
             await _check(upstream)
@@ -40,6 +42,8 @@ async def serve(settings: Settings) -> None:
             await _serve_with_workers(settings, str(upstream) if process is not None else settings.redis, stop)
         else:
             await _serve_clients(settings, upstream, stop)
+        if process is not None:
+            process.check()
     finally:
         if process is not None:
             process.stop()
@@ -114,6 +118,15 @@ def _stop_signal() -> asyncio.Event:
 async def _check(upstream: Address) -> None:
     """Raises StartError if nothing listens there."""
     try:
-        await asyncio.wait_for(upstream.connect(asyncio.Protocol), 10)
-    except (OSError, asyncio.TimeoutError) as error:
-        raise StartError(f"Redis at {upstream} can't be reached: {error or 'no answer within 10 seconds'}") from None
+        await asyncio.wait_for(upstream.connect(_Visit), _REACH_SECONDS)
+    except asyncio.TimeoutError:
+        raise StartError(f"Redis at {upstream} can't be reached: no answer within {_REACH_SECONDS:.0f} s") from None
+    except OSError as error:
+        raise StartError(f"Redis at {upstream} can't be reached: {error.strerror or error}") from None
+
+
+class _Visit(asyncio.Protocol):
+    """A connection that ends when it is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()

@@ -41,7 +41,9 @@ class Tracking(asyncio.Protocol):
         self._closed = False
         self._task = loop.create_task(self._open())
 
-    async def _open(self) -> None:
+    async def _open(self, *, later: bool = False) -> None:
+        if later:
+            await asyncio.sleep(_RETRY_SECONDS)
         while True:
             try:
                 await self._address.connect(lambda: self)
@@ -90,10 +92,10 @@ class Tracking(asyncio.Protocol):
         self.is_open = not isinstance(reply, ReplyError)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
+        was_open, self.is_open = self.is_open, False
         self._changed(None)
         if not self._closed:
-            self._task = self._loop.create_task(self._open())
+            self._task = self._loop.create_task(self._open(later=not was_open))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -67,14 +67,23 @@ def parse_address(url: str) -> Address:
     parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "unix":
+        if not parts.path:
+            raise StartError("--redis can't be 'unix://' alone: the socket's path is missing")
         return Address(path=unquote(parts.path), username=user, password=password)
     if parts.scheme not in ("redis", "rediss"):
         raise StartError(f"--redis can't be {_hidden(url)!r}: it has to begin with redis://, rediss:// or unix://")
     try:
-        port = parts.port or 6379
+        port = 6379 if parts.port is None else parts.port
     except ValueError:
-        raise StartError(f"--redis has a bad port in {_hidden(url)!r}: allowed are 1 to 65535") from None
-    tls = _tls(parse_qs(parts.query)) if parts.scheme == "rediss" else None
+        port = 0
+    if not port:
+        raise StartError(f"--redis has a bad port in {_hidden(url)!r}: allowed are 1 to 65535")
+    if parts.path not in ("", "/", "/0"):
+        raise StartError(f"--redis can't name a database, as {_hidden(url)!r} does: clients choose theirs with SELECT")
+    try:
+        tls = _tls(parse_qs(parts.query)) if parts.scheme == "rediss" else None
+    except OSError as error:
+        raise StartError(f"--redis names certificates that can't be used in {_hidden(url)!r}: {error}") from None
     return Address(host=parts.hostname or "127.0.0.1", port=port, tls=tls, username=user, password=password)
 
 
