@@ -105,7 +105,9 @@ def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int
     except commands.BadReply as error:
         raise errors.UnexpectedReply(connection.where, str(error)) from error
     except Exception as error:
-        raise connection.problem(error, errors.ModelFailed) from error
+        # The caller has seen the model, or just stored it.
+        elsewhere = connection.target.db != 0 and errors.is_missing(error)
+        raise connection.problem(error, errors.OnlyDatabaseZero if elsewhere else errors.ModelFailed) from error
 
 
 def _to_store(order: Order, deployable: Deployable) -> ModelToStore:

@@ -18,8 +18,8 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
          ├─ VerificationFailed       the stored model answers differently from mlflow.pyfunc
          └─ ServerProblem            what redis-py or the server says, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
-             ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, ModelRefused,
-             ModelFailed, UnexpectedReply
+             ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, OnlyDatabaseZero,
+             ModelRefused, ModelFailed, UnexpectedReply
 
 A constructor takes the facts and makes the sentence. `translate` is the only place where redis-py's exceptions and
 the server's texts are mapped; a test keeps its table complete. No sentence ever holds a password: `where` is the
@@ -255,6 +255,13 @@ class NotACluster(ServerProblem):
     sentence = "{where} is not part of a Redis Cluster; leave cluster=true out"
 
 
+class OnlyDatabaseZero(ServerProblem):
+    """RedisAI 1.2.7 looks for models to run in database 0, whatever was selected; the engine doesn't."""
+
+    code = INVALID_PARAMETER_VALUE
+    sentence = "{where} runs only models of database 0 ({text} where it looked); name database 0 in the target"
+
+
 class ModelRefused(ServerProblem):
     """The server can't load the model."""
 
@@ -316,13 +323,15 @@ BY_CLASS: dict[str, type[ServerProblem]] = {
     "IncorrectPolicyType": ServerProblem,
 }
 
-# By how the server's text starts, whatever class redis-py made of it; looked at first.
+# By how the server's text starts, whatever class this version of redis-py made of it; looked at first. A code in
+# capitals is left out of the sentence, as newer versions of redis-py do themselves.
 BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("unknown command", NoRedisAI),
     ("unknown subcommand", NoRedisAI),
     ("WRONGTYPE", WrongKeyType),
     ("NOPERM", NotPermitted),
     ("NOAUTH", WrongCredentials),
+    ("WRONGPASS", WrongCredentials),
     ("OOM", ServerOutOfMemory),
     ("READONLY", ServerReadOnly),
     ("MISCONF", ServerReadOnly),
@@ -331,6 +340,9 @@ BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("BUSY", ServerUnavailable),
     ("MASTERDOWN", ServerUnavailable),
     ("CLUSTERDOWN", ServerUnavailable),
+    ("TRYAGAIN", ServerUnavailable),
+    ("ASK", ServerUnavailable),
+    ("MOVED", ClusterNode),
     ("max number of clients reached", ServerUnavailable),
     ("Cluster mode is not enabled", NotACluster),
     ("This instance has cluster support disabled", NotACluster),
@@ -352,7 +364,7 @@ def translate(
     said = text.removeprefix("ERR ")
     for start, cause in BY_TEXT:
         if said.startswith(start):
-            return cause(where, _sentence(said))
+            return cause(where, _sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
     for kind in type(error).__mro__:
         found = BY_CLASS.get(kind.__name__)
         if found is not None:

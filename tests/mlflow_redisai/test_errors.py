@@ -107,7 +107,7 @@ CASES = [
         response("WRONGTYPE Operation against a key holding the wrong kind of value"),
         "RESOURCE_CONFLICT",
         (
-            f"a key on {WHERE} holds something else than expected: WRONGTYPE Operation against a key holding the wrong "
+            f"a key on {WHERE} holds something else than expected: Operation against a key holding the wrong "
             "kind of value"
         ),
     ),
@@ -119,7 +119,7 @@ CASES = [
     (
         response("BUSY Redis is busy running a script."),
         "TEMPORARILY_UNAVAILABLE",
-        f"{WHERE} can't serve just now: BUSY Redis is busy running a script; try again later",
+        f"{WHERE} can't serve just now: Redis is busy running a script; try again later",
     ),
     (
         response("ERR max number of clients reached"),
