@@ -18,7 +18,8 @@ _LIMIT = 1000  # scripts; compiled, one of ordinary size takes some 100 kB
 class Scripts:
     """What is compiled. A script that left is compiled again when it is next called."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _LIMIT) -> None:
+        self._limit = limit
         self._by_id: OrderedDict[bytes, TorchScript] = OrderedDict()
 
     def by_id(self, id_: bytes) -> TorchScript | None:
@@ -29,5 +30,5 @@ class Scripts:
 
     def add(self, id_: bytes, script: TorchScript) -> None:
         self._by_id[id_] = script
-        if len(self._by_id) > _LIMIT:
+        if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)
