@@ -79,10 +79,22 @@ def _rewrite(node: Any) -> None:
     name = node.target._schema.name
     if name.startswith(_CONDITIONS):
         node.graph.erase_node(node)
+    elif name == "aten::unflatten":
+        _as_view(node)
     elif name in _LENGTHS:
         node.target = getattr(torch.ops.aten, _LENGTHS[name])
     else:
         node.target = node.target.overloadpacket
+
+
+def _as_view(node: Any) -> None:
+    """Writes unflatten as a view: from the former torch's ONNX exporter can't tell the number of dimensions."""
+    aten = untyped_torch().ops.aten
+    tensor, dim, sizes = node.args
+    rank = tensor.meta["val"].ndim
+    with node.graph.inserting_before(node):
+        lengths = [node.graph.call_function(aten.size, (tensor, axis)) for axis in range(rank)]
+    node.target, node.args = aten.view, (tensor, [*lengths[: dim % rank], *sizes, *lengths[dim % rank + 1 :]])
 
 
 def _single_output(graph: Any) -> None:

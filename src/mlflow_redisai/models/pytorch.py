@@ -80,7 +80,7 @@ def _job(model: LoadedModel) -> Job:
     example = model.input_example
     if example is None and program is not None:
         example = _own_example(program, model)
-    schema = schema_of(model.input_schema) or _schema_of_example(example, what)
+    schema = schema_of(model.input_schema) or _schema_of_example(example, module, what)
     shapes = None if program is None else pt2.shapes(program)
     call = _call(module, schema, shapes, what)
     return Job(model, call, _any_rows(schema), example, program, model.input_schema is not None)
@@ -113,7 +113,7 @@ def _own_example(program: Any, model: LoadedModel) -> Any:
     return example
 
 
-def _schema_of_example(example: Any, what: str) -> Schema:
+def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
     if example is None:
         raise NotConvertible(
             f"{what} has no signature and no input example, so nobody knows what it takes; "
@@ -123,7 +123,15 @@ def _schema_of_example(example: Any, what: str) -> Schema:
 
     found = schema_of(infer_signature(example).inputs)
     assert found is not None  # MLflow finds a schema for whatever it has stored as an example
-    return found
+    weights = {str(tensor.dtype) for tensor in module.parameters()}
+    if found.kind == "columns" or "torch.float64" in weights:
+        return found
+    # MLflow keeps an example as JSON, which has no float32: without a signature nothing says that it was.
+    return replace(found, fields=tuple(_as_float32(item) for item in found.fields))
+
+
+def _as_float32(item: Field) -> Field:
+    return replace(item, type="float32", dtype=dtypes.FLOAT) if item.dtype is dtypes.DOUBLE else item
 
 
 def _any_rows(schema: Schema) -> Schema:

@@ -94,9 +94,9 @@ class Call:
 
 def flat_module(module: Any, call: Call, structure: Structure) -> Any:
     """Gives a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
-    torch = untyped_torch()
+    base: Any = untyped_torch().nn.Module
 
-    class Flat(torch.nn.Module):  # type: ignore[misc]  # a base without types
+    class Flat(base):  # type: ignore[misc]  # a base without types
         def __init__(self) -> None:
             super().__init__()
             self.inner = module

@@ -11,6 +11,7 @@ torch's own newer exporter gives opset 18 whatever it is asked for, so the one f
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -121,11 +122,13 @@ def _tried(plan: Plan, program: Any) -> Exported:
 def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
     if asked is None:
         return ()
+    rows = "one row" if asked == 1 else f"{asked} rows"
     if batch is None:
-        rows = "one row" if asked == 1 else f"{asked} rows"
         return (f"the model was logged for exactly {rows} at a time; it was found to take any number",)
+    if batch == 1:
+        return ("the model takes exactly one row at a time: predict sends each row by itself",)
     note = (
-        f"the model takes exactly {batch} rows at a time: predict splits what it is given, "
+        f"the model takes exactly {rows} at a time: predict splits what it is given, "
         "and fills the last request up with copies of its last row"
     )
     return (note,)
@@ -190,17 +193,18 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
     import onnx
 
     inputs, buffer = plan.inputs(), io.BytesIO()
+    tensors: list[Input | Output] = [*inputs, *outputs]
     options = {
         "dynamo": False,
         "opset_version": min(plan.request.limits.opset, _NEWEST_OPSET),
         "input_names": [item.name for item in inputs],
         "output_names": [item.name for item in outputs],
-        "dynamic_axes": {item.name: _free_axes(item.name, item.shape) for item in (*inputs, *outputs)},
+        "dynamic_axes": {item.name: _free_axes(item.name, item.shape) for item in tensors},
     }
     torch = untyped_torch()
     example = tuple(torch.from_numpy(np.array(array)) for array in plan.example())
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _quiet(torch):
             warnings.simplefilter("ignore")
             torch.onnx.export(program, example, buffer, **options)
     # The exporter raises whatever its parts raise, down to RuntimeError of C++.
@@ -209,6 +213,20 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
     proto = onnx.load_from_string(buffer.getvalue())
     _check_inputs(plan, inputs, proto)
     return proto
+
+
+@contextlib.contextmanager
+def _quiet(torch: Any) -> Iterator[None]:
+    """Keeps the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
+    log = getattr(torch._C, "_jit_onnx_log", None)
+    if log is None:
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:

@@ -1,16 +1,17 @@
 """
 Torch modules → TorchScript programs: the format of RedisAI's backend TORCH, and what ONNX is exported from.
 
-There are up to two ways to get there, scripting and tracing; which of them is right is found out by running what came
-out (`torch_export`). Every program takes tensors by position and gives a tensor or a tuple of tensors.
+There are several ways to get there: tracing, scripting, and torch.export; which of them is right is found out by
+running what came out (`torch_export`). Every program takes tensors by position and gives a tensor or a tuple of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,32 +37,52 @@ def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], A
     """Gives ways to make a program, best first; each raises NotConvertible if it can't. `arrays` are an example."""
     call, structure = source.call, source.structure
     if source.program is not None:
-        # Its outputs come as a tuple, whatever the module makes of them.
-        count = len(structure.names)
-        plain = Structure("tensor" if count == 1 else "list", structure.names)
-        by_position = Call(call.what, None, call.inputs, None, call.casts)
-        yield lambda: _trace(_script(source.program, to_script, call.what), by_position, plain, arrays)[0]
+        yield lambda: _of_program(source.program, call, structure, arrays)
         yield lambda: _trace(call.module, call, structure, arrays)[0]
-        return
-    yield from _of_module(call, structure, arrays)
+    # A ScriptModule stays what it is inside a traced one.
+    elif isinstance(call.module, untyped_torch().jit.ScriptModule):
+        yield lambda: _trace(call.module, call, structure, arrays)[0]
+    else:
+        yield from _of_module(call, structure, arrays)
 
 
 def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
-    torch = untyped_torch()
+    """A trace is what others understand best; one that torch warns of may hold for the example only, and comes last."""
+    traced, doubtful = _trace(call.module, call, structure, arrays)
 
     def scripted() -> Any:
-        return _trace(_script(call.module, torch.jit.script, call.what), call, structure, arrays)[0]
+        return _trace(_script(call.module, untyped_torch().jit.script, call.what), call, structure, arrays)[0]
 
-    # A ScriptModule stays what it is inside a traced one.
-    if isinstance(call.module, torch.jit.ScriptModule):
-        yield lambda: _trace(call.module, call, structure, arrays)[0]
-        return
-    traced, doubtful = _trace(call.module, call, structure, arrays)
-    if doubtful:
-        yield scripted
-    yield lambda: traced
-    if not doubtful:
-        yield scripted
+    def exported() -> Any:
+        whole = replace(call, keywords=None, casts=(None,) * len(call.casts))
+        return _of_program(_export(call, structure, arrays), whole, structure, arrays)
+
+    yield from (scripted, exported, lambda: traced) if doubtful else (lambda: traced, exported, scripted)
+
+
+def _of_program(program: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Scripts a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
+    plain = Structure("tensor" if len(structure.names) == 1 else "list", structure.names)
+    script = _script(program, to_script, call.what)
+    return _trace(script, replace(call, keywords=None), plain, arrays)[0]
+
+
+def _export(call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Makes a torch.export program of a module, every length left open that the inputs leave open."""
+    torch = untyped_torch()
+    tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            free = torch.export.Dim.AUTO
+            axes = [
+                {axis: free for axis, length in enumerate(item.shape or ()) if length is None} for item in call.inputs
+            ]
+            whole = flat_module(call.module, call, structure)
+            return torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
+    # AttributeError where torch is older than 2.6; whatever else the module's own code makes of symbols.
+    except Exception as error:
+        raise NotConvertible(f"{call.what} can't be exported by torch: {first_line(error)}") from error
 
 
 def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
@@ -79,12 +100,24 @@ def _trace(module: Any, call: Call, structure: Structure, arrays: Sequence[Array
 
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
     try:
-        with warnings.catch_warnings(record=True) as told, torch.no_grad():
+        with warnings.catch_warnings(record=True) as told, torch.no_grad(), _plain_attention(torch):
             warnings.simplefilter("always")
             traced = torch.jit.trace(flat_module(module, call, structure), tensors, check_trace=False, strict=False)
     except Exception as error:
         raise NotConvertible(f"{call.what} can't be traced by torch: {first_line(error)}") from error
     return traced, any(issubclass(warning.category, torch.jit.TracerWarning) for warning in told)
+
+
+@contextlib.contextmanager
+def _plain_attention(torch: Any) -> Iterator[None]:
+    """Keeps attention layers to operators that others have too: their shortcut is one that only torch knows."""
+    attention = torch.backends.mha
+    before = attention.get_fastpath_enabled()
+    attention.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        attention.set_fastpath_enabled(before)
 
 
 # -- blobs ----------------------------------------------------------------------------------------
