@@ -5,6 +5,8 @@ The life of the engine's process: start Redis if need be, listen, serve, drain, 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 import ssl
 from pathlib import Path
@@ -94,9 +96,10 @@ async def _listen(settings: Settings, engine: Engine, sessions: set[Session], *,
             reuse_port=shared or None,
         )
     except OSError as error:
-        raise StartError(
-            f"can't listen on {settings.bind}:{settings.port}: {error.strerror}; choose another --port"
-        ) from None
+        # uvloop's own text is long; what getaddrinfo() reports has a number below zero, unknown to the system.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
+        raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
 
 
 async def _drain(sessions: set[Session]) -> None:
