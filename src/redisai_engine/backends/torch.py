@@ -18,6 +18,9 @@ from redisai_engine.backends.base import Array, Backend, BackendSettings, Loaded
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 
 
+_FILE_OPERATORS = ("aten::save", "aten::from_file")  # the only ones of PyTorch's that open files
+
+
 class TorchBackend(Backend):
     """PyTorch, on the CPU or a CUDA device."""
 
@@ -42,8 +45,12 @@ class TorchBackend(Backend):
                 module = self.torch.jit.load(io.BytesIO(blob), map_location=target)
             module.eval()
             schema = module.forward.schema
+            graph = str(module.inlined_graph)
         except Exception as error:
             raise ModelLoadError(str(error)) from error
+        for operator in _FILE_OPERATORS:
+            if operator in graph:
+                raise ModelLoadError(f"ERR the model calls {operator}, which would reach the engine's files")
         return TorchModel(self.torch, module, schema, target)
 
     def device(self, device: str) -> Any:

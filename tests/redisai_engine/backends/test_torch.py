@@ -168,3 +168,16 @@ def test_a_model_saved_while_training_serves_as_evaluated() -> None:
 def test_a_model_with_a_loop_is_not_steady(add: LoadedModel) -> None:
     assert add.steady
     assert not load(Loops()).steady
+
+
+class ReadsFiles(torch.nn.Module):
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        return a + torch.from_file("secret", False, 1)
+
+
+def test_a_model_that_reaches_for_files_is_refused() -> None:
+    """TorchScript has operators that read and write files; a stored model must not use the engine's."""
+    blob = torchscript(ReadsFiles())
+
+    with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which would reach"):
+        registry.backend("TORCH").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
