@@ -1,0 +1,135 @@
+"""The settings' one table: flags, environment, config file, and what a bad value is told."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from redisai_engine.config import Settings, flag, load_settings
+from redisai_engine.errors import StartError
+
+
+def refusal(*arguments: str, **environment: str) -> str:
+    with pytest.raises(StartError) as refused:
+        load_settings(arguments, environment)
+    return refused.value.wire
+
+
+class TestSources:
+    """The command line wins over the environment, and that over the file."""
+
+    def test_without_any_the_defaults_hold(self):
+        assert load_settings([], {}) == Settings()
+
+    def test_precedence(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text("port 1\nthreads-per-queue 2\nintra-op-threads 3\n")
+        environment = {"REDISAI_ENGINE_PORT": "10", "REDISAI_ENGINE_THREADS_PER_QUEUE": "20"}
+
+        settings = load_settings(["--config", str(file), "--port", "100"], environment)
+
+        assert (settings.port, settings.threads_per_queue, settings.intra_op_threads) == (100, 20, 3)
+        assert settings.inter_op_threads == 1
+
+    def test_the_environment_can_name_the_file(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text("port 7")
+
+        assert load_settings([], {"REDISAI_ENGINE_CONFIG": str(file)}).port == 7
+
+    def test_a_file_has_comments_blank_lines_tabs_and_both_spellings(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text("# all of it\n\n  port\t7  # here\nqueue_limit 5\nqueue-limit 6\nbind ::1\nredis\n")
+
+        settings = load_settings(["--config", str(file)], {})
+
+        assert (settings.port, settings.queue_limit, settings.bind, settings.redis) == (7, 6, "::1", "")
+
+    @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
+    def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
+        value = {bool: "yes", int: "3", str: "x"}[type(row.default)] if row.name != "output_limit" else "70000"
+        both = {"tls_cert": ("--tls-key", "k"), "tls_key": ("--tls-cert", "c")}.get(row.name, ())
+        file = tmp_path / "engine.conf"
+        file.write_text(f"{row.name.replace('_', '-')} {value}\n")
+
+        expected = row.metadata["parse"](value)
+        by_flag = load_settings([flag(row.name), value, *both], {})
+        by_variable = load_settings(both, {f"REDISAI_ENGINE_{row.name.upper()}": value})
+        by_file = load_settings(["--config", str(file), *both], {})
+
+        assert [expected] * 3 == [getattr(settings, row.name) for settings in (by_flag, by_variable, by_file)]
+        assert row.default != expected
+
+    @pytest.mark.parametrize(("words", "value"), [([], True), (["no"], False), (["ON"], True), (["0"], False)])
+    def test_a_switch_may_stand_alone(self, words: list[str], value: bool):  # noqa: FBT001  # a parameter of the test
+        assert load_settings(["--strict", *words], {}).strict is value
+
+
+class TestRefusals:
+    """Each names the setting, its value and what is allowed."""
+
+    def test_a_number_that_is_none(self):
+        assert refusal("--port", "abc") == "--port can't be 'abc': allowed are whole numbers from 0 to 65535"
+
+    def test_a_number_out_of_range(self):
+        assert refusal("--port", "65536") == "--port can't be '65536': allowed are whole numbers from 0 to 65535"
+        assert (
+            refusal("--queue-limit=-1") == "--queue-limit can't be '-1': allowed are whole numbers from 1 to 10000000"
+        )
+
+    def test_a_switch_that_is_none(self):
+        assert refusal("--strict=maybe") == "--strict can't be 'maybe': allowed are yes and no"
+
+    def test_a_variable(self):
+        expected = "REDISAI_ENGINE_PORT can't be '': allowed are whole numbers from 0 to 65535"
+        assert refusal(REDISAI_ENGINE_PORT="") == expected
+
+    def test_a_line_of_the_file(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text("\nport none\n")
+
+        expected = f"{file}, line 2: port can't be 'none': allowed are whole numbers from 0 to 65535"
+        assert refusal("--config", str(file)) == expected
+
+    def test_a_name_that_there_is_not(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text("prot 6379\n")
+        names = ", ".join(sorted(row.name for row in fields(Settings))).replace("_", "-")
+
+        assert refusal("--config", str(file)) == f"{file}, line 1: there is no setting 'prot'; there are {names}"
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+
+        assert refusal("--config", str(file)) == f"the config file {file} can't be read: No such file or directory"
+
+    def test_a_file_that_is_no_text(self, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_bytes(b"port \xff\n")
+
+        assert refusal("--config", str(file)) == f"the config file {file} can't be read: it is not UTF-8"
+
+    @pytest.mark.parametrize("name", ["--tls-cert", "--tls-key"])
+    def test_half_of_tls(self, name: str):
+        assert refusal(name, "file") == "tls-cert and tls-key go together: one of them is missing"
+
+    @pytest.mark.parametrize("arguments", [["--prot", "1"], ["--por", "1"], ["--port"], ["stray"]])
+    def test_unknown_flags_are_refused_with_the_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]):
+        with pytest.raises(SystemExit) as ended:
+            load_settings(arguments, {})
+
+        assert ended.value.code == 2
+        assert "usage: redisai-engine " in capsys.readouterr().err
+
+
+def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        load_settings(["--help"], {})
+
+    told = " ".join(capsys.readouterr().out.split())
+    for row in fields(Settings):
+        assert flag(row.name) in told
+        assert row.metadata["help"] in told
+    assert "a longer ONNX run is stopped; 0: never [milliseconds] (default: 5000)" in told
