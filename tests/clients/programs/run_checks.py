@@ -1,0 +1,79 @@
+"""
+Runs the checks of one client's program and prints a line of JSON for each. Runs in the client's own environment.
+
+A program has `connect(server)`, which gives a client whose database is empty, and functions `check_...` of that client
+and the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class Absent(Exception):
+    """What a check needs is not here; the message says what."""
+
+
+class Server:
+    """What a check may know: where the server is, and files of models that it can store."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.host: str = told["host"]
+        self.port: int = told["port"]
+        self.protocol: int = told["protocol"]
+        self._models: dict[str, dict[str, Any]] = told["models"]
+
+    def model(self, backend: str) -> bytes:
+        """A model of two FLOAT inputs a, b and two outputs, a*b and a+b."""
+        return Path(self.model_file(backend)).read_bytes()
+
+    def model_file(self, backend: str) -> str:
+        if backend not in self._models:
+            self.lacks(f"the engine's environment has no package for {backend}")
+        return str(self._models[backend]["file"])
+
+    def lacks(self, reason: str) -> None:
+        """Ends the check as one that can't be made here."""
+        raise Absent(reason)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
+
+
+def outcome(program: ModuleType, check: Callable[[Any, Server], None], server: Server) -> dict[str, str]:
+    report = {"check": check.__name__, "failure": "", "skipped": ""}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the lines of JSON stay alone
+            check(program.connect(server), server)
+    except Absent as absent:
+        report["skipped"] = str(absent)
+    except Exception:
+        report["failure"] = traceback.format_exc()
+    return report
+
+
+def main() -> None:
+    program = load(Path(sys.argv[1]))
+    server = Server(json.loads(sys.argv[2]))
+    for name, check in list(vars(program).items()):
+        if name.startswith("check_"):
+            print(json.dumps(outcome(program, check, server)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
