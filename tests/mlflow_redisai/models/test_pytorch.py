@@ -158,7 +158,7 @@ class TestFixedBatch:
         rows, _ = models.digits()
         deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
 
-        with pytest.raises(Exception, match="[Gg]uard|shape"):
+        with pytest.raises(Exception, match=r"[Gg]uard|shape"):
             deployed.expected(rows[:3])
 
     def test_a_program_that_does_not_depend_on_it_takes_many(self, table: Any, tmp_path: Path) -> None:

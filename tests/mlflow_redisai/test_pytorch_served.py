@@ -1,0 +1,108 @@
+"""PyTorch models all the way: logged with MLflow, deployed into a running engine with the CLI, asked, and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlflow_redisai import RedisAIClient
+from support.servers import Server
+
+torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
+
+from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support.torch_models import save_torch  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning",  # TorchScript is RedisAI's format, which torch deprecates
+)
+
+
+@pytest.fixture(scope="module")
+def images() -> Any:
+    return models.train(models.Images(), *models.digits())
+
+
+@pytest.mark.parametrize("backend", ["auto", "TORCH"])
+def test_images_through_the_command_line(backend: str, cli: Any, engine: Server, images: Any, tmp_path: Path) -> None:
+    """250 rows from a JSON file; the reply has every number that pyfunc has."""
+    rows = models.digits()[0][:250]
+    path = save_torch(tmp_path / "m", images, input_example=rows[:4])
+    (tmp_path / "rows.json").write_text(json.dumps({"inputs": rows.tolist()}))
+    target = ("-t", engine.target, "--name", f"torch:{backend}")
+
+    created = cli("deployments", "create", *target, "-m", str(path), "-C", f"backend={backend}")
+    got = cli("deployments", "get", *target)
+    cli("deployments", "predict", *target, "-I", "rows.json", "-O", "answer.json")
+
+    with torch.no_grad():
+        expected = images(torch.from_numpy(rows)).numpy()
+    answer = json.loads((tmp_path / "answer.json").read_text())["predictions"]
+    assert "pytorch deployment" in created.stdout
+    assert f"backend: {'ONNX' if backend == 'auto' else 'TORCH'}" in got.stdout
+    assert "'status': 'passed'" in got.stdout
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_frame_comes_back_for_a_frame(client: RedisAIClient, tmp_path: Path) -> None:
+    frame, target = models.cancer()
+    table = models.train(models.Scaled(frame, 2), frame.to_numpy(np.float32), target)
+    path = save_torch(tmp_path / "m", table, input_example=frame[:5], serialization_format="pickle")
+    client.create_deployment("torch:frame", str(path))
+    rows = frame[1::2]
+
+    answer = client.predict("torch:frame", rows).get_predictions()
+
+    with torch.no_grad():
+        expected = pd.DataFrame(table(torch.from_numpy(rows.to_numpy(np.float32))).numpy(), index=rows.index)
+    pd.testing.assert_frame_equal(expected, answer, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_of_one_row_answers_many(client: RedisAIClient, images: Any, tmp_path: Path) -> None:
+    rows = models.digits()[0][:200]
+    path = save_torch(tmp_path / "m", images, input_example=rows[:1])
+
+    created = client.create_deployment("torch:one", str(path))
+    answer = client.predict("torch:one", rows).get_predictions()
+
+    with torch.no_grad():
+        expected = images(torch.from_numpy(rows)).numpy()
+    assert created["notes"] == ["the model takes exactly one row at a time: predict sends each row by itself"]
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Path) -> None:
+    rows, _ = models.digits()
+    path = save_torch(tmp_path / "m", models.Spectrum().eval(), input_example=rows[:4])
+
+    created = client.create_deployment("torch:spectrum", str(path))
+
+    assert created["backend"] == "TORCH"
+    assert created["verification"]["status"] == "passed"
+    assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
+    assert client.predict("torch:spectrum", rows).get_predictions().shape == (len(rows), 10)
+
+
+def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "pytorch_digits.py"), engine.target],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
+        cwd=tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "deployed with backend ONNX, verification passed" in result.stdout
+    assert "digits read rightly" in result.stdout
