@@ -17,7 +17,6 @@ import numpy as np
 from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, parse_device, widen
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 
-
 _FILE_OPERATORS = ("aten::save", "aten::from_file")  # the only ones of PyTorch's that open files
 
 

@@ -172,7 +172,7 @@ def test_a_model_with_a_loop_is_not_steady(add: LoadedModel) -> None:
 
 class ReadsFiles(torch.nn.Module):
     def forward(self, a: torch.Tensor) -> torch.Tensor:
-        return a + torch.from_file("secret", False, 1)
+        return a + torch.from_file("secret", size=1)
 
 
 def test_a_model_that_reaches_for_files_is_refused() -> None:
