@@ -38,6 +38,10 @@ _RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for g
 _BACKLOG_BYTES = 2**20  # so much of later requests is read while one must end first
 _HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
 _ROWS = {**COMMANDS, **PLAIN_COMMANDS}
+_LOOKED_AT = TOUCH_ALL | _ROWS.keys()
+# Names, as clients write them, that nobody here looks at: found once, then runs of them are relayed in one piece.
+_relayed_names: set[bytes] = set()
+_MAX_RELAYED_NAMES = 1000
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 
 
@@ -165,7 +169,17 @@ class Session(asyncio.Protocol):
             if names and (not names.isdisjoint(arguments) or name.upper() in TOUCH_ALL):
                 self._start(Task(self, touching(self, arguments), self._task_ended, silent=self._is_silent()))
             else:
-                self._relay()
+                self._relay(self._further(name))
+
+    def _further(self, name: bytes) -> int:
+        """Counts the requests behind the present one that are relayed together with it."""
+        if self.silence is not Silence.NONE:
+            return 0
+        if name in _relayed_names:
+            return self._parser.extend(_relayed_names, self.engine.models.names)
+        if len(_relayed_names) < _MAX_RELAYED_NAMES and name.upper() not in _LOOKED_AT:
+            _relayed_names.add(name)
+        return 0
 
     def _queue(self, row: Command | None, arguments: list[bytes]) -> None:
         """Takes a request between MULTI and EXEC."""
@@ -215,14 +229,15 @@ class Session(asyncio.Protocol):
             return True
         return self.silence is Silence.OFF
 
-    def _relay(self) -> None:
+    def _relay(self, further: int = 0) -> None:
+        """Passes the present request on, and `further` ones that the parser took with it."""
         silent = self._is_silent()
         last = self._places[-1] if self._places else None
         upstream = self.upstream
         if not isinstance(last, Relayed) or last.silent != silent or not upstream.is_last(last):
             last = Relayed(silent=silent)
             self._places.append(last)
-        upstream.relay(self._parser.raw, last)
+        upstream.relay(self._parser.raw, last, 1 + further)
 
     def proceed(self, task: Task) -> None:
         """A task needs Redis no more: later requests may begin."""

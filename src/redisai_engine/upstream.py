@@ -184,10 +184,10 @@ class Upstream(asyncio.Protocol):
 
     # Sending
 
-    def relay(self, request: bytes, entry: Relayed) -> None:
-        """Sends a plain command whose reply belongs to `entry`."""
-        self._out.append(request)
-        entry.count += 1
+    def relay(self, requests: bytes, entry: Relayed, count: int = 1) -> None:
+        """Sends `count` plain commands whose replies belong to `entry`."""
+        self._out.append(requests)
+        entry.count += count
         if not self._expected or self._expected[-1] is not entry:
             self._expected.append(entry)
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.inline import split_line
@@ -143,6 +144,43 @@ class RequestParser:
                 return arguments
         self._stop_splitting()
         return self._next_by_steps()
+
+    def extend(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
+        """
+        Takes further requests as long as they begin with one of `names` and hold none of `apart_from`.
+
+        Gives how many; `raw` covers them together with the one before. For runs of requests that are only passed on.
+        """
+        if self._pieces:
+            return self._extend_pieces(names, apart_from)
+        layout = self._layout
+        if self._start < 0 or layout is None:
+            return 0
+        count = 0
+        while (end := self._position + layout.size) <= len(self._buffer):
+            request = layout.read(self._buffer, self._position)
+            if request is None or request[0] not in names or not apart_from.isdisjoint(request):
+                break
+            self._position = end
+            count += 1
+        return count
+
+    def _extend_pieces(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
+        pieces = self._pieces
+        index = self._index
+        taken = 0
+        while (count := _ARGUMENT_COUNTS.get(pieces[index])) is not None:
+            behind = index + 1 + 2 * count
+            if behind >= len(pieces) or pieces[index + 2] not in names:
+                break
+            arguments = pieces[index + 2 : behind : 2]
+            whole = pieces[index + 1 : behind : 2] == list(map(_header, map(len, arguments)))
+            if not whole or not apart_from.isdisjoint(arguments):
+                break
+            index = behind
+            taken += 1
+        self._index = index
+        return taken
 
     @property
     def raw(self) -> bytes:

@@ -298,3 +298,31 @@ def test_any_bytes_give_requests_or_a_protocol_error(known: int, chunks: list[by
     before = [encode([b"1"])] * known
 
     assert outcome(*before, *chunks) == outcome(b"".join(before + chunks))
+
+
+def test_a_run_of_relayed_requests_is_taken_in_one_piece() -> None:
+    """It ends before a name that is not among the given ones, an argument to stay apart from, or a part of a request."""
+    get, other, guarded = encode([b"GET", b"k"]), encode([b"PING"]), encode([b"GET", b"model"])
+    for rest in (other, guarded, get[:-1], b"*1\r\n$x\r\n", b"GET k\r\n"):
+        for repeated in (1, 3):
+            parser = RequestParser()
+            parser.feed(get * (repeated + 1) + rest)
+
+            assert parser.next() == [b"GET", b"k"]
+            assert parser.extend({b"GET"}, {b"model"}) == repeated
+            assert parser.raw == get * (repeated + 1)
+
+
+def test_a_run_of_equal_layout_is_taken_in_one_piece() -> None:
+    """Requests of a known layout are recognised without splitting; their run ends where the others' does."""
+    parser = RequestParser()
+    requests = [encode([b"SET", b"k%d" % i, b"v"]) for i in range(6)]
+    for request in requests[:3]:
+        parser.feed(request)
+        assert parser.next() is not None
+    parser.feed(b"".join(requests[3:]) + encode([b"SET", b"mo", b"v"]))
+
+    assert parser.next() == [b"SET", b"k3", b"v"]
+    assert parser.extend({b"SET"}, {b"mo"}) == 2
+    assert parser.raw == b"".join(requests[3:])
+    assert parser.next() == [b"SET", b"mo", b"v"]
