@@ -301,7 +301,7 @@ def test_any_bytes_give_requests_or_a_protocol_error(known: int, chunks: list[by
 
 
 def test_a_run_of_relayed_requests_is_taken_in_one_piece() -> None:
-    """It ends before a name that is not among the given ones, an argument to stay apart from, or a part of a request."""
+    """It ends before a name that was not given, an argument to stay apart from, and a request that is not all here."""
     get, other, guarded = encode([b"GET", b"k"]), encode([b"PING"]), encode([b"GET", b"model"])
     for rest in (other, guarded, get[:-1], b"*1\r\n$x\r\n", b"GET k\r\n"):
         for repeated in (1, 3):
