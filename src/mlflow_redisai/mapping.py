@@ -29,9 +29,22 @@ COLUMN_DTYPES: dict[str, DType] = {
 }
 
 Shape = tuple[int | None, ...]
-# "dataframe": a column for each part, flattened; "matrix": the only part as a frame, with the input's index. The last
-# two follow the input: a frame gets a "dataframe" or "matrix", anything else a dict or array.
-Container = Literal["ndarray", "dataframe", "matrix", "dict", "list", "like input", "matrix like input"]
+# "dataframe": a column for each part, flattened; "matrix": the only part as a frame, with the input's index; "stack":
+# all parts as one array; "listed": a dict of lists; "cells": that as a frame. Those "like input" follow the input: a
+# frame gets a "dataframe", "matrix" or "cells", anything else a dict, array or "listed".
+Container = Literal[
+    "ndarray",
+    "dataframe",
+    "matrix",
+    "dict",
+    "list",
+    "stack",
+    "listed",
+    "cells",
+    "like input",
+    "matrix like input",
+    "cells like input",
+]
 
 
 class UnreadableMapping(ValueError):

@@ -20,7 +20,7 @@ import numpy as np
 from mlflow_redisai.envelopes import unwrap
 from mlflow_redisai.errors import InvalidInput
 from mlflow_redisai.fields import is_frame, is_series, take_columns, take_tensors, without_schema
-from mlflow_redisai.mapping import Input, Mapping, Part
+from mlflow_redisai.mapping import Container, Input, Mapping, Part
 from mlflow_redisai.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -257,19 +257,27 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
     """
     parts = mapping.answer.parts
     values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
-    container = mapping.answer.container
-    if container == "like input":
-        container = "dataframe" if is_frame(inputs) else "dict"
-    if container == "matrix like input":
-        container = "matrix" if is_frame(inputs) else "ndarray"
+    container = _LIKE_INPUT.get(mapping.answer.container, {}).get(is_frame(inputs), mapping.answer.container)
     if container == "ndarray":
         return values[0]
     if container == "matrix":
         return _matrix(values[0], inputs)
     if container == "list":
         return values
+    if container == "stack":
+        return np.stack(values)
     named = {part.name: value for part, value in zip(parts, values, strict=True)}
-    return _frame(named) if container == "dataframe" else named
+    if container == "dict":
+        return named
+    return _frame(named) if container == "dataframe" else _listed(named, mapping, as_frame=container == "cells")
+
+
+# By whether the input was a frame.
+_LIKE_INPUT: dict[Container, dict[bool, Container]] = {
+    "like input": {True: "dataframe", False: "dict"},
+    "matrix like input": {True: "matrix", False: "ndarray"},
+    "cells like input": {True: "cells", False: "listed"},
+}
 
 
 def _value(tensor: Tensor, part: Part) -> Any:
@@ -300,3 +308,14 @@ def _frame(named: dict[str, Any]) -> Any:
     if len({len(column) for column in columns.values()}) > 1:
         return named
     return pd.DataFrame(columns)
+
+
+def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
+    """Makes lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
+    flat = {part.name for part in mapping.answer.parts if part.shape == (-1,)}
+    listed = {name: value if name in flat else value.tolist() for name, value in named.items()}
+    if not as_frame:
+        return listed
+    import pandas as pd
+
+    return pd.DataFrame(listed)

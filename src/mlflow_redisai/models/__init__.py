@@ -74,7 +74,7 @@ def first_backend_that_works(
     """
     Gives what `attempt` made of the first backend that raised no refusal, and sentences on those before it.
 
-    Raises the refusal of the only backend, or NotConvertible with all of them.
+    Raises the refusal if there is only one, or NotConvertible with all of them.
     """
     refused: dict[str, RedisAIError] = {}
     for each in _backends(flavor, backend):
@@ -86,7 +86,8 @@ def first_backend_that_works(
             return made, tuple(
                 f"deployed with backend {each}, not {other}: {why.message}" for other, why in refused.items()
             )
-    if len(refused) == 1:
+    # What no backend has to do with is said once.
+    if len({why.message for why in refused.values()}) == 1:
         raise next(iter(refused.values()))
     raise NotConvertible("; ".join(f"with backend {each}: {why.message}" for each, why in refused.items()))
 
@@ -96,9 +97,10 @@ def _backends(flavor: str, backend: str) -> tuple[str, ...]:
     row = FLAVORS[flavor]
     if backend == "auto":
         return row.backends
-    if backend not in row.backends:
+    allowed = (*row.backends, *row.on_request)
+    if backend not in allowed:
         raise NotConvertible(
-            f"the flavor {flavor} can't be deployed with backend {backend}; allowed are auto, {', '.join(row.backends)}"
+            f"the flavor {flavor} can't be deployed with backend {backend}; allowed are auto, {', '.join(allowed)}"
         )
     return (backend,)
 

@@ -16,11 +16,16 @@ from mlflow_redisai.models.base import Converter
 
 @dataclass(frozen=True)
 class Flavor:
-    """A row: MLflow's name, `module:function` of the converter, its backends in the order that `auto` tries."""
+    """
+    A row: MLflow's name, `module:function` of the converter, its backends in the order that `auto` tries.
+
+    `on_request` are those that are used only if the user names them.
+    """
 
     name: str
     converter: str
     backends: tuple[str, ...]
+    on_request: tuple[str, ...] = ()
 
     def load(self) -> Converter:
         module, function = self.converter.split(":")
@@ -33,6 +38,8 @@ FLAVORS: dict[str, Flavor] = {
         Flavor("onnx", "mlflow_redisai.models.onnx:convert", ("ONNX",)),
         Flavor("sklearn", "mlflow_redisai.models.sklearn:convert", ("ONNX",)),
         Flavor("pytorch", "mlflow_redisai.models.pytorch:convert", ("ONNX", "TORCH")),
+        Flavor("keras", "mlflow_redisai.models.keras:convert", ("ONNX", "TF"), ("TFLITE",)),
+        Flavor("tensorflow", "mlflow_redisai.models.tensorflow:convert", ("ONNX", "TF"), ("TFLITE",)),
     )
 }
 
