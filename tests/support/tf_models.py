@@ -1,0 +1,192 @@
+"""Keras models trained on data that scikit-learn carries, saved with MLflow, and run by the engine's own backends."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlflow_redisai.mapping import Mapping
+from mlflow_redisai.models import Deployable, ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.verify import Run
+from redisai_engine.backends.base import Backend, BackendSettings
+from redisai_engine.protocol.tensor import Tensor
+from support.local_runs import Deployed
+
+
+def cancer() -> tuple[np.ndarray, np.ndarray]:
+    """569 rows of 30 numbers around zero; the first 300 are for training."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    scaled = (data.data - data.data.mean(0)) / data.data.std(0)
+    return scaled.astype(np.float32), data.target.astype(np.int64)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """1797 pictures of 8 by 8 from 0 to 1; the first 1000 are for training."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return (data.images / 16).astype(np.float32), data.target.astype(np.int64)
+
+
+# -- Keras ----------------------------------------------------------------------------------------
+
+
+def train(model: Any, inputs: Any, targets: Any, loss: Any = "sparse_categorical_crossentropy") -> Any:
+    """Two passes: enough to have weights that nobody chose."""
+    model.compile("adam", loss)
+    model.fit(inputs, targets, epochs=2, batch_size=64, verbose=0)
+    return model
+
+
+def sequential(activation: str = "relu", *, normalize: bool = False) -> Any:
+    """A classifier of the cancer data."""
+    import keras
+
+    rows, labels = cancer()
+    layers: list[Any] = [keras.layers.Dense(16, activation), keras.layers.Dense(2, "softmax")]
+    if normalize:
+        first = keras.layers.Normalization()
+        first.adapt(rows[:300])
+        layers.insert(0, first)
+    return train(keras.Sequential([keras.Input((30,)), *layers]), rows[:300], labels[:300])
+
+
+def pictures(kind: str) -> Any:
+    """A classifier of the digits, pictures of one channel or rows of a picture as steps in time."""
+    import keras
+
+    layers = {
+        "convolution": lambda: [
+            keras.layers.Reshape((8, 8, 1)),
+            keras.layers.Conv2D(8, 3, padding="same", activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Flatten(),
+        ],
+        "lstm": lambda: [keras.layers.LSTM(16)],
+        "gru": lambda: [keras.layers.Bidirectional(keras.layers.GRU(8))],
+    }[kind]()
+    images, labels = digits()
+    model = keras.Sequential([keras.Input((8, 8)), *layers, keras.layers.Dense(10, "softmax")])
+    return train(model, images[:1000], labels[:1000])
+
+
+def tokens() -> tuple[np.ndarray, np.ndarray]:
+    """The digits as 64 shades each, numbers from 0 to 16."""
+    images, labels = digits()
+    return np.rint(images * 16).astype(np.int64).reshape(-1, 64), labels
+
+
+def transformer() -> Any:
+    """An embedding, self-attention and a normalization, over token ids."""
+    import keras
+
+    ids, labels = tokens()
+    given = keras.Input((64,), dtype="int64", name="ids")
+    embedded = keras.layers.Embedding(17, 8)(given)
+    attended = keras.layers.MultiHeadAttention(2, 4)(embedded, embedded)
+    mixed = keras.layers.LayerNormalization()(embedded + attended)
+    pooled = keras.layers.GlobalAveragePooling1D()(mixed)
+    return train(keras.Model(given, keras.layers.Dense(10, "softmax")(pooled)), ids[:300], labels[:300])
+
+
+def two_headed(outputs: str) -> Any:
+    """Two inputs, and two outputs as a list of unlike shapes, a list of one shape, or a dict."""
+    import keras
+
+    rows, labels = cancer()
+    means, worst = keras.Input((10,), name="means"), keras.Input((20,), name="others")
+    hidden = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()([means, worst]))
+    malign = keras.layers.Dense(1, "sigmoid", name="malign")
+    kind = keras.layers.Dense(*((1, "sigmoid") if outputs == "alike" else (2, "softmax")), name="kind")
+    heads = [malign(hidden), kind(hidden)]
+    model = keras.Model([means, worst], heads[::-1] if outputs == "list" else heads)
+    model.compile("adam", ["mse", "mse"])
+    targets = [labels[:300, None].astype(np.float32), np.eye(kind.units)[labels[:300] % kind.units]]
+    model.fit([rows[:300, :10], rows[:300, 10:]], targets[::-1] if outputs == "list" else targets, epochs=2, verbose=0)
+    if outputs == "dict":
+        return keras.Model([means, worst], {"risk": heads[0], "kind": heads[1]})
+    return model
+
+
+def two_inputs() -> dict[str, np.ndarray]:
+    rows, _ = cancer()
+    return {"means": rows[:, :10], "others": rows[:, 10:]}
+
+
+# -- saving ---------------------------------------------------------------------------------------
+
+
+def save(path: Path, flavor: str, model: Any, example: Any, **options: Any) -> Path:
+    """Saves with signature and input example, as users are told to; `options` go to MLflow's save_model."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    if "signature" not in options:
+        options["signature"] = infer_signature(example)
+    path.mkdir()  # the flavor keras writes the example before it makes the folder
+    module = mlflow.keras if flavor == "keras" else mlflow.tensorflow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.save_model(model, str(path), input_example=example, pip_requirements=[], **options)
+    return path
+
+
+def save_old_saved_model(path: Path, export: Callable[[Path], str], **options: Any) -> Path:
+    """Writes the layout of MLflow 1: `export` saves a SavedModel to a folder and gives the signature's key."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    key = export(path / "tfmodel")
+    meta = Model(**options)
+    meta.add_flavor("tensorflow", saved_model_dir="tfmodel", meta_graph_tags=["serve"], signature_def_key=key)
+    mlflow.pyfunc.add_to_model(meta, loader_module="mlflow.tensorflow")
+    meta.save(str(path / "MLmodel"))
+    return path
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def deploy_tf(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
+    """Converts a saved model, and loads what came out with the engine's own backend for it."""
+    model = open_model(str(path))
+    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
+    mapping = Mapping.from_json(deployable.mapping.to_json())
+    return Deployed(model, deployable, mapping, engine_runner(deployable))
+
+
+def engine_runner(deployable: Deployable) -> Run:
+    loaded = _backend(deployable.backend).load(
+        deployable.blob,
+        "CPU",
+        inputs=deployable.tf_inputs,
+        outputs=deployable.tf_outputs,
+        settings=BackendSettings(),
+    )
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        found = loaded.run([tensor.array() for tensor in tensors])
+        return [Tensor.from_array(np.asarray(found[index])) for index in deployable.mapping.fetch]
+
+    return run
+
+
+def _backend(name: str) -> Backend:
+    from redisai_engine.backends.onnx import OnnxBackend
+    from redisai_engine.backends.tensorflow import TensorFlowBackend
+    from redisai_engine.backends.tflite import TFLiteBackend
+
+    return {"ONNX": OnnxBackend, "TF": TensorFlowBackend, "TFLITE": TFLiteBackend}[name]()
+
+
+def frame(array: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(array)
