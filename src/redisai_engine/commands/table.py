@@ -158,11 +158,11 @@ def command(
     concerns: Callable[[Sequence[bytes]], bool] | None = None,
     made_of: tuple[str, ...] = (),
 ) -> Callable[[Body], Body]:
-    """Enters a body in the table; the first line of its docstring is the usage shown in the documentation."""
+    """Enters a body in the table; the first paragraph of its docstring is the usage that the documentation shows."""
 
     def enter(body: Body) -> Body:
         text = arity_text or texts.ARITY % name.lower()
-        usage = (body.__doc__ or "").strip().splitlines()[0]
+        usage = " ".join((body.__doc__ or "").partition("\n\n")[0].split())
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
         table[name.encode()] = Command(
             name,
