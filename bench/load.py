@@ -2,8 +2,9 @@
 The load generator: N connections in a closed loop, each sends its request again as soon as the reply is there.
 
 Theory of operation: one event loop (uvloop), one asyncio.Protocol a connection, no task and no future a request. The
-same class drives every protocol, so that no side is helped by a cheaper client. A reply is whole when it has the length
-of the first one; every answer is compared with the first one, so a server that answers fast and wrong does not pass.
+same class drives every protocol, so that no side is helped by a cheaper client. A reply of the first one's length is
+whole, any other is measured; every answer is compared with the first one, so a server that answers fast and wrong does
+not pass.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import uvloop
@@ -54,13 +56,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        if len(self.received) < self.length:
+        if len(self.received) != self.length and self.exchange.measure(bytes(self.received)) is None:
             return
         now = time.perf_counter()
         self.latencies.append(now - self.sent_at)
         reply = bytes(self.received)
         self.received.clear()
-        if len(reply) != self.length or self.exchange.answer(reply) != self.answer:
+        if self.exchange.answer(reply) != self.answer:
             self.ended(self, ValueError(f"another answer than the first one: {reply[:300]!r}"))
             self.transport.abort()
         elif now >= self.deadline:
@@ -91,6 +93,28 @@ def run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load
     return uvloop.run(_run(port, exchange, connections, seconds))
 
 
+def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Load:
+    """
+    Sends the exchanges one after another over one connection, each when the reply to the one before is there.
+
+    A latency is that of the whole sequence. Sockets that block: the least that a client can cost.
+    """
+    lengths = [first_reply(port, exchange)[0] for exchange in exchanges]
+    latencies = []
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        started = now = time.perf_counter()
+        while now - started < seconds:
+            before = now
+            for exchange, length in zip(exchanges, lengths, strict=True):
+                connection.sendall(exchange.request)
+                reply = connection.recv(length, socket.MSG_WAITALL)
+                exchange.answer(reply)  # raises for an error
+            now = time.perf_counter()
+            latencies.append(now - before)
+    return _load(1, now - started, np.array(latencies))
+
+
 async def _run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load:
     length, answer = first_reply(port, exchange)
     loop = asyncio.get_running_loop()
@@ -118,7 +142,11 @@ async def _run(port: int, exchange: Exchange, connections: int, seconds: float) 
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
     await done
     elapsed = time.perf_counter() - started
-    latencies = np.concatenate([client.latencies for client in clients]) * 1000
+    return _load(connections, elapsed, np.concatenate([client.latencies for client in clients]))
+
+
+def _load(connections: int, elapsed: float, latencies_s: np.ndarray[Any, Any]) -> Load:
+    latencies = latencies_s * 1000
     return Load(
         connections=connections,
         seconds=round(elapsed, 3),

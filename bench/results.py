@@ -1,5 +1,5 @@
 """
-Where results go: the raw figures as JSON, a table as Markdown, both with what is needed to judge and repeat them.
+Where results go: one JSON file a run, with every round's figures and what is needed to judge and repeat them.
 
 A number is published only with its question, machine, versions, date, commit and command.
 """
@@ -11,55 +11,97 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
+import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.rivals import RIVALS
+from bench.rounds import Series
+from redisai_engine.redis_process import find_server
+
 FOLDER = Path(__file__).parent / "results"
-PACKAGES = ("mlflow", "numpy", "onnxruntime", "hiredis", "uvloop", "uvicorn", "scikit-learn", "skl2onnx")
+PACKAGES = ("mlflow", "numpy", "onnxruntime", "hiredis", "redis", "uvloop", "uvicorn", "scikit-learn", "skl2onnx")
 
 
-def circumstances(question: str, command: str, redis_version: str) -> dict[str, Any]:
-    """What every result is published with."""
+@dataclass(frozen=True)
+class Results:
+    """One run: what is published with it, and the series of each scenario."""
+
+    about: dict[str, Any]
+    scenarios: dict[str, Series]
+    skipped: dict[str, str]
+
+    def values(self, scenario: str, series: str, figure: str) -> list[float]:
+        """One figure of a series, one value a round; empty if it was not measured."""
+        return [figures[figure] for figures in self.scenarios.get(scenario, {}).get(series, [])]
+
+    def ratios(self, scenario: str, series: str, base: str, figure: str) -> list[float]:
+        """The same figure of two series, divided inside each round."""
+        pairs = zip(self.values(scenario, series, figure), self.values(scenario, base, figure), strict=False)
+        return [value / other for value, other in pairs]
+
+    def write(self, folder: Path) -> Path:
+        """Writes <date>.json into the folder; a later run of the same day takes its place."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.about['date']}.json"
+        content = {**self.about, "skipped": self.skipped, "scenarios": self.scenarios}
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Reads what `write` wrote."""
+        content = json.loads(path.read_text())
+        return cls(scenarios=content.pop("scenarios"), skipped=content.pop("skipped"), about=content)
+
+
+def newest(folder: Path = FOLDER) -> Path | None:
+    """The results of the last day that has some."""
+    return max(folder.glob("*.json"), default=None)
+
+
+def circumstances(command: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """What every result is published with; the commit is that of the moment, so ask at the start."""
     changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
     return {
-        "question": question,
         "command": command,
+        "seconds": seconds,
+        "rounds": rounds,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "commit": _git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else ""),
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            "redis-server": redis_version,
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
     }
 
 
-def write(name: str, about: dict[str, Any], figures: Any, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Writes results/<name>.json and results/<name>.md, and gives the latter's text."""
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-    lines = [
-        f"# {about['question']}",
-        "",
-        f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['machine']}; {versions}.",
-        f"Every round's figures: `{name}.json`.",
-        "",
-        _row(header),
-        _row(["---", *["---:"] * (len(header) - 1)]),
-        *map(_row, rows),
-        "",
-    ]
-    text = "\n".join(lines)
-    (FOLDER / f"{name}.md").write_text(text)
-    return text
+def versions() -> dict[str, str]:
+    """Of Python, the servers, the generators, the packages, and the rivals that are installed."""
+    found = {"python": platform.python_version()}
+    for program in (find_server(), "redis-benchmark", "wrk"):
+        if shutil.which(program):
+            found[Path(program).name] = _version_told(program)
+    found |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    for rival in RIVALS:
+        found[rival.name] = rival.packages[0].rpartition("==")[2]
+    return found
 
 
-def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+def median_and_spread(values: list[float], show: Callable[[float], str]) -> str:
+    """The median, and from the smallest to the largest."""
+    if not values:
+        return "not measured"
+    middle = show(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({show(min(values))} to {show(max(values))})"
+
+
+def _version_told(program: str) -> str:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    words = (told.stdout + told.stderr).replace("v=", "").split()
+    return next((word for word in words if word[0].isdigit()), "unknown")
 
 
 def _git(*arguments: str) -> str:

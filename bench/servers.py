@@ -1,5 +1,5 @@
 """
-The servers that are measured, each started as a user starts it, and the model that all of them serve.
+The servers that are measured, each started as a user starts it, and what their processes use.
 
 Everything lives in the folder given; leaving the `with` block ends the processes.
 """
@@ -13,10 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from redisai_engine.redis_process import find_server
+
 START_S = 120.0
+STOP_S = 15.0
+SOCKET = "redis.sock"
 
 
 def free_port() -> int:
@@ -26,81 +31,145 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command with its output in a log; SIGTERM to its whole group at the end, SIGKILL if that is not enough."""
-    # MLflow starts uvicorn by its name, so this interpreter's folder comes first.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # MLflow and others start servers by their name, so the interpreter's folder comes first.
+    path = f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("wb") as output:
         started = subprocess.Popen(
-            command, stdout=output, stderr=output, start_new_session=True, env={**os.environ, "PATH": path}
+            command,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=folder,
+            env={**os.environ, "PATH": path, **(environment or {})},
         )
     try:
         yield started
     finally:
+        below = _descendants(started.pid)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(started.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(15)
+                started.wait(STOP_S)
         started.wait()
+        _end(below)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    port: int
+    pid: int
+    start_s: float  # from its start to its first answer
 
 
 @contextlib.contextmanager
-def engine(folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
-    """The engine with a redis-server of its own: (port, process id)."""
-    log = folder / "engine.log"
-    command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", "--data-dir", str(folder / "data")]
-    with process([*command, *arguments], log) as started:
-        line = _wait(started, log, lambda: next(iter(_ready_lines(log)), None))
-        yield int(line.rpartition(":")[2]), started.pid
-
-
-def _ready_lines(log: Path) -> list[str]:
-    return [line for line in log.read_text().splitlines() if line.startswith("ready: ")]
-
-
-@contextlib.contextmanager
-def mlflow_serve(folder: Path, model_uri: str, *, workers: int = 1) -> Iterator[tuple[int, int]]:
-    """`mlflow models serve` in this environment: (port, process id)."""
+def plain_redis(folder: Path) -> Iterator[Running]:
+    """The redis-server that an engine would start for itself, on a port and on a unix socket, without persistence."""
     port = free_port()
-    log = folder / "mlflow.log"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri, "-p", str(port)]
-    command += ["--env-manager", "local", "--workers", str(workers)]
+    log = folder / "redis.log"
+    options = {"port": port, "unixsocket": folder / SOCKET, "save": "", "appendonly": "no", "dir": folder}
+    command = [find_server(), *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
     with process(command, log) as started:
-        _wait(started, log, lambda: _pings(port))
-        yield port, started.pid
+        yield _when_ready(started, log, lambda: port if _answers(port, b"PING\r\n", b"+PONG") else None)
 
 
-def _pings(port: int) -> bool:
+@contextlib.contextmanager
+def engine(folder: Path, *arguments: str, redis: Path | None = None) -> Iterator[Running]:
+    """The engine with a redis-server of its own, or before the one whose unix socket is in the folder `redis`."""
+    folder.mkdir(exist_ok=True)
+    log = folder / "engine.log"
+    where = ["--data-dir", str(folder / "data")] if redis is None else ["--redis", f"unix://{redis / SOCKET}"]
+    command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", *where, *arguments]
+    with process(command, log) as started:
+        yield _when_ready(started, log, lambda: _port_told(log))
+
+
+def _port_told(log: Path) -> int | None:
+    """The port in the engine's ready line, once it is there."""
+    lines = [line for line in log.read_text().splitlines() if line.startswith("ready: ")]
+    return int(lines[0].rpartition(":")[2]) if lines else None
+
+
+@contextlib.contextmanager
+def http_server(
+    command: list[str], folder: Path, port: int, path: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """A server that is ready when it answers GET `path` with 200."""
+    log = folder / "http.log"
+    question = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+    with process(command, log, environment, folder) as started:
+        yield _when_ready(started, log, lambda: port if _answers(port, question, b"HTTP/1.1 200") else None)
+
+
+def _answers(port: int, question: bytes, answer: bytes) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
+            connection.sendall(question)
+            return connection.recv(64).startswith(answer)
     except OSError:
         return False
 
 
-def _wait(started, log, condition):  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + START_S
-    while not (found := condition()):
-        if started.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"a server did not start ({started.args}):\n{log.read_text()[-2000:]}")
-        time.sleep(0.1)
-    return found
+def _when_ready(started: subprocess.Popen[bytes], log: Path, port: Callable[[], int | None]) -> Running:
+    before = time.perf_counter()
+    while (found := port()) is None:
+        if started.poll() is not None or time.perf_counter() - before > START_S:
+            raise StartFailed(f"a server did not start ({started.args!r}):\n{log.read_text()[-2000:]}")
+        time.sleep(0.005)
+    return Running(found, started.pid, round(time.perf_counter() - before, 3))
+
+
+class StartFailed(Exception):
+    """A server ended, or didn't answer in time; the text has the end of its log."""
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process and all that it started have used."""
+    used = 0
+    for number in [pid, *_descendants(pid)]:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> dict[str, float]:
     """Resident memory of a process and of all it has started, in megabytes (10**6 bytes), by command name and id."""
     found = {}
     for number in [pid, *_descendants(pid)]:
-        status = Path(f"/proc/{number}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        fields = _status(number)
+        if "VmRSS" not in fields:
+            continue  # it has just ended
         found[f"{fields['Name'].strip()} {number}"] = round(int(fields["VmRSS"].split()[0]) * 1024 / 1e6, 1)
     return found
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _end(pids: list[int]) -> None:
+    """Ends what a server left behind in process groups of its own, after a while to end by itself."""
+    deadline = time.monotonic() + STOP_S
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.05)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _descendants(pid: int) -> list[int]:
     children = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        children += [int(number) for number in path.read_text().split()]
+        with contextlib.suppress(OSError):
+            children += [int(number) for number in path.read_text().split()]
     return [*children, *(below for child in children for below in _descendants(child))]

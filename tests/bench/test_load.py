@@ -56,3 +56,23 @@ def test_an_http_exchange_is_one_post_and_its_answer_the_body() -> None:
     assert http_answer(reply) == b"ab"
     with pytest.raises(ValueError, match="500"):
         http_answer(b"HTTP/1.1 500 Oops\r\n\r\n")
+
+
+def test_a_sequence_is_measured_as_a_whole(redis_server: Server) -> None:
+    one = load.in_sequence(redis_server.port, [redis_exchange(["PING"])], 0.2)
+    several = load.in_sequence(redis_server.port, [redis_exchange(["PING"])] * 20, 0.2)
+
+    assert several.median_ms > one.median_ms
+    assert several.connections == 1
+
+
+def test_an_error_in_a_sequence_ends_the_measurement(redis_server: Server) -> None:
+    with pytest.raises(ValueError, match="unknown command"):
+        load.in_sequence(redis_server.port, [redis_exchange(["PING"]), redis_exchange(["AI.NONE"])], 0.2)
+
+
+def test_replies_of_another_length_are_found_whole(redis_server: Server) -> None:
+    """TIME has a microsecond count without leading zeros, so its length changes."""
+    exchange = Exchange(redis_exchange(["TIME"]).request, resp_length, lambda reply: reply[:4])
+
+    assert load.run(redis_server.port, exchange, connections=2, seconds=0.2).requests > 2

@@ -1,0 +1,1 @@
+"""The tiny model behind each rival, a few lines each. They run in environments of their own."""

@@ -1,0 +1,82 @@
+"""
+Load on a RESP server: redis-benchmark where a command fits its command line, else our own generator.
+
+redis-benchmark is C and costs a third of what a generator in Python does, so on two cores it is later the limit; but
+it can't send zero bytes or long arguments, and doesn't look into replies. So the first answer is checked here, models'
+rows hold no zero byte (`models.py`), and the scenario `generator` measures the two beside each other.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from bench import load
+from bench.rounds import Figures
+from bench.wire import redis_exchange
+
+_LONGEST_ARGUMENT = 100_000  # Linux takes 128 KiB
+_TRIAL_REQUESTS = 1000
+
+Argument = bytes | str | int
+
+
+def drive(port: int, command: Sequence[Argument], connections: int, seconds: float, *, pipeline: int = 1) -> Figures:
+    """Loads the server with one command for about that long."""
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+    load.first_reply(port, redis_exchange(words))  # raises for an error
+    if shutil.which("redis-benchmark") and not any(b"\0" in word or len(word) > _LONGEST_ARGUMENT for word in words):
+        return redis_benchmark(port, words, connections, seconds, pipeline=pipeline)
+    if pipeline > 1:
+        raise SystemExit("pipelined load needs redis-benchmark on the PATH (Debian: redis-tools)")
+    return our_generator(port, words, connections, seconds)
+
+
+def our_generator(port: int, words: Sequence[bytes], connections: int, seconds: float) -> Figures:
+    """The load of `load.py`."""
+    before = _processor_seconds(resource.RUSAGE_SELF)
+    found = load.run(port, redis_exchange(words), connections, seconds)
+    used = _processor_seconds(resource.RUSAGE_SELF) - before
+    return {**asdict(found), "generator_cores": round(used / found.seconds, 3)}
+
+
+def redis_benchmark(
+    port: int, words: Sequence[bytes], connections: int, seconds: float, *, pipeline: int = 1
+) -> Figures:
+    """A short run to learn the rate, which also warms up, then one of about `seconds`."""
+    trial = _redis_benchmark(port, words, connections, pipeline, _TRIAL_REQUESTS * max(1, pipeline // 4))
+    trial = _redis_benchmark(port, words, connections, pipeline, int(trial["per_second"] * min(0.2, seconds / 4)))
+    before = _processor_seconds(resource.RUSAGE_CHILDREN)
+    found = _redis_benchmark(port, words, connections, pipeline, int(trial["per_second"] * seconds))
+    used = _processor_seconds(resource.RUSAGE_CHILDREN) - before
+    return {**found, "generator_cores": round(used / found["seconds"], 3)}
+
+
+def _redis_benchmark(port: int, words: Sequence[bytes], connections: int, pipeline: int, requests: int) -> Figures:
+    requests = max(requests, connections * pipeline)
+    options = ["-p", port, "-c", connections, "-P", pipeline, "-n", requests, "--precision", 3, "--csv"]
+    command = [b"redis-benchmark", *(str(option).encode() for option in options), *words]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode or b"rror" in done.stderr:
+        raise ValueError(f"redis-benchmark: {(done.stderr or done.stdout)[-500:]!r}")
+    # The last line is the command, whatever bytes it has, and seven numbers.
+    per_second, _, _, median, _, p99, worst = (float(text) for text in re.findall(rb'"([\d.]+)"', done.stdout)[-7:])
+    return {
+        "connections": connections,
+        "pipeline": pipeline,
+        "seconds": round(requests / per_second, 3),
+        "requests": requests,
+        "per_second": per_second,
+        "median_ms": median,
+        "p99_ms": p99,
+        "worst_ms": worst,
+    }
+
+
+def _processor_seconds(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,131 @@
+"""
+What the plugin adds in Python: a one-row frame beside the bare round trip of its DAG, and many rows beside session.run.
+
+The rows are a frame of float64, as pandas makes them, and the model is deployed by the plugin; ONNX Runtime is given
+the very ONNX model that the plugin stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import redis
+
+from bench import load, models, servers
+from bench.rounds import Figures, Plan, Series
+from bench.wire import redis_exchange
+
+BULK_ROWS = {"100,000 rows": 100_000, "1,000,000 rows": 1_000_000}
+
+
+def run(plan: Plan) -> Series:
+    from mlflow.deployments import get_deploy_client
+
+    with servers.engine(plan.folder) as engine:
+        client: Any = get_deploy_client(f"redisai://127.0.0.1:{engine.port}/0")  # type: ignore[no-untyped-call]
+        row = _deploy_iris(client, plan.folder)
+        many = _deploy_forest(client, plan.folder)
+        exchange = redis_exchange(_plain_dag(engine.port, "iris", row))
+        subjects: dict[str, Callable[[], Figures]] = {
+            "DAG round trip, plain socket": lambda: _sequence(engine.port, exchange, plan.seconds),
+            "plugin's predict, one row": lambda: _repeat(lambda: client.predict("iris", row), plan.seconds),
+        }
+        session, threaded = (_session(engine.port, "forest", threads) for threads in (1, 0))
+        for name, count in BULK_ROWS.items():
+            rows = many.head(count)
+            subjects[f"session.run, {name}"] = partial(_rate, partial(_run, session), rows)
+            subjects[f"session.run on all cores, {name}"] = partial(_rate, partial(_run, threaded), rows)
+            subjects[f"plugin's predict, {name}"] = partial(_rate, partial(client.predict, "forest"), rows)
+        _same_answers(client.predict("forest", many.head(1000)), _run(session, many.head(1000)))
+        return plan.in_turns(subjects)
+
+
+def _deploy_iris(client: Any, folder: Path) -> pandas.DataFrame:
+    """A logistic regression; gives one row."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    numbers, species = load_iris(return_X_y=True, as_frame=True)
+    _deploy(client, folder, "iris", LogisticRegression(max_iter=1000).fit(numbers, species), numbers)
+    first: pandas.DataFrame = numbers.head(1)
+    return first
+
+
+def _deploy_forest(client: Any, folder: Path) -> pandas.DataFrame:
+    """A random forest of 500 trees; gives a million rows."""
+    numbers = np.random.default_rng(1).normal(size=(max(BULK_ROWS.values()), 20))
+    frame = pandas.DataFrame(numbers, columns=[f"x{column}" for column in range(20)])
+    _deploy(client, folder, "forest", models.forest(), frame)
+    return frame
+
+
+def _deploy(client: Any, folder: Path, name: str, model: Any, frame: pandas.DataFrame) -> None:
+    import mlflow
+    from mlflow.models import infer_signature
+
+    few = frame.head(3)
+    signature = infer_signature(few, model.predict(few.to_numpy()))
+    mlflow.sklearn.save_model(model, folder / name, signature=signature, input_example=few, pip_requirements=[])
+    client.create_deployment(name, (folder / name).as_uri())
+
+
+def _session(port: int, name: str, threads: int) -> Any:
+    """ONNX Runtime with the model that the plugin stored."""
+    with redis.Redis(port=port) as client:
+        blob = client.execute_command("AI.MODELGET", name, "BLOB")
+    return models.Model(name, bytes(blob), ()).session(threads)
+
+
+def _plain_dag(port: int, name: str, row: pandas.DataFrame) -> list[Any]:
+    """The command that the plugin's predict sends, outputs that the answer doesn't need left out."""
+    from mlflow_redisai import commands
+    from redisai_engine.protocol.tensor import Tensor
+
+    session = _session(port, name, 1)
+    first, outputs = session.get_inputs()[0], len(session.get_outputs())
+    array = row.to_numpy(np.float64 if "double" in first.type else np.float32)
+    return commands.dag(name.encode(), [Tensor.from_array(array)], outputs, [0], 30_000)
+
+
+def _run(session: Any, rows: pandas.DataFrame) -> Any:
+    first = session.get_inputs()[0]
+    array = rows.to_numpy(np.float64 if "double" in first.type else np.float32)
+    return session.run(None, {first.name: array})[0]
+
+
+def _same_answers(answer: Any, expected: Any) -> None:
+    got = np.asarray(answer.get_predictions()).ravel()
+    if not np.allclose(got, expected.ravel(), rtol=1e-4):
+        raise ValueError(f"the plugin answers {got[:5]}, session.run {expected.ravel()[:5]}")
+
+
+def _sequence(port: int, exchange: Any, seconds: float) -> Figures:
+    found = load.in_sequence(port, [exchange], seconds)
+    return {"median_ms": found.median_ms, "p99_ms": found.p99_ms}
+
+
+def _repeat(predict: Callable[[], Any], seconds: float) -> Figures:
+    latencies = []
+    started = now = time.perf_counter()
+    while now - started < seconds:
+        before = now
+        predict()
+        now = time.perf_counter()
+        latencies.append((now - before) * 1000)
+    return {
+        "median_ms": round(float(np.median(latencies)), 4),
+        "p99_ms": round(float(np.percentile(latencies, 99)), 4),
+    }
+
+
+def _rate(predict: Callable[[pandas.DataFrame], Any], rows: pandas.DataFrame) -> Figures:
+    before = time.perf_counter()
+    predict(rows)
+    seconds = time.perf_counter() - before
+    return {"seconds": round(seconds, 4), "rows_per_second": round(len(rows) / seconds, 1)}

@@ -1,0 +1,186 @@
+"""
+The tiny model behind the engine, and behind what a user would take instead: one row a request, 1 and 50 connections.
+
+Every server gets the same ONNX file and runs it with ONNX Runtime, in the most usual way of each and with its defaults.
+One server runs at a time, started anew in every round, so none of them idles at another's cost. All are loaded by our
+own generator, and each one's first answer is compared with ONNX Runtime's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import environments, load, models, servers
+from bench.rounds import Figures, Plan, Series
+from bench.servers import Running
+from bench.storing import deploy
+from bench.wire import Exchange, http_exchange, redis_exchange
+
+APPS = Path(__file__).parent / "apps"
+ENGINE = "this project's engine"
+MLFLOW = "mlflow models serve"
+CONNECTIONS = (1, 50)
+_WARM_UP_S = 0.5
+
+
+@dataclass(frozen=True)
+class Rival:
+    """How a server is installed, started and asked. A command's first word is a program of its environment."""
+
+    name: str
+    packages: tuple[str, ...]  # pinned; the first is the server's own
+    command: tuple[str, ...]  # `{port}` is filled in
+    ready: str  # path that answers 200 when the model can be asked
+    path: str
+    request: Callable[[list[Any]], object]
+    answer: Callable[[Any], object]
+    files: Callable[[int], dict[str, object]] = lambda port: {}  # JSON files in the folder where it is started
+
+
+def _open_inference(row: list[Any]) -> object:
+    """The Open Inference Protocol's request; its id comes back, else a random one would."""
+    rows = {"name": "x", "shape": [1, len(row[0])], "datatype": "FP32", "data": row[0]}
+    return {"id": "1", "inputs": [rows]}
+
+
+_RUNTIME = ("onnxruntime==1.32.0", "numpy==2.4.6")
+RIVALS = (
+    Rival(
+        name="LitServe",
+        packages=("litserve==0.2.19", *_RUNTIME),
+        command=("python", str(APPS / "litserve_app.py")),
+        ready="/health",
+        path="/predict",
+        request=lambda row: {"inputs": row},
+        answer=lambda body: body["outputs"],
+    ),
+    Rival(
+        name="BentoML",
+        packages=("bentoml==1.4.39", *_RUNTIME),
+        command=("bentoml", "serve", "bentoml_app:Tiny", "--host", "127.0.0.1", "--port", "{port}"),
+        ready="/readyz",
+        path="/predict",
+        request=lambda row: {"inputs": row},
+        answer=lambda body: body,
+    ),
+    Rival(
+        name="MLServer",
+        packages=("mlserver==1.7.1", *_RUNTIME),
+        command=("mlserver", "start", "."),
+        ready="/v2/models/tiny/ready",
+        path="/v2/models/tiny/infer",
+        request=_open_inference,
+        answer=lambda body: body["outputs"][0]["data"],
+        files=lambda port: {
+            "settings.json": {
+                "host": "127.0.0.1",
+                "parallel_workers": 0,
+                "http_port": port,
+                "grpc_port": servers.free_port(),
+                "metrics_port": servers.free_port(),
+            },
+            "model-settings.json": {"name": "tiny", "implementation": "mlserver_app.Tiny"},
+        },
+    ),
+    Rival(
+        name="Ray Serve",
+        packages=("ray[serve]==2.60.0", *_RUNTIME),
+        command=("python", str(APPS / "ray_app.py")),
+        ready="/-/healthz",
+        path="/predict",
+        request=lambda row: {"inputs": row},
+        answer=lambda body: body["outputs"],
+    ),
+)
+
+
+def run(plan: Plan) -> Series:
+    tiny = models.tiny()
+    (plan.folder / "tiny.onnx").write_bytes(tiny.onnx)
+    sides: dict[str, Callable[[], Figures]] = {ENGINE: lambda: _engine(plan), MLFLOW: lambda: _mlflow(plan)}
+    for rival in RIVALS:
+        plan.progress.round(f"{plan.scenario}: environment of {rival.name}")
+        try:
+            python = environments.python_with(rival.name.lower().replace(" ", "-"), rival.packages)
+            sides[rival.name] = partial(_rival, plan, rival, python)
+            _rival(plan, rival, python, seconds=0.2)
+        except (environments.NotInstalled, servers.StartFailed, ValueError, OSError) as error:
+            sides.pop(rival.name, None)
+            plan.skipped[rival.name] = str(error)
+    return plan.in_turns(sides)
+
+
+def _engine(plan: Plan) -> Figures:
+    with servers.engine(plan.folder / "engine") as server:
+        deploy(server.port, models.tiny())
+        return _loaded(server, redis_exchange(models.tiny().dag()), plan.seconds)
+
+
+def _mlflow(plan: Plan) -> Figures:
+    row = models.tiny().rows().tolist()
+    with mlflow_serve(plan.folder) as server:
+        exchange = http_exchange("/invocations", {"inputs": row})
+        _compare(server.port, exchange, lambda body: body["predictions"]["probabilities"])
+        return _loaded(server, exchange, plan.seconds)
+
+
+@contextlib.contextmanager
+def mlflow_serve(folder: Path) -> Iterator[Running]:
+    """`mlflow models serve` with the tiny model, in this environment."""
+    import mlflow
+    import onnx
+
+    if not (folder / "mlflow").exists():
+        model = onnx.load_model_from_string(models.tiny().onnx)
+        mlflow.onnx.save_model(model, folder / "mlflow", input_example=models.tiny().rows(), pip_requirements=[])
+    port = servers.free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "-p", str(port)]
+    with servers.http_server([*command, "--env-manager", "local"], folder, port, "/ping") as server:
+        yield server
+
+
+def _rival(plan: Plan, rival: Rival, python: Path, seconds: float | None = None) -> Figures:
+    port = servers.free_port()
+    folder = plan.folder / rival.name
+    folder.mkdir(exist_ok=True)
+    for name, content in rival.files(port).items():
+        (folder / name).write_text(json.dumps(content))
+    environment = {"BENCH_MODEL": str(plan.folder / "tiny.onnx"), "BENCH_PORT": str(port), "PYTHONPATH": str(APPS)}
+    command = [word.replace("{port}", str(port)) for word in rival.command]
+    command[0] = str(python.parent / command[0])
+    with servers.http_server(command, folder, port, rival.ready, environment) as server:
+        exchange = http_exchange(rival.path, rival.request(models.tiny().rows().tolist()))
+        _compare(port, exchange, rival.answer)
+        return _loaded(server, exchange, plan.seconds if seconds is None else seconds)
+
+
+def _compare(port: int, exchange: Exchange, answer: Callable[[Any], object]) -> None:
+    """Raises ValueError unless the server answers what ONNX Runtime does."""
+    tiny = models.tiny()
+    session = tiny.session()
+    expected = session.run(None, {session.get_inputs()[0].name: tiny.rows()})[0]
+    body = load.first_reply(port, exchange)[1]
+    got = np.asarray(answer(json.loads(body)), float).reshape(expected.shape)
+    if not np.allclose(got, expected, rtol=1e-4):
+        raise ValueError(f"a wrong answer: {body[:300]!r}, expected {expected.tolist()}")
+
+
+def _loaded(server: Running, exchange: Exchange, seconds: float) -> Figures:
+    memory = sum(servers.resident_mb(server.pid).values())
+    load.run(server.port, exchange, 1, min(seconds, _WARM_UP_S))
+    found: Figures = {"start_s": server.start_s, "idle_mb": round(memory, 1)}
+    for connections in CONNECTIONS:
+        one = load.run(server.port, exchange, connections, seconds)
+        found[f"per_second_{connections}"] = one.per_second
+        found[f"median_ms_{connections}"] = one.median_ms
+        found[f"p99_ms_{connections}"] = one.p99_ms
+    return found

@@ -1,0 +1,21 @@
+"""The table of scenarios: name → what measures it. What each isolates stands in bench/README.md and in its module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench import batching, blobs, footprint, generator, plugin, predictions, relay, rivals, sizes, workers
+from bench.rounds import Plan, Series
+
+SCENARIOS: dict[str, Callable[[Plan], Series]] = {
+    "predictions": predictions.run,
+    "relay": relay.run,
+    "workers": workers.run,
+    "batching": batching.run,
+    "blobs": blobs.run,
+    "plugin": plugin.run,
+    "sizes": sizes.run,
+    "footprint": footprint.run,
+    "rivals": rivals.run,
+    "generator": generator.run,
+}

@@ -1,0 +1,30 @@
+"""Other models and more rows a request, over 8 connections: what the engine keeps of what ONNX Runtime alone does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from bench import bare, models, servers
+from bench.drive import drive
+from bench.rounds import Figures, Plan, Series
+from bench.storing import check, deploy
+
+CONNECTIONS = 8
+ROWS = {"tiny": (1, 32, 1024), "middle": (1, 32), "trees": (1, 32, 1024), "image": (1,), "text": (1,)}
+
+
+def run(plan: Plan) -> Series:
+    subjects: dict[str, Callable[[], Figures]] = {}
+    with servers.engine(plan.folder) as engine:
+        for make in (models.tiny, models.middle, models.trees, models.image, models.text):
+            model = make()
+            deploy(engine.port, model)
+            for rows in ROWS[model.name]:
+                check(engine.port, model, rows)
+                name = f"{model.name}, {rows} row{'s' * (rows > 1)}"
+                subjects[f"ONNX Runtime loop, {name}"] = partial(bare.loop, model, plan.seconds, rows=rows)
+                subjects[f"engine DAG, {name}"] = partial(
+                    drive, engine.port, model.dag(rows), CONNECTIONS, plan.seconds
+                )
+        return plan.in_turns(subjects)

@@ -1,0 +1,201 @@
+"""
+The targets: what the project promises itself, as ratios inside one run wherever that is possible.
+
+Each row knows how its value follows from a run's figures; `page.py` shows the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.predictions import LOOP
+from bench.results import Results
+from bench.rivals import ENGINE, MLFLOW
+
+Values = Callable[[Results], list[float]]
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One promise. `limit` is what the median of `values` should at most be, or at least."""
+
+    what: str
+    compared_with: str
+    bound: Literal["at most", "at least"]
+    limit: float
+    values: Values
+    show: Callable[[float], str] = _times
+
+    @property
+    def promise(self) -> str:
+        return f"{self.bound} {self.show(self.limit)}"
+
+    def is_met(self, value: float) -> bool:
+        return value <= self.limit if self.bound == "at most" else value >= self.limit
+
+
+def _ratio(scenario: str, series: str, base: str, figure: str) -> Values:
+    return lambda results: results.ratios(scenario, series, base, figure)
+
+
+def _value(scenario: str, series: str, figure: str) -> Values:
+    return lambda results: results.values(scenario, series, figure)
+
+
+def _per_second(scenario: str, series: str, base: str) -> Values:
+    return _ratio(scenario, series, base, "per_second")
+
+
+def _microseconds_above(results: Results) -> list[float]:
+    plugin = results.values("plugin", "plugin's predict, one row", "median_ms")
+    bare = results.values("plugin", "DAG round trip, plain socket", "median_ms")
+    return [(value - other) * 1000 for value, other in zip(plugin, bare, strict=True)]
+
+
+def _rivals(figure: str) -> Values:
+    return _ratio("rivals", ENGINE, MLFLOW, figure)
+
+
+TARGETS = (
+    Target(
+        "DAG prediction, tiny model, 1 connection: median latency",
+        "the engine's own PING",
+        "at most",
+        1.9,
+        _ratio("predictions", "engine DAG, 1 connection", "engine PING, 1 connection", "median_ms"),
+    ),
+    Target(
+        "PING at the engine, 1 connection: median latency",
+        "PING at Redis",
+        "at most",
+        1.15,
+        _ratio("predictions", "engine PING, 1 connection", "Redis PING, 1 connection", "median_ms"),
+    ),
+    Target(
+        "DAG prediction, tiny model, 1 connection: median latency",
+        "`mlflow models serve`",
+        "at most",
+        0.1,
+        _rivals("median_ms_1"),
+        lambda value: f"{value:.3f}",
+    ),
+    Target(
+        "the same, 50 connections, one worker: predictions a second",
+        "ONNX Runtime in a bare loop, one thread",
+        "at least",
+        0.36,
+        _per_second("predictions", "engine DAG, 50 connections", LOOP),
+    ),
+    Target(
+        "the same, 50 connections, one worker: predictions a second",
+        "`mlflow models serve`",
+        "at least",
+        40,
+        _rivals("per_second_50"),
+    ),
+    Target(
+        "the same, 50 connections, pipelined 16",
+        "ONNX Runtime in a bare loop, one thread",
+        "at least",
+        0.52,
+        _per_second("predictions", "engine DAG, 50 connections, pipelined 16", LOOP),
+    ),
+    Target(
+        "the same, 1 connection, pipelined 16",
+        "ONNX Runtime in a bare loop, one thread",
+        "at least",
+        0.52,
+        _per_second("predictions", "engine DAG, 1 connection, pipelined 16", LOOP),
+    ),
+    Target(
+        "auto-batching, middle model, 50 connections",
+        "the same without",
+        "at least",
+        2,
+        _per_second("batching", "with", "without"),
+    ),
+    Target(
+        "two workers, middle model, 50 connections",
+        "one worker",
+        "at least",
+        1.7,
+        _per_second("workers", "middle, 2 workers", "middle, 1 worker"),
+    ),
+    Target(
+        "two workers, tiny model, 50 connections",
+        "one worker",
+        "at least",
+        1.7,
+        _per_second("workers", "tiny, 2 workers", "tiny, 1 worker"),
+    ),
+    Target(
+        "three commands, tiny model, 1 connection: median latency",
+        "the same prediction as a DAG",
+        "at most",
+        3,
+        _ratio("predictions", "engine, three commands", "engine DAG, one after another", "median_ms"),
+    ),
+    *(
+        Target(
+            f"relayed {command}, {shape}",
+            f"{command} at Redis",
+            "at least",
+            limit,
+            _per_second("relay", f"engine {command}, {shape}", f"Redis {command}, {shape}"),
+        )
+        for shape, limit in (
+            ("50 connections", 0.45),
+            ("50 connections, pipelined 16", 0.35),
+            ("1 connection, pipelined 16", 0.35),
+        )
+        for command in ("GET", "SET")
+    ),
+    Target(
+        "600 KB tensor through an Identity model in a DAG, from redis-py, both ways together",
+        "",
+        "at least",
+        1.0,
+        _value("blobs", "engine, Identity in a DAG", "gb_per_second"),
+        lambda value: f"{value:.2f} GB/s",
+    ),
+    Target(
+        "plugin's `predict` from Python, one-row frame",
+        "above the raw DAG round trip",
+        "at most",
+        250,
+        _microseconds_above,
+        lambda value: f"{value:.0f} µs",
+    ),
+    *(
+        Target(
+            f"bulk predict of {rows} from Python, 500 trees",
+            "`session.run` on the same rows, one thread",
+            "at least",
+            0.7,
+            _ratio("plugin", f"plugin's predict, {rows}", f"session.run, {rows}", "rows_per_second"),
+        )
+        for rows in ("100,000 rows", "1,000,000 rows")
+    ),
+    Target(
+        "idle engine with the tiny model: memory, its redis-server not counted",
+        "",
+        "at most",
+        150,
+        _value("footprint", "start", "engine_mb"),
+        lambda value: f"{value:.0f} MB",
+    ),
+    Target(
+        "idle engine with the tiny model: ready after",
+        "",
+        "at most",
+        1.5,
+        _value("footprint", "start", "ready_s"),
+        lambda value: f"{value:.2f} s",
+    ),
+)
