@@ -48,7 +48,7 @@ def commands_page() -> str:
     return "\n".join(
         [
             *("# Commands of the engine", "", _NOTE, ""),
-            "Arguments, replies and errors are RedisAI 1.2.7's; [compatibility.md](compatibility.md) lists what differs.",
+            "Arguments, replies and errors are RedisAI 1.2.7's; [compatibility.md](compatibility.md) has what differs.",
             "All other commands go to Redis as they came.",
             "",
             *_table(("Command", "What it does", "Flags", "Inside MULTI"), map(_summary, listed)),
