@@ -35,7 +35,8 @@ from redisai_engine.transaction import Entry, Transaction, queue
 from redisai_engine.upstream import Relayed, Upstream
 
 _RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for granted
-_BACKLOG_BYTES = 2**20  # so much of later requests is read while one must end first
+_REQUESTS_PER_TURN = 256  # of one connection; a large pipeline must not keep all others waiting
+_BACKLOG_BYTES = 2**20  # so much is read before the requests in it have begun
 _HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
 _ROWS = {**COMMANDS, **PLAIN_COMMANDS}
 _LOOKED_AT = TOUCH_ALL | _ROWS.keys()
@@ -63,7 +64,8 @@ class Session(asyncio.Protocol):
         # What later requests wait for
         self._busy: object | None = None
         self._delayed: tuple[Command, list[bytes]] | None = None
-        self._backlog = 0  # bytes that came meanwhile
+        self._rests = False  # until the next turn, because it had its share of this one
+        self._backlog = 0  # bytes that came since all requests were taken
         self._parts: set[Task] = set()  # what a running script has asked for
         # How it ends
         self._ended = False  # the client sends no more
@@ -140,20 +142,32 @@ class Session(asyncio.Protocol):
             row, delayed = self._delayed
             self._delayed = self._busy = None
             self._begin(row, delayed)
-        if self._backlog and self._busy is None:
-            self._backlog = 0
-            self.reading.release(Reason.BACKLOG)
-        while self._busy is None and not self._closing and not self._output_full:
+        for _ in range(_REQUESTS_PER_TURN):
+            if self._busy is not None or self._closing or self._output_full or self._rests:
+                return
             try:
                 arguments = self._parser.next()
             except ProtocolError as error:
                 self._refuse(f"ERR {error.text}")
                 return
             if arguments is None:
-                if self._ended:
-                    self.finish()
+                self._all_taken()
                 return
             self._take(arguments)
+        self._rests = True
+        self.engine.loop.call_soon(self._go_on)
+
+    def _all_taken(self) -> None:
+        """Reads on, if there is more to come."""
+        if self._backlog > _BACKLOG_BYTES:
+            self.reading.release(Reason.BACKLOG)
+        self._backlog = 0
+        if self._ended:
+            self.finish()
+
+    def _go_on(self) -> None:
+        self._rests = False
+        self.engine.touch(self)
 
     def _take(self, arguments: list[bytes]) -> None:
         name = arguments[0]
@@ -383,10 +397,9 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
-        if self._busy is not None:
-            self._backlog += len(data)
-            if self._backlog > _BACKLOG_BYTES:
-                self.reading.hold(Reason.BACKLOG)
+        self._backlog += len(data)
+        if self._backlog > _BACKLOG_BYTES:
+            self.reading.hold(Reason.BACKLOG)
         self.engine.touch(self)
 
     def eof_received(self) -> bool:
