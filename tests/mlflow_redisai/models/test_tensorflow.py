@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -473,7 +476,7 @@ def test_the_engine_serves_a_keras_model(backend: str, tmp_path: Path, client: R
 
 
 def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engine: Server, cli: Cli) -> None:
-    """Logged, created, described and asked as a user would."""
+    """Logged, created and asked as a user would."""
     import tensorflow as tf
 
     scored = module(lambda weights, inputs: tf.math.lgamma(1 + tf.abs(inputs @ weights)), matrix())
@@ -482,11 +485,27 @@ def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engi
     (tmp_path / "rows.json").write_text(json.dumps({"inputs": rows()[HELD_OUT].tolist()}))
 
     created = cli("deployments", "create", "-t", target, "--name", "lgamma", "-m", str(path))
-    described = cli("deployments", "get", "-t", target, "--name", "lgamma")
     asked = cli("deployments", "predict", "-t", target, "--name", "lgamma", "-I", str(tmp_path / "rows.json"))
 
     assert "tensorflow deployment lgamma is created" in created.stdout
-    assert "uses Lgamma, which ONNX has no operator for" in described.stdout
+    assert "uses Lgamma, which ONNX has no operator for" in str(RedisAIClient(target).get_deployment("lgamma"))
     expected = tf.math.lgamma(1 + np.abs(rows()[HELD_OUT] @ weights())).numpy()
     answer = np.array(json.loads(asked.stdout[asked.stdout.index("{") :])["predictions"], np.float32)
     assert compare(expected, answer, 1e-5) is not None
+
+
+def test_the_example_shows_that_both_answer_alike(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
+    """The file in examples/, in a process of its own; it ends with code 1 if any answer differs."""
+    example = Path(__file__).parents[3] / "examples" / "keras_digits.py"
+
+    shown = subprocess.run(
+        [sys.executable, str(example), f"redisai://127.0.0.1:{engine.port}"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert shown.returncode == 0, shown.stderr
+    assert "deployed with backend ONNX" in shown.stdout
