@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".cache" / "clients"
-INSTALL_S = 170.0
+INSTALL_S = 120.0
 
 
 class Unavailable(Exception):

@@ -32,7 +32,7 @@ warnings.simplefilter("ignore", DeprecationWarning)  # of the calls that RedisAI
 
 
 def connect(server: Any) -> Client:
-    client = Client(host=server.host, port=server.port, socket_timeout=20)
+    client = Client(host=server.host, port=server.port, socket_timeout=100)
     client.flushall()
     return client
 

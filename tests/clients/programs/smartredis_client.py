@@ -14,7 +14,7 @@ def bar(a, b):
 
 
 def connect(server: Any) -> Any:
-    os.environ.update(SR_LOG_LEVEL="QUIET", SR_SOCKET_TIMEOUT="20000", SR_CMD_TIMEOUT="20000")
+    os.environ.update(SR_LOG_LEVEL="QUIET", SR_SOCKET_TIMEOUT="100000", SR_CMD_TIMEOUT="100000")
     from smartredis import Client
 
     client = Client(address=address(server), cluster=False)
