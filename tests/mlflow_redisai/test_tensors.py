@@ -265,6 +265,24 @@ class TestAnswers:
 
         assert type(decode([Tensor.from_array(np.zeros((2, 1)))], mapping, inputs)) is kind
 
+    def test_parts_of_one_shape_stacked(self) -> None:
+        mapping = self.answer("stack", Part("a"), Part("b"))
+        parts = [Tensor.from_array(np.full((3, 1), value)) for value in (1.0, 2.0)]
+
+        assert decode(parts, mapping).tolist() == [[[1.0]] * 3, [[2.0]] * 3]
+
+    def test_lists_and_cells_as_old_saved_models_answer(self) -> None:
+        """What has one value a row is flattened, all else becomes lists."""
+        mapping = self.answer("cells like input", Part("score", None, (-1,)), Part("both"))
+        parts = [Tensor.from_array(np.array([[1.0], [2.0]])), Tensor.from_array(np.array([[1, 2], [3, 4]]))]
+
+        listed = decode(parts, mapping, {})
+        cells = decode(parts, mapping, pd.DataFrame())
+
+        assert listed["score"].tolist() == [1.0, 2.0]
+        assert listed["both"] == [[1, 2], [3, 4]]
+        assert cells.to_dict("list") == {"score": [1.0, 2.0], "both": [[1, 2], [3, 4]]}
+
     def test_dicts_by_label(self) -> None:
         mapping = self.answer("dict", Part("p", None, None, ("a", "b")))
 
