@@ -112,13 +112,16 @@ def text(results: Results, path: Path) -> str:
         f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['machine']}; {versions}.",
         "Load generator and servers share the machine.",
         "",
-        f"A figure is the median of {about['rounds']} rounds, in brackets the smallest and the largest.",
+        f"A figure is the median of {about['rounds']} rounds, in brackets the smallest and the largest;",
+        "without brackets it was measured once.",
         f"What is compared is measured in turns, {about['seconds']:g} seconds each; ratios are taken inside a round.",
         "What each scenario isolates: [bench](../bench/README.md).",
         "",
         "## Targets",
         "",
-        *_table(["", "compared with", "target", "measured", ""], [_judged(target, results) for target in TARGETS]),
+        *_table(
+            ["", "compared with", "target", "measured", ""], [_judged(target, results) for target in TARGETS], "---"
+        ),
     ]
     for scenario, (heading, columns) in SECTIONS.items():
         if scenario in results.scenarios:
@@ -170,8 +173,8 @@ def _picture(results: Results) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: str = "---:") -> list[str]:
+    rule = ["---", *[alignment] * (len(header) - 1)]
     return ["| " + " | ".join(row) + " |" for row in [header, rule, *rows]]
 
 

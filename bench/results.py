@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -100,8 +101,8 @@ def median_and_spread(values: list[float], show: Callable[[float], str]) -> str:
 
 def _version_told(program: str) -> str:
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    words = (told.stdout + told.stderr).replace("v=", "").split()
-    return next((word for word in words if word[0].isdigit()), "unknown")
+    number = re.search(r"\d+\.\d+(\.\d+)?", told.stdout + told.stderr)
+    return number[0] if number else "unknown"
 
 
 def _git(*arguments: str) -> str:

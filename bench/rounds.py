@@ -47,12 +47,13 @@ class Plan:
     progress: Progress = field(default_factory=Progress)
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured, and why
 
-    def in_turns(self, subjects: Mapping[str, Callable[[], Figures]]) -> Series:
+    def in_turns(self, subjects: Mapping[str, Callable[[], Figures]], *, rounds: int | None = None) -> Series:
         """Measures each subject once a round; every other round goes backwards, so none is always first."""
         series: Series = {name: [] for name in subjects}
-        for number in range(1, self.rounds + 1):
-            self.progress.round(f"{self.scenario}, round {number} of {self.rounds}")
+        total = self.rounds if rounds is None else rounds
+        for number in range(1, total + 1):
+            self.progress.round(f"{self.scenario}, round {number} of {total}")
             for name in subjects if number % 2 else reversed(list(subjects)):
-                self.progress.step(f"{self.scenario}, round {number} of {self.rounds}: {name}")
+                self.progress.step(f"{self.scenario}, round {number} of {total}: {name}")
                 series[name].append(subjects[name]())
         return series

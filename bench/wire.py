@@ -79,11 +79,31 @@ def http_length(data: bytes) -> int | None:
         if name.lower() == b"content-length":
             end = head_end + 4 + int(value)
             return end if end <= len(data) else None
+        if name.lower() == b"transfer-encoding" and value.strip().lower() == b"chunked":
+            chunks = _chunks(data, head_end + 4)
+            return None if chunks is None else chunks[1]
     raise ValueError(f"a reply without a length: {data[:head_end]!r}")
+
+
+def _chunks(data: bytes, start: int) -> tuple[bytes, int] | None:
+    """A body sent in chunks, and where it ends; None if not all of it is there. Knows no trailers."""
+    body = b""
+    while (line_end := data.find(b"\r\n", start)) >= 0:
+        size = int(data[start:line_end], 16)
+        end = line_end + 2 + size + 2
+        if end > len(data):
+            return None
+        if not size:
+            return body, end
+        body += data[line_end + 2 : end - 2]
+        start = end
+    return None
 
 
 def http_answer(reply: bytes) -> bytes:
     # Headers hold the date, so only the body is the same from one reply to the next.
     if not reply.startswith(b"HTTP/1.1 200"):
         raise ValueError(f"the server answered {reply[:400]!r}")
-    return reply.partition(b"\r\n\r\n")[2]
+    head, _, body = reply.partition(b"\r\n\r\n")
+    chunks = _chunks(body, 0) if b"transfer-encoding: chunked" in head.lower() else None
+    return body if chunks is None else chunks[0]

@@ -76,3 +76,11 @@ def test_replies_of_another_length_are_found_whole(redis_server: Server) -> None
     exchange = Exchange(redis_exchange(["TIME"]).request, resp_length, lambda reply: reply[:4])
 
     assert load.run(redis_server.port, exchange, connections=2, seconds=0.2).requests > 2
+
+
+def test_an_http_body_may_come_in_chunks() -> None:
+    reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\na\r\n0123456789\r\n0\r\n\r\n"
+
+    assert http_length(reply + b"HTTP/1.1") == len(reply)
+    assert [http_length(reply[:end]) for end in range(len(reply))] == [None] * len(reply)
+    assert http_answer(reply) == b"ab0123456789"
