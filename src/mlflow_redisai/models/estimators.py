@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.mapping import Schema
 from mlflow_redisai.values import Array
 
@@ -59,6 +60,11 @@ def reads_float32(estimator: Any) -> bool:
     from sklearn.tree import BaseDecisionTree
 
     return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
+
+
+def is_boosted(estimator: Any) -> bool:
+    """Says whether an estimator is one of the boosting libraries' own."""
+    return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
 
 
 def _inside(estimator: Any) -> Iterator[Any]:
@@ -201,25 +207,22 @@ def _as_logistic_regression(estimator: Any) -> Any:
 
 def culprit(estimator: Any, error: BaseException) -> str:
     """Names the step that has no converter, else the estimator and what the converter said."""
-    from skl2onnx import supported_converters
+    from skl2onnx._supported_operators import sklearn_operator_name_map
 
-    known = {name.removeprefix("Sklearn") for name in supported_converters(from_sklearn=True)}
+    if isinstance(error, NotConvertible):
+        return str(error.message)
     for path, part in parts(estimator):
         kind = type(part)
-        ours = kind.__module__.startswith(("sklearn.", "skl2onnx."))
         if kind.__name__ == "FunctionTransformer" and part.func is not None:
             name = getattr(part.func, "__name__", "its function")
             return f"step {path or kind.__name__} calls the Python function {name}, which ONNX can't express"
-        if not ours or not _is_known(kind.__name__, known):
+        if kind not in sklearn_operator_name_map:
             step = f"step {path} ({kind.__name__})" if path else kind.__name__
-            return f"{step} of {kind.__module__} has no converter; skl2onnx knows most of scikit-learn, nothing else"
+            return (
+                f"{step} of {kind.__module__} has no converter; there are converters for most of scikit-learn, "
+                "XGBoost, LightGBM and CatBoost"
+            )
     return _said(error)
-
-
-def _is_known(name: str, known: set[str]) -> bool:
-    # Classifiers that convert alike share an entry (SklearnLinearClassifier), so names alone can't tell; those with
-    # an entry of their own, or a kind that has one, are taken for known.
-    return name in known or name.endswith(("Classifier", "Regressor", "CV", "SVC", "SVR", "Regression", "Ridge"))
 
 
 def _said(error: BaseException) -> str:

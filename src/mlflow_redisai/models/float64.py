@@ -25,6 +25,7 @@ _DOUBLE_TREES = 3
 def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int) -> None:
     """Rewrites imputers and histogram trees of a graph that computes in float64."""
     fitted = list(estimators)
+    _widen_ones(proto)
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
     if ml_opset >= _DOUBLE_TREES:
         _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
@@ -59,6 +60,21 @@ def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> l
     ]
 
 
+# -- polynomial features --------------------------------------------------------------------------
+
+
+def _widen_ones(proto: onnx.ModelProto) -> None:
+    """Makes the column of ones that skl2onnx puts beside polynomial features float64 like them."""
+    import onnx
+
+    joined = {name for node in proto.graph.node if node.op_type == "Concat" for name in node.input}
+    for node in proto.graph.node:
+        if node.op_type == "ConstantOfShape" and node.output[0] in joined:
+            value = onnx.numpy_helper.to_array(node.attribute[0].t)
+            if value.dtype == np.float32:
+                node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float64)))
+
+
 # -- trees ----------------------------------------------------------------------------------------
 
 
@@ -73,6 +89,9 @@ def _widen_trees(proto: onnx.ModelProto, thresholds: list[Array]) -> None:
     widened = False
     for node in [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]:
         attributes = {attribute.name: attribute for attribute in node.attribute}
+        # Trees of the boosting libraries are as wide as they must be already.
+        if "nodes_values" not in attributes:
+            continue
         rounded = np.array(attributes["nodes_values"].floats, np.float32)
         exact = _exact(rounded, thresholds)
         if any(exact is one for one in thresholds):

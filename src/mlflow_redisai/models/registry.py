@@ -37,6 +37,9 @@ FLAVORS: dict[str, Flavor] = {
     for row in (
         Flavor("onnx", "mlflow_redisai.models.onnx:convert", ("ONNX",)),
         Flavor("sklearn", "mlflow_redisai.models.sklearn:convert", ("ONNX",)),
+        Flavor("xgboost", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
+        Flavor("lightgbm", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
+        Flavor("catboost", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
         Flavor("pytorch", "mlflow_redisai.models.pytorch:convert", ("ONNX", "TORCH")),
         Flavor("keras", "mlflow_redisai.models.keras:convert", ("ONNX", "TF"), ("TFLITE",)),
         Flavor("tensorflow", "mlflow_redisai.models.tensorflow:convert", ("ONNX", "TF"), ("TFLITE",)),

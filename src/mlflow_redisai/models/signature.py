@@ -13,6 +13,7 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.mapping import COLUMN_DTYPES, Field, Schema
 from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
 
 
 def schema_of(signature_inputs: Any) -> Schema | None:
@@ -68,3 +69,16 @@ def schema_without_signature(example: Any, estimator: Any) -> Schema:
             "how many columns it was trained on; log it with a signature"
         )
     return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, int(width))),))
+
+
+def tensor_name(name: str | None, index: int) -> str:
+    """Names the input tensor of a column that is a tensor of its own."""
+    return f"column_{index}" if name is None else name
+
+
+def matrix_dtype(schema: Schema) -> DType:
+    """Gives the type that numpy finds for all columns together, as scikit-learn does."""
+    if any(item.dtype.is_string for item in schema.fields):
+        return dtypes.STRING
+    found = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields]))
+    return dtypes.DOUBLE if found is None else found

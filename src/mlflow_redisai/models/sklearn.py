@@ -17,27 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import InvalidInput, MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.boosting_steps import register_boosting
 from mlflow_redisai.models.estimators import (
     cast_before_last,
     categories_of,
     convertible,
     culprit,
     every_estimator,
+    is_boosted,
     last_of,
     reads_float32,
     takes_columns,
 )
 from mlflow_redisai.models.float64 import to_float64
 from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
-from mlflow_redisai.models.signature import schema_of, schema_without_signature
+from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
-from mlflow_redisai.values import Array
-from mlflow_redisai.verify import Difference, compare, predict, tolerance_of
+from mlflow_redisai.models.trial import Trial
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
@@ -62,6 +62,10 @@ class Job:
     def what(self) -> str:
         return f"the scikit-learn model {type(self.estimator).__name__}"
 
+    @property
+    def trial(self) -> Trial:
+        return Trial(self.model, self.what)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -74,15 +78,26 @@ class Way:
 def convert(model: LoadedModel, request: Request) -> Deployable:
     """Makes a Deployable of a scikit-learn estimator or pipeline."""
     job = _job(model, request)
-    job, probes = _with_probes(job)
+    schema, probes = job.trial.probes(job.schema, categories_of(job.estimator, job.schema))
+    job = replace(job, schema=schema)
     problems: list[NotConvertible] = []
     for way in _ways(job):
         try:
-            return _try(job, way, probes)
+            deployable = _try(job, way, probes)
+            return replace(deployable, notes=_notes(job, way, problems))
         except NotConvertible as problem:
             problems.append(problem)
     # The first way is the one that should have worked.
     raise problems[0]
+
+
+def _notes(job: Job, way: Way, problems: list[NotConvertible]) -> tuple[str, ...]:
+    """Warns where rounding comes before a tree, whose bounds often are numbers of the training rows."""
+    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(job.estimator))
+    if not problems or way.body is dtypes.DOUBLE or not asks:
+        return ()
+    note = "the pipeline computes in float32, so a row right at a tree's bound may go the other way"
+    return (f"{note}; in float64: {problems[0].message}",)
 
 
 def _job(model: LoadedModel, request: Request) -> Job:
@@ -136,12 +151,10 @@ def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
     proto = _to_onnx(job, way)
     outputs = _arrange_outputs(proto, job)
     blob = graph.finish(proto, job.request.limits, job.what)
-    mapping = _mapping(proto, job, outputs)
-    deployable = Deployable("sklearn", "ONNX", blob, mapping)
+    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, job, outputs))
     for probe in probes:
-        mapping = _check(job, deployable, probe)
-        deployable = Deployable("sklearn", "ONNX", blob, mapping)
-    return _with_chosen_outputs(job, deployable)
+        deployable = job.trial.check(deployable, probe)
+    return job.trial.with_outputs(deployable, job.request.outputs)
 
 
 def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
@@ -154,6 +167,7 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
         estimator = cast_before_last(estimator)
     types = _initial_types(job.schema, takes_columns(job.estimator, job.schema), way.body)
     limits = job.request.limits
+    register_boosting()
     try:
         with warnings.catch_warnings(), plain_tree_attributes():
             warnings.simplefilter("ignore")
@@ -191,7 +205,7 @@ def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[s
     number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
     if by_column:
         return [
-            (_column_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
+            (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
             for index, item in enumerate(schema.fields)
         ]
     if schema.kind == "columns":
@@ -202,31 +216,19 @@ def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[s
     return [("input", kind([None, *item.shape[1:]]))]
 
 
-def _column_name(name: str | None, index: int) -> str:
-    return f"column_{index}" if name is None else name
-
-
 def _restore_input_types(proto: onnx.ModelProto, schema: Schema) -> None:
     """Makes the graph take the signature's types and cast them to those it computes in."""
     for item in graph.free_inputs(proto):
         index = _field_index(item.name, schema)
-        wanted = _matrix_dtype(schema) if index is None else schema.fields[index].dtype
+        wanted = matrix_dtype(schema) if index is None else schema.fields[index].dtype
         if graph.dtype_of(item) is not wanted:
             graph.cast_input(proto, item, wanted)
 
 
 def _field_index(name: str, schema: Schema) -> int | None:
     """Gives the field of an input that is one column, None for the matrix of all."""
-    names = [_column_name(item.name, index) for index, item in enumerate(schema.fields)]
+    names = [tensor_name(item.name, index) for index, item in enumerate(schema.fields)]
     return names.index(name) if schema.kind == "columns" and name in names else None
-
-
-def _matrix_dtype(schema: Schema) -> DType:
-    """Gives the type that numpy finds for all columns together, as scikit-learn does."""
-    if any(item.dtype.is_string for item in schema.fields):
-        return dtypes.STRING
-    found = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields]))
-    return dtypes.DOUBLE if found is None else found
 
 
 # -- outputs and mapping --------------------------------------------------------------------------
@@ -344,82 +346,3 @@ def _expected_part(job: Job, name: str) -> Part:
     if isinstance(classes, np.ndarray):
         return Part(name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name, (-1,))
     return Part(name, "float64" if hasattr(job.estimator, "coef_") else None)
-
-
-# -- probes ---------------------------------------------------------------------------------------
-
-
-def _with_probes(job: Job) -> tuple[Job, list[Any]]:
-    """
-    Gives inputs that the model itself answers: the example, rows made up around it, and rows with gaps.
-
-    The job's schema is marked on the way: in which columns the model takes gaps.
-    """
-    example = job.model.input_example
-    probes = [example] if example is not None and _answers(job, example) else []
-    rows = made_up(job.schema, example, categories_of(job.estimator, job.schema))
-    if rows is None or not _answers(job, rows):
-        return job, probes
-    job = replace(job, schema=mark_gaps(job.schema, rows, lambda inputs: _answers(job, inputs)))
-    gaps = with_gaps(job.schema, rows)
-    return job, [*probes, rows, *([gaps] if gaps is not None and _answers(job, gaps) else [])]
-
-
-def _answers(job: Job, inputs: Any) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            job.model.reference(inputs)
-    # Whatever the estimator raises: an unknown category, a shape; then this input says nothing about the conversion.
-    except Exception:
-        return False
-    return True
-
-
-def _check(job: Job, deployable: Deployable, probe: Any) -> Mapping:
-    """Compares with the model's own answer, and gives the mapping with types and shapes as they really are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = job.model.reference(probe)
-    mapping = _observed(deployable.mapping, expected)
-    run = graph.runner(deployable.blob, mapping.fetch, job.what)
-    try:
-        actual, _ = predict(run, mapping, probe)
-        compare(expected, actual, tolerance_of(mapping))
-    except (Difference, InvalidInput, ValueError) as found:
-        raise NotConvertible(f"{job.what} answers differently as ONNX: {found}") from found
-    # ONNX Runtime finds some mistakes of a converter only when the graph runs.
-    except Exception as error:
-        raise NotConvertible(f"{job.what} can't be run as ONNX: {graph.first_line(error)}") from error
-    return mapping
-
-
-def _observed(mapping: Mapping, expected: Any) -> Mapping:
-    values = expected if isinstance(expected, list) else [expected]
-    if len(values) != len(mapping.answer.parts) or not all(isinstance(value, np.ndarray) for value in values):
-        return mapping
-    parts = tuple(_like(part, value) for part, value in zip(mapping.answer.parts, values, strict=True))
-    return replace(mapping, answer=Answer(mapping.answer.container, parts))
-
-
-def _like(part: Part, value: Array) -> Part:
-    dtype = value.dtype.str if value.dtype.kind == "U" else value.dtype.name
-    return Part(part.name, dtype, (-1, *value.shape[1:]))
-
-
-def _with_chosen_outputs(job: Job, deployable: Deployable) -> Deployable:
-    """Gives other outputs than pyfunc's, if the user named some: one array, or a dict of arrays."""
-    chosen = job.request.outputs
-    if not chosen:
-        return deployable
-    mapping = deployable.mapping
-    names = [item.name for item in mapping.outputs]
-    for name in chosen:
-        if name not in names:
-            raise NotConvertible(f"{job.what} has no output {name!r}; it has {', '.join(names)}")
-    container: Container = "ndarray" if len(chosen) == 1 else "dict"
-    answer = Answer(container, tuple(Part(name) for name in chosen))
-    mapping = replace(mapping, fetch=tuple(names.index(name) for name in chosen), answer=answer)
-    run = graph.runner(deployable.blob, mapping.fetch, job.what)
-    job.model.reference = lambda inputs: predict(run, mapping, inputs)[0]
-    return Deployable("sklearn", "ONNX", deployable.blob, mapping)

@@ -32,11 +32,11 @@ def with_float32_thresholds(estimator: Any) -> Any:
     for inner in every_estimator(last_of(copied)):
         tree = getattr(inner, "tree_", None)
         if tree is not None:
-            tree.threshold[:] = _float32_not_above(tree.threshold)
+            tree.threshold[:] = float32_not_above(tree.threshold)
     return copied
 
 
-def _float32_not_above(thresholds: Array) -> Array:
+def float32_not_above(thresholds: Array) -> Array:
     nearest = thresholds.astype(np.float32)
     return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
 
@@ -104,4 +104,4 @@ def _take_tree(trees: list[Any], attributes: dict[str, Any], places: Array) -> A
 def _is_same(tree: Any, numbers: Array, values: Array, features: Array) -> bool:
     inner = tree.children_left[numbers] != -1
     same_features = np.array_equal(tree.feature[numbers][inner], features[inner])
-    return same_features and np.array_equal(_float32_not_above(tree.threshold[numbers][inner]), values[inner])
+    return same_features and np.array_equal(float32_not_above(tree.threshold[numbers][inner]), values[inner])
