@@ -1,8 +1,8 @@
 """
 Load on a RESP server: redis-benchmark where a command fits its command line, else our own generator.
 
-redis-benchmark is C and costs a third of what a generator in Python does, so on two cores it is later the limit; but
-it can't send zero bytes or long arguments, and doesn't look into replies. So the first answer is checked here, models'
+redis-benchmark is C and needs less of the second core, and it can pipeline; but it can't send zero bytes or long
+arguments, and doesn't look into replies. So the first answer is checked here, models'
 rows hold no zero byte (`models.py`), and the scenario `generator` measures the two beside each other.
 """
 
@@ -32,7 +32,7 @@ def drive(port: int, command: Sequence[Argument], connections: int, seconds: flo
     if shutil.which("redis-benchmark") and not any(b"\0" in word or len(word) > _LONGEST_ARGUMENT for word in words):
         return redis_benchmark(port, words, connections, seconds, pipeline=pipeline)
     if pipeline > 1:
-        raise SystemExit("pipelined load needs redis-benchmark on the PATH (Debian: redis-tools)")
+        raise FileNotFoundError("pipelined load needs redis-benchmark on the PATH (Debian: redis-tools)")
     return our_generator(port, words, connections, seconds)
 
 

@@ -1,25 +1,26 @@
 """
 The load generator: N connections in a closed loop, each sends its request again as soon as the reply is there.
 
-Theory of operation: one event loop (uvloop), one asyncio.Protocol a connection, no task and no future a request. The
-same class drives every protocol, so that no side is helped by a cheaper client. A reply of the first one's length is
-whole, any other is measured; every answer is compared with the first one, so a server that answers fast and wrong does
-not pass.
+Theory of operation: one thread, one epoll, and for each reply one recv, one comparison and one send. The same loop
+drives every protocol, so that no side is helped by a cheaper client. A reply that isn't the first one byte for byte
+(HTTP has a date in it) is measured and its answer compared, so a server that answers fast and wrong does not pass.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import uvloop
 
 from bench.wire import Exchange
+
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,49 +36,43 @@ class Load:
     worst_ms: float
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, exchange: Exchange, length: int, answer: bytes, deadline: float, ended: Callable[..., None]):
-        self.exchange = exchange
-        self.length = length
-        self.answer = answer
-        self.deadline = deadline
-        self.ended = ended
-        self.received = bytearray()
+class _Connection:
+    """One client of the closed loop; `answered` is called when its socket can be read."""
+
+    def __init__(self, port: int, exchange: Exchange, first: bytes) -> None:
+        self._exchange = exchange
+        self._first = first
+        self._answer = exchange.answer(first)
+        self._received = b""
+        self._sent_at = 0.0
         self.latencies: list[float] = []
-        self.sent_at = 0.0
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._send()
+    def send(self) -> None:
+        self._sent_at = time.perf_counter()
+        self.socket.sendall(self._exchange.request)
 
-    def _send(self) -> None:
-        self.sent_at = time.perf_counter()
-        self.transport.write(self.exchange.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        if len(self.received) != self.length and self.exchange.measure(bytes(self.received)) is None:
-            return
+    def answered(self) -> float | None:
+        """Takes what has come; gives the time if the reply is whole. Raises for a wrong answer or a lost connection."""
+        data = self.socket.recv(1 << 20)
         now = time.perf_counter()
-        self.latencies.append(now - self.sent_at)
-        reply = bytes(self.received)
-        self.received.clear()
-        if self.exchange.answer(reply) != self.answer:
-            self.ended(self, ValueError(f"another answer than the first one: {reply[:300]!r}"))
-            self.transport.abort()
-        elif now >= self.deadline:
-            self.ended(self, None)
-            self.transport.close()
-        else:
-            self._send()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended(self, error or ConnectionError("the server closed the connection"))
+        if self._received or data != self._first:
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            data = self._received = self._received + data
+            if len(data) != len(self._first) and self._exchange.measure(data) is None:
+                return None
+            if self._exchange.answer(data) != self._answer:
+                raise ValueError(f"another answer than the first one: {data[:300]!r}")
+            self._received = b""
+        self.latencies.append(now - self._sent_at)
+        return now
 
 
-def first_reply(port: int, exchange: Exchange, timeout_s: float = 60.0) -> tuple[int, bytes]:
-    """Asks once, over a connection of its own; gives the reply's length and its answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+def first_reply(port: int, exchange: Exchange) -> bytes:
+    """Asks once, over a connection of its own. Raises ValueError if the reply is an error."""
+    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S) as connection:
         connection.sendall(exchange.request)
         received = b""
         while (length := exchange.measure(received)) is None:
@@ -85,12 +80,38 @@ def first_reply(port: int, exchange: Exchange, timeout_s: float = 60.0) -> tuple
             if not data:
                 raise ConnectionError(f"the server closed the connection after {received[:300]!r}")
             received += data
-    return length, exchange.answer(received[:length])
+    exchange.answer(received[:length])
+    return received[:length]
 
 
 def run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load:
     """Loads the server for that long and gives what came out; any wrong answer or broken connection raises."""
-    return uvloop.run(_run(port, exchange, connections, seconds))
+    first = first_reply(port, exchange)
+    with contextlib.ExitStack() as sockets, select.epoll() as poll:
+        clients = [_Connection(port, exchange, first) for _ in range(connections)]
+        by_number = {sockets.enter_context(client.socket).fileno(): client for client in clients}
+        for number in by_number:
+            poll.register(number, select.EPOLLIN)
+        started = now = time.perf_counter()
+        deadline = started + seconds
+        for client in clients:
+            client.send()
+        working = len(clients)
+        while working:
+            ready = poll.poll(_PATIENCE_S)
+            if not ready:
+                raise TimeoutError(f"no reply for {_PATIENCE_S:.0f} seconds")
+            for number, _ in ready:
+                done = by_number[number].answered()
+                if done is None:
+                    continue
+                now = done
+                if now < deadline:
+                    by_number[number].send()
+                else:
+                    working -= 1
+                    poll.unregister(number)
+    return _load(connections, now - started, np.concatenate([client.latencies for client in clients]))
 
 
 def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Load:
@@ -99,7 +120,7 @@ def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Loa
 
     A latency is that of the whole sequence. Sockets that block: the least that a client can cost.
     """
-    lengths = [first_reply(port, exchange)[0] for exchange in exchanges]
+    lengths = [len(first_reply(port, exchange)) for exchange in exchanges]
     latencies = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -113,36 +134,6 @@ def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Loa
             now = time.perf_counter()
             latencies.append(now - before)
     return _load(1, now - started, np.array(latencies))
-
-
-async def _run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load:
-    length, answer = first_reply(port, exchange)
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    open_connections = set()
-    clients = []
-
-    def ended(client: _Connection, error: Exception | None) -> None:
-        if client not in open_connections:
-            return  # told already
-        open_connections.discard(client)
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        elif not open_connections:
-            done.set_result(None)
-
-    started = time.perf_counter()
-    for _ in range(connections):
-        client = _Connection(exchange, length, answer, started + seconds, ended)
-        clients.append(client)
-        open_connections.add(client)
-    for client in clients:
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
-    await done
-    elapsed = time.perf_counter() - started
-    return _load(connections, elapsed, np.concatenate([client.latencies for client in clients]))
 
 
 def _load(connections: int, elapsed: float, latencies_s: np.ndarray[Any, Any]) -> Load:

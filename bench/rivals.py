@@ -168,7 +168,7 @@ def _compare(port: int, exchange: Exchange, answer: Callable[[Any], object]) -> 
     tiny = models.tiny()
     session = tiny.session()
     expected = session.run(None, {session.get_inputs()[0].name: tiny.rows()})[0]
-    body = load.first_reply(port, exchange)[1]
+    body = exchange.answer(load.first_reply(port, exchange))
     got = np.asarray(answer(json.loads(body)), float).reshape(expected.shape)
     if not np.allclose(got, expected, rtol=1e-4):
         raise ValueError(f"a wrong answer: {body[:300]!r}, expected {expected.tolist()}")
