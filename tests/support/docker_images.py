@@ -47,7 +47,7 @@ def engine_root(folder: Path) -> None:
     target = folder / library.relative_to("/")
     shutil.copytree(library, target, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
     packages = folder / "packages"
-    copy_distributions(packages, ["hiredis", "redis", "numpy", "onnxruntime", "uvloop", "prometheus-client"])
+    copy_distributions(packages, ["hiredis", "redis", "numpy", "onnxruntime", "uvloop"])
     source = Path(__file__).parent.parent.parent / "src" / "redisai_engine"
     shutil.copytree(source, packages / "redisai_engine", ignore=shutil.ignore_patterns("__pycache__"))
     for library_file in [*target.rglob("*.so"), *packages.rglob("*.so*")]:
