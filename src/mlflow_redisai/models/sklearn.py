@@ -36,6 +36,7 @@ from mlflow_redisai.models.estimators import (
 from mlflow_redisai.models.float64 import to_float64
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
+from mlflow_redisai.models.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trial import Trial
 from redisai_engine.protocol import dtypes
@@ -188,15 +189,16 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Asks for a matrix of probabilities instead of a list of dicts, where the estimator gives probabilities."""
+    """Asks for probabilities as a matrix, not as a list of dicts, and for words as scikit-learn finds them."""
     from sklearn.base import is_classifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
 
+    options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not is_classifier(last) or isinstance(last, (MultiOutputClassifier, ClassifierChain)):
-        return {}
-    return {id(last): {"zipmap": False}}
+    if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
+        options[id(last)] = {"zipmap": False}
+    return options
 
 
 def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[str, Any]]:  # noqa: FBT001
