@@ -28,12 +28,15 @@ FRAMEWORKS = {
     "onnxmltools",
     "onnxruntime",
     "scipy",
+    "sentence_transformers",
     "skl2onnx",
     "sklearn",
     "tensorflow",
     "tf2onnx",
     "tflite_runtime",
+    "tokenizers",
     "torch",
+    "transformers",
     "xgboost",
 }
 INPUT_OUTPUT = {

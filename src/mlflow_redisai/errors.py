@@ -14,6 +14,7 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
          ├─ FlavorMissing            the model doesn't have the flavor that was asked for
          ├─ NotConvertible           the model can't be turned into something the server runs
          ├─ MissingConverter         a package that the conversion needs isn't installed
+         ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             what predict was given breaks the model's signature
          ├─ VerificationFailed       the stored model answers differently from mlflow.pyfunc
          └─ ServerProblem            what redis-py or the server says, by cause:
@@ -144,6 +145,17 @@ class MissingConverter(RedisAIError):
         super().__init__(
             f"deploying the flavor {flavor} needs {package}, which isn't installed; "
             f'pip install "mlflow-redisai[{extra}]"'
+        )
+
+
+class MissingPackage(RedisAIError):
+    """A package that predicting needs isn't installed."""
+
+    code = INVALID_STATE
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs the package {package}, which isn\'t installed; pip install "mlflow-redisai[{extra}]"'
         )
 
 

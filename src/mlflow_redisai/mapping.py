@@ -9,7 +9,7 @@ Invariant: whatever a prediction needs to know of the model stands here, so `pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from redisai_engine.protocol import dtypes
@@ -112,13 +112,15 @@ class Part:
     What one fetched tensor becomes in the answer.
 
     `dtype` is numpy's name of the element type that pyfunc gives, None: as the tensor has it. `shape` has -1 for the
-    rows, None: as it comes. With `labels` each row becomes a dict from label to number.
+    rows, None: as it comes. With `labels` each row becomes a dict from label to number; with `choices` the numbers are
+    positions in that list.
     """
 
     name: str
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     labels: tuple[int | str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,25 @@ class Answer:
 
     container: Container
     parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """
+    How text becomes tokens; see `tokens`.
+
+    `tokenizer` is the JSON of the package tokenizers, `padding` the id that fills rows up, `prefix` is put before each
+    text, and `tensors` names what each of the model's inputs is, in order. Texts of more than `max_length` tokens are
+    cut, or else refused. `first`: only the first text is answered.
+    """
+
+    max_length: int
+    prefix: str = ""
+    cut: bool = True
+    first: bool = False
+    tokenizer: str = ""
+    padding: int = 0
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +167,7 @@ class Mapping:
     batch: int | None = None
     depth: int = 1
     precision: DType = dtypes.FLOAT
+    text: Text | None = None
     # Work that encode does once for a mapping, never part of the record.
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -178,6 +200,7 @@ class Mapping:
             "batch": self.batch,
             "depth": self.depth,
             "precision": self.precision.name,
+            "text": None if self.text is None else asdict(self.text),
         }
 
     @classmethod
@@ -199,6 +222,7 @@ class Mapping:
             batch=data["batch"],
             depth=data["depth"],
             precision=_known_dtype(data["precision"]),
+            text=None if data["text"] is None else _text_from_json(data["text"]),
         )
 
 
@@ -219,12 +243,22 @@ def _input_from_json(data: dict[str, Any]) -> Input:
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:
-    return {"name": part.name, "dtype": part.dtype, "shape": _listed(part.shape), "labels": list(part.labels)}
+    return {
+        "name": part.name,
+        "dtype": part.dtype,
+        "shape": _listed(part.shape),
+        "labels": list(part.labels),
+        "choices": list(part.choices),
+    }
 
 
 def _part_from_json(data: dict[str, Any]) -> Part:
     shape = None if data["shape"] is None else tuple(data["shape"])
-    return Part(data["name"], data["dtype"], shape, tuple(data["labels"]))
+    return Part(data["name"], data["dtype"], shape, tuple(data["labels"]), tuple(data["choices"]))
+
+
+def _text_from_json(data: dict[str, Any]) -> Text:
+    return Text(**{**data, "tensors": tuple(data["tensors"])})
 
 
 def _schema_to_json(schema: Schema) -> dict[str, Any]:

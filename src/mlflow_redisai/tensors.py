@@ -21,6 +21,7 @@ from mlflow_redisai.envelopes import unwrap
 from mlflow_redisai.errors import InvalidInput
 from mlflow_redisai.fields import is_frame, is_series, take_columns, take_tensors, without_schema
 from mlflow_redisai.mapping import Container, Input, Mapping, Part
+from mlflow_redisai.tokens import ROWS, tokenize, trimmed
 from mlflow_redisai.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -56,6 +57,8 @@ def _arrays(inputs: Any, mapping: Mapping) -> list[Array]:
         return without_schema(inputs, mapping.inputs)
     if schema.kind == "columns":
         columns = take_columns(inputs, schema)
+        if mapping.text is not None:
+            return tokenize(columns[0].tolist(), mapping)
         return [_lay_out(item, columns) for item in mapping.inputs]
     tensors = take_tensors(inputs, schema)
     return [tensors[item.fields[0]] for item in mapping.inputs]
@@ -211,18 +214,21 @@ def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) 
     """
     rows = row_count(tensors, mapping)
     size = mapping.batch or max_rows
+    if mapping.text is not None:
+        size = min(size or ROWS, ROWS)
     if size is None or (rows <= size and mapping.batch in {None, rows}):
         return [tensors]
     batched = [_is_batched(item, mapping) for item in mapping.inputs]
     if not all(batched) and mapping.batch is None:
         return [tensors]
-    return [
+    requests = [
         [
             _rows(tensor, start, size, fill=mapping.batch is not None) if cut else tensor
             for tensor, cut in zip(tensors, batched, strict=True)
         ]
         for start in range(0, rows, size)
     ]
+    return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
 
 
 def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
@@ -286,6 +292,8 @@ def _value(tensor: Tensor, part: Part) -> Any:
     array = array.astype(array.dtype if part.dtype is None else part.dtype)
     if part.shape is not None:
         array = array.reshape(part.shape)
+    if part.choices:
+        return np.array(part.choices, object)[array]
     if part.labels:
         return [dict(zip(part.labels, row, strict=True)) for row in array.tolist()]
     return array

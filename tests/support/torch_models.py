@@ -15,7 +15,8 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 from mlflow_redisai.mapping import Mapping
-from mlflow_redisai.models import ServerLimits, choose_flavor, convert, graph, open_model, torchscript
+from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.torch_export import runner
 from support.local_runs import Deployed
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -185,8 +186,5 @@ def deploy_torch(path: Path, flavor: str | None = None, **options: Any) -> Deplo
     model = open_model(str(path))
     deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
     mapping = Mapping.from_json(deployable.mapping.to_json())
-    if deployable.backend == "ONNX":
-        run = graph.runner(deployable.blob, mapping.fetch, "the test's model")
-    else:
-        run = torchscript.runner(deployable.blob, mapping.fetch)
+    run = runner(deployable.blob, mapping.fetch, deployable.backend, "the test's model")
     return Deployed(model, deployable, mapping, run)

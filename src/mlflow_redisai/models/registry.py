@@ -40,6 +40,8 @@ FLAVORS: dict[str, Flavor] = {
         Flavor("xgboost", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
         Flavor("lightgbm", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
         Flavor("catboost", "mlflow_redisai.models.boosting:convert", ("ONNX",)),
+        Flavor("transformers", "mlflow_redisai.models.transformers:convert", ("ONNX", "TORCH")),
+        Flavor("sentence_transformers", "mlflow_redisai.models.sentence_transformers:convert", ("ONNX", "TORCH")),
         Flavor("pytorch", "mlflow_redisai.models.pytorch:convert", ("ONNX", "TORCH")),
         Flavor("keras", "mlflow_redisai.models.keras:convert", ("ONNX", "TF"), ("TFLITE",)),
         Flavor("tensorflow", "mlflow_redisai.models.tensorflow:convert", ("ONNX", "TF"), ("TFLITE",)),

@@ -27,7 +27,7 @@ from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.torch_call import untyped_torch
 from mlflow_redisai.models.torchscript import Source
 from mlflow_redisai.values import Array
-from mlflow_redisai.verify import Difference, compare, tolerance_of
+from mlflow_redisai.verify import Difference, Run, compare, tolerance_of
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor
@@ -96,6 +96,11 @@ def export(source: Source, trials: Sequence[Trial], request: Request) -> Exporte
     raise problems[0]
 
 
+def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
+    """Gives a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
+    return graph.runner(blob, fetch, what) if backend == "ONNX" else torchscript.runner(blob, fetch)
+
+
 def _ways(plan: Plan, problems: list[NotConvertible]) -> Iterator[Callable[[], Any]]:
     try:
         yield from torchscript.programs(plan.source, plan.example())
@@ -110,12 +115,10 @@ def _tried(plan: Plan, program: Any) -> Exported:
         graph.cast_foreign_types(proto)
         blob = graph.finish(proto, plan.request.limits, plan.what)
         mapping = _mapping(plan, outputs, graph.depth(proto), graph.precision(proto))
-        run = graph.runner(blob, mapping.fetch, plan.what)
     else:
         blob = torchscript.to_blob(program)
         mapping = _mapping(plan, outputs, torchscript.depth(program), _precision(plan))
-        run = torchscript.runner(blob, mapping.fetch)
-    _check(run, mapping, plan)
+    _check(runner(blob, mapping.fetch, plan.request.backend, plan.what), mapping, plan)
     return Exported(blob, mapping, _notes(plan.source.call.batch, plan.batch))
 
 

