@@ -42,9 +42,6 @@ def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
 
 
 def _why_not(step: Any) -> str | None:
-    for name in ("preprocessor", "tokenizer", "strip_accents"):
-        if getattr(step, name) is not None:
-            return f"{name}={getattr(step, name)!r} has no form in ONNX"
     # skl2onnx takes the logarithm of other numbers than scikit-learn.
     if getattr(step, "sublinear_tf", False):
         return "sublinear_tf=True has no converter that is right"
@@ -53,6 +50,9 @@ def _why_not(step: Any) -> str | None:
         return None
     if not hasattr(step, "vocabulary_"):
         return "no ONNX operator hashes words; use TfidfVectorizer or CountVectorizer"
+    for name in ("preprocessor", "tokenizer", "strip_accents"):
+        if getattr(step, name) is not None:
+            return f"{name}={getattr(step, name)!r} has no form in ONNX"
     if step.analyzer != "word":
         return f"analyzer={step.analyzer!r} has no form in ONNX; use analyzer='word'"
     if step.stop_words is not None and step.ngram_range != (1, 1):
