@@ -39,9 +39,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def _no_redis_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of the person who runs the tests must not steer the plugin or the engine."""
+    """
+    Variables of the person who runs the tests must not steer the plugin or the engine.
+
+    Nor must MLflow's own: `set_experiment` tells child processes of an experiment that other stores don't have.
+    """
     for name in list(os.environ):
-        if name.startswith(("REDIS_", "REDISAI_")):
+        if name.startswith(("REDIS_", "REDISAI_")) or name == "MLFLOW_EXPERIMENT_ID":
             monkeypatch.delenv(name)
 
 
