@@ -47,12 +47,13 @@ info = mlflow.tensorflow.log_model(
 )
 
 client = get_deploy_client(arguments.target)
-deployed = client.create_deployment("digits", info.model_uri, config={"backend": arguments.backend})
+deployed = client.create_deployment("keras-digits", info.model_uri, config={"backend": arguments.backend})
 print(f"deployed with backend {deployed['backend']}")
 
-served = client.predict("digits", images[-500:]).get_predictions()
+served = client.predict("keras-digits", images[-500:]).get_predictions()
 expected = mlflow.pyfunc.load_model(info.model_uri).predict(images[-500:])
 difference = float(np.abs(served - expected).max())
 print(f"{(served.argmax(1) == labels[-500:]).mean():.0%} of 500 digits read rightly")
 print(f"largest difference from mlflow.pyfunc: {difference:.1e}")
+client.delete_deployment("keras-digits")
 sys.exit(difference > 1e-5)
