@@ -37,6 +37,9 @@ Reader = Callable[[Any, Schema], Boosted]
 
 _LIBRARIES = ("xgboost", "lightgbm", "catboost")
 
+# Versions of ONNX and of ai.onnx.ml.
+NEWEST_NEEDED = (15, 3)
+
 # Names of the graph's tensors.
 _INPUT, _LABEL, _PROBABILITIES, _PREDICTION = "input", "label", "probabilities", "prediction"
 
@@ -175,8 +178,9 @@ def _graph(job: Job) -> onnx.ModelProto:
     inputs = _inputs(job)
     source = _columns(job, nodes, inputs) if job.boosted.categories else _INPUT
     names = (_PREDICTION, "") if job.boosted.classes is None else (_LABEL, _PROBABILITIES)
-    limits = job.request.limits
-    write(job.boosted, nodes, source, names, limits.ml_opset)
+    # Nothing newer is needed, and later versions have other operators for trees.
+    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(job), NEWEST_NEEDED, strict=True))
+    write(job.boosted, nodes, source, names, ml_opset)
     made = onnx.helper.make_graph(
         nodes.nodes,
         job.request.flavor,
@@ -184,8 +188,12 @@ def _graph(job: Job) -> onnx.ModelProto:
         _outputs(job.boosted, names),
         nodes.constants,
     )
-    opsets = [onnx.helper.make_opsetid("", limits.opset), onnx.helper.make_opsetid("ai.onnx.ml", limits.ml_opset)]
+    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("ai.onnx.ml", ml_opset)]
     return onnx.helper.make_model(made, opset_imports=opsets, producer_name="mlflow-redisai")
+
+
+def _limits(job: Job) -> tuple[int, int]:
+    return job.request.limits.opset, job.request.limits.ml_opset
 
 
 def _inputs(job: Job) -> tuple[Input, ...]:

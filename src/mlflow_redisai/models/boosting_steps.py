@@ -15,7 +15,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.mapping import Schema
-from mlflow_redisai.models.boosting import reader
+from mlflow_redisai.models.boosting import NEWEST_NEEDED, reader
 from mlflow_redisai.models.ensemble import Nodes, write
 
 _STEPS = {
@@ -71,11 +71,11 @@ def _converter(library: str) -> Callable[[Any, Any, Any], None]:
         nodes = Nodes(prefix=f"{scope.get_unique_operator_name(library)}_")
         outputs = [item.full_name for item in operator.outputs]
         names = [f"{nodes.prefix}{index}" for index in range(2)]
-        versions = container.target_opset_all
-        write(boosted, nodes, _source(nodes, operator), (names[0], names[1]), versions.get("ai.onnx.ml", 1))
+        ml_opset = min(container.target_opset_all.get("ai.onnx.ml", 1), NEWEST_NEEDED[1])
+        write(boosted, nodes, _source(nodes, operator), (names[0], names[1]), ml_opset)
         for output, name, variable in zip(outputs, names, operator.outputs, strict=False):
             _give(nodes, name, output, variable.type)
-        _put(nodes, container)
+        _put(nodes, container, ml_opset)
 
     return convert
 
@@ -95,7 +95,7 @@ def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
         nodes.cast(source, dtype, output)
 
 
-def _put(nodes: Nodes, container: Any) -> None:
+def _put(nodes: Nodes, container: Any, ml_opset: int) -> None:
     import onnx
 
     for tensor in nodes.constants:
@@ -110,6 +110,8 @@ def _put(nodes: Nodes, container: Any) -> None:
             list(node.input),
             list(node.output),
             op_domain=node.domain,
+            # Left to itself, skl2onnx takes the newest version, which has other operators for trees.
+            op_version=ml_opset if node.domain else None,
             name=f"{nodes.prefix}{node.output[0]}",
             **attributes,
         )

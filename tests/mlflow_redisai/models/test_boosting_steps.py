@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models import ServerLimits, convert, open_model
 from support.boosted_models import cancer, diabetes, with_gaps
 from support.local_runs import deploy, mixed_frame, save_sklearn
 
@@ -75,6 +77,22 @@ def test_a_number_that_stands_for_a_gap(tmp_path: Path) -> None:
 
     assert deployed.difference(marked) is None
     assert deployed.difference(with_gaps(frame)) is None
+
+
+@pytest.mark.parametrize("ml_opset", [2, 5])
+def test_a_server_of_other_versions_gets_what_it_loads(ml_opset: int, tmp_path: Path) -> None:
+    """Versions of ai.onnx.ml before 3 lack trees in float64, from 5 on there are other operators for trees."""
+    frame, target = diabetes()
+    model = make_pipeline(StandardScaler(), made("lightgbm", "Regressor")).fit(frame, target)
+    path = save_sklearn(tmp_path / "m", model, frame)
+
+    with open_model(str(path)) as opened:
+        limits = ServerLimits(opset=15 if ml_opset == 2 else 21, ml_opset=ml_opset, ir_version=10)
+        blob = convert(opened, flavor="sklearn", limits=limits).blob
+
+    onnx.checker.check_model(blob)
+    versions = {item.domain: item.version for item in onnx.load_from_string(blob).opset_import}
+    assert versions["ai.onnx.ml"] <= ml_opset
 
 
 def test_what_has_no_form_is_told(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models import ServerLimits, convert, open_model
 from redisai_engine.protocol import dtypes
 from support.boosted_models import cancer, diabetes, digits, save_boosted, with_categories, with_gaps
 from support.local_runs import deploy
@@ -146,6 +148,17 @@ def test_without_signature_the_trained_columns_are_taken(columns: str, tmp_path:
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, rows, signature=False, input_example=None))
 
     assert deployed.difference(rows) is not None
+
+
+def test_a_server_of_newer_versions_gets_what_it_loads(tmp_path: Path) -> None:
+    """Later versions of ai.onnx.ml have other operators for trees."""
+    frame, target = diabetes()
+    path = save_boosted(tmp_path / "m", "xgboost", xgboost.XGBRegressor(**TREES).fit(frame, target), frame)
+
+    with open_model(str(path)) as opened:
+        blob = convert(opened, flavor="xgboost", limits=ServerLimits(opset=21, ml_opset=5, ir_version=10)).blob
+
+    onnx.checker.check_model(blob)
 
 
 def test_outputs_gives_probabilities(tmp_path: Path) -> None:
