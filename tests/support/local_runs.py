@@ -14,6 +14,7 @@ from mlflow_redisai.mapping import Mapping
 from mlflow_redisai.models import Deployable, LoadedModel, ServerLimits, choose_flavor, convert, open_model
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.verify import Run, compare, predict, tolerance_of
+from support.flavors_seen import seen
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Deployed:
 
     def difference(self, inputs: Any) -> float | None:
         """Compares both answers; raises Difference where they are not the same."""
-        return compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
+        found = compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
+        seen(self.deployable.flavor, found)
+        return found
 
 
 def deploy(path: Path, flavor: str | None = None, **options: Any) -> Deployed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from mlflow_redisai.errors import FlavorMissing, NotConvertible
 from mlflow_redisai.models import choose_flavor, open_model
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from scripts import flavors as flavors_page
 
 
 def model_with(flavors: list[str], folder: Path) -> Path:
@@ -45,8 +47,12 @@ def test_a_flavor_that_cannot_be_deployed_is_told_with_the_reason(flavor: str, t
     with pytest.raises(NotConvertible) as asked:
         chosen([flavor, "python_function"], tmp_path, flavor)
 
-    assert REFUSED[flavor] in str(unasked.value)
-    assert REFUSED[flavor] in str(asked.value)
+    assert str(unasked.value).endswith(
+        f"has no flavor that can be deployed ({flavor}: {REFUSED[flavor]}); deployable flavors are {', '.join(FLAVORS)}"
+    )
+    assert str(asked.value) == (
+        f"the flavor {flavor} can't be deployed: {REFUSED[flavor]}; deployable flavors are {', '.join(FLAVORS)}"
+    )
 
 
 def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
@@ -57,3 +63,40 @@ def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_every_row_of_the_table_names_a_converter_that_is_there(flavor: str) -> None:
     assert callable(FLAVORS[flavor].load())
+
+
+@pytest.mark.parametrize("flavor", REFUSED)
+def test_a_refusal_says_what_works_instead(flavor: str) -> None:
+    reason = REFUSED[flavor]
+
+    assert any(word in reason for word in ("log that", "log the", "log a ", "mlflow models serve", "call it there"))
+    assert not reason.endswith(".")
+
+
+def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    """Saved for real: it has no flavor but python_function, and loading it would run whatever it likes."""
+    import mlflow.pyfunc
+
+    class Loud(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: object) -> None:
+            raise AssertionError("must not be loaded")
+
+        def predict(self, context: object, model_input: list[str]) -> list[str]:
+            return model_input
+
+    mlflow.pyfunc.save_model(str(tmp_path / "model"), python_model=Loud(), pip_requirements=[])
+
+    with (
+        open_model(str(tmp_path / "model")) as model,
+        pytest.raises(NotConvertible, match="arbitrary Python can't run"),
+    ):
+        choose_flavor(model)
+
+
+def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
+    """To write it anew: scripts/flavors; to measure anew: RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
+    assert flavors_page.PAGE.read_text() == flavors_page.page()
+
+
+def test_every_flavor_was_tested() -> None:
+    assert list(json.loads(flavors_page.SEEN.read_text())) == list(FLAVORS)
