@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 import struct
@@ -214,15 +215,15 @@ class TestCrowds:
         store_model(active, "m")
         before = connections_received(direct)
 
-        idle = [socket.create_connection((pair.engine.host, pair.engine.port), timeout=10) for _ in range(2000)]
+        with contextlib.ExitStack() as sockets:
+            address = pair.engine.host, pair.engine.port
+            idle = [sockets.enter_context(socket.create_connection(address, timeout=10)) for _ in range(2000)]
 
-        assert predict(active, "m", 2, 3) == 5.0
-        assert connections_received(direct) == before
-        assert descriptors_of(pair) > 2000
-        idle[777].sendall(b"PING\r\n")
-        assert idle[777].recv(100) == PONG
-        for connection in idle:
-            connection.close()
+            assert predict(active, "m", 2, 3) == 5.0
+            wait_until(lambda: descriptors_of(pair) > 2000)
+            assert connections_received(direct) == before
+            idle[777].sendall(b"PING\r\n")
+            assert idle[777].recv(100) == PONG
         wait_until(lambda: descriptors_of(pair) < 100)
 
     @pytest.mark.parametrize("end", [Connection.close, reset_by_client])
