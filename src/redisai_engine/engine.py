@@ -59,6 +59,7 @@ class Engine:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loading: dict[str, list[Loaded]] = {}
         self._touched: list[Touchable] = []
+        self._answered: list[Touchable] = []
         self._turn_planned = False
 
     def deadline(self, timeout_ms: int | None) -> float | None:
@@ -83,6 +84,11 @@ class Engine:
         self._touched.append(connection)
         self.plan_turn()
 
+    def answered(self, connection: Touchable) -> None:
+        """Has `connection` write at the end of this turn; a reply that no request waits for needs no more."""
+        self._answered.append(connection)
+        self.plan_turn()
+
     def plan_turn(self) -> None:
         """Has a turn end after the present callbacks, in which submitted jobs are run."""
         if not self._turn_planned:
@@ -92,15 +98,17 @@ class Engine:
     def _end_of_turn(self) -> None:
         written: dict[Touchable, None] = {}
         while True:
-            touched = dict.fromkeys(self._touched)
-            self._touched = []
+            touched, self._touched = dict.fromkeys(self._touched), []
             for connection in touched:
                 connection.dispatch()
-            self.executor.run_turn()  # touches the connections whose replies it made
-            written |= touched
+            self.executor.run_turn()  # some of them have replies then, or more to do
+            written = written | touched if written else touched
             if not self._touched:
                 break
         self._turn_planned = False
+        if self._answered:
+            written.update(dict.fromkeys(self._answered))
+            self._answered.clear()
         for connection in written:
             connection.flush()
 

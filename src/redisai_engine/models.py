@@ -56,6 +56,7 @@ class Models:
         self._current: dict[Place, Known] = {}
         self._asked: dict[Place, object] = {}  # `follow` is waiting for the answer
         self.names: set[bytes] = set()  # keys in `_current` or `_asked`, of any database
+        self.changes = 0  # as long as this number stays, what `known` gave is still known until it expires
         self._tracking = None if settings.strict else Tracking(upstream, loop, self._changed)
 
     def by_id(self, id_: bytes) -> RunnableModel | None:
@@ -78,6 +79,7 @@ class Models:
             _, size = self._by_id.pop(id_)
             self._size -= max(size, _LEAST_SIZE)
         self._statistics.pop(id_, None)
+        self.changes += 1
         self._current = {place: known for place, known in self._current.items() if known.id != id_}
         self._held = {place: held for place, held in self._held.items() if held != id_}
 
@@ -130,11 +132,13 @@ class Models:
                 return
             expires_at = self._loop.time() + expires_in_ms / 1000 if expires_in_ms >= 0 else float("inf")
             self._current[place] = Known(model, id_, expires_at)
+            self.changes += 1
 
         self._tracking.read(database, key, store.ID, answered)
 
     def forget(self, database: int, key: bytes) -> None:
         """Trusts nothing known about one key any more."""
+        self.changes += 1
         self._current.pop((database, key), None)
         self._asked.pop((database, key), None)
 
@@ -146,6 +150,7 @@ class Models:
         self.names -= gone
 
     def distrust_all(self) -> None:
+        self.changes += 1
         self._current.clear()
         self._asked.clear()
         self.names.clear()

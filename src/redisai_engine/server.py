@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import ssl
@@ -70,12 +71,19 @@ async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Ev
             await engine.peers.join(hub)
         server = await _listen(settings, engine, sessions, shared=bool(hub))
         host, port = server.sockets[0].getsockname()[:2]
+        _spare_the_collector()
         print(f"ready: {host}:{port}", flush=True)
         await stop.wait()
         server.close()
         await _drain(sessions)
     finally:
         await engine.close()
+
+
+def _spare_the_collector() -> None:
+    """Has Python never look for cycles among what is there from the start: that would stop the engine for long."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _listen(settings: Settings, engine: Engine, sessions: set[Session], *, shared: bool) -> asyncio.Server:

@@ -22,10 +22,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from redisai_engine.commands.plain import TOUCH_ALL, is_confirmation, touching
-from redisai_engine.commands.prepared import PreparedDags, PreparedRun
+from redisai_engine.commands.plain import PONG_RIGHT, TOUCH_ALL, is_confirmation, touching
+from redisai_engine.commands.prepared import PreparedDag, PreparedDags, PreparedRun
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
 from redisai_engine.engine import Engine
+from redisai_engine.output import Output, Pong
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.requests import RequestParser
@@ -44,6 +45,9 @@ _LOOKED_AT = TOUCH_ALL | _ROWS.keys()
 _relayed_names: set[bytes] = set()
 _MAX_RELAYED_NAMES = 1000
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
+_PING = PLAIN_COMMANDS[b"PING"]
+_PONG = Pong()
+_SPEAKING = Silence.NONE  # looking into an enumeration takes longer than all the rest of `_is_silent`
 
 
 class Session(asyncio.Protocol):
@@ -57,9 +61,9 @@ class Session(asyncio.Protocol):
         self._upstream: Upstream | None = None
         self.reading = Reading()
         # Replies that are due, and bytes that are ready to be written
-        self._places: deque[Task | PreparedRun | Relayed] = deque()
+        self._places: deque[Task | PreparedRun | Relayed | Pong] = deque()
         self._held_size = 0  # bytes of relayed replies that wait for earlier ones
-        self._out: list[bytes] = []
+        self._out = Output()
         self._output_full = False
         # What later requests wait for
         self._busy: object | None = None
@@ -104,7 +108,11 @@ class Session(asyncio.Protocol):
         return self._upstream is None or self._upstream.is_idle
 
     def has_rights(self, key: bytes, right: bytes) -> bool:
-        return self._rights.get((key, right), 0.0) > self.engine.loop.time()
+        return self.rights_until(key, right) > self.engine.loop.time()
+
+    def rights_until(self, key: bytes, right: bytes) -> float:
+        """Gives the loop's time at which a right has to be shown anew."""
+        return self._rights.get((key, right), 0.0)
 
     def grant_rights(self, key: bytes, right: bytes) -> None:
         if len(self._rights) > 1000:
@@ -113,6 +121,7 @@ class Session(asyncio.Protocol):
 
     def forget_rights(self) -> None:
         self._rights.clear()
+        self._prepared.forget()
 
     def reset(self) -> None:
         """Puts everything back to how a new connection is, after RESET."""
@@ -145,6 +154,8 @@ class Session(asyncio.Protocol):
         for _ in range(_REQUESTS_PER_TURN):
             if self._busy is not None or self._closing or self._output_full or self._rests:
                 return
+            if self._take_another():
+                continue
             try:
                 arguments = self._parser.next()
             except ProtocolError as error:
@@ -156,6 +167,18 @@ class Session(asyncio.Protocol):
             self._take(arguments)
         self._rests = True
         self.engine.loop.call_soon(self._go_on)
+
+    def _take_another(self) -> bool:
+        """Takes the next request if it is a prediction of the same form as the latest, straight out of the bytes."""
+        form = self._prepared.latest
+        if form is None or self.transaction is not None:
+            return False
+        blobs = self._parser.take(form.template)
+        if blobs is None:
+            return False
+        if not self._predict(form, blobs):
+            self._take(form.arguments(blobs))
+        return True
 
     def _all_taken(self) -> None:
         """Reads on, if there is more to come."""
@@ -212,24 +235,32 @@ class Session(asyncio.Protocol):
         if row.waits and self._places:
             self._busy = self._delayed = (row, arguments)
             return
-        if row is _PREDICTION and self._predict(arguments):
+        if row is _PING and self._pong():
             return
+        if row is _PREDICTION:
+            form = self._prepared.find(arguments)
+            if form is not None and self._predict(form, form.blobs(arguments)):
+                return
         body = row.body(self, arguments) if row.fits(len(arguments)) else _answer(replies.error(row.arity_text))
         task = Task(self, body, self._task_ended, silent=self._is_silent())
         self._start(task, busy=not row.single_step)
 
-    def _predict(self, arguments: list[bytes]) -> bool:
-        """Takes the short way if the request is of a simple form that needs nothing of Redis."""
-        form = self._prepared.find(arguments)
-        run = None if form is None else form.run(self, arguments, self._prediction_ended)
+    def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
+        """Takes the short way if the request needs nothing of Redis."""
+        run = form.run(self, blobs)
         if run is None:
             return False
         run.silent = self._is_silent()
         self._places.append(run)
         return True
 
-    def _prediction_ended(self, run: PreparedRun) -> None:
-        self.engine.touch(self)
+    def _pong(self) -> bool:
+        """Answers PING if Redis did so lately."""
+        if not self.has_rights(*PONG_RIGHT) or self.streams:
+            return False
+        if not self._is_silent():
+            self._places.append(_PONG)
+        return True
 
     def _start(self, task: Task, *, busy: bool = True) -> None:
         self._places.append(task)
@@ -238,6 +269,8 @@ class Session(asyncio.Protocol):
 
     def _is_silent(self) -> bool:
         """Tells whether the present request's reply is dropped (CLIENT REPLY)."""
+        if self.silence is _SPEAKING:
+            return False
         if self.silence is Silence.SKIP:
             self.silence = Silence.NONE
             return True
@@ -291,7 +324,7 @@ class Session(asyncio.Protocol):
         if entry.silent:
             pass
         elif self._places and self._places[0] is entry:
-            self._out.append(data)
+            self._out.add(data)
         else:
             entry.held.append(data)
             self._held_size += len(data)
@@ -302,7 +335,7 @@ class Session(asyncio.Protocol):
     def pushed(self, data: bytes) -> None:
         """Takes a message that belongs to no command. As in Redis, CLIENT REPLY OFF doesn't stop RESP3's."""
         if self.silence is not Silence.OFF or data[:1] == b">" or is_confirmation(data):
-            self._out.append(data)
+            self._out.add(data)
         self.engine.touch(self)
 
     def flush(self) -> None:
@@ -319,8 +352,7 @@ class Session(asyncio.Protocol):
             if transport.get_write_buffer_size() > self.engine.settings.output_limit:
                 transport.abort()
                 return
-            transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._out.clear()
+            self._out.write(transport)
         if self._closing:
             self._end(transport)
 
@@ -344,12 +376,13 @@ class Session(asyncio.Protocol):
             elif first.reply is None:
                 return
             elif not first.silent:
-                self._out.append(first.reply)
+                self._out.add(first.reply)
             places.popleft()
 
     def _release(self, entry: Relayed) -> None:
         """Moves relayed replies whose turn it is to the output."""
-        self._out += entry.held
+        for data in entry.held:
+            self._out.add(data)
         self._held_size -= sum(map(len, entry.held))
         entry.held.clear()
         if self._held_size <= _HELD_BYTES:

@@ -121,13 +121,16 @@ class TestSlowReaders:
         ],
     )
     def test_replies_that_nobody_reads_stay_outside(self, fresh: Pair, connect: Connect, request_: str):
-        """Redis keeps those to requests that it has, as it does for its own clients, so the values are small."""
+        """Redis keeps those to requests that it has, as it does for its own clients, so the values are small.
+
+        All replies together would be gigabytes; those of a few turns are copied several times on their way.
+        """
         other, slow = connect(fresh.engine), connect(fresh.engine)
         before = memory_of(fresh)
 
         fill(slow, encoded(request_) * 100)
 
-        assert memory_of(fresh) - before < 64 * MIB
+        assert memory_of(fresh) - before < 128 * MIB
         assert predict(other, "m", 2, 3) == 5.0
 
     def test_replies_behind_a_slow_command_stay_outside(self, fresh: Pair, connect: Connect):

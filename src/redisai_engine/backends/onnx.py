@@ -92,6 +92,7 @@ class OnnxModel(LoadedModel):
         _check_types(inputs, outputs)
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
+        self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # mostly; then nothing has to be zipped
         self.steady = steady
         self._new_run_options = new_run_options
         # InferenceSession.run checks names and counts again that are checked already; the bound method below it is
@@ -109,7 +110,8 @@ class OnnxModel(LoadedModel):
         if self._narrowed:
             arrays = self._narrow(arrays)
         try:
-            found = self._run(self._fetch, dict(zip(self.inputs, arrays, strict=False)), stop)
+            feed = {self._only: arrays[0]} if self._only else dict(zip(self.inputs, arrays, strict=False))
+            found = self._run(self._fetch, feed, stop)
         except UnicodeError as error:
             raise ModelRunError(f"ERR ONNX models take only UTF-8 text: {error}") from error
         except Exception as error:

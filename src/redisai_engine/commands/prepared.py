@@ -3,10 +3,10 @@ DAGs of a form that was seen before: the short way for predictions, which repeat
 
 Theory of operation. A client that predicts sends the same AI.DAGEXECUTE_RO again and again; only the blobs differ.
 The first one is carried out by dag.py and makes a `PreparedDag`: the arguments as a pattern with holes for the blobs,
-and everything that follows from the others. A request that fits the pattern needs no parsing: its blobs become
-arrays, the model runs, the outputs become the reply. What isn't as simple as that (LOAD, VALUES, several models, a
-model or a right that has to be looked up, a blob of another size) goes the long way, so this module has no error
-texts and no behaviour of its own: the answers are dag.py's, only sooner.
+and everything that follows from the others. A request that fits the pattern needs no parsing, from the second on not
+even into arguments: its blobs become arrays, the model runs, the outputs become the reply. What isn't as simple as
+that (LOAD, VALUES, several models, a model or a right that has to be looked up, a blob of another size) goes the long
+way, so this module has no error texts and no behaviour of its own: the answers are dag.py's, only sooner.
 
 Invariant: a request that is taken here needs nothing of Redis but, behind a plain command of the same pipeline, the
 model's id.
@@ -14,8 +14,8 @@ model's id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +26,25 @@ from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words
 from redisai_engine.commands.run import READ_RIGHT
 from redisai_engine.commands.table import COMMANDS
+from redisai_engine.commands.tensor import tensor_reply
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT, Job
+from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
+from redisai_engine.output import Reply
 from redisai_engine.protocol import dtypes, replies
 from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 
 if TYPE_CHECKING:
     from redisai_engine.backends.base import Array, LoadedModel
+    from redisai_engine.models import Known
     from redisai_engine.session import Session
 
-    Answered = Callable[["PreparedRun"], None]
-
 ROUTE_RIGHT = b"e"
+LARGE = 64 * 1024  # bytes; from here on one more piece to write costs less than a copy
 _SEPARATOR = b"|>"
 _META_AND_BLOB = ((), (b"META", b"BLOB"), (b"BLOB", b"META"))
+_META_WITH_BLOB = frozenset((b"META", b"BLOB"))
 
 
 class Hole:
@@ -60,7 +64,7 @@ class Hole:
         if self._dtype.is_string:
             whole = blob.count(0) == self._count and blob[-1:] == b"\0"
             return Tensor(self._dtype, self._shape, blob).array() if whole else None
-        return np.frombuffer(blob, self._dtype.numpy).reshape(self._shape) if len(blob) == self._size else None
+        return np.ndarray(self._shape, self._dtype.numpy, blob) if len(blob) == self._size else None
 
 
 class Form:
@@ -153,22 +157,34 @@ class Form:
 
 
 class PreparedDag:
-    """One form. `accepts` tells whether a request has it, `run` carries it out."""
+    """One form of one connection. `accepts` tells whether a request has it, `run` carries it out."""
 
     def __init__(self, arguments: Sequence[bytes]) -> None:
         """Raises ValueError for a form that only dag.py can do."""
         form = Form(arguments)
-        self.routing = form.routing
-        self.timeout_ms = form.timeout_ms
+        self._routing = form.routing
+        self._timeout_s = None if form.timeout_ms is None else form.timeout_ms / 1000
         self.model_key = form.model_key
-        self.order = [form.holes[name] for name in form.inputs]
-        self.outputs = len(form.outputs)
+        self._holes = [form.holes[name] for name in form.inputs]
+        self._places = [hole.place for hole in self._holes]
+        self._outputs = len(form.outputs)
         self.gets = form.gets  # the outputs that are answered, by number
         self.sets = len(form.holes)
         self.before_gets = b"*%d\r\n" % (self.sets + 1 + len(self.gets)) + replies.OK * (self.sets + 1)
         # The arguments between the holes: from, to, and what they are.
-        edges = [-1, *sorted(hole.place for hole in self.order), len(arguments)]
+        edges = [-1, *sorted(self._places), len(arguments)]
         self._fixed = [(low + 1, high, list(arguments[low + 1 : high])) for low, high in pairwise(edges)]
+        self._first = list(arguments)
+        # What was found out about model and rights, and how long it holds.
+        self._known: Known | None = None
+        self._database = 0
+        self._changes = 0
+        self._holds_until = 0.0
+
+    @cached_property
+    def template(self) -> Template:
+        """How requests of this form stand in the bytes; reads their blobs."""
+        return Template(self._first, self._places)
 
     def accepts(self, arguments: list[bytes]) -> bool:
         """Tells whether a request of as many arguments differs in its blobs only."""
@@ -177,61 +193,105 @@ class PreparedDag:
                 return False
         return True
 
-    def run(self, session: Session, arguments: list[bytes], answered: Answered) -> PreparedRun | None:
-        """Begins with a request that `accepts` took; None if it has to go the long way."""
-        known = session.engine.models.known(session.database, self.model_key)
-        if known is None or not self._fits(known.model.loaded):
-            return None
-        if not (session.has_rights(self.model_key, READ_RIGHT) and session.has_rights(self.routing, ROUTE_RIGHT)):
-            return None
+    def blobs(self, arguments: list[bytes]) -> list[bytes]:
+        """Gives the blobs of a request that `accepts` took."""
+        return [arguments[place] for place in self._places]
+
+    def arguments(self, blobs: list[bytes]) -> list[bytes]:
+        """Gives the request that has these blobs."""
+        whole = list(self._first)
+        for place, blob in zip(self._places, blobs, strict=True):
+            whole[place] = blob
+        return whole
+
+    def run(self, session: Session, blobs: list[bytes]) -> PreparedRun | None:
+        """Begins with a request; None if it has to go the long way."""
+        engine = session.engine
+        now = engine.loop.time()
+        known = self._known if now < self._holds_until else None
+        if known is None or engine.models.changes != self._changes or session.database != self._database:
+            known = self._look_up(session)
+            if known is None:
+                return None
         arrays = []
-        for hole in self.order:
-            array = hole.fill(arguments[hole.place])
+        for hole, blob in zip(self._holes, blobs):  # noqa: B905  # there are as many; being strict costs time
+            array = hole.fill(blob)
             if array is None:
                 return None
             arrays.append(array)
-        run = PreparedRun(self, answered)
-        job = Job(known.model, arrays, session.engine.deadline(self.timeout_ms), run.done)
+        deadline = None if self._timeout_s is None else now + self._timeout_s
+        run = PreparedRun(self, session, known.model, arrays, deadline)
         if session.may_trust:
-            session.engine.executor.submit(job)
+            engine.executor.submit(run)
         else:
-            run.check(session, job, known.id, arguments)
+            run.check(known.id, blobs)
         return run
 
+    def _look_up(self, session: Session) -> Known | None:
+        """Finds the model and sees that it and the rights are known without asking Redis."""
+        models = session.engine.models
+        self._known = known = models.known(session.database, self.model_key)
+        if known is None or not self._fits(known.model.loaded):
+            return None
+        rights = ((self.model_key, READ_RIGHT), (self._routing, ROUTE_RIGHT))
+        if not all(session.has_rights(*right) for right in rights):
+            return None
+        self._database, self._changes = session.database, models.changes
+        self._holds_until = min(known.expires_at, *(session.rights_until(*right) for right in rights))
+        return known
+
     def _fits(self, model: LoadedModel) -> bool:
-        return len(model.inputs) == len(self.order) and len(model.outputs) == self.outputs
+        return len(model.inputs) == len(self._holes) and len(model.outputs) == self._outputs
+
+    def forget(self) -> None:
+        """Trusts nothing that was found out before."""
+        self._holds_until = 0.0
 
 
-class PreparedRun:
+def _no_callback(outcome: Any) -> None:
+    """A `PreparedRun` takes its outcome itself: a bound method in it would be a cycle, which only gc could free."""
+
+
+class PreparedRun(Job):
     """A request on its way; `reply` is None until it is answered."""
 
-    __slots__ = ("_answered", "_dag", "is_detached", "reply", "silent")
+    __slots__ = ("_dag", "_session", "is_detached", "reply", "silent")
 
-    def __init__(self, dag: PreparedDag, answered: Answered) -> None:
-        self.reply: bytes | None = None
+    def __init__(
+        self, dag: PreparedDag, session: Session, model: RunnableModel, arrays: list[Array], deadline: float | None
+    ) -> None:
+        super().__init__(model, arrays, deadline, _no_callback)
+        self.reply: Reply | None = None
         self.silent = False
         self.is_detached = True  # it needs Redis no more
         self._dag = dag
-        self._answered = answered
+        self._session = session
 
-    def check(self, session: Session, job: Job, id_: bytes, arguments: list[bytes]) -> None:
+    def check(self, id_: bytes, blobs: list[bytes]) -> None:
         """
         Asks whether the key still holds that model, then runs it; later requests are sent meanwhile.
 
         If it doesn't, the request goes the long way after all.
         """
+        session, dag = self._session, self._dag
 
         def answered(held: list[Any]) -> None:
             self.is_detached = True
             if held[0] == id_:
-                session.engine.executor.submit(job)
+                session.engine.executor.submit(self)
                 session.engine.plan_turn()
             else:
-                session.engine.models.forget(session.database, self._dag.model_key)
-                session.carry_out(COMMANDS[b"AI.DAGEXECUTE_RO"].body(session, arguments), self.end)
+                session.engine.models.forget(session.database, dag.model_key)
+                session.carry_out(COMMANDS[b"AI.DAGEXECUTE_RO"].body(session, dag.arguments(blobs)), self.end)
 
         self.is_detached = False
-        session.upstream.ask([(b"HGET", self._dag.model_key, store.ID)], answered)
+        session.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered)
+
+    def end(self, reply: Reply) -> None:
+        """Sets the reply, unless that happened before."""
+        if self.reply is None:
+            self.reply = reply
+            self._session.engine.answered(self._session)
 
     def done(self, outcome: Any) -> None:
         """Takes the model's outcome."""
@@ -242,52 +302,58 @@ class PreparedRun:
         else:
             self.end(self._failed(outcome))
 
-    def end(self, reply: bytes) -> None:
-        """Sets the reply, unless that happened before."""
-        if self.reply is None:
-            self.reply = reply
-            self._answered(self)
-
-    def _encode(self, outputs: list[Array | None]) -> bytes:
+    def _encode(self, outputs: list[Array | None]) -> Reply:
         pieces: list[Buffer] = [self._dag.before_gets]
+        size = 0
         for i in self._dag.gets:
             array = outputs[i]
             if array is None:
                 pieces.append(replies.NA)
                 continue
-            char = array.dtype.char
-            blob = Tensor.from_array(array).blob if char in "OU" else array.tobytes()
-            pieces += (_head(char, array.shape), b"$%d\r\n" % len(blob), blob, b"\r\n")
-        return b"".join(pieces)
+            head = _head(array.dtype, array.shape)
+            if head is None:
+                pieces.append(tensor_reply(Tensor.from_array(array), _META_WITH_BLOB, 2))
+                continue
+            size += array.nbytes
+            pieces += (head, array.tobytes() if array.nbytes < LARGE else _view(array), b"\r\n")
+        return b"".join(pieces) if size < LARGE else pieces
 
     def _failed(self, error: EngineError) -> bytes:
         sets = [replies.OK] * self._dag.sets
         return replies.array([*sets, replies.error(error.wire), *[replies.NA] * len(self._dag.gets)])
 
 
+def _view(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
 @lru_cache(maxsize=4096)
-def _head(char: str, shape: tuple[int, ...]) -> bytes:
-    """AI.TENSORGET's reply up to the blob."""
-    dtype = dtypes.by_numpy(np.dtype(char))
+def _head(numpy: np.dtype[Any], shape: tuple[int, ...]) -> bytes | None:
+    """AI.TENSORGET's reply up to the bytes of the blob; None where shape and dtype don't tell how many there are."""
+    dtype = dtypes.by_numpy(numpy)
     assert dtype is not None  # backends give what tensors can hold
+    if dtype.is_string:
+        return None
     dimensions = replies.array([replies.integer(dimension) for dimension in shape])
     words = [replies.text("dtype"), replies.text(dtype.name), replies.text("shape"), dimensions, replies.text("blob")]
-    return b"*6\r\n" + b"".join(words)
+    return b"*6\r\n%b$%d\r\n" % (b"".join(words), dtype.size * element_count(shape))
 
 
 class PreparedDags:
-    """The forms that one connection sent lately."""
+    """The forms that one connection sent lately. `latest` is the one that came at least twice, most recently."""
 
     _LIMIT = 32
 
     def __init__(self) -> None:
         self._forms: dict[tuple[int, bytes], PreparedDag | None] = {}
+        self.latest: PreparedDag | None = None
 
     def find(self, arguments: list[bytes]) -> PreparedDag | None:
         """Gives the form of a request, if it is a simple one."""
         key = (len(arguments), arguments[2] if len(arguments) > 2 else b"")
         form = self._forms.get(key)
         if form is not None and form.accepts(arguments):
+            self.latest = form
             return form
         if len(self._forms) > self._LIMIT:
             self._forms.clear()
@@ -296,3 +362,11 @@ class PreparedDags:
         except ValueError:
             form = self._forms[key] = None
         return form
+
+    def forget(self) -> None:
+        """Has every form look up again what it knows."""
+        for form in self._forms.values():
+            if form is not None:
+                form.forget()
+        if self.latest is not None:
+            self.latest.forget()

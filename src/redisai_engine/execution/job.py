@@ -98,7 +98,7 @@ class Job:
     Without a model the job only waits its turn in the queue of `device`.
     """
 
-    __slots__ = ("deadline", "device", "done", "elements", "inputs", "model", "queued_at", "rows", "ticket")
+    __slots__ = ("_done", "deadline", "device", "elements", "inputs", "model", "queued_at", "rows", "ticket")
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Job:
         self.model = model
         self.inputs = inputs
         self.deadline = deadline
-        self.done = done
+        self._done = done
         self.device = device.upper() if device is not None else model.device if model is not None else "CPU"
         #: Size of all inputs together: what the run time is known by.
         self.elements = inputs[0].size if len(inputs) == 1 else sum([array.size for array in inputs])
@@ -119,6 +119,10 @@ class Job:
         self.ticket = 0
         self.rows = 0
         self.queued_at = 0.0
+
+    def done(self, outcome: Outcome) -> None:
+        """Takes the outcome."""
+        self._done(outcome)
 
 
 class Run:

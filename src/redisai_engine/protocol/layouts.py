@@ -1,9 +1,10 @@
 """
-The layout of a request, to read others of the same layout in one step.
+How requests stand in the bytes, to read others of the same kind in one step.
 
 A client sends mostly requests that differ in content but not in length: the same prediction with other numbers. Where
-the arguments stand is then known beforehand, and `struct` takes them out together with what must stand between
-them. A layout reads a request right or not at all.
+the arguments stand is then known beforehand. A layout knows the lengths, and `struct` takes the arguments out together
+with what must stand between them. A template knows all but a few of the arguments too, so it only compares. Both read
+a request right or not at all.
 """
 
 from __future__ import annotations
@@ -35,6 +36,41 @@ class Layout:
         """Reads the request at `start`, where at least `size` bytes are; None: it has another layout."""
         fields = self._unpack(data, start)
         return list(fields[1::2]) if fields[::2] == self._separators else None
+
+
+class Template:
+    """How a request stands in the bytes that differs from `arguments` in the content of those at `places` only."""
+
+    __slots__ = ("_fixed", "_holes", "_only", "size")
+
+    def __init__(self, arguments: Sequence[bytes], places: Sequence[int]) -> None:
+        self._fixed: list[tuple[int, bytes]] = []
+        holes: dict[int, tuple[int, int]] = {}
+        start, text = 0, b"*%d\r\n" % len(arguments)
+        for place, argument in enumerate(arguments):
+            text += b"$%d\r\n" % len(argument)
+            if place in places:
+                self._fixed.append((start, text))
+                end = start + len(text) + len(argument)
+                holes[place] = (start + len(text), end)
+                start, text = end, b""
+            else:
+                text += argument
+            text += b"\r\n"
+        self._fixed.append((start, text))
+        self._holes = [holes[place] for place in places]
+        self._only = self._holes[0] if len(places) == 1 else None
+        self.size = start + len(text)
+
+    def read(self, data: bytes, start: int) -> list[bytes] | None:
+        """Gives what the request at `start` has at the places, in the order they were given; None: it is another."""
+        for offset, text in self._fixed:
+            if not data.startswith(text, start + offset):
+                return None
+        if self._only is not None:  # mostly; a comprehension costs as much as all the rest
+            low, high = self._only
+            return [data[start + low : start + high]]
+        return [data[start + low : start + high] for low, high in self._holes]
 
 
 def layout_of(arguments: Sequence[bytes]) -> Layout | None:

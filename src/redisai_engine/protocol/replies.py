@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from redisai_engine.protocol.tensor import Buffer
 
 OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
 NA = b"+NA\r\n"
 QUEUED = b"+QUEUED\r\n"
 TIMEDOUT = b"+TIMEDOUT\r\n"

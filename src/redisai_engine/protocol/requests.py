@@ -30,7 +30,7 @@ from collections.abc import Set as AbstractSet
 
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.inline import split_line
-from redisai_engine.protocol.layouts import Layout, layout_of
+from redisai_engine.protocol.layouts import Layout, Template, layout_of
 
 Request = list[bytes]
 
@@ -144,6 +144,17 @@ class RequestParser:
                 return arguments
         self._stop_splitting()
         return self._next_by_steps()
+
+    def take(self, template: Template) -> list[bytes] | None:
+        """Gives what the next request has at the template's places; None if it is another, or more bytes are needed."""
+        if self._pieces or self._outstanding:
+            return None
+        start = self._position
+        found = template.read(self._buffer, start)
+        if found is not None:
+            self._start = start
+            self._position = start + template.size
+        return found
 
     def extend(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
         """

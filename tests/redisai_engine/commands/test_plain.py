@@ -337,3 +337,50 @@ def test_commands_that_others_sent_are_seen_by_their_names(wire: Connection, dir
 
     wait_until(lambda: b"name=plain-client" in direct.ask("CLIENT LIST"))
     assert wire.ask("CLIENT GETNAME") == bulk(b"plain-client")
+
+
+class TestPing:
+    """Redis is asked; for a second after its answer the engine answers further ones itself."""
+
+    def test_many_in_a_row_ask_redis_once_a_second(self, wire: Connection, direct: Connection):
+        before = pings(direct)
+
+        wire.send(*["PING"] * 3)
+        assert wire.replies(3) == [PONG] * 3
+        for _ in range(200):
+            assert wire.ask("PING") == PONG
+
+        assert 1 <= pings(direct) - before < 100
+
+    def test_is_answered_in_its_turn(self, wire: Connection, direct: Connection):
+        wire.ask("PING")
+
+        wire.send("BLPOP plain:queue 0", "PING", "PING text", "ECHO x")
+        direct.ask("RPUSH plain:queue a")
+
+        assert wire.replies(4) == [array(bulk(b"plain:queue"), bulk(b"a")), PONG, bulk(b"text"), bulk(b"x")]
+
+    def test_follows_what_the_connection_is_in(self, wire: Connection):
+        wire.ask("PING")
+
+        wire.send("MULTI", "PING", "EXEC", "SUBSCRIBE a", "PING", "UNSUBSCRIBE a", "PING", "CLIENT REPLY SKIP", "PING")
+        wire.send("ECHO x")
+
+        assert wire.replies(3)[1:] == [b"+QUEUED\r\n", array(PONG)]
+        assert wire.replies(2)[1] == array(bulk(b"pong"), bulk(b""))
+        assert wire.replies(3)[1:] == [PONG, bulk(b"x")]
+
+    def test_needs_a_log_in(self, new_pair, connect: Connect):
+        pair = new_pair(redis=("--requirepass", "secret"))
+        wire = connect(pair.engine)
+
+        assert wire.ask("PING").startswith(b"-NOAUTH")
+        wire.ask("AUTH secret")
+        assert [wire.ask("PING") for _ in range(3)] == [PONG] * 3
+        wire.ask("RESET")
+        assert wire.ask("PING").startswith(b"-NOAUTH")
+
+
+def pings(direct: Connection) -> int:
+    found = re.search(rb"cmdstat_ping:calls=(\d+)", direct.ask("INFO commandstats"))
+    return int(found[1]) if found else 0

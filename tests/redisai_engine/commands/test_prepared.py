@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import redis
 
+from support.connection import connected, encoded
+from support.gateway import model_blob
 from support.servers import Server
 from support.transcripts import FOLDER
 from support.waiting import wait_until
@@ -137,6 +139,72 @@ def test_forms_that_differ_in_a_name_are_not_mixed_up(client: redis.Redis, key: 
 
     assert answers[0] == answers[2]
     assert answers[1] == "INPUT key cannot be found in DAG"
+
+
+def test_inputs_in_another_order_than_they_were_set(client: redis.Redis) -> None:
+    name = uuid.uuid4().hex
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model_blob("Sub"))
+    sets = [tensorset("subtrahend", blob(2), 1), tensorset("minuend", blob(7), 1)]
+    run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 2, "minuend", "subtrahend", "OUTPUTS", 1, "c"]
+    command = prediction(name, *sets, run, ["|>", "AI.TENSORGET", "c", "META", "BLOB"])
+
+    assert [ask(client, command)[3][5] for _ in range(4)] == [blob(5)] * 4
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 100_000])
+def test_requests_in_pieces_of_any_size(engine: Server, key: str, size: int) -> None:
+    """Others stand between the predictions, some of which have blobs of another size."""
+    requests = [
+        encoded(tuple(command))
+        for i in range(20)
+        for command in (
+            product(key, blob(i, 2), blob(10, i)),
+            ["ECHO", f"{i}"],
+            product(key, blob(i, 2), blob(10, i)),
+            product(key, blob(i), blob(10, i)),
+        )
+    ]
+    stream = b"".join(requests)
+
+    with connected(engine) as used, connected(engine) as fresh:
+        used.send(*requests)
+        used.replies(len(requests))  # from here on the form is known
+        for start in range(0, len(stream), size):
+            used.send(stream[start : start + size])
+        answers = used.replies(len(requests))
+        expected = []
+        for request in requests:
+            fresh.send(request)
+            expected.append(fresh.reply())
+
+    assert answers == expected
+
+
+def test_a_large_answer_is_whole(client: redis.Redis) -> None:
+    name = uuid.uuid4().hex
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model_blob("Add"))
+    numbers = np.arange(300_000, dtype="<f4")
+    run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 2, "a", "b", "OUTPUTS", 1, "c"]
+    sets = [tensorset(name, numbers.tobytes(), len(numbers)) for name in "ab"]
+    command = prediction(name, *sets, run, ["|>", "AI.TENSORGET", "c", "META", "BLOB"])
+
+    answers = [ask(client, command) for _ in range(4)]
+
+    assert all(answer[3][5] == (2 * numbers).tobytes() for answer in answers)
+
+
+def test_a_known_form_is_queued_by_multi_and_follows_select(engine: Server, key: str) -> None:
+    request = encoded(tuple(product(key, blob(1, 2), blob(3, 4))))
+    with connected(engine) as wire:
+        for _ in range(4):
+            wire.send(request)
+            answer = wire.reply()
+        wire.send("MULTI", request, "DISCARD", "SELECT 5", request, "SELECT 0", request)
+        replies = wire.replies(7)
+
+    assert replies[1] == b"+QUEUED\r\n"
+    assert replies[4] != answer
+    assert replies[6] == answer
 
 
 def test_a_prediction_behind_a_read_never_uses_an_older_model(

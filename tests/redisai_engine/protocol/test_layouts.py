@@ -1,8 +1,8 @@
-"""A layout reads requests whose arguments have the known lengths, and no others."""
+"""A layout reads requests whose arguments have the known lengths, a template those of the known content."""
 
 from __future__ import annotations
 
-from redisai_engine.protocol.layouts import MAX_LAYOUT_ARGUMENTS, layout_of
+from redisai_engine.protocol.layouts import MAX_LAYOUT_ARGUMENTS, Template, layout_of
 from redisai_engine.protocol.requests import encode
 
 
@@ -34,3 +34,30 @@ def test_a_layout_is_made_once_for_all_clients():
 def test_requests_with_many_arguments_have_none():
     assert layout_of([b""] * MAX_LAYOUT_ARGUMENTS) is not None
     assert layout_of([b""] * (MAX_LAYOUT_ARGUMENTS + 1)) is None
+
+
+def test_a_template_reads_what_differs_in_the_order_asked_for():
+    template = Template([b"SET", b"k1", b"xy", b""], [2, 1])
+    data = b"..." + encode([b"SET", b"\r\n", b"12", b""])
+
+    assert template.read(data, 3) == [b"12", b"\r\n"]
+    assert template.size == len(data) - 3
+
+
+def test_a_template_refuses_every_other_request():
+    template = Template([b"SET", b"k1", b"v"], [1])
+    data = bytearray(encode([b"SET", b"k2", b"v"]))
+    start = data.index(b"k2")
+
+    for place in set(range(len(data))) - {start, start + 1}:
+        other = data.copy()
+        other[place] ^= 1
+        assert template.read(bytes(other), 0) is None, place
+
+
+def test_a_template_waits_for_all_of_a_request():
+    template = Template([b"SET", b"k1", b"v"], [1, 2])
+    data = encode([b"SET", b"k2", b"w"])
+
+    assert [template.read(data[:size], 0) for size in range(len(data))] == [None] * len(data)
+    assert template.read(data + data, len(data)) == [b"k2", b"w"]

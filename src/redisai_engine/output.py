@@ -1,0 +1,55 @@
+"""
+What is ready to be written to a client, until the end of the turn.
+
+Small replies are put together, so that there is one write per connection and turn; a large one is written in its own
+pieces, because putting it together would copy it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from redisai_engine.protocol.replies import PONG
+from redisai_engine.protocol.tensor import Buffer
+
+Reply = bytes | list[Buffer]  # in pieces if it is large
+
+
+class Output:
+    """The bytes for one transport, in order."""
+
+    __slots__ = ("_in_pieces", "_ready")
+
+    def __init__(self) -> None:
+        self._ready: list[Buffer] = []
+        self._in_pieces = False
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def add(self, reply: Reply) -> None:
+        if isinstance(reply, bytes):
+            self._ready.append(reply)
+        else:
+            self._ready += reply
+            self._in_pieces = True
+
+    def write(self, transport: asyncio.Transport) -> None:
+        """Writes all of it."""
+        ready, self._ready = self._ready, []
+        if self._in_pieces:
+            self._in_pieces = False
+            transport.writelines(ready)
+        else:
+            transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+
+
+class Pong:
+    """The place of a reply that is ready from the beginning."""
+
+    reply = PONG
+    silent = False
+    is_detached = True
+
+    def end(self, reply: bytes) -> None:
+        """It has ended."""
