@@ -21,6 +21,7 @@ from mlflow_redisai import RedisAIClient
 from mlflow_redisai.models.registry import FLAVORS
 from mlflow_redisai.verify import NO_EXAMPLE, compare
 from support.boosted_models import cancer
+from support.mlflow_models import named
 from support.servers import Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -132,9 +133,7 @@ def log(flavor: str, made: Made, name: str) -> str:
     with warnings.catch_warnings(), mlflow.start_run() as run:
         warnings.simplefilter("ignore")
         log_model = importlib.import_module(f"mlflow.{flavor}").log_model
-        # MLflow 2 has only the older word for it.
-        word = "name" if "name" in inspect.signature(log_model).parameters else "artifact_path"
-        log_model(made.model, **{word: name}, pip_requirements=[], **options)
+        log_model(made.model, **named(name, log_model), pip_requirements=[], **options)
     return f"runs:/{run.info.run_id}/{name}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ def save_boosted(path: Path, flavor: str, model: Any, inputs: Any, **options: An
     """Saves with signature and input example, as users are told to."""
     from mlflow.models import infer_signature
 
-    if flavor == "lightgbm":
-        # MLflow's default, skops, wants classes of other libraries to be named as trusted.
+    save = importlib.import_module(f"mlflow.{flavor}").save_model
+    if flavor == "lightgbm" and "serialization_format" in signature(save).parameters:
+        # The default of MLflow 3, skops, wants classes of other libraries to be named as trusted.
         options.setdefault("serialization_format", "cloudpickle")
     options.setdefault("input_example", inputs[:4])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options.setdefault("signature", infer_signature(inputs))
-        save = importlib.import_module(f"mlflow.{flavor}").save_model
         save(model, str(path), pip_requirements=[], **options)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -37,6 +38,11 @@ def wine_frame() -> tuple[pd.DataFrame, np.ndarray]:
     return data.data, np.array(data.target_names)[data.target]
 
 
+def named(name: str, log_model: Callable[..., Any]) -> dict[str, str]:
+    """The argument of a log_model that names the model: MLflow 2 has only the older word for it."""
+    return {"name" if "name" in signature(log_model).parameters else "artifact_path": name}
+
+
 def log_wine_classifier(name: str, *, regularization: float = 1.0) -> LoggedModel:
     """Trains a pipeline (scaler, logistic regression), logs it under `name`, and gives it the alias `champion`."""
     import mlflow
@@ -47,13 +53,11 @@ def log_wine_classifier(name: str, *, regularization: float = 1.0) -> LoggedMode
 
     frame, labels = wine_frame()
     model = make_pipeline(StandardScaler(), LogisticRegression(C=regularization)).fit(frame, labels)
-    # MLflow 2 has only the older word for it.
-    word = "name" if "name" in signature(mlflow.sklearn.log_model).parameters else "artifact_path"
     # Without this block MLflow 2 would leave a run open.
     with mlflow.start_run():
         info = mlflow.sklearn.log_model(
             model,
-            **{word: name},
+            **named(name, mlflow.sklearn.log_model),
             signature=infer_signature(frame, model.predict(frame)),
             input_example=frame.head(5),
             registered_model_name=name,

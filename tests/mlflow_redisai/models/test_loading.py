@@ -12,7 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from mlflow_redisai.errors import ModelNotFound
 from mlflow_redisai.models import open_model
 from support.local_runs import save_sklearn
-from support.mlflow_models import LoggedModel
+from support.mlflow_models import LoggedModel, named
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_every_uri_of_the_store_opens(wine: LoggedModel) -> None:
     data = load_iris(as_frame=True)
     with mlflow.start_run() as run:
         estimator = GaussianNB().fit(data.data, data.target)
-        mlflow.sklearn.log_model(estimator, name="bayes", input_example=data.data[:2], pip_requirements=[])
+        log_model = mlflow.sklearn.log_model
+        log_model(estimator, **named("bayes", log_model), input_example=data.data[:2], pip_requirements=[])
     uris = [wine.uri, f"models:/wine/{version.version}", f"runs:/{run.info.run_id}/bayes"]
     if version.source.startswith("models:/m-"):
         uris.append(version.source)

@@ -78,7 +78,10 @@ def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path
     import mlflow.pyfunc
 
     class Loud(mlflow.pyfunc.PythonModel):
-        def load_context(self, context: object) -> None:
+        def __init__(self) -> None:
+            self.state = "so that there is one to set"
+
+        def __setstate__(self, state: object) -> None:
             raise AssertionError("must not be loaded")
 
         def predict(self, context: object, model_input: list[str]) -> list[str]:

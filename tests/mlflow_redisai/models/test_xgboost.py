@@ -20,6 +20,9 @@ xgboost = pytest.importorskip("xgboost", reason='not installed: pip install "mlf
 
 TREES = {"n_estimators": 8}
 
+# Before, XGBoost kept no names of categories, and began counts at e^78, which its trees brought down in float32.
+SINCE_3_1 = tuple(int(number) for number in xgboost.__version__.split(".")[:2]) >= (3, 1)
+
 REGRESSORS: dict[str, Callable[[], Any]] = {
     "trees": lambda: xgboost.XGBRegressor(n_estimators=50),
     "random forest": lambda: xgboost.XGBRFRegressor(**TREES),
@@ -59,7 +62,7 @@ def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     for rows in (frame, with_gaps(frame)):
         difference = deployed.difference(rows)
         assert difference is not None
-        assert difference < 3e-6
+        assert difference < (3e-6 if SINCE_3_1 else 3e-5)
     assert deployed.predict(frame).dtype == np.float32
 
 
@@ -185,6 +188,7 @@ class TestCategories:
 
         assert deployed.difference(frame) is not None
 
+    @pytest.mark.skipif(not SINCE_3_1, reason="the names of categories are kept from XGBoost 3.1 on")
     @pytest.mark.parametrize("kinds", [3, 12])
     def test_text_is_looked_up(self, kinds: int, tmp_path: Path) -> None:
         """pyfunc refuses such rows, so the library itself is what is compared with."""
