@@ -57,7 +57,9 @@ class Task:
             self._ended(self)
 
     def _do(self, step: Any) -> None:
-        if isinstance(step, Run):
+        if step and isinstance(step, list):  # first, because it is by far the most frequent
+            self._ask(step)
+        elif isinstance(step, Run):
             self._run(step)
         elif isinstance(step, Load):
             self._session.engine.load(step.meta, step.blob, self._got)

@@ -26,7 +26,7 @@ from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words
 from redisai_engine.commands.run import READ_RIGHT
 from redisai_engine.commands.table import COMMANDS
-from redisai_engine.commands.tensor import tensor_reply
+from redisai_engine.commands.tensor import meta_before_blob, tensor_reply
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
 from redisai_engine.output import Reply
@@ -334,9 +334,7 @@ def _head(numpy: np.dtype[Any], shape: tuple[int, ...]) -> bytes | None:
     assert dtype is not None  # backends give what tensors can hold
     if dtype.is_string:
         return None
-    dimensions = replies.array([replies.integer(dimension) for dimension in shape])
-    words = [replies.text("dtype"), replies.text(dtype.name), replies.text("shape"), dimensions, replies.text("blob")]
-    return b"*6\r\n%b$%d\r\n" % (b"".join(words), dtype.size * element_count(shape))
+    return b"%b$%d\r\n" % (meta_before_blob(dtype, shape), dtype.size * element_count(shape))
 
 
 class PreparedDags:

@@ -7,6 +7,7 @@ RedisAI checks the key before the arguments; so do the bodies here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from redisai_engine.protocol.tensor import Tensor, element_count
 
 _MAX_TENSOR_BYTES = 512 * 1024 * 1024  # Redis' limit for a string; RedisAI crashes on larger shapes
 _FORMATS = (b"META", b"BLOB", b"VALUES")
+_META_AND_BLOB = frozenset((b"META", b"BLOB"))
 _HEADER_BYTES = b"4095"  # the end of the range that holds any header: up to 500 dimensions
 
 
@@ -103,6 +105,7 @@ def parse_tensor(arguments: Sequence[bytes]) -> Tensor:
     if dtype is None:
         raise CommandError(texts.BAD_DTYPE)
     shape: list[int] = []
+    size = max(dtype.size, 1)  # bytes, of strings at least so many
     for position, word in enumerate(arguments[1:], 2):
         keyword = word.upper()
         if keyword == b"BLOB":
@@ -113,9 +116,10 @@ def parse_tensor(arguments: Sequence[bytes]) -> Tensor:
         if dimension is None or dimension <= 0:
             raise CommandError(texts.BAD_SHAPE)
         shape.append(dimension)
-        if element_count(tuple(shape)) * max(dtype.size, 1) > _MAX_TENSOR_BYTES:
+        size *= dimension
+        if size > _MAX_TENSOR_BYTES:
             raise CommandError(texts.BAD_SHAPE)
-    return Tensor(dtype, tuple(shape), bytes(element_count(tuple(shape)) * max(dtype.size, 1)))
+    return Tensor(dtype, tuple(shape), bytes(size))
 
 
 def _from_blob(dtype: DType, shape: tuple[int, ...], rest: Sequence[bytes]) -> Tensor:
@@ -169,19 +173,26 @@ def parse_format(words: Sequence[bytes]) -> frozenset[bytes]:
         chosen.add(keyword)
         if b"BLOB" in chosen and b"VALUES" in chosen:
             raise CommandError(texts.BLOB_AND_VALUES)
-    return frozenset(chosen or (b"META", b"BLOB"))
+    return frozenset(chosen) if chosen else _META_AND_BLOB
 
 
 def tensor_reply(tensor: Tensor, form: frozenset[bytes], protocol: int) -> bytes:
     """Encodes what AI.TENSORGET answers for `tensor` in the form asked for."""
-    data = []
+    if form == _META_AND_BLOB:
+        return meta_before_blob(tensor.dtype, tensor.shape) + replies.bulk(tensor.blob)
     if b"BLOB" in form:
-        data = [replies.text("blob"), replies.bulk(tensor.blob)]
-    elif b"VALUES" in form:
-        data = [replies.text("values"), replies.array(_values(tensor, protocol))]
-    if b"META" not in form:
-        return data[1]
-    return replies.array([*_meta(tensor.dtype, tensor.shape), *data])
+        return replies.bulk(tensor.blob)
+    meta = _meta(tensor.dtype, tensor.shape) if b"META" in form else []
+    if b"VALUES" not in form:
+        return replies.array(meta)
+    values = replies.array(_values(tensor, protocol))
+    return replies.array([*meta, replies.text("values"), values]) if meta else values
+
+
+@lru_cache(maxsize=4096)
+def meta_before_blob(dtype: DType, shape: tuple[int, ...]) -> bytes:
+    """Encodes AI.TENSORGET's answer up to the blob, most of which is the same again and again."""
+    return b"*6\r\n" + b"".join([*_meta(dtype, shape), replies.text("blob")])
 
 
 def _meta(dtype: DType, shape: tuple[int, ...]) -> list[bytes]:

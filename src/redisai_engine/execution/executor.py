@@ -71,7 +71,7 @@ class Executor:
 
     def run_turn(self) -> None:
         """Runs what is short and hands on the rest; called at the end of a turn, after all its submits."""
-        if self._in_turn:
+        if self._in_turn or not (self._submitted or self._queues_wait):
             return  # called from a job's `done`: the loop below sees to what that submitted
         self._in_turn = True
         try:

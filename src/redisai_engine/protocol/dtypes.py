@@ -72,4 +72,4 @@ def by_numpy(dtype: npt.DTypeLike) -> DType | None:
     found = np.dtype(dtype)
     if found.kind in "US":
         return STRING
-    return _BY_NUMPY.get(found.newbyteorder("<"))
+    return _BY_NUMPY.get(found) or _BY_NUMPY.get(found.newbyteorder("<"))

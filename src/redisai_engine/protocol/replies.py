@@ -54,7 +54,7 @@ def double(value: float, protocol: int) -> bytes:
 
 def array(elements: Sequence[bytes]) -> bytes:
     """Encodes an array of replies that are encoded already."""
-    return b"*%d\r\n%b" % (len(elements), b"".join(elements))
+    return b"".join((b"*%d\r\n" % len(elements), *elements))
 
 
 def mapping(pairs: Sequence[tuple[bytes, bytes]], protocol: int) -> bytes:
@@ -75,4 +75,7 @@ def texts(values: Iterable[str]) -> bytes:
 
 def command(*arguments: Buffer) -> bytes:
     """Encodes a command for a server: an array of bulk strings."""
-    return array([bulk(argument) for argument in arguments])
+    pieces: list[Buffer] = [b"*%d\r\n" % len(arguments)]
+    for argument in arguments:
+        pieces += (b"$%d\r\n" % len(argument), argument, b"\r\n")
+    return b"".join(pieces)

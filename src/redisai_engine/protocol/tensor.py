@@ -54,7 +54,7 @@ class Tensor:
             raise UnsupportedDType(array.dtype)
         if dtype.is_string:
             return cls(dtype, array.shape, string_blob(array))
-        return cls(dtype, array.shape, np.ascontiguousarray(array, dtype.numpy).tobytes())
+        return cls(dtype, array.shape, array.astype(dtype.numpy, copy=False).tobytes())
 
 
 def element_count(shape: tuple[int, ...]) -> int:
