@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from redisai_engine.commands.one_step import OneStep
 from redisai_engine.commands.plain import PONG_RIGHT, TOUCH_ALL, is_confirmation, touching
 from redisai_engine.commands.prepared import PreparedDag, PreparedDags, PreparedRun
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
@@ -83,6 +84,7 @@ class Session(asyncio.Protocol):
         self.silence = Silence.NONE
         self._rights: dict[tuple[bytes, bytes], float] = {}
         self._prepared = PreparedDags()
+        self.one_step = OneStep(engine.loop)
 
     @property
     def upstream(self) -> Upstream:
@@ -122,6 +124,7 @@ class Session(asyncio.Protocol):
     def forget_rights(self) -> None:
         self._rights.clear()
         self._prepared.forget()
+        self.one_step.allow()
 
     def reset(self) -> None:
         """Puts everything back to how a new connection is, after RESET."""

@@ -32,6 +32,7 @@ from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Buffer
 
 if TYPE_CHECKING:
+    from redisai_engine.commands.one_step import OneStep
     from redisai_engine.engine import Engine
     from redisai_engine.execution.job import RunnableModel
     from redisai_engine.store import ModelMeta
@@ -49,6 +50,7 @@ class Context(Protocol):
     database: int
     transaction: Transaction | None
     silence: Silence
+    one_step: OneStep
 
     @property
     def streams(self) -> set[str]: ...  # replies come that no command asked for: "MESSAGES" in RESP2, "MONITOR"

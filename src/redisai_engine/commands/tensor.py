@@ -39,10 +39,14 @@ def tensorset(context: Context, arguments: Sequence[bytes]) -> Plan:
     if context.in_transaction:
         return (yield from _set_in_transaction(arguments))
     key = arguments[1]
+    value = _value_or_error(arguments)
+    if isinstance(value, bytes) and (yield from context.one_step.set(key, value)):
+        return replies.OK
     while True:
         (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
         store.check_tensor_head(head)
-        value = store.tensor_value(parse_tensor(arguments[2:]))
+        if isinstance(value, CommandError):
+            raise value
         # An empty answer means that there is no key, or an empty string; NX tells them apart.
         (reply,) = yield [(b"SET", key, value) if head else (b"SET", key, value, b"NX")]
         refuse_error(reply)
@@ -53,15 +57,22 @@ def tensorset(context: Context, arguments: Sequence[bytes]) -> Plan:
             raise WrongType
 
 
+def _value_or_error(arguments: Sequence[bytes]) -> bytes | CommandError:
+    """Gives the tensor's string, or the error that is raised when the key has been looked at."""
+    try:
+        return store.tensor_value(parse_tensor(arguments[2:]))
+    except CommandError as error:
+        return error
+
+
 def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     """Nothing can be looked at before EXEC; a string that was no tensor is put back right after it."""
     key = arguments[1]
-    try:
-        value = store.tensor_value(parse_tensor(arguments[2:]))
-    except CommandError:
+    value = _value_or_error(arguments)
+    if isinstance(value, CommandError):
         (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
         store.check_tensor_head(head)
-        raise
+        raise value
     ttl, old = yield [(b"PTTL", key), (b"SET", key, value, b"GET")]
     refuse_error(old)
     if old is not None and not store.is_tensor(old):
