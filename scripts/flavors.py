@@ -33,6 +33,7 @@ _SEEN = """## Tested with
 
 The largest difference is between numbers of a deployed model and of `mlflow.pyfunc`, relative to the largest number of
 the answer, over all models and all held-out rows of the tests. Labels (text, integers, truth values) are always equal.
+`scripts/test --matrix` tests `onnx`, `sklearn`, `xgboost` and `lightgbm` with MLflow 2.15 and 2.22, too.
 """
 
 _REFUSED = """## Not deployable

@@ -202,4 +202,8 @@ def test_an_example_ends_well(example: str, engine: Server, mlflow_store: str, t
     )
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert len((EXAMPLES / example).read_text().splitlines()) < 60
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_read_at_a_glance(example: Path) -> None:
+    assert len(example.read_text().splitlines()) < 60
