@@ -70,7 +70,7 @@ def compile_script(source: str, entry_points: Sequence[str], device: str, settin
         raise
     except Exception as error:
         raise ModelLoadError(str(error)) from error
-    return TorchScript(framework.torch, unit, framework.device(device), entry_points)
+    return TorchScript(framework, unit, framework.device(device), entry_points)
 
 
 def _check_entry_point(unit: Any, name: str) -> None:
@@ -92,8 +92,9 @@ def _raw(text: str) -> bytes:
 class TorchScript:
     """A compiled script and the device that it runs on."""
 
-    def __init__(self, torch: Any, unit: Any, device: Any, entry_points: Sequence[str]) -> None:
-        self.torch = torch
+    def __init__(self, backend: TorchBackend, unit: Any, device: Any, entry_points: Sequence[str]) -> None:
+        self.backend = backend
+        self.torch = backend.torch
         self.device = device
         self._unit = unit
         self._entry_points = frozenset(entry_points)
@@ -137,6 +138,7 @@ class ScriptCall(LoadedModel):
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         script = self.script
+        script.backend.limit_threads()
         try:
             # Not inference_mode, as for models: a script is any code, and may do what that forbids.
             with script.torch.no_grad(), _running_call(self):

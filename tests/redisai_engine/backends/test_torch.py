@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +20,11 @@ from support.tiny_models import torchscript  # noqa: E402
 class Add(torch.nn.Module):
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a + b
+
+
+class Product(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a @ b
 
 
 class AddInPlace(torch.nn.Module):
@@ -181,3 +188,36 @@ def test_a_model_that_reaches_for_files_is_refused() -> None:
 
     with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which would reach"):
         registry.backend("TORCH").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
+
+
+ONE_THREAD = """
+import sys, threading, time
+import numpy as np
+from redisai_engine.backends import registry
+from redisai_engine.backends.base import BackendSettings
+
+def load():
+    global model
+    blob = sys.stdin.buffer.read()
+    model = registry.backend("TORCH").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings(1, 1))
+
+loader = threading.Thread(target=load)
+loader.start()
+loader.join()
+arrays = [np.ones((64, 784), np.float32), np.ones((784, 512), np.float32)]
+model.run(arrays)
+all_threads, this_thread = time.process_time(), time.thread_time()
+for _ in range(200):
+    model.run(arrays)
+print((time.process_time() - all_threads) / (time.thread_time() - this_thread))
+"""
+
+
+def test_a_run_in_another_thread_than_the_load_takes_one_core() -> None:
+    """PyTorch keeps the number of threads for each thread; MKL would use all cores here."""
+    module = torchscript(Product())
+
+    ran = subprocess.run([sys.executable, "-c", ONE_THREAD], input=module, capture_output=True, timeout=120)
+
+    assert ran.returncode == 0, ran.stderr.decode()
+    assert float(ran.stdout) < 1.2  # processor time of the process for each second of the thread's own
