@@ -77,6 +77,7 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
         ],
     ),
     "sizes": ("Other models, more rows a request", _LOAD),
+    "backends": ("ONNX beside the frameworks' own formats", _LOAD),
     "footprint": (
         "Memory and start",
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import batching, blobs, footprint, generator, plugin, predictions, relay, rivals, sizes, workers
+from bench import backends, batching, blobs, footprint, generator, plugin, predictions, relay, rivals, sizes, workers
 from bench.rounds import Plan, Series
 
 SCENARIOS: dict[str, Callable[[Plan], Series]] = {
@@ -15,6 +15,7 @@ SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "blobs": blobs.run,
     "plugin": plugin.run,
     "sizes": sizes.run,
+    "backends": backends.run,
     "footprint": footprint.run,
     "rivals": rivals.run,
     "generator": generator.run,

@@ -1,0 +1,38 @@
+"""One model in every backend: the perceptron as ONNX, and as its own format of each framework, over 8 connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import redis
+
+from bench import models, natives, servers
+from bench.drive import Argument, drive
+from bench.rounds import Figures, Plan, Series
+from bench.storing import check
+
+CONNECTIONS = 8
+ROWS = (1, 32)
+
+
+def run(plan: Plan) -> Series:
+    subjects: dict[str, Callable[[], Figures]] = {}
+    blobs = {"ONNX": models.middle().onnx, **{name: natives.make(name, plan.folder) for name in natives.MAKERS}}
+    with servers.engine(plan.folder) as engine:
+        for backend, blob in blobs.items():
+            model = models.middle().named(backend)
+            with redis.Redis(port=engine.port, socket_timeout=120) as client:
+                client.execute_command(*_store(backend, blob))
+            for rows in ROWS:
+                check(engine.port, model, rows)
+                subjects[f"{backend}, {rows} row{'s' * (rows > 1)}"] = partial(
+                    drive, engine.port, model.dag(rows), CONNECTIONS, plan.seconds
+                )
+        return plan.in_turns(subjects)
+
+
+def _store(backend: str, blob: bytes) -> list[Argument]:
+    """AI.MODELSTORE; only TF has to be told the names."""
+    names: list[Argument] = ["INPUTS", 1, "x", "OUTPUTS", 1, "y"] if backend == "TF" else []
+    return ["AI.MODELSTORE", backend, backend, "CPU", *names, "BLOB", blob]
