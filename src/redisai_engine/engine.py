@@ -82,12 +82,14 @@ class Engine:
     def touch(self, connection: Touchable) -> None:
         """Has `connection` looked after at the end of this turn."""
         self._touched.append(connection)
-        self.plan_turn()
+        if not self._turn_planned:
+            self.plan_turn()
 
     def answered(self, connection: Touchable) -> None:
         """Has `connection` write at the end of this turn; a reply that no request waits for needs no more."""
         self._answered.append(connection)
-        self.plan_turn()
+        if not self._turn_planned:
+            self.plan_turn()
 
     def plan_turn(self) -> None:
         """Has a turn end after the present callbacks, in which submitted jobs are run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from redisai_engine import store
@@ -112,22 +113,33 @@ def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
     else:
         exists, values = yield [(b"EXISTS", arguments[1]), (b"HGETALL", arguments[1])]
         fields = hash_of(values)
-    meta = meta_of(exists, fields)
+    check_model(exists, fields)
     if words == {b"META"}:
-        return replies.array(_meta_reply(meta))
+        return _meta_alone(fields[store.META])
+    meta = store.parse_meta(fields[store.META])
     blob = _blob_reply(b"".join(fields[name] for name in meta.blob_fields), context.engine.model_chunk_size)
     if words == {b"BLOB"}:
         return blob
     return replies.array([*_meta_reply(meta), replies.text("blob"), blob])
 
 
-def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
-    """Reads a model's metadata. Raises CommandError where there is no key, WrongType where there is no model."""
+def check_model(exists: Any, fields: dict[bytes, Any]) -> None:
+    """Raises CommandError where there is no key, WrongType where there is no model."""
     if fields.get(store.MARKER) is None:
         if exists:
             raise WrongType
         raise CommandError(texts.MODEL_MISSING)
+
+
+def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
+    """Reads a model's metadata. Raises as check_model does."""
+    check_model(exists, fields)
     return store.parse_meta(fields[store.META])
+
+
+@lru_cache(maxsize=256)  # clients ask again and again whether a model is still the same
+def _meta_alone(raw: bytes) -> bytes:
+    return replies.array(_meta_reply(store.parse_meta(raw)))
 
 
 def _meta_reply(meta: store.ModelMeta) -> list[bytes]:

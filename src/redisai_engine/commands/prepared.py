@@ -248,19 +248,25 @@ class PreparedDag:
         self._holds_until = 0.0
 
 
-def _no_callback(outcome: Any) -> None:
-    """A `PreparedRun` takes its outcome itself: a bound method in it would be a cycle, which only gc could free."""
-
-
 class PreparedRun(Job):
-    """A request on its way; `reply` is None until it is answered."""
+    """
+    A request on its way; `reply` is None until it is answered.
+
+    It takes its outcome itself, since a bound method in it would be a cycle, which only gc could free.
+    """
 
     __slots__ = ("_dag", "_session", "is_detached", "reply", "silent")
 
     def __init__(
         self, dag: PreparedDag, session: Session, model: RunnableModel, arrays: list[Array], deadline: float | None
     ) -> None:
-        super().__init__(model, arrays, deadline, _no_callback)
+        # Job's own fields, set here: its __init__ would take as long as all of this.
+        self.model = model
+        self.inputs = arrays
+        self.deadline = deadline
+        self.device = model.device
+        self.elements = arrays[0].size if len(arrays) == 1 else sum([array.size for array in arrays])
+        self.rows = 0
         self.reply: Reply | None = None
         self.silent = False
         self.is_detached = True  # it needs Redis no more

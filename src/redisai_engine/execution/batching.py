@@ -61,10 +61,13 @@ def run_alone(model: RunnableModel, inputs: Sequence[Array], stop: Any = None) -
     """Runs one request; an error is a value here, because the neighbours' runs go on."""
     try:
         return model.loaded.run(inputs, stop)
-    except EngineError as error:
-        return error
-    except Exception as error:  # a backend's own fault must not take the thread with it
-        return ModelRunError(f"ERR {type(error).__name__}: {error}")
+    except Exception as error:
+        return failure(error)
+
+
+def failure(error: Exception) -> EngineError:
+    """Gives what a failed run is answered with; a backend's own fault must not take the thread with it."""
+    return error if isinstance(error, EngineError) else ModelRunError(f"ERR {type(error).__name__}: {error}")
 
 
 def join(requests: Sequence[Sequence[Array]]) -> list[Array]:

@@ -19,7 +19,7 @@ from time import monotonic
 
 from redisai_engine.backends.base import Outputs
 from redisai_engine.errors import EngineClosing, QueueFull
-from redisai_engine.execution.batching import run_alone, run_jobs
+from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
 from redisai_engine.execution.job import SHORT_RUN_SECONDS, Job, Outcome, Run, RunnableModel
 from redisai_engine.execution.worker import Worker, timed_out
@@ -193,7 +193,10 @@ class Executor:
 
     def _run_here(self, model: RunnableModel, job: Job, started_at: float) -> float:
         """Runs one job in this thread, which is the event loop's; gives the time after."""
-        outcome = run_alone(model, job.inputs)
+        try:
+            outcome: Outcome = model.loaded.run(job.inputs)
+        except Exception as error:
+            outcome = failure(error)
         now = monotonic()
         if type(outcome) is list:
             seconds = now - started_at

@@ -147,9 +147,9 @@ class RequestParser:
 
     def take(self, template: Template) -> list[bytes] | None:
         """Gives what the next request has at the template's places; None if it is another, or more bytes are needed."""
-        if self._pieces or self._outstanding:
-            return None
         start = self._position
+        if start == len(self._buffer) or self._pieces or self._outstanding:
+            return None
         found = template.read(self._buffer, start)
         if found is not None:
             self._start = start
