@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,14 @@ class Made:
         return self.inputs[:4]
 
 
-def tabular(estimator: Any, **options: Any) -> Made:
+def tabular(estimator: Any, *, arrays: bool = False, **options: Any) -> Made:
+    """Trained on a frame, and asked with one; or an array, without names."""
     frame, labels = cancer()
+    rows = frame.to_numpy() if arrays else frame
     target = (labels == "benign").astype(int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Made(estimator.fit(frame[::2], target[::2]), frame[1::2], options)
+        return Made(estimator.fit(rows[::2], target[::2]), rows[1::2], options)
 
 
 def pipeline() -> Any:
@@ -98,20 +101,29 @@ def texts(kind: str) -> Made:
     return Made(model, found[:201])
 
 
-def boosted(library: str, name: str, **settings: Any) -> Made:
+def boosted(library: str, name: str, *, arrays: bool = False, **settings: Any) -> Made:
     module = pytest.importorskip(library)
     # LightGBM's scikit-learn models are kept as pickles from MLflow 3 on only if one says so.
     log = importlib.import_module(f"mlflow.{library}").log_model
     pickled = library == "lightgbm" and "serialization_format" in inspect.signature(log).parameters
-    return tabular(getattr(module, name)(**settings), **({"serialization_format": "cloudpickle"} if pickled else {}))
+    return tabular(
+        getattr(module, name)(**settings), arrays=arrays, **({"serialization_format": "cloudpickle"} if pickled else {})
+    )
 
+
+# Of flavors that take both; `arrays` says which.
+TABULAR: dict[str, Callable[..., Made]] = {
+    "sklearn": lambda arrays: tabular(pipeline(), arrays=arrays),
+    "xgboost": lambda arrays: boosted("xgboost", "XGBClassifier", arrays=arrays, n_estimators=8),
+    "lightgbm": lambda arrays: boosted("lightgbm", "LGBMClassifier", arrays=arrays, n_estimators=8, verbose=-1),
+    "catboost": lambda arrays: boosted(
+        "catboost", "CatBoostClassifier", arrays=arrays, iterations=8, verbose=0, allow_writing_files=False
+    ),
+}
 
 MAKERS: dict[str, Callable[[], Made]] = {
+    **{flavor: partial(make, arrays=False) for flavor, make in TABULAR.items()},
     "onnx": graph,
-    "sklearn": lambda: tabular(pipeline()),
-    "xgboost": lambda: boosted("xgboost", "XGBClassifier", n_estimators=8),
-    "lightgbm": lambda: boosted("lightgbm", "LGBMClassifier", n_estimators=8, verbose=-1),
-    "catboost": lambda: boosted("catboost", "CatBoostClassifier", iterations=8, verbose=0, allow_writing_files=False),
     "transformers": lambda: texts("transformers"),
     "sentence_transformers": lambda: texts("sentence_transformers"),
     "pytorch": torch_network,
@@ -153,9 +165,17 @@ def test_every_flavor_of_the_table_is_here() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_model_is_logged_deployed_and_asked(flavor: str, cli, engine: Server, mlflow_store: str) -> None:
     """Over 200 held-out rows are answered as mlflow.pyfunc answers them."""
-    made = MAKERS[flavor]()
-    uri = log(flavor, made, f"{flavor}-model")
-    name = f"row-{flavor}"
+    _deploy_and_ask(flavor, MAKERS[flavor](), f"row-{flavor}", cli, engine)
+
+
+@pytest.mark.parametrize("flavor", TABULAR)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_model_of_arrays_is_logged_deployed_and_asked(flavor: str, cli, engine: Server, mlflow_store: str) -> None:
+    _deploy_and_ask(flavor, TABULAR[flavor](arrays=True), f"array-{flavor}", cli, engine)
+
+
+def _deploy_and_ask(flavor: str, made: Made, name: str, cli: Any, engine: Server) -> None:
+    uri = log(flavor, made, name)
 
     created = cli("deployments", "create", "-t", engine.target, "--name", name, "-m", uri, "-f", flavor)
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,29 @@ def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Pat
     assert created["verification"]["status"] == "passed"
     assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
     assert client.predict("torch:spectrum", rows).get_predictions().shape == (len(rows), 10)
+
+
+def test_a_server_that_takes_no_onnx_is_given_torchscript(
+    new_engine: Callable[..., Server], images: Any, tmp_path: Path
+) -> None:
+    """The engine's process finds an ONNX Runtime that can't be imported; this one has another, to convert with."""
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    (lacking / "onnxruntime.py").write_text("raise ImportError('no ONNX Runtime here')")
+    rows = models.digits()[0]
+    path = save_torch(tmp_path / "m", images, input_example=rows[:4])
+    client = RedisAIClient(new_engine(environment={"PYTHONPATH": str(lacking)}).target)
+
+    created = client.create_deployment("digits", str(path))
+    answer = client.predict("digits", rows).get_predictions()
+
+    with torch.no_grad():
+        expected = images(torch.from_numpy(rows)).numpy()
+    assert created["backend"] == "TORCH"
+    assert created["verification"]["status"] == "passed"
+    assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
+    assert "pip install 'mlflow-redisai[engine]'" in created["notes"][0]
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
