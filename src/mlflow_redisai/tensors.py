@@ -180,7 +180,7 @@ def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
         return None
     if form.names is None:
         matrix = inputs
-    elif is_frame(inputs) and inputs.columns.tolist() == form.names:
+    elif is_frame(inputs) and _has_columns(inputs, form.names, mapping):
         matrix = inputs.to_numpy()
     else:
         return None
@@ -193,6 +193,18 @@ def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
     if form.finite and not np.isfinite(matrix).all():
         return None
     return [Tensor(form.dtype, shape, matrix.tobytes())]
+
+
+def _has_columns(frame: Any, names: list[str], mapping: Mapping) -> bool:
+    """Tells whether a frame has these columns, without reading them if they are those of the frame before."""
+    columns = frame.columns
+    # An index never changes, and the frames that are cut from one frame share it.
+    if columns is mapping.cache.get("columns"):
+        return True
+    if columns.tolist() != names:
+        return False
+    mapping.cache["columns"] = columns
+    return True
 
 
 # -- rows → requests ------------------------------------------------------------------------------

@@ -64,6 +64,18 @@ class TestContainers:
     def test_rows_of_named_columns(self, inputs: Any) -> None:
         assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2], [3, 4]]
 
+    def test_frames_that_are_cut_from_one_frame_and_others_between_them(self) -> None:
+        mapping = matrix("a", "b")
+        frame = pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]})
+        swapped = frame[["b", "a"]]
+        renamed = frame.copy()
+
+        first = [rows_of(frame.head(1), mapping), rows_of(swapped, mapping), rows_of(frame.tail(1), mapping)]
+        renamed.columns = pd.Index(["b", "a"])
+
+        assert first == [[[1.5, 2]], [[1.5, 2], [3, 4]], [[3, 4]]]
+        assert rows_of(renamed, mapping) == [[2, 1.5], [4, 3]]
+
     @pytest.mark.parametrize(
         "inputs",
         [
