@@ -4,7 +4,7 @@ What a client queued between MULTI and EXEC, and the rewriting of EXEC's reply.
 Theory of operation. Redis queues the plain commands of the client as they are, and for an AI command those of its
 plan; the client sees one QUEUED for each of its own. EXEC's reply has an element for each command that Redis queued.
 Those of an AI command are taken out, its body goes on with them, and its reply takes their place. A body that needs
-more of Redis then (to mend what it saw too late) gets it before EXEC is answered.
+more of Redis then (to mend what it saw too late) gets it before EXEC is answered, in the database that it ran in.
 
 Invariant: `entries` has what Redis queued, in order, and nothing that it refused to queue: then EXEC aborts.
 """
@@ -41,6 +41,7 @@ class Transaction:
     touched: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
     touches_all: bool = False
     stored: set[bytes] = field(default_factory=set)  # keys under which queued commands store models or scripts
+    selects: bool = False  # another database is selected somewhere in it
 
     @property
     def is_plain(self) -> bool:
@@ -71,6 +72,7 @@ def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
         if isinstance(decoded, ReplyError):
             return replies.error(decoded.text)
     context.transaction.entries.append(entry)
+    context.transaction.selects |= arguments[0].upper() == b"SELECT"
     return replies.QUEUED
 
 
@@ -98,7 +100,7 @@ def _next(plan: Plan, value: Any) -> Any:
         raise _Finished(stop.value) from None
 
 
-def finish(transaction: Transaction, raw: bytes) -> Plan:
+def finish(context: Context, transaction: Transaction, raw: bytes) -> Plan:
     """Makes EXEC's reply of the one that Redis gave."""
     if not raw.startswith(b"*") or raw == b"*-1\r\n":
         return raw
@@ -109,18 +111,27 @@ def finish(transaction: Transaction, raw: bytes) -> Plan:
     for entry in transaction.entries:
         mine, parts = parts[: entry.count], parts[entry.count :]
         if entry.plan is not None:
-            answers.append((yield from _go_on(entry, mine)))
+            answers.append((yield from _go_on(context, entry, mine, selects=transaction.selects)))
         else:
             answers.append(entry.reply or mine[0])
+    if transaction.selects:
+        yield [_select(context)]
     return replies.array(answers)
 
 
-def _go_on(entry: Entry, mine: list[bytes]) -> Plan:
+def _select(context: Context) -> tuple[bytes, bytes]:
+    return b"SELECT", b"%d" % context.database
+
+
+def _go_on(context: Context, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
     assert entry.plan is not None
     value: Any = mine if entry.raw else [decode(part) for part in mine]
     try:
         while True:
-            value = yield _next(entry.plan, value)
+            step = _next(entry.plan, value)
+            if selects:  # the connection is in the last one; SELECTs before this entry have set the context's
+                yield [_select(context)]
+            value = yield step
     except _Finished as finished:
         return bytes(finished.args[0])
     except EngineError as error:

@@ -183,6 +183,19 @@ class TestErrors:
         assert before == wire.ask(look)
         assert int(wire.ask(f"TTL {key}")[1:]) > 900
 
+    @pytest.mark.parametrize("command", ["AI.TENSORSET tx:elsewhere FLOAT 1 VALUES 1", modelstore("tx:elsewhere")])
+    def test_a_key_of_another_kind_in_another_database_is_left_as_it_was(self, wire: Connection, command: Command):
+        wire.send("SELECT 5", "SET tx:elsewhere text", "SELECT 0", "SET tx:here 1")
+        wire.replies(4)
+
+        reply = transact(wire, "SELECT 5", command, "SELECT 0", "INCR tx:here")
+
+        assert reply == array(OK, WRONG_TYPE, OK, b":2\r\n")
+        wire.send("GET tx:here", "EXISTS tx:elsewhere", "SELECT 5", "GET tx:elsewhere", "SELECT 0")
+        assert wire.replies(5) == [bulk(b"2"), b":0\r\n", OK, bulk(b"text"), OK]
+        wire.send("DEL tx:here", "SELECT 5", "DEL tx:elsewhere", "SELECT 0")
+        wire.replies(4)
+
 
 class TestWatch:
     """WATCH is Redis' own and sees the keys of AI commands."""

@@ -251,7 +251,7 @@ def exec_(context: Context, arguments: Sequence[bytes]) -> Plan:
     models.distrust(models.names if transaction.touches_all else transaction.touched)
     if transaction.is_plain:
         return bytes(raw)
-    return (yield from finish(transaction, raw))
+    return (yield from finish(context, transaction, raw))
 
 
 @command("DISCARD", arity=(1, None), flags=(), keys=NO_KEYS, in_transaction=InTransaction.NOW, summary="")
