@@ -175,7 +175,10 @@ async def _answers(path: str) -> bool:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError:
         return False
-    writer.write(b"PING\r\n")
-    reply = await reader.readline()
-    writer.close()
-    return reply == b"+PONG\r\n"
+    try:
+        writer.write(b"PING\r\n")
+        return await reader.readline() == b"+PONG\r\n"
+    except OSError:  # it ends at its start, and is going to say why
+        return False
+    finally:
+        writer.close()
