@@ -91,6 +91,13 @@ class Settings:
     output_limit: int = _setting(
         256 * 2**20, _number(2**16, 2**40), "replies that may wait for one slow client", unit="bytes", why="bounded"
     )
+    busy_poll: int = _setting(
+        200,
+        _number(0, 10_000),
+        "a connection that asks again so soon finds the engine awake, which costs a processor meanwhile; 0: never",
+        unit="microseconds",
+        why="a sleeping processor wakes slowly",
+    )
     tls_cert: str = _setting("", str, "certificate file; with tls-key clients have to use TLS", why="plain by default")
     tls_key: str = _setting("", str, "private key file of the certificate", why="plain by default")
 

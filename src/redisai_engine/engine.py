@@ -23,6 +23,7 @@ from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.models import Models
 from redisai_engine.peers import Peers, Question
+from redisai_engine.polling import BusyPolling, microseconds
 from redisai_engine.scripts import Scripts
 from redisai_engine.store import ModelMeta
 from redisai_engine.upstream import Address
@@ -61,6 +62,7 @@ class Engine:
         self._touched: list[Touchable] = []
         self._answered: list[Touchable] = []
         self._turn_planned = False
+        self._polling = BusyPolling(loop, microseconds(settings) / 1e6)
 
     def deadline(self, timeout_ms: int | None) -> float | None:
         """Gives the event loop's time that is `timeout_ms` from now."""
@@ -113,6 +115,8 @@ class Engine:
             self._answered.clear()
         for connection in written:
             connection.flush()
+        if len(written) == 1 and not self.executor.is_running:
+            self._polling.turn_ended()
 
     # Loading
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.peers import Hub
+from redisai_engine.polling import microseconds
 from redisai_engine.processes import end_with_parent
 
 #: The environment variable in which a worker finds its settings and the hub's socket.
@@ -50,7 +51,7 @@ class Workers:
         self._hub = Hub()
         self._socket = self._hold_port(settings)
         self.host, self.port = self._socket.getsockname()[:2]
-        own = replace(settings, redis=redis_url, port=self.port, workers=1)
+        own = replace(settings, redis=redis_url, port=self.port, workers=1, busy_poll=microseconds(settings))
         self._given = json.dumps({"settings": asdict(own), "hub": self._path})
         self._count = settings.workers
         self._processes: set[asyncio.subprocess.Process] = set()

@@ -89,6 +89,11 @@ class Executor:
             # Time is up. Connections come first, then the rest.
             self._loop.call_soon(self.run_turn)
 
+    @property
+    def is_running(self) -> bool:
+        """Tells whether jobs wait or run in threads."""
+        return self._pending > 0
+
     def queue_sizes(self) -> dict[str, int]:
         """Gives how many jobs wait for each device."""
         return {device: queue.size for device, queue in self._queues.items()}
