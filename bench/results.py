@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.rivals import RIVALS
 from bench.rounds import Series
+from redisai_engine import session
 from redisai_engine.redis_process import find_server
 
 FOLDER = Path(__file__).parent / "results"
@@ -85,10 +86,18 @@ def versions() -> dict[str, str]:
     for program in (find_server(), "redis-benchmark", "wrk"):
         if shutil.which(program):
             found[Path(program).name] = _version_told(program)
+    found["engine"] = _engine()
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     for rival in RIVALS:
         found[rival.name] = rival.packages[0].rpartition("==")[2]
     return found
+
+
+def _engine() -> str:
+    """Whether the engine that is measured is compiled, as in the wheel."""
+    if session.__file__.endswith(".so"):
+        return f"compiled with mypyc {importlib.metadata.version('mypy')}"
+    return "not compiled"
 
 
 def median_and_spread(values: list[float], show: Callable[[float], str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from mlflow_redisai import errors
 from mlflow_redisai.commands import Argument, Command
+from mlflow_redisai.kept import KeptConnections
 from mlflow_redisai.target import Target
 
 T = TypeVar("T")
@@ -29,8 +30,10 @@ class Connection:
         self.target = target
         self.where = target.label
         self._client: Any = None
+        self._kept = KeptConnections()
 
     def close(self) -> None:
+        self._kept.close()
         if self._client is not None:
             with self.translated():
                 self._client.close()
@@ -53,6 +56,10 @@ class Connection:
                 return _not_moved(replies)
 
         return self._at(key, work)
+
+    def exchange(self, key: bytes, commands: Sequence[Command]) -> list[Any]:
+        """As `pipeline`, with the replies as they come, and sooner. Only for commands that may be sent twice."""
+        return self._at(key, lambda node: _not_moved(self._kept.exchange(node.connection_pool, commands)))
 
     def everywhere(self, *command: Argument) -> list[Any]:
         """Runs one command on every primary and gives all replies."""

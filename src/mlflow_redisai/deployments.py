@@ -38,6 +38,8 @@ class Deployment:
     record: Record | None
     # What lies in the record's key, whether it belongs to the model or not.
     record_id: bytes | None
+    # The server's own id for this version of the model, where it tells one.
+    version: bytes | None
 
     @property
     def identity(self) -> tuple[bytes | None, str]:
@@ -63,19 +65,33 @@ class Deployments:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.where = connection.where
+        self._versions_told: bool | None = None
 
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, name: str) -> Deployment:
         """Reads one deployment, model and record at the same moment. Raises DeploymentMissing, NotAModel."""
         key = raw(name)
-        fields, meta = self.connection.pipeline(
-            key, [["HGETALL", record.record_key(name)], ["AI.MODELGET", key, "META"]], atomic=True
-        )
+        ask: list[Command] = [["HGETALL", record.record_key(name)], ["AI.MODELGET", key, "META"]]
+        if self._tells_versions(key):
+            ask.append(["AI._MODELID", key])
+        fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
         if isinstance(meta, Exception):
             raise self._unreadable(name, meta) from meta
         with self._understood():
-            return _deployment(name, ModelMeta.from_reply(meta), {} if isinstance(fields, Exception) else fields)
+            return _deployment(
+                name,
+                ModelMeta.from_reply(meta),
+                {} if isinstance(fields, Exception) else fields,
+                next((version for version in versions if isinstance(version, bytes)), None),
+            )
+
+    def _tells_versions(self, key: bytes) -> bool:
+        """Tells whether the server has AI._MODELID, as the engine does; asked once."""
+        if self._versions_told is None:
+            [described] = self.connection.exchange(key, [["COMMAND", "INFO", "AI._MODELID"]])
+            self._versions_told = isinstance(described, list) and described != [None]
+        return self._versions_told
 
     def blob(self, name: str) -> bytes:
         """Fetches the stored model's bytes."""
@@ -304,7 +320,7 @@ class Deployments:
             raise errors.UnexpectedReply(self.where, str(error)) from error
 
 
-def _deployment(name: str, meta: ModelMeta, fields: RecordFields) -> Deployment:
+def _deployment(name: str, meta: ModelMeta, fields: RecordFields, version: bytes | None) -> Deployment:
     found = Record.from_fields(fields)
     belongs = found is not None and found.fingerprint == meta.fingerprint()
-    return Deployment(name, meta, found if belongs else None, fields.get(record.ID_FIELD.encode()))
+    return Deployment(name, meta, found if belongs else None, fields.get(record.ID_FIELD.encode()), version)

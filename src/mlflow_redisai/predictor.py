@@ -2,9 +2,10 @@
 Predictions: input → tensors → one command per chunk of rows → answer, never with another deployment's record.
 
 Theory of operation. What a prediction must know of a deployment (record, or RedisAI's facts for a model without one) is
-read once and kept. Every command goes out in one write between two reads of the record's id, with the model's META
-behind it; if what comes back is not the deployment that was kept, the answer is thrown away, the deployment read again,
-and the whole prediction repeated, input encoded anew. So an update by anybody costs a repetition, never a wrong answer.
+read once and kept. Every command goes out in one write between two questions which deployment is there: the version of
+the model where the server tells it (AI._MODELID), else the record's id, with the model's META behind it. If what comes
+back is not the deployment that was kept, the answer is thrown away, the deployment read again, and the whole prediction
+repeated, input encoded anew. So an update by anybody costs a repetition, never a wrong answer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mlflow_redisai import commands, errors, foreign, record
-from mlflow_redisai.commands import ModelMeta, raw
+from mlflow_redisai.commands import Command, ModelMeta, raw
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.connection import Connection
 from mlflow_redisai.deploying import tensors_of
@@ -42,6 +43,7 @@ class Known:
         self.key = raw(deployment.name)
         self.record_key = record.record_key(deployment.name)
         self.identity = deployment.identity
+        self.version = deployment.version
         self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         if found is not None:
@@ -116,22 +118,36 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
 def _run(connection: Connection, known: Known, tensors: list[Tensor]) -> list[Tensor]:
     """Sends one chunk. Raises _Outdated if it was not `known` that answered."""
     mapping = known.mapping
-    read_id: commands.Command = ["HGET", known.record_key, record.ID_FIELD]
-    before, reply, meta, after = connection.pipeline(
-        known.key,
-        [
-            read_id,
-            commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms),
-            ["AI.MODELGET", known.key, "META"],
-            read_id,
-        ],
-    )
-    for answer in (before, after, meta):
-        if isinstance(answer, Exception) and not errors.is_missing(answer):
-            raise connection.problem(answer) from answer
+    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
+    reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
+    return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
+
+
+def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
+    """Has the server tell the model's version before and behind the command, which it knows without asking Redis."""
+    read: Command = ["AI._MODELID", known.key]
+    before, reply, after = connection.exchange(known.key, [read, dag, read])
+    _refuse_problems(connection, before, after)
+    if not before == after == known.version:
+        raise _Outdated
+    return reply
+
+
+def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
+    """Reads the record's id before and behind the command, and the model's META."""
+    read: Command = ["HGET", known.record_key, record.ID_FIELD]
+    before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
+    _refuse_problems(connection, before, after, meta)
     if before != after or isinstance(meta, Exception) or not _is_known(connection, known, after, meta):
         raise _Outdated
-    return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
+    return reply
+
+
+def _refuse_problems(connection: Connection, *answers: Any) -> None:
+    """Raises the first error but that the model is gone."""
+    for answer in answers:
+        if isinstance(answer, Exception) and not errors.is_missing(answer):
+            raise connection.problem(answer) from answer
 
 
 def _is_known(connection: Connection, known: Known, id_: Any, meta: Any) -> bool:

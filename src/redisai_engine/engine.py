@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import backend
@@ -28,15 +28,10 @@ from redisai_engine.scripts import Scripts
 from redisai_engine.store import ModelMeta
 from redisai_engine.upstream import Address
 
+if TYPE_CHECKING:
+    from redisai_engine.session import Session
+
 Loaded = Callable[[RunnableModel | EngineError], None]
-
-
-class Touchable(Protocol):
-    """A connection, as the turn sees it."""
-
-    def dispatch(self) -> None: ...
-
-    def flush(self) -> None: ...
 
 
 class Engine:
@@ -59,8 +54,8 @@ class Engine:
         self.peers = Peers(self._answer_peer)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loading: dict[str, list[Loaded]] = {}
-        self._touched: list[Touchable] = []
-        self._answered: list[Touchable] = []
+        self._touched: list[Session] = []
+        self._answered: list[Session] = []
         self._turn_planned = False
         self._polling = BusyPolling(loop, microseconds(settings) / 1e6)
 
@@ -81,13 +76,13 @@ class Engine:
 
     # The turn
 
-    def touch(self, connection: Touchable) -> None:
+    def touch(self, connection: Session) -> None:
         """Has `connection` looked after at the end of this turn."""
         self._touched.append(connection)
         if not self._turn_planned:
             self.plan_turn()
 
-    def answered(self, connection: Touchable) -> None:
+    def answered(self, connection: Session) -> None:
         """Has `connection` write at the end of this turn; a reply that no request waits for needs no more."""
         self._answered.append(connection)
         if not self._turn_planned:
@@ -100,7 +95,7 @@ class Engine:
             self.loop.call_soon(self._end_of_turn)
 
     def _end_of_turn(self) -> None:
-        written: dict[Touchable, None] = {}
+        written: dict[Session, None] = {}
         while True:
             touched, self._touched = dict.fromkeys(self._touched), []
             for connection in touched:

@@ -136,6 +136,12 @@ class Models:
 
         self._tracking.read(database, key, store.ID, answered)
 
+    def found(self, database: int, key: bytes, id_: bytes) -> None:
+        """Takes note of the id that Redis gave for a key: what is known of another version is trusted no more."""
+        known = self._current.get((database, key))
+        if known is not None and known.id != id_:
+            self.forget(database, key)
+
     def forget(self, database: int, key: bytes) -> None:
         """Trusts nothing known about one key any more."""
         self.changes += 1

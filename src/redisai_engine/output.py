@@ -47,9 +47,12 @@ class Output:
 class Pong:
     """The place of a reply that is ready from the beginning."""
 
-    reply = PONG
-    silent = False
-    is_detached = True
+    __slots__ = ("is_detached", "reply", "silent")
+
+    def __init__(self) -> None:
+        self.reply = PONG
+        self.silent = False
+        self.is_detached = True
 
     def end(self, reply: bytes) -> None:
         """It has ended."""

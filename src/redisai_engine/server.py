@@ -11,6 +11,7 @@ import os
 import signal
 import ssl
 from pathlib import Path
+from typing import cast
 
 import redisai_engine.commands  # noqa: F401  # enters all commands in the table
 from redisai_engine.config import Settings
@@ -96,7 +97,7 @@ async def _listen(settings: Settings, engine: Engine, sessions: set[Session], *,
             raise StartError(f"tls-cert {settings.tls_cert} and tls-key can't be used: {error}") from None
     try:
         return await engine.loop.create_server(
-            lambda: Session(engine, sessions),
+            lambda: cast(asyncio.Protocol, Session(engine, sessions)),
             settings.bind,
             settings.port,
             ssl=tls,

@@ -51,8 +51,12 @@ _PONG = Pong()
 _SPEAKING = Silence.NONE  # looking into an enumeration takes longer than all the rest of `_is_silent`
 
 
-class Session(asyncio.Protocol):
-    """The client's side of a connection, and what the engine must know of it."""
+class Session:
+    """
+    The client's side of a connection, and what the engine must know of it.
+
+    An asyncio.Protocol in all but the base, which would keep it from being compiled to a native class.
+    """
 
     def __init__(self, engine: Engine, sessions: set[Session]) -> None:
         self.engine = engine

@@ -153,8 +153,8 @@ class Owner(Protocol):
     def reading(self) -> Reading: ...
 
 
-class Upstream(asyncio.Protocol):
-    """A client's connection to Redis. What is sent before it is open waits."""
+class Upstream:
+    """A client's connection to Redis. What is sent before it is open waits. It has no base for Session's reason."""
 
     def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self.reading = Reading()
@@ -173,7 +173,7 @@ class Upstream(asyncio.Protocol):
 
     async def _open(self, address: Address) -> None:
         try:
-            await address.connect(lambda: self)
+            await address.connect(lambda: cast(asyncio.Protocol, self))
         except OSError as error:
             self._lost(f"ERR Redis at {address} can't be reached: {error.strerror or error}")
 

@@ -62,6 +62,8 @@ def lead_a_life(recording: Recording, server: Server, protocol: int, folder: Pat
     client = RedisAIClient(f"{recording.target}?protocol={protocol}")
     direct = server.client()
 
+    # So that the engine can't be told from a server that has only RedisAI's commands.
+    direct.execute_command("ACL", "SETUSER", "default", "-command")
     client.create_deployment("plain", double)
     client.create_deployment(
         "full", double, config={"tag": "v1", "batchsize": 8, "minbatchsize": 2, "minbatchtimeout": 10, "verify": "off"}

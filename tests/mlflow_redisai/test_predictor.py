@@ -89,6 +89,27 @@ def test_what_is_known_of_a_deployment_is_read_once(client: RedisAIClient, engin
     assert read() == before
 
 
+def test_a_repeated_prediction_asks_nothing_of_redis(
+    connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
+) -> None:
+    """The engine knows which version of the model there is. Rights are shown anew each second, by EXISTS and HMGET."""
+    client = connect()
+    client.create_deployment("near:model", save_multiplication(tmp_path / "m", 2.0).uri)
+    watcher = engine.client()
+
+    def asked() -> dict[str, int]:
+        found = watcher.info("commandstats")
+        return {name: found.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("hget", "hmget", "hgetall")}
+
+    client.predict("near:model", ROWS)
+    before, rounds = asked(), 300
+    for _ in range(rounds):
+        client.predict("near:model", ROWS)
+    after = asked()
+
+    assert sum(after.values()) - sum(before.values()) < rounds / 10
+
+
 def test_an_input_that_only_the_new_model_takes_is_predicted_with_it(
     connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
 ) -> None:
@@ -112,7 +133,7 @@ def test_a_deployment_that_never_stays_the_same_is_given_up(client: RedisAIClien
 
     def outdated(name: str) -> Deployment:
         found = read(name)
-        return Deployment(found.name, found.meta, found.record, b"another")
+        return Deployment(found.name, found.meta, found.record, b"another", b"another")
 
     client._store.read = outdated  # type: ignore[method-assign]
 

@@ -45,6 +45,7 @@ SEEDS: list[Words] = [
     b"AI.MODELGET m META BLOB".split(),
     b"AI.MODELDEL m".split(),
     b"AI._MODELSCAN".split(),
+    b"AI._MODELID m".split(),
     b"AI.MODELEXECUTE m INPUTS 2 t u OUTPUTS 1 y TIMEOUT 1000".split(),
     b"AI.MODELRUN m TIMEOUT 1000 INPUTS t u OUTPUTS y".split(),
     [*b"AI.SCRIPTSTORE c CPU TAG v ENTRY_POINTS 1 f SOURCE".split(), SOURCE],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,9 @@ import numpy.typing as npt
 from redisai_engine.errors import ModelRunError
 from redisai_engine.protocol import dtypes
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 #: One element for each of the model's outputs; None for one that isn't a tensor and is left out.
-Outputs = list[Array | None]
+Outputs: TypeAlias = list[Array | None]
 
 #: numpy's name of a type that RedisAI lacks: the type it travels in.
 WIDENED = {"float16": "float32", "uint32": "int64", "uint64": "int64"}

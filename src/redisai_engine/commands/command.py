@@ -124,7 +124,7 @@ def _is_listed(row: Command, condition: Sequence[bytes]) -> bool:
         return True
     kind, value = condition[0].upper(), condition[1]
     if kind == b"MODULE":
-        return value == MODULE.encode()
+        return value == MODULE.encode() and row.in_redisai
     # Redis writes [^a] for what is [!a] here; neither tells upper from lower case in these names.
     return kind == b"PATTERN" and fnmatchcase(row.name.lower(), text(value).lower().replace("[^", "[!"))
 

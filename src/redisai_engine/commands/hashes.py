@@ -15,6 +15,8 @@ from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.tensor import Buffer
 
+READ_RIGHT = b"r"  # to the key, as a connection remembers it
+
 
 def refuse_other_kind(key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
     """Raises WrongType when the key holds anything of another kind."""

@@ -1,5 +1,5 @@
 """
-AI.MODELSTORE, AI.MODELGET, AI.MODELDEL, AI._MODELSCAN and the deprecated AI.MODELSET.
+AI.MODELSTORE, AI.MODELGET, AI.MODELDEL, AI._MODELSCAN, AI._MODELID and the deprecated AI.MODELSET.
 
 A model is one hash (see store.py). Storing loads it first, so that what is in the store can run; a failed store
 changes nothing.
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from redisai_engine import store
-from redisai_engine.commands.hashes import delete_hash, hash_of, refuse_other_kind, values_of, write_hash
+from redisai_engine.commands.hashes import READ_RIGHT, delete_hash, hash_of, refuse_other_kind, values_of, write_hash
 from redisai_engine.commands.options import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.scan import scan_hashes
 from redisai_engine.commands.table import (
@@ -161,6 +161,29 @@ def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
         return replies.bulk(blob)
     view = memoryview(blob)
     return replies.array([replies.bulk(view[i : i + chunk_size]) for i in range(0, len(blob) + 1, chunk_size)])
+
+
+@command(
+    "AI._MODELID",
+    arity=(2, 2),
+    flags=READ,
+    keys=Keys(1),
+    single_step=True,
+    summary="Tells which version of a model runs: every store makes another id (RedisAI has no such command)",
+    made_of=("EXISTS", "HMGET"),
+    in_redisai=False,
+)
+def modelid(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI._MODELID key"""
+    key, models = arguments[1], context.engine.models
+    known = models.known(context.database, key) if context.may_trust and not context.in_transaction else None
+    if known is not None and context.has_rights(key, READ_RIGHT):
+        return replies.bulk(known.id)
+    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)]
+    marker, id_ = values_of(values)
+    check_model(exists, {store.MARKER: marker})
+    models.found(context.database, key, id_)  # no run behind this answer may be of an older version
+    return replies.bulk(id_)
 
 
 @command(

@@ -15,16 +15,16 @@ model's id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from redisai_engine import store
+from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words
-from redisai_engine.commands.run import READ_RIGHT
 from redisai_engine.commands.table import COMMANDS
 from redisai_engine.commands.tensor import meta_before_blob, tensor_reply
 from redisai_engine.errors import EngineError
@@ -175,16 +175,19 @@ class PreparedDag:
         edges = [-1, *sorted(self._places), len(arguments)]
         self._fixed = [(low + 1, high, list(arguments[low + 1 : high])) for low, high in pairwise(edges)]
         self._first = list(arguments)
+        self._template: Template | None = None
         # What was found out about model and rights, and how long it holds.
         self._known: Known | None = None
         self._database = 0
         self._changes = 0
         self._holds_until = 0.0
 
-    @cached_property
+    @property
     def template(self) -> Template:
-        """How requests of this form stand in the bytes; reads their blobs."""
-        return Template(self._first, self._places)
+        """How requests of this form stand in the bytes, made when it is first needed; reads their blobs."""
+        if self._template is None:
+            self._template = Template(self._first, self._places)
+        return self._template
 
     def accepts(self, arguments: list[bytes]) -> bool:
         """Tells whether a request of as many arguments differs in its blobs only."""

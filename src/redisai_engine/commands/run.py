@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine import store
-from redisai_engine.commands.hashes import hash_of, values_of
+from redisai_engine.commands.hashes import READ_RIGHT, hash_of, values_of
 from redisai_engine.commands.keys import modelexecute_keys, modelrun_keys
 from redisai_engine.commands.model import meta_of
 from redisai_engine.commands.numbers import integer
@@ -33,9 +33,6 @@ from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.tensor import Tensor
-
-READ_RIGHT = b"r"
-
 
 RESOLVING = ("EXISTS", "HMGET", "HGETALL")  # what it takes to find a model
 _RUNNING = (*RESOLVING, "GET", "GETRANGE", "SET")

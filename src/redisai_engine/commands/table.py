@@ -136,6 +136,7 @@ class Command:
     waits: bool  # begins only when all earlier commands of the connection have their replies
     concerns: Callable[[Sequence[bytes]], bool] | None  # of a plain command: a request that isn't just relayed
     made_of: tuple[str, ...]  # of an AI command: the plain commands that it takes, whose rights are its own
+    in_redisai: bool  # RedisAI has it too, so it is listed among its module's commands
 
     def fits(self, count: int) -> bool:
         least, most = self.arity
@@ -159,6 +160,7 @@ def command(
     waits: bool = False,
     concerns: Callable[[Sequence[bytes]], bool] | None = None,
     made_of: tuple[str, ...] = (),
+    in_redisai: bool = True,
 ) -> Callable[[Body], Body]:
     """Enters a body in the table; the first paragraph of its docstring is the usage that the documentation shows."""
 
@@ -180,6 +182,7 @@ def command(
             waits,
             concerns,
             made_of,
+            in_redisai,
         )
         return body
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
 from redisai_engine.errors import EngineError
@@ -30,7 +30,7 @@ class TimedOut(Enum):
 
 TIMED_OUT: Final = TimedOut.TIMED_OUT
 
-Outcome = Outputs | EngineError | TimedOut
+Outcome: TypeAlias = Outputs | EngineError | TimedOut
 
 
 class RunnableModel:

@@ -113,12 +113,6 @@ class _BulkSizes(dict[bytes, int]):
 _bulk_size = _BulkSizes((b"%d\r\n" % length, length + 2) for length in range(1024)).__getitem__
 
 
-class Simple(bytes):
-    """A simple string (`+OK`), to be told from a bulk of the same bytes."""
-
-    __slots__ = ()
-
-
 @dataclass(frozen=True, slots=True)
 class ReplyError:
     """An error that Redis answered; `text` is all of it, such as "WRONGTYPE Operation against ..."."""
@@ -126,7 +120,8 @@ class ReplyError:
     text: str
 
 
-# Maps come flat, key and value by turns, and null in each form is None, so that RESP2 and RESP3 look the same.
+# A simple string is bytes, as a bulk is. Maps come flat, key and value by turns, and null in each form is None, so that
+# RESP2 and RESP3 look the same.
 Value = bytes | int | float | bool | None | ReplyError | list["Value"]
 
 
@@ -186,7 +181,7 @@ def _announced(item: int, count: bytes) -> int:
 
 
 _LINE_VALUES: dict[bytes, Callable[[bytes], Value]] = {
-    b"+": Simple,
+    b"+": bytes,
     b"-": _error,
     b":": int,
     b"(": int,

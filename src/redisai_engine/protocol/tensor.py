@@ -65,7 +65,7 @@ def element_count(shape: tuple[int, ...]) -> int:
 def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Splits a STRING blob into an object array of str; bytes that are not utf-8 survive as surrogates."""
     elements = bytes(blob).decode("utf-8", "surrogateescape").split("\0")[:-1]
-    array = np.empty(len(elements), object)
+    array: npt.NDArray[Any] = np.empty(len(elements), object)
     array[:] = elements
     return array.reshape(shape)
 

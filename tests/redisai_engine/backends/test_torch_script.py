@@ -17,7 +17,7 @@ from redisai_engine.backends import registry  # noqa: E402
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs  # noqa: E402
 from redisai_engine.backends.torch_script import ScriptCall, compile_script  # noqa: E402
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError  # noqa: E402
-from redisai_engine.protocol.frames import ReplyError, Simple, Value  # noqa: E402
+from redisai_engine.protocol.frames import ReplyError, Value  # noqa: E402
 from support.tiny_models import product_and_sum  # noqa: E402
 from support.torch_scripts import ADD, BOTH, COMMAND, RUN_MODEL, entry_point  # noqa: E402
 
@@ -262,7 +262,7 @@ def test_execute_takes_words_one_by_one_and_as_a_list():
 
 @pytest.mark.parametrize(
     ("reply", "seen"),
-    [(Simple(b"OK"), "OK"), (b"\xc3\xa4", "ä"), (b"", ""), (41, "41"), (True, "1"), (1.5, "1.5"), (None, "None")],
+    [(b"OK", "OK"), (b"\xc3\xa4", "ä"), (b"", ""), (41, "41"), (True, "1"), (1.5, "1.5"), (None, "None")],
 )
 def test_a_reply_as_a_script_sees_it(reply: Value, seen: str):
     asked = Asked(reply)

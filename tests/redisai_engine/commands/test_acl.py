@@ -27,6 +27,7 @@ REQUESTS = {
     "AI.DAGRUN": "LOAD 1 rights:t |> AI.MODELRUN rights:m INPUTS rights:t rights:t OUTPUTS c d",
     "AI.DAGRUN_RO": "|> AI.TENSORSET x FLOAT 1 VALUES 1",
     "AI._MODELSCAN": "",
+    "AI._MODELID": "rights:m",
     "AI.INFO": "rights:m",
     "AI.CONFIG": "GET MODEL_CHUNK_SIZE",
     "AI.MODELDEL": "rights:m",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisai_engine.protocol.errors import ProtocolError
-from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, Simple, decode, elements
+from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode, elements
 from support.streams import cut
 
 # Each type of RESP2 and RESP3, null and empty forms, nested ones, and line breaks inside bulks.
@@ -136,13 +136,7 @@ def test_bytes_that_are_no_reply_are_an_error(stream: bytes):
 )
 def test_a_reply_is_decoded(reply: bytes, value: object):
     assert decode(reply) == value
-    assert type(decode(reply)) in (type(value), Simple)
-
-
-def test_a_simple_string_is_told_from_a_bulk():
-    assert isinstance(decode(b"+OK\r\n"), Simple)
-    assert not isinstance(decode(b"$2\r\nOK\r\n"), Simple)
-    assert decode(b"+OK\r\n") == decode(b"$2\r\nOK\r\n") == b"OK"
+    assert type(decode(reply)) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""
+Compiles the engine's hot modules with mypyc into the wheel; where that isn't possible the wheel is pure Python.
+
+The source stays as it is: a compiled module stands beside its source and is taken instead of it. Without a C compiler,
+or with MLFLOW_REDISAI_PURE=1 in the environment, the same wheel comes without them, and everything works, only slower.
+Which modules are compiled stands in pyproject.toml. `python hatch_build.py FOLDER` puts a compiled copy of the engine
+into a folder, for PYTHONPATH, unless it is there already; `scripts/test --compiled` and `scripts/bench` use that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+PACKAGE = "redisai_engine"
+SWITCH = "MLFLOW_REDISAI_PURE"
+
+
+class CompileFailed(Exception):
+    """There is no compiler here, or it refused."""
+
+
+def compile_engine(folder: Path, modules: list[str]) -> list[Path]:
+    """Puts a copy of the engine into `folder` and compiles it there. Raises CompileFailed; gives the new files."""
+    shutil.copytree(ROOT / "src" / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    command = [sys.executable, "-m", "mypyc", "--follow-imports=skip", "--ignore-missing-imports"]
+    files = [f"{PACKAGE}/{module.replace('.', '/')}.py" for module in modules]
+    environment = {**os.environ, "MYPYC_DEBUG_LEVEL": "0", "MYPYPATH": str(folder)}
+    done = subprocess.run(
+        [*command, "--explicit-package-bases", *files],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise CompileFailed(done.stdout[-2000:])
+    shutil.rmtree(folder / "build")
+    shutil.rmtree(folder / ".mypy_cache", ignore_errors=True)
+    return sorted(folder.rglob("*.so"))
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # called by hand
+    BuildHookInterface = object
+
+
+class CompiledModules(BuildHookInterface):  # type: ignore[misc, valid-type]
+    """Adds the compiled modules to a wheel; an editable installation runs the source."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable" or os.environ.get(SWITCH) == "1":
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        try:
+            built = compile_engine(folder, self.config["modules"])
+        except (CompileFailed, OSError) as error:
+            self.app.display_warning(f"The engine is not compiled, it will be slower: {error}")
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["force_include"].update({str(path): str(path.relative_to(folder)) for path in built})
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
+
+
+def _modules() -> list[str]:
+    import tomllib
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found: list[str] = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+    return found
+
+
+def _fingerprint() -> str:
+    """What the compiled copy depends on, as one hash."""
+    parts = [sys.version.encode()]
+    sources = sorted((ROOT / "src" / PACKAGE).rglob("*.py"))
+    parts += [path.read_bytes() for path in (ROOT / "pyproject.toml", Path(__file__), *sources)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def main(folder: Path) -> None:
+    """Makes the copy, unless it is there already and nothing has changed since."""
+    stamp = folder / "stamp"
+    if stamp.exists() and stamp.read_text() == _fingerprint():
+        return
+    print(f"Compiling the engine into {folder} (half a minute) ...", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        compile_engine(folder, _modules())
+    except CompileFailed as failed:
+        sys.exit(f"The engine can't be compiled here:\n{failed}")
+    stamp.write_text(_fingerprint())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
