@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
-Argument = bytes | bytearray | memoryview | str | int
+Blob = bytes | bytearray | memoryview
+Argument = Blob | str | int
 Command = list[Argument]
 
 MODEL_TYPE = b"AI__MODEL"
@@ -124,7 +125,7 @@ class ModelToStore:
         return [*command, "BLOB", *chunks(self.blob, self.chunk_bytes)]
 
 
-def chunks(blob: bytes, size: int) -> list[bytes | memoryview]:
+def chunks(blob: Blob, size: int) -> list[Blob]:
     """Cuts a blob into pieces of at most `size` bytes, without copying; a small one stays whole."""
     if len(blob) <= size:
         return [blob]
@@ -146,6 +147,30 @@ def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
     if not isinstance(reply, list):
         raise BadReply(f"AI._MODELSCAN answered {reply!r:.80}")
     return [(bytes(key), text(tag)) for key, tag in reply]
+
+
+# -- large commands ------------------------------------------------------------------------------
+
+
+def argument_bytes(command: Command) -> int:
+    """Counts the bytes of a command's arguments; numbers are too short to matter."""
+    return sum(len(argument) for argument in command if not isinstance(argument, int))
+
+
+def pieces(command: Command, at_most: int) -> Iterator[Blob]:
+    """Writes a command in Redis' protocol, cutting arguments of more than `at_most` bytes up without copying them."""
+    written = b"*%d\r\n" % len(command)
+    for argument in command:
+        data = raw(str(argument)) if isinstance(argument, str | int) else argument
+        written += b"$%d\r\n" % len(data)
+        if len(data) <= at_most:
+            written += bytes(data)
+        else:
+            yield written
+            yield from chunks(data, at_most)
+            written = b""
+        written += b"\r\n"
+    yield written
 
 
 # -- running a model -----------------------------------------------------------------------------

@@ -10,17 +10,19 @@ none, since a retried command would run outside its MULTI.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from mlflow_redisai import errors
-from mlflow_redisai.commands import Argument, Command
+from mlflow_redisai import errors, progress
+from mlflow_redisai.commands import Argument, Blob, Command, argument_bytes, pieces
 from mlflow_redisai.kept import KeptConnections
 from mlflow_redisai.target import Target
 
 T = TypeVar("T")
 
 MOVES = 5  # redirections to another node of the cluster before giving up
+LARGE_BYTES = 64 * 1024 * 1024  # a command from here on is sent piece by piece, and a bar shows how far it is
+PIECE_BYTES = 256 * 1024  # of a large command in one call of the socket: a second's worth on a slow line
 
 
 class Connection:
@@ -145,16 +147,41 @@ class Transaction:
         self._connection.send_command(*command)
         return self._connection.read_response()
 
-    def queue(self, commands: Sequence[Command]) -> None:
-        """Opens MULTI and queues commands; what the server refuses already now (rights, memory) is raised."""
+    def queue(self, commands: Sequence[Command], *, what: str = "") -> None:
+        """
+        Opens MULTI and queues commands; what the server refuses already now (rights, memory) is raised.
+
+        `what` is uploaded, for the user who watches a large command.
+        """
         self.command("MULTI")
         for command in commands:
-            self.command(*command)
+            if argument_bytes(command) < LARGE_BYTES:
+                self.command(*command)
+            else:
+                self._upload(command, what)
+
+    def _upload(self, command: Command, what: str) -> None:
+        """
+        Runs a command that redis-py would copy twice and give to the socket at once, all of it within one timeout.
+
+        redis-py sends piece after piece of what it iterates over, so here too a signal leaves the connection closed.
+        """
+        total = sum(len(piece) for piece in pieces(command, PIECE_BYTES))
+        with progress.upload(what, total) as sent:
+            self._connection.send_packed_command(_counted(pieces(command, PIECE_BYTES), sent))
+            self._connection.read_response()
 
     def execute(self) -> list[Any] | None:
         """Sends EXEC: the replies, errors among them as exceptions, or None when a watched key was changed."""
         replies: list[Any] | None = self.command("EXEC")
         return replies
+
+
+def _counted(blobs: Iterable[Blob], sent: Callable[[int], object]) -> Iterator[Blob]:
+    """Gives the blobs to somebody who sends each before asking for the next."""
+    for blob in blobs:
+        yield blob
+        sent(len(blob))
 
 
 def _open(target: Target) -> Any:

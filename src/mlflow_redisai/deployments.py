@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_redisai import commands, errors, interrupts, record
+from mlflow_redisai import commands, errors, interrupts, progress, record
 from mlflow_redisai.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
 from mlflow_redisai.connection import Connection, Transaction
 from mlflow_redisai.record import Record
@@ -127,7 +127,7 @@ class Deployments:
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
         try:
             with self.connection.transaction(key) as transaction:
-                transaction.queue([model.command(key), expiry])
+                transaction.queue([model.command(key), expiry], what=f"{progress.shown(name)} (trial)")
                 with interrupts.deferred():
                     replies = transaction.execute()
             self._raise_first(replies, errors.ModelRefused)
@@ -207,7 +207,7 @@ class Deployments:
             with self.connection.transaction(key) as transaction:
                 kind, old = self._watch(transaction, name)
                 check(transaction, kind)
-                transaction.queue(change)
+                transaction.queue(change, what=progress.shown(name))
                 # From here on the server may have done it: know before anything else happens.
                 with interrupts.deferred() as pending:
                     replies = self._execute(transaction, name, new)

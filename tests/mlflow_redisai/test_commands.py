@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from mlflow_redisai import commands
-from mlflow_redisai.commands import BadReply, ModelMeta, ModelToStore, TimedOut
+from mlflow_redisai.commands import BadReply, Command, ModelMeta, ModelToStore, TimedOut, pieces
 from redisai_engine.protocol.tensor import Tensor
 
 TRANSCRIPTS = Path(__file__).parents[3] / "shared" / "redisai-transcripts"
@@ -134,6 +134,27 @@ def test_a_big_model_is_cut_into_chunks_that_make_it_up_again() -> None:
     chunks = model.command(b"m")[-3:]
 
     assert [bytes(chunk) for chunk in chunks] == [b"\0\1\2\3", b"\4\5\6\7", b"\x08\x09"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_most", [1, 5, 6, 64, 1000])
+def test_a_command_in_pieces_is_what_redis_py_writes(at_most: int) -> None:
+    from redis.connection import Connection
+
+    blob = bytes(range(256))
+    command: Command = ["SET", b"k\xff", "Größe", 12, memoryview(blob)[1:7], bytearray(b"xy"), blob, b""]
+
+    written = list(pieces(command, at_most))
+
+    assert b"".join(written) == b"".join(Connection().pack_command(*command))
+    assert all(len(piece) <= at_most for piece in written if isinstance(piece, memoryview))
+
+
+def test_the_pieces_of_a_long_argument_are_views_of_it() -> None:
+    blob = bytes(1000)
+
+    views = [piece for piece in pieces(["SET", b"k", blob], 300) if isinstance(piece, memoryview)]
+
+    assert [(view.obj is blob, len(view)) for view in views] == [(True, 300), (True, 300), (True, 300), (True, 100)]
 
 
 @recorded

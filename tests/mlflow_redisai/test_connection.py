@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlflow_redisai.connection import Connection
+from mlflow_redisai.connection import LARGE_BYTES, Connection
 from mlflow_redisai.target import Target
 from support.servers import Server
 from support.waiting import free_port, wait_until
@@ -82,6 +83,22 @@ def test_a_transaction_that_is_left_changes_nothing(redis_server: Server) -> Non
         raise KeyboardInterrupt
 
     assert connection.call(key, "EXISTS", key) == 0
+
+
+def test_a_large_command_arrives_as_it_was(redis_server: Server) -> None:
+    """It is written by us, not by redis-py; small ones around it go redis-py's way."""
+    connection = connect(redis_server.target)
+    key = b"conn:large"
+    blob = random.Random(1).randbytes(LARGE_BYTES)
+
+    with connection.transaction(key) as transaction:
+        transaction.queue([["SET", key, b"x"], ["SET", key, memoryview(blob)], ["STRLEN", key], ["EXPIRE", key, 60]])
+        replies = transaction.execute()
+
+    assert replies is not None
+    assert replies[2:] == [LARGE_BYTES, 1]
+    assert connection.call(key, "GET", key) == blob
+    connection.call(key, "DEL", key)
 
 
 def test_a_connection_that_breaks_inside_a_transaction_ends_it(redis_server: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.record import record_key
 from support.interrupted import stopping
-from support.saved_models import save_multiplication
+from support.saved_models import save_large, save_multiplication
 from support.servers import Server
 from support.waiting import wait_until
 
@@ -33,6 +33,11 @@ def doubling(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def tripling(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_multiplication(tmp_path_factory.mktemp("models") / "tripling", 3.0).uri
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_large(tmp_path_factory.mktemp("models") / "large", 2.0).uri
 
 
 @pytest.fixture
@@ -65,6 +70,21 @@ def test_a_create_interrupted_while_it_verifies_leaves_nothing(
         assert process.ended() == EXIT_CODES[number]
 
     assert keys(name) == ([aside] if number == signal.SIGKILL else [])
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("point", ["upload on trial", "upload under the name"])
+def test_a_create_interrupted_while_it_uploads_leaves_nothing(  # noqa: PLR0917  # fixtures
+    engine: Server, keys: Keys, name: str, large: str, point: str, number: signal.Signals
+) -> None:
+    """Not even a killed process: half a command is no command, and its transaction ends with the connection."""
+    with stopping(point, engine.target, "create_deployment", name, large) as process:
+        assert keys(name) == []
+        interrupt(process.process.pid, number)
+
+        assert process.ended() == EXIT_CODES[number]
+
+    assert keys(name) == []
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -26,7 +27,7 @@ PRELOADED = [
 
 
 class Stopping:
-    """A process that does one call of a client and stops at `point`: "verify", or "exec" for the EXEC of the change."""
+    """A process that does one call of a client and stops at `point`, a key of _POINTS."""
 
     def __init__(self, point: str, target: str, method: str, *arguments: str) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -74,7 +75,7 @@ def stopping(point: str, target: str, method: str, *arguments: str) -> Iterator[
 def _work(pipe: Connection, point: str, target: str, method: str, arguments: tuple[str, ...]) -> None:
     from mlflow_redisai import RedisAIClient
 
-    {"verify": _stop_in_verify, "exec": _stop_in_exec}[point](pipe)
+    _POINTS[point](pipe)
     getattr(RedisAIClient(target), method)(*arguments)
 
 
@@ -104,9 +105,9 @@ def _stop_in_exec(pipe: Connection) -> None:
     queue = Transaction.queue
     sent: list[Any] = []
 
-    def watch_queue(self: Transaction, commands: Any) -> None:
+    def watch_queue(self: Transaction, commands: Any, **options: Any) -> None:
         sent[:] = [command[0] for command in commands]
-        queue(self, commands)
+        queue(self, commands, **options)
 
     def send_and_stop(self: Transaction) -> Any:
         if "HSET" not in sent:  # the model that is stored aside, before
@@ -117,3 +118,28 @@ def _stop_in_exec(pipe: Connection) -> None:
 
     Transaction.queue = watch_queue  # type: ignore[method-assign]
     Transaction.execute = send_and_stop  # type: ignore[method-assign]
+
+
+def _stop_in_upload(pipe: Connection, number: int) -> None:
+    """The first bytes of a large model have been sent; it is uploaded once to be tried and once under its name."""
+    from mlflow_redisai import connection
+
+    counted = connection._counted
+    uploads: list[int] = []
+
+    def stop_in_the_middle(*arguments: Any) -> Iterator[Any]:
+        uploads.append(1)
+        for index, blob in enumerate(counted(*arguments)):
+            yield blob
+            if (len(uploads), index) == (number, 10):
+                _stop(pipe)
+
+    connection._counted = stop_in_the_middle
+
+
+_POINTS = {
+    "verify": _stop_in_verify,
+    "exec": _stop_in_exec,
+    "upload on trial": partial(_stop_in_upload, number=1),
+    "upload under the name": partial(_stop_in_upload, number=2),
+}

@@ -10,6 +10,8 @@ import pandas as pd
 
 from support.mlflow_models import LoggedModel, wine_frame
 
+LARGE_WIDTH = 4200
+
 
 def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = True) -> LoggedModel:
     """Saves a classifier of the wine data as an MLflow model; nothing of it goes to a tracking store."""
@@ -30,18 +32,27 @@ def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = Tru
 
 def save_multiplication(folder: Path, factor: float, *, width: int = 2) -> LoggedModel:
     """Saves the ONNX model y = x * factor for rows of `width` numbers."""
+    return _save_graph(folder, "Mul", np.array([factor], np.float32), width)
+
+
+def save_large(folder: Path, factor: float) -> LoggedModel:
+    """Saves the same model for rows of LARGE_WIDTH numbers with 67 MB of weights, which makes the plugin show a bar."""
+    return _save_graph(folder, "MatMul", np.eye(LARGE_WIDTH, dtype=np.float32) * np.float32(factor), LARGE_WIDTH)
+
+
+def _save_graph(folder: Path, operator: str, weights: np.ndarray, width: int) -> LoggedModel:
     import mlflow
     import onnx
     from mlflow.models import infer_signature
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
 
     float32 = TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [helper.make_node(operator, ["x", "factor"], ["y"])],
         "multiplication",
         [helper.make_tensor_value_info("x", float32, [None, width])],
         [helper.make_tensor_value_info("y", float32, [None, width])],
-        [helper.make_tensor("factor", float32, [1], [factor])],
+        [numpy_helper.from_array(weights, "factor")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
