@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from mlflow_redisai.errors import FlavorMissing, NotConvertible, RedisAIError
+from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request, ServerLimits
 from mlflow_redisai.models.loading import LoadedModel, open_model
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
@@ -54,9 +54,11 @@ def convert(
     """
     Turns `model` into a Deployable. `opset` overrides the server's limit, `outputs` names outputs, separated by commas.
 
-    With `auto` the flavor's backends are tried in the order of the table. Raises NotConvertible naming the estimator,
-    operator or version that stands in the way.
+    With `auto` the flavor's backends are tried in the order of the table. Raises MissingConverter before anything is
+    done if a package of the flavor's row isn't there, whichever backend it is for, and NotConvertible naming the
+    estimator, operator or version that stands in the way.
     """
+    _check_installed(flavor)
     limits = limits or ServerLimits()
     if opset is not None:
         limits = replace(limits, opset=opset)
@@ -66,6 +68,13 @@ def convert(
         flavor, backend, lambda each: converter(model, Request(flavor, each, limits, names)), (NotConvertible,)
     )
     return replace(deployable, notes=(*deployable.notes, *notes))
+
+
+def _check_installed(flavor: str) -> None:
+    row = FLAVORS[flavor]
+    missing = row.missing()
+    if missing and row.extra:
+        raise MissingConverter(flavor, missing.removesuffix("-cpu"), row.extra)
 
 
 def first_backend_that_works(

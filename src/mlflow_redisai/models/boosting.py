@@ -23,7 +23,7 @@ from mlflow_redisai.mapping import Answer, Field, Input, Mapping, Output, Part, 
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.ensemble import Boosted, Nodes, write
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import LoadedModel, load_native
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
 from mlflow_redisai.models.trial import Trial
 from mlflow_redisai.values import Array
@@ -81,7 +81,7 @@ def _job(model: LoadedModel, request: Request) -> Job:
         import_module(flavor)
     except ImportError as error:
         raise MissingConverter(flavor, flavor, flavor) from error
-    estimator = import_module(f"mlflow.{flavor}").load_model(str(model.path))
+    estimator = load_native(model, flavor)
     what = f"the {flavor} model {type(estimator).__name__}"
     schema = schema_of(model.input_schema) or _schema_of_example(model)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from mlflow_redisai.models.base import Converter
@@ -35,6 +36,20 @@ class Flavor:
     def load(self) -> Converter:
         module, function = self.converter.split(":")
         return cast(Converter, getattr(import_module(module), function))
+
+    def missing(self) -> str | None:
+        """Names the first of the packages that isn't installed; imports none of them, which can take seconds."""
+        return next((name for name in self.packages if find_spec(module_of(name)) is None), None)
+
+
+def module_of(package: str) -> str:
+    """Gives the name that a package of the table is imported by."""
+    return {"scikit-learn": "sklearn", "tensorflow-cpu": "tensorflow"}.get(package, package.replace("-", "_"))
+
+
+def extra_with(module: str) -> str | None:
+    """Names the extra that brings a module, None if none of them does."""
+    return next((row.extra for row in FLAVORS.values() if module in map(module_of, row.packages)), None)
 
 
 _BOOSTING = "mlflow_redisai.models.boosting:convert"

@@ -34,7 +34,7 @@ from mlflow_redisai.models.estimators import (
     takes_columns,
 )
 from mlflow_redisai.models.float64 import to_float64
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import LoadedModel, load_native
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
@@ -106,9 +106,7 @@ def _job(model: LoadedModel, request: Request) -> Job:
         import skl2onnx  # noqa: F401
     except ImportError as error:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
-    import mlflow.sklearn
-
-    estimator = mlflow.sklearn.load_model(str(model.path))
+    estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
     if function == "transform":

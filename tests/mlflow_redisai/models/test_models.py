@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mlflow_redisai.errors import FlavorMissing, NotConvertible
-from mlflow_redisai.models import choose_flavor, open_model
-from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible
+from mlflow_redisai.models import choose_flavor, convert, open_model
+from mlflow_redisai.models.registry import FLAVORS, REFUSED, module_of
 from scripts import flavors as flavors_page
 
 
@@ -63,6 +64,27 @@ def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_every_row_of_the_table_names_a_converter_that_is_there(flavor: str) -> None:
     assert callable(FLAVORS[flavor].load())
+
+
+@pytest.mark.parametrize(
+    ("flavor", "package"), [(row.name, package) for row in FLAVORS.values() if row.extra for package in row.packages]
+)
+def test_without_a_package_nothing_is_converted_and_the_extra_is_named(
+    flavor: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them it is; of the model nothing but its MLmodel is there, so nothing of it was read either."""
+    row = FLAVORS[flavor]
+    if row.missing():
+        pytest.skip(f"{row.missing()} is not installed")
+    monkeypatch.setitem(sys.modules, module_of(package), None)
+
+    with open_model(str(model_with([flavor], tmp_path))) as model, pytest.raises(MissingConverter) as caught:
+        convert(model, flavor=flavor)
+
+    assert caught.value.message == (
+        f"deploying the flavor {flavor} needs {package.removesuffix('-cpu')}, which isn't installed; "
+        f'pip install "mlflow-redisai[{row.extra}]"'
+    )
 
 
 @pytest.mark.parametrize("flavor", REFUSED)
