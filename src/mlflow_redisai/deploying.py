@@ -56,7 +56,7 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
             signature=None if model.signature is None else model.signature.to_dict(),
             mapping=deployable.mapping.to_json(),
             verification=verification.to_json(),
-            notes=deployable.notes,
+            notes=(*deployable.notes, *verification.notes),
             options=order.options,
             fingerprint=meta.fingerprint(),
         )

@@ -56,6 +56,11 @@ class RedisAIError(MlflowException):
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=self.code)
 
+    @property
+    def reason(self) -> str:
+        """The message without what follows from it, for a note on what was done instead."""
+        return str(self.message)
+
 
 class InvalidTarget(RedisAIError):
     """The target URI or a REDIS_* variable can't be used; the sentence says which part and what is allowed."""
@@ -169,6 +174,17 @@ class VerificationFailed(RedisAIError):
     """The stored model answers differently from mlflow.pyfunc; nothing was changed."""
 
     code = INVALID_STATE
+    _END = "; nothing was deployed"
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(
+            "the stored model doesn't answer as mlflow.pyfunc does for the model's input example: "
+            f"{difference}{self._END}"
+        )
+
+    @property
+    def reason(self) -> str:
+        return super().reason.removesuffix(self._END)
 
 
 class ServerProblem(RedisAIError):

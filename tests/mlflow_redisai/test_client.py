@@ -169,8 +169,9 @@ def test_verification_can_be_left_out_and_that_is_told(client: RedisAIClient, un
 
 
 def test_a_model_without_input_example_is_deployed_and_that_is_told(
-    client: RedisAIClient, tmp_path: Path, saved_wine: LoggedModel
+    client: RedisAIClient, tmp_path: Path, saved_wine: LoggedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """In the reply, in what `get` tells, and as a warning, which the command line shows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -182,7 +183,9 @@ def test_a_model_without_input_example_is_deployed_and_that_is_told(
     created = client.create_deployment("noexample:wine", model.uri)
 
     assert created["verification"]["status"] == "not verified: the model has no input example"
-    assert client.get_deployment("noexample:wine")["verification"] == created["verification"]
+    assert created["notes"] == ["not verified: the model has no input example"]
+    assert client.get_deployment("noexample:wine") == created
+    assert caplog.messages[-1] == "noexample:wine: not verified: the model has no input example"
 
 
 def test_options_reach_redisai(client: RedisAIClient, saved_wine: LoggedModel) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.errors import VerificationFailed
 from support.servers import Server
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
@@ -79,6 +80,7 @@ def test_a_model_of_one_row_answers_many(client: RedisAIClient, images: Any, tmp
     with torch.no_grad():
         expected = images(torch.from_numpy(rows)).numpy()
     assert created["notes"] == ["the model takes exactly one row at a time: predict sends each row by itself"]
+    assert client.get_deployment("torch:one")["notes"] == created["notes"]
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -94,6 +96,11 @@ def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Pat
     assert client.predict("torch:spectrum", rows).get_predictions().shape == (len(rows), 10)
 
 
+def first_on_the_path(folder: Path) -> dict[str, str]:
+    """An environment whose Python looks into `folder` before all others."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
 def test_a_server_that_takes_no_onnx_is_given_torchscript(
     new_engine: Callable[..., Server], images: Any, tmp_path: Path
 ) -> None:
@@ -103,7 +110,7 @@ def test_a_server_that_takes_no_onnx_is_given_torchscript(
     (lacking / "onnxruntime.py").write_text("raise ImportError('no ONNX Runtime here')")
     rows = models.digits()[0]
     path = save_torch(tmp_path / "m", images, input_example=rows[:4])
-    client = RedisAIClient(new_engine(environment={"PYTHONPATH": str(lacking)}).target)
+    client = RedisAIClient(new_engine(environment=first_on_the_path(lacking)).target)
 
     created = client.create_deployment("digits", str(path))
     answer = client.predict("digits", rows).get_predictions()
@@ -115,6 +122,57 @@ def test_a_server_that_takes_no_onnx_is_given_torchscript(
     assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
     assert "pip install 'mlflow-redisai[engine]'" in created["notes"][0]
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
+
+
+WRONG_RUNTIME = """
+import onnxruntime
+
+
+class Session(onnxruntime.InferenceSession):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._sess = Wrong(self._sess)
+
+
+class Wrong:
+    def __init__(self, session):
+        self._session = session
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run(self, *arguments):
+        return [answer + 1 for answer in self._session.run(*arguments)]
+
+
+onnxruntime.InferenceSession = Session
+"""
+
+
+def test_a_server_whose_onnx_answers_differently_is_given_torchscript(
+    new_engine: Callable[..., Server], images: Any, tmp_path: Path
+) -> None:
+    """Only the verification can find it: the conversion was right, and what the engine's process makes of it isn't."""
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "sitecustomize.py").write_text(WRONG_RUNTIME)
+    rows = models.digits()[0]
+    path = save_torch(tmp_path / "m", images, input_example=rows[:4])
+    client = RedisAIClient(new_engine(environment=first_on_the_path(wrong)).target)
+
+    created = client.create_deployment("digits", str(path))
+
+    reason = (
+        "deployed with backend TORCH, not ONNX: the stored model doesn't answer as mlflow.pyfunc does for the model's"
+    )
+    assert created["backend"] == "TORCH"
+    assert created["verification"]["status"] == "passed"
+    assert created["notes"][0].startswith(f"{reason} input example: the largest difference is ")
+    assert "nothing was deployed" not in created["notes"][0]
+    assert client.get_deployment("digits") == created
+    with pytest.raises(VerificationFailed, match="; nothing was deployed"):
+        client.create_deployment("onnx", str(path), config={"backend": "ONNX"})
+    assert [row["name"] for row in client.list_deployments()] == ["digits"]
 
 
 def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:

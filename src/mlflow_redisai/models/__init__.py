@@ -93,7 +93,7 @@ def first_backend_that_works(
             refused[each] = refusal
         else:
             return made, tuple(
-                f"deployed with backend {each}, not {other}: {why.message}" for other, why in refused.items()
+                f"deployed with backend {each}, not {other}: {why.reason}" for other, why in refused.items()
             )
     # What no backend has to do with is said once.
     if len({why.message for why in refused.values()}) == 1:
