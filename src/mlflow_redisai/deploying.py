@@ -8,11 +8,12 @@ answers differently there, is tried with the next, and the reply says why. The m
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import commands, errors, foreign
+from mlflow_redisai import commands, errors, foreign, server
 from mlflow_redisai.commands import ModelMeta, ModelToStore
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.connection import Connection
@@ -47,6 +48,7 @@ class Order:
 def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     """Converts and verifies. Raises what stands in the way; nothing stays on the server."""
     with open_model(model_uri) as model:
+        order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
         new = Record(
             **Record.new_identity(),
@@ -61,6 +63,32 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
             fingerprint=meta.fingerprint(),
         )
         return Prepared(_to_store(order, deployable), new)
+
+
+def _with_limits(order: Order) -> Order:
+    """
+    Gives the order with what the server's ONNX Runtime loads.
+
+    RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it. So
+    that this isn't the first to be deployed, lowered or refused without need, a model that does nothing goes before.
+    """
+    options, facts = order.options, order.facts
+    if facts.onnxruntime is not None or options.opset is not None or options.backend not in ("auto", "ONNX"):
+        return order
+    nothing = ModelToStore(ModelMeta(backend="ONNX", device=options.device), _model_of_nothing(), facts.chunk_bytes)
+    with contextlib.suppress(errors.ModelRefused), order.store.staged(order.name, nothing, options.timeout):
+        pass
+    return replace(order, facts=server.ask(order.store.connection, commands.raw(order.name)))
+
+
+def _model_of_nothing() -> bytes:
+    """Gives an ONNX model that any version loads."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "nothing", ends[:1], ends[1:])
+    blob: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=4).SerializeToString()
+    return blob
 
 
 def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:

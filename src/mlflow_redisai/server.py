@@ -36,9 +36,10 @@ LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """One server's answers; `redisai` is the version it gives, None where it doesn't tell."""
+    """One server's answers; `redisai` and `onnxruntime` are the versions it gives, None where it doesn't tell."""
 
     redisai: str | None = None
+    onnxruntime: str | None = None
     limits: ServerLimits = field(default_factory=ServerLimits)
     chunk_bytes: int = DEFAULT_BULK_BYTES
 
@@ -54,9 +55,11 @@ def ask(connection: Connection, key: bytes) -> ServerFacts:
         if isinstance(problem, NoRedisAI):
             raise problem from chunk_size
     modules = info if isinstance(info, dict) else {}
+    onnxruntime = _version_text(modules.get("ai_onnxruntime_version"))
     return ServerFacts(
         redisai=_version_text(modules.get("ai_RedisAI_version")),
-        limits=limits_of(_version_text(modules.get("ai_onnxruntime_version"))),
+        onnxruntime=onnxruntime,
+        limits=limits_of(onnxruntime),
         chunk_bytes=min(_numbers([chunk_size, *_values(bulk_size)]), default=DEFAULT_BULK_BYTES),
     )
 
