@@ -60,7 +60,12 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
     "relay": ("Plain commands through the engine", _LOAD),
     "workers": (
         "Workers",
-        [*_LOAD, ("server_cores", "cores: engine", _short), ("generator_cores", "cores: generator", _short)],
+        [
+            *_LOAD,
+            ("server_cores", "cores: engine", _short),
+            ("generator_cores", "cores: generator", _short),
+            ("wanted_cores", "cores: both, at 1.7 times this rate", _short),
+        ],
     ),
     "batching": ("Auto-batching", _LOAD),
     "blobs": (

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import ssl
@@ -17,6 +16,7 @@ import redisai_engine.commands  # noqa: F401  # enters all commands in the table
 from redisai_engine.config import Settings
 from redisai_engine.engine import Engine
 from redisai_engine.errors import StartError
+from redisai_engine.memory import keep_freed_memory, spare_the_collector
 from redisai_engine.redis_process import RedisProcess
 from redisai_engine.session import Session
 from redisai_engine.upstream import Address, parse_address
@@ -64,6 +64,7 @@ async def _serve_with_workers(settings: Settings, redis_url: str, stop: asyncio.
 
 
 async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Event, hub: str = "") -> None:
+    keep_freed_memory()
     loop = asyncio.get_running_loop()
     engine = Engine(settings, upstream, loop)
     sessions: set[Session] = set()
@@ -72,19 +73,13 @@ async def _serve_clients(settings: Settings, upstream: Address, stop: asyncio.Ev
             await engine.peers.join(hub)
         server = await _listen(settings, engine, sessions, shared=bool(hub))
         host, port = server.sockets[0].getsockname()[:2]
-        _spare_the_collector()
+        spare_the_collector()
         print(f"ready: {host}:{port}", flush=True)
         await stop.wait()
         server.close()
         await _drain(sessions)
     finally:
         await engine.close()
-
-
-def _spare_the_collector() -> None:
-    """Has Python never look for cycles among what is there from the start: that would stop the engine for long."""
-    gc.collect()
-    gc.freeze()
 
 
 async def _listen(settings: Settings, engine: Engine, sessions: set[Session], *, shared: bool) -> asyncio.Server:
