@@ -78,7 +78,10 @@ class CompiledModules(BuildHookInterface):  # type: ignore[misc, valid-type]
 
 
 def _modules() -> list[str]:
-    import tomllib
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10, where hatchling brings it
+        import tomli as tomllib
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found: list[str] = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
