@@ -26,13 +26,15 @@ def main() -> int:
     arguments = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end too
     about = results.circumstances(shlex.join(["scripts/bench", *sys.argv[1:]]), arguments.seconds, arguments.rounds)
-    found = results.Results(about, {}, {})
+    found = results.Results(about, {}, {}) if arguments.again is None else results.Results.read(arguments.again)
     progress, failed = Progress(), False
     for name in arguments.scenario or SCENARIOS:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             plan = Plan(name, Path(folder), arguments.seconds, arguments.rounds, progress, found.skipped)
             try:
                 found.scenarios[name] = SCENARIOS[name](plan)
+                if arguments.again is not None:
+                    found.tell_again(name, about)
             except Exception as error:  # what was measured before must not be lost
                 traceback.print_exc()
                 found.skipped[name] = f"{type(error).__name__}: {error}"
@@ -56,7 +58,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"length of one load (default {SECONDS:g})")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often all take turns (default {ROUNDS})")
     parser.add_argument("--results", type=Path, help="folder for the JSON file, whatever the run was")
+    parser.add_argument("--again", action="store_true", help="measure whole scenarios of the newest results once more")
     arguments = parser.parse_args()
+    arguments.again = results.newest() if arguments.again else None
     if unknown := set(arguments.scenario) - set(SCENARIOS):
         parser.error(f"unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     return arguments
@@ -64,7 +68,7 @@ def _arguments() -> argparse.Namespace:
 
 def _is_look(arguments: argparse.Namespace) -> bool:
     """Whether the run is too small to publish."""
-    whole = not arguments.scenario or set(arguments.scenario) == set(SCENARIOS)
+    whole = arguments.again or not arguments.scenario or set(arguments.scenario) == set(SCENARIOS)
     return not whole or arguments.seconds < SECONDS or arguments.rounds < ROUNDS
 
 

@@ -121,6 +121,10 @@ def text(results: Results, path: Path) -> str:
         f"A figure is the median of {about['rounds']} rounds, in brackets the smallest and the largest;",
         "without brackets it was measured once.",
         f"What is compared is measured in turns, {about['seconds']:g} seconds each; ratios are taken inside a round.",
+        *(
+            f"Measured again, the whole scenario: `{name}` ({later['date']}, commit {later['commit']})."
+            for name, later in about.get("again", {}).items()
+        ),
         "What each scenario isolates: [bench](../bench/README.md).",
         "",
         "## Targets",

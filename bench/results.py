@@ -46,6 +46,10 @@ class Results:
         pairs = zip(self.values(scenario, series, figure), self.values(scenario, base, figure), strict=False)
         return [value / other for value, other in pairs]
 
+    def tell_again(self, scenario: str, about: dict[str, Any]) -> None:
+        """Notes that a whole scenario was measured later than the others; `about` is of that run."""
+        self.about.setdefault("again", {})[scenario] = {name: about[name] for name in ("date", "commit")}
+
     def write(self, folder: Path) -> Path:
         """Writes <date>.json into the folder; a later run of the same day takes its place."""
         folder.mkdir(parents=True, exist_ok=True)

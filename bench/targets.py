@@ -122,11 +122,11 @@ TARGETS = (
         _per_second("batching", "with", "without"),
     ),
     Target(
-        "two workers, 24 rows of the trees, 50 connections (the others take more than two cores: «Workers»)",
+        "two workers, 16 rows of the trees, 50 connections (the others take more than two cores: «Workers»)",
         "one worker",
         "at least",
         WORKERS_TARGET,
-        _per_second("workers", "trees, 24 rows, 2 workers", "trees, 24 rows, 1 worker"),
+        _per_second("workers", "trees, 16 rows, 2 workers", "trees, 16 rows, 1 worker"),
     ),
     Target(
         "three commands, tiny model, 1 connection: median latency",

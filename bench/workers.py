@@ -2,7 +2,7 @@
 One and two workers, and who uses the processor meanwhile.
 
 On two cores the load generator takes a share of its own, the larger the shorter the runs: with the tiny model and one
-row of the middle one two workers can't be twice one, with 24 rows of the trees they can. `server_cores` and
+row of the middle one two workers can't be twice one, with 16 rows of the trees they can. `server_cores` and
 `generator_cores` in the results tell which was the limit, `wanted_cores` what the target would take.
 """
 
@@ -31,7 +31,7 @@ def run(plan: Plan) -> Series:
         servers.engine(plan.folder / "two", "--workers", "2", redis=plain) as two,
     ):
         subjects: dict[str, Callable[[], Figures]] = {}
-        for model, rows in ((models.tiny(), 1), (models.middle(), 1), (models.trees(), 24)):
+        for model, rows in ((models.tiny(), 1), (models.middle(), 1), (models.trees(), 16)):
             deploy(one.port, model)
             for name, engine in (("1 worker", one), ("2 workers", two)):
                 subjects[f"{subject(model, rows)}, {name}"] = partial(_driven, engine, model.dag(rows), plan.seconds)

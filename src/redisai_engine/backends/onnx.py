@@ -25,6 +25,7 @@ from redisai_engine.backends.base import (
     parse_device,
     widen,
 )
+from redisai_engine.backends.onnx_bindings import Bindings
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 from redisai_engine.protocol.dtypes import DTYPES
 
@@ -102,11 +103,15 @@ class OnnxModel(LoadedModel):
         self._narrowed = [(i, _numpy_name(node.type)) for i, node in enumerate(inputs) if _is_widened(node.type)]
         # The usual model: only tensors come out, all of types that RedisAI has.
         self._plain = len(self._fetch) == len(outputs) and not any(_is_widened(node.type) for node in outputs)
+        self._bindings = Bindings(session, self.inputs, self._fetch) if self._plain and steady else None
 
     def new_stop(self) -> Stop | None:
         return self._new_run_options()
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        bindings = self._bindings
+        if bindings is not None and (bound := bindings.run(arrays, stop)) is not None:
+            return bound
         if self._narrowed:
             arrays = self._narrow(arrays)
         try:
@@ -116,6 +121,8 @@ class OnnxModel(LoadedModel):
             raise ModelRunError(f"ERR ONNX models take only UTF-8 text: {error}") from error
         except Exception as error:
             raise ModelRunError(_text(error)) from error
+        if bindings is not None:
+            bindings.learn(arrays, found)
         return found if self._plain else self._in_order(found)
 
     def _narrow(self, arrays: Sequence[Array]) -> list[Array]:

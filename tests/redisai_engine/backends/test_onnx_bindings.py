@@ -1,0 +1,89 @@
+"""Runs on bound buffers answer as the ordinary ones do, whatever comes in between."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from redisai_engine.backends.base import BackendSettings, LoadedModel
+from redisai_engine.backends.registry import backend
+from redisai_engine.errors import ModelRunError
+from support.tiny_models import onnx_model
+
+ONE_THREAD = BackendSettings()
+
+
+def model_of(*nodes: Any, output: tuple[int, tuple[Any, ...]]) -> LoadedModel:
+    """A model of FLOAT rows of three."""
+    made = onnx_model(list(nodes), {"x": (TensorProto.FLOAT, ("N", 3))}, {"y": output})
+    return backend("ONNX").load(made, "CPU", inputs=(), outputs=(), settings=ONE_THREAD)
+
+
+@pytest.fixture
+def double() -> LoadedModel:
+    return model_of(helper.make_node("Add", ["x", "x"], ["y"]), output=(TensorProto.FLOAT, ("N", 3)))
+
+
+def rows(*values: float) -> np.ndarray:
+    return np.array([[value] * 3 for value in values], np.float32)
+
+
+def answer(model: LoadedModel, array: np.ndarray) -> list[Any]:
+    [found] = model.run([array])
+    assert found is not None
+    return found.tolist()
+
+
+def test_the_same_form_again_and_again(double: LoadedModel) -> None:
+    for value in range(10):
+        assert answer(double, rows(value)) == rows(2 * value).tolist()
+
+
+def test_other_forms_in_between(double: LoadedModel) -> None:
+    for values in ([1], [2], [3], [4, 5], [6], [7, 8], [9, 10], [11, 12], [13]):
+        assert answer(double, rows(*values)) == (2 * rows(*values)).tolist()
+
+
+def test_an_answer_is_not_written_again(double: LoadedModel) -> None:
+    answers = [double.run([rows(value)])[0] for value in range(6)]
+
+    assert [found.tolist() for found in answers if found is not None] == [
+        rows(2 * value).tolist() for value in range(6)
+    ]
+
+
+def test_threads_do_not_share_buffers(double: LoadedModel) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda value: answer(double, rows(value)), range(500)))
+
+    assert found == [rows(2 * value).tolist() for value in range(500)]
+
+
+def test_an_array_that_is_part_of_another(double: LoadedModel) -> None:
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    for _ in range(4):
+        assert answer(double, whole[:, ::2]) == (2 * whole[:, ::2]).tolist()
+
+
+def test_outputs_whose_shape_follows_from_values() -> None:
+    places = model_of(helper.make_node("NonZero", ["x"], ["y"]), output=(TensorProto.INT64, (2, "M")))
+    for values in ([[1, 1, 1]], [[1, 1, 1]], [[1, 1, 1]], [[0, 1, 0]], [[1, 0, 1]], [[0, 0, 0]]):
+        array = np.array(values, np.float32)
+        assert answer(places, array) == np.array(np.nonzero(array)).tolist()
+
+
+def test_what_fails_fails_with_the_same_words_and_harms_nothing(double: LoadedModel) -> None:
+    wrong = np.zeros((1, 4), np.float32)
+    with pytest.raises(ModelRunError) as first:
+        double.run([wrong])
+    for value in range(4):
+        answer(double, rows(value))
+    with pytest.raises(ModelRunError) as second:
+        double.run([wrong])
+
+    assert str(second.value) == str(first.value)
+    assert answer(double, rows(5)) == rows(10).tolist()
