@@ -21,6 +21,7 @@ from mlflow_redisai.errors import VerificationFailed
 from mlflow_redisai.fields import is_frame, is_series
 from mlflow_redisai.mapping import Mapping
 from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.tensors import decode, encode, join, row_count, split
 from mlflow_redisai.values import Array
@@ -72,7 +73,7 @@ def verify(run: Run, deployable: Deployable, model: LoadedModel) -> Verification
     if example is None:
         return Verification(NO_EXAMPLE)
     mapping = deployable.mapping
-    expected = model.reference(example)
+    expected = _expected(model, example)
     actual, rows = predict(run, mapping, example)
     tolerance = tolerance_of(mapping)
     try:
@@ -80,6 +81,17 @@ def verify(run: Run, deployable: Deployable, model: LoadedModel) -> Verification
     except Difference as found:
         raise VerificationFailed(str(found)) from None
     return Verification(PASSED, rows, difference, tolerance)
+
+
+def _expected(model: LoadedModel, example: Any) -> Any:
+    try:
+        return model.reference(example)
+    # Whatever the model's own library raises: a user must not get its traceback for an answer.
+    except Exception as error:
+        raise VerificationFailed(
+            f"mlflow.pyfunc itself fails on it ({first_line(error)}); log the model with an example that it answers, "
+            "or deploy it with -C verify=off"
+        ) from error
 
 
 def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.linear_model import LinearRegression
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
 from mlflow_redisai.errors import VerificationFailed
 from mlflow_redisai.mapping import Answer, Mapping
@@ -68,6 +70,22 @@ def test_a_model_without_example_is_not_said_to_be_verified(tmp_path: Path) -> N
     deployed = deploy(path)
 
     assert verify(deployed.run, deployed.deployable, deployed.model).status == NO_EXAMPLE
+
+
+def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> None:
+    """A signature made of a list of text: MLflow gives scikit-learn a frame then, whose column name is no text."""
+    text = ["good wine", "bad wine", "odd thing"] * 20
+    estimator = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(text, [line[0] for line in text])
+    deployed = deploy(save_sklearn(tmp_path / "m", estimator, text))
+
+    with pytest.raises(VerificationFailed) as caught:
+        verify(deployed.run, deployed.deployable, deployed.model)
+
+    assert caught.value.message == (
+        "the stored model doesn't answer as mlflow.pyfunc does for the model's input example: mlflow.pyfunc itself "
+        "fails on it ('int' object has no attribute 'lower'); log the model with an example that it answers, or "
+        "deploy it with -C verify=off; nothing was deployed"
+    )
 
 
 @pytest.mark.parametrize(

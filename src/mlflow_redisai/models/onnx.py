@@ -16,6 +16,7 @@ from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.verify import predict
 
 if TYPE_CHECKING:
     import onnx
@@ -33,12 +34,35 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     _check_tensors(proto, request, what)
     blob = graph.finish(proto, request.limits, what)
     mapping = describe(proto, schema_of(model.input_schema), request.outputs, wanted, labels)
+    notes += _set_reference(model, blob, mapping, what, chosen=bool(request.outputs))
     if mapping.batch is not None:
         notes.append(
             f"the model takes exactly {mapping.batch} rows at a time: predict splits what it is given, "
             "and fills the last request up with copies of its last row"
         )
     return Deployable("onnx", "ONNX", blob, mapping, notes=tuple(notes))
+
+
+def _set_reference(model: LoadedModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
+    """Puts the graph itself, run here, in pyfunc's place where pyfunc has no answer, or not the one asked for."""
+    reason = None if chosen or model.input_example is None else _refusal(model)
+    if not chosen and reason is None:
+        return []
+    run = graph.runner(blob, mapping.fetch, what)
+    model.reference = lambda inputs: predict(run, mapping, inputs)[0]
+    if reason is None:
+        return []
+    instead = "the deployed model was compared with the model itself"
+    return [f"mlflow.pyfunc doesn't answer this model's input example ({reason}); {instead}"]
+
+
+def _refusal(model: LoadedModel) -> str | None:
+    """Says why pyfunc refuses the example, None if it answers: of outputs of unlike lengths it can't make a frame."""
+    try:
+        model.pyfunc().predict(model.input_example)
+    except Exception as error:
+        return graph.first_line(error)
+    return None
 
 
 def describe(

@@ -35,7 +35,9 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
     if schema.kind == "tensors":
-        return _tensors(random, schema, known)
+        rows = _tensors(random, schema, known)
+        # To MLflow, text of numpy's own type is another type than text as objects.
+        return rows.astype(str) if isinstance(rows, np.ndarray) and _is_numpy_text(example) else rows
     import pandas as pd
 
     columns = {}
@@ -48,9 +50,11 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
 
 def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
     """Finds out in which fields the model takes NaN: most estimators refuse it, and a graph would just compute on."""
-    filled = _replaced(schema, rows, None, 0.0)
     numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
-    if not numbers or not answers(filled):
+    if not numbers:
+        return schema
+    filled = _replaced(schema, rows, None, 0.0)
+    if not answers(filled):
         return schema
     if answers(_replaced(schema, filled, numbers, np.nan)):
         return schema
@@ -94,6 +98,10 @@ def _put(values: Array, value: float, *, fill: bool, random: np.random.Generator
     return changed
 
 
+def _is_numpy_text(example: Any) -> bool:
+    return isinstance(example, np.ndarray) and example.dtype.kind == "U"
+
+
 def _known(schema: Schema, example: Any) -> list[Array | None]:
     """Gives the example's values field by field, None where there is no example."""
     if example is not None:
@@ -111,10 +119,10 @@ def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | No
         if any(length is None for length in inner) or (item.dtype.is_string and values is None):
             return None
         shape = (_ROWS if item.shape[0] is None else item.shape[0], *(length or 1 for length in inner))
-        if values is not None and not item.dtype.is_string:
+        if values is not None:
             drawn = _around(random, values[random.integers(0, len(values), shape[0])], item)
         else:
-            drawn = _values(random, item, values, None, int(np.prod(shape))).reshape(shape)
+            drawn = _values(random, item, None, None, int(np.prod(shape))).reshape(shape)
         arrays[item.name if item.name is not None else index] = drawn
     return arrays if schema.named else arrays[0]
 

@@ -51,7 +51,7 @@ def to_script(program: Any) -> Any:
     """Gives a ScriptModule that takes the program's inputs by position and gives a tensor or a tuple, flattened."""
     torch = untyped_torch()
 
-    module = _without_guards(program)
+    module = without_guards(program)
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
@@ -64,7 +64,8 @@ def to_script(program: Any) -> Any:
     return torch.jit.script(torch.fx.GraphModule(module, graph)).eval()
 
 
-def _without_guards(program: Any) -> Any:
+def without_guards(program: Any) -> Any:
+    """Gives the program's module without its checks of what comes in."""
     try:
         return program.module(check_guards=False)
     # The parameter is younger than the method.

@@ -62,6 +62,7 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     except ImportError as error:
         raise MissingConverter("pytorch", "torch", "torch") from error
     job = _job(model)
+    job = _for_any_strides(job)
     structure, trials = _trials(job)
     source = Source(job.call, structure, job.program)
     exported = export(source, trials, request)
@@ -222,6 +223,27 @@ def _trials(job: Job) -> tuple[Structure, list[Trial]]:
             + ("" if job.example is not None else "; log it with an input example, which shows what it takes")
         )
     return structure, trials
+
+
+def _for_any_strides(job: Job) -> Job:
+    """
+    Takes a program's checks away where they refuse its own example for its place in memory.
+
+    torch.export writes down the strides of its example (part of a larger array, say), which no file and no request
+    keeps. What the program computes doesn't depend on them; that many and few rows are answered alike is tried.
+    """
+    arrays = None if job.program is None else _encoded(job, job.example)
+    if arrays is None:
+        return job
+    try:
+        job.call.structure(arrays)
+    except AssertionError as error:
+        if ".stride()" in str(error):
+            return replace(job, call=replace(job.call, module=pt2.without_guards(job.program)))
+    # Whatever else stands in the way is told where the trials are made.
+    except Exception:
+        return job
+    return job
 
 
 def _inputs(job: Job) -> Iterator[list[Array]]:

@@ -67,6 +67,10 @@ class Job:
     def trial(self) -> Trial:
         return Trial(self.model, self.what)
 
+    @property
+    def by_column(self) -> bool:
+        return takes_columns(self.estimator, self.schema)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -164,7 +168,7 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
         estimator = with_float32_thresholds(estimator)
     if way.last is not way.body:
         estimator = cast_before_last(estimator)
-    types = _initial_types(job.schema, takes_columns(job.estimator, job.schema), way.body)
+    types = _initial_types(job, way.body)
     limits = job.request.limits
     register_boosting()
     try:
@@ -182,7 +186,7 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
     if way.body is dtypes.DOUBLE:
         to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
     set_ways_of_gaps(proto, job.estimator)
-    _restore_input_types(proto, job.schema)
+    _restore_input_types(proto, job)
     return proto
 
 
@@ -199,11 +203,12 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     return options
 
 
-def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[str, Any]]:  # noqa: FBT001
+def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
+    schema = job.schema
     number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
-    if by_column:
+    if job.by_column:
         return [
             (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
             for index, item in enumerate(schema.fields)
@@ -216,19 +221,27 @@ def _initial_types(schema: Schema, by_column: bool, body: DType) -> list[tuple[s
     return [("input", kind([None, *item.shape[1:]]))]
 
 
-def _restore_input_types(proto: onnx.ModelProto, schema: Schema) -> None:
+def _restore_input_types(proto: onnx.ModelProto, job: Job) -> None:
     """Makes the graph take the signature's types and cast them to those it computes in."""
-    for item in graph.free_inputs(proto):
-        index = _field_index(item.name, schema)
-        wanted = matrix_dtype(schema) if index is None else schema.fields[index].dtype
+    for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True):
+        wanted = job.schema.fields[fields[0]].dtype if job.by_column else matrix_dtype(job.schema)
         if graph.dtype_of(item) is not wanted:
             graph.cast_input(proto, item, wanted)
 
 
-def _field_index(name: str, schema: Schema) -> int | None:
-    """Gives the field of an input that is one column, None for the matrix of all."""
-    names = [tensor_name(item.name, index) for index, item in enumerate(schema.fields)]
-    return names.index(name) if schema.kind == "columns" and name in names else None
+def _fields(proto: onnx.ModelProto, job: Job) -> list[tuple[int, ...]]:
+    """
+    Gives the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
+
+    The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
+    those named like its own outputs ("label").
+    """
+    count = len(graph.free_inputs(proto))
+    if not job.by_column:
+        return [tuple(range(len(job.schema.fields)))] * count
+    if count != len(job.schema.fields):
+        raise NotConvertible(f"{job.what} gives an ONNX graph of {count} inputs for {len(job.schema.fields)} columns")
+    return [(index,) for index in range(count)]
 
 
 # -- outputs and mapping --------------------------------------------------------------------------
@@ -319,7 +332,7 @@ def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
     container: Container = "ndarray" if len(names) == 1 else "list"
     parts = tuple(_expected_part(job, name) for name in names)
     return Mapping(
-        _inputs(proto, job.schema),
+        _inputs(proto, job),
         outputs,
         fetch,
         Answer(container, parts),
@@ -329,13 +342,11 @@ def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
     )
 
 
-def _inputs(proto: onnx.ModelProto, schema: Schema) -> tuple[Input, ...]:
-    inputs = []
-    for item in graph.free_inputs(proto):
-        index = _field_index(item.name, schema)
-        fields = tuple(range(len(schema.fields))) if index is None else (index,)
-        inputs.append(Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields))
-    return tuple(inputs)
+def _inputs(proto: onnx.ModelProto, job: Job) -> tuple[Input, ...]:
+    return tuple(
+        Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
+        for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True)
+    )
 
 
 def _expected_part(job: Job, name: str) -> Part:

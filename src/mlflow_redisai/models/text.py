@@ -15,6 +15,7 @@ import numpy as np
 from mlflow_redisai.errors import InvalidInput, NotConvertible
 from mlflow_redisai.mapping import Answer, Field, Input, Mapping, Schema, Text
 from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.torch_call import Call, Structure, untyped_torch
@@ -114,10 +115,31 @@ def check_answers(model: LoadedModel, deployable: Deployable, found: Reader) -> 
     run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
     for texts in (found.texts()[:1], found.texts()):
         try:
-            actual, _ = predict(run, deployable.mapping, texts)
-            compare(model.reference(texts), actual, tolerance_of(deployable.mapping))
+            inputs = _as_signature(texts, found.tokens.schema)
+            actual, _ = predict(run, deployable.mapping, inputs)
+            compare(_answer(model, inputs, found.what), actual, tolerance_of(deployable.mapping))
         except Difference as difference:
             raise NotConvertible(f"{found.what} answers differently once converted: {difference}") from difference
+
+
+def _as_signature(texts: list[str], schema: Schema | None) -> Any:
+    """Gives texts as pyfunc takes them: a list, or a frame where the signature names its column."""
+    if schema is None or not schema.named:
+        return texts
+    import pandas as pd
+
+    return pd.DataFrame({schema.names()[0]: texts})
+
+
+def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
+    try:
+        return model.reference(inputs)
+    # A pipeline refuses columns by names that it doesn't know, for instance.
+    except Exception as error:
+        raise NotConvertible(
+            f"{what} doesn't answer text as its signature has it: {first_line(error)}; "
+            "log it with input_example=['some text']"
+        ) from error
 
 
 def export_network(

@@ -107,6 +107,22 @@ class TestContainers:
         with pytest.raises(ValueError, match="same length"):
             deployed.expected(frame)
 
+    def test_an_example_that_pyfunc_itself_refuses(self, tmp_path: Path) -> None:
+        """Then the graph is compared with itself, run here; the note says so."""
+        frame, _ = wine()
+        frame = frame.astype("float32")
+        proto = wine_model(options={"zipmap": False})
+        path = save_onnx(tmp_path / "m", proto, signature=infer_signature(frame), input_example=frame[:3])
+
+        deployed = deploy(path)
+
+        assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+        [note] = deployed.deployable.notes
+        assert note == (
+            "mlflow.pyfunc doesn't answer this model's input example (All arrays must be of the same length); "
+            "the deployed model was compared with the model itself"
+        )
+
     @pytest.mark.parametrize("kind", ["frame", "array"])
     def test_a_zipmap_gives_dicts_by_label(self, kind: str, tmp_path: Path) -> None:
         """skl2onnx ends a classifier so by default; no tensor can hold dicts, so the plugin makes them."""
@@ -323,13 +339,15 @@ class TestFixedBatch:
 class TestOutputs:
     def test_only_those_asked_for_are_fetched(self, tmp_path: Path) -> None:
         frame, _ = wine()
-        path = save_onnx(tmp_path / "m", wine_model(options={"zipmap": False}))
+        example = frame[:3].to_numpy(np.float32)
+        path = save_onnx(tmp_path / "m", wine_model(options={"zipmap": False}), input_example=example)
 
         deployed = deploy(path, outputs="probabilities")
 
         answer = deployed.predict(frame.to_numpy(np.float32))
         assert list(answer) == ["probabilities"]
         assert deployed.mapping.fetch == (1,)
+        assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
 
     def test_an_output_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         path = save_onnx(tmp_path / "m", regression_model())

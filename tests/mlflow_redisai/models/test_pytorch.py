@@ -201,6 +201,22 @@ class TestFixedBatch:
         assert deployed.deployable.notes[0].startswith("the model takes exactly 4 rows at a time: predict splits")
 
 
+def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) -> None:
+    """torch.export keeps its example's strides as a condition, which pyfunc then holds against every other array."""
+    frame, _ = models.cancer()
+    held_out = frame.astype(np.float32)[1::2].to_numpy()
+    path = save_torch(tmp_path / "m", table, input_example=held_out[:4])
+
+    deployed = deploy_torch(path)
+
+    with torch.no_grad():
+        expected = table(torch.from_numpy(held_out)).numpy()
+    assert compare(expected, deployed.predict(held_out), tolerance_of(deployed.mapping)) is not None
+    assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+    with pytest.raises(AssertionError, match="stride"):
+        deployed.expected(np.ascontiguousarray(held_out))
+
+
 class TestContainers:
     """A frame for a signature of columns, an array for a tensor, as pyfunc has it."""
 

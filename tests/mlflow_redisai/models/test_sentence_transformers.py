@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlflow_redisai.errors import MissingConverter, MissingPackage, NotConvertible
+from mlflow_redisai.errors import InvalidInput, MissingConverter, MissingPackage, NotConvertible
 from mlflow_redisai.mapping import Mapping
 from mlflow_redisai.models import convert, open_model
 from mlflow_redisai.tensors import encode
@@ -78,6 +78,20 @@ def test_over_200_sentences_get_pyfuncs_embeddings(deployed: Any) -> None:
 )
 def test_every_container_gets_pyfuncs_answer(inputs: Any, deployed: Any) -> None:
     assert deployed.difference(inputs) is not None
+
+
+def test_a_signature_that_names_its_column(tmp_path: Path) -> None:
+    from mlflow.models import infer_signature
+
+    frame = pd.DataFrame({"question": sentences()[0][:20]}, index=range(5, 25))
+    path = save(tmp_path / "m", load(), input_example=frame[:2], signature=infer_signature(frame))
+
+    deployed = deploy_torch(path)
+
+    assert deployed.difference(frame) is not None
+    assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+    with pytest.raises(InvalidInput, match=r"column 'question' is missing; the model's signature has question"):
+        deployed.predict(frame.rename(columns={"question": "answer"}))
 
 
 def test_the_input_example_verifies_it(deployed: Any) -> None:

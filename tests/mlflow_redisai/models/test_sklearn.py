@@ -182,6 +182,33 @@ def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Pat
     assert difference < 1e-14
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("alcohol (% vol.)", "mean hue"),
+        ("a.b", "c:d"),
+        ("1", "2"),
+        ("größe", "[z]"),
+        ("a b", "a_b"),
+        ("inputs", "data"),
+        ("output", "label"),
+        ("probabilities", "variable"),
+    ],
+    ids=str,
+)
+def test_columns_may_have_any_names(names: tuple[str, str], tmp_path: Path) -> None:
+    """skl2onnx gives other names to inputs that are no identifiers, or are called like its outputs."""
+    frame, labels = mixed_frame()
+    frame = frame[["alcohol", "proline", "colour"]].set_axis([*names, "colour"], axis=1)
+    columns = ColumnTransformer([("first", StandardScaler(), [names[1]]), ("text", OneHotEncoder(), ["colour"])])
+    estimator = make_pipeline(columns.set_params(remainder="passthrough"), LogisticRegression(max_iter=5000))
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator.fit(frame[::2], labels[::2]), frame))
+
+    assert deployed.difference(frame) is None
+    assert deployed.difference(frame[["colour", *names[::-1]]]) is None
+
+
 def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -> None:
     frame, labels = mixed_frame()
     estimator = mixed_pipeline(LogisticRegression()).fit(frame, labels)
@@ -381,6 +408,17 @@ class TestInputs:
 
         assert deployed.difference(images) is None
         assert deployed.mapping.inputs[0].dtype == dtypes.by_numpy(numpy)
+
+    @pytest.mark.parametrize("kind", [object, str], ids=["objects", "numpy's own text"])
+    def test_a_model_trained_on_an_array_of_text(self, kind: type, tmp_path: Path) -> None:
+        frame, labels = mixed_frame()
+        rows = frame[["colour", "grade"]].astype(str).to_numpy(object).astype(kind)
+        estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(rows, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows))
+
+        assert deployed.difference(rows) is None
+        assert deployed.mapping.inputs[0].dtype is dtypes.STRING
 
     def test_numbers_of_several_types_become_float64_as_in_scikit_learn(self, tmp_path: Path) -> None:
         frame, labels = mixed_frame()

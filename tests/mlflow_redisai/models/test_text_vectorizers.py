@@ -69,6 +69,18 @@ def test_words_are_found_as_scikit_learn_finds_them(vectorizer: Any, tmp_path: P
     assert deployed.difference(lines()[0]) is not None
 
 
+def test_text_as_objects(tmp_path: Path) -> None:
+    """What a frame's column gives, whose signature is one tensor of objects."""
+    text, labels = lines()
+    column = pd.Series(text, dtype=object)
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(column[::2], labels[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "m", model, column.to_numpy()))
+
+    for inputs in (column.to_numpy(), column, column.to_frame()):
+        assert deployed.difference(inputs) is None
+
+
 def test_a_column_of_text_beside_numbers(tmp_path: Path) -> None:
     text, labels = lines()
     frame = pd.DataFrame({"text": text.astype(object), "length": [float(len(line)) for line in text]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_the_input_example_verifies_it(deployed_classifier: Any) -> None:
     found = verify(deployed_classifier.run, deployed_classifier.deployable, deployed_classifier.model)
 
     assert found.status == "passed"
+
+
+@pytest.mark.parametrize("column", ["text", "question"])
+def test_a_signature_that_names_its_column(column: str, saved_classifier: Path, tmp_path: Path) -> None:
+    """MLflow hands names on to the pipeline, which knows `text` only; what pyfunc never answers is refused."""
+    from mlflow.models import infer_signature, set_signature
+
+    frame = pd.DataFrame({column: sentences()[0][:20]})
+    path = shutil.copytree(saved_classifier, tmp_path / "m")
+    set_signature(str(path), infer_signature(frame))
+
+    if column == "text":
+        assert deploy_torch(path, backend="ONNX").difference(frame) is not None
+    else:
+        with pytest.raises(NotConvertible, match=r"doesn't answer text as its signature has it: .*'text'.*; log it"):
+            deploy_torch(path, backend="ONNX")
 
 
 def test_a_text_beyond_the_models_length_is_refused(deployed_classifier: Any) -> None:
