@@ -89,8 +89,9 @@ class Deployments:
     def _tells_versions(self, key: bytes) -> bool:
         """Tells whether the server has AI._MODELID, as the engine does; asked once."""
         if self._versions_told is None:
-            [described] = self.connection.exchange(key, [["COMMAND", "INFO", "AI._MODELID"]])
-            self._versions_told = isinstance(described, list) and described != [None]
+            # Not COMMAND INFO: at its sets of maps in RESP3, hiredis 2.3 ends the process.
+            [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
+            self._versions_told = keys == [key]
         return self._versions_told
 
     def blob(self, name: str) -> bytes:
