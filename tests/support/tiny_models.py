@@ -28,6 +28,11 @@ def product_and_sum(backend: str) -> TinyModel:
     return _MAKERS[backend]()
 
 
+def passing(backend: str, kind: str) -> TinyModel:
+    """Gives back what it is given, a vector of numpy's type `kind`, as a column of that type; object is text."""
+    return _PASSING[backend](kind)
+
+
 def onnx_model(nodes: Sequence[Any], inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 16) -> bytes:
     """Makes an ONNX model; inputs and outputs are {name: (element type, shape)}."""
     from onnx import helper
@@ -139,5 +144,55 @@ def _tflite() -> TinyModel:
     concrete = product_and_sum.get_concrete_function()
     return TinyModel("TFLITE", tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert())
 
+
+def _onnx_passing(kind: str) -> TinyModel:
+    import numpy as np
+    from onnx import helper
+
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    axis = helper.make_node("Constant", [], ["axis"], value_ints=[1])
+    nodes = [axis, helper.make_node("Unsqueeze", ["x", "axis"], ["y"])]
+    return TinyModel("ONNX", onnx_model(nodes, {"x": (element, ("N",))}, {"y": (element, ("N", 1))}))
+
+
+def _torch_passing(kind: str) -> TinyModel:
+    """TorchScript doesn't say which type it takes: the model casts what comes."""
+    import torch
+
+    class Passing(torch.nn.Module):
+        def __init__(self, to: torch.dtype) -> None:
+            super().__init__()
+            self.to_type = to
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape([-1, 1]).to(self.to_type)
+
+    return TinyModel("TORCH", torchscript(Passing(getattr(torch, kind))))
+
+
+def _tensorflow_passing(kind: str) -> TinyModel:
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.reshape(tf.compat.v1.placeholder(_tf_type(kind), (None,), "x"), (-1, 1), "y")
+    return TinyModel("TF", graph.as_graph_def().SerializeToString(), ("x",), ("y",))
+
+
+def _tflite_passing(kind: str) -> TinyModel:
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), _tf_type(kind))])
+    def passing(x: Any) -> Any:
+        return tf.reshape(x, (-1, 1))
+
+    concrete = passing.get_concrete_function()
+    return TinyModel("TFLITE", tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module()).convert())
+
+
+def _tf_type(kind: str) -> str:
+    return "string" if kind == "object" else kind
+
+
+_PASSING = {"ONNX": _onnx_passing, "TORCH": _torch_passing, "TF": _tensorflow_passing, "TFLITE": _tflite_passing}
 
 _MAKERS = {"ONNX": _onnx, "TORCH": _torch, "TF": _tensorflow, "TFLITE": _tflite}

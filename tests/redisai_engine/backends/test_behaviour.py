@@ -13,7 +13,8 @@ import pytest
 from redisai_engine.backends import registry
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
-from support.tiny_models import product_and_sum
+from redisai_engine.protocol.dtypes import DTYPES, DType
+from support.tiny_models import passing, product_and_sum
 
 # A backend, and the packages that its tests need. Only TensorFlow can make a TFLITE model.
 BACKENDS = {
@@ -116,6 +117,36 @@ def test_text_instead_of_numbers_is_an_error(model: LoadedModel) -> None:
         model.run([text, text])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
+def test_every_type_of_redisai_goes_in_and_out(name: str, dtype: DType) -> None:
+    """Text too, of any script and none; only PyTorch has no text."""
+    given = ["a b", "größe", ""] if dtype.is_string else [1, 0, 100]
+    x = np.array(given, dtype.numpy)
+
+    if dtype.is_string and name == "TORCH":
+        with pytest.raises(ModelRunError, match=r"^Unsupported code 7$"):
+            passed(name, "float32", x)
+        return
+    answer = passed(name, dtype.numpy.name, x)
+
+    assert (answer.dtype, answer.shape) == (dtype.numpy, (3, 1))
+    assert answer.ravel().tolist() == x.tolist()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "travels", "value"),
+    [("float16", "float32", 1.5), ("uint32", "int64", 2**32 - 1), ("uint64", "int64", 2**62)],
+)
+def test_a_type_that_redisai_lacks_travels_in_the_next_larger_one(
+    name: str, lacking: str, travels: str, value: float
+) -> None:
+    """In and out, by one rule for all; only TorchScript doesn't tell which type it takes, so that it casts itself."""
+    answer = passed(name, lacking, np.array([value, 0], travels))
+
+    assert answer.dtype == travels
+    assert answer.ravel().tolist() == [value, 0]
+
+
 @pytest.mark.parametrize("blob", [b"", b"not a model", b"\x00" * 100])
 def test_bytes_that_are_no_model_are_refused(load: Callable[..., LoadedModel], blob: bytes) -> None:
     with pytest.raises(ModelLoadError) as refused:
@@ -153,6 +184,17 @@ def test_numbered_cpus_are_cpus(load: Callable[..., LoadedModel], device: str) -
 
 def test_tells_its_version(model: LoadedModel, name: str) -> None:
     assert registry.loaded_versions()[name][0].isdigit()
+
+
+def passed(name: str, kind: str, x: Array) -> Array:
+    """What a model of numpy's type `kind` answers that gives back what it is given, as a column."""
+    tiny = passing(name, kind)
+    model = registry.backend(name).load(
+        tiny.blob, "CPU", inputs=tiny.inputs, outputs=tiny.outputs, settings=BackendSettings()
+    )
+    (answer,) = model.run([x])
+    assert answer is not None
+    return answer
 
 
 def run(model: LoadedModel, a: Array, b: Array) -> Outputs:
