@@ -66,7 +66,9 @@ class Trial:
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
-        except (Difference, InvalidInput, ValueError) as found:
+        except InvalidInput as found:
+            raise NotConvertible(f"{self.what} answers input that tensors can't hold: {found}") from found
+        except (Difference, ValueError) as found:
             raise NotConvertible(f"{self.what} answers differently as ONNX: {found}") from found
         # ONNX Runtime finds some mistakes of a converter only when the graph runs.
         except Exception as error:

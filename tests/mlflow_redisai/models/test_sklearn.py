@@ -498,6 +498,21 @@ class TestRefused:
         with pytest.raises(NotConvertible, match=r"step mine \(Halved\) of .* has no converter"):
             deploy(path)
 
+    def test_an_example_with_a_gap_in_text(self, tmp_path: Path) -> None:
+        """scikit-learn takes None for a category of its own; RedisAI's text has no None."""
+        frame, labels = mixed_frame()
+        gaps = frame[["colour"]].astype(object).where(np.arange(len(frame))[:, None] % 3 != 1, None)
+        estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(gaps, labels)
+        path = save_sklearn(tmp_path / "model", estimator, gaps)
+
+        with pytest.raises(NotConvertible) as caught:
+            deploy(path)
+
+        assert caught.value.message == (
+            "the scikit-learn model Pipeline answers input that tensors can't hold: column 'colour' must be string, "
+            "but the value in row 1 is missing, which a tensor of text can't say; fill it"
+        )
+
     def test_a_function_that_no_graph_computes(self, tmp_path: Path) -> None:
         frame, labels = cancer()
         estimator = GaussianNB().fit(frame, labels)
