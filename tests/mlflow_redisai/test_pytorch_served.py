@@ -84,6 +84,32 @@ def test_a_model_of_one_row_answers_many(client: RedisAIClient, images: Any, tmp
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
+@pytest.mark.parametrize("form", ["pt2", "pickle"])
+def test_token_ids_and_a_mask_give_a_dict(form: str, backend: str, client: RedisAIClient, tmp_path: Path) -> None:
+    """Two int64 inputs by name, in any order; of open length, so that shorter texts are answered too."""
+    from mlflow.models import infer_signature
+
+    ids, target = models.tokens()
+    mask = np.ones_like(ids)
+    mask[::3, 10:] = 0
+    words = models.train(models.Words(), (ids, mask), target, steps=5)
+    example: Any = (ids[:4], mask[:4]) if form == "pt2" else {"ids": ids[:4], "mask": mask[:4]}
+    signature = infer_signature({"ids": ids, "mask": mask})
+    path = save_torch(tmp_path / "m", words, input_example=example, signature=signature, serialization_format=form)
+    created = client.create_deployment(f"torch:words:{form}:{backend}", str(path), config={"backend": backend})
+
+    answer = client.predict(created["name"], {"mask": mask[-250:], "ids": ids[-250:]}).get_predictions()
+
+    with torch.no_grad():
+        expected = words(torch.from_numpy(ids[-250:]), torch.from_numpy(mask[-250:]))
+    assert created["backend"] == backend
+    assert created["verification"]["status"] == "passed"
+    assert list(answer) == ["logits", "label"]
+    np.testing.assert_allclose(answer["logits"], expected["logits"].numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(answer["label"], expected["label"].numpy())
+
+
 def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Path) -> None:
     rows, _ = models.digits()
     path = save_torch(tmp_path / "m", models.Spectrum().eval(), input_example=rows[:4])

@@ -18,6 +18,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mlflow_redisai import RedisAIClient
 from mlflow_redisai.errors import InvalidInput, NotConvertible
 from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
 from mlflow_redisai.verify import verify
@@ -374,3 +375,55 @@ def test_onnx_is_preferred_to_other_flavors(tmp_path: Path) -> None:
 
     with open_model(str(path)) as model:
         assert choose_flavor(model) == "onnx"
+
+
+class TestServed:
+    """What tensors and files make hard, all the way: into a running engine, and back."""
+
+    def test_text_in_and_out(self, client: RedisAIClient, tmp_path: Path) -> None:
+        # The locale that every machine has.
+        options = {"case_change_action": "UPPER", "is_case_sensitive": 1, "locale": "C.UTF-8"}
+        node = helper.make_node("StringNormalizer", ["x"], ["y"], **options)
+        x, y = (tensor(name, TensorProto.STRING, [None]) for name in "xy")
+        proto = graph_model([node], [x], [y])
+        words = np.array(["wine", "grün", "001"] * 80, object)
+        path = save_onnx(tmp_path / "m", proto, signature=infer_signature({"x": words}), input_example={"x": words[:3]})
+        created = client.create_deployment("onnx:text", str(path))
+
+        answer = client.predict("onnx:text", {"x": words}).get_predictions()
+
+        assert created["verification"]["status"] == "passed"
+        assert answer["y"].tolist() == [word.upper() for word in words]
+
+    def test_weights_beside_the_file(self, client: RedisAIClient, tmp_path: Path) -> None:
+        weights = np.random.default_rng(1).normal(size=(64, 512)).astype(np.float32)
+        proto = graph_model(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            [tensor("x", TensorProto.FLOAT, [None, 64])],
+            [tensor("y", TensorProto.FLOAT, [None, 512])],
+            weights=(numpy_helper.from_array(weights, "w"),),
+        )
+        rows = np.random.default_rng(2).normal(size=(250, 64)).astype(np.float32)
+        path = save_onnx(tmp_path / "m", proto, save_as_external_data=True, input_example=rows[:3])
+
+        created = client.create_deployment("onnx:external", str(path))
+
+        answer = client.predict("onnx:external", rows).get_predictions()
+        assert created["verification"]["status"] == "passed"
+        np.testing.assert_allclose(answer["y"], rows @ weights, rtol=1e-3, atol=1e-4)
+
+    def test_types_that_redisai_lacks(self, client: RedisAIClient, tmp_path: Path) -> None:
+        """Two inputs, float16 and uint32; both travel in wider types, and come back in their own."""
+        proto = graph_model(
+            [helper.make_node("Add", ["a", "a"], ["c"]), helper.make_node("Identity", ["b"], ["d"])],
+            [tensor("a", TensorProto.FLOAT16, [None, 2]), tensor("b", TensorProto.UINT32, [None])],
+            [tensor("c", TensorProto.FLOAT16, [None, 2]), tensor("d", TensorProto.UINT32, [None])],
+        )
+        inputs = {"a": np.full((250, 2), 1.5, np.float16), "b": np.arange(250, dtype=np.uint32) + 2**31}
+        client.create_deployment("onnx:lacking", str(save_onnx(tmp_path / "m", proto)))
+
+        answer = client.predict("onnx:lacking", inputs).get_predictions()
+
+        assert (answer["c"].dtype, answer["d"].dtype) == (np.float16, np.uint32)
+        np.testing.assert_array_equal(answer["c"], inputs["a"] * 2)
+        np.testing.assert_array_equal(answer["d"], inputs["b"])

@@ -18,7 +18,7 @@ import pytest
 
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.errors import InvalidInput, NotConvertible
-from mlflow_redisai.verify import compare
+from mlflow_redisai.verify import NO_EXAMPLE, compare
 from redisai_engine.protocol import dtypes
 from support.tf_models import (
     cancer,
@@ -473,6 +473,25 @@ def test_the_engine_serves_a_keras_model(backend: str, tmp_path: Path, client: R
     served = client.predict(name, rows()).get_predictions()
     assert deployment["backend"] == backend
     assert compare(classifier().predict(rows(), verbose=0), served, 1e-6) is not None
+
+
+def test_the_engine_serves_an_old_saved_model(tmp_path: Path, client: RedisAIClient) -> None:
+    """Tags, a signature's key, text among the outputs: TensorFlow runs it, and 569 rows come back in pyfunc's frame."""
+    from mlflow.pyfunc import load_model
+
+    path = save_old_saved_model(tmp_path, old_model)
+    frame = pd.DataFrame({"measures": list(rows()), "age": old_inputs()["age"]})
+
+    created = client.create_deployment("old", str(path), config={"backend": "TF"})
+
+    answer, expected = client.predict("old", frame).get_predictions(), load_model(str(path)).predict(frame)
+    assert created["verification"]["status"] == NO_EXAMPLE
+    assert isinstance(answer, pd.DataFrame)
+    assert list(answer) == list(expected)
+    assert answer["classes"].tolist() == [value.decode() for value in expected["classes"]]
+    assert answer["class_ids"].tolist() == expected["class_ids"].tolist()
+    difference = np.array(answer["probabilities"].tolist()) - np.array(expected["probabilities"].tolist())
+    assert np.abs(difference).max() < 1e-5
 
 
 def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engine: Server, cli: Cli) -> None:
