@@ -54,7 +54,7 @@ class Models:
         self._statistics: dict[bytes, RunStatistics] = {}
         self._held: dict[Place, bytes] = {}  # the id that each key was last seen to hold
         self._current: dict[Place, Known] = {}
-        self._asked: dict[Place, object] = {}  # `follow` is waiting for the answer
+        self._asked: dict[Place, list[bytes]] = {}  # `follow` waits for the answer about this id
         self.names: set[bytes] = set()  # keys in `_current` or `_asked`, of any database
         self.changes = 0  # as long as this number stays, what `known` gave is still known until it expires
         self._tracking = None if settings.strict else Tracking(upstream, loop, self._changed)
@@ -124,11 +124,11 @@ class Models:
         known = self._current.get(place)
         if known is not None and known.model is model:
             return
-        token = self._asked[place] = object()
+        asked = self._asked[place] = [id_]
         self.names.add(key)
 
         def answered(held: bytes | None, expires_in_ms: int) -> None:
-            if self._asked.pop(place, None) is not token or held != id_:
+            if self._asked.pop(place, None) is not asked or held != id_:
                 return
             expires_at = self._loop.time() + expires_in_ms / 1000 if expires_in_ms >= 0 else float("inf")
             self._current[place] = Known(model, id_, expires_at)
@@ -137,9 +137,10 @@ class Models:
         self._tracking.read(database, key, store.ID, answered)
 
     def found(self, database: int, key: bytes, id_: bytes) -> None:
-        """Takes note of the id that Redis gave for a key: what is known of another version is trusted no more."""
-        known = self._current.get((database, key))
-        if known is not None and known.id != id_:
+        """Takes note of the id that Redis gave for a key: nothing that is known, or asked, of another is trusted."""
+        place = (database, key)
+        known, asked = self._current.get(place), self._asked.get(place)
+        if (known is not None and known.id != id_) or (asked is not None and asked != [id_]):
             self.forget(database, key)
 
     def forget(self, database: int, key: bytes) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from mlflow_redisai.errors import MissingConverter, ModelNotFound, NotConvertible
+from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.registry import extra_with
 
 Reference = Callable[[Any], Any]
@@ -117,7 +118,7 @@ def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[s
     try:
         return LoadedModel(model_uri, folder, temporary)
     except Exception as error:
-        raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {_first_line(error)}") from error
+        raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {first_line(error)}") from error
 
 
 def load_native(model: LoadedModel, flavor: str) -> Any:
@@ -133,7 +134,7 @@ def load_native(model: LoadedModel, flavor: str) -> Any:
         extra = extra_with(module)
         if extra is not None:
             raise MissingConverter(flavor, module, extra) from error
-        raise NotConvertible(f"the {flavor} model {model.uri} can't be loaded: {_first_line(error)}") from error
+        raise NotConvertible(f"the {flavor} model {model.uri} can't be loaded: {first_line(error)}") from error
 
 
 def _local_folder(model_uri: str) -> Path | None:
@@ -153,9 +154,4 @@ def _download(model_uri: str, into: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=into))
     except Exception as error:
-        raise ModelNotFound(model_uri, _first_line(error)) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+        raise ModelNotFound(model_uri, first_line(error)) from error

@@ -36,9 +36,13 @@ class Bound:
 
 
 class Bindings:
-    """Those of one session, whose outputs are all tensors. A run that binding can't do ends them for good."""
+    """
+    Those of one session, whose outputs are all tensors.
 
-    __slots__ = ("_form", "_free", "_inputs", "_outputs", "_run", "_session", "_usable")
+    A run that fails here and works the ordinary way ends them for good: its outputs' shapes follow from values, say.
+    """
+
+    __slots__ = ("_failed", "_form", "_free", "_inputs", "_outputs", "_run", "_session", "_usable")
 
     def __init__(self, session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._session = session
@@ -47,11 +51,13 @@ class Bindings:
         # As in onnx.py: the method below InferenceSession's, which checks again what is checked already.
         self._run: Any = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
         self._usable = self._run is not None
-        self._form: Form = []  # of the latest run
+        self._failed = False  # the present run, so far
+        self._form: Form = []  # of the latest run that went the ordinary way
         self._free: list[Bound] = []
 
     def run(self, arrays: Sequence[Array], stop: Any) -> Outputs | None:
         """Gives the outputs; None: the run has to go the ordinary way. `stop` is RunOptions or None."""
+        self._failed = False
         if not self._free:
             return None
         try:
@@ -67,8 +73,8 @@ class Bindings:
             place += 2
         try:
             self._run(bound.binding, stop)
-        except Exception:  # such as outputs whose shapes follow from values; the ordinary way has the error, if any
-            self._usable = False
+        except Exception:  # the ordinary way tells whether it is the request's fault
+            self._failed = True
             return None
         outputs: Outputs = [buffer.copy() for buffer in bound.outputs]
         self._free.append(bound)
@@ -76,6 +82,7 @@ class Bindings:
 
     def learn(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
         """Takes note of what went the ordinary way, and binds buffers for a form that came twice in a row."""
+        self._usable = self._usable and not self._failed
         if not self._usable:
             return
         form: Form = []

@@ -60,6 +60,18 @@ def tensor(name: str, kind: int, shape: list[Any]) -> Any:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
+def large_product() -> tuple[onnx.ModelProto, np.ndarray]:
+    """A matrix product, and the matrix, which is so large that MLflow may keep it in a file of its own."""
+    weights = np.random.default_rng(1).normal(size=(64, 512)).astype(np.float32)
+    proto = graph_model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, [None, 64])],
+        [tensor("y", TensorProto.FLOAT, [None, 512])],
+        weights=(numpy_helper.from_array(weights, "w"),),
+    )
+    return proto, weights
+
+
 class TestContainers:
     """A frame for a frame, a dict of arrays for anything else, as MLflow's onnx flavor has it."""
 
@@ -223,13 +235,7 @@ class TestInputs:
 class TestFiles:
     def test_external_data_is_folded_in(self, tmp_path: Path) -> None:
         """MLflow writes large weights into a file beside the model; a key in Redis has no files beside it."""
-        weights = np.random.default_rng(1).normal(size=(64, 512)).astype(np.float32)
-        proto = graph_model(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            [tensor("x", TensorProto.FLOAT, [None, 64])],
-            [tensor("y", TensorProto.FLOAT, [None, 512])],
-            weights=(numpy_helper.from_array(weights, "w"),),
-        )
+        proto, weights = large_product()
         path = save_onnx(tmp_path / "m", proto, save_as_external_data=True)
         assert (path / "model.onnx").stat().st_size < weights.nbytes
 
@@ -396,13 +402,7 @@ class TestServed:
         assert answer["y"].tolist() == [word.upper() for word in words]
 
     def test_weights_beside_the_file(self, client: RedisAIClient, tmp_path: Path) -> None:
-        weights = np.random.default_rng(1).normal(size=(64, 512)).astype(np.float32)
-        proto = graph_model(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            [tensor("x", TensorProto.FLOAT, [None, 64])],
-            [tensor("y", TensorProto.FLOAT, [None, 512])],
-            weights=(numpy_helper.from_array(weights, "w"),),
-        )
+        proto, weights = large_product()
         rows = np.random.default_rng(2).normal(size=(250, 64)).astype(np.float32)
         path = save_onnx(tmp_path / "m", proto, save_as_external_data=True, input_example=rows[:3])
 

@@ -87,3 +87,28 @@ def test_what_fails_fails_with_the_same_words_and_harms_nothing(double: LoadedMo
 
     assert str(second.value) == str(first.value)
     assert answer(double, rows(5)) == rows(10).tolist()
+
+
+def test_a_value_that_the_model_refuses_fails_as_before_and_harms_nothing() -> None:
+    """Its form is the bound one, so the bound run itself fails."""
+    row = onnx_model(
+        [
+            helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            helper.make_node("GatherElements", ["x", "i"], ["y"], axis=1),
+        ],
+        {"x": (TensorProto.FLOAT, ("N", 3))},
+        {"y": (TensorProto.FLOAT, ("N", 3))},
+    )
+    model = backend("ONNX").load(row, "CPU", inputs=(), outputs=(), settings=ONE_THREAD)
+    fine, wrong = np.array([[2, 0, 1]], np.float32), np.array([[9, 0, 1]], np.float32)
+    with pytest.raises(ModelRunError) as first:
+        model.run([wrong])
+    for _ in range(4):
+        assert answer(model, fine) == [[1.0, 2.0, 0.0]]
+
+    with pytest.raises(ModelRunError) as second:
+        model.run([wrong])
+
+    assert str(second.value) == str(first.value)
+    for _ in range(4):
+        assert answer(model, fine) == [[1.0, 2.0, 0.0]]
