@@ -33,14 +33,21 @@ def passing(backend: str, kind: str) -> TinyModel:
     return _PASSING[backend](kind)
 
 
-def onnx_model(nodes: Sequence[Any], inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 16) -> bytes:
+def onnx_model(
+    nodes: Sequence[Any],
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
+    opset: int = 16,
+    *,
+    initializers: Sequence[Any] = (),
+) -> bytes:
     """Makes an ONNX model; inputs and outputs are {name: (element type, shape)}."""
     from onnx import helper
 
     def infos(values: dict[str, Any]) -> list[Any]:
         return [helper.make_tensor_value_info(name, *value) for name, value in values.items()]
 
-    graph = helper.make_graph(list(nodes), "tiny", infos(inputs), infos(outputs))
+    graph = helper.make_graph(list(nodes), "tiny", infos(inputs), infos(outputs), list(initializers))
     opsets = [helper.make_opsetid("", opset)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
 

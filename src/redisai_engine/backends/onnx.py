@@ -26,6 +26,7 @@ from redisai_engine.backends.base import (
     widen,
 )
 from redisai_engine.backends.onnx_bindings import Bindings
+from redisai_engine.backends.onnx_file import BadFile, OnnxFile, read
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 from redisai_engine.protocol.dtypes import DTYPES
 
@@ -57,13 +58,16 @@ class OnnxBackend(Backend):
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
     ) -> LoadedModel:
         providers = self._providers(device)
+        file = _read(blob)
         try:
             session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
+        if file is None:
+            raise ModelLoadError("ERR the model isn't an ONNX file that can be checked before it is loaded")
         if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
             raise _no_cuda()  # the provider is built in, but its driver or device isn't there
-        steady = len(providers) == 1 and _is_steady(blob)
+        steady = len(providers) == 1 and file.operators.isdisjoint(_UNSTEADY)
         return OnnxModel(session, self._runtime.RunOptions, steady=steady)
 
     def _providers(self, device: str) -> list[Any]:
@@ -110,7 +114,8 @@ class OnnxModel(LoadedModel):
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         bindings = self._bindings
-        if bindings is not None and (bound := bindings.run(arrays, stop)) is not None:
+        bound = None if bindings is None else bindings.run(arrays, stop)
+        if type(bound) is list:
             return bound
         if self._narrowed:
             arrays = self._narrow(arrays)
@@ -122,7 +127,7 @@ class OnnxModel(LoadedModel):
         except Exception as error:
             raise ModelRunError(_text(error)) from error
         if bindings is not None:
-            bindings.learn(arrays, found)
+            bindings.learn(arrays, found, failed=bound is not None)
         return found if self._plain else self._in_order(found)
 
     def _narrow(self, arrays: Sequence[Array]) -> list[Array]:
@@ -168,14 +173,22 @@ def _is_widened(onnx_type: str) -> bool:
     return _numpy_name(onnx_type) in WIDENED
 
 
-def _is_steady(blob: bytes) -> bool:
+def _read(blob: bytes) -> OnnxFile | None:
     """
-    Tells whether a model lacks all operators whose work depends on values.
+    Read what the model's bytes tell; None for bytes that ONNX Runtime says in its own words what is wrong with.
 
-    An operator's type is field 4 of its node in the protobuf: the byte 0x22, the length, the name. The same bytes
-    inside weights would only cost the model the short way through the event loop.
+    Raise ModelLoadError for a model that would have ONNX Runtime read files of the engine's machine.
     """
-    return not any(b"\x22%c%b" % (len(name), name.encode()) in blob for name in _UNSTEADY)
+    try:
+        file = read(blob)
+    except BadFile:
+        return None
+    if file.external:
+        raise ModelLoadError(
+            f"ERR the data of tensor {file.external[0]} is in another file, which the engine never reads; "
+            "save the model with all its data inside"
+        )
+    return file
 
 
 def _text(error: Exception) -> str:

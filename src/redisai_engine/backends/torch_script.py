@@ -26,6 +26,7 @@ from typing import Any, Protocol, cast
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
 from redisai_engine.backends.registry import backend
 from redisai_engine.backends.torch import TorchBackend, to_array, to_tensor
+from redisai_engine.backends.torch_script_source import check_source
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.protocol import texts
 from redisai_engine.protocol.frames import ReplyError, Value
@@ -55,7 +56,13 @@ class Caller(Protocol):
 
 
 def compile_script(source: str, entry_points: Sequence[str], device: str, settings: BackendSettings) -> TorchScript:
-    """Compiles a script. Raises ModelLoadError with the compiler's text, or RedisAI's for a bad entry point."""
+    """
+    Compile a script.
+
+    Raise ModelLoadError with the compiler's text, RedisAI's for a bad entry point, or ours for a source that would end
+    the process.
+    """
+    check_source(source)
     framework = cast(TorchBackend, backend("TORCH"))
     framework.set_threads(settings)
     try:

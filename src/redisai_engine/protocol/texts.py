@@ -16,6 +16,7 @@ IN_TRANSACTION = "ERR Cannot run RedisAI command within a transaction or a LUA s
 TENSOR_MISSING = "ERR tensor key is empty or in a different shard"
 BAD_DTYPE = "ERR invalid data type"
 BAD_SHAPE = "ERR invalid or negative value found in tensor shape"
+TOO_MANY_DIMENSIONS = "ERR a tensor has at most 32 dimensions"  # ours: RedisAI crashes somewhere above
 BAD_VALUE = "ERR invalid value"
 BAD_VALUE_COUNT = "ERR wrong number of values was given in 'AI.TENSORSET' command"
 BAD_BLOB_COUNT = "ERR a single binary string should come after the BLOB argument in 'AI.TENSORSET' command"
@@ -57,6 +58,8 @@ UNEXPECTED = "Invalid argument: %s"
 
 # Scripts
 SCRIPT_MISSING = "ERR script key is empty"
+SCRIPT_TOO_LARGE = "ERR the script has %d characters; allowed are %d"  # ours, as the next
+SCRIPT_TOO_DEEP = "ERR the script is nested deeper than %d levels in line %d"
 SOURCE_MISSING = "ERR Insufficient arguments, missing script SOURCE"
 ENTRY_POINTS_MISSING = "ERR Insufficient arguments, missing script entry points"
 BAD_ENTRY_POINT_COUNT = "ERR Non numeric entry points number provided to AI.SCRIPTSTORE command"
@@ -123,6 +126,9 @@ NOT_COPYABLE = "ERR not supported for this module key"
 # RESTORE
 BUSY_KEY = "BUSYKEY Target key name already exists."
 BAD_DUMP = "ERR Bad data format: %s"
+
+# What only the engine says
+ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
 
 # What the engine adds to errors of Redis that RedisAI's users wouldn't expect
 NO_LUA = (

@@ -112,3 +112,40 @@ def test_a_value_that_the_model_refuses_fails_as_before_and_harms_nothing() -> N
     assert str(second.value) == str(first.value)
     for _ in range(4):
         assert answer(model, fine) == [[1.0, 2.0, 0.0]]
+
+
+# What a graph's outputs can be, beside what its nodes compute: name of the output → its nodes.
+OUTPUTS = {
+    "x": [],  # the input itself
+    "k": [],  # an initializer
+    "same": [helper.make_node("Identity", ["x"], ["same"])],
+    "again": [helper.make_node("Identity", ["x"], ["once"]), helper.make_node("Identity", ["once"], ["again"])],
+    "constant": [helper.make_node("Identity", ["k"], ["constant"])],
+    "negative": [helper.make_node("Neg", ["x"], ["negative"])],
+    "sum": [helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)],
+    "large": [helper.make_node("Greater", ["x", "k"], ["large"])],
+    "places": [helper.make_node("NonZero", ["x"], ["places"])],
+}
+
+
+@pytest.mark.parametrize("names", [[name] for name in OUTPUTS] + [["x", "negative"], ["k", "sum", "x"], list(OUTPUTS)])
+def test_whatever_an_output_is_it_is_answered_each_time(names: list[str]) -> None:
+    """Bound buffers are written only by what is computed."""
+    shapes = {
+        "sum": (TensorProto.FLOAT, ()),
+        "large": (TensorProto.BOOL, (4,)),
+        "places": (TensorProto.INT64, (1, "n")),
+    }
+    outputs = {name: shapes.get(name, (TensorProto.FLOAT, (4,))) for name in names}
+    nodes = [node for name in names for node in OUTPUTS[name]]
+    constant = helper.make_tensor("k", TensorProto.FLOAT, [4], [1, 2, 3, 4])
+    blob = onnx_model(nodes, {"x": (TensorProto.FLOAT, (4,))}, outputs, initializers=[constant])
+    model = backend("ONNX").load(blob, "CPU", inputs=(), outputs=(), settings=ONE_THREAD)
+    k = np.array([1, 2, 3, 4], np.float32)
+
+    for row in ([1, 2, 0, 3], [1, 2, 0, 3], [0, 0, 0, 1], [5, 6, 7, 8], [9, 6, 7, 8], [0, 0, 0, 0]):
+        x = np.array(row, np.float32)
+        wanted = {"x": x, "k": k, "same": x, "again": x, "constant": k, "negative": -x, "sum": x.sum(), "large": x > k}
+        wanted["places"] = np.array(np.nonzero(x))
+        found = model.run([x])
+        assert [array.tolist() for array in found if array is not None] == [wanted[name].tolist() for name in names]

@@ -1,0 +1,136 @@
+"""
+Limits on a script's source, checked before PyTorch's compiler sees it. Compiles nothing.
+
+Theory of operation. The compiler calls itself for every level of the syntax tree. A tree of a few thousand levels ends
+the process, and one of brackets takes seconds long before that. Brackets, chains of operators (`1 + 1 + ...`), unary
+operators, calls, types, blocks and `elif` all make levels. So the depth is bounded from above by what stands in the
+text: every operator and bracket may be a level above the deepest of its operands; every block is one level, every
+`elif` of the script one more. Elements of a list stand side by side, so a table of numbers of any length is fine.
+Strings, comments (but for `# type:`), lines and indentation are told apart as PyTorch's lexer does it.
+
+Invariant: the depth counted here is never less than that of PyTorch's tree.
+"""
+
+from __future__ import annotations
+
+import re
+
+from redisai_engine.errors import ModelLoadError
+from redisai_engine.protocol import texts
+
+#: Characters. PyTorch 2.13 compiles as many in about three seconds, and all other clients wait meanwhile.
+MAX_SOURCE = 256 * 1024
+
+#: Levels. The costliest are nested lists: 1,000 take 0.3 seconds, 3,000 end the process (8 MiB of stack).
+MAX_DEPTH = 500
+
+_TOKEN = re.compile(
+    r"""
+    (?P<string>  \"\"\".*?\"\"\" | '''.*?''' | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
+  | (?P<comment> \# (?!\ type:) [^\n]* )
+  | (?P<newline> \n [ \t]* )
+  | (?P<open>    [(\[{] )
+  | (?P<close>   [)\]}] )
+  | (?P<comma>   , )
+  | (?P<word>    \w+ )
+  | (?P<space>   (?: [ \t\r\f] | \\\n )+ )
+  | (?P<operator> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_OPERATORS = frozenset(("and", "or", "not", "in", "is", "if", "else", "lambda"))
+
+
+def check_source(source: str) -> None:
+    """Raise ModelLoadError for a script that is too long or too deep."""
+    if len(source) > MAX_SOURCE:
+        raise ModelLoadError(texts.SCRIPT_TOO_LARGE % (len(source), MAX_SOURCE))
+    line = _first_too_deep(source)
+    if line:
+        raise ModelLoadError(texts.SCRIPT_TOO_DEEP % (MAX_DEPTH, line))
+
+
+def _first_too_deep(source: str) -> int:
+    """Return the number of the first line that is too deep, 0 if there is none."""
+    depth = _Depth()
+    for token in _TOKEN.finditer(source):
+        depth.take(str(token.lastgroup), token[0])
+        if depth.levels > MAX_DEPTH:
+            return source.count("\n", 0, token.start()) + 1
+    return 0
+
+
+class _Expression:
+    """An expression, or one of those that stand side by side in a bracket, as far as it has been read."""
+
+    __slots__ = ("deepest", "operand", "operators")
+
+    def __init__(self) -> None:
+        self.operators = 0  # each may be a level above all that it works on
+        self.operand = 0  # levels of the deepest bracket in it
+        self.deepest = 0  # levels of the deepest expression before the last comma
+
+    @property
+    def levels(self) -> int:
+        return self.operators + self.operand
+
+    def next_element(self) -> None:
+        self.deepest = max(self.deepest, self.levels)
+        self.operators = self.operand = 0
+
+
+class _Depth:
+    """The depth of the syntax tree, at most, where the text has been read up to."""
+
+    def __init__(self) -> None:
+        self._open: list[_Expression] = []  # those around the present one
+        self._above = 0  # levels that they make
+        self._present = _Expression()
+        self._blocks = [0]  # their indentations
+        self._elifs = 0
+        self._indentation: int | None = None  # of the line whose first word has not come yet
+
+    @property
+    def levels(self) -> int:
+        return len(self._blocks) + self._elifs + self._above + self._present.levels
+
+    def take(self, kind: str, text: str) -> None:
+        if kind in ("comment", "space"):
+            return
+        if kind == "newline":
+            if not self._open:
+                self._indentation = len(text) - 1
+            return
+        if self._indentation is not None:
+            self._begin_line(self._indentation)
+        if kind == "open":
+            self._open_bracket()
+        elif kind == "close":
+            self._close_bracket()
+        elif kind == "comma":
+            self._present.next_element()
+        elif kind == "operator" or text in _OPERATORS:
+            self._present.operators += 1
+        elif text == "elif":
+            self._elifs += 1
+
+    def _open_bracket(self) -> None:
+        self._present.operators += 1  # a call or a subscript, of what stands before it
+        self._above += self._present.operators
+        self._open.append(self._present)
+        self._present = _Expression()
+
+    def _close_bracket(self) -> None:
+        if self._open:
+            inner, self._present = self._present, self._open.pop()
+            inner.next_element()
+            self._above -= self._present.operators
+            self._present.operand = max(self._present.operand, inner.deepest)
+
+    def _begin_line(self, indentation: int) -> None:
+        while self._blocks[-1] > indentation:
+            self._blocks.pop()
+        if self._blocks[-1] < indentation:
+            self._blocks.append(indentation)
+        self._indentation = None
+        self._present = _Expression()
