@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 # Before the first import of mlflow or of a framework.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 # Threads of OpenMP that wait spin by default: beside other processes, that takes boosted trees six times as long.

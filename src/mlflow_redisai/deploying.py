@@ -69,16 +69,16 @@ def _with_limits(order: Order) -> Order:
     """
     Gives the order with what the server's ONNX Runtime loads.
 
-    RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it. So
-    that this isn't the first to be deployed, lowered or refused without need, a model that does nothing goes before.
+    RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it, and
+    a RedisAI may end when it is asked before that. So a model that does nothing is there while the server is asked.
     """
     options, facts = order.options, order.facts
-    if facts.onnxruntime is not None or options.opset is not None or options.backend not in ("auto", "ONNX"):
+    if options.opset is not None or options.backend not in ("auto", "ONNX"):
         return order
-    nothing = ModelToStore(ModelMeta(backend="ONNX", device=options.device), _model_of_nothing(), facts.chunk_bytes)
+    nothing = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), _model_of_nothing(), facts.chunk_bytes)
     with contextlib.suppress(errors.ModelRefused), order.store.staged(order.name, nothing, options.timeout):
-        pass
-    return replace(order, facts=server.ask(order.store.connection, commands.raw(order.name)))
+        facts = server.with_runtime(facts, order.store.connection, commands.raw(order.name))
+    return replace(order, facts=facts)
 
 
 def _model_of_nothing() -> bytes:

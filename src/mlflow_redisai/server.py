@@ -6,7 +6,7 @@ of a model may be. Nothing is assumed from whether the engine or RedisAI answers
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_redisai.commands import text
@@ -36,32 +36,35 @@ LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """One server's answers; `redisai` and `onnxruntime` are the versions it gives, None where it doesn't tell."""
+    """What one server answers; `onnxruntime` is its version, None where it isn't known."""
 
-    redisai: str | None = None
     onnxruntime: str | None = None
     limits: ServerLimits = field(default_factory=ServerLimits)
     chunk_bytes: int = DEFAULT_BULK_BYTES
 
 
 def ask(connection: Connection, key: bytes) -> ServerFacts:
-    """Asks the node that holds `key`. Raises NoRedisAI for a server without AI commands."""
-    chunk_size, info, bulk_size = connection.pipeline(
-        key,
-        [["AI.CONFIG", "GET", "MODEL_CHUNK_SIZE"], ["INFO", "MODULES"], ["CONFIG", "GET", "proto-max-bulk-len"]],
+    """Ask the node that holds `key` how much it takes at once. Raise NoRedisAI for a server without AI commands."""
+    chunk_size, bulk_size = connection.pipeline(
+        key, [["AI.CONFIG", "GET", "MODEL_CHUNK_SIZE"], ["CONFIG", "GET", "proto-max-bulk-len"]]
     )
     if isinstance(chunk_size, Exception):
         problem = connection.problem(chunk_size)
         if isinstance(problem, NoRedisAI):
             raise problem from chunk_size
-    modules = info if isinstance(info, dict) else {}
-    onnxruntime = _version_text(modules.get("ai_onnxruntime_version"))
-    return ServerFacts(
-        redisai=_version_text(modules.get("ai_RedisAI_version")),
-        onnxruntime=onnxruntime,
-        limits=limits_of(onnxruntime),
-        chunk_bytes=min(_numbers([chunk_size, *_values(bulk_size)]), default=DEFAULT_BULK_BYTES),
-    )
+    return ServerFacts(chunk_bytes=min(_numbers([chunk_size, *_values(bulk_size)]), default=DEFAULT_BULK_BYTES))
+
+
+def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> ServerFacts:
+    """
+    Add what the server's ONNX Runtime loads, where the server tells.
+
+    Call this only while the server holds an ONNX model: INFO MODULES ends a RedisAI 1.2.7 whose ONNX backend was loaded
+    (AI.CONFIG LOADBACKEND) and that never had a model for it.
+    """
+    [info] = connection.pipeline(key, [["INFO", "MODULES"]])
+    version = _version_text(info.get("ai_onnxruntime_version")) if isinstance(info, dict) else None
+    return replace(facts, onnxruntime=version, limits=limits_of(version))
 
 
 def limits_of(onnxruntime: str | None) -> ServerLimits:

@@ -158,6 +158,22 @@ def test_watch_multi_and_exec_are_used_as_redis_wants(recording: Recording):
         ]
 
 
+def test_modules_are_asked_for_only_while_a_model_is_there(recording: Recording):
+    """INFO MODULES ends a RedisAI whose ONNX backend was loaded and that never had a model for it."""
+    stored: set[bytes] = set()
+    asked = 0
+    for command in recording.in_order:
+        if name_of(command) == "AI.MODELSTORE" and command[2] == b"ONNX":
+            stored.add(command[1])
+        elif name_of(command) in ("DEL", "AI.MODELDEL"):
+            stored -= set(command[1:])
+        elif name_of(command) == "INFO":
+            asked += 1
+            assert stored, f"{command} came first"
+
+    assert asked > 1
+
+
 def test_every_plain_command_is_known_to_redis(recording: Recording, redis_server: Server):
     plain = {name_of(command) for command in recording.commands() if not name_of(command).startswith("AI.")}
     with Wire(redis_server.port) as wire:

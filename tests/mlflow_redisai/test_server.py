@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.connection import Connection
 from mlflow_redisai.models.base import ServerLimits
-from mlflow_redisai.server import ask, limits_of
+from mlflow_redisai.server import ask, limits_of, with_runtime
 from mlflow_redisai.target import Target
 from support.local_runs import save_onnx
 from support.servers import Server
@@ -53,11 +53,12 @@ def test_the_first_model_of_a_new_server_may_have_its_newest_operators(
     shape = (TensorProto.FLOAT, ("N", 3))
     graph = onnx_model([helper.make_node("Gelu", ["x"], ["y"])], {"x": shape}, {"y": shape}, opset=20)
     path = save_onnx(tmp_path / "m", onnx.load_from_string(graph), input_example=x)
-    before = ask(Connection(Target.parse(engine.target)), b"gelu")
+    connection = Connection(Target.parse(engine.target))
+    before = with_runtime(ask(connection, b"gelu"), connection, b"gelu")
 
     created = RedisAIClient(engine.target).create_deployment("gelu", str(path))
 
-    after = ask(Connection(Target.parse(engine.target)), b"gelu")
+    after = with_runtime(before, connection, b"gelu")
     stored = onnx.load_from_string(engine.client().execute_command("AI.MODELGET", "gelu", "BLOB"))
     assert created["verification"]["status"] == "passed"
     assert [imported.version for imported in stored.opset_import] == [20]

@@ -17,10 +17,11 @@ RECEIVED = 1 << 16
 
 @dataclass
 class Recording:
-    """What went through a proxy that listens on `port`: the commands of each connection."""
+    """What went through a proxy that listens on `port`: the commands of each connection, and all in their order."""
 
     port: int
     connections: list[list[list[bytes]]] = field(default_factory=list)
+    in_order: list[list[bytes]] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -57,18 +58,21 @@ def _accept(listener: socket.socket, server: Server, recording: Recording, opene
             opened += (client, upstream)
             commands: list[list[bytes]] = []
             recording.connections.append(commands)
-            threading.Thread(target=_pass_on, args=(client, upstream, commands), daemon=True).start()
-            threading.Thread(target=_pass_on, args=(upstream, client, None), daemon=True).start()
+            threading.Thread(
+                target=_pass_on, args=(client, upstream, (commands, recording.in_order)), daemon=True
+            ).start()
+            threading.Thread(target=_pass_on, args=(upstream, client, ()), daemon=True).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket, commands: list[list[bytes]] | None) -> None:
-    """Passes bytes on until the source ends; with `commands`, notes down what they say, before they are answered."""
+def _pass_on(source: socket.socket, sink: socket.socket, notes: tuple[list[list[bytes]], ...]) -> None:
+    """Passes bytes on until the source ends; notes down which commands they are before they are answered."""
     parser = RequestParser()
     with contextlib.suppress(OSError):
         while data := source.recv(RECEIVED):
-            if commands is not None:
+            if notes:
                 parser.feed(data)
                 while (command := parser.next()) is not None:
-                    commands.append(command)
+                    for commands in notes:
+                        commands.append(command)
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
