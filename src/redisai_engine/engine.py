@@ -5,6 +5,8 @@ Theory of operation of a turn. Callbacks of the event loop only read and parse; 
 is *touched*. Once per turn of the loop `_end_of_turn` does three things for all touched connections: it dispatches
 their requests, runs the models that are short (`Executor.run_turn`), and writes all replies, once per connection.
 Same work, warm caches; that order doubles the throughput of many connections (design page, decision 2).
+
+Invariant: a turn ends, and the next one is planned, whatever fails in it; a connection that failed is closed.
 """
 
 from __future__ import annotations
@@ -99,8 +101,11 @@ class Engine:
         while True:
             touched, self._touched = dict.fromkeys(self._touched), []
             for connection in touched:
-                connection.dispatch()
-            self.executor.run_turn()  # some of them have replies then, or more to do
+                try:
+                    connection.dispatch()
+                except Exception:  # the others, and the turns to come, must not suffer for it
+                    connection.fail()
+            self._run_models()  # some of them have replies then, or more to do
             written = written | touched if written else touched
             if not self._touched:
                 break
@@ -109,9 +114,18 @@ class Engine:
             written.update(dict.fromkeys(self._answered))
             self._answered.clear()
         for connection in written:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:
+                connection.abort()
         if len(written) == 1 and not self.executor.is_running:
             self._polling.turn_ended()
+
+    def _run_models(self) -> None:
+        try:
+            self.executor.run_turn()
+        except Exception as error:
+            self.loop.call_exception_handler({"message": "a turn's runs failed", "exception": error})
 
     # Loading
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 
-from redisai_engine.protocol.replies import PONG
 from redisai_engine.protocol.tensor import Buffer
 
 Reply = bytes | list[Buffer]  # in pieces if it is large
@@ -44,15 +43,15 @@ class Output:
             transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
 
 
-class Pong:
-    """The place of a reply that is ready from the beginning."""
+class Ready:
+    """The place of a reply that is there from the beginning."""
 
     __slots__ = ("is_detached", "reply", "silent")
 
-    def __init__(self) -> None:
-        self.reply = PONG
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
         self.silent = False
         self.is_detached = True
 
     def end(self, reply: bytes) -> None:
-        """It has ended."""
+        """Do nothing: it has ended."""

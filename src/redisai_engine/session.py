@@ -9,8 +9,10 @@ All commands of a connection, the parts of AI commands included, go to Redis ove
 Redis sees them in the client's order. A task that may need Redis again is `_busy`: requests behind it wait, as they
 wait in Redis behind a blocked client.
 
-Buffers are bounded: who doesn't read isn't read from (`reading.py`). A client that ends its side still gets what is
-due; then Redis is told that no more comes, so a command that blocks there for ever ends with the connection.
+A client may write a whole pipeline before it reads the first reply, so its requests are taken while its replies wait.
+Those of Redis wait there: it isn't read from, unless a command of the engine's own needs its answer to go on. What
+waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis does. A client that ends its
+side still gets what is due; then Redis is told that no more comes, so a command that blocks there ends, too.
 
 Invariant: `dispatch` and `flush` run only in a turn of the engine; callbacks only touch.
 """
@@ -18,6 +20,7 @@ Invariant: `dispatch` and `flush` run only in a turn of the engine; callbacks on
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -27,18 +30,21 @@ from redisai_engine.commands.plain import PONG_RIGHT, TOUCH_ALL, is_confirmation
 from redisai_engine.commands.prepared import PreparedDag, PreparedDags, PreparedRun
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Command, InTransaction, Plan, Silence
 from redisai_engine.engine import Engine
-from redisai_engine.output import Output, Pong
-from redisai_engine.protocol import replies
+from redisai_engine.output import Output, Ready
+from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.requests import RequestParser
 from redisai_engine.reading import Reading, Reason
+from redisai_engine.rights import Rights
 from redisai_engine.task import Task
 from redisai_engine.transaction import Entry, Transaction, queue
 from redisai_engine.upstream import Relayed, Upstream
 
-_RIGHTS_SECONDS = 1.0  # for so long a right that Redis has shown is taken for granted
+_log = logging.getLogger(__name__)
+
 _REQUESTS_PER_TURN = 256  # of one connection; a large pipeline must not keep all others waiting
 _BACKLOG_BYTES = 2**20  # so much is read before the requests in it have begun
+_MOST_WAITING = 100_000  # requests of one connection, about 1 KB each, that have begun and wait for their replies
 _HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
 _ROWS = {**COMMANDS, **PLAIN_COMMANDS}
 _LOOKED_AT = TOUCH_ALL | _ROWS.keys()
@@ -47,7 +53,7 @@ _relayed_names: set[bytes] = set()
 _MAX_RELAYED_NAMES = 1000
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 _PING = PLAIN_COMMANDS[b"PING"]
-_PONG = Pong()
+_PONG = Ready(replies.PONG)
 _SPEAKING = Silence.NONE  # looking into an enumeration takes longer than all the rest of `_is_silent`
 
 
@@ -66,10 +72,10 @@ class Session:
         self._upstream: Upstream | None = None
         self.reading = Reading()
         # Replies that are due, and bytes that are ready to be written
-        self._places: deque[Task | PreparedRun | Relayed | Pong] = deque()
+        self._places: deque[Task | PreparedRun | Relayed | Ready] = deque()
         self._held_size = 0  # bytes of relayed replies that wait for earlier ones
         self._out = Output()
-        self._output_full = False
+        self._output_is_full = False  # the client doesn't read as fast as it is answered
         # What later requests wait for
         self._busy: object | None = None
         self._delayed: tuple[Command, list[bytes]] | None = None
@@ -86,7 +92,7 @@ class Session:
         self.database = 0
         self.transaction: Transaction | None = None
         self.silence = Silence.NONE
-        self._rights: dict[tuple[bytes, bytes], float] = {}
+        self.rights = Rights(engine.loop)
         self._prepared = PreparedDags()
         self.one_step = OneStep(engine.loop)
 
@@ -113,20 +119,8 @@ class Session:
         """
         return self._upstream is None or self._upstream.is_idle
 
-    def has_rights(self, key: bytes, right: bytes) -> bool:
-        return self.rights_until(key, right) > self.engine.loop.time()
-
-    def rights_until(self, key: bytes, right: bytes) -> float:
-        """Gives the loop's time at which a right has to be shown anew."""
-        return self._rights.get((key, right), 0.0)
-
-    def grant_rights(self, key: bytes, right: bytes) -> None:
-        if len(self._rights) > 1000:
-            self._rights.clear()
-        self._rights[key, right] = self.engine.loop.time() + _RIGHTS_SECONDS
-
     def forget_rights(self) -> None:
-        self._rights.clear()
+        self.rights.forget()
         self._prepared.forget()
         self.one_step.allow()
 
@@ -159,7 +153,7 @@ class Session:
             self._delayed = self._busy = None
             self._begin(row, delayed)
         for _ in range(_REQUESTS_PER_TURN):
-            if self._busy is not None or self._closing or self._output_full or self._rests:
+            if self._busy is not None or self._closing or self._rests or len(self._places) > _MOST_WAITING:
                 return
             if self._take_another():
                 continue
@@ -248,9 +242,12 @@ class Session:
             form = self._prepared.find(arguments)
             if form is not None and self._predict(form, form.blobs(arguments)):
                 return
-        body = row.body(self, arguments) if row.fits(len(arguments)) else _answer(replies.error(row.arity_text))
-        task = Task(self, body, self._task_ended, silent=self._is_silent())
-        self._start(task, busy=not row.single_step)
+        silent = self._is_silent()
+        if row.fits(len(arguments)):
+            task = Task(self, row.body(self, arguments), self._task_ended, silent=silent)
+            self._start(task, busy=not row.single_step)
+        elif not silent:
+            self._places.append(Ready(replies.error(row.arity_text)))
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Takes the short way if the request needs nothing of Redis."""
@@ -263,7 +260,7 @@ class Session:
 
     def _pong(self) -> bool:
         """Answers PING if Redis did so lately."""
-        if not self.has_rights(*PONG_RIGHT) or self.streams:
+        if not self.rights.has(*PONG_RIGHT) or self.streams:
             return False
         if not self._is_silent():
             self._places.append(_PONG)
@@ -357,11 +354,25 @@ class Session:
             return
         if self._out:
             if transport.get_write_buffer_size() > self.engine.settings.output_limit:
-                transport.abort()
+                self._close_slow(transport)
                 return
             self._out.write(transport)
+        if self._output_is_full:
+            self._hold_redis(transport)
         if self._closing:
             self._end(transport)
+
+    def _hold_redis(self, transport: asyncio.Transport) -> None:
+        """Leaves replies in Redis while the client doesn't read, unless a command waits for its own among them."""
+        if len(self._places) > _MOST_WAITING:
+            self._close_slow(transport)
+        elif self._upstream is not None:
+            reading = self._upstream.reading
+            (reading.hold if self._busy is None else reading.release)(Reason.SLOW_CLIENT)
+
+    def _close_slow(self, transport: asyncio.Transport) -> None:
+        _log.warning("a client was closed because it didn't read its replies (see --output-limit)")
+        transport.abort()
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Closes when all that is due is answered."""
@@ -398,11 +409,20 @@ class Session:
     def _refuse(self, text: str) -> None:
         """Answers an error behind everything that is due, and closes."""
         self._closing = True
-        self._places.append(Task(self, _answer(b""), lambda task: None, silent=False))
-        last = self._places[-1]
-        assert isinstance(last, Task)
-        last.end(replies.error(text))
+        self._places.append(Ready(replies.error(text)))
         self.engine.touch(self)
+
+    def fail(self) -> None:
+        """Answer a request that failed by the engine's own mistake, and take no more: its place may be lost."""
+        _log.exception("a connection failed in a way that is the engine's fault")
+        self._busy = self._delayed = None
+        self._refuse(texts.ENGINE_FAILED)
+
+    def abort(self) -> None:
+        """Ends the connection at once: its replies can't be written."""
+        _log.exception("a connection's replies failed in a way that is the engine's fault")
+        if self._transport is not None:
+            self._transport.abort()
 
     def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
         """
@@ -457,17 +477,14 @@ class Session:
             self._upstream.close()
 
     def pause_writing(self) -> None:
-        """The client reads too slowly: nothing more is taken from Redis or from the client until it has caught up."""
-        self._output_full = True
-        if self._upstream is not None:
-            self._upstream.reading.hold(Reason.SLOW_CLIENT)
-        self.reading.hold(Reason.SLOW_CLIENT)
+        """The client reads too slowly; what that means `flush` sees to."""
+        self._output_is_full = True
+        self.engine.touch(self)
 
     def resume_writing(self) -> None:
-        self._output_full = False
+        self._output_is_full = False
         if self._upstream is not None:
             self._upstream.reading.release(Reason.SLOW_CLIENT)
-        self.reading.release(Reason.SLOW_CLIENT)
         self.engine.touch(self)
 
     def close(self) -> None:
@@ -481,9 +498,3 @@ class Session:
             self._delayed = self._busy = None
         self._finishing = True
         self.close()
-
-
-def _answer(reply: bytes) -> Plan:
-    """A body that does nothing but answer."""
-    yield from ()
-    return reply

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redisai_engine.commands.table import AskPeers, Compute, Load, Pass, PassUntil, Plan, Run
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import Job
-from redisai_engine.protocol import replies
+from redisai_engine.protocol import replies, texts
 
 if TYPE_CHECKING:
     from redisai_engine.session import Session
@@ -46,8 +46,12 @@ class Task:
         except EngineError as error:
             self.end(replies.error(error.wire))
         except Exception:
-            _log.exception("a command failed in a way that is the engine's fault")
-            self.end(replies.error("ERR the engine failed on this command; its log says why"))
+            self._fail()
+
+    def _fail(self) -> None:
+        """Answers for the engine's own mistake, which the log tells of."""
+        _log.exception("a command failed in a way that is the engine's fault")
+        self.end(replies.error(texts.ENGINE_FAILED))
 
     def end(self, reply: bytes) -> None:
         """Sets the reply and tells the session, unless that happened before."""
@@ -123,3 +127,5 @@ class Task:
             self.end(stop.value)
         except EngineError as error:
             self.end(replies.error(error.wire))
+        except Exception:
+            self._fail()

@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redisai_engine.commands.table import Command, Context, InTransaction, Pass, Plan
+from redisai_engine.commands.table import Command, Context, InTransaction, Pass, Permit, Plan
 from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
@@ -25,9 +25,14 @@ _PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing of Redis,
 
 @dataclass(slots=True)
 class Entry:
-    """`count` commands that Redis queued. `plan` goes on with their replies; without one their reply stands."""
+    """
+    `count` commands that Redis queued. `plan` goes on with their replies; without one their reply stands.
+
+    The first `permits` of them only showed that the client may do what it asks for.
+    """
 
     count: int = 1
+    permits: int = 0
     plan: Plan | None = None
     raw: bool = False  # the plan wants the reply's bytes
     reply: bytes = b""  # the answer, where it is known already
@@ -59,14 +64,16 @@ def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
         if row.in_transaction is InTransaction.REFUSE:
             raise CommandError(texts.IN_TRANSACTION)
         entry.plan = row.body(context, arguments)
-        commands = yield from _first_look_at_redis(entry.plan)
+        commands = yield from _first_look_at_redis(entry)
+    except _Refused as refused:
+        return replies.error(refused.args[0])
     except EngineError as error:
         entry.plan, entry.reply = None, replies.error(error.wire)
     except _Finished as finished:
         entry.plan, entry.reply = None, finished.args[0]
     entry.raw = isinstance(commands, Pass)
     answers = yield commands
-    entry.count = len(answers)
+    entry.count = entry.permits + len(answers)
     for answer in answers:
         decoded = decode(answer) if entry.raw else answer
         if isinstance(decoded, ReplyError):
@@ -76,10 +83,16 @@ def queue(context: Context, row: Command, arguments: Sequence[bytes]) -> Plan:
     return replies.QUEUED
 
 
-def _first_look_at_redis(plan: Plan) -> Generator[Any, Any, Any]:
+def _first_look_at_redis(entry: Entry) -> Generator[Any, Any, Any]:
     """Runs a plan up to its first commands for Redis and gives them; what it asks for before that is done now."""
+    plan = entry.plan
+    assert plan is not None
     step = _next(plan, None)
     while not isinstance(step, list | Pass):
+        if isinstance(step, Permit):
+            yield from _permit(entry, step)
+            step = _next(plan, None)
+            continue
         try:
             outcome = yield step
         except EngineError as error:
@@ -87,6 +100,19 @@ def _first_look_at_redis(plan: Plan) -> Generator[Any, Any, Any]:
         else:
             step = _next(plan, outcome)
     return step
+
+
+def _permit(entry: Entry, step: Permit) -> Generator[Any, Any, None]:
+    """Raises _Refused where Redis refuses to queue; then it aborts the transaction itself."""
+    answers = yield step.commands
+    entry.permits += len(answers)
+    for answer in answers:
+        if isinstance(answer, ReplyError):
+            raise _Refused(answer.text)
+
+
+class _Refused(Exception):
+    """Redis queues nothing for this command."""
 
 
 class _Finished(Exception):
@@ -125,6 +151,7 @@ def _select(context: Context) -> tuple[bytes, bytes]:
 
 def _go_on(context: Context, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
     assert entry.plan is not None
+    mine = mine[entry.permits :]
     value: Any = mine if entry.raw else [decode(part) for part in mine]
     try:
         while True:

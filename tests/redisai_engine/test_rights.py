@@ -148,6 +148,55 @@ class TestKeys:
         assert predict(user, "read:m", 1, 2) == 3.0
 
 
+class TestFirst:
+    """Redis is asked before anything is loaded or compiled: who may not write learns that and nothing else."""
+
+    STORING = (
+        ("AI.MODELSTORE", "theirs:new", "ONNX", "CPU", "BLOB", b"no model"),
+        ("AI.MODELSTORE", "theirs:new", "TORCH", "CPU", "BLOB", b"no model"),
+        ("AI.MODELSET", "theirs:new", "ONNX", "CPU", "BLOB", b"no model"),
+        ("AI.SCRIPTSTORE", "theirs:new", "CPU", "ENTRY_POINTS", 1, "f", "SOURCE", "no script"),
+        ("AI.SCRIPTSET", "theirs:new", "CPU", "SOURCE", "no script"),
+    )
+
+    @pytest.mark.parametrize("command", STORING, ids=range(len(STORING)))
+    def test_without_a_password(self, secret_pair: Pair, connect: Connect, command: tuple[bytes | str, ...]):
+        assert connect(secret_pair.engine).ask(*command) == NOAUTH
+
+    @pytest.mark.parametrize(
+        "rules", [("~*", "+@read"), ("~mine:*", "+@all"), ("%R~*", "+@all"), ("~*", "+@all", "-hdel")]
+    )
+    @pytest.mark.parametrize("command", STORING, ids=range(len(STORING)))
+    def test_without_the_right_to_write(
+        self, login: Callable[..., Connection], command: tuple[bytes | str, ...], rules: tuple[str, ...]
+    ):
+        user = login("first", *rules, "+multi", "+exec")
+
+        assert user.ask(*command).startswith(b"-NOPERM ")
+        user.send("MULTI", command, "EXEC")
+        began, queued, executed = user.replies(3)
+        assert began == OK
+        assert queued.startswith(b"-NOPERM ")
+        assert executed.startswith(b"-EXECABORT ")
+
+    @pytest.mark.parametrize("command", STORING, ids=range(len(STORING)))
+    def test_who_may_write_learns_what_is_wrong(self, wire: Connection, command: tuple[bytes | str, ...]):
+        alone = wire.ask(*command)
+
+        wire.send("MULTI", command, "PING", "EXEC")
+        *_, executed = wire.replies(4)
+
+        assert alone.startswith(b"-")
+        assert not alone.startswith((b"-NOPERM", b"-NOAUTH"))
+        assert executed == b"*2\r\n" + alone + b"+PONG\r\n"
+
+    def test_a_model_stored_inside_multi_is_there_after_it(self, wire: Connection):
+        wire.send("MULTI", modelstore("first:m"), "EXISTS first:m", "EXEC")
+
+        assert wire.replies(4)[-1] == b"*2\r\n+OK\r\n:1\r\n"
+        assert predict(wire, "first:m", 2, 3) == 5.0
+
+
 class TestChanges:
     """A right that is taken away stops models in memory within about a second."""
 

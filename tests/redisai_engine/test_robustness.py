@@ -13,6 +13,7 @@ import pytest
 
 from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, predict, prediction, store_model
+from support.torch_scripts import DEEP, deep
 from support.waiting import wait_until
 
 OK = b"+OK\r\n"
@@ -93,45 +94,21 @@ class TestMalformed:
 
 
 class TestSlowReaders:
-    """Who doesn't read isn't read from, nor is Redis for them; others are served."""
+    """What waits for a client, or for a command before it, is bounded; others are served. More in test_pipelines.py."""
 
     @pytest.fixture
     def fresh(self, new_pair: Callable[..., Pair], connect: Connect) -> Pair:
-        """An engine that holds a model, a value and a tensor of 4 MiB, and smaller ones."""
+        """An engine that holds a model, and a value and a tensor of 4 MiB."""
         pair = new_pair()
         wire = connect(pair.engine)
         store_model(wire, "m")
         predict(wire, "m", 1, 2)
         wire.ask("SET", "value", b"x" * 4 * MIB)
         wire.ask("AI.TENSORSET", "tensor", "UINT8", 4 * MIB, "BLOB", b"x" * 4 * MIB)
-        wire.ask("SET", "small", b"x" * 20_000)
-        wire.ask("AI.TENSORSET", "few", "UINT8", 20_000, "BLOB", b"x" * 20_000)
         for _ in range(3):
             wire.ask("GET value")
             wire.ask("AI.TENSORGET tensor BLOB")
         return pair
-
-    @pytest.mark.parametrize(
-        "request_",
-        [
-            "GET small",
-            "AI.TENSORGET few BLOB",
-            "AI.DAGEXECUTE_RO LOAD 1 few |> AI.TENSORGET few BLOB",
-            "AI.MODELGET m",
-        ],
-    )
-    def test_replies_that_nobody_reads_stay_outside(self, fresh: Pair, connect: Connect, request_: str):
-        """Redis keeps those to requests that it has, as it does for its own clients, so the values are small.
-
-        All replies together would be gigabytes; those of a few turns are copied several times on their way.
-        """
-        other, slow = connect(fresh.engine), connect(fresh.engine)
-        before = memory_of(fresh)
-
-        fill(slow, encoded(request_) * 100)
-
-        assert memory_of(fresh) - before < 128 * MIB
-        assert predict(other, "m", 2, 3) == 5.0
 
     def test_replies_behind_a_slow_command_stay_outside(self, fresh: Pair, connect: Connect):
         """Redis would send them at once, but their turn hasn't come."""
@@ -202,6 +179,42 @@ class TestSlowReaders:
             other.ask("PUBLISH", "news", b"x" * MIB)
 
         assert memory_of(fresh) - before < 64 * MIB
+
+
+class TestOddRequests:
+    """A request that nobody thought of fails by itself."""
+
+    @pytest.mark.parametrize("dimensions", [32, 33, 64, 65, 500])
+    @pytest.mark.parametrize("warm", [False, True])
+    def test_tensors_of_any_number_of_dimensions(
+        self, pair: Pair, connect: Connect, wire: Connection, dimensions: int, *, warm: bool
+    ):
+        """NumPy knows at most 32 or 64; what it raises once ended every later turn."""
+        odd, other = connect(pair.engine), connect(pair.engine)
+        store_model(wire, "robust:dims")
+        for client in (odd, other) if warm else (other,):
+            predict(client, "robust:dims", 1, 2)
+        shape = " ".join(["1"] * dimensions)
+        sets = [f"|> AI.TENSORSET {name} FLOAT {shape} BLOB 1234" for name in "ab"]
+        run = "|> AI.MODELEXECUTE robust:dims INPUTS 2 a b OUTPUTS 1 y |> AI.TENSORGET y META BLOB"
+
+        answers = {odd.ask(f"AI.DAGEXECUTE_RO ROUTING robust:dims {' '.join(sets)} {run}") for _ in range(4)}
+        answers.add(odd.ask(f"AI.TENSORSET robust:t FLOAT {shape} BLOB 1234"))
+
+        if dimensions > 32:
+            assert answers == {b"-ERR a tensor has at most 32 dimensions\r\n"}
+        assert predict(odd, "robust:dims", 2, 3) == predict(other, "robust:dims", 2, 3) == 5.0
+
+    @pytest.mark.parametrize("kind", sorted(DEEP))
+    def test_a_deep_script_is_refused(self, wire: Connection, kind: str):
+        source = deep(kind, 60_000)
+        for command in (
+            ("AI.SCRIPTSTORE", "robust:s", "CPU", "ENTRY_POINTS", 1, "f"),
+            ("AI.SCRIPTSET", "robust:s", "CPU"),
+        ):
+            assert wire.ask(*command, "SOURCE", source).startswith(b"-ERR the script ")
+
+        assert wire.is_quiet()
 
 
 class TestCrowds:

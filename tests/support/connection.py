@@ -51,6 +51,11 @@ class Connection:
         self.send(command[0] if len(command) == 1 and isinstance(command[0], str) else command)
         return self.reply()
 
+    def ask_raw(self, request: bytes) -> bytes:
+        """Sends bytes that are one request and gives its reply."""
+        self.send(request)
+        return self.reply()
+
     def ends(self) -> bool:
         """Tells whether the server closes the connection next, with nothing more to read."""
         try:

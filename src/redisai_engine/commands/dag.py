@@ -262,17 +262,17 @@ def _check_rights(context: Context, dag: Dag) -> Generator[Any, Any, None]:
         refuse_error(*(yield [(b"PING",)]))
         return
     if dag.read_only:
-        if dag.routing is None or context.has_rights(dag.routing, ROUTE_RIGHT):
+        if dag.routing is None or context.rights.has(dag.routing, ROUTE_RIGHT):
             return
         refuse_error(*(yield [(b"EXISTS", dag.routing)]))
-        context.grant_rights(dag.routing, ROUTE_RIGHT)
+        context.rights.grant(dag.routing, ROUTE_RIGHT)
         return
     keys = {*dag.load, *(dag.persist or ()), *(() if dag.routing is None else (dag.routing,))}
-    if keys and not all(context.has_rights(key, _WRITE_RIGHT) for key in keys):
+    if keys and not all(context.rights.has(key, _WRITE_RIGHT) for key in keys):
         answers = yield [(b"SETRANGE", key, b"0", b"") for key in keys]
         refuse_error(*(answer for answer in answers if not _is_wrong_type(answer)))
         for key in keys:
-            context.grant_rights(key, _WRITE_RIGHT)
+            context.rights.grant(key, _WRITE_RIGHT)
 
 
 def _is_wrong_type(answer: object) -> bool:

@@ -10,18 +10,27 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from redisai_engine import store
-from redisai_engine.commands.table import Context, Plan, UpstreamCommand, refuse_error
+from redisai_engine.commands.table import Context, Permit, Plan, UpstreamCommand, refuse_error
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.tensor import Buffer
 
+_NO_FIELD = b"ai.engine:none"  # of no hash: deleting it needs the right to write and does nothing
 READ_RIGHT = b"r"  # to the key, as a connection remembers it
 
 
-def refuse_other_kind(key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
-    """Raises WrongType when the key holds anything of another kind."""
-    exists, found = yield [(b"EXISTS", key), (b"HGET", key, kind.marker)]
-    refuse_error(exists, found)
+def check_writable(context: Context, key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
+    """
+    Raises UpstreamError unless this client may write the key, and WrongType when the key holds another kind.
+
+    Comes before anything is compiled or loaded for a client. Inside MULTI what the key holds is seen too late for it.
+    """
+    write = (b"HDEL", key, _NO_FIELD)
+    if context.in_transaction:
+        yield Permit([write])
+        return
+    exists, found, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), write]
+    refuse_error(exists, found, written)
     if exists and found is None:
         raise WrongType
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from redisai_engine import store
-from redisai_engine.commands.hashes import READ_RIGHT, delete_hash, hash_of, refuse_other_kind, values_of, write_hash
+from redisai_engine.commands.hashes import READ_RIGHT, check_writable, delete_hash, hash_of, values_of, write_hash
 from redisai_engine.commands.options import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.scan import scan_hashes
 from redisai_engine.commands.table import (
@@ -57,8 +57,7 @@ def modelset(context: Context, arguments: Sequence[bytes]) -> Plan:
 
 
 def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
-    if not context.in_transaction:
-        yield from refuse_other_kind(key, store.MODEL)
+    yield from check_writable(context, key, store.MODEL)
     asked = store.ModelMeta(
         options.backend,
         options.device,
@@ -177,7 +176,7 @@ def modelid(context: Context, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELID key"""
     key, models = arguments[1], context.engine.models
     known = models.known(context.database, key) if context.may_trust and not context.in_transaction else None
-    if known is not None and context.has_rights(key, READ_RIGHT):
+    if known is not None and context.rights.has(key, READ_RIGHT):
         return replies.bulk(known.id)
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)]
     marker, id_ = values_of(values)

@@ -186,7 +186,7 @@ def ping(context: Context, arguments: Sequence[bytes]) -> Plan:
     """
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.PONG and not context.streams and not context.in_transaction:
-        context.grant_rights(*PONG_RIGHT)
+        context.rights.grant(*PONG_RIGHT)
     return bytes(raw)
 
 

@@ -33,7 +33,7 @@ from redisai_engine.output import Reply
 from redisai_engine.protocol import dtypes, replies
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.layouts import Template
-from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count
 
 if TYPE_CHECKING:
     from redisai_engine.backends.base import Array, LoadedModel
@@ -125,6 +125,8 @@ class Form:
             shape.append(self._positive())
         # The values of a BOOL blob have to be looked at.
         if name is None or dtype is None or dtype is dtypes.BOOL or name in self.holes:
+            raise ValueError
+        if len(shape) > MAX_DIMENSIONS:
             raise ValueError
         self.holes[name] = Hole(words.position, dtype, tuple(shape))
         words.take()
@@ -237,10 +239,10 @@ class PreparedDag:
         if known is None or not self._fits(known.model.loaded):
             return None
         rights = ((self.model_key, READ_RIGHT), (self._routing, ROUTE_RIGHT))
-        if not all(session.has_rights(*right) for right in rights):
+        if not all(session.rights.has(*right) for right in rights):
             return None
         self._database, self._changes = session.database, models.changes
-        self._holds_until = min(known.expires_at, *(session.rights_until(*right) for right in rights))
+        self._holds_until = min(known.expires_at, *(session.rights.until(*right) for right in rights))
         return known
 
     def _fits(self, model: LoadedModel) -> bool:

@@ -110,12 +110,12 @@ def resolve_model(context: Context, key: bytes) -> Generator[Any, Any, RunnableM
     """
     models = context.engine.models
     model = models.current(context.database, key) if context.may_trust else None
-    if model is not None and context.has_rights(key, READ_RIGHT):
+    if model is not None and context.rights.has(key, READ_RIGHT):
         return model
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID, store.META)]
     marker, id_, meta = values_of(values)
     meta_of(exists, {store.MARKER: marker, store.META: meta})
-    context.grant_rights(key, READ_RIGHT)
+    context.rights.grant(key, READ_RIGHT)
     model = models.by_id(id_)
     if model is None:
         id_, model = yield from _load(key)

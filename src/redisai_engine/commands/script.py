@@ -13,7 +13,7 @@ from typing import Any
 from redisai_engine import store
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.torch_script import TorchScript, compile_script
-from redisai_engine.commands.hashes import delete_hash, refuse_other_kind, values_of, write_hash
+from redisai_engine.commands.hashes import check_writable, delete_hash, values_of, write_hash
 from redisai_engine.commands.numbers import integer
 from redisai_engine.commands.options import Words, text
 from redisai_engine.commands.scan import scan_hashes
@@ -96,6 +96,7 @@ def _source(words: Words) -> str:
 def _store(context: Context, key: bytes, meta: store.ScriptMeta, source: str) -> Plan:
     if meta.device[:3].upper() not in ("CPU", "GPU"):
         raise CommandError(texts.UNSUPPORTED_DEVICE)
+    yield from check_writable(context, key, store.SCRIPT)
     return (yield from put_script(context, key, meta, source, expiry=(b"PERSIST", key)))
 
 
@@ -110,8 +111,6 @@ def put_script(
 ) -> Plan:
     """Compiles a script and writes it under the key, over an older one; `expiry` and `before` as for `write_hash`."""
     yield from compiled(context, meta, source)
-    if not (context.in_transaction or before):
-        yield from refuse_other_kind(key, store.SCRIPT)
     yield from write_hash(context, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
     return replies.OK
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from redisai_engine.commands.one_step import OneStep
     from redisai_engine.engine import Engine
     from redisai_engine.execution.job import RunnableModel
+    from redisai_engine.rights import Rights
     from redisai_engine.store import ModelMeta
     from redisai_engine.transaction import Transaction
 
@@ -48,6 +49,7 @@ class Context(Protocol):
     engine: Engine
     protocol: int  # 2 or 3
     database: int
+    rights: Rights
     transaction: Transaction | None
     silence: Silence
     one_step: OneStep
@@ -60,10 +62,6 @@ class Context(Protocol):
 
     @property
     def may_trust(self) -> bool: ...
-
-    def has_rights(self, key: bytes, right: bytes) -> bool: ...
-
-    def grant_rights(self, key: bytes, right: bytes) -> None: ...
 
     def forget_rights(self) -> None: ...
 
@@ -194,6 +192,18 @@ class Pass:
     """Sends a command to Redis as it is; resumed with its reply's bytes."""
 
     request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """
+    Inside MULTI alone: commands that change nothing are queued, which Redis refuses at once where a right lacks.
+
+    Resumed with None. Where Redis refuses, the command is answered so and the body goes no further: work on behalf of
+    a client begins only when Redis lets it.
+    """
+
+    commands: list[UpstreamCommand]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from redisai_engine.commands.table import READ, WRITE, Context, Keys, Plan, comm
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import dtypes, replies, texts
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
 
 _MAX_TENSOR_BYTES = 512 * 1024 * 1024  # Redis' limit for a string; RedisAI crashes on larger shapes
 _FORMATS = (b"META", b"BLOB", b"VALUES")
@@ -127,6 +127,8 @@ def parse_tensor(arguments: Sequence[bytes]) -> Tensor:
         if dimension is None or dimension <= 0:
             raise CommandError(texts.BAD_SHAPE)
         shape.append(dimension)
+        if len(shape) > MAX_DIMENSIONS:
+            raise CommandError(texts.TOO_MANY_DIMENSIONS)
         size *= dimension
         if size > _MAX_TENSOR_BYTES:
             raise CommandError(texts.BAD_SHAPE)

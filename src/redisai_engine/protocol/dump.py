@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from redisai_engine.protocol import dtypes, lzf
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
 
 NEWEST_ENCODING = 4
 
@@ -142,6 +142,8 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
     if dtype.is_string:
         for _ in range(element_count(shape)):  # where each element begins, which its closing zero byte tells as well
             items.integer()
+    if len(shape) > MAX_DIMENSIONS:
+        raise DumpError(f"a tensor has {len(shape)} dimensions; allowed are {MAX_DIMENSIONS}")
     _check_size(dtype, shape, blob)
     return Tensor(dtype, shape, blob)
 

@@ -19,6 +19,9 @@ from redisai_engine.protocol.dtypes import DType
 
 Buffer = bytes | bytearray | memoryview
 
+#: NumPy 1 takes no more, NumPy 2 takes 64. RedisAI has no limit and crashes somewhere above.
+MAX_DIMENSIONS = 32
+
 
 class UnsupportedDType(ValueError):
     """An array has an element type that RedisAI's tensors don't have."""
