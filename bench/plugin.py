@@ -100,7 +100,7 @@ def _session(port: int, name: str, threads: int) -> Any:
 
 def _plain_dag(port: int, name: str, row: pandas.DataFrame) -> list[Any]:
     """The command that the plugin's predict sends, outputs that the answer doesn't need left out."""
-    from mlflow_redisai import commands
+    from mlflow_redisai.server import commands
     from redisai_engine.protocol.tensor import Tensor
 
     session = _session(port, name, 1)

@@ -22,8 +22,8 @@ from typing import Any
 
 from bench.rivals import RIVALS
 from bench.rounds import Series
-from redisai_engine import session
-from redisai_engine.redis_process import find_server
+from redisai_engine.fronts.resp import session
+from redisai_engine.redis.embedded import find_server
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("mlflow", "numpy", "onnxruntime", "hiredis", "redis", "uvloop", "uvicorn", "scikit-learn", "skl2onnx")

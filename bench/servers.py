@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from redisai_engine.redis_process import find_server
+from redisai_engine.redis.embedded import find_server
 
 START_S = 120.0
 STOP_S = 15.0

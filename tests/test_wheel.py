@@ -46,7 +46,7 @@ def test_the_engine_in_the_wheel_is_compiled_and_answers(tmp_path: Path) -> None
         content.extractall(tmp_path / "installed")
 
     where = subprocess.run(
-        [sys.executable, "-c", "import redisai_engine.session as s; print(s.__file__)"],
+        [sys.executable, "-c", "import redisai_engine.fronts.resp.session as s; print(s.__file__)"],
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
         capture_output=True,
         text=True,

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.deployments import BaseDeploymentClient
 
-from mlflow_redisai import interrupts, server
-from mlflow_redisai.commands import raw
+from mlflow_redisai import interrupts
 from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
-from mlflow_redisai.connection import Connection
 from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
-from mlflow_redisai.record import check_name
+from mlflow_redisai.server import facts as server
+from mlflow_redisai.server.commands import raw
+from mlflow_redisai.server.connection import Connection
+from mlflow_redisai.server.record import check_name
 from mlflow_redisai.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_redisai.deploying import Order
-    from mlflow_redisai.deployments import Deployment, Deployments
-    from mlflow_redisai.predictions import Predictions
-    from mlflow_redisai.predictor import Predictor
+    from mlflow_redisai.deploy.prepare import Order
+    from mlflow_redisai.predict.predictions import Predictions
+    from mlflow_redisai.predict.predictor import Predictor
+    from mlflow_redisai.server.deployments import Deployment, Deployments
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class RedisAIClient(BaseDeploymentClient):
         endpoint: str | None = None,
     ) -> dict[str, Any]:
         """Deploys a model under a free name; see `mlflow deployments help -t redisai` for the options in `config`."""
-        from mlflow_redisai.deploying import prepare
+        from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
         options = DeploymentOptions.of(parse(config, CREATE))
@@ -75,7 +76,7 @@ class RedisAIClient(BaseDeploymentClient):
         endpoint: str | None = None,
     ) -> dict[str, Any]:
         """Replaces the model (`model_uri`), the options in `config`, or both; options not named stay as they are."""
-        from mlflow_redisai.deploying import prepare
+        from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
         values = parse(config, UPDATE)
@@ -122,7 +123,7 @@ class RedisAIClient(BaseDeploymentClient):
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> Predictions:
         """Predicts with a deployment: gives what `mlflow.pyfunc` gives for the same input, as `predictions`."""
-        from mlflow_redisai.predictions import Predictions
+        from mlflow_redisai.predict.predictions import Predictions
 
         _no_endpoint(endpoint)
         return Predictions(self._predictor.predict(check_name(deployment_name), inputs))
@@ -131,24 +132,24 @@ class RedisAIClient(BaseDeploymentClient):
 
     @cached_property
     def _store(self) -> Deployments:
-        from mlflow_redisai.deployments import Deployments
+        from mlflow_redisai.server.deployments import Deployments
 
         return Deployments(Connection(self._target))
 
     @cached_property
     def _predictor(self) -> Predictor:
-        from mlflow_redisai.predictor import Predictor
+        from mlflow_redisai.predict.predictor import Predictor
 
         return Predictor(self._store)
 
     def _order(self, name: str, options: DeploymentOptions) -> Order:
-        from mlflow_redisai.deploying import Order
+        from mlflow_redisai.deploy.prepare import Order
 
         return Order(self._store, server.ask(self._store.connection, raw(name)), name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
         """Stores the model that is there anew, with other options."""
-        from mlflow_redisai.deploying import with_options
+        from mlflow_redisai.deploy.prepare import with_options
 
         if flavor is not None:
             raise InvalidRequest(f"flavor {flavor!r} without a model: give the model's URI too, or leave flavor out")

@@ -16,6 +16,7 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
          ├─ MissingConverter         a package that the conversion needs isn't installed
          ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             what predict was given breaks the model's signature
+         ├─ UnreadableRecord         the record was written by a later version of the plugin
          ├─ VerificationFailed       the stored model answers differently from mlflow.pyfunc
          └─ ServerProblem            what redis-py or the server says, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
@@ -23,11 +24,15 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
              ModelRefused, ModelFailed, UnexpectedReply
 
 A constructor takes the facts and makes the sentence. `translate` is the only place where redis-py's exceptions and
-the server's texts are mapped; a test keeps its table complete. No sentence ever holds a password: `where` is the
+the server's texts are mapped, `of_codec` where those of the codec are; tests keep their tables complete. No sentence
+ever holds a password: `where` is the
 target's label, and texts go through `Target.redact` before they come here.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -46,6 +51,8 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     UNAUTHENTICATED,
 )
+
+from redisai_engine.codec import errors as codec
 
 
 class RedisAIError(MlflowException):
@@ -158,16 +165,17 @@ class MissingPackage(RedisAIError):
 
     code = INVALID_STATE
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(
-            f'{what} needs the package {package}, which isn\'t installed; pip install "mlflow-redisai[{extra}]"'
-        )
-
 
 class InvalidInput(RedisAIError):
     """What predict was given breaks the model's signature; the sentence names the column or tensor."""
 
     code = INVALID_PARAMETER_VALUE
+
+
+class UnreadableRecord(RedisAIError):
+    """The deployment's record was written by a later version of the plugin."""
+
+    code = INVALID_STATE
 
 
 class VerificationFailed(RedisAIError):
@@ -398,6 +406,23 @@ def translate(
         if found is not None:
             return (otherwise if found is ServerProblem else found)(where, _text_for(found, said))
     return otherwise(where, _sentence(said))
+
+
+# The codec's error → ours, with the same sentence.
+BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
+    codec.InvalidInput: InvalidInput,
+    codec.MissingPackage: MissingPackage,
+    codec.UnreadableMapping: UnreadableRecord,
+}
+
+
+@contextlib.contextmanager
+def of_codec() -> Iterator[None]:
+    """Turn the codec's errors inside the block into ours."""
+    try:
+        yield
+    except codec.CodecError as error:
+        raise BY_CODEC_CLASS[type(error)](str(error)) from error
 
 
 def is_missing(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from redisai_engine.config import load_settings
 from redisai_engine.errors import EngineError
-from redisai_engine.server import serve
+from redisai_engine.process.server import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import fields
 
-import redisai_engine.commands  # noqa: F401  # enters all commands in the table
+import redisai_engine.commands.ai
+import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
 from redisai_engine.commands.table import COMMANDS, Command, InTransaction
 from redisai_engine.config import ENVIRONMENT_PREFIX, Settings, flag
 

@@ -17,10 +17,10 @@ from mlflow.exceptions import MlflowException
 
 from contract.forms import Accepted, accepted_in, name_of
 from mlflow_redisai import RedisAIClient, errors
-from mlflow_redisai.commands import ModelMeta, ModelToStore
-from mlflow_redisai.connection import Connection
-from mlflow_redisai.deployments import Deployments
-from mlflow_redisai.predictor import CHUNK_BYTES
+from mlflow_redisai.predict.predictor import CHUNK_BYTES
+from mlflow_redisai.server.commands import ModelMeta, ModelToStore
+from mlflow_redisai.server.connection import Connection
+from mlflow_redisai.server.deployments import Deployments
 from mlflow_redisai.target import Target
 from support.recording import Recording, recorded
 from support.saved_models import save_multiplication

@@ -16,7 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 from mlflow.exceptions import MlflowException
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.record import record_key
+from mlflow_redisai.server.record import record_key
 from support.mlflow_models import LoggedModel
 from support.saved_models import save_multiplication, save_wine
 from support.servers import Server

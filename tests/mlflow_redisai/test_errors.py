@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_redisai import errors
 from mlflow_redisai.errors import BY_CLASS, RedisAIError, ServerProblem, translate
+from redisai_engine.codec import errors as codec
 
 WHERE = "Redis at example.org:6379"
 
@@ -211,3 +212,16 @@ def test_the_tree_has_one_root() -> None:
     assert issubclass(RedisAIError, MlflowException)
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in classes)
     assert all(issubclass(kind, ServerProblem) for kind in BY_CLASS.values())
+
+
+@pytest.mark.parametrize("kind", codec.CodecError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_every_error_of_the_codec_becomes_an_mlflow_exception(kind: type[codec.CodecError]) -> None:
+    error = kind.__new__(kind)
+    ValueError.__init__(error, "the sentence")
+
+    with pytest.raises(RedisAIError) as caught, errors.of_codec():
+        raise error
+
+    assert type(caught.value) is errors.BY_CODEC_CLASS[kind]
+    assert caught.value.message == "the sentence"
+    assert caught.value.error_code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE")

@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.deploy.verification import NO_EXAMPLE, compare
 from mlflow_redisai.models.registry import FLAVORS
-from mlflow_redisai.verify import NO_EXAMPLE, compare
 from support.boosted_models import cancer
 from support.mlflow_models import named
 from support.servers import Server

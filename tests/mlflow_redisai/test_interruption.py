@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.record import record_key
+from mlflow_redisai.server.record import record_key
 from support.interrupted import stopping
 from support.saved_models import save_large, save_multiplication
 from support.servers import Server

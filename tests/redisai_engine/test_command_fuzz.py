@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import redisai_engine.commands  # noqa: F401  # enters all commands in the table
+import redisai_engine.commands.ai
+import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
 from redisai_engine.commands.table import COMMANDS
 from support.connection import Connection, connected, encoded
 from support.gateway import Pair, model_blob

@@ -21,7 +21,7 @@ PRELOADED = [
     "onnx",
     "onnxruntime",
     "redis",
-    "mlflow_redisai.deploying",
+    "mlflow_redisai.deploy.prepare",
     "support.interrupted",
 ]
 
@@ -86,7 +86,7 @@ def _stop(pipe: Connection) -> None:
 
 def _stop_in_verify(pipe: Connection) -> None:
     """The model is stored aside, and not yet compared."""
-    from mlflow_redisai import deploying
+    from mlflow_redisai.deploy import prepare as deploying
 
     verify = deploying.verify
 
@@ -99,7 +99,7 @@ def _stop_in_verify(pipe: Connection) -> None:
 
 def _stop_in_exec(pipe: Connection) -> None:
     """EXEC has been sent for the change itself, and its reply not been read."""
-    from mlflow_redisai.connection import Transaction
+    from mlflow_redisai.server.connection import Transaction
 
     execute = Transaction.execute
     queue = Transaction.queue
@@ -122,7 +122,7 @@ def _stop_in_exec(pipe: Connection) -> None:
 
 def _stop_in_upload(pipe: Connection, number: int) -> None:
     """The first bytes of a large model have been sent; it is uploaded once to be tried and once under its name."""
-    from mlflow_redisai import connection
+    from mlflow_redisai.server import connection
 
     counted = connection._counted
     uploads: list[int] = []

@@ -16,7 +16,7 @@ from mlflow_redisai import interrupts
 from mlflow_redisai.errors import InvalidOption
 from mlflow_redisai.local import docker, embedded, ports
 from mlflow_redisai.local.errors import PortTaken
-from mlflow_redisai.record import check_name
+from mlflow_redisai.server.record import check_name
 
 
 class LocalServer(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlflow_redisai.mapping import Mapping
+from redisai_engine.codec.mapping import Mapping
 
 if TYPE_CHECKING:
     from mlflow_redisai.models.loading import LoadedModel

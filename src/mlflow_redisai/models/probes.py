@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import InvalidInput
-from mlflow_redisai.fields import take_columns, take_tensors
-from mlflow_redisai.mapping import Field, Schema
-from mlflow_redisai.values import Array
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.fields import take_columns, take_tensors
+from redisai_engine.codec.mapping import Field, Schema
+from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 
 _ROWS = 48

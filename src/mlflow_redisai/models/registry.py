@@ -52,7 +52,7 @@ def extra_with(module: str) -> str | None:
     return next((row.extra for row in FLAVORS.values() if module in map(module_of, row.packages)), None)
 
 
-_BOOSTING = "mlflow_redisai.models.boosting:convert"
+_BOOSTING = "mlflow_redisai.models.trees.convert:convert"
 
 FLAVORS: dict[str, Flavor] = {
     row.name: row
@@ -67,7 +67,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "sklearn",
-            "mlflow_redisai.models.sklearn:convert",
+            "mlflow_redisai.models.sklearn.convert:convert",
             ("ONNX",),
             packages=("scikit-learn", "skl2onnx"),
             how="skl2onnx, in float64 where scikit-learn computes so, with the trees' bounds and gaps put right",
@@ -105,7 +105,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "transformers",
-            "mlflow_redisai.models.transformers:convert",
+            "mlflow_redisai.models.text.transformers:convert",
             ("ONNX", "TORCH"),
             packages=("transformers", "torch"),
             how="the network by torch.onnx, else traced; the client makes the tokens, with the model's own tokenizer",
@@ -114,7 +114,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "sentence_transformers",
-            "mlflow_redisai.models.sentence_transformers:convert",
+            "mlflow_redisai.models.text.sentence_transformers:convert",
             ("ONNX", "TORCH"),
             packages=("sentence-transformers", "transformers", "torch"),
             how="the whole model, pooling included, by torch.onnx, else traced; the client makes the tokens",
@@ -123,7 +123,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "pytorch",
-            "mlflow_redisai.models.pytorch:convert",
+            "mlflow_redisai.models.torch.convert:convert",
             ("ONNX", "TORCH"),
             packages=("torch",),
             how="torch.export programs, modules and TorchScript by torch.onnx, else as TorchScript",
@@ -132,7 +132,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "keras",
-            "mlflow_redisai.models.keras:convert",
+            "mlflow_redisai.models.tensorflow.keras:convert",
             ("ONNX", "TF"),
             packages=("keras", "tensorflow-cpu", "tf2onnx"),
             how="traced by TensorFlow, then tf2onnx, else a frozen graph",
@@ -142,7 +142,7 @@ FLAVORS: dict[str, Flavor] = {
         ),
         Flavor(
             "tensorflow",
-            "mlflow_redisai.models.tensorflow:convert",
+            "mlflow_redisai.models.tensorflow.convert:convert",
             ("ONNX", "TF"),
             packages=("tensorflow-cpu", "keras", "tf2onnx"),
             how="Keras models, tf.Module and SavedModels with signatures: traced, then tf2onnx, else a frozen graph",

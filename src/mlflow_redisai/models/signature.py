@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.mapping import COLUMN_DTYPES, Field, Schema
+from redisai_engine.codec.mapping import COLUMN_DTYPES, Field, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 

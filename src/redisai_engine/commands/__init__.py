@@ -1,22 +1,5 @@
 """
-The commands that the engine answers; importing this package enters all of them in the table.
+The commands that the engine sees: the table, what bodies may ask for, and what carries them out.
 
-A command is a row (`table.command`) and a body, in the module of its family.
+The bodies are in `ai` and `plain`; importing those enters their commands in the table.
 """
-
-from redisai_engine.commands import (  # noqa: F401
-    acl,
-    admin,
-    command,
-    dag,
-    lua,
-    model,
-    modules,
-    plain,
-    restore,
-    run,
-    scan,
-    script,
-    script_run,
-    tensor,
-)

@@ -1,5 +1,5 @@
 """
-What models and scripts have in common: each is one hash of a kind (`store.Kind`), written and deleted as a whole.
+What models and scripts have in common: each is one hash of a kind (`store.Kind`), written, deleted and found whole.
 
 Invariant: a hash that isn't of the kind is never changed, not even for a moment that another client could see.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from redisai_engine import store
 from redisai_engine.commands.table import Context, Permit, Plan, UpstreamCommand, refuse_error
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.tensor import Buffer
+from redisai_engine.redis import store
 
+_SLICE = b"1000"  # keys looked at before other clients get their turn
 _NO_FIELD = b"ai.engine:none"  # of no hash: deleting it needs the right to write and does nothing
 READ_RIGHT = b"r"  # to the key, as a connection remembers it
 
@@ -78,6 +79,34 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
     if not deleted:
         raise WrongType
     return replies.OK
+
+
+def scan_hashes(context: Context, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
+    """
+    Gives the value of `field` for every key whose hash has it.
+
+    Inside MULTI only what earlier commands of the same transaction stored is read in its place; the other keys are
+    scanned when EXEC is over, because a scan in its middle would stop Redis for as long as it takes.
+    """
+    own: dict[bytes, bytes] = {}
+    if context.transaction is not None:
+        keys = list(context.transaction.stored)
+        _, *values = yield [(b"PING",), *((b"HGET", key, field) for key in keys)]
+        own = present(keys, values)
+    found: dict[bytes, bytes] = {}
+    cursor = b"0"
+    while True:
+        (slice_,) = yield [(b"SCAN", cursor, b"TYPE", b"hash", b"COUNT", _SLICE)]
+        refuse_error(slice_)
+        cursor, keys = slice_
+        if keys:
+            found |= present(keys, (yield [(b"HGET", key, field) for key in keys]))
+        if cursor == b"0":
+            return found | own
+
+
+def present(keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, bytes]:
+    return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
 
 
 def values_of(reply: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import Any
 
 from redisai_engine.protocol.frames import ReplyError
-from redisai_engine.store import TENSOR_MAGIC
+from redisai_engine.redis.store import TENSOR_MAGIC
 
 LARGEST = 8 * 1024  # bytes of a value; Lua copies it, and above about 10 KB two commands keep Redis less busy
 _REFUSED_SECONDS = 60.0  # for so long an error is remembered; most, such as a right that lacks, don't go away soon

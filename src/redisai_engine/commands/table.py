@@ -33,11 +33,11 @@ from redisai_engine.protocol.tensor import Buffer
 
 if TYPE_CHECKING:
     from redisai_engine.commands.one_step import OneStep
-    from redisai_engine.engine import Engine
+    from redisai_engine.commands.rights import Rights
+    from redisai_engine.commands.transaction import Transaction
     from redisai_engine.execution.job import RunnableModel
-    from redisai_engine.rights import Rights
-    from redisai_engine.store import ModelMeta
-    from redisai_engine.transaction import Transaction
+    from redisai_engine.redis.store import ModelMeta
+    from redisai_engine.service.engine import Engine
 
 UpstreamCommand = tuple[Buffer, ...]
 Plan = Generator[Any, Any, bytes]

@@ -22,7 +22,7 @@ from redisai_engine.errors import EngineClosing, QueueFull
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
 from redisai_engine.execution.job import SHORT_RUN_SECONDS, Job, Outcome, Run, RunnableModel
-from redisai_engine.execution.worker import Worker, timed_out
+from redisai_engine.execution.threads import Worker, timed_out
 
 #: How long one turn may run models before the event loop looks after its connections again.
 _TURN_SECONDS = 0.010

@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import InvalidInput, NotConvertible
 from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
-from mlflow_redisai.verify import verify
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx
 

@@ -1,0 +1,184 @@
+"""
+From a model URI to a model that the server was seen to run rightly: convert, store aside, verify. Names no deployment.
+
+With `auto`, a model that can't be converted for the flavor's first backend (ONNX), that the server refuses, or that
+answers differently there, is tried with the next, and the reply says why. The model under verification is gone when
+`prepare` returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_redisai import errors
+from mlflow_redisai.config import DeploymentOptions
+from mlflow_redisai.deploy.verification import OFF, Verification, verify
+from mlflow_redisai.models import (
+    Deployable,
+    LoadedModel,
+    choose_flavor,
+    convert,
+    first_backend_that_works,
+    open_model,
+)
+from mlflow_redisai.predict import foreign
+from mlflow_redisai.server import commands
+from mlflow_redisai.server import facts as server
+from mlflow_redisai.server.commands import ModelMeta, ModelToStore
+from mlflow_redisai.server.connection import Connection
+from mlflow_redisai.server.deployments import Deployment, Deployments, Prepared
+from mlflow_redisai.server.facts import ServerFacts
+from mlflow_redisai.server.record import Record
+from redisai_engine.protocol.tensor import Tensor
+
+# What may be another backend's chance: the model's fault, never the server's or the network's.
+_REFUSALS = (errors.NotConvertible, errors.ModelRefused, errors.ModelFailed, errors.VerificationFailed)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be deployed, where, and how."""
+
+    store: Deployments
+    facts: ServerFacts
+    name: str
+    options: DeploymentOptions
+
+
+def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
+    """Converts and verifies. Raises what stands in the way; nothing stays on the server."""
+    with errors.of_codec(), open_model(model_uri) as model:
+        order = _with_limits(order)
+        deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
+        new = Record(
+            **Record.new_identity(),
+            flavor=deployable.flavor,
+            model_uri=model_uri,
+            run_id=model.run_id,
+            signature=None if model.signature is None else model.signature.to_dict(),
+            mapping=deployable.mapping.to_json(),
+            verification=verification.to_json(),
+            notes=(*deployable.notes, *verification.notes),
+            options=order.options,
+            fingerprint=meta.fingerprint(),
+        )
+        return Prepared(_to_store(order, deployable), new)
+
+
+def _with_limits(order: Order) -> Order:
+    """
+    Gives the order with what the server's ONNX Runtime loads.
+
+    RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it, and
+    a RedisAI may end when it is asked before that. So a model that does nothing is there while the server is asked.
+    """
+    options, facts = order.options, order.facts
+    if options.opset is not None or options.backend not in ("auto", "ONNX"):
+        return order
+    nothing = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), _model_of_nothing(), facts.chunk_bytes)
+    with contextlib.suppress(errors.ModelRefused), order.store.staged(order.name, nothing, options.timeout):
+        facts = server.with_runtime(facts, order.store.connection, commands.raw(order.name))
+    return replace(order, facts=facts)
+
+
+def _model_of_nothing() -> bytes:
+    """Gives an ONNX model that any version loads."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "nothing", ends[:1], ends[1:])
+    blob: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=4).SerializeToString()
+    return blob
+
+
+def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
+    (deployable, meta, verification), notes = first_backend_that_works(
+        flavor, order.options.backend, lambda backend: _attempt(order, model, flavor, backend), _REFUSALS
+    )
+    return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
+
+
+def _attempt(order: Order, model: LoadedModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
+    """Converts for one backend, stores the model aside, which shows that the server loads it, and verifies it."""
+    options, facts = order.options, order.facts
+    deployable = convert(
+        model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
+    )
+    with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
+        if not options.verify:
+            return deployable, meta, Verification(OFF)
+        run = _runner(order.store.connection, key, deployable, options)
+        return deployable, meta, verify(run, deployable, model)
+
+
+def _runner(
+    connection: Connection, key: bytes, deployable: Deployable, options: DeploymentOptions
+) -> Callable[[list[Tensor]], list[Tensor]]:
+    mapping = deployable.mapping
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        [reply] = connection.pipeline(key, [command])
+        return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
+
+    return run
+
+
+def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int) -> list[Tensor]:
+    """Reads a prediction's reply. Raises PredictionTimedOut, ModelFailed, or what else the server says."""
+    try:
+        return commands.dag_tensors(reply, fetched)
+    except commands.TimedOut:
+        raise errors.PredictionTimedOut(connection.where, str(timeout_ms)) from None
+    except commands.BadReply as error:
+        raise errors.UnexpectedReply(connection.where, str(error)) from error
+    except Exception as error:
+        # The caller has seen the model, or just stored it.
+        elsewhere = connection.target.db != 0 and errors.is_missing(error)
+        raise connection.problem(error, errors.OnlyDatabaseZero if elsewhere else errors.ModelFailed) from error
+
+
+def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
+    meta = ModelMeta(
+        backend=deployable.backend,
+        inputs=deployable.tf_inputs,
+        outputs=deployable.tf_outputs,
+        **_stored(order.options),
+    )
+    return ModelToStore(meta, deployable.blob, order.facts.chunk_bytes)
+
+
+def _stored(options: DeploymentOptions) -> dict[str, Any]:
+    """The options that RedisAI keeps with the model."""
+    names = ("device", "tag", "batchsize", "minbatchsize", "minbatchtimeout")
+    return {name: getattr(options, name) for name in names}
+
+
+def with_options(order: Order, current: Deployment) -> Prepared:
+    """Prepares the model that is stored already with other options; a model without a record gets one."""
+    options = order.options
+    meta = replace(current.meta, **_stored(options))
+    model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
+    with order.store.staged(current.name, model, options.timeout) as (_, seen):
+        fingerprint = seen.fingerprint()
+    before = current.record or _record_of_foreign(current, model.blob)
+    return Prepared(model, replace(before, **Record.new_identity(), options=options, fingerprint=fingerprint))
+
+
+def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:
+    mapping = foreign.mapping_of(deployment.name, deployment.meta, lambda: blob)
+    return Record(
+        **Record.new_identity(),
+        flavor="unknown",
+        model_uri="",
+        run_id=None,
+        signature=None,
+        mapping=mapping.to_json(),
+        verification=None,
+        notes=("stored by somebody else than mlflow-redisai",),
+        options=DeploymentOptions(),
+        fingerprint="",
+    )

@@ -1,0 +1,117 @@
+"""
+Boosted models as steps of a scikit-learn pipeline: skl2onnx calls back here for XGBoost, LightGBM and CatBoost.
+
+What stands here fits the nodes of `ensemble` into skl2onnx's way of building graphs. A library that the process hasn't
+loaded can't be in the pipeline, and is left alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trees.convert import NEWEST_NEEDED, reader
+from mlflow_redisai.models.trees.ensemble import Nodes, write
+from redisai_engine.codec.mapping import Schema
+
+_STEPS = {
+    "xgboost": ("XGBClassifier", "XGBRFClassifier", "XGBRegressor", "XGBRFRegressor", "XGBRanker"),
+    "lightgbm": ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"),
+    "catboost": ("CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"),
+}
+
+
+def register_boosting() -> None:
+    """Tells skl2onnx of the estimators of the boosting libraries that are loaded."""
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes,
+        calculate_linear_regressor_output_shapes,
+    )
+
+    for library, names in _STEPS.items():
+        for name in names if library in sys.modules else ():
+            classifies = name.endswith("Classifier")
+            update_registered_converter(
+                getattr(sys.modules[library], name),
+                f"Boosted{name}",
+                calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes,
+                _converter(library),
+                parser=_parser(f"Boosted{name}") if classifies else None,
+                options={"zipmap": [True, False, "columns"], "nocl": [True, False]} if classifies else None,
+            )
+
+
+def _parser(alias: str) -> Callable[..., Any]:
+    """Declares labels and probabilities; skl2onnx takes for classifiers only what inherits from scikit-learn's."""
+
+    def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+        from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+
+        del custom_parsers
+        operator = scope.declare_local_operator(alias, model)
+        operator.inputs.extend(inputs)
+        # The shape calculator settles the types.
+        for name, kind in (("label", Int64TensorType), ("probabilities", FloatTensorType)):
+            operator.outputs.append(scope.declare_local_variable(name, kind()))
+        return operator.outputs
+
+    return parse
+
+
+def _converter(library: str) -> Callable[[Any, Any, Any], None]:
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        boosted = reader(library)(operator.raw_operator, Schema("columns", ()))
+        if boosted.categories:
+            raise NotConvertible(f"{library}'s own treatment of categories has no form inside a pipeline")
+        nodes = Nodes(prefix=f"{scope.get_unique_operator_name(library)}_")
+        outputs = [item.full_name for item in operator.outputs]
+        names = [f"{nodes.prefix}{index}" for index in range(2)]
+        ml_opset = min(container.target_opset_all.get("ai.onnx.ml", 1), NEWEST_NEEDED[1])
+        write(boosted, nodes, _source(nodes, operator), (names[0], names[1]), ml_opset)
+        for output, name, variable in zip(outputs, names, operator.outputs, strict=False):
+            _give(nodes, name, output, variable.type)
+        _put(nodes, container, ml_opset)
+
+    return convert
+
+
+def _source(nodes: Nodes, operator: Any) -> str:
+    inputs = [item.full_name for item in operator.inputs]
+    return inputs[0] if len(inputs) == 1 else nodes.add("Concat", *inputs, axis=1)
+
+
+def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
+    """Gives an output the type that skl2onnx has settled for it: what follows a step relies on it."""
+    kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64}
+    dtype = kinds.get(type(wanted).__name__)
+    if dtype is None:
+        nodes.add("Identity", source, name=output)
+    else:
+        nodes.cast(source, dtype, output)
+
+
+def _put(nodes: Nodes, container: Any, ml_opset: int) -> None:
+    import onnx
+
+    for tensor in nodes.constants:
+        values = onnx.numpy_helper.to_array(tensor)
+        flat = values.ravel().tolist()
+        content = [text.encode() if isinstance(text, str) else text for text in flat]
+        container.add_initializer(tensor.name, tensor.data_type, list(values.shape), content)
+    for node in nodes.nodes:
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        container.add_node(
+            node.op_type,
+            list(node.input),
+            list(node.output),
+            op_domain=node.domain,
+            # Left to itself, skl2onnx takes the newest version, which has other operators for trees.
+            op_version=ml_opset if node.domain else None,
+            name=f"{nodes.prefix}{node.output[0]}",
+            **attributes,
+        )

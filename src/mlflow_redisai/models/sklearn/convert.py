@@ -1,0 +1,359 @@
+"""
+The flavor sklearn: skl2onnx makes an ONNX graph of the estimator, this file decides with which types, and tries it.
+
+Theory of operation. scikit-learn computes in float64 (its trees read float32), ONNX's own operators for trees and
+support vectors know only float32. So there are up to three ways to convert, tried in this order until one gives a
+graph that loads and answers as the model itself does on the probes: all in float64; the last estimator in float32
+behind transformers in float64 (which is exactly what scikit-learn does for trees); all in float32.
+
+Invariant: the graph's inputs have the signature's types, whatever it computes in; a Cast stands behind them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel, load_native
+from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
+from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.estimators import (
+    cast_before_last,
+    categories_of,
+    convertible,
+    culprit,
+    every_estimator,
+    is_boosted,
+    last_of,
+    reads_float32,
+    takes_columns,
+)
+from mlflow_redisai.models.sklearn.float64 import to_float64
+from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
+from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
+from mlflow_redisai.models.trial import Trial
+from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+
+if TYPE_CHECKING:
+    import onnx
+
+# The output of skl2onnx's graph that each of pyfunc's functions gives; () is the first one.
+_OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", "predict_log_proba": "probabilities"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one conversion works with; `function` is the method that pyfunc calls."""
+
+    model: LoadedModel
+    request: Request
+    estimator: Any
+    function: str
+    schema: Schema
+
+    @property
+    def what(self) -> str:
+        return f"the scikit-learn model {type(self.estimator).__name__}"
+
+    @property
+    def trial(self) -> Trial:
+        return Trial(self.model, self.what)
+
+    @property
+    def by_column(self) -> bool:
+        return takes_columns(self.estimator, self.schema)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to convert: the type that transformers compute in, and the one for the last estimator."""
+
+    body: DType
+    last: DType
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a scikit-learn estimator or pipeline."""
+    job = _job(model, request)
+    schema, probes = job.trial.probes(job.schema, categories_of(job.estimator, job.schema))
+    job = replace(job, schema=schema)
+    problems: list[NotConvertible] = []
+    for way in _ways(job):
+        try:
+            deployable = _try(job, way, probes)
+            return replace(deployable, notes=_notes(job, way, problems))
+        except NotConvertible as problem:
+            problems.append(problem)
+    # The first way is the one that should have worked.
+    raise problems[0]
+
+
+def _notes(job: Job, way: Way, problems: list[NotConvertible]) -> tuple[str, ...]:
+    """Warns where rounding comes before a tree, whose bounds often are numbers of the training rows."""
+    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(job.estimator))
+    if not problems or way.body is dtypes.DOUBLE or not asks:
+        return ()
+    note = "the pipeline computes in float32, so a row right at a tree's bound may go the other way"
+    return (f"{note}; in float64: {problems[0].message}",)
+
+
+def _job(model: LoadedModel, request: Request) -> Job:
+    try:
+        import skl2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
+    estimator = load_native(model, "sklearn")
+    function = _function(model, estimator)
+    schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
+    if function == "transform":
+        model.reference = lambda inputs: estimator.transform(_as_pyfunc_would(model, inputs))
+    return Job(model, request, estimator, function, schema)
+
+
+def _function(model: LoadedModel, estimator: Any) -> str:
+    """Gives the method that pyfunc calls, transform for an estimator that has no predict."""
+    function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
+    if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
+        return "transform"
+    if function not in _OUTPUT_OF:
+        raise NotConvertible(
+            f"the scikit-learn model {type(estimator).__name__} was logged with pyfunc_predict_fn={function!r}, "
+            f"which no ONNX graph computes; log it with one of {', '.join(list(_OUTPUT_OF)[:1] + list(_OUTPUT_OF)[2:])}"
+        )
+    return function
+
+
+def _as_pyfunc_would(model: LoadedModel, inputs: Any) -> Any:
+    from mlflow.models.utils import _enforce_schema
+
+    return inputs if model.input_schema is None else _enforce_schema(inputs, model.input_schema)
+
+
+# -- trying the ways ------------------------------------------------------------------------------
+
+
+def _ways(job: Job) -> list[Way]:
+    numbers = [item.dtype for item in job.schema.fields if not item.dtype.is_string]
+    exact = Way(dtypes.DOUBLE, dtypes.DOUBLE)
+    mixed = Way(dtypes.DOUBLE, dtypes.FLOAT)
+    single = Way(dtypes.FLOAT, dtypes.FLOAT)
+    if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
+        return [single, exact]
+    return [mixed, single] if reads_float32(job.estimator) else [exact, mixed, single]
+
+
+def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
+    proto = _to_onnx(job, way)
+    outputs = _arrange_outputs(proto, job)
+    blob = graph.finish(proto, job.request.limits, job.what)
+    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, job, outputs))
+    for probe in probes:
+        deployable = job.trial.check(deployable, probe)
+    return job.trial.with_outputs(deployable, job.request.outputs)
+
+
+def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
+    from skl2onnx import convert_sklearn
+
+    estimator = convertible(job.estimator, job.function)
+    if way.last is dtypes.FLOAT and reads_float32(estimator):
+        estimator = with_float32_thresholds(estimator)
+    if way.last is not way.body:
+        estimator = cast_before_last(estimator)
+    types = _initial_types(job, way.body)
+    limits = job.request.limits
+    register_boosting()
+    try:
+        with warnings.catch_warnings(), plain_tree_attributes():
+            warnings.simplefilter("ignore")
+            proto: onnx.ModelProto = convert_sklearn(
+                estimator,
+                initial_types=types,
+                target_opset={"": limits.opset, "ai.onnx.ml": limits.ml_opset},
+                options=_options(estimator),
+            )
+    # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
+    except Exception as error:
+        raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
+    if way.body is dtypes.DOUBLE:
+        to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
+    set_ways_of_gaps(proto, job.estimator)
+    _restore_input_types(proto, job)
+    return proto
+
+
+def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+    """Asks for probabilities as a matrix, not as a list of dicts, and for words as scikit-learn finds them."""
+    from sklearn.base import is_classifier
+    from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+    from sklearn.pipeline import Pipeline
+
+    options = vectorizer_options(estimator)
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
+        options[id(last)] = {"zipmap": False}
+    return options
+
+
+def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+
+    schema = job.schema
+    number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
+    if job.by_column:
+        return [
+            (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
+            for index, item in enumerate(schema.fields)
+        ]
+    if schema.kind == "columns":
+        kind = StringTensorType if schema.fields[0].dtype.is_string else number
+        return [("input", kind([None, len(schema.fields)]))]
+    item = schema.fields[0]
+    kind = StringTensorType if item.dtype.is_string else number
+    return [("input", kind([None, *item.shape[1:]]))]
+
+
+def _restore_input_types(proto: onnx.ModelProto, job: Job) -> None:
+    """Makes the graph take the signature's types and cast them to those it computes in."""
+    for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True):
+        wanted = job.schema.fields[fields[0]].dtype if job.by_column else matrix_dtype(job.schema)
+        if graph.dtype_of(item) is not wanted:
+            graph.cast_input(proto, item, wanted)
+
+
+def _fields(proto: onnx.ModelProto, job: Job) -> list[tuple[int, ...]]:
+    """
+    Gives the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
+
+    The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
+    those named like its own outputs ("label").
+    """
+    count = len(graph.free_inputs(proto))
+    if not job.by_column:
+        return [tuple(range(len(job.schema.fields)))] * count
+    if count != len(job.schema.fields):
+        raise NotConvertible(f"{job.what} gives an ONNX graph of {count} inputs for {len(job.schema.fields)} columns")
+    return [(index,) for index in range(count)]
+
+
+# -- outputs and mapping --------------------------------------------------------------------------
+
+
+def _arrange_outputs(proto: onnx.ModelProto, job: Job) -> list[str]:
+    """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
+    names = {**_unpack_sequences(proto), **_unpack_targets(proto, job)}
+    wanted = _OUTPUT_OF[job.function]
+    if not wanted:
+        return [proto.graph.output[0].name]
+    chosen = names.get(wanted, [wanted])
+    present = {item.name for item in proto.graph.output}
+    if not present.issuperset(chosen):
+        raise NotConvertible(f"{job.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
+    return [_add_log(proto, name) for name in chosen] if job.function == "predict_log_proba" else chosen
+
+
+def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
+    """Makes outputs of the tensors that an output sequence is built of; gives the new names by the old one."""
+    unpacked: dict[str, list[str]] = {}
+    makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
+    for item in list(proto.graph.output):
+        if graph.element_type(item) is not None:
+            continue
+        graph.drop_output(proto, item.name)
+        node = makers.get(item.name)
+        if node is not None:
+            element = item.type.sequence_type.elem_type.tensor_type.elem_type
+            unpacked[item.name] = [
+                _add_output(proto, "Identity", source, f"{item.name}_{index}", element)
+                for index, source in enumerate(node.input)
+            ]
+            proto.graph.node.remove(node)
+    return unpacked
+
+
+def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
+    """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
+    last = last_of(job.estimator)
+    stacked = [item for item in proto.graph.output if item.name == "probabilities"]
+    if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
+        return {}
+    element = stacked[0].type.tensor_type.elem_type
+    graph.drop_output(proto, "probabilities")
+    return {
+        "probabilities": [
+            _add_target(proto, index, len(classes), element) for index, classes in enumerate(last.classes_)
+        ]
+    }
+
+
+def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
+    """Takes one target out of the stack; a target of fewer classes than the widest is filled up with zeros there."""
+    import onnx
+
+    name = f"probabilities_{index}"
+    positions = {"target": np.array(index), "classes": np.arange(classes)}
+    for key, value in positions.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, f"{name}_{key}"))
+    proto.graph.node.extend(
+        [
+            onnx.helper.make_node("Gather", ["probabilities", f"{name}_target"], [f"{name}_all"], axis=0),
+            onnx.helper.make_node("Gather", [f"{name}_all", f"{name}_classes"], [name], axis=1),
+        ]
+    )
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, classes]))
+    return name
+
+
+def _add_log(proto: onnx.ModelProto, name: str) -> str:
+    element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
+    return _add_output(proto, "Log", name, f"log_{name}", element)
+
+
+def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, element: int) -> str:
+    import onnx
+
+    proto.graph.node.append(onnx.helper.make_node(operator, [source], [name]))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, None]))
+    return name
+
+
+def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
+    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    positions = [item.name for item in outputs]
+    fetch = tuple(positions.index(name) for name in names)
+    container: Container = "ndarray" if len(names) == 1 else "list"
+    parts = tuple(_expected_part(job, name) for name in names)
+    return Mapping(
+        _inputs(proto, job),
+        outputs,
+        fetch,
+        Answer(container, parts),
+        job.schema,
+        depth=graph.depth(proto),
+        precision=graph.precision(proto),
+    )
+
+
+def _inputs(proto: onnx.ModelProto, job: Job) -> tuple[Input, ...]:
+    return tuple(
+        Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
+        for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True)
+    )
+
+
+def _expected_part(job: Job, name: str) -> Part:
+    """Says what pyfunc gives by the estimator's kind; a probe's real answer overrides it."""
+    if job.function != "predict":
+        return Part(name, "float64")
+    classes = getattr(job.estimator, "classes_", None)
+    if isinstance(classes, np.ndarray):
+        return Part(name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name, (-1,))
+    return Part(name, "float64" if hasattr(job.estimator, "coef_") else None)

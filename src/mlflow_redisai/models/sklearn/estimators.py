@@ -1,0 +1,231 @@
+"""
+What the conversion must know of scikit-learn's estimators: how they read numbers, what they are made of, and which
+of them has no converter.
+
+Knows nothing of ONNX. Invariant: a fitted estimator is never changed; what must differ is a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from redisai_engine.codec.mapping import Schema
+from redisai_engine.codec.values import Array
+
+
+def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Walks pipelines, column transformers and unions down to the single estimators, with the names of their steps."""
+    steps = _steps(estimator)
+    if steps is None:
+        yield path, estimator
+        return
+    for name, step in steps:
+        if hasattr(step, "get_params"):
+            yield from parts(step, f"{path}.{name}" if path else name)
+
+
+def _steps(estimator: Any) -> list[tuple[str, Any]] | None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, Pipeline):
+        return list(estimator.steps)
+    if isinstance(estimator, FeatureUnion):
+        return list(estimator.transformer_list)
+    if isinstance(estimator, ColumnTransformer):
+        return [(name, step) for name, step, _ in estimator.transformers_]
+    return None
+
+
+def last_of(estimator: Any) -> Any:
+    """Gives the estimator that makes the answer."""
+    from sklearn.pipeline import Pipeline
+
+    return last_of(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def every_estimator(estimator: Any) -> Iterator[Any]:
+    """Walks down to every fitted estimator, through pipelines and ensembles."""
+    for _, part in parts(estimator):
+        yield from _inside(part)
+
+
+def reads_float32(estimator: Any) -> bool:
+    """Says whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
+    from sklearn.tree import BaseDecisionTree
+
+    return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
+
+
+def is_boosted(estimator: Any) -> bool:
+    """Says whether an estimator is one of the boosting libraries' own."""
+    return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
+
+
+def _inside(estimator: Any) -> Iterator[Any]:
+    """Walks from an ensemble down to all estimators it asks."""
+    yield estimator
+    for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
+        inner = getattr(estimator, name, None)
+        for one in np.ravel(np.array(inner, object)) if isinstance(inner, (list, np.ndarray)) else [inner]:
+            if hasattr(one, "predict") or hasattr(one, "estimator"):
+                yield from _inside(last_of(one))
+
+
+def takes_columns(estimator: Any, schema: Schema) -> bool:
+    """Says whether each column is a tensor: if the model picks them by name, or takes text beside numbers."""
+    if schema.kind != "columns":
+        return False
+    text = [item.dtype.is_string for item in schema.fields]
+    return _picks_by_name(estimator) or (any(text) and not all(text))
+
+
+def _picks_by_name(estimator: Any) -> bool:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, ColumnTransformer):
+        return any(_names(columns) for _, _, columns in estimator.transformers_)
+    if isinstance(estimator, (Pipeline, FeatureUnion)):
+        return any(_picks_by_name(step) for _, step in _steps(estimator) or ())
+    return False
+
+
+def _names(columns: Any) -> bool:
+    chosen = [columns] if isinstance(columns, str) else list(columns) if np.ndim(columns) == 1 else []
+    return any(isinstance(column, str) for column in chosen)
+
+
+def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
+    """Gives the categories that encoders know, by column, as far as they stand right behind the columns."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        return categories_of(estimator.steps[0][1], schema)
+    if isinstance(estimator, ColumnTransformer):
+        found: dict[str | int, Array] = {}
+        for _, step, columns in estimator.transformers_:
+            first = _first_encoder(step)
+            if first is not None:
+                chosen = [columns] if isinstance(columns, (str, int)) else list(columns)
+                found.update(zip(chosen, first.categories_, strict=False))
+        return {name: _known(values) for name, values in found.items()}
+    if hasattr(estimator, "categories_"):
+        names = [item.name if item.name is not None else index for index, item in enumerate(schema.fields)]
+        return {name: _known(values) for name, values in zip(names, estimator.categories_, strict=False)}
+    return {}
+
+
+def _first_encoder(step: Any) -> Any:
+    from sklearn.pipeline import Pipeline
+
+    for candidate in [inner for _, inner in step.steps] if isinstance(step, Pipeline) else [step]:
+        if hasattr(candidate, "categories_"):
+            return candidate
+    return None
+
+
+def _known(values: Array) -> Array:
+    """Leaves out gaps, which some encoders count as a category."""
+    kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
+    return np.array(kept, values.dtype)
+
+
+# -- copies that convert --------------------------------------------------------------------------
+
+
+def cast_before_last(estimator: Any) -> Any:
+    """Puts a rounding to float32 before the last estimator."""
+    from skl2onnx.sklapi import CastTransformer
+    from sklearn.pipeline import Pipeline
+
+    cast = CastTransformer(dtype=np.float32)
+    # Has nothing to learn, but scikit-learn wants every step fitted.
+    cast.fit(np.zeros((1, 1)))
+    if isinstance(estimator, Pipeline):
+        return Pipeline([*estimator.steps[:-1], ("cast_to_float32", cast), estimator.steps[-1]])
+    return Pipeline([("cast_to_float32", cast), ("last", estimator)])
+
+
+def convertible(estimator: Any, function: str) -> Any:
+    """Gives the estimator in a form that skl2onnx converts to the same answers, itself where it does so already."""
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        *first, (name, last) = estimator.steps
+        return Pipeline([*first, (name, convertible(last, function))])
+    if function == "predict" and _is_linear(estimator):
+        return _as_logistic_regression(estimator)
+    if isinstance(estimator, VotingClassifier):
+        copied = copy.copy(estimator)
+        # Matters only to transform().
+        copied.flatten_transform = False
+        return copied
+    return estimator
+
+
+def _is_linear(estimator: Any) -> bool:
+    """Says whether the label is the largest score of a linear classifier, by which skl2onnx doesn't always go."""
+    from sklearn.linear_model import (
+        PassiveAggressiveClassifier,
+        Perceptron,
+        RidgeClassifier,
+        RidgeClassifierCV,
+        SGDClassifier,
+    )
+    from sklearn.svm import LinearSVC
+
+    kinds = (LinearSVC, PassiveAggressiveClassifier, Perceptron, RidgeClassifier, RidgeClassifierCV, SGDClassifier)
+    classes = getattr(estimator, "classes_", None)
+    if not isinstance(estimator, kinds) or not isinstance(classes, np.ndarray):
+        return False
+    scores = np.atleast_2d(estimator.coef_).shape[0]
+    return bool(scores == (1 if len(classes) == 2 else len(classes)))
+
+
+def _as_logistic_regression(estimator: Any) -> Any:
+    """Makes the logistic regression of the same scores: the same labels, and a conversion that stays in float64."""
+    from sklearn.linear_model import LogisticRegression
+
+    twin = LogisticRegression()
+    twin.coef_ = np.atleast_2d(estimator.coef_)
+    twin.intercept_ = np.broadcast_to(np.atleast_1d(estimator.intercept_), twin.coef_.shape[:1]).copy()
+    twin.classes_ = estimator.classes_
+    twin.n_features_in_ = twin.coef_.shape[1]
+    return twin
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def culprit(estimator: Any, error: BaseException) -> str:
+    """Names the step that has no converter, else the estimator and what the converter said."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+
+    if isinstance(error, NotConvertible):
+        return str(error.message)
+    for path, part in parts(estimator):
+        kind = type(part)
+        if kind.__name__ == "FunctionTransformer" and part.func is not None:
+            name = getattr(part.func, "__name__", "its function")
+            return f"step {path or kind.__name__} calls the Python function {name}, which ONNX can't express"
+        if kind not in sklearn_operator_name_map:
+            step = f"step {path} ({kind.__name__})" if path else kind.__name__
+            return (
+                f"{step} of {kind.__module__} has no converter; there are converters for most of scikit-learn, "
+                "XGBoost, LightGBM and CatBoost"
+            )
+    return _said(error)
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) < 300 else f"{text[:300]} ..."

@@ -1,0 +1,170 @@
+"""
+Makes graphs of skl2onnx run in float64 where ONNX Runtime's own operators don't.
+
+Two operators are concerned: Imputer, which exists for float32 only, becomes IsNaN and Where; the tree ensembles of
+histogram gradient boosting, whose thresholds are float64, get them back, which ai.onnx.ml 3 has a form for. The exact
+numbers are looked up in the estimators, because the graph's attributes hold them rounded to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from redisai_engine.codec.values import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+# From this version on tree ensembles may have their numbers as float64.
+_DOUBLE_TREES = 3
+
+
+def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int) -> None:
+    """Rewrites imputers and histogram trees of a graph that computes in float64."""
+    fitted = list(estimators)
+    _widen_ones(proto)
+    _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
+    if ml_opset >= _DOUBLE_TREES:
+        _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
+    _declare_real_output_types(proto)
+
+
+def _has_numbers(estimator: Any) -> bool:
+    statistics = getattr(estimator, "statistics_", None)
+    return isinstance(statistics, np.ndarray) and statistics.dtype.kind == "f"
+
+
+# -- imputers -------------------------------------------------------------------------------------
+
+
+def _rewrite_imputers(proto: onnx.ModelProto, statistics: list[Array]) -> None:
+    for node in [node for node in proto.graph.node if node.op_type == "Imputer"]:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        missing = attributes.get("replaced_value_float")
+        if "imputed_value_floats" in attributes and (missing is None or np.isnan(missing.f)):
+            rounded = np.array(attributes["imputed_value_floats"].floats, np.float32)
+            _replace(proto, node, _where_nan(proto, node, _exact(rounded, statistics)))
+
+
+def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> list[onnx.NodeProto]:
+    import onnx
+
+    stem = node.output[0]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, f"{stem}_values"))
+    return [
+        onnx.helper.make_node("IsNaN", [node.input[0]], [f"{stem}_missing"]),
+        onnx.helper.make_node("Where", [f"{stem}_missing", f"{stem}_values", node.input[0]], [stem]),
+    ]
+
+
+# -- polynomial features --------------------------------------------------------------------------
+
+
+def _widen_ones(proto: onnx.ModelProto) -> None:
+    """Makes the column of ones that skl2onnx puts beside polynomial features float64 like them."""
+    import onnx
+
+    joined = {name for node in proto.graph.node if node.op_type == "Concat" for name in node.input}
+    for node in proto.graph.node:
+        if node.op_type == "ConstantOfShape" and node.output[0] in joined:
+            value = onnx.numpy_helper.to_array(node.attribute[0].t)
+            if value.dtype == np.float32:
+                node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float64)))
+
+
+# -- trees ----------------------------------------------------------------------------------------
+
+
+def _thresholds(estimator: Any) -> Array:
+    """Gives the thresholds of all trees in the order in which skl2onnx writes them; a leaf has 0."""
+    nodes = [predictor.nodes for row in estimator._predictors for predictor in row]
+    parts = [np.where(one["is_leaf"], 0.0, one["num_threshold"]) for one in nodes]
+    return np.concatenate(parts)
+
+
+def _widen_trees(proto: onnx.ModelProto, thresholds: list[Array]) -> None:
+    widened = False
+    for node in [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        # Trees of the boosting libraries are as wide as they must be already.
+        if "nodes_values" not in attributes:
+            continue
+        rounded = np.array(attributes["nodes_values"].floats, np.float32)
+        exact = _exact(rounded, thresholds)
+        if any(exact is one for one in thresholds):
+            _widen(node, attributes, exact)
+            _cast_scores(proto, node)
+            widened = True
+    if widened:
+        for imported in proto.opset_import:
+            if imported.domain == "ai.onnx.ml":
+                imported.version = max(imported.version, _DOUBLE_TREES)
+
+
+def _widen(node: onnx.NodeProto, attributes: dict[str, Any], thresholds: Array) -> None:
+    import onnx
+
+    numbers = {"nodes_values": thresholds}
+    for name in ("class_weights", "target_weights", "base_values", "nodes_hitrates"):
+        if name in attributes:
+            numbers[name] = np.array(attributes[name].floats, np.float64)
+    kept = [attribute for attribute in node.attribute if attribute.name not in numbers]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    for name, values in numbers.items():
+        tensor = onnx.numpy_helper.from_array(values, name)
+        node.attribute.append(onnx.helper.make_attribute(f"{name}_as_tensor", tensor))
+
+
+def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """The scores come as float32 whatever the trees are; the rest of the graph wants float64."""
+    import onnx
+
+    scores = node.output[-1]
+    for item in proto.graph.output:
+        if item.name == scores:
+            item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            return
+    node.output[-1] = f"{scores}_float32"
+    cast = onnx.helper.make_node("Cast", [node.output[-1]], [scores], to=onnx.TensorProto.DOUBLE)
+    _replace(proto, node, [node, cast])
+
+
+def _declare_real_output_types(proto: onnx.ModelProto) -> None:
+    """Corrects outputs that skl2onnx declares as float32 after text columns came first, and computes in float64."""
+    import onnx
+
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for item in bare.graph.output:
+        item.ClearField("type")
+    inferred = {
+        item.name: item.type.tensor_type.elem_type for item in onnx.shape_inference.infer_shapes(bare).graph.output
+    }
+    for item in proto.graph.output:
+        if item.type.HasField("tensor_type") and inferred.get(item.name):
+            item.type.tensor_type.elem_type = inferred[item.name]
+
+
+# -- both -----------------------------------------------------------------------------------------
+
+
+def _exact(rounded: Array, candidates: list[Array]) -> Array:
+    """Gives the one of `candidates` that rounds to `rounded`, else `rounded` itself, as float64."""
+    for candidate in candidates:
+        if candidate.shape == rounded.shape and np.array_equal(candidate.astype(np.float32), rounded, equal_nan=True):
+            return candidate
+    return rounded.astype(np.float64)
+
+
+def _replace(proto: onnx.ModelProto, node: onnx.NodeProto, new: list[onnx.NodeProto]) -> None:
+    """Puts `new` where `node` stood: nodes must come in the order in which they run."""
+    nodes = list(proto.graph.node)
+    position = next(index for index, one in enumerate(nodes) if one is node or one.output == node.output)
+    nodes[position : position + 1] = new
+    copies = [type(one).FromString(one.SerializeToString()) for one in nodes]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)

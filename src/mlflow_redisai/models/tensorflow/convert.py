@@ -1,0 +1,190 @@
+"""
+The flavor tensorflow: Keras models, SavedModels of a tf.Module, and the older SavedModels with tags and a signature.
+
+What pyfunc gives for a tf.Module is what calling it gives; it takes one array, or a frame for one. A module that can't
+be called so is deployed with its serving signature: a dict of arrays by name. For the older layout pyfunc gives a frame
+for a frame, else a dict; what has one value a row is flattened there, all else becomes lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.tensorflow.call import Traced, Way, dtype_of, import_tensorflow, quiet, reason
+from mlflow_redisai.models.tensorflow.job import Job, finish, open_schema
+from mlflow_redisai.models.tensorflow.keras import keras_job
+from redisai_engine.codec.mapping import Container, Field, Input, Schema
+from redisai_engine.protocol import dtypes
+
+# What TensorFlow calls the signature that is meant if none is named.
+_DEFAULT_SIGNATURE = "serving_default"
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a model of the flavor tensorflow."""
+    import_tensorflow(request.flavor)
+    told = model.configuration(request.flavor)
+    if told.get("model_type") == "keras":
+        return finish(keras_job(model, request.flavor), request)
+    job = _estimator_job(model, told) if "signature_def_key" in told else _module_job(model, told)
+    return finish(job, request)
+
+
+def _load(model: LoadedModel, told: dict[str, Any], what: str) -> Any:
+    import tensorflow as tf
+
+    folder = model.path / str(told.get("saved_model_dir", "tf2model"))
+    try:
+        with quiet():
+            return tf.saved_model.load(str(folder), tags=told.get("meta_graph_tags"))
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be loaded: {reason(error)}") from error
+
+
+# -- tf.Module ------------------------------------------------------------------------------------
+
+
+def _module_job(model: LoadedModel, told: dict[str, Any]) -> Job:
+    what = f"the TensorFlow model {model.uri}"
+    raw = _load(model, told, what)
+    schema = open_schema(model)
+    if callable(raw) and not (schema is not None and schema.named):
+        ways = _module_ways(raw, schema, what)
+        if ways:
+            return Job(model, what, schema, tuple(ways), (), lambda traced: (_kind(traced), True))
+    signatures = dict(raw.signatures)
+    if not signatures:
+        raise NotConvertible(
+            f"{what} can't be called with one tensor and has no signatures; save it with "
+            "saved_model_kwargs={'signatures': ...}, or give its __call__ an input_signature"
+        )
+    function = signatures.get(_DEFAULT_SIGNATURE) or next(iter(signatures.values()))
+    ways = [_signature_way(raw, function, schema, what)]
+    return Job(model, what, schema, tuple(ways), (), lambda _: ("dict", False))
+
+
+def _kind(traced: Traced) -> Container:
+    kind = traced.structure.kind
+    return "ndarray" if kind == "tensor" else kind
+
+
+def _module_ways(raw: Any, schema: Schema | None, what: str) -> list[Way]:
+    """Calls the module with its only tensor: as the signature has it, and as it was traced when it was saved."""
+    own = _own_inputs(raw.__call__, what)
+    if schema is None:
+        return [Way((item,), _caller(raw, item, None)) for item in own]
+    if schema.kind == "columns":
+        return []
+    field = schema.fields[0]
+    wanted = Input("input", field.dtype, field.shape, (0,))
+    kind = None if field.dtype.is_string else field.type
+    fixed = [replace(wanted, name=item.name, shape=item.shape) for item in own if item.shape is not None]
+    fixed = [item for item in fixed if len(item.shape or ()) == len(field.shape)]
+    return [Way((item,), _caller(raw, item, kind)) for item in [wanted, *fixed]]
+
+
+def _caller(raw: Any, item: Input, kind: str | None) -> Callable[[list[Any]], Any]:
+    import tensorflow as tf
+
+    return lambda tensors: raw(tensors[0] if kind is None else tf.cast(tensors[0], kind))
+
+
+def _own_inputs(function: Any, what: str) -> list[Input]:
+    """Gives the only tensor of each form in which a function was saved; the one with most open lengths first."""
+    import tensorflow as tf
+
+    found = []
+    for concrete in getattr(function, "concrete_functions", ()):
+        specs = [
+            spec for spec in tf.nest.flatten(concrete.structured_input_signature) if isinstance(spec, tf.TensorSpec)
+        ]
+        if len(specs) == 1:
+            found.append(_input(specs[0].name or "input", specs[0], what))
+    return sorted(found, key=lambda item: -(item.shape or ()).count(None))
+
+
+def _input(name: str, spec: Any, what: str) -> Input:
+    shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
+    return Input(name, dtype_of(spec.dtype, what), shape)
+
+
+# -- signatures -----------------------------------------------------------------------------------
+
+
+def _estimator_job(model: LoadedModel, told: dict[str, Any]) -> Job:
+    what = f"the TensorFlow model {model.uri}"
+    raw = _load(model, told, what)
+    key = str(told["signature_def_key"])
+    signatures = dict(raw.signatures)
+    if key not in signatures:
+        raise NotConvertible(f"{what} has no signature {key!r}; it has {', '.join(signatures) or 'none'}")
+    container = _listed(open_schema(model))
+    # The SavedModel's own, where MLflow's is missing: it tells how the cells of a frame are laid out.
+    schema = open_schema(model) or _own_schema(signatures[key], what)
+    way = _signature_way(raw, signatures[key], schema, what)
+    return Job(model, what, schema, (way,), (), lambda _: (container, True))
+
+
+def _own_schema(function: Any, what: str) -> Schema | None:
+    specs = function.structured_input_signature[1]
+    if any(spec.shape.rank is None for spec in specs.values()):
+        return None
+    fields = []
+    for name in sorted(specs):
+        known = _input(name, specs[name], what)
+        fields.append(
+            Field(
+                name,
+                "string" if known.dtype is dtypes.STRING else specs[name].dtype.name,
+                known.dtype or dtypes.FLOAT,
+                known.shape or (),
+            )
+        )
+    return Schema("tensors", tuple(fields))
+
+
+def _listed(schema: Schema | None) -> Container:
+    if schema is None:
+        return "cells like input"
+    return "cells" if schema.kind == "columns" else "listed"
+
+
+def _signature_way(raw: Any, function: Any, schema: Schema | None, what: str) -> Way:
+    """Calls a signature with its tensors by name, each filled from the field of that name."""
+    import tensorflow as tf
+
+    specs = function.structured_input_signature[1]
+    order = [*(schema.names() if schema is not None else ())]
+    names = sorted(specs, key=lambda name: (order.index(name) if name in order else len(order), name))
+    inputs = []
+    for name in names:
+        known = _input(name, specs[name], what)
+        inputs.append(known if schema is None else _filled(known, schema, what))
+
+    def call(tensors: list[Any]) -> Any:
+        # `raw` is named so that it lives on: a signature holds its variables only weakly.
+        assert raw is not None
+        fed = {
+            name: tf.cast(tensor, specs[name].dtype) if specs[name].dtype != tf.string else tensor
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+        return function(**fed)
+
+    return Way(tuple(inputs), call)
+
+
+def _filled(known: Input, schema: Schema, what: str) -> Input:
+    """Finds what fills an input: the field of its name, or the only one."""
+    names = schema.names()
+    if known.name not in names and len(schema.fields) > 1:
+        raise NotConvertible(
+            f"{what} takes a tensor {known.name!r}, which its signature doesn't have ({', '.join(names)}); "
+            "log it with a signature whose names are those of the model's inputs"
+        )
+    index = names.index(known.name) if known.name in names else 0
+    return replace(known, dtype=schema.fields[index].dtype, fields=(index,))

@@ -1,0 +1,319 @@
+"""
+A traced TensorFlow function → what a server loads: an ONNX graph, a frozen GraphDef, or a TFLite model.
+
+Each comes with a function that runs it on this machine as the server would. What was produced is looked at, never what
+was asked for: tf2onnx gives graphs with operators that ONNX doesn't have, and says so only in its log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_redisai.deploy.verification import Run
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Request, ServerLimits
+from mlflow_redisai.models.tensorflow.call import Traced, reason, to_tensor
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.tensor import Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+# The newest that tf2onnx writes; `graph.finish` has the last word on what the server loads.
+_TF2ONNX_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Exported:
+    """
+    A model for one backend. `order` are the traced function's inputs as the model takes them: a converter may leave out
+    one that nothing comes of. `run` gives all outputs.
+    """
+
+    blob: bytes
+    order: tuple[int, ...]
+    run: Run
+    depth: int
+    precision: DType
+    tf_inputs: tuple[str, ...] = ()
+    tf_outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def export(traced: Traced, request: Request) -> Exported:
+    """Converts for the request's backend. Raises NotConvertible naming the operator that stands in the way."""
+    if request.backend == "ONNX":
+        return _to_onnx(traced, request)
+    frozen = _Frozen.of(traced, lower=True)
+    return _to_graph_def(traced, frozen) if request.backend == "TF" else _to_tflite(traced, frozen)
+
+
+# -- ONNX -----------------------------------------------------------------------------------------
+
+
+def _to_onnx(traced: Traced, request: Request) -> Exported:
+    proto = _from_tf2onnx(traced, request.flavor, request.limits)
+    _replace_erfc(proto)
+    unknown = _unknown_operators(proto)
+    if unknown:
+        raise NotConvertible(f"{traced.what} uses {', '.join(unknown)}, which ONNX has no operator for")
+    names = [item.name for item in graph.free_inputs(proto)]
+    order = tuple(int(name.removeprefix("input_")) for name in names)
+    _rename(proto, dict(zip(names, [traced.inputs[index].name for index in order], strict=True)))
+    _rename(proto, dict(zip([item.name for item in proto.graph.output], traced.structure.names, strict=True)))
+    notes = graph.cast_foreign_types(proto)
+    blob = graph.finish(proto, request.limits, traced.what)
+    run = graph.runner(blob, tuple(range(len(traced.outputs))), traced.what)
+    return Exported(blob, order, run, graph.depth(proto), graph.precision(proto), notes=tuple(notes))
+
+
+def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.ModelProto:
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise MissingConverter(flavor, "tf2onnx", "tensorflow") from error
+    import tensorflow as tf
+
+    # Not the traced function itself: of values that it holds which are no variables, tf2onnx would make inputs.
+    frozen = _Frozen.of(traced, lower=False).function
+
+    def call(*tensors: Any) -> Any:
+        return frozen(*tensors)
+
+    function = tf.function(call, autograph=False)
+    proto: onnx.ModelProto
+    try:
+        proto, _ = tf2onnx.convert.from_function(function, list(traced.specs), opset=min(limits.opset, _TF2ONNX_OPSET))
+    # tf2onnx raises whatever its handlers raise, down to KeyError and AssertionError.
+    except Exception as error:
+        raise NotConvertible(f"{traced.what} can't be converted to ONNX: {reason(error)}") from error
+    return proto
+
+
+def _replace_erfc(proto: onnx.ModelProto) -> None:
+    """Writes erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
+    import onnx
+
+    for index, node in reversed(list(enumerate(proto.graph.node))):
+        if node.op_type != "Erfc":
+            continue
+        result = node.output[0]
+        inner, one = f"{result}__erf", f"{result}__one"
+        types = {item.name: item.type.tensor_type.elem_type for item in proto.graph.value_info}
+        element = types.get(result) or types.get(node.input[0]) or onnx.TensorProto.FLOAT
+        kind = onnx.helper.tensor_dtype_to_np_dtype(element)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((), kind), one))
+        proto.graph.node.remove(node)
+        proto.graph.node.insert(index, onnx.helper.make_node("Sub", [one, inner], [result]))
+        proto.graph.node.insert(index, onnx.helper.make_node("Erf", [node.input[0]], [inner]))
+
+
+def _unknown_operators(proto: onnx.ModelProto) -> list[str]:
+    import onnx
+
+    versions = {item.domain: item.version for item in proto.opset_import}
+    found = {
+        node.op_type
+        for node in graph.nodes(proto.graph)
+        if node.domain not in versions or not onnx.defs.has(node.op_type, versions[node.domain], node.domain)
+    }
+    return sorted(found)
+
+
+def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
+    """Gives inputs or outputs the names that the user knows, where no other value has them."""
+    taken = {name for node in graph.nodes(proto.graph) for name in [*node.input, *node.output]}
+    taken |= {item.name for item in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]}
+    free = {old: new for old, new in names.items() if new not in taken}
+    for node in graph.nodes(proto.graph):
+        for group in (node.input, node.output):
+            for index, name in enumerate(group):
+                group[index] = free.get(name, name)
+    for item in [*proto.graph.input, *proto.graph.output]:
+        item.name = free.get(item.name, item.name)
+
+
+# -- frozen graphs --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """A function whose variables have become constants; `lower`: loops are written as in TensorFlow 1."""
+
+    function: Any
+    definition: Any
+    depth: int
+    precision: DType
+
+    @classmethod
+    def of(cls, traced: Traced, *, lower: bool) -> _Frozen:
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        try:
+            function = convert_variables_to_constants_v2(
+                traced.concrete, lower_control_flow=lower, aggressive_inlining=not lower
+            )
+        except Exception as error:
+            if "incompatible with expected resource" in str(error):
+                raise NotConvertible(
+                    f"{traced.what} changes its own variables when it answers, as stateful layers do, and a stored "
+                    "model keeps nothing between two answers; log it without state"
+                ) from error
+            raise NotConvertible(f"{traced.what} can't be frozen: {reason(error)}") from error
+        definition = _without_defaults(function.graph.as_graph_def())
+        if len(function.inputs) != len(traced.inputs):
+            raise NotConvertible(
+                f"{traced.what} keeps something that no constant can stand for ({', '.join(_keepers(definition))}), "
+                "such as a lookup table; do that step before the model, and log the rest"
+            )
+        return cls(function, definition, _depth(definition.node), _precision(function.graph))
+
+
+def _without_defaults(definition: Any) -> Any:
+    """Leaves out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
+    import tensorflow as tf
+    from tensorflow.python.framework.meta_graph import strip_graph_default_valued_attrs
+
+    meta = tf.compat.v1.MetaGraphDef()
+    meta.graph_def.CopyFrom(definition)
+    strip_graph_default_valued_attrs(meta)
+    return meta.graph_def
+
+
+def _keepers(definition: Any) -> list[str]:
+    return sorted({node.op for node in definition.node if "Table" in node.op or "Resource" in node.op}) or ["resource"]
+
+
+def _depth(nodes: Iterable[Any]) -> int:
+    """Counts the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
+    level: dict[str, int] = {}
+    for node in nodes:
+        below = max((level.get(name.split(":")[0].removeprefix("^"), 0) for name in node.input), default=0)
+        level[node.name] = below + (node.op not in {"Const", "Identity", "NoOp", "Placeholder"})
+    return max(1, *level.values())
+
+
+def _precision(tf_graph: Any) -> DType:
+    kinds = {output.dtype.name for operation in tf_graph.get_operations() for output in operation.outputs}
+    return dtypes.FLOAT if kinds & {"float32", "float16", "bfloat16"} or "float64" not in kinds else dtypes.DOUBLE
+
+
+# -- TF -------------------------------------------------------------------------------------------
+
+
+def _to_graph_def(traced: Traced, frozen: _Frozen) -> Exported:
+    inputs = [tensor.op.name for tensor in frozen.function.inputs]
+    outputs = [tensor.op.name for tensor in frozen.function.outputs]
+    known = [*(item.name for item in traced.inputs), *traced.structure.names]
+    names = _operation_names(frozen.definition, [*inputs, *outputs], known)
+    _rename_operations(frozen.definition, names)
+    blob = frozen.definition.SerializeToString()
+    tf_inputs, tf_outputs = tuple(names[name] for name in inputs), tuple(names[name] for name in outputs)
+    run = _graph_runner(blob, tf_inputs, tf_outputs, traced.what)
+    order = tuple(range(len(traced.inputs)))
+    return Exported(blob, order, run, frozen.depth, frozen.precision, tf_inputs, tf_outputs)
+
+
+def _operation_names(definition: Any, operations: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Finds for each operation the name that the user knows it by, as far as TensorFlow allows such names."""
+    taken = {node.name for node in definition.node}
+    names = {}
+    for operation, name in zip(operations, known, strict=True):
+        allowed = re.sub(r"[^A-Za-z0-9_.]", "_", name).lstrip("_")
+        names[operation] = operation if not allowed or allowed in taken else allowed
+        taken.add(names[operation])
+    return names
+
+
+def _rename_operations(definition: Any, names: dict[str, str]) -> None:
+    for node in definition.node:
+        node.name = names.get(node.name, node.name)
+        for index, name in enumerate(node.input):
+            base, mark, port = name.removeprefix("^").partition(":")
+            if base in names:
+                node.input[index] = ("^" if name.startswith("^") else "") + names[base] + mark + port
+
+
+def _graph_runner(blob: bytes, inputs: Sequence[str], outputs: Sequence[str], what: str) -> Run:
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef()
+    definition.ParseFromString(blob)
+    tf_graph = tf.Graph()
+    try:
+        with tf_graph.as_default():
+            tf.import_graph_def(definition, name="")
+        session = tf.compat.v1.Session(graph=tf_graph)
+        feeds = [f"{name}:0" for name in inputs]
+        call = session.make_callable([f"{name}:0" for name in outputs], feeds)
+    except Exception as error:
+        raise NotConvertible(f"{what} gives a graph that TensorFlow refuses: {reason(error)}") from error
+
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [to_tensor(value) for value in call(*[tensor.array() for tensor in tensors])]
+
+    return run
+
+
+# -- TFLITE ---------------------------------------------------------------------------------------
+
+
+def _to_tflite(traced: Traced, frozen: _Frozen) -> Exported:
+    import tensorflow as tf
+
+    try:
+        blob = tf.lite.TFLiteConverter.from_concrete_functions([frozen.function]).convert()
+    # The converter's own error has pages; TensorFlow Lite has only part of TensorFlow's operators.
+    except Exception as error:
+        raise NotConvertible(f"{traced.what} can't be converted to TensorFlow Lite: {_tflite_reason(error)}") from error
+    interpreter = _interpreter()(model_content=blob)
+    details = interpreter.get_input_details()
+    order = tuple(int(_plain(detail["name"]).removeprefix("input_")) for detail in details)
+    run = _interpreter_runner(interpreter, traced.what)
+    return Exported(blob, order, run, frozen.depth, frozen.precision)
+
+
+def _tflite_reason(error: BaseException) -> str:
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))))
+    return f"it lacks {', '.join(missing)}" if missing else reason(error)
+
+
+def _plain(name: str) -> str:
+    """An input is called serving_default_input_0:0 by some versions, input_0 by others."""
+    return name.removeprefix("serving_default_").split(":")[0]
+
+
+def _interpreter() -> Callable[..., Any]:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        # Until TensorFlow drops it.
+        Interpreter = tf.lite.Interpreter
+    found: Callable[..., Any] = Interpreter
+    return found
+
+
+def _interpreter_runner(interpreter: Any, what: str) -> Run:
+    def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+        try:
+            inputs = interpreter.get_input_details()
+            for tensor, detail in zip(tensors, inputs, strict=True):
+                interpreter.resize_tensor_input(detail["index"], tensor.shape)
+            interpreter.allocate_tensors()
+            for tensor, detail in zip(tensors, inputs, strict=True):
+                interpreter.set_tensor(detail["index"], tensor.array())
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise NotConvertible(f"{what} can't be run as TensorFlow Lite: {graph.first_line(error)}") from error
+        return [to_tensor(interpreter.get_tensor(detail["index"])) for detail in interpreter.get_output_details()]
+
+    return run

@@ -1,0 +1,305 @@
+"""
+One conversion of a TensorFlow or Keras model, from what its flavor's file found out to a Deployable that was tried.
+
+Both flavors end here: the model is traced, exported for one backend, and compared with mlflow.pyfunc on its input
+example and on rows made up around it. Where pyfunc has no answer (several outputs of unlike shapes, signatures with
+names for a tf.Module), the model itself is what the deployed one must answer like, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.deploy.verification import Difference, Run, compare, predict, tolerance_of
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.onnx import fixed_batch
+from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
+from mlflow_redisai.models.tensorflow.export import Exported, export
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
+from redisai_engine.codec.tensors import encode
+from redisai_engine.protocol.tensor import Tensor
+
+# Made up for axes that the signature leaves open.
+_LENGTH = 6
+
+_NO_ANSWER = "mlflow.pyfunc has no answer for what this model gives; the deployed one gives what the model itself gives"
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    A model that was read. `schema` None: it has no signature. `names` are those of its outputs where it gives a list.
+
+    `container` says what pyfunc's answer is made of, and whether pyfunc has an answer at all.
+    """
+
+    model: LoadedModel
+    what: str
+    schema: Schema | None
+    ways: tuple[Way, ...]
+    names: tuple[str, ...]
+    container: Callable[[Traced], tuple[Container, bool]]
+
+
+def open_schema(model: LoadedModel) -> Schema | None:
+    """Gives the signature; the number of rows is left to the plugin, even if it was written with a fixed one."""
+    schema = schema_of(model.input_schema)
+    if schema is None:
+        return None
+    fields = [replace(item, shape=(None, *item.shape[1:])) if item.shape else item for item in schema.fields]
+    return replace(schema, fields=tuple(fields))
+
+
+def finish(job: Job, request: Request) -> Deployable:
+    """Converts for the request's backend. Raises NotConvertible if anything stands in the way, or differs."""
+    with quiet():
+        traced, rows_note = _traced(job)
+        plan, notes = _plan(job, traced, request.outputs)
+        exported = export(traced, request)
+        mapping = replace(
+            plan,
+            inputs=tuple(traced.inputs[index] for index in exported.order),
+            depth=exported.depth,
+            precision=exported.precision,
+        )
+        mapping = _checked(job, traced, exported, mapping)
+    return Deployable(
+        request.flavor,
+        request.backend,
+        exported.blob,
+        mapping,
+        exported.tf_inputs,
+        exported.tf_outputs,
+        (*notes, *exported.notes, *rows_note, *_batch_note(mapping)),
+    )
+
+
+def _batch_note(mapping: Mapping) -> tuple[str, ...]:
+    if mapping.batch is None:
+        return ()
+    rows = "one row" if mapping.batch == 1 else f"{mapping.batch} rows"
+    note = (
+        f"the model takes exactly {rows} at a time: predict splits what it is given, "
+        "and fills the last request up with copies of its last row"
+    )
+    return (note,)
+
+
+# -- any number of rows ---------------------------------------------------------------------------
+
+
+def _traced(job: Job) -> tuple[Traced, tuple[str, ...]]:
+    """Traces for any number of rows if the model takes that, and if it was made for one number, gives a note on it."""
+    traced = trace(job.ways, job.names, job.what)
+    fixed = [way for way in job.ways if fixed_batch(way.inputs) is not None]
+    if not fixed or fixed_batch(traced.inputs) is not None:
+        return traced, ()
+    own = trace(fixed, job.names, job.what)
+    if not _same_for_any_rows(job, traced, own):
+        return own, ()
+    rows = fixed_batch(own.inputs)
+    return traced, (f"the model was logged for exactly {rows} rows at a time; it was found to take any number",)
+
+
+def _same_for_any_rows(job: Job, traced: Traced, own: Traced) -> bool:
+    """A model may be traced for any number of rows and still compute with the one that it was made for."""
+    count = 2 * (fixed_batch(own.inputs) or 1) + 1
+    inputs = tuple(replace(item, shape=(count, *item.shape[1:])) if item.shape else item for item in traced.inputs)
+    rows = _made_up(job, inputs, job.model.input_example, 0)
+    if rows is None:
+        return False
+    one, other = _everything(job, traced), _everything(job, own)
+    try:
+        compare(predict(own.run, other, rows)[0], predict(traced.run, one, rows)[0], tolerance_of(one))
+    # Whatever TensorFlow raises where a length doesn't fit.
+    except Exception:
+        return False
+    return True
+
+
+def _everything(job: Job, traced: Traced) -> Mapping:
+    """Makes a mapping that gives all outputs as they come."""
+    parts = tuple(Part(name) for name in traced.structure.names)
+    fetch = tuple(range(len(parts)))
+    return Mapping(traced.inputs, traced.outputs, fetch, Answer("list", parts), job.schema, fixed_batch(traced.inputs))
+
+
+# -- what pyfunc answers --------------------------------------------------------------------------
+
+
+def _plan(job: Job, traced: Traced, chosen: tuple[str, ...]) -> tuple[Mapping, list[str]]:
+    """Makes the mapping of the traced function itself, and sets what the deployed model must answer like."""
+    names = traced.structure.names
+    for name in chosen:
+        if name not in names:
+            raise NotConvertible(f"{job.what} has no output {name!r}; it has {', '.join(names)}")
+    container, answers = job.container(traced)
+    if chosen:
+        container, answers = "ndarray" if len(chosen) == 1 else "dict", False
+    fetch = tuple(names.index(name) for name in chosen) or tuple(range(len(names)))
+    parts = tuple(_part(traced, index, listed=container in {"listed", "cells", "cells like input"}) for index in fetch)
+    batch = fixed_batch(traced.inputs)
+    mapping = Mapping(traced.inputs, traced.outputs, fetch, Answer(container, parts), job.schema, batch)
+    return _with_reference(job, traced, mapping, answers=answers, chosen=bool(chosen))
+
+
+def _part(traced: Traced, index: int, *, listed: bool) -> Part:
+    output = traced.outputs[index]
+    dtype = None if traced.wanted[index] == "object" else traced.wanted[index]
+    # MLflow's wrapper flattens what has one value a row.
+    single = listed and output.shape is not None and len(output.shape) > 1 and output.shape[1] == 1
+    return Part(output.name, dtype, (-1,) if single else None)
+
+
+def _with_reference(
+    job: Job, traced: Traced, mapping: Mapping, *, answers: bool, chosen: bool
+) -> tuple[Mapping, list[str]]:
+    own = _own(traced, mapping)
+    job.model.reference = own
+    if not answers:
+        return mapping, [] if chosen else [_NO_ANSWER]
+    example = job.model.input_example
+    if example is not None:
+        try:
+            expected = _pyfunc(job.model)(example)
+        # Whatever the flavor's wrapper raises for a model that it wasn't written for.
+        except Exception as error:
+            note = (
+                f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
+                "the deployed model was compared with the model itself"
+            )
+            return mapping, [note]
+        mapping = _in_order_of(expected, mapping)
+    job.model.reference = _pyfunc(job.model)
+    return mapping, []
+
+
+def _own(traced: Traced, mapping: Mapping) -> Callable[[Any], Any]:
+    run = _fetched(traced.run, mapping)
+    return lambda inputs: predict(run, mapping, inputs)[0]
+
+
+def _pyfunc(model: LoadedModel) -> Callable[[Any], Any]:
+    def answer(inputs: Any) -> Any:
+        with quiet():
+            return _on_host(model.pyfunc().predict(inputs))
+
+    return answer
+
+
+def _on_host(answer: Any) -> Any:
+    """Makes numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
+    if isinstance(answer, dict):
+        return {name: _on_host(value) for name, value in answer.items()}
+    if isinstance(answer, tuple) or (isinstance(answer, list) and answer and hasattr(answer[0], "dtype")):
+        return [_on_host(value) for value in answer]
+    if isinstance(answer, list):
+        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in answer]
+    if hasattr(answer, "numpy"):
+        answer = answer.numpy()
+    return to_text(answer) if isinstance(answer, np.ndarray) else answer
+
+
+def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
+    """Gives a dict's or frame's entries the order that pyfunc gives them."""
+    names = [part.name for part in mapping.answer.parts]
+    wanted = list(expected) if isinstance(expected, dict) or hasattr(expected, "columns") else names
+    if sorted(map(str, wanted)) != sorted(names):
+        return mapping
+    order = [names.index(str(name)) for name in wanted]
+    answer = replace(mapping.answer, parts=tuple(mapping.answer.parts[index] for index in order))
+    return replace(mapping, fetch=tuple(mapping.fetch[index] for index in order), answer=answer)
+
+
+# -- trying ---------------------------------------------------------------------------------------
+
+
+def _fetched(run: Run, mapping: Mapping) -> Run:
+    def fetch(tensors: list[Tensor]) -> list[Tensor]:
+        found = run(tensors)
+        return [found[index] for index in mapping.fetch]
+
+    return fetch
+
+
+def _checked(job: Job, traced: Traced, exported: Exported, mapping: Mapping) -> Mapping:
+    """Compares with what the model must answer like, wherever that has an answer."""
+    run = _fetched(exported.run, mapping)
+    for probe in _probes(job, traced):
+        try:
+            expected = job.model.reference(probe)
+        # Made-up input may be none for this model: an index beyond its vocabulary, a length it wasn't made for.
+        except Exception:
+            continue
+        try:
+            actual, _ = predict(run, mapping, probe)
+            compare(expected, actual, tolerance_of(mapping))
+        except (Difference, InvalidInput) as found:
+            raise NotConvertible(f"{job.what} answers differently when converted: {found}") from found
+        except NotConvertible:
+            raise
+        # Some mistakes of a converter are found only when the graph runs.
+        except Exception as error:
+            raise NotConvertible(f"{job.what} can't be run when converted: {reason(error)}") from error
+    return mapping
+
+
+def _probes(job: Job, traced: Traced) -> list[Any]:
+    """Gives the example, and rows made up around it in two lengths where lengths are open."""
+    example = job.model.input_example
+    is_open = any(None in (item.shape or ())[1:] for item in traced.inputs)
+    made = [_made_up(job, traced.inputs, example, extra) for extra in ((0, 1) if is_open else (0,))]
+    return [probe for probe in (example, *made) if probe is not None]
+
+
+def _made_up(job: Job, inputs: tuple[Input, ...], example: Any, extra: int) -> Any:
+    """Gives rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
+    schema = job.schema or _schema_of(inputs)
+    if schema.kind == "columns":
+        return made_up(schema, example, {})
+    lengths = _lengths(job, inputs, example)
+    by_field = {item.fields[0] if item.fields else index: index for index, item in enumerate(inputs)}
+    closed = []
+    for number, field in enumerate(schema.fields):
+        index = by_field.get(number)
+        known = inputs[index].shape if index is not None else None
+        closed.append(_closed(field, known, lengths[index] if index is not None else (), extra))
+    return made_up(replace(schema, fields=tuple(closed)), example, {})
+
+
+def _schema_of(inputs: Sequence[Input]) -> Schema:
+    fields = [
+        Field(item.name if len(inputs) > 1 else None, "", item.dtype, item.shape or (None,))
+        for item in inputs
+        if item.dtype is not None
+    ]
+    return Schema("tensors", tuple(fields))
+
+
+def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[int, ...]]:
+    """Gives the shapes that the example's tensors have, () where there is none."""
+    if example is not None:
+        try:
+            mapping = Mapping(inputs, (), (), Answer("list", ()), job.schema)
+            return [tensor.shape for tensor in encode(example, mapping)]
+        except InvalidInput:
+            pass
+    return [()] * len(inputs)
+
+
+def _closed(item: Field, known: Shape | None, lengths: tuple[int, ...], extra: int) -> Field:
+    """Gives a field with a length for every axis but the first, and for the first if the model fixes that."""
+    shape = [known[0] if known else None]
+    for axis, length in enumerate(item.shape[1:], 1):
+        fixed = length or (known[axis] if known and len(known) > axis else None)
+        shape.append(fixed or (lengths[axis] if len(lengths) > axis else _LENGTH) + extra)
+    return replace(item, shape=tuple(shape))

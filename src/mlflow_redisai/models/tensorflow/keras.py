@@ -1,0 +1,212 @@
+"""
+Keras models, of MLflow's flavor keras and of its flavor tensorflow: Sequential, functional, subclassed, exported.
+
+What pyfunc gives for them: what Keras' own predict gives, in a frame for a frame (always, if the signature has columns;
+never, if it has tensors). The flavor keras makes one array of it, so several outputs of one shape come stacked, and
+others not at all: then Keras' list or dict is the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.tensorflow.call import Traced, Way, dtype_of, import_tensorflow, quiet, reason
+from mlflow_redisai.models.tensorflow.job import Job, finish, open_schema
+from redisai_engine.codec.mapping import Container, Field, Input, Schema, Shape
+from redisai_engine.protocol import dtypes
+
+Call = Callable[[Any], Any]
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a model of the flavor keras."""
+    return finish(keras_job(model, request.flavor), request)
+
+
+def keras_job(model: LoadedModel, flavor: str) -> Job:
+    """Reads a Keras model of either flavor."""
+    what = f"the Keras model {model.uri}"
+    import_tensorflow(flavor)
+    _check_backend(what, flavor)
+    raw = _load(model, flavor, what)
+    schema = open_schema(model)
+    exported = bool(model.configuration(flavor).get("save_exported_model"))
+    own = [] if exported else _own_inputs(raw, what)
+    inputs = _inputs(schema or _schema_of_example(model, own, what), own)
+    calls = _served(raw, schema) if exported else _called(raw, schema)
+    ways = tuple(
+        Way(each, _with_casts(call, _types(schema, each))) for each in _with_any_rows(inputs, own) for call in calls
+    )
+    names = tuple(str(name) for name in getattr(raw, "output_names", None) or ())
+    stacked = model.meta.flavors.get("python_function", {}).get("loader_module") == "mlflow.keras"
+    return Job(model, what, schema, ways, names, lambda traced: _container(traced, schema, stacked=stacked))
+
+
+def _check_backend(what: str, flavor: str) -> None:
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingConverter(flavor, "keras", "tensorflow") from error
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise NotConvertible(
+            f"{what} can be converted only where Keras runs on TensorFlow, and here it runs on {backend}; "
+            "set the environment variable KERAS_BACKEND=tensorflow"
+        )
+
+
+def _load(model: LoadedModel, flavor: str, what: str) -> Any:
+    import mlflow
+
+    try:
+        with quiet():
+            module = mlflow.keras if flavor == "keras" else mlflow.tensorflow
+            return module.load_model(str(model.path))
+    # Loading runs custom layers' own code: whatever that raises.
+    except Exception as error:
+        custom = re.search(r"Could not locate ((?:class|function) '[^']+')", str(error))
+        if custom:
+            raise NotConvertible(
+                f"{what} can't be loaded: it has {custom[1]}, which isn't here; "
+                "log it with mlflow.tensorflow.log_model(..., custom_objects={...})"
+            ) from error
+        raise NotConvertible(f"{what} can't be loaded: {reason(error)}") from error
+
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+def _own_inputs(raw: Any, what: str) -> list[Input]:
+    """Gives what the model says of its inputs; a subclassed model says nothing."""
+    import tensorflow as tf
+
+    return [
+        Input(item.name, dtype_of(tf.as_dtype(item.dtype), what), tuple(item.shape))
+        for item in getattr(raw, "inputs", None) or ()
+    ]
+
+
+def _schema_of_example(model: LoadedModel, own: Sequence[Input], what: str) -> Schema | None:
+    """Gives what the input example tells, for a model that tells nothing itself."""
+    if own:
+        return None
+    if model.input_example is None:
+        raise NotConvertible(
+            f"{what} has no signature and no input example, and doesn't say itself what it takes; "
+            "log it with input_example=..., from which MLflow makes the signature"
+        )
+    from mlflow.models.signature import infer_signature
+
+    return schema_of(infer_signature(model.input_example).inputs)
+
+
+def _inputs(schema: Schema | None, own: Sequence[Input]) -> tuple[Input, ...]:
+    if schema is None:
+        return tuple(own)
+    if schema.kind == "columns":
+        # pyfunc gives Keras the frame's values: one matrix.
+        together = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields])) or dtypes.DOUBLE
+        return (Input("input", together, (None, len(schema.fields)), tuple(range(len(schema.fields)))),)
+    return tuple(_input(item, index, own, len(schema.fields)) for index, item in enumerate(schema.fields))
+
+
+def _input(item: Field, index: int, own: Sequence[Input], count: int) -> Input:
+    by_name = {one.name: one for one in own}
+    known = by_name.get(item.name or "") or (own[0] if len(own) == count == 1 else None)
+    name = item.name or (known.name if known else "input")
+    return Input(name, item.dtype, _closest(item.shape, known.shape if known else None), (index,))
+
+
+def _closest(shape: Shape, own: Shape | None) -> Shape:
+    """Gives the lengths that either of signature and model tells; rows are none of it."""
+    if own is None or len(own) != len(shape):
+        return shape
+    return (shape[0], *(told or known for told, known in zip(shape[1:], own[1:], strict=True)))
+
+
+def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tuple[Input, ...]]:
+    """Gives the inputs for any number of rows, and, to be tried after that, for the model's own number."""
+    batches = {item.shape[0] for item in own if item.shape} - {None}
+    rows = [None, *batches] if len(batches) == 1 else [None]
+    return [
+        tuple(replace(item, shape=(count, *item.shape[1:])) if item.shape else item for item in inputs)
+        for count in rows
+    ]
+
+
+# -- calling ------------------------------------------------------------------------------------
+
+
+def _called(raw: Any, schema: Schema | None) -> list[Call]:
+    """Calls as Keras' predict would with what pyfunc gives it: a dict where the signature has names."""
+
+    def by_position(tensors: Any) -> Any:
+        return raw(tensors[0] if len(tensors) == 1 else tensors, training=False)
+
+    if schema is None or schema.kind == "columns" or not schema.named:
+        return [by_position]
+    names = schema.names()
+    by_name: Call = lambda tensors: raw(dict(zip(names, tensors, strict=True)), training=False)  # noqa: E731
+    return [by_name, by_position] if len(names) == 1 else [by_name]
+
+
+def _served(raw: Any, schema: Schema | None) -> list[Call]:
+    """Calls the only endpoint of an exported model."""
+    calls: list[Call] = [
+        lambda tensors: raw.serve(tensors[0] if len(tensors) == 1 else tensors),
+        lambda tensors: raw.serve(*tensors),
+    ]
+    if schema is not None and schema.named:
+        names = schema.names()
+        calls.append(lambda tensors: raw.serve(dict(zip(names, tensors, strict=True))))
+    return calls
+
+
+def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:
+    """Names the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
+    if schema is None or schema.kind == "columns":
+        return [None] * len(inputs)
+    return [None if item.dtype.is_string else item.type for item in schema.fields]
+
+
+def _with_casts(call: Call, types: Sequence[str | None]) -> Call:
+    import keras
+    import tensorflow as tf
+
+    def cast(tensor: Any, kind: str | None) -> Any:
+        if kind is not None:
+            tensor = tf.cast(tensor, kind)
+        # Keras' predict makes its own width of every floating point before the model sees it.
+        return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
+
+    return lambda tensors: call([cast(*each) for each in zip(tensors, types, strict=True)])
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+def _container(traced: Traced, schema: Schema | None, *, stacked: bool) -> tuple[Container, bool]:
+    """Says what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
+    kind = traced.structure.kind
+    if kind == "dict":
+        # There the flavor keras puts the dict into an array of one object.
+        return "dict", not stacked
+    if kind == "list":
+        shapes = {output.shape for output in traced.outputs}
+        return ("stack", True) if stacked and len(shapes) == 1 else ("list", not stacked)
+    shape = traced.outputs[0].shape
+    if schema is not None and schema.kind == "tensors":
+        return "ndarray", True
+    # pandas makes a frame of one or two dimensions, and refuses more.
+    if shape is None or len(shape) > 2:
+        return "ndarray", True
+    return ("matrix like input" if schema is None else "matrix"), True

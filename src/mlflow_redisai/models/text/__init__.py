@@ -1,0 +1,1 @@
+"""Models that take text: the client makes the tokens, the server runs the network."""

@@ -1,0 +1,174 @@
+"""
+What converters of text models share: the tokenizer as JSON, texts to try a conversion on, and the network over tokens.
+
+Invariant: a model whose tokens the client can't make exactly as the model's own library does is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.deploy.verification import Difference, compare, predict, tolerance_of
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
+from mlflow_redisai.models.torch.export import Exported, Trial, export, runner
+from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text
+from redisai_engine.codec.tokens import TENSORS, tokenize
+from redisai_engine.protocol import dtypes
+
+# What a model is tried on: short, long, in several scripts, with spaces at the ends, longer than most models read.
+TEXTS = (
+    "Redis keeps its data in memory.",
+    "a",
+    "  Embeddings of similar sentences lie near each other,\tothers lie far apart.  ",
+    "¿Dónde está la biblioteca? Где библиотека? 図書館はどこですか",
+    "UPPER, lower, 12345.67 and e-mail@example.org!",
+    "",
+    "one two three four five six seven eight nine ten " * 100,
+)
+
+Features = Callable[[list[str]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """
+    A tokenizer as the client will run it: `tokens` is a mapping that only encodes.
+
+    `features` is what the model's own library makes of texts, and `constants` what of that is no tensor.
+    """
+
+    what: str
+    tokens: Mapping
+    text: Text
+    features: Features
+    constants: dict[str, Any]
+
+    def texts(self) -> list[str]:
+        """Gives the texts that the model reads."""
+        return [text for text in TEXTS if self._fits(text)]
+
+    def _fits(self, text: str) -> bool:
+        try:
+            tokenize([text], self.tokens)
+        except InvalidInput:
+            return False
+        return True
+
+
+def reader(model: LoadedModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
+    """Makes a Reader; `text` has everything but the tokenizer's own part. Raises NotConvertible."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        raise NotConvertible(
+            f"{what} has the tokenizer {type(tokenizer).__name__}, which can't be kept as JSON; use its fast variant"
+        )
+    made = features([TEXTS[0]])
+    torch = untyped_torch()
+    names = [name for name, value in made.items() if isinstance(value, torch.Tensor)]
+    unknown = [name for name in names if name not in TENSORS]
+    if unknown:
+        raise NotConvertible(f"{what} takes {', '.join(unknown)}; supported are models over {', '.join(TENSORS)}")
+    text = replace(text, tokenizer=fast.to_str(), padding=int(tokenizer.pad_token_id or 0), tensors=tuple(names))
+    constants = {name: value for name, value in made.items() if name not in names}
+    inputs = tuple(Input(name, dtypes.INT64, (None, None), (0,)) for name in names)
+    tokens = Mapping(inputs, (), (), Answer("list", ()), _schema(model, what), text=text)
+    found = Reader(what, tokens, text, features, constants)
+    _check_tokens(found)
+    return found
+
+
+def _schema(model: LoadedModel, what: str) -> Schema:
+    """One column of text: MLflow's own default, under whatever name."""
+    schema = schema_of(model.input_schema) or Schema("columns", (Field(None, "string", dtypes.STRING),))
+    if schema.kind != "columns" or len(schema.fields) != 1 or not schema.fields[0].dtype.is_string:
+        raise NotConvertible(
+            f"{what} has a signature that is not one column of text; log it with input_example=['some text']"
+        )
+    return schema
+
+
+def _check_tokens(found: Reader) -> None:
+    """Raises NotConvertible unless the client makes the same tokens as the model's library."""
+    for text in found.texts():
+        expected = found.features([found.text.prefix + text])
+        actual = tokenize([text], found.tokens)
+        for name, array in zip(found.text.tensors, actual, strict=True):
+            if not np.array_equal(expected[name].numpy(), array):
+                raise NotConvertible(
+                    f"{found.what} makes other tokens ({name}) of {text[:40]!r} than its tokenizer alone does, so that "
+                    "a client can't make them"
+                )
+
+
+def check_answers(model: LoadedModel, deployable: Deployable, found: Reader) -> None:
+    """Raises NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
+    run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
+    for texts in (found.texts()[:1], found.texts()):
+        try:
+            inputs = _as_signature(texts, found.tokens.schema)
+            actual, _ = predict(run, deployable.mapping, inputs)
+            compare(_answer(model, inputs, found.what), actual, tolerance_of(deployable.mapping))
+        except Difference as difference:
+            raise NotConvertible(f"{found.what} answers differently once converted: {difference}") from difference
+
+
+def _as_signature(texts: list[str], schema: Schema | None) -> Any:
+    """Gives texts as pyfunc takes them: a list, or a frame where the signature names its column."""
+    if schema is None or not schema.named:
+        return texts
+    import pandas as pd
+
+    return pd.DataFrame({schema.names()[0]: texts})
+
+
+def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
+    try:
+        return model.reference(inputs)
+    # A pipeline refuses columns by names that it doesn't know, for instance.
+    except Exception as error:
+        raise NotConvertible(
+            f"{what} doesn't answer text as its signature has it: {first_line(error)}; "
+            "log it with input_example=['some text']"
+        ) from error
+
+
+def export_network(
+    found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any, structure: Structure, request: Request
+) -> Exported:
+    """Converts `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
+    inputs = found.tokens.inputs
+    call = Call(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
+    return export(Source(call, structure), _trials(found, call, structure), request)
+
+
+def _module(found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any) -> Any:
+    base: Any = untyped_torch().nn.Module
+
+    class OnTokens(base):  # type: ignore[misc]  # a base without types
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = parts
+
+        def forward(self, *tensors: Any) -> Any:
+            return network({**found.constants, **dict(zip(found.text.tensors, tensors, strict=True))})
+
+    return OnTokens().eval()
+
+
+def _trials(found: Reader, call: Call, structure: Structure) -> Sequence[Trial]:
+    texts = found.texts()
+    groups = (texts[:3], texts[1:2], texts, texts[:5] * 4)
+    tokens = replace(found.tokens, text=replace(found.text, first=False))
+    arrays = [tokenize(group, tokens) for group in groups]
+    return [Trial(each, call.run(each, structure)) for each in arrays]

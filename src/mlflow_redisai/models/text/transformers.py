@@ -1,0 +1,123 @@
+"""
+The flavor transformers: pipelines over encoders, text in.
+
+Two tasks have answers that tensors can hold: text-classification (a frame with label and score) and feature-extraction
+(the vectors of the tokens; as in MLflow, of the first text only). Pipelines that generate, or that answer by searching
+in the text, run Python for each token or answer, which no graph holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.text import tokenized as text
+from mlflow_redisai.models.torch.call import Structure, untyped_torch
+from redisai_engine.codec.mapping import Answer, Part, Text
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the network of a task gives, what becomes of it, and what to tell the user."""
+
+    network: Callable[[dict[str, Any]], Any]
+    structure: Structure
+    answer: Answer
+    first_only: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a pipeline."""
+    what = f"the transformers model {model.uri}"
+    make = _TASKS.get(_task(model))
+    if make is None:
+        raise NotConvertible(
+            f"{what} has the task {_task(model)}; what can be served are {', '.join(_TASKS)}, and any PyTorch module "
+            "over token ids, logged with mlflow.pytorch"
+        )
+    pipeline = _load(model, what)
+    task = make(pipeline)
+    reader = text.reader(
+        model, what, pipeline.tokenizer, lambda texts: _features(pipeline, texts), _text(pipeline, task)
+    )
+    exported = text.export_network(reader, task.network, pipeline.model, task.structure, request)
+    mapping = replace(exported.mapping, answer=task.answer, schema=reader.tokens.schema, text=reader.text)
+    notes = (*exported.notes, *task.notes)
+    deployable = Deployable("transformers", request.backend, exported.blob, mapping, notes=notes)
+    text.check_answers(model, deployable, reader)
+    return deployable
+
+
+def _task(model: LoadedModel) -> str:
+    return str(model.configuration("transformers").get("task"))
+
+
+def _load(model: LoadedModel, what: str) -> Any:
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingConverter("transformers", "transformers", "transformers") from error
+    import mlflow.transformers
+
+    try:
+        pipeline = mlflow.transformers.load_model(str(model.path), device="cpu")
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be loaded: {first_line(error)}") from error
+    pipeline.model.eval()
+    return pipeline
+
+
+def _features(pipeline: Any, texts: list[str]) -> dict[str, Any]:
+    return dict(pipeline.tokenizer(texts, return_tensors="pt"))
+
+
+def _text(pipeline: Any, task: Task) -> Text:
+    """A pipeline doesn't cut long texts, whatever its tokenizer says: its network fails beyond its positions."""
+    limit = getattr(pipeline.model.config, "max_position_embeddings", None) or pipeline.tokenizer.model_max_length
+    return Text(max_length=int(limit), cut=False, first=task.first_only)
+
+
+# -- tasks ----------------------------------------------------------------------------------------
+
+
+def _feature_extraction(pipeline: Any) -> Task:
+    return Task(
+        network=lambda features: pipeline.model(**features)[0],
+        structure=Structure("tensor", ("vectors",)),
+        answer=Answer("ndarray", (Part("vectors", "float64", (-1, int(pipeline.model.config.hidden_size))),)),
+        first_only=True,
+        notes=("as in MLflow, only the first text is answered: with one vector for each of its tokens",),
+    )
+
+
+def _text_classification(pipeline: Any) -> Task:
+    """The most likely label of each text, and its score."""
+    config = pipeline.model.config
+    torch = untyped_torch()
+    # As the pipeline chooses by itself.
+    exclusive = config.num_labels > 1 and config.problem_type != "multi_label_classification"
+
+    def network(features: dict[str, Any]) -> Any:
+        logits = pipeline.model(**features).logits
+        scores = torch.softmax(logits, dim=-1) if exclusive else torch.sigmoid(logits)
+        best = scores.max(dim=-1)
+        return best.indices, best.values
+
+    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    return Task(
+        network=network,
+        structure=Structure("list", ("label", "score")),
+        answer=Answer("dataframe", (Part("label", choices=labels), Part("score", "float64"))),
+    )
+
+
+_TASKS: dict[str, Callable[[Any], Task]] = {
+    "feature-extraction": _feature_extraction,
+    "text-classification": _text_classification,
+}

@@ -1,0 +1,167 @@
+"""
+A torch module seen as a function from arrays to arrays: how it is called, and what it gives.
+
+Knows nothing of MLflow and of what the module becomes. Invariant: `Call.run` is what every conversion is measured by;
+it runs the module as it was logged, on the CPU, without gradients, as mlflow.pyfunc does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from redisai_engine.codec.mapping import Input
+from redisai_engine.codec.values import Array
+
+# Of torch's element types those that numpy lacks.
+_WIDENED = {"torch.bfloat16": "float32"}
+
+
+def untyped_torch() -> Any:
+    """Gives the package torch, without its types: type checks give the same where it isn't installed."""
+    import torch
+
+    return torch
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a module's forward gives: one tensor, a dict of tensors, or a list or tuple of them."""
+
+    kind: Literal["tensor", "dict", "list"]
+    names: tuple[str, ...]
+
+    def flat(self, answer: Any) -> tuple[Any, ...]:
+        """Gives the tensors of an answer, in the order of `names`."""
+        if self.kind == "tensor":
+            return (answer,)
+        return tuple(answer[name] for name in self.names) if self.kind == "dict" else tuple(answer)
+
+
+@dataclass(frozen=True)
+class Call:
+    """
+    A module and how to call it.
+
+    `keywords` None: by position. `casts` are torch's names of the types that inputs are cast to, None: as they come.
+    `batch` is the only number of rows that the module takes, None: any number.
+    """
+
+    what: str
+    module: Any
+    inputs: tuple[Input, ...]
+    keywords: tuple[str, ...] | None
+    casts: tuple[str | None, ...]
+    batch: int | None = None
+
+    def answer(self, tensors: Sequence[Any]) -> Any:
+        """Calls the module with torch's tensors."""
+        return _called(self.module, self.keywords, _cast(tensors, self.casts))
+
+    def structure(self, arrays: Sequence[Array]) -> Structure:
+        """Runs the module once to see what it gives. Raises NotConvertible for what no list of tensors can be."""
+        torch = untyped_torch()
+
+        with torch.no_grad():
+            return _structure(self.answer(self._tensors(arrays)[0]), self.what)
+
+    def run(self, arrays: Sequence[Array], structure: Structure) -> list[Array]:
+        """Runs the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
+        torch = untyped_torch()
+
+        with torch.no_grad():
+            pieces = [structure.flat(self.answer(piece)) for piece in self._tensors(arrays)]
+        joined = [
+            to_numpy(outputs[0]) if len(outputs) == 1 else _joined(outputs) for outputs in zip(*pieces, strict=True)
+        ]
+        return [array[: len(arrays[0])] if self.batch else array for array in joined]
+
+    def _tensors(self, arrays: Sequence[Array]) -> list[list[Any]]:
+        torch = untyped_torch()
+
+        size = self.batch or len(arrays[0])
+        starts = range(0, len(arrays[0]), size)
+        return [
+            [torch.from_numpy(np.array(_filled(array[start : start + size], size))) for array in arrays]
+            for start in starts
+        ]
+
+
+def flat_module(module: Any, call: Call, structure: Structure) -> Any:
+    """Gives a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
+    base: Any = untyped_torch().nn.Module
+
+    class Flat(base):  # type: ignore[misc]  # a base without types
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, *tensors: Any) -> Any:
+            outputs = structure.flat(_called(self.inner, call.keywords, _cast(tensors, call.casts)))
+            return outputs if len(outputs) > 1 else outputs[0]
+
+    return Flat().eval()
+
+
+def to_numpy(tensor: Any) -> Array:
+    """Gives an array with the tensor's elements, widened where numpy lacks the type."""
+    widened = _WIDENED.get(str(tensor.dtype))
+    array: Array = (tensor if widened is None else tensor.float()).detach().cpu().numpy()
+    return array
+
+
+def _called(module: Any, keywords: tuple[str, ...] | None, tensors: Sequence[Any]) -> Any:
+    if keywords is None:
+        return module(*tensors)
+    return module(**dict(zip(keywords, tensors, strict=True)))
+
+
+def _cast(tensors: Sequence[Any], casts: Sequence[str | None]) -> list[Any]:
+    torch = untyped_torch()
+
+    return [
+        tensor if name is None else tensor.to(getattr(torch, name)) for tensor, name in zip(tensors, casts, strict=True)
+    ]
+
+
+def _filled(array: Array, size: int) -> Array:
+    if len(array) == size:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+
+
+def _joined(outputs: Sequence[Any]) -> Array:
+    return np.concatenate([to_numpy(output) for output in outputs])
+
+
+def _structure(answer: Any, what: str) -> Structure:
+    torch = untyped_torch()
+
+    if isinstance(answer, torch.Tensor):
+        return Structure("tensor", ("output",))
+    if isinstance(answer, Dictionary):
+        found = Structure("dict", tuple(str(name) for name in answer))
+        values = list(answer.values())
+    elif isinstance(answer, (list, tuple)):
+        found = Structure("list", tuple(f"output_{index}" for index in range(len(answer))))
+        values = list(answer)
+    else:
+        raise _no_tensors(what, type(answer).__name__)
+    for name, value in zip(found.names, values, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise _no_tensors(what, f"a {type(answer).__name__} with a {type(value).__name__} as {name!r}")
+    if not values:
+        raise _no_tensors(what, f"an empty {type(answer).__name__}")
+    return found
+
+
+def _no_tensors(what: str, got: str) -> NotConvertible:
+    return NotConvertible(
+        f"{what} gives {got}; what can be served is a tensor, or a list, tuple or dict of tensors: "
+        "wrap the model in a module whose forward gives that, and log the wrapper"
+    )

@@ -1,0 +1,345 @@
+"""
+The flavor pytorch: a torch.export program (`pt2`), a pickled nn.Module or a ScriptModule, with MLflow's signature.
+
+What pyfunc gives for it: a frame (columns 0, 1, ...) where the signature has columns, an array where it has a tensor.
+pyfunc answers only models with one input and one output; for the others the module itself is what the deployed model
+must answer like, called with the signature's tensors by their names, or by their order: a dict for a dict, a list for
+a list or tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.torch import pt2
+from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
+from mlflow_redisai.models.torch.export import Trial, export
+from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
+from redisai_engine.codec.tensors import decode, encode
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.tensor import Tensor
+
+_SEED = 20260101
+# Rows of a trial; the first is what a model is traced with.
+_ROWS = (3, 1, 48)
+# Made up for axes that the signature leaves open.
+_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model that was read: what it is called with, and how the user's input becomes that."""
+
+    model: LoadedModel
+    call: Call
+    schema: Schema
+    example: Any
+    program: Any
+    enforced: bool
+
+    def mapping(self) -> Mapping:
+        """Gives a mapping that only encodes."""
+        return Mapping(self.call.inputs, (), (), Answer("list", ()), self.schema, self.call.batch)
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a PyTorch model."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingConverter("pytorch", "torch", "torch") from error
+    job = _job(model)
+    job = _for_any_strides(job)
+    structure, trials = _trials(job)
+    source = Source(job.call, structure, job.program)
+    exported = export(source, trials, request)
+    mapping = _with_answer(job, exported.mapping, structure, trials[0], request.outputs)
+    _set_reference(job, structure, mapping, chosen=bool(request.outputs))
+    return Deployable("pytorch", request.backend, exported.blob, mapping, notes=exported.notes)
+
+
+# -- reading the model ----------------------------------------------------------------------------
+
+
+def _job(model: LoadedModel) -> Job:
+    what = f"the PyTorch model {model.uri}"
+    data = model.path / str(model.configuration("pytorch").get("model_data", "data"))
+    module, program = _load(model, data, what)
+    example = model.input_example
+    if example is None and program is not None:
+        example = _own_example(program, model)
+    schema = schema_of(model.input_schema) or _schema_of_example(example, module, what)
+    shapes = None if program is None else pt2.shapes(program)
+    call = _call(module, schema, shapes, what)
+    return Job(model, call, _any_rows(schema), example, program, model.input_schema is not None)
+
+
+def _load(model: LoadedModel, data: Path, what: str) -> tuple[Any, Any]:
+    """Gives the module, and the program that it was made of, if it was."""
+    import mlflow.pytorch
+
+    is_program = pt2.file_of(data).is_file()
+    # Pickles as MLflow's own pyfunc loads them; since torch 2.6 weights_only=True is torch's default.
+    options = {} if is_program else {"weights_only": False, "map_location": "cpu"}
+    try:
+        module = mlflow.pytorch.load_model(str(model.path), **options)
+        return module, pt2.load(data) if is_program else None
+    # Unpickling runs the module's own code: whatever that raises.
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be loaded: {first_line(error)}") from error
+
+
+def _own_example(program: Any, model: LoadedModel) -> Any:
+    """Gives the inputs that the program was exported with, in the container that the signature asks for."""
+    arrays = pt2.example(program)
+    schema = schema_of(model.input_schema)
+    if arrays is None or schema is None or len(arrays) != len(schema.fields):
+        return None
+    example: Any = dict(zip(schema.names(), arrays, strict=True)) if schema.named else arrays[0]
+    # It serves for verification too.
+    model.input_example = example
+    return example
+
+
+def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
+    if example is None:
+        raise NotConvertible(
+            f"{what} has no signature and no input example, so nobody knows what it takes; "
+            "log it with input_example=..., from which MLflow makes the signature"
+        )
+    from mlflow.models.signature import infer_signature
+
+    found = schema_of(infer_signature(example).inputs)
+    assert found is not None  # MLflow finds a schema for whatever it has stored as an example
+    weights = {str(tensor.dtype) for tensor in module.parameters()}
+    if found.kind == "columns" or "torch.float64" in weights:
+        return found
+    # MLflow keeps an example as JSON, which has no float32: without a signature nothing says that it was.
+    return replace(found, fields=tuple(_as_float32(item) for item in found.fields))
+
+
+def _as_float32(item: Field) -> Field:
+    return replace(item, type="float32", dtype=dtypes.FLOAT) if item.dtype is dtypes.DOUBLE else item
+
+
+def _any_rows(schema: Schema) -> Schema:
+    """Leaves the number of rows to the plugin, which splits, even if the signature was written with a fixed one."""
+    fields = [replace(item, shape=(None, *item.shape[1:])) if item.shape else item for item in schema.fields]
+    return replace(schema, fields=tuple(fields))
+
+
+# -- how the module is called ---------------------------------------------------------------------
+
+
+def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) -> Call:
+    inputs, casts = _columns(schema, what) if schema.kind == "columns" else _tensors(schema)
+    if shapes is not None:
+        if len(shapes) != len(inputs):
+            raise NotConvertible(f"{what} takes {len(shapes)} tensors, its signature has {len(inputs)}")
+        inputs = tuple(
+            replace(item, shape=_narrower(item, shape, what)) for item, shape in zip(inputs, shapes, strict=True)
+        )
+    batches = {item.shape[0] for item in inputs if item.shape} - {None}
+    keywords = None if shapes is not None or not schema.named or schema.kind == "columns" else _keywords(module, schema)
+    return Call(what, module, inputs, keywords, casts, batches.pop() if len(batches) == 1 else None)
+
+
+def _columns(schema: Schema, what: str) -> tuple[tuple[Input, ...], tuple[str | None, ...]]:
+    """All columns are one matrix, which pyfunc makes float32."""
+    for item in schema.fields:
+        if item.dtype.is_string:
+            raise NotConvertible(f"{what} has the column {item.name!r} of text, which PyTorch has no tensors for")
+    together = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields])) or dtypes.DOUBLE
+    matrix = Input("input", together, (None, len(schema.fields)), tuple(range(len(schema.fields))))
+    return (matrix,), ("float32",)
+
+
+def _tensors(schema: Schema) -> tuple[tuple[Input, ...], tuple[str | None, ...]]:
+    inputs = [Input(item.name or "input", item.dtype, item.shape, (index,)) for index, item in enumerate(schema.fields)]
+    return tuple(inputs), tuple(_cast(item) for item in schema.fields)
+
+
+def _cast(item: Field) -> str | None:
+    """Names the type that the signature has and RedisAI's tensors lack."""
+    return None if np.dtype(item.type) == item.dtype.numpy else str(item.type)
+
+
+def _narrower(item: Input, shape: Shape, what: str) -> Shape:
+    """Gives the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
+    if item.shape is not None and len(item.shape) != len(shape):
+        raise NotConvertible(
+            f"{what} takes a tensor of {len(shape)} dimensions as {item.name!r}, its signature has {len(item.shape)}"
+        )
+    return shape
+
+
+def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
+    """Calls by name if forward has parameters of all the signature's names, else by position."""
+    import inspect
+
+    torch = untyped_torch()
+
+    if isinstance(module, torch.jit.ScriptModule):
+        names = [argument.name for argument in module.forward.schema.arguments]
+    else:
+        names = list(inspect.signature(module.forward).parameters)
+    return schema.names() if set(schema.names()) <= set(names) else None
+
+
+# -- trials ---------------------------------------------------------------------------------------
+
+
+def _trials(job: Job) -> tuple[Structure, list[Trial]]:
+    """Gives inputs of several lengths with the module's own answers, and what those are made of."""
+    problems: list[Exception] = []
+    structure: Structure | None = None
+    trials = []
+    for arrays in _inputs(job):
+        try:
+            structure = structure or job.call.structure(arrays)
+            trials.append(Trial(arrays, job.call.run(arrays, structure)))
+        except NotConvertible:
+            raise
+        # Made-up input may be none for this model: an index beyond its vocabulary, a length that it wasn't made for.
+        except Exception as error:
+            problems.append(error)
+    if structure is None:
+        raise NotConvertible(
+            f"{job.call.what} doesn't answer {'its input example' if job.example is not None else 'made-up input'}: "
+            f"{first_line(problems[0])}"
+            + ("" if job.example is not None else "; log it with an input example, which shows what it takes")
+        )
+    return structure, trials
+
+
+def _for_any_strides(job: Job) -> Job:
+    """
+    Takes a program's checks away where they refuse its own example for its place in memory.
+
+    torch.export writes down the strides of its example (part of a larger array, say), which no file and no request
+    keeps. What the program computes doesn't depend on them; that many and few rows are answered alike is tried.
+    """
+    arrays = None if job.program is None else _encoded(job, job.example)
+    if arrays is None:
+        return job
+    try:
+        job.call.structure(arrays)
+    except AssertionError as error:
+        if ".stride()" in str(error):
+            return replace(job, call=replace(job.call, module=pt2.without_guards(job.program)))
+    # Whatever else stands in the way is told where the trials are made.
+    except Exception:
+        return job
+    return job
+
+
+def _inputs(job: Job) -> Iterator[list[Array]]:
+    """Gives inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
+    random = np.random.default_rng(_SEED)
+    start = _encoded(job, job.example)
+    around = _encoded(job, made_up(_closed(job), job.example, {}))
+    rows = start or around
+    if rows is None:
+        return
+    for count in _ROWS:
+        chosen = random.integers(0, len(rows[0]), count)
+        yield [array[chosen] for array in rows]
+    if around is not None:
+        yield around
+    for length in _other_lengths(job.call.inputs, rows):
+        yield [_resized(array, item, length) for array, item in zip(rows, job.call.inputs, strict=True)]
+
+
+def _encoded(job: Job, inputs: Any) -> list[Array] | None:
+    if inputs is None:
+        return None
+    try:
+        return [tensor.array() for tensor in encode(inputs, job.mapping())]
+    except InvalidInput:
+        return None
+
+
+def _closed(job: Job) -> Schema:
+    """Gives the schema with a length for every axis but the first."""
+    fields = []
+    for item, known in zip(job.schema.fields, job.call.inputs, strict=False):
+        inner = known.shape[1:] if item.shape and known.shape else item.shape[1:]
+        fields.append(replace(item, shape=(None, *[length or _LENGTH for length in inner])) if item.shape else item)
+    return replace(job.schema, fields=tuple(fields)) if job.schema.kind == "tensors" else job.schema
+
+
+def _other_lengths(inputs: tuple[Input, ...], rows: list[Array]) -> list[int]:
+    """Gives a shorter and a longer length for the first inner axis that is open."""
+    for item, array in zip(inputs, rows, strict=True):
+        for axis, length in enumerate(item.shape or ()):
+            if axis and length is None:
+                return [max(1, array.shape[axis] // 2), array.shape[axis] + 1]
+    return []
+
+
+def _resized(array: Array, item: Input, length: int) -> Array:
+    for axis, known in enumerate(item.shape or ()):
+        if axis and known is None:
+            array = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
+    return np.ascontiguousarray(array)
+
+
+# -- the answer -----------------------------------------------------------------------------------
+
+
+def _with_answer(job: Job, mapping: Mapping, structure: Structure, trial: Trial, outputs: tuple[str, ...]) -> Mapping:
+    for name in outputs:
+        if name not in structure.names:
+            raise NotConvertible(f"{job.call.what} has no output {name!r}; it has {', '.join(structure.names)}")
+    fetch = tuple(structure.names.index(name) for name in outputs) or mapping.fetch
+    parts = tuple(Part(structure.names[index], trial.answers[index].dtype.name) for index in fetch)
+    container = _container(job, structure, trial, outputs)
+    return replace(mapping, fetch=fetch, answer=Answer(container, parts), schema=job.schema)
+
+
+def _container(job: Job, structure: Structure, trial: Trial, outputs: tuple[str, ...]) -> Container:
+    if outputs:
+        return "ndarray" if len(outputs) == 1 else "dict"
+    if structure.kind != "tensor":
+        return structure.kind
+    # pandas makes a frame of one or two dimensions, and refuses more.
+    if trial.answers[0].ndim > 2 or (job.enforced and job.schema.kind == "tensors"):
+        return "ndarray"
+    return "matrix" if job.enforced else "matrix like input"
+
+
+def _set_reference(job: Job, structure: Structure, mapping: Mapping, *, chosen: bool) -> None:
+    """Puts the module itself in pyfunc's place where pyfunc has no answer."""
+
+    def own(inputs: Any) -> Any:
+        arrays = [tensor.array() for tensor in encode(inputs, mapping)]
+        answers = job.call.run(arrays, structure)
+        return decode([Tensor.from_array(answers[index]) for index in mapping.fetch], mapping, inputs)
+
+    if chosen or not _pyfunc_answers(job):
+        job.model.reference = own
+
+
+def _pyfunc_answers(job: Job) -> bool:
+    if job.example is None:
+        return True
+    try:
+        job.model.pyfunc().predict(job.example)
+    # TypeError for several inputs or outputs, MlflowException where the model was logged without pyfunc.
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,272 @@
+"""
+TorchScript programs → what a server runs: ONNX or TORCH, taken only if it answers as the module does.
+
+Theory of operation. A conversion is tried on inputs of several lengths (`Trial`); of the programs that `torchscript`
+offers the first that loads and answers all of them as the module itself did is taken. A module that was exported for a
+fixed number of rows is first tried with any number of them: where its graph doesn't depend on it, many rows in one
+request give the same as the rows one by one; else the number stays fixed, and the plugin splits.
+
+torch's own newer exporter gives opset 18 whatever it is asked for, so the one for TorchScript is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_redisai.deploy.verification import Difference, Run, compare, tolerance_of
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Request
+from mlflow_redisai.models.torch import torchscript
+from mlflow_redisai.models.torch.call import untyped_torch
+from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.tensor import Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+# torch's exporter for TorchScript knows no newer one.
+_NEWEST_OPSET = 20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs and what the module itself answered."""
+
+    arrays: list[Array]
+    answers: list[Array]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A blob that has passed all trials, and what is known of it; `mapping` has everything but the schema."""
+
+    blob: bytes
+    mapping: Mapping
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one conversion works with; `batch` is the number of rows to fix, None: any number."""
+
+    source: Source
+    trials: Sequence[Trial]
+    request: Request
+    batch: int | None
+
+    @property
+    def what(self) -> str:
+        return self.source.call.what
+
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(
+            replace(item, shape=None if item.shape is None else (self.batch, *item.shape[1:]))
+            for item in self.source.call.inputs
+        )
+
+    def example(self) -> list[Array]:
+        """Gives the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
+        arrays = max(self.trials, key=lambda trial: len(trial.arrays[0]) > 1).arrays
+        if self.batch is None:
+            return arrays
+        return [np.resize(array, (self.batch, *array.shape[1:])) for array in arrays]
+
+
+def export(source: Source, trials: Sequence[Trial], request: Request) -> Exported:
+    """Converts for `request.backend`. Raises NotConvertible with the reason of the first way."""
+    problems: list[NotConvertible] = []
+    for batch in dict.fromkeys((None, source.call.batch)):
+        plan = Plan(source, trials, request, batch)
+        for make in _ways(plan, problems):
+            try:
+                return _tried(plan, make())
+            except NotConvertible as problem:
+                problems.append(problem)
+    raise problems[0]
+
+
+def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
+    """Gives a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
+    return graph.runner(blob, fetch, what) if backend == "ONNX" else torchscript.runner(blob, fetch)
+
+
+def _ways(plan: Plan, problems: list[NotConvertible]) -> Iterator[Callable[[], Any]]:
+    try:
+        yield from torchscript.programs(plan.source, plan.example())
+    except NotConvertible as problem:
+        problems.append(problem)
+
+
+def _tried(plan: Plan, program: Any) -> Exported:
+    outputs = _outputs(plan)
+    if plan.request.backend == "ONNX":
+        proto = _to_onnx(plan, program, outputs)
+        graph.cast_foreign_types(proto)
+        blob = graph.finish(proto, plan.request.limits, plan.what)
+        mapping = _mapping(plan, outputs, graph.depth(proto), graph.precision(proto))
+    else:
+        blob = torchscript.to_blob(program)
+        mapping = _mapping(plan, outputs, torchscript.depth(program), _precision(plan))
+    _check(runner(blob, mapping.fetch, plan.request.backend, plan.what), mapping, plan)
+    return Exported(blob, mapping, _notes(plan.source.call.batch, plan.batch))
+
+
+def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
+    if asked is None:
+        return ()
+    rows = "one row" if asked == 1 else f"{asked} rows"
+    if batch is None:
+        return (f"the model was logged for exactly {rows} at a time; it was found to take any number",)
+    if batch == 1:
+        return ("the model takes exactly one row at a time: predict sends each row by itself",)
+    note = (
+        f"the model takes exactly {rows} at a time: predict splits what it is given, "
+        "and fills the last request up with copies of its last row"
+    )
+    return (note,)
+
+
+# -- inputs and outputs ---------------------------------------------------------------------------
+
+
+def _outputs(plan: Plan) -> tuple[Output, ...]:
+    names = _output_names(plan.source)
+    answers = plan.trials[0].answers
+    return tuple(
+        Output(name, _dtype(answer, name), shape)
+        for name, answer, shape in zip(names, answers, _output_shapes(plan), strict=True)
+    )
+
+
+def _output_names(source: Source) -> list[str]:
+    """A graph has no two tensors of one name."""
+    taken = {item.name for item in source.call.inputs}
+    return [f"{name}_output" if name in taken else name for name in source.structure.names]
+
+
+def _output_shapes(plan: Plan) -> list[Shape]:
+    """Gives each output's shape, with None for every length that differs from trial to trial."""
+    shapes = []
+    for answers in zip(*[trial.answers for trial in plan.trials], strict=True):
+        if len({answer.ndim for answer in answers}) > 1:
+            raise NotConvertible(f"{plan.what} has an output with more dimensions for some inputs than for others")
+        lengths = [{answer.shape[axis] for answer in answers} for axis in range(answers[0].ndim)]
+        shape: Shape = tuple(found.pop() if len(found) == 1 else None for found in lengths)
+        shapes.append((plan.batch, *shape[1:]) if shape and shape[0] is None else shape)
+    return shapes
+
+
+def _dtype(answer: Array, name: str) -> DType:
+    found = dtypes.by_numpy(answer.dtype)
+    if found is not None:
+        return found
+    if answer.dtype.name == "float16":
+        return dtypes.FLOAT
+    raise NotConvertible(f"output {name!r} has elements of type {answer.dtype}, which no tensor of RedisAI can hold")
+
+
+def _mapping(plan: Plan, outputs: tuple[Output, ...], depth: int, precision: DType) -> Mapping:
+    answer = Answer("list", tuple(Part(item.name) for item in outputs))
+    fetch = tuple(range(len(outputs)))
+    return Mapping(plan.inputs(), outputs, fetch, answer, None, plan.batch, depth, precision)
+
+
+def _precision(plan: Plan) -> DType:
+    """Gives DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
+    kinds = {str(tensor.dtype) for tensor in plan.source.call.module.parameters()}
+    kinds |= {f"torch.{answer.dtype}" for answer in plan.trials[0].answers if answer.dtype.kind == "f"}
+    return dtypes.DOUBLE if kinds == {"torch.float64"} else dtypes.FLOAT
+
+
+# -- ONNX -----------------------------------------------------------------------------------------
+
+
+def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.ModelProto:
+    import onnx
+
+    inputs, buffer = plan.inputs(), io.BytesIO()
+    tensors: list[Input | Output] = [*inputs, *outputs]
+    options = {
+        "dynamo": False,
+        "opset_version": min(plan.request.limits.opset, _NEWEST_OPSET),
+        "input_names": [item.name for item in inputs],
+        "output_names": [item.name for item in outputs],
+        "dynamic_axes": {item.name: _free_axes(item.name, item.shape) for item in tensors},
+    }
+    torch = untyped_torch()
+    example = tuple(torch.from_numpy(np.array(array)) for array in plan.example())
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), _quiet(torch):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(program, example, buffer, **options)
+    # The exporter raises whatever its parts raise, down to RuntimeError of C++.
+    except Exception as error:
+        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {graph.first_line(error)}") from error
+    proto = onnx.load_from_string(buffer.getvalue())
+    _check_inputs(plan, inputs, proto)
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet(torch: Any) -> Iterator[None]:
+    """Keeps the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
+    log = getattr(torch._C, "_jit_onnx_log", None)
+    if log is None:
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
+
+
+def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
+    """Names the axes of any length; the same name would mean the same length."""
+    return {axis: f"{name}_{axis}" if axis else "rows" for axis, length in enumerate(shape or ()) if length is None}
+
+
+def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto) -> None:
+    kept = {item.name for item in graph.free_inputs(proto)}
+    for item in inputs:
+        if item.name not in kept:
+            raise NotConvertible(f"{plan.what} doesn't use its input {item.name!r}, which ONNX then leaves out")
+
+
+# -- trials ---------------------------------------------------------------------------------------
+
+
+def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
+    """Runs all trials. Raises NotConvertible if an answer isn't the module's own."""
+    for trial in plan.trials:
+        try:
+            actual = _answers(run, trial.arrays, mapping)
+            compare(_widened(trial.answers), actual, tolerance_of(mapping))
+        except Difference as found:
+            raise NotConvertible(f"{plan.what} answers differently once converted: {found}") from found
+        # Whatever ONNX Runtime or TorchScript say about lengths that the conversion has fixed.
+        except Exception as error:
+            raise NotConvertible(f"{plan.what} can't be run once converted: {graph.first_line(error)}") from error
+
+
+def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:
+    from redisai_engine.codec.tensors import join, split
+
+    requests = split([Tensor.from_array(array) for array in arrays], mapping)
+    return [tensor.array() for tensor in join([run(request) for request in requests], len(arrays[0]))]
+
+
+def _widened(answers: Sequence[Array]) -> list[Array]:
+    return [answer.astype(np.float32) if answer.dtype.name == "float16" else answer for answer in answers]

@@ -1,0 +1,161 @@
+"""
+Torch modules → TorchScript programs: the format of RedisAI's backend TORCH, and what ONNX is exported from.
+
+There are several ways to get there: tracing, scripting, and torch.export; which of them is right is found out by
+running what came out (`torch_export`). Every program takes tensors by position and gives a tensor or a tuple of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.models.torch.call import Call, Structure, flat_module, to_numpy, untyped_torch
+from mlflow_redisai.models.torch.pt2 import to_script
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module to convert; `program` is the torch.export program that it came from, None for any other."""
+
+    call: Call
+    structure: Structure
+    program: Any = None
+
+
+def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
+    """Gives ways to make a program, best first; each raises NotConvertible if it can't. `arrays` are an example."""
+    call, structure = source.call, source.structure
+    if source.program is not None:
+        yield lambda: _of_program(source.program, call, structure, arrays)
+        yield lambda: _trace(call.module, call, structure, arrays)[0]
+    # A ScriptModule stays what it is inside a traced one.
+    elif isinstance(call.module, untyped_torch().jit.ScriptModule):
+        yield lambda: _trace(call.module, call, structure, arrays)[0]
+    else:
+        yield from _of_module(call, structure, arrays)
+
+
+def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
+    """A trace is what others understand best; one that torch warns of may hold for the example only, and comes last."""
+    traced, doubtful = _trace(call.module, call, structure, arrays)
+
+    def scripted() -> Any:
+        return _trace(_script(call.module, untyped_torch().jit.script, call.what), call, structure, arrays)[0]
+
+    def exported() -> Any:
+        whole = replace(call, keywords=None, casts=(None,) * len(call.casts))
+        return _of_program(_export(call, structure, arrays), whole, structure, arrays)
+
+    yield from (scripted, exported, lambda: traced) if doubtful else (lambda: traced, exported, scripted)
+
+
+def _of_program(program: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Scripts a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
+    plain = Structure("tensor" if len(structure.names) == 1 else "list", structure.names)
+    script = _script(program, to_script, call.what)
+    return _trace(script, replace(call, keywords=None), plain, arrays)[0]
+
+
+def _export(call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Makes a torch.export program of a module, every length left open that the inputs leave open."""
+    torch = untyped_torch()
+    tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            free = torch.export.Dim.AUTO
+            axes = [
+                {axis: free for axis, length in enumerate(item.shape or ()) if length is None} for item in call.inputs
+            ]
+            whole = flat_module(call.module, call, structure)
+            return torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
+    # AttributeError where torch is older than 2.6; whatever else the module's own code makes of symbols.
+    except Exception as error:
+        raise NotConvertible(f"{call.what} can't be exported by torch: {first_line(error)}") from error
+
+
+def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return script(module)
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be scripted by torch: {first_line(error)}") from error
+
+
+def _trace(module: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
+    """Gives the traced program, and whether torch warned that its way may depend on the example's values."""
+    torch = untyped_torch()
+
+    tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
+    try:
+        with warnings.catch_warnings(record=True) as told, torch.no_grad(), _plain_attention(torch):
+            warnings.simplefilter("always")
+            traced = torch.jit.trace(flat_module(module, call, structure), tensors, check_trace=False, strict=False)
+    except Exception as error:
+        raise NotConvertible(f"{call.what} can't be traced by torch: {first_line(error)}") from error
+    return traced, any(issubclass(warning.category, torch.jit.TracerWarning) for warning in told)
+
+
+@contextlib.contextmanager
+def _plain_attention(torch: Any) -> Iterator[None]:
+    """Keeps attention layers to operators that others have too: their shortcut is one that only torch knows."""
+    attention = torch.backends.mha
+    before = attention.get_fastpath_enabled()
+    attention.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        attention.set_fastpath_enabled(before)
+
+
+# -- blobs ----------------------------------------------------------------------------------------
+
+
+def to_blob(program: Any) -> bytes:
+    """Gives the program's bytes as RedisAI's backend TORCH takes them."""
+    torch = untyped_torch()
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(program, buffer)
+    return buffer.getvalue()
+
+
+def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Gives a function that runs the program on this machine as a server would: tensors in, fetched tensors out."""
+    torch = untyped_torch()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.jit.load(io.BytesIO(blob), map_location="cpu")
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        with torch.inference_mode():
+            answer = program(*[torch.from_numpy(np.array(tensor.array())) for tensor in tensors])
+        values = answer if isinstance(answer, tuple) else (answer,)
+        return [Tensor.from_array(to_numpy(values[index])) for index in fetch]
+
+    return run
+
+
+def depth(program: Any) -> int:
+    """Counts the operations on the longest way through the program, loops and branches left out."""
+    level: dict[str, int] = {}
+    for node in program.inlined_graph.nodes():
+        below = max((level.get(value.debugName(), 0) for value in node.inputs()), default=0)
+        for value in node.outputs():
+            level[value.debugName()] = below + (1 if node.kind().startswith("aten::") else 0)
+    return max(level.values(), default=1)

@@ -1,0 +1,1 @@
+"""Boosted models of XGBoost, LightGBM and CatBoost."""

@@ -1,0 +1,169 @@
+"""
+Reads a CatBoost model out of the JSON that CatBoost itself saves. Writes no ONNX.
+
+CatBoost compares float32 with float32: a number above the border goes right. In most of its trees all nodes of a level
+ask the same question, and the answers, level by level, are the digits of the leaf's number. Categories and text become
+numbers by statistics over the training rows, hashed: there is no form for that in ONNX.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
+from redisai_engine.codec.mapping import Schema
+
+# What CatBoost's regressors make of the sums, by loss; all others give the sum.
+_LINKS: dict[str, Link] = {"Poisson": "exp", "Tweedie": "exp"}
+
+# What the classifiers' probabilities are, by loss.
+_PROBABILITIES: dict[str, Link] = {
+    "Logloss": "sigmoid",
+    "CrossEntropy": "sigmoid",
+    "MultiClass": "softmax",
+    "MultiClassOneVsAll": "sigmoid",
+    "MultiLogloss": "sigmoid",
+    "MultiCrossEntropy": "sigmoid",
+}
+_A_LABEL_A_TARGET = {"MultiLogloss", "MultiCrossEntropy"}
+
+
+def read(model: Any, schema: Schema) -> Boosted:
+    """Reads any of CatBoost's models. Raises NotConvertible naming what it can't express."""
+    import catboost
+
+    del schema
+    data = _dump(model)
+    features = data["features_info"]
+    _check_features(features)
+    loss = _loss(data)
+    scale, base = data["scale_and_bias"]
+    is_classifier = isinstance(model, catboost.CatBoostClassifier)
+    names = tuple(model.feature_names_)
+    return Boosted(
+        names=() if names == tuple(str(index) for index in range(len(names))) else names,
+        columns=len(features.get("float_features", ())),
+        trees=_trees(data, len(base), scale),
+        base=base,
+        link=_link(model, loss, classifier=is_classifier),
+        reads_float32=True,
+        sums_float64=True,
+        classes=np.asarray(model.classes_) if is_classifier else None,
+        a_label_a_target=loss in _A_LABEL_A_TARGET,
+    )
+
+
+def _dump(model: Any) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="mlflow-redisai-") as folder:
+        path = Path(folder) / "model.json"
+        model.save_model(str(path), format="json")
+        data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def _check_features(features: dict[str, Any]) -> None:
+    for kind, called in (
+        ("categorical_features", "categories"),
+        ("text_features", "text"),
+        ("embedding_features", "embeddings"),
+    ):
+        columns = [str(each.get("feature_id") or each["flat_feature_index"]) for each in features.get(kind, ())]
+        if columns:
+            raise NotConvertible(
+                f"CatBoost's own treatment of {called} (column {', '.join(columns)}) has no form in ONNX; encode them "
+                "before CatBoost, for instance with OneHotEncoder"
+            )
+
+
+def _loss(data: dict[str, Any]) -> str:
+    parameters = data["model_info"]["params"]
+    if isinstance(parameters, str):
+        parameters = json.loads(parameters)
+    return str(parameters["loss_function"]["type"])
+
+
+def _link(model: Any, loss: str, *, classifier: bool) -> Link:
+    import catboost
+
+    if loss == "RMSEWithUncertainty":
+        raise NotConvertible("CatBoost's RMSEWithUncertainty gives a mean and a variance; train with RMSE")
+    if classifier:
+        if loss not in _PROBABILITIES:
+            raise NotConvertible(f"CatBoost's loss {loss} is not known; known are {', '.join(_PROBABILITIES)}")
+        return _PROBABILITIES[loss]
+    return _LINKS.get(loss, "identity") if isinstance(model, catboost.CatBoostRegressor) else "identity"
+
+
+# -- trees ----------------------------------------------------------------------------------------
+
+
+def _trees(data: dict[str, Any], scores: int, scale: float) -> list[Tree]:
+    gap_is_above = {
+        feature["feature_index"]: feature["nan_value_treatment"] == "AsTrue"
+        for feature in data["features_info"].get("float_features", ())
+    }
+    places = {
+        feature["feature_index"]: feature["flat_feature_index"]
+        for feature in data["features_info"].get("float_features", ())
+    }
+    reader = _Reader(tuple(range(scores)), scale, gap_is_above, places)
+    if "oblivious_trees" in data:
+        return [reader.level_by_level(tree) for tree in data["oblivious_trees"]]
+    return [reader.node_by_node(tree) for tree in data["trees"]]
+
+
+class _Reader:
+    """Knows of the features what every tree needs: where each stands, and whether a gap counts as above all borders."""
+
+    def __init__(
+        self, targets: tuple[int, ...], scale: float, gap_is_above: dict[int, bool], places: dict[int, int]
+    ) -> None:
+        self.targets = targets
+        self.scale = scale
+        self.gap_is_above = gap_is_above
+        self.places = places
+
+    def level_by_level(self, data: dict[str, Any]) -> Tree:
+        tree = Tree(self.targets)
+        splits, values, width = data.get("splits") or [], data["leaf_values"], len(self.targets)
+
+        def add(place: tuple[int, int]) -> Added:
+            level, leaf = place
+            if level < 0:
+                return [tree.leaf(self._scaled(values[leaf * width : (leaf + 1) * width]))], None
+            return [self._branch(tree, splits[level])], ((level - 1, leaf), (level - 1, leaf + (1 << level)))
+
+        # The last question is the topmost digit.
+        return tree.grow((len(splits) - 1, 0), add)
+
+    def node_by_node(self, data: dict[str, Any]) -> Tree:
+        tree = Tree(self.targets)
+
+        def add(node: dict[str, Any]) -> Added:
+            if "split" not in node:
+                value = node["value"]
+                return [tree.leaf(self._scaled(value if isinstance(value, list) else [value]))], None
+            return [self._branch(tree, node["split"])], (node["left"], node["right"])
+
+        return tree.grow(data, add)
+
+    def _branch(self, tree: Tree, split: dict[str, Any]) -> int:
+        feature = split["float_feature_index"]
+        border = float(np.float32(split["border"]))
+        return tree.branch(
+            self.places[feature], border, "BRANCH_LEQ", gap_is_yes=not self.gap_is_above.get(feature, False)
+        )
+
+    def _scaled(self, values: Sequence[float]) -> list[float]:
+        scaled = [value * self.scale for value in values]
+        if not all(map(math.isfinite, scaled)):
+            raise NotConvertible("a leaf of the CatBoost model has no finite value")
+        return scaled

@@ -1,0 +1,278 @@
+"""
+The flavors xgboost, lightgbm and catboost: from a model of any of the three libraries to an ONNX graph.
+
+Each library's file reads its model into a `Boosted`, `ensemble` writes the trees; this file makes the inputs, puts both
+together, and tries the result. The graph takes one matrix of numbers, or, where columns hold categories as text, every
+column as a tensor of its own.
+
+The converters of onnxmltools are not used: decision 3 in docs/decisions says what they got wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel, load_native
+from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
+from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
+from mlflow_redisai.models.trial import Trial
+from redisai_engine.codec.fields import take_columns
+from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+
+if TYPE_CHECKING:
+    import onnx
+
+Reader = Callable[[Any, Schema], Boosted]
+
+_LIBRARIES = ("xgboost", "lightgbm", "catboost")
+
+# Versions of ONNX and of ai.onnx.ml.
+NEWEST_NEEDED = (15, 3)
+
+# Names of the graph's tensors.
+_INPUT, _LABEL, _PROBABILITIES, _PREDICTION = "input", "label", "probabilities", "prediction"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one conversion works with."""
+
+    model: LoadedModel
+    request: Request
+    boosted: Boosted
+    schema: Schema
+    what: str
+
+
+def convert(model: LoadedModel, request: Request) -> Deployable:
+    """Makes a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
+    job = _job(model, request)
+    trial = Trial(model, job.what)
+    schema, probes = trial.probes(job.schema, _choices(job))
+    job = replace(job, schema=schema)
+    proto = _graph(job)
+    blob = graph.finish(proto, request.limits, job.what)
+    deployable = Deployable(request.flavor, "ONNX", blob, _mapping(proto, job))
+    for probe in probes:
+        deployable = trial.check(deployable, probe)
+    return trial.with_outputs(deployable, request.outputs)
+
+
+def reader(library: str) -> Reader:
+    """Gives the function that reads a library's models."""
+    found: Reader = import_module(f"mlflow_redisai.models.{library}").read
+    return found
+
+
+def _job(model: LoadedModel, request: Request) -> Job:
+    flavor = request.flavor
+    try:
+        import_module(flavor)
+    except ImportError as error:
+        raise MissingConverter(flavor, flavor, flavor) from error
+    estimator = load_native(model, flavor)
+    what = f"the {flavor} model {type(estimator).__name__}"
+    schema = schema_of(model.input_schema) or _schema_of_example(model)
+    try:
+        boosted = reader(flavor)(estimator, schema or Schema("columns", ()))
+    except NotConvertible as problem:
+        raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
+    job = Job(model, request, boosted, schema or _schema_of_training(boosted), what)
+    _check_columns(job)
+    if boosted.categories:
+        model.reference = _with_categories(estimator, job)
+    return job
+
+
+def _schema_of_example(model: LoadedModel) -> Schema | None:
+    if model.input_example is None:
+        return None
+    from mlflow.models.signature import infer_signature
+
+    return schema_of(infer_signature(model.input_example).inputs)
+
+
+def _schema_of_training(boosted: Boosted) -> Schema:
+    """Says what a model without signature and example takes: numbers, under the names it was trained with."""
+    if boosted.names:
+        return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in boosted.names))
+    return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, boosted.columns)),))
+
+
+def _check_columns(job: Job) -> None:
+    """Refuses what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
+    schema, columns = job.schema, job.boosted.columns
+    if schema.kind == "tensors":
+        only = schema.fields[0]
+        if schema.named or len(only.shape) != 2 or only.shape[1] not in {columns, None}:
+            raise NotConvertible(
+                f"{job.what} was trained on {columns} columns; its signature must have them, or one tensor without "
+                f"name of the shape (-1, {columns})"
+            )
+        return
+    if len(schema.fields) != columns:
+        raise NotConvertible(f"{job.what} was trained on {columns} columns, but its signature has {len(schema.fields)}")
+    for index, item in enumerate(schema.fields):
+        if item.dtype.is_string and index not in job.boosted.categories:
+            raise NotConvertible(
+                f"{job.what} keeps no categories for the text column {tensor_name(item.name, index)!r}; "
+                "make it a column of categories before training (XGBoost keeps them from 3.1 on)"
+            )
+
+
+def _choices(job: Job) -> dict[str | int, Array]:
+    """Gives the values to try in columns of categories."""
+    names = [item.name if item.name is not None else index for index, item in enumerate(job.schema.fields)]
+    if job.schema.kind == "tensors":
+        return {}
+    found: dict[str | int, Array] = {
+        names[index]: np.arange(largest + 2) for index, largest in job.boosted.codes.items()
+    }
+    return {**found, **{names[index]: np.array(values) for index, values in job.boosted.categories.items()}}
+
+
+def _with_categories(estimator: Any, job: Job) -> Callable[[Any], Any]:
+    """
+    Gives the library's answer to rows with categories, as pyfunc has none.
+
+    The libraries want pandas' type for categories, which MLflow refuses where the signature says string.
+    """
+    import pandas as pd
+
+    def reference(inputs: Any) -> Any:
+        columns = dict(enumerate(take_columns(inputs, job.schema)))
+        frame = {
+            tensor_name(item.name, index): pd.Categorical(columns[index], categories=job.boosted.categories[index])
+            if index in job.boosted.categories
+            else columns[index]
+            for index, item in enumerate(job.schema.fields)
+        }
+        rows = pd.DataFrame(frame)
+        if job.request.flavor == "xgboost" and type(estimator).__name__ == "Booster":
+            import xgboost
+
+            return estimator.predict(xgboost.DMatrix(rows, enable_categorical=True))
+        return estimator.predict(rows)
+
+    return reference
+
+
+# -- the graph ------------------------------------------------------------------------------------
+
+
+def _graph(job: Job) -> onnx.ModelProto:
+    import onnx
+
+    nodes = Nodes()
+    inputs = _inputs(job)
+    source = _columns(job, nodes, inputs) if job.boosted.categories else _INPUT
+    names = (_PREDICTION, "") if job.boosted.classes is None else (_LABEL, _PROBABILITIES)
+    # Nothing newer is needed, and later versions have other operators for trees.
+    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(job), NEWEST_NEEDED, strict=True))
+    write(job.boosted, nodes, source, names, ml_opset)
+    made = onnx.helper.make_graph(
+        nodes.nodes,
+        job.request.flavor,
+        [_value_info(item.name, item.dtype, item.shape) for item in inputs],
+        _outputs(job.boosted, names),
+        nodes.constants,
+    )
+    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("ai.onnx.ml", ml_opset)]
+    return onnx.helper.make_model(made, opset_imports=opsets, producer_name="mlflow-redisai")
+
+
+def _limits(job: Job) -> tuple[int, int]:
+    return job.request.limits.opset, job.request.limits.ml_opset
+
+
+def _inputs(job: Job) -> tuple[Input, ...]:
+    schema = job.schema
+    if job.boosted.categories:
+        return tuple(
+            Input(tensor_name(item.name, index), item.dtype, (None, 1), (index,))
+            for index, item in enumerate(schema.fields)
+        )
+    fields = tuple(range(len(schema.fields)))
+    return (Input(_INPUT, matrix_dtype(schema), (None, job.boosted.columns), fields),)
+
+
+def _columns(job: Job, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
+    """Makes one matrix of all columns, where categories became codes."""
+    number = np.float32 if job.boosted.reads_float32 else np.float64
+    made = []
+    for index, item in enumerate(inputs):
+        source = item.name
+        known = job.boosted.categories.get(index)
+        if known is not None:
+            source = _codes(nodes, source, item.dtype, known)
+        made.append(nodes.cast(source, number))
+    return nodes.add("Concat", *made, axis=1)
+
+
+def _codes(nodes: Nodes, source: str, dtype: DType | None, known: tuple[Any, ...]) -> str:
+    """Gives each category's number; one that the model never saw counts as a gap."""
+    codes = [float(code) for code in range(len(known))]
+    if dtype is not None and dtype.is_string:
+        keys: dict[str, Any] = {"keys_strings": [str(value) for value in known]}
+    else:
+        source = nodes.cast(source, np.int64)
+        keys = {"keys_int64s": [int(value) for value in known]}
+    return nodes.add(
+        "LabelEncoder", source, domain="ai.onnx.ml", values_floats=codes, default_float=float("nan"), **keys
+    )
+
+
+def _value_info(name: str, dtype: DType | None, shape: Any) -> onnx.ValueInfoProto:
+    import onnx
+
+    if dtype is None or dtype.is_string:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.STRING, shape)
+    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype.numpy), shape)
+
+
+def _outputs(boosted: Boosted, names: tuple[str, str]) -> list[onnx.ValueInfoProto]:
+    first, second = names
+    scores = len(boosted.base)
+    if boosted.classes is None:
+        shape = [None] if boosted.link == "argmax" else [None, scores]
+        dtype = dtypes.DOUBLE if boosted.weights is not None and boosted.sums_float64 else dtypes.FLOAT
+        return [_value_info(first, dtype, shape)]
+    labels = np.asarray(boosted.classes.tolist())
+    kinds = {"U": dtypes.STRING, "f": dtypes.DOUBLE}
+    label = _value_info(
+        first, kinds.get(labels.dtype.kind, dtypes.INT64), [None, scores] if boosted.a_label_a_target else [None]
+    )
+    return [label, _value_info(second, dtypes.FLOAT, [None, max(scores, 2)])]
+
+
+def _mapping(proto: onnx.ModelProto, job: Job) -> Mapping:
+    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    return Mapping(
+        _inputs(job),
+        outputs,
+        (0,),
+        Answer("ndarray", (_expected_part(job, outputs[0]),)),
+        job.schema,
+        depth=graph.depth(proto),
+        precision=graph.precision(proto),
+    )
+
+
+def _expected_part(job: Job, output: Output) -> Part:
+    """Says what pyfunc gives by the model's kind; a probe's real answer overrides it."""
+    classes = job.boosted.classes
+    if classes is not None:
+        return Part(output.name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name)
+    dtype = "float32" if job.request.flavor == "xgboost" else "float64"
+    return Part(output.name, dtype, (-1,) if len(job.boosted.base) == 1 else None)

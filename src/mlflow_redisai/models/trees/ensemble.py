@@ -1,0 +1,281 @@
+"""
+Gradient-boosted models as such, whatever library made them, and the ONNX nodes that compute the same.
+
+Theory of operation. `xgboost`, `lightgbm` and `catboost` each read their library's own description of a model into a
+`Boosted`: trees whose every node compares as that library does, and what is made of their sums. `write` turns it into
+nodes: a TreeEnsembleRegressor gives the sums, a few operators make predictions, probabilities and labels of them.
+
+Invariant: a number and a gap (NaN) take the same way through every tree as in the library, for every number of the
+type that the library itself compares: float32 in XGBoost and CatBoost, float64 in LightGBM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mlflow_redisai.models.sklearn.trees import float32_not_above
+from redisai_engine.codec.values import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+Mode = Literal["BRANCH_LT", "BRANCH_LEQ", "BRANCH_GT", "BRANCH_EQ"]
+
+# What becomes of the sums.
+Link = Literal["identity", "sigmoid", "softmax", "exp", "softplus", "signed square", "argmax", "step"]
+
+# From this version of ai.onnx.ml on, trees may have their numbers as float64.
+_DOUBLE_TREES = 3
+
+# The nodes that one node of the library becomes, and the library's nodes behind its yes and its no; None: a leaf.
+Added = tuple[list[int], tuple[Any, Any] | None]
+
+
+@dataclass
+class Tree:
+    """
+    One tree, a list entry a node; node 0 is the root. `yes` and `no` are the nodes that follow, -1 in a leaf.
+
+    A leaf adds `leaves[node]`, one number for each of `targets`. `gap_is_yes` is the way of NaN.
+    """
+
+    targets: tuple[int, ...]
+    feature: list[int] = field(default_factory=list)
+    threshold: list[float] = field(default_factory=list)
+    mode: list[Mode] = field(default_factory=list)
+    gap_is_yes: list[bool] = field(default_factory=list)
+    yes: list[int] = field(default_factory=list)
+    no: list[int] = field(default_factory=list)
+    leaves: dict[int, Sequence[float]] = field(default_factory=dict)
+
+    def grow(self, root: Any, add: Callable[[Any], Added]) -> Tree:
+        """Adds the library's nodes from `root` down; `add` adds one, and says what follows it."""
+        pending: list[tuple[Any, list[int], list[int]]] = [(root, [], [])]
+        while pending:
+            node, yes_of, no_of = pending.pop()
+            numbers, followers = add(node)
+            for number in yes_of:
+                self.yes[number] = numbers[0]
+            for number in no_of:
+                self.no[number] = numbers[0]
+            if followers is not None:
+                pending += [(followers[0], numbers, []), (followers[1], [], numbers[-1:])]
+        return self
+
+    def branch(self, feature: int, threshold: float, mode: Mode, *, gap_is_yes: bool) -> int:
+        self.feature.append(feature)
+        self.threshold.append(threshold)
+        self.mode.append(mode)
+        self.gap_is_yes.append(gap_is_yes)
+        self.yes.append(-1)
+        self.no.append(-1)
+        return len(self.feature) - 1
+
+    def leaf(self, values: Sequence[float]) -> int:
+        number = self.branch(0, 0.0, "BRANCH_LEQ", gap_is_yes=False)
+        self.leaves[number] = values
+        return number
+
+    def any_of(self, feature: int, members: Sequence[int], *, gap_is_yes: bool) -> list[int]:
+        """Adds a comparison a member, each behind the no of the one before: older servers know no sets in a node."""
+        chain = [self.branch(feature, float(each), "BRANCH_EQ", gap_is_yes=gap_is_yes) for each in members]
+        for one, following in pairwise(chain):
+            self.no[one] = following
+        return chain
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """
+    A boosted model: what its `trees` say (or `weights`, a row a column) is added to `base`, and goes through `link`.
+
+    `reads_float32`: numbers are rounded before they are compared; `sums_float64`: leaves are exact to float64.
+    `classes` are a classifier's labels, None where the answer is the link's number; `a_label_a_target`: each target is
+    a yes-or-no question. `categories` are the values that a column's codes 0, 1, ... stand for, `codes` the largest
+    code of a column that holds codes itself, `gap` a number that stands for a gap as NaN does, and numbers not farther
+    from zero than `zero` are zero.
+    """
+
+    names: tuple[str, ...]
+    columns: int
+    trees: Sequence[Tree]
+    base: Sequence[float]
+    link: Link
+    reads_float32: bool
+    sums_float64: bool
+    slope: float = 1.0
+    classes: Array | None = None
+    a_label_a_target: bool = False
+    weights: Array | None = None
+    categories: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    codes: dict[int, int] = field(default_factory=dict)
+    gap: float | None = None
+    zero: float | None = None
+
+
+@dataclass
+class Nodes:
+    """ONNX nodes and constants in the making; `prefix` keeps their names apart from others in the same graph."""
+
+    prefix: str = ""
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def add(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
+        """Adds a node of one output and gives the output's name."""
+        import onnx
+
+        output = name or f"{self.prefix}{operator}_{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def cast(self, source: str, dtype: Any, name: str = "") -> str:
+        import onnx
+
+        return self.add("Cast", source, name=name, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def constant(self, value: Any) -> str:
+        import onnx
+
+        array = np.asarray(value)
+        name = f"{self.prefix}constant_{len(self.constants)}"
+        plain = array.astype(object) if array.dtype.kind == "U" else array
+        self.constants.append(onnx.numpy_helper.from_array(plain, name))
+        return name
+
+
+def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], ml_opset: int) -> None:
+    """
+    Writes the nodes from the matrix `source` to the answer; `names` are those of the labels and of the probabilities.
+
+    A model without labels gives its numbers under the first name.
+    """
+    first, second = names
+    scores = _scores(boosted, nodes, source, ml_opset)
+    if boosted.classes is None:
+        _add_link(boosted, nodes, scores, first)
+        return
+    if boosted.a_label_a_target:
+        nodes.cast(nodes.add("Greater", scores, nodes.constant(np.float32(0))), np.int64, first)
+        _add_link(boosted, nodes, scores, second)
+        return
+    _add_probabilities(boosted, nodes, scores, second)
+    if len(boosted.base) == 1:
+        above = nodes.add("Greater", scores, nodes.constant(np.float32(0)))
+        index = nodes.add("Reshape", nodes.cast(above, np.int64), nodes.constant(np.array([-1])))
+    else:
+        index = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+    nodes.add("Gather", nodes.constant(_plain_labels(boosted.classes)), index, name=first, axis=0)
+
+
+def _plain_labels(classes: Array) -> Array:
+    """Gives labels with a type that tensors have; what pyfunc makes of them stands in the mapping."""
+    labels = np.asarray(classes.tolist())
+    return labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
+
+
+def _add_probabilities(boosted: Boosted, nodes: Nodes, scores: str, name: str) -> None:
+    if len(boosted.base) > 1:
+        _add_link(boosted, nodes, scores, name)
+        return
+    second = _add_link(boosted, nodes, scores, "")
+    nodes.add("Concat", nodes.add("Sub", nodes.constant(np.float32(1)), second), second, name=name, axis=1)
+
+
+def _add_link(boosted: Boosted, nodes: Nodes, scores: str, name: str) -> str:
+    if boosted.slope != 1.0:
+        scores = nodes.add("Mul", scores, nodes.constant(np.float32(boosted.slope)))
+    match boosted.link:
+        case "softmax":
+            return nodes.add("Softmax", scores, name=name, axis=1)
+        case "signed square":
+            return nodes.add("Mul", scores, nodes.add("Abs", scores), name=name)
+        case "argmax":
+            return nodes.cast(nodes.add("ArgMax", scores, axis=1, keepdims=0), np.float32, name)
+        case "step":
+            return nodes.cast(nodes.add("Greater", scores, nodes.constant(np.float32(0))), np.float32, name)
+        case link:
+            operators = {"identity": "Identity", "sigmoid": "Sigmoid", "exp": "Exp", "softplus": "Softplus"}
+            return nodes.add(operators[link], scores, name=name)
+
+
+# -- sums -----------------------------------------------------------------------------------------
+
+
+def _scores(boosted: Boosted, nodes: Nodes, source: str, ml_opset: int) -> str:
+    wide = (boosted.sums_float64 or not boosted.reads_float32) and ml_opset >= _DOUBLE_TREES
+    if boosted.reads_float32 or not wide:
+        source = nodes.cast(source, np.float32)
+    number = np.float64 if wide else np.float32
+    if wide:
+        source = nodes.cast(source, np.float64)
+    if boosted.gap is not None:
+        is_gap = nodes.add("Equal", source, nodes.constant(number(boosted.gap)))
+        source = nodes.add("Where", is_gap, nodes.constant(number(np.nan)), source)
+    if boosted.zero is not None:
+        is_other = nodes.add("Greater", nodes.add("Abs", source), nodes.constant(number(boosted.zero)))
+        is_gap = nodes.add("IsNaN", source)
+        source = nodes.add("Where", nodes.add("Or", is_other, is_gap), source, nodes.constant(number(0)))
+    if boosted.weights is not None:
+        return _add_linear(boosted, nodes, source, number)
+    return nodes.add("TreeEnsembleRegressor", source, domain="ai.onnx.ml", **_attributes(boosted, number, nodes.prefix))
+
+
+def _add_linear(boosted: Boosted, nodes: Nodes, source: str, number: type[np.floating[Any]]) -> str:
+    """A gap adds nothing."""
+    filled = nodes.add("Where", nodes.add("IsNaN", source), nodes.constant(number(0)), source)
+    product = nodes.add("MatMul", filled, nodes.constant(np.asarray(boosted.weights, number)))
+    return nodes.add("Add", product, nodes.constant(np.asarray(boosted.base, number)))
+
+
+def _attributes(boosted: Boosted, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:
+    trees = boosted.trees
+    leaves = [
+        (tree_id, node, target, value)
+        for tree_id, tree in enumerate(trees)
+        for node, values in tree.leaves.items()
+        for target, value in zip(tree.targets, values, strict=True)
+    ]
+    return {
+        **_node_attributes(trees),
+        "target_treeids": [leaf[0] for leaf in leaves],
+        "target_nodeids": [leaf[1] for leaf in leaves],
+        "target_ids": [leaf[2] for leaf in leaves],
+        "n_targets": len(boosted.base),
+        **_numbers("target_weights", np.array([leaf[3] for leaf in leaves]), number, prefix),
+        **_numbers("nodes_values", _thresholds(trees, number), number, prefix),
+        **_numbers("base_values", np.array(boosted.base), number, prefix),
+    }
+
+
+def _node_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
+    return {
+        "nodes_treeids": [tree_id for tree_id, tree in enumerate(trees) for _ in tree.feature],
+        "nodes_nodeids": [node for tree in trees for node in range(len(tree.feature))],
+        "nodes_featureids": [feature for tree in trees for feature in tree.feature],
+        "nodes_modes": [
+            "LEAF" if node in tree.leaves else mode for tree in trees for node, mode in enumerate(tree.mode)
+        ],
+        "nodes_truenodeids": [max(following, 0) for tree in trees for following in tree.yes],
+        "nodes_falsenodeids": [max(following, 0) for tree in trees for following in tree.no],
+        "nodes_missing_value_tracks_true": [int(way) for tree in trees for way in tree.gap_is_yes],
+    }
+
+
+def _thresholds(trees: Sequence[Tree], number: type[np.floating[Any]]) -> Array:
+    """As float32, a bound that is not one itself is rounded down, which lets the same float32 pass as the bound."""
+    exact = np.array([threshold for tree in trees for threshold in tree.threshold])
+    return float32_not_above(exact) if number is np.float32 else exact
+
+
+def _numbers(name: str, values: Array, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:
+    import onnx
+
+    if number is np.float32:
+        return {name: values.astype(np.float32).tolist()}
+    return {f"{name}_as_tensor": onnx.numpy_helper.from_array(values.astype(np.float64), f"{prefix}{name}")}

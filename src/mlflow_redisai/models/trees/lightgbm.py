@@ -1,0 +1,139 @@
+"""
+Reads a LightGBM model, native or scikit-learn's, out of what its Booster dumps. Writes no ONNX.
+
+LightGBM compares float64 with float64: a number up to the bound goes left; a category goes left if the node lists it.
+What a gap is depends on the node: NaN, or zero too, or nothing, and then NaN is read as zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
+from redisai_engine.codec.mapping import Schema
+
+# What LightGBM makes of the sum of a tree's leaves, by objective; all others give the sum.
+_LINKS: dict[str, Link] = {
+    "binary": "sigmoid",
+    "cross_entropy": "sigmoid",
+    "cross_entropy_lambda": "softplus",
+    "multiclass": "softmax",
+    "multiclassova": "sigmoid",
+    "poisson": "exp",
+    "gamma": "exp",
+    "tweedie": "exp",
+}
+
+# With `zero_as_missing`, what is that near to zero is a gap.
+_ZERO = float(np.float32(1e-35))
+
+
+def read(model: Any, schema: Schema) -> Boosted:
+    """Reads a Booster or a scikit-learn estimator of LightGBM. Raises NotConvertible naming what it can't express."""
+    import lightgbm
+
+    booster = model.booster_ if isinstance(model, lightgbm.LGBMModel) else model
+    data = booster.dump_model()
+    objective, settings = _objective(data)
+    names = tuple(data["feature_names"])
+    trees = _trees(data)
+    return Boosted(
+        # Names that LightGBM made up say nothing of the columns.
+        names=() if names == tuple(f"Column_{index}" for index in range(len(names))) else names,
+        columns=len(names),
+        trees=trees,
+        # Codes of categories are compared with zero too, which this leaves as they are.
+        zero=_ZERO if any(_asks_for_zero(tree) for tree in trees) else None,
+        base=[0.0] * int(data["num_tree_per_iteration"]),
+        link="signed square" if "sqrt" in settings else _LINKS.get(objective, "identity"),
+        slope=float(settings.get("sigmoid", 1.0)),
+        reads_float32=False,
+        sums_float64=True,
+        classes=np.asarray(model.classes_) if isinstance(model, lightgbm.LGBMClassifier) else None,
+        categories=_categories(data, schema),
+        codes=_codes(data),
+    )
+
+
+def _objective(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Takes apart "binary sigmoid:1"; a model trained with a function of the user's own has no objective."""
+    name, *rest = str(data.get("objective") or "custom").split()
+    settings = [item.partition(":") for item in rest]
+    return name, {key: value for key, _, value in settings}
+
+
+def _trees(data: dict[str, Any]) -> list[Tree]:
+    groups = int(data["num_tree_per_iteration"])
+    infos = data["tree_info"]
+    # A random forest answers with the mean.
+    share = groups / len(infos) if data.get("average_output") and infos else 1.0
+    return [_tree(info, index % groups, share) for index, info in enumerate(infos)]
+
+
+def _tree(info: dict[str, Any], target: int, share: float) -> Tree:
+    tree = Tree((target,))
+
+    def add(node: dict[str, Any]) -> Added:
+        if "split_feature" not in node:
+            if "leaf_coeff" in node:
+                raise NotConvertible("LightGBM's linear trees (linear_tree=True) have no form in ONNX")
+            return [tree.leaf((node["leaf_value"] * share,))], None
+        return _split(tree, node)
+
+    return tree.grow(info["tree_structure"], add)
+
+
+def _split(tree: Tree, node: dict[str, Any]) -> Added:
+    feature, left, right = node["split_feature"], node["left_child"], node["right_child"]
+    if node["decision_type"] == "==":
+        members = [int(member) for member in str(node["threshold"]).split("||")]
+        return tree.any_of(feature, members, gap_is_yes=False), (left, right)
+    bound = float(node["threshold"])
+    zero_goes_left = bound >= 0
+    kind, default_left = node["missing_type"], bool(node["default_left"])
+    if kind != "Zero" or default_left == zero_goes_left:
+        gap_left = zero_goes_left if kind == "None" else default_left
+        return [tree.branch(feature, bound, "BRANCH_LEQ", gap_is_yes=gap_left)], (left, right)
+    # Zero is a gap, and goes the other way than its neighbours.
+    zero = tree.branch(feature, 0.0, "BRANCH_EQ", gap_is_yes=True)
+    rest = tree.branch(feature, bound, "BRANCH_LEQ" if default_left else "BRANCH_GT", gap_is_yes=True)
+    tree.no[zero] = rest
+    return [zero, rest], ((left, right) if default_left else (right, left))
+
+
+def _asks_for_zero(tree: Tree) -> bool:
+    return any(mode == "BRANCH_EQ" and bound == 0 for mode, bound in zip(tree.mode, tree.threshold, strict=True))
+
+
+def _codes(data: dict[str, Any]) -> dict[int, int]:
+    """Gives the largest code of each column that holds codes of categories."""
+    largest: dict[int, int] = {}
+    for index, name in enumerate(data["feature_names"]):
+        listed = data["feature_infos"].get(name, {}).get("values")
+        if listed:
+            largest[index] = max(1, *(int(value) for value in listed))
+    return largest
+
+
+def _categories(data: dict[str, Any], schema: Schema) -> dict[int, tuple[Any, ...]]:
+    """
+    Gives the text behind the codes of pandas' columns of categories.
+
+    LightGBM keeps the texts of each such column, in order, but not which column it is: the signature's text tells.
+    """
+    kept = [tuple(values) for values in data.get("pandas_categorical") or []]
+    text = [index for index, item in enumerate(schema.fields) if item.dtype.is_string]
+    for values in kept:
+        if not all(isinstance(value, str) for value in values):
+            raise NotConvertible(
+                f"LightGBM doesn't keep which column has the categories {', '.join(map(repr, values[:5]))}; "
+                "give it categories of text, or whole numbers from 0 with categorical_feature=[...]"
+            )
+    if len(text) != len(kept):
+        raise NotConvertible(
+            f"the model knows {len(kept)} columns of text categories, its signature has {len(text)} text columns"
+        )
+    return dict(zip(text, kept, strict=True))

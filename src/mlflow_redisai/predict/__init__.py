@@ -1,0 +1,1 @@
+"""A user's input → one request → pyfunc's answer."""

@@ -1,0 +1,168 @@
+"""
+Predictions: input → tensors → one command per chunk of rows → answer, never with another deployment's record.
+
+Theory of operation. What a prediction must know of a deployment (record, or RedisAI's facts for a model without one) is
+read once and kept. Every command goes out in one write between two questions which deployment is there: the version of
+the model where the server tells it (AI._MODELID), else the record's id, with the model's META behind it. If what comes
+back is not the deployment that was kept, the answer is thrown away, the deployment read again, and the whole prediction
+repeated, input encoded anew. So an update by anybody costs a repetition, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mlflow_redisai import errors
+from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
+from mlflow_redisai.deploy.prepare import tensors_of
+from mlflow_redisai.predict import foreign
+from mlflow_redisai.server import commands, record
+from mlflow_redisai.server.commands import Command, ModelMeta, raw
+from mlflow_redisai.server.connection import Connection
+from mlflow_redisai.server.deployments import Deployment, Deployments
+from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.tensors import decode, encode, join, row_count, split
+from redisai_engine.protocol.tensor import Tensor
+
+ATTEMPTS = 50  # updates by others, each during one of our predictions, before giving up
+CHUNK_BYTES = 4 * 1024 * 1024  # of input in one command: big enough to cost nothing, small enough to let others in
+IN_FLIGHT = 4  # chunks of one prediction that the server works on at a time, a connection each
+
+
+class _Outdated(Exception):
+    """Another deployment answered than the one whose mapping was used."""
+
+
+class Known:
+    """A deployment with what follows from it; made once, used for every prediction until it changes."""
+
+    def __init__(self, deployment: Deployment, store: Deployments) -> None:
+        found = deployment.record
+        self.name = deployment.name
+        self.key = raw(deployment.name)
+        self.record_key = record.record_key(deployment.name)
+        self.identity = deployment.identity
+        self.version = deployment.version
+        self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
+        self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
+        if found is not None:
+            with errors.of_codec():
+                self.mapping = Mapping.from_json(found.mapping)
+        else:
+            self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
+
+
+class Predictor:
+    """Predicts with any deployment of one server; may be used by many threads at once."""
+
+    def __init__(self, store: Deployments) -> None:
+        self._store = store
+        self._known: dict[str, Known] = {}
+        self._lock = threading.Lock()
+
+    def predict(self, name: str, inputs: Any) -> Any:
+        """Gives what pyfunc would give. Raises DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed ..."""
+        known = self._known.get(name) or self._read(name)
+        for _ in range(ATTEMPTS):
+            try:
+                with errors.of_codec():
+                    return self._predict(known, inputs)
+            except _Outdated:
+                known = self._read(name)
+            except errors.InvalidInput:
+                # Perhaps the input fits the model that is there now.
+                fresh = self._read(name)
+                if fresh.identity == known.identity:
+                    raise
+                known = fresh
+        raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def forget(self, name: str) -> None:
+        """Drops what is kept about a deployment."""
+        with self._lock:
+            self._known.pop(name, None)
+
+    def _read(self, name: str) -> Known:
+        self.forget(name)
+        known = Known(self._store.read(name), self._store)
+        with self._lock:
+            self._known[name] = known
+        return known
+
+    def _predict(self, known: Known, inputs: Any) -> Any:
+        mapping = known.mapping
+        tensors = encode(inputs, mapping)
+        rows = row_count(tensors, mapping)
+        answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
+        return decode(join(answers, rows), mapping, inputs)
+
+    def _run_all(self, known: Known, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+        if len(pieces) == 1:
+            return [_run(self._store.connection, known, pieces[0])]
+        with ThreadPoolExecutor(min(IN_FLIGHT, len(pieces)), "mlflow-redisai-predict") as pool:
+            runs = [pool.submit(_run, self._store.connection, known, piece) for piece in pieces]
+            try:
+                return [run.result() for run in runs]
+            finally:
+                for run in runs:
+                    run.cancel()
+
+
+def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int | None:
+    """How many rows one command may carry; None, all of them, for a model whose outputs aren't one row for each row."""
+    outputs = [mapping.outputs[index].shape for index in mapping.fetch]
+    if not all(shape and shape[0] is None for shape in outputs):
+        return None
+    return max(1, CHUNK_BYTES * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
+
+
+def _run(connection: Connection, known: Known, tensors: list[Tensor]) -> list[Tensor]:
+    """Sends one chunk. Raises _Outdated if it was not `known` that answered."""
+    mapping = known.mapping
+    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
+    reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
+    return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
+
+
+def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
+    """Has the server tell the model's version before and behind the command, which it knows without asking Redis."""
+    read: Command = ["AI._MODELID", known.key]
+    before, reply, after = connection.exchange(known.key, [read, dag, read])
+    _refuse_problems(connection, before, after)
+    if not before == after == known.version:
+        raise _Outdated
+    return reply
+
+
+def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
+    """Reads the record's id before and behind the command, and the model's META."""
+    read: Command = ["HGET", known.record_key, record.ID_FIELD]
+    before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
+    _refuse_problems(connection, before, after, meta)
+    if before != after or isinstance(meta, Exception) or not _is_known(connection, known, after, meta):
+        raise _Outdated
+    return reply
+
+
+def _refuse_problems(connection: Connection, *answers: Any) -> None:
+    """Raises the first error but that the model is gone."""
+    for answer in answers:
+        if isinstance(answer, Exception) and not errors.is_missing(answer):
+            raise connection.problem(answer) from answer
+
+
+def _is_known(connection: Connection, known: Known, id_: Any, meta: Any) -> bool:
+    """Tells whether the record's id and the model's META are those of the known deployment."""
+    if meta == known.seen_meta:  # nearly always; a digest takes longer
+        return bool(id_ == known.identity[0])
+    try:
+        fingerprint = ModelMeta.from_reply(meta).fingerprint()
+    except commands.BadReply as error:
+        raise errors.UnexpectedReply(connection.where, str(error)) from error
+    if (id_, fingerprint) != known.identity:
+        return False
+    known.seen_meta = meta
+    return True

@@ -1,0 +1,328 @@
+"""
+Deployments on the server: a model and its record, read together and changed together.
+
+Theory of operation. A change runs on a connection of its own: WATCH model and record; look at their TYPE, since
+AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. When a watched key changed
+meanwhile EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll back, so
+every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place, the old
+record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
+
+Invariant: at no moment, and after a kill at any point, a record of one deployment stands beside the model of another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_redisai import errors, interrupts
+from mlflow_redisai.server import commands, progress, record
+from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
+from mlflow_redisai.server.connection import Connection, Transaction
+from mlflow_redisai.server.record import Record
+
+ATTEMPTS = 20  # changes by others, each between our WATCH and our EXEC, before giving up
+# How long a model that is being verified outlives a plugin that was killed; a prediction's timeout comes on top.
+VERIFICATION_MS = 60_000
+
+RecordFields = dict[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model as it is stored: RedisAI's facts, and the record if there is one that belongs to it."""
+
+    name: str
+    meta: ModelMeta
+    record: Record | None
+    # What lies in the record's key, whether it belongs to the model or not.
+    record_id: bytes | None
+    # The server's own id for this version of the model, where it tells one.
+    version: bytes | None
+
+    @property
+    def identity(self) -> tuple[bytes | None, str]:
+        """Differs between any two deployments that the plugin or, as far as META shows, anybody else made."""
+        return self.record_id, self.meta.fingerprint()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A deployment ready to take its name."""
+
+    model: ModelToStore
+    record: Record
+
+
+class _Changed(Exception):
+    """The deployment is not the one any more that the caller has read."""
+
+
+class Deployments:
+    """All deployments on one server. Every method raises RedisAIError, and nothing of redis-py's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.where = connection.where
+        self._versions_told: bool | None = None
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def read(self, name: str) -> Deployment:
+        """Reads one deployment, model and record at the same moment. Raises DeploymentMissing, NotAModel."""
+        key = raw(name)
+        ask: list[Command] = [["HGETALL", record.record_key(name)], ["AI.MODELGET", key, "META"]]
+        if self._tells_versions(key):
+            ask.append(["AI._MODELID", key])
+        fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
+        if isinstance(meta, Exception):
+            raise self._unreadable(name, meta) from meta
+        with self._understood():
+            return _deployment(
+                name,
+                ModelMeta.from_reply(meta),
+                {} if isinstance(fields, Exception) else fields,
+                next((version for version in versions if isinstance(version, bytes)), None),
+            )
+
+    def _tells_versions(self, key: bytes) -> bool:
+        """Tells whether the server has AI._MODELID, as the engine does; asked once."""
+        if self._versions_told is None:
+            # Not COMMAND INFO: at its sets of maps in RESP3, hiredis 2.3 ends the process.
+            [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
+            self._versions_told = keys == [key]
+        return self._versions_told
+
+    def blob(self, name: str) -> bytes:
+        """Fetches the stored model's bytes."""
+        reply = self.connection.call(raw(name), "AI.MODELGET", raw(name), "BLOB", otherwise=errors.ModelFailed)
+        with self._understood():
+            return commands.joined_blob(reply)
+
+    def names(self) -> list[str]:
+        """The names of all models on the server, those of others included, in order; no model under verification."""
+        with self._understood():
+            keys = {
+                key for reply in self.connection.everywhere("AI._MODELSCAN") for key, _ in commands.scanned_names(reply)
+            }
+        return sorted(text(key) for key in keys if not record.is_own_key(key))
+
+    def refuse_taken(self, name: str) -> None:
+        """Raises DeploymentExists or NotAModel if the name is a key already."""
+        kind = self.connection.call(raw(name), "TYPE", raw(name))
+        self._check_kind(name, kind)
+        if kind == MODEL_TYPE:
+            raise errors.DeploymentExists(name, self.where)
+
+    # -- a model under verification -----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def staged(self, name: str, model: ModelToStore, timeout_ms: int) -> Iterator[tuple[bytes, ModelMeta]]:
+        """
+        Stores a model under a temporary key for the length of the block; gives the key and what the server made of it.
+
+        The key expires by itself if this process is killed. Raises ModelRefused if the server can't load the model.
+        """
+        key = record.temporary_key(name)
+        expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
+        try:
+            with self.connection.transaction(key) as transaction:
+                transaction.queue([model.command(key), expiry], what=f"{progress.shown(name)} (trial)")
+                with interrupts.deferred():
+                    replies = transaction.execute()
+            self._raise_first(replies, errors.ModelRefused)
+            meta = self.connection.call(key, "AI.MODELGET", key, "META")
+            with self._understood():
+                found = ModelMeta.from_reply(meta)
+            yield key, found
+        finally:
+            # Where the server is gone there is nothing to remove, and the expiry does the rest.
+            with contextlib.suppress(errors.RedisAIError):
+                self.connection.call(key, "DEL", key)
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    def create(self, name: str, prepared: Prepared) -> None:
+        """Stores a new deployment. Raises DeploymentExists; an interruption undoes it."""
+
+        def free(transaction: Transaction, kind: bytes) -> None:
+            if kind == MODEL_TYPE:
+                raise errors.DeploymentExists(name, self.where)
+
+        self._change(name, prepared, free, undo=self._forget)
+
+    def replace(self, name: str, prepared: Prepared, *, instead_of: Deployment | None = None) -> bool:
+        """
+        Stores another model or other options under a name that is deployed. Raises DeploymentMissing.
+
+        With `instead_of` only that deployment is replaced: False when it is not there any more.
+        """
+
+        def there(transaction: Transaction, kind: bytes) -> None:
+            if kind != MODEL_TYPE:
+                raise errors.DeploymentMissing(name, self.where)
+            if instead_of is not None and self._identity(transaction, name) != instead_of.identity:
+                raise _Changed
+
+        try:
+            self._change(name, prepared, there, undo=None)
+        except _Changed:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """Removes model and record. Raises DeploymentMissing, after removing a record that was left over."""
+
+        def removal(kind: bytes) -> list[Command]:
+            drop: Command = ["DEL", record.record_key(name)]
+            return [["AI.MODELDEL", raw(name)], drop] if kind == MODEL_TYPE else [drop]
+
+        for _ in range(ATTEMPTS):
+            with self.connection.transaction(raw(name)) as transaction:
+                kind, _ = self._watch(transaction, name)
+                transaction.queue(removal(kind))
+                with interrupts.deferred():
+                    replies = transaction.execute()
+            if replies is not None:
+                self._raise_first(replies)
+                if kind != MODEL_TYPE:
+                    raise errors.DeploymentMissing(name, self.where)
+                return
+        raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def _change(
+        self,
+        name: str,
+        prepared: Prepared,
+        check: Callable[[Transaction, bytes], None],
+        undo: Callable[[str, Record], None] | None,
+    ) -> None:
+        key, record_key, new = raw(name), record.record_key(name), prepared.record
+        change: list[Command] = [
+            prepared.model.command(key),
+            ["DEL", record_key],
+            ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
+        ]
+        for _ in range(ATTEMPTS):
+            with self.connection.transaction(key) as transaction:
+                kind, old = self._watch(transaction, name)
+                check(transaction, kind)
+                transaction.queue(change, what=progress.shown(name))
+                # From here on the server may have done it: know before anything else happens.
+                with interrupts.deferred() as pending:
+                    replies = self._execute(transaction, name, new)
+                    if replies is not None:
+                        self._settle(name, new, old, replies)
+                    if pending and undo is not None:
+                        undo(name, new)
+            if replies is not None:
+                return
+        raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def _watch(self, transaction: Transaction, name: str) -> tuple[bytes, RecordFields]:
+        """Watches model and record; gives the model's TYPE and the record's fields. Raises NotAModel."""
+        key, record_key = raw(name), record.record_key(name)
+        transaction.command("WATCH", key, record_key)
+        kind = transaction.command("TYPE", key)
+        self._check_kind(name, kind)
+        record_kind = transaction.command("TYPE", record_key)
+        if record_kind not in (b"none", b"hash"):
+            raise errors.NotAModel(text(record_key), text(record_kind), self.where)
+        return kind, commands.raw_pairs(transaction.command("HGETALL", record_key))
+
+    def _identity(self, transaction: Transaction, name: str) -> tuple[bytes | None, str]:
+        record_id = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+        with self._understood():
+            meta = ModelMeta.from_reply(transaction.command("AI.MODELGET", raw(name), "META"))
+        return record_id, meta.fingerprint()
+
+    def _execute(self, transaction: Transaction, name: str, new: Record) -> list[Any] | None:
+        """Sends EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
+        try:
+            with self.connection.translated():
+                return transaction.execute()
+        except errors.ServerUnreachable:
+            with contextlib.suppress(errors.RedisAIError):
+                if self._record_id(name) == new.id.encode():
+                    return []
+            raise
+
+    def _settle(self, name: str, new: Record, old: RecordFields, replies: list[Any]) -> None:
+        """Looks at every element of EXEC's reply; if one is an error, makes the record fit the model again."""
+        failures = [reply for reply in replies if isinstance(reply, Exception)]
+        if not failures:
+            return
+        if failures[0] is replies[0]:
+            self._put_back(name, new, old)
+        else:
+            # The model is stored, its record is not: better none than a wrong one.
+            self._put_back(name, new, {})
+        raise self.connection.problem(failures[0], errors.ModelRefused) from failures[0]
+
+    def _put_back(self, name: str, new: Record, old: RecordFields) -> None:
+        """Replaces the record `new` by `old`, unless somebody has replaced it already."""
+        record_key = record.record_key(name)
+        restore: list[Command] = [["DEL", record_key]]
+        if old:
+            restore.append(["HSET", record_key, *(item for pair in old.items() for item in pair)])
+        self._if_still(name, new, restore)
+
+    def _forget(self, name: str, new: Record) -> None:
+        """Removes the deployment `new`, unless somebody has replaced it already."""
+        self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(name)]])
+
+    def _if_still(self, name: str, new: Record, then: list[Command]) -> None:
+        for _ in range(ATTEMPTS):
+            with self.connection.transaction(raw(name)) as transaction:
+                transaction.command("WATCH", raw(name), record.record_key(name))
+                found = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+                if found not in (None, new.id.encode()):
+                    return
+                if found is None and ["AI.MODELDEL", raw(name)] in then:
+                    return
+                transaction.queue(then)
+                if transaction.execute() is not None:
+                    return
+
+    # -- replies ----------------------------------------------------------------------------------
+
+    def _record_id(self, name: str) -> bytes | None:
+        found: bytes | None = self.connection.call(raw(name), "HGET", record.record_key(name), record.ID_FIELD)
+        return found
+
+    def _check_kind(self, name: str, kind: bytes) -> None:
+        if kind not in (b"none", MODEL_TYPE):
+            raise errors.NotAModel(name, text(kind), self.where)
+
+    def _unreadable(self, name: str, error: Exception) -> errors.RedisAIError:
+        """The error for an AI.MODELGET that failed."""
+        if errors.is_missing(error):
+            return errors.DeploymentMissing(name, self.where)
+        problem = self.connection.problem(error)
+        if isinstance(problem, errors.WrongKeyType):
+            kind = self.connection.call(raw(name), "TYPE", raw(name))
+            return errors.NotAModel(name, text(kind), self.where)
+        return problem
+
+    def _raise_first(
+        self, replies: list[Any] | None, otherwise: type[errors.ServerProblem] = errors.ServerProblem
+    ) -> None:
+        for reply in replies or ():
+            if isinstance(reply, Exception):
+                raise self.connection.problem(reply, otherwise) from reply
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turns a reply that can't be read into UnexpectedReply."""
+        try:
+            yield
+        except commands.BadReply as error:
+            raise errors.UnexpectedReply(self.where, str(error)) from error
+
+
+def _deployment(name: str, meta: ModelMeta, fields: RecordFields, version: bytes | None) -> Deployment:
+    found = Record.from_fields(fields)
+    belongs = found is not None and found.fingerprint == meta.fingerprint()
+    return Deployment(name, meta, found if belongs else None, fields.get(record.ID_FIELD.encode()), version)

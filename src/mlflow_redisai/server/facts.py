@@ -1,0 +1,99 @@
+"""
+What the plugin wants to know of a server, and asks it: has it RedisAI, what does its ONNX Runtime load, how big a piece
+of a model may be. Nothing is assumed from whether the engine or RedisAI answers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_redisai.errors import NoRedisAI
+from mlflow_redisai.models.base import ServerLimits
+from mlflow_redisai.server.commands import text
+from mlflow_redisai.server.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Redis' own limit for one argument, where proto-max-bulk-len can't be asked.
+DEFAULT_BULK_BYTES = 512 * 1024 * 1024
+
+# ONNX Runtime's version → what it loads: opset of ai.onnx, of ai.onnx.ml, IR version. From ONNX Runtime's table of
+# compatible ONNX releases; 1.11 and 1.17 were also tried. A version in between loads what the one before does.
+LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
+    ((1, 9), ServerLimits(opset=15, ml_opset=2, ir_version=8)),
+    ((1, 11), ServerLimits(opset=16, ml_opset=3, ir_version=8)),
+    ((1, 12), ServerLimits(opset=17, ml_opset=3, ir_version=8)),
+    ((1, 14), ServerLimits(opset=18, ml_opset=3, ir_version=8)),
+    ((1, 15), ServerLimits(opset=19, ml_opset=3, ir_version=9)),
+    ((1, 17), ServerLimits(opset=20, ml_opset=4, ir_version=9)),
+    ((1, 18), ServerLimits(opset=21, ml_opset=5, ir_version=10)),
+    ((1, 21), ServerLimits(opset=22, ml_opset=5, ir_version=10)),
+)
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What one server answers; `onnxruntime` is its version, None where it isn't known."""
+
+    onnxruntime: str | None = None
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    chunk_bytes: int = DEFAULT_BULK_BYTES
+
+
+def ask(connection: Connection, key: bytes) -> ServerFacts:
+    """Ask the node that holds `key` how much it takes at once. Raise NoRedisAI for a server without AI commands."""
+    chunk_size, bulk_size = connection.pipeline(
+        key, [["AI.CONFIG", "GET", "MODEL_CHUNK_SIZE"], ["CONFIG", "GET", "proto-max-bulk-len"]]
+    )
+    if isinstance(chunk_size, Exception):
+        problem = connection.problem(chunk_size)
+        if isinstance(problem, NoRedisAI):
+            raise problem from chunk_size
+    return ServerFacts(chunk_bytes=min(_numbers([chunk_size, *_values(bulk_size)]), default=DEFAULT_BULK_BYTES))
+
+
+def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> ServerFacts:
+    """
+    Add what the server's ONNX Runtime loads, where the server tells.
+
+    Call this only while the server holds an ONNX model: INFO MODULES ends a RedisAI 1.2.7 whose ONNX backend was loaded
+    (AI.CONFIG LOADBACKEND) and that never had a model for it.
+    """
+    [info] = connection.pipeline(key, [["INFO", "MODULES"]])
+    version = _version_text(info.get("ai_onnxruntime_version")) if isinstance(info, dict) else None
+    return replace(facts, onnxruntime=version, limits=limits_of(version))
+
+
+def limits_of(onnxruntime: str | None) -> ServerLimits:
+    """What a server with that ONNX Runtime loads; what loads everywhere if it doesn't tell."""
+    found = re.match(r"(\d+)\.(\d+)", onnxruntime or "")
+    limits = ServerLimits()
+    if found is None:
+        return limits
+    version = (int(found[1]), int(found[2]))
+    for since, its_limits in LIMITS_BY_RUNTIME:
+        if version >= since:
+            limits = its_limits
+    return limits
+
+
+def _version_text(value: Any) -> str | None:
+    return None if value is None else text(value) if isinstance(value, bytes) else str(value)
+
+
+def _values(reply: Any) -> Iterable[Any]:
+    """The values of a CONFIG GET reply: a list, or a dict where redis-py or RESP3 made one."""
+    if isinstance(reply, dict):
+        return reply.values()
+    return reply[1::2] if isinstance(reply, list) else ()
+
+
+def _numbers(values: Iterable[Any]) -> list[int]:
+    found = []
+    for value in values:
+        if isinstance(value, int | bytes | str) and str(text(value) if isinstance(value, bytes) else value).isdigit():
+            found.append(int(value))
+    return [number for number in found if number > 0]

@@ -1,0 +1,36 @@
+"""
+What can go wrong between a user's input and tensors: one tree of errors, of no framework.
+
+    CodecError
+    ├── InvalidInput         the input breaks the model's signature; the sentence names the column or tensor
+    ├── MissingPackage       a package that turns this input into tensors isn't installed
+    └── UnreadableMapping    the mapping was written by a newer version
+"""
+
+from __future__ import annotations
+
+
+class CodecError(ValueError):
+    """Base of everything that this package raises itself."""
+
+
+class InvalidInput(CodecError):
+    """The input breaks the model's signature; the sentence names the column or tensor."""
+
+
+class MissingPackage(CodecError):
+    """A package that turns this input into tensors isn't installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{what} needs the package {package}, which isn\'t installed; pip install "mlflow-redisai[{extra}]"'
+        )
+
+
+class UnreadableMapping(CodecError):
+    """The mapping was written by a newer version."""
+
+    def __init__(self, found: object, newest: int) -> None:
+        super().__init__(
+            f"the record's mapping has format {found!r}, this version reads up to {newest}; upgrade mlflow-redisai"
+        )

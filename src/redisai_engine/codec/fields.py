@@ -1,0 +1,378 @@
+"""
+Takes one array per field of the schema out of whatever container the user gave.
+
+Containers: a frame, a Series, an array, a dict of columns or arrays, a list of rows, records or values. Names decide
+where the container has names; where it has none (an array, a list of rows) the position does, if there are exactly as
+many columns as fields. As in MLflow, columns that the signature doesn't have are ignored with a warning.
+
+Invariant: every array given back has the field's type already (`values.fit`); rows are counted by `tensors`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.mapping import Field, Input, Schema, Shape
+from redisai_engine.codec.values import Array, check_finite, fit
+
+_logger = logging.getLogger(__name__)
+
+# Up to this many rows a frame's values are taken out together as Python objects: pandas needs longer to find one column
+# (about 30 microseconds) than to give a whole small frame (about 60).
+SMALL_FRAME_ROWS = 16
+
+# From here on a float64 no longer holds every whole number.
+_EXACT = 2.0**53
+
+
+def is_frame(value: Any) -> bool:
+    """Says whether `value` is a pandas DataFrame, without importing pandas."""
+    return type(value).__name__ == "DataFrame" and type(value).__module__.startswith("pandas")
+
+
+def is_series(value: Any) -> bool:
+    """Says whether `value` is a pandas Series, without importing pandas."""
+    return type(value).__name__ == "Series" and type(value).__module__.startswith("pandas")
+
+
+def to_array(value: Any, what: str) -> Array:
+    """Makes an array of a list (of lists ...) of plain values; text and gaps give an object array."""
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.array(value)
+    except ValueError:
+        raise InvalidInput(f"{what} must be rows of one length, but some are longer than others") from None
+    if array.dtype.kind in "USO":
+        return np.array(value, object)
+    return _whole(array) if array.dtype.kind == "f" else array
+
+
+# -- columns of a frame ---------------------------------------------------------------------------
+
+
+def take_columns(inputs: Any, schema: Schema) -> list[Array]:
+    """Gives the columns of the schema, in its order, each with its type. Raises InvalidInput."""
+    names, get = _table(inputs)
+    if not names:
+        raise InvalidInput(f"the input has no columns; the model's signature has {_listing(schema)}")
+    raw = [_flat(get(position), item, index) for index, (position, item) in enumerate(_found(names, schema))]
+    lengths = {len(values) for values in raw}
+    if 0 in lengths:
+        raise InvalidInput("the input has no rows")
+    if len(lengths) > 1:
+        counts = ", ".join(
+            f"{_column_name(item, index)}: {len(raw[index])}" for index, item in enumerate(schema.fields)
+        )
+        raise InvalidInput(f"all columns must have the same number of rows, got {counts}")
+    return [
+        _fitted(values, item, _column_name(item, index))
+        for index, (values, item) in enumerate(zip(raw, schema.fields, strict=True))
+    ]
+
+
+def _fitted(values: Array, item: Field, what: str) -> Array:
+    array = fit(values, item.dtype, what, item.type)
+    if not item.gaps:
+        check_finite(array, what)
+    return array
+
+
+def _found(names: list[Any], schema: Schema) -> list[tuple[int, Field]]:
+    return list(zip(_positions(names, schema), schema.fields, strict=True))
+
+
+def _column_name(item: Field, index: int) -> str:
+    return f"column {index}" if item.name is None else f"column {item.name!r}"
+
+
+def _flat(values: Any, item: Field, index: int) -> Array:
+    array = values if isinstance(values, np.ndarray) else _objects(values)
+    if array.ndim != 1:
+        what = _column_name(item, index)
+        raise InvalidInput(f"{what} must hold one {item.type} a row, got an array of shape {array.shape}")
+    return array
+
+
+def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
+    """Finds the schema's fields among the columns of the input."""
+    count = len(schema.fields)
+    unnamed_input = all(isinstance(name, int) for name in names) and list(names) == list(range(len(names)))
+    if not schema.named:
+        if len(names) < count:
+            raise InvalidInput(f"the model's signature has {count} columns, the input has {len(names)}")
+        return list(range(count))
+    wanted = schema.names()
+    missing = [name for name in wanted if name not in names]
+    if missing and unnamed_input:
+        if len(names) != count:
+            raise InvalidInput(
+                f"the model's signature has {count} columns ({_listing(schema)}), "
+                f"the input has {len(names)} without names"
+            )
+        return list(range(count))
+    if missing:
+        raise _missing(missing, names, schema)
+    _warn_of_extra([name for name in names if name not in wanted])
+    return [_only(names, name) for name in wanted]
+
+
+def _only(names: Sequence[Any], name: str) -> int:
+    if names.count(name) > 1:
+        raise InvalidInput(f"the input has {names.count(name)} columns named {name!r}; keep one of them")
+    return names.index(name)
+
+
+def _missing(missing: list[str], names: Sequence[Any], schema: Schema) -> InvalidInput:
+    which = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
+    extra = [name for name in names if name not in schema.names()]
+    got = f"; the input has {', '.join(map(repr, extra[:10]))}, which the model doesn't know" if extra else ""
+    return InvalidInput(f"{which} missing; the model's signature has {_listing(schema)}{got}")
+
+
+def _warn_of_extra(extra: list[Any]) -> None:
+    if extra:
+        _logger.warning("the input has columns that the model's signature hasn't, ignored: %s", extra)
+
+
+def _listing(schema: Schema) -> str:
+    shown = [
+        f"{item.name if item.name is not None else index} ({item.type})" for index, item in enumerate(schema.fields)
+    ]
+    return ", ".join(shown[:30]) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
+
+
+Getter = Callable[[int], Any]
+
+
+def _table(inputs: Any) -> tuple[list[Any], Getter]:
+    """Gives the names of the input's columns (0, 1, ... where it has none) and how to get each by its position."""
+    if is_frame(inputs):
+        return inputs.columns.tolist(), _frame_getter(inputs)
+    if is_series(inputs):
+        return [0 if inputs.name is None else inputs.name], lambda _: inputs.to_numpy()
+    if isinstance(inputs, dict):
+        return _dict_table(inputs)
+    if isinstance(inputs, np.ndarray):
+        return _array_table(inputs)
+    if isinstance(inputs, (list, tuple)):
+        return _list_table(list(inputs))
+    if isinstance(inputs, (str, int, float, np.generic)):
+        return [0], lambda _: [inputs]
+    raise _unknown(inputs)
+
+
+def _frame_getter(frame: Any) -> Getter:
+    if len(frame) <= SMALL_FRAME_ROWS:
+        matrix = frame.to_numpy(dtype=object)
+        return lambda position: matrix[:, position]
+    return lambda position: frame.iloc[:, position].to_numpy()
+
+
+def _dict_table(inputs: dict[Any, Any]) -> tuple[list[Any], Getter]:
+    values = list(inputs.values())
+    # One row, told by a value a column.
+    if all(np.ndim(value) == 0 for value in values):
+        return list(inputs), lambda position: [values[position]]
+    return list(
+        inputs
+    ), lambda position: values[position].to_numpy() if is_series(values[position]) else values[position]
+
+
+def _array_table(array: Array) -> tuple[list[Any], Getter]:
+    if array.ndim == 1:
+        return [0], lambda _: array
+    if array.ndim != 2:
+        raise InvalidInput(
+            f"the model takes columns, so an array must have two dimensions, got the shape {array.shape}"
+        )
+    return list(range(array.shape[1])), lambda position: array[:, position]
+
+
+def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
+    if not rows:
+        raise InvalidInput("the input has no rows")
+    if isinstance(rows[0], dict):
+        if not all(isinstance(row, dict) for row in rows):
+            raise InvalidInput("the rows must all be objects, or all lists")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return names, lambda position: [row.get(names[position]) for row in rows]
+    if isinstance(rows[0], (list, tuple, np.ndarray)):
+        width = len(rows[0])
+        for number, row in enumerate(rows):
+            if not isinstance(row, (list, tuple, np.ndarray)) or len(row) != width:
+                raise InvalidInput(f"all rows must have {width} values like the first, but row {number} is {row!r}")
+        return list(range(width)), lambda position: [row[position] for row in rows]
+    return [0], lambda _: rows
+
+
+def _objects(values: Any) -> Array:
+    """Makes a flat array of a listed column; whole floats become integers, as JSON doesn't tell them apart."""
+    if not isinstance(values, (list, tuple)):
+        values = [values] if np.ndim(values) == 0 else list(values)
+    array = np.empty(len(values), object)
+    array[:] = [int(value) if _is_whole(value) else value for value in values]
+    return array
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is float and abs(value) < _EXACT and value == int(value)
+
+
+def _whole(array: Array) -> Array:
+    """Makes integers of floating point without fractions, as JSON doesn't tell them apart."""
+    with np.errstate(invalid="ignore"):
+        whole = bool(np.all(np.abs(array) < _EXACT) and np.all(array == np.trunc(array)))
+    return array.astype(np.int64) if whole and array.size else array
+
+
+# -- tensors --------------------------------------------------------------------------------------
+
+
+def take_tensors(inputs: Any, schema: Schema) -> list[Array]:
+    """Gives the tensors of the schema, in its order, each with its type and shape. Raises InvalidInput."""
+    raw = _named_tensors(inputs, schema) if schema.named else [_unnamed_tensor(inputs, schema.fields[0])]
+    return [_shaped(value, item) for value, item in zip(raw, schema.fields, strict=True)]
+
+
+def _shaped(value: Any, item: Field) -> Array:
+    what = _tensor_name(item)
+    array = _fitted(to_array(value, what), item, what)
+    check_shape(array.shape, item.shape, what)
+    return array
+
+
+def check_shape(shape: tuple[int, ...], expected: Shape, what: str) -> None:
+    """Raises InvalidInput unless `shape` is `expected`, where None stands for any length."""
+    fits = len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in expected)
+        raise InvalidInput(f"{what} must have the shape ({wanted}), got {shape}")
+
+
+def _tensor_name(item: Field) -> str:
+    return "the input" if item.name is None else f"tensor {item.name!r}"
+
+
+def _named_tensors(inputs: Any, schema: Schema) -> list[Any]:
+    if is_series(inputs):
+        inputs = inputs.to_frame()
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        inputs = _stacked(inputs)
+    if is_frame(inputs):
+        inputs = {name: inputs[name] for name in inputs.columns}
+    if isinstance(inputs, dict):
+        missing = [item.name for item in schema.fields if item.name not in inputs and item.name is not None]
+        if missing:
+            raise InvalidInput(
+                f"tensor {missing[0]!r} is missing; the model's signature has {_listing(schema)}, "
+                f"the input has {', '.join(map(repr, inputs)) or 'none'}"
+            )
+        _warn_of_extra([name for name in inputs if name not in schema.names()])
+        return [_cells(inputs[item.name], item) for item in schema.fields]
+    if len(schema.fields) == 1 and isinstance(inputs, (np.ndarray, list)):
+        return [inputs]
+    if isinstance(inputs, (np.ndarray, list)):
+        raise InvalidInput(f"the model takes {len(schema.fields)} tensors ({_listing(schema)}); give a dict of arrays")
+    raise _unknown(inputs)
+
+
+def _unnamed_tensor(inputs: Any, item: Field) -> Any:
+    if is_series(inputs):
+        return _cells(inputs, item)
+    if is_frame(inputs):
+        return _cells(inputs.iloc[:, 0], item) if len(inputs.columns) == 1 else inputs.to_numpy()
+    if isinstance(inputs, dict):
+        return np.column_stack([_objects(column) for column in inputs.values()]) if inputs else np.empty((0, 0))
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        return [list(row.values()) for row in inputs]
+    if isinstance(inputs, (np.ndarray, list, tuple)):
+        return inputs
+    if hasattr(inputs, "toarray"):
+        return inputs.toarray()
+    raise _unknown(inputs)
+
+
+def _stacked(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [record.get(name) for record in records] for name in records[0]}
+
+
+def _cells(column: Any, item: Field) -> Any:
+    """Turns a frame's column into a tensor: cells that hold lists are laid out in the tensor's own shape."""
+    if not is_series(column):
+        return column
+    cells = column.tolist()
+    shape = [-1 if length is None else length for length in item.shape]
+    if not cells:
+        raise InvalidInput("the input has no rows")
+    array = column.to_numpy() if np.ndim(cells[0]) == 0 else to_array(cells, _tensor_name(item))
+    if shape.count(-1) > 1:
+        return array
+    try:
+        laid_out = array.reshape(shape)
+    except ValueError:
+        laid_out = array
+    # A cell is a row; one that is too short must not take values from the next.
+    if len(laid_out) != len(cells) or laid_out.ndim != len(shape):
+        raise InvalidInput(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}")
+    return laid_out
+
+
+# -- no schema ------------------------------------------------------------------------------------
+
+
+def without_schema(inputs: Any, model_inputs: Sequence[Input]) -> list[Array]:
+    """Gives an array for each of the model's inputs: by name where the container has names, else by position."""
+    if is_series(inputs):
+        inputs = inputs.to_frame()
+    names = [item.name for item in model_inputs]
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        inputs = _stacked(inputs)
+    if is_frame(inputs) and len(names) > 1:
+        inputs = {name: inputs[name].to_numpy() for name in inputs.columns}
+    if isinstance(inputs, dict):
+        return _by_name(inputs, names)
+    if is_frame(inputs):
+        return [inputs.to_numpy()]
+    if len(names) == 1:
+        return [_single(inputs)]
+    if isinstance(inputs, (list, tuple)) and len(inputs) == len(names):
+        return [to_array(value, f"tensor {name!r}") for value, name in zip(inputs, names, strict=True)]
+    if isinstance(inputs, (list, tuple, np.ndarray)):
+        raise InvalidInput(f"the model takes {len(names)} tensors ({', '.join(names)}); give a dict of arrays")
+    raise _unknown(inputs)
+
+
+def _single(inputs: Any) -> Array:
+    if isinstance(inputs, (np.ndarray, list, tuple)):
+        return to_array(inputs, "the input")
+    if hasattr(inputs, "toarray"):
+        dense: Array = inputs.toarray()
+        return dense
+    raise _unknown(inputs)
+
+
+def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
+    missing = [name for name in names if name not in inputs]
+    # Columns of a frame for a model that takes them all as one matrix.
+    if missing and len(names) == 1 and inputs and all(np.ndim(column) == 1 for column in inputs.values()):
+        return [np.column_stack([to_array(column, f"column {name!r}") for name, column in inputs.items()])]
+    if missing:
+        raise InvalidInput(
+            f"tensor {missing[0]!r} is missing; the model takes {', '.join(names)}, "
+            f"the input has {', '.join(map(repr, inputs)) or 'none'}"
+        )
+    _warn_of_extra([name for name in inputs if name not in names])
+    return [to_array(inputs[name], f"tensor {name!r}") for name in names]
+
+
+def _unknown(inputs: Any) -> InvalidInput:
+    return InvalidInput(
+        f"predict can't read a {type(inputs).__name__}; "
+        "give a DataFrame, a Series, an array, a dict of arrays, or a list"
+    )

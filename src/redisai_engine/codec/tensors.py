@@ -1,0 +1,341 @@
+"""
+A user's input → the model's tensors (`encode`), the model's tensors → pyfunc's answer (`decode`), rows → requests.
+
+Theory of operation: `encode` unwraps the input, takes from it one array per field of the schema (`fields`), each fitted
+to its type (`values`), and lays the fields out as the mapping's inputs say: one matrix for all of them, or one tensor
+a field. Without a schema arrays go to the inputs by name or by position. A frame of one type goes the short way: one
+matrix out of pandas, one copy. `split` makes requests of many rows, `join` puts their answers together again.
+
+Invariant: all batched tensors of one request have the same number of rows, at least one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.codec.envelopes import unwrap
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.fields import is_frame, is_series, take_columns, take_tensors, without_schema
+from redisai_engine.codec.mapping import Container, Input, Mapping, Part
+from redisai_engine.codec.tokens import ROWS, tokenize, trimmed
+from redisai_engine.codec.values import Array, fit
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
+
+__all__ = ["decode", "encode", "join", "row_count", "split", "unwrap"]
+
+
+# -- input → tensors ------------------------------------------------------------------------------
+
+
+def encode(inputs: Any, mapping: Mapping) -> list[Tensor]:
+    """
+    Gives the tensors for the model's inputs, in their order, all rows in one; see split().
+
+    Raises InvalidInput naming the column or tensor, what was expected and what came.
+    """
+    fast = _short_way(inputs, mapping)
+    if fast is not None:
+        return fast
+    if inputs is None:
+        raise InvalidInput("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
+    arrays = _arrays(unwrap(inputs, _own_names(mapping)), mapping)
+    fitted = mapping.schema is not None
+    result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, mapping.inputs, strict=True)]
+    _check_rows(result, mapping)
+    return result
+
+
+def _arrays(inputs: Any, mapping: Mapping) -> list[Array]:
+    schema = mapping.schema
+    if schema is None:
+        return without_schema(inputs, mapping.inputs)
+    if schema.kind == "columns":
+        columns = take_columns(inputs, schema)
+        if mapping.text is not None:
+            return tokenize(columns[0].tolist(), mapping)
+        return [_lay_out(item, columns) for item in mapping.inputs]
+    tensors = take_tensors(inputs, schema)
+    return [tensors[item.fields[0]] for item in mapping.inputs]
+
+
+def _own_names(mapping: Mapping) -> tuple[str, ...]:
+    if mapping.schema is not None and mapping.schema.named:
+        return mapping.schema.names()
+    return tuple(item.name for item in mapping.inputs)
+
+
+def _lay_out(item: Input, columns: list[Array]) -> Array:
+    chosen = [columns[index] for index in item.fields]
+    if len(chosen) > 1:
+        return np.column_stack(chosen)
+    return chosen[0] if item.shape is not None and len(item.shape) == 1 else chosen[0].reshape(-1, 1)
+
+
+def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
+    """Makes the tensor of an input; `fitted`: the array has the schema's type already."""
+    what = f"tensor {item.name!r}"
+    if item.dtype is None:
+        return _as_it_comes(array, what)
+    if item.shape is not None and array.ndim != len(item.shape):
+        array = _with_rank(array, item, what)
+    if not (fitted and array.dtype == item.dtype.numpy):
+        array = fit(array, item.dtype, what, item.dtype.name)
+    try:
+        return Tensor.from_array(array)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: {error}") from None
+
+
+def _with_rank(array: Array, item: Input, what: str) -> Array:
+    """A column of numbers is the same as a matrix of one column; all else must have the model's rank."""
+    rank = len(item.shape or ())
+    if array.ndim == 1 and rank == 2 and item.shape is not None and item.shape[1] in {1, None}:
+        return array.reshape(-1, 1)
+    if array.ndim == 2 and rank == 1 and array.shape[1] == 1:
+        return array.reshape(-1)
+    wanted = ", ".join("any" if length is None else str(length) for length in item.shape or ())
+    raise InvalidInput(f"{what} must have the shape ({wanted}), got {array.shape}")
+
+
+def _as_it_comes(array: Array, what: str) -> Tensor:
+    """For a model whose types nobody recorded: floating point as FLOAT, which nearly all models take."""
+    if array.dtype.kind == "f":
+        array = array.astype(dtypes.FLOAT.numpy)
+    if array.dtype.kind == "O":
+        wanted = dtypes.STRING if any(isinstance(value, str) for value in array.flat) else dtypes.FLOAT
+        array = fit(array, wanted, what, wanted.name)
+    try:
+        return Tensor.from_array(array)
+    except UnsupportedDType as error:
+        raise InvalidInput(f"{what}: {error}") from None
+
+
+def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
+    for tensor, item in zip(tensors, mapping.inputs, strict=True):
+        if 0 in tensor.shape:
+            raise InvalidInput(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
+        if item.shape is not None:
+            _check_lengths(tensor, item)
+    rows = {tensor.shape[0] for tensor, item in zip(tensors, mapping.inputs, strict=True) if _is_batched(item, mapping)}
+    if len(rows) > 1:
+        counts = ", ".join(
+            f"{item.name}: {tensor.shape[0]}" for tensor, item in zip(tensors, mapping.inputs, strict=True)
+        )
+        raise InvalidInput(f"all tensors must have the same number of rows, got {counts}")
+
+
+def _check_lengths(tensor: Tensor, item: Input) -> None:
+    for axis, (length, expected) in enumerate(zip(tensor.shape, item.shape or (), strict=True)):
+        # The first axis counts rows, which split() makes fit.
+        if axis and expected is not None and length != expected:
+            raise InvalidInput(
+                f"tensor {item.name!r} must have {expected} values along axis {axis}, got the shape {tensor.shape}"
+            )
+
+
+def _is_batched(item: Input, mapping: Mapping) -> bool:
+    if item.shape is None:
+        return False
+    return bool(item.shape) and item.shape[0] == mapping.batch
+
+
+@dataclass(frozen=True, slots=True)
+class _ShortForm:
+    """What the only input must be to go the short way; `names` None: an array; `finite`: no NaN and no infinity."""
+
+    names: list[str] | None
+    dtype: DType
+    width: int
+    finite: bool
+
+
+def _short_form(mapping: Mapping) -> _ShortForm | None:
+    schema = mapping.schema
+    if schema is None or len(mapping.inputs) != 1 or mapping.inputs[0].dtype in {None, dtypes.STRING}:
+        return None
+    item = mapping.inputs[0]
+    if item.dtype is None or item.shape is None or len(item.shape) != 2 or item.shape[1] is None:
+        return None
+    if any(one.dtype is not item.dtype for one in schema.fields):
+        return None
+    finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
+    if schema.kind == "tensors":
+        return None if schema.named else _ShortForm(None, item.dtype, item.shape[1], finite)
+    in_order = item.fields == tuple(range(len(schema.fields)))
+    return _ShortForm(list(schema.names()), item.dtype, item.shape[1], finite) if schema.named and in_order else None
+
+
+def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
+    """Encodes a frame or matrix that is exactly what the only input wants; None: it must go the long way."""
+    if "short" not in mapping.cache:
+        mapping.cache["short"] = _short_form(mapping)
+    form: _ShortForm | None = mapping.cache["short"]
+    if form is None:
+        return None
+    if form.names is None:
+        matrix = inputs
+    elif is_frame(inputs) and _has_columns(inputs, form.names, mapping):
+        matrix = inputs.to_numpy()
+    else:
+        return None
+    if type(matrix) is not np.ndarray or matrix.dtype != form.dtype.numpy:
+        return None
+    shape = matrix.shape
+    if len(shape) != 2 or shape[1] != form.width or not shape[0]:
+        return None
+    # The long way knows which columns may have gaps, and says so.
+    if form.finite and not np.isfinite(matrix).all():
+        return None
+    return [Tensor(form.dtype, shape, matrix.tobytes())]
+
+
+def _has_columns(frame: Any, names: list[str], mapping: Mapping) -> bool:
+    """Tells whether a frame has these columns, without reading them if they are those of the frame before."""
+    columns = frame.columns
+    # An index never changes, and the frames that are cut from one frame share it.
+    if columns is mapping.cache.get("columns"):
+        return True
+    if columns.tolist() != names:
+        return False
+    mapping.cache["columns"] = columns
+    return True
+
+
+# -- rows → requests ------------------------------------------------------------------------------
+
+
+def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
+    """Counts the rows of an encoded input."""
+    for tensor, item in zip(tensors, mapping.inputs, strict=True):
+        if item.shape is None or _is_batched(item, mapping):
+            return tensor.shape[0] if tensor.shape else 1
+    return 1
+
+
+def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) -> list[list[Tensor]]:
+    """
+    Makes requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
+
+    The last request of a fixed batch is filled up with copies of its last row; join() drops what comes of them.
+    """
+    rows = row_count(tensors, mapping)
+    size = mapping.batch or max_rows
+    if mapping.text is not None:
+        size = min(size or ROWS, ROWS)
+    if size is None or (rows <= size and mapping.batch in {None, rows}):
+        return [tensors]
+    batched = [_is_batched(item, mapping) for item in mapping.inputs]
+    if not all(batched) and mapping.batch is None:
+        return [tensors]
+    requests = [
+        [
+            _rows(tensor, start, size, fill=mapping.batch is not None) if cut else tensor
+            for tensor, cut in zip(tensors, batched, strict=True)
+        ]
+        for start in range(0, rows, size)
+    ]
+    return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
+
+
+def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
+    array = tensor.array()[start : start + size]
+    if fill and len(array) < size:
+        array = np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+    return Tensor.from_array(array)
+
+
+def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
+    """Puts the answers to the requests of split() together: `rows` rows in the order of the input."""
+    if len(answers) == 1:
+        return [_first_rows(tensor, rows) for tensor in answers[0]]
+    joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]
+    return [_first_rows(Tensor.from_array(array), rows) for array in joined]
+
+
+def _first_rows(tensor: Tensor, rows: int) -> Tensor:
+    if not tensor.shape or tensor.shape[0] <= rows:
+        return tensor
+    return Tensor.from_array(tensor.array()[:rows])
+
+
+# -- tensors → answer -----------------------------------------------------------------------------
+
+
+def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> Any:
+    """
+    Gives what mlflow.pyfunc would have returned. `tensors` are the fetched ones, in the order of `mapping.fetch`.
+
+    `inputs` is what predict was given; it matters only for models without a signature, whose container follows it.
+    """
+    parts = mapping.answer.parts
+    values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
+    container = _LIKE_INPUT.get(mapping.answer.container, {}).get(is_frame(inputs), mapping.answer.container)
+    if container == "ndarray":
+        return values[0]
+    if container == "matrix":
+        return _matrix(values[0], inputs)
+    if container == "list":
+        return values
+    if container == "stack":
+        return np.stack(values)
+    named = {part.name: value for part, value in zip(parts, values, strict=True)}
+    if container == "dict":
+        return named
+    return _frame(named) if container == "dataframe" else _listed(named, mapping, as_frame=container == "cells")
+
+
+# By whether the input was a frame.
+_LIKE_INPUT: dict[Container, dict[bool, Container]] = {
+    "like input": {True: "dataframe", False: "dict"},
+    "matrix like input": {True: "matrix", False: "ndarray"},
+    "cells like input": {True: "cells", False: "listed"},
+}
+
+
+def _value(tensor: Tensor, part: Part) -> Any:
+    array = tensor.array()
+    # Always a copy: the tensor is a read-only view of what came over the wire.
+    array = array.astype(array.dtype if part.dtype is None else part.dtype)
+    if part.shape is not None:
+        array = array.reshape(part.shape)
+    if part.choices:
+        return np.array(part.choices, object)[array]
+    if part.labels:
+        return [dict(zip(part.labels, row, strict=True)) for row in array.tolist()]
+    return array
+
+
+def _matrix(values: Any, inputs: Any) -> Any:
+    """Makes a frame whose rows go by the names that they had in the input."""
+    import pandas as pd
+
+    # An envelope is a frame too, but its rows are others.
+    known = (is_frame(inputs) or is_series(inputs)) and len(inputs) == len(values)
+    return pd.DataFrame(values, index=inputs.index if known else None)
+
+
+def _frame(named: dict[str, Any]) -> Any:
+    """Makes the frame that MLflow's onnx flavor makes; where it could make none, the arrays stay as they are."""
+    import pandas as pd
+
+    columns = {name: value if isinstance(value, list) else value.reshape(-1) for name, value in named.items()}
+    if len({len(column) for column in columns.values()}) > 1:
+        return named
+    return pd.DataFrame(columns)
+
+
+def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
+    """Makes lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
+    flat = {part.name for part in mapping.answer.parts if part.shape == (-1,)}
+    listed = {name: value if name in flat else value.tolist() for name, value in named.items()}
+    if not as_frame:
+        return listed
+    import pandas as pd
+
+    return pd.DataFrame(listed)

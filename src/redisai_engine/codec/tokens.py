@@ -1,0 +1,84 @@
+"""
+Text → tokens, for models whose pyfunc takes text: the model's own tokenizer, kept in its mapping, run by the client.
+
+Servers run tensors; RedisAI knows no tokenizers. Invariant: the tokens are those that the model's own library makes;
+that was compared when the model was converted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.codec.errors import InvalidInput, MissingPackage
+from redisai_engine.codec.mapping import Mapping, Text
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol.tensor import Tensor
+
+# Attention needs memory for rows x length x length: more rows at once don't run faster, but need more of it.
+ROWS = 32
+
+# The tensors that encoders take, by the names that the package transformers gives them.
+TENSORS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+
+
+def tokenize(texts: list[str], mapping: Mapping) -> list[Array]:
+    """
+    Gives an array for each of the model's inputs, as long as the longest text.
+
+    Raises InvalidInput for a text that is too long for a model that doesn't cut, MissingPackage without tokenizers.
+    """
+    text = mapping.text
+    assert text is not None  # whose caller has looked
+    if "tokenizer" not in mapping.cache:
+        mapping.cache["tokenizer"] = _tokenizer(text)
+    if text.first:
+        texts = texts[:1]
+    found = mapping.cache["tokenizer"].encode_batch([text.prefix + one for one in texts])
+    _check_lengths(found, text)
+    return [_padded(found, name, text) for name in text.tensors]
+
+
+def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
+    """Takes away the columns that no text of one request reaches: a long text costs only those that go with it."""
+    text = mapping.text
+    if text is None or "attention_mask" not in text.tensors:
+        return request
+    mask = request[text.tensors.index("attention_mask")].array()
+    length = max(1, int(mask.any(axis=0).sum()))
+    if length == mask.shape[1]:
+        return request
+    return [Tensor.from_array(np.ascontiguousarray(tensor.array()[:, :length])) for tensor in request]
+
+
+def _tokenizer(text: Text) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingPackage("a deployment that takes text", "tokenizers", "transformers") from error
+    tokenizer = Tokenizer.from_str(text.tokenizer)
+    tokenizer.no_padding()
+    if text.cut:
+        tokenizer.enable_truncation(text.max_length)
+    else:
+        tokenizer.no_truncation()
+    return tokenizer
+
+
+def _check_lengths(found: list[Any], text: Text) -> None:
+    for row, one in enumerate(found):
+        if len(one.ids) > text.max_length:
+            raise InvalidInput(
+                f"the text in row {row} has {len(one.ids)} tokens, the model reads at most {text.max_length}"
+            )
+
+
+def _padded(found: list[Any], name: str, text: Text) -> Array:
+    # At least one token: a tensor has no axis of length 0.
+    length = max(1, *[len(one.ids) for one in found])
+    filling = text.padding if name == "input_ids" else 0
+    array = np.full((len(found), length), filling, np.int64)
+    for row, one in enumerate(found):
+        array[row, : len(one.ids)] = getattr(one, TENSORS[name])
+    return array

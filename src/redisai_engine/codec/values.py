@@ -1,0 +1,179 @@
+"""
+Fits the values of one column or tensor to the element type that the model takes. Knows nothing of frames or mappings.
+
+The rule: a value is converted when nothing is lost by it. Whole numbers become floating point where each of them is
+exact there, wider integers become narrower where each fits, floating point takes the width asked for (JSON has only
+one). Everything else is refused as `mlflow.pyfunc` refuses it: text for numbers, numbers for text, fractions or gaps
+for integers.
+"""
+
+from __future__ import annotations
+
+import decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.protocol.dtypes import BOOL, DOUBLE, DType
+
+Array = npt.NDArray[Any]
+
+# What pandas.read_json did to text can't be undone ("001" and "1" are both 1 by then), so it is never guessed.
+_TEXT_CURE = (
+    "make it text with astype(str), and read JSON with pandas.read_json(..., dtype=False, convert_dates=False), "
+    "which otherwise turns text of digits or dates into numbers or times for good"
+)
+
+_NUMBERS = (int, float, decimal.Decimal, np.number)
+
+
+def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
+    """
+    Gives `values` with `dtype`. Raises InvalidInput.
+
+    `what` names the column or tensor in an error ("column 'age'"), `wanted` the type in the user's words ("long").
+    """
+    if values.dtype == dtype.numpy and not dtype.is_string:
+        return values
+    if dtype.is_string:
+        return _text(values, what, wanted)
+    if values.dtype.kind in "OU":
+        values = _plain(values, dtype, what, wanted)
+        if values.dtype == dtype.numpy:
+            return values
+    if dtype.is_float:
+        return _floats(values, dtype, what, wanted)
+    if dtype is BOOL:
+        return _booleans(values, what, wanted)
+    return _integers(values, dtype, what, wanted)
+
+
+def check_finite(values: Array, what: str) -> None:
+    """Raises InvalidInput naming the first row with NaN or an infinity, for a model that itself refuses them."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        bad = values[row][~np.isfinite(values[row])].flat[0]
+        told = "is missing (NaN)" if np.isnan(bad) else "is infinite"
+        raise InvalidInput(f"{what} has a value in row {row} that {told}, which this model doesn't take; fill it")
+
+
+def is_missing(value: object) -> bool:
+    """Says whether a single value is None, NaN, NaT or pandas.NA."""
+    if value is None:
+        return True
+    # NaN and NaT differ from themselves; what comparing pandas.NA gives has no truth.
+    try:
+        return bool(value != value)  # noqa: PLR0124
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
+def _floats(values: Array, dtype: DType, what: str, wanted: str) -> Array:
+    kind = values.dtype.kind
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            fitted = values.astype(dtype.numpy)
+        if np.isinf(fitted).sum() != np.isinf(values).sum():
+            raise InvalidInput(f"{what} must be {wanted}, but has numbers too large for that")
+        return fitted
+    if kind in "iu":
+        fitted = values.astype(dtype.numpy)
+        # Compared as longdouble, which holds every 64-bit integer, so that the check itself rounds nothing.
+        inexact = fitted.astype(np.longdouble) != values.astype(np.longdouble)
+        if inexact.any():
+            raise InvalidInput(f"{what} must be {wanted}, which can't hold {values[inexact].flat[0]} exactly")
+        return fitted
+    raise _wrong_type(values, what, wanted)
+
+
+def _integers(values: Array, dtype: DType, what: str, wanted: str) -> Array:
+    kind = values.dtype.kind
+    if kind in "iu":
+        limits = np.iinfo(dtype.numpy)
+        if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
+            outside = values.max() if int(values.max()) > limits.max else values.min()
+            raise InvalidInput(f"{what} must be {wanted} ({limits.min} to {limits.max}), got {outside}")
+        return values.astype(dtype.numpy)
+    if kind == "f" and np.isnan(values).any():
+        row = int(np.argwhere(np.isnan(values))[0][0])
+        raise InvalidInput(
+            f"{what} must be {wanted}, which has no NaN, but the value in row {row} is missing; fill it, or log the "
+            "model with a signature that has double there"
+        )
+    raise _wrong_type(values, what, wanted)
+
+
+def _booleans(values: Array, what: str, wanted: str) -> Array:
+    if values.dtype.kind != "b":
+        raise _wrong_type(values, what, wanted)
+    return values
+
+
+def _text(values: Array, what: str, wanted: str) -> Array:
+    if values.dtype.kind == "U":
+        return values.astype(object)
+    if values.dtype.kind != "O":
+        raise _wrong_type(values, what, wanted)
+    elements = values.ravel().tolist()
+    # One pass in C for what is nearly always so.
+    if set(map(type, elements)) <= {str}:
+        return values
+    for row, value in enumerate(elements):
+        if isinstance(value, str):
+            continue
+        if is_missing(value):
+            raise InvalidInput(
+                f"{what} must be {wanted}, but the value in row {row} is missing, which a tensor of text can't say; "
+                "fill it"
+            )
+        raise InvalidInput(
+            f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}; {_TEXT_CURE}"
+        )
+    return values
+
+
+def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
+    """Turns an object array into one of numbers or booleans; a missing value is NaN."""
+    elements = values.ravel().tolist()
+    kinds = set(map(type, elements))
+    if kinds <= {int}:
+        return _whole_numbers(elements, what, wanted).reshape(values.shape)
+    if kinds <= {float}:
+        return np.array(elements, DOUBLE.numpy).reshape(values.shape)
+    if kinds <= {bool, np.bool_}:
+        return np.array(elements, bool).reshape(values.shape)
+    for row, value in enumerate(elements):
+        if isinstance(value, (bool, np.bool_)) or not (isinstance(value, _NUMBERS) or is_missing(value)):
+            raise InvalidInput(
+                f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}{_cure(value, wanted)}"
+            )
+    if all(isinstance(value, (int, np.integer)) for value in elements):
+        return _whole_numbers(elements, what, wanted).reshape(values.shape)
+    numbers = [np.nan if is_missing(value) else float(value) for value in elements]
+    return np.array(numbers, DOUBLE.numpy).reshape(values.shape)
+
+
+def _whole_numbers(elements: list[Any], what: str, wanted: str) -> Array:
+    try:
+        return np.array(elements, np.int64)
+    except OverflowError:
+        raise InvalidInput(f"{what} must be {wanted}, got {max(elements, key=abs)}, too large for 64 bits") from None
+
+
+def _cure(value: object, wanted: str) -> str:
+    if isinstance(value, str):
+        return "; give numbers, not text"
+    return f"; every element must be one {wanted} value"
+
+
+def _wrong_type(values: Array, what: str, wanted: str) -> InvalidInput:
+    got = values.dtype
+    if wanted == "string":
+        cure = f"; {_TEXT_CURE}"
+    elif got.kind == "M":
+        cure = "; pandas.read_json makes times of columns named like dates: read it with convert_dates=False"
+    else:
+        cure = "; convert it before, if that is what you mean"
+    return InvalidInput(f"{what} must be {wanted}, got {got}{cure}")

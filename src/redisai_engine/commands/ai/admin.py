@@ -1,0 +1,134 @@
+"""AI.INFO and AI.CONFIG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from redisai_engine.commands.ai.model_options import BACKENDS, text
+from redisai_engine.commands.hashes import values_of
+from redisai_engine.commands.numbers import integer
+from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command
+from redisai_engine.errors import CommandError, UpstreamError
+from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import ReplyError
+from redisai_engine.redis import store
+
+
+@command(
+    "AI.INFO",
+    arity=(2, 3),
+    flags=READ,
+    keys=Keys(1),
+    waits=True,
+    summary="Tells a model's or script's run figures",
+    made_of=("HMGET",),
+)
+def info(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.INFO key [RESETSTAT]"""
+    names = (store.ID, store.META, store.SCRIPT_ID, store.SCRIPT_META)
+    (values,) = yield [(b"HMGET", arguments[1], *names)]
+    if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
+        raise CommandError(texts.INFO_MISSING)
+    model_id, model, script_id, script = values_of(values)
+    id_ = model_id or script_id
+    if id_ is None:
+        raise CommandError(texts.INFO_MISSING)
+    figures = context.engine.models.statistics(id_)
+    if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
+        figures.reset()
+        yield AskPeers({"reset": id_.decode()})
+        return replies.OK
+    others = yield AskPeers({"figures": id_.decode()})
+    meta = store.parse_meta(model) if model_id else store.parse_script_meta(script)
+    return _info_reply(arguments[1], meta, _added(figures, others))
+
+
+def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
+    """Adds up the figures of all workers."""
+    everyone = [asdict(figures), *others]
+    return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
+
+
+def _info_reply(key: bytes, meta: store.ModelMeta | store.ScriptMeta, figures: RunStatistics) -> bytes:
+    is_model = isinstance(meta, store.ModelMeta)
+    return replies.array(
+        [
+            *(replies.text("key"), replies.bulk(key)),
+            *(replies.text("type"), replies.text("MODEL" if is_model else "SCRIPT")),
+            *(replies.text("backend"), replies.text(meta.backend if isinstance(meta, store.ModelMeta) else "TORCH")),
+            *(replies.text("device"), replies.text(meta.device)),
+            *(replies.text("tag"), replies.text(meta.tag)),
+            *(replies.text("duration"), replies.integer(figures.duration_us)),
+            *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
+            *(replies.text("calls"), replies.integer(figures.calls)),
+            *(replies.text("errors"), replies.integer(figures.errors)),
+        ]
+    )
+
+
+_READING = (b"PING",)  # needs to be let in by Redis, no more
+_CHANGING = (b"CONFIG", b"SET", b"ai-engine", b"")  # no such setting; asks for the right to change Redis' own
+
+
+@command(
+    "AI.CONFIG",
+    arity=(2, None),
+    flags=("write",),
+    keys=NO_KEYS,
+    summary="Reads and changes settings",
+    made_of=("PING", "CONFIG"),
+)
+def config(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
+    words = list(arguments[1:])
+    subcommand = words.pop(0).upper()
+    (answer,) = yield [_READING if subcommand == b"GET" else _CHANGING]
+    if isinstance(answer, ReplyError) and answer.text.startswith(("NOAUTH", "NOPERM")):
+        raise UpstreamError(answer.text)
+    if subcommand == b"GET":
+        return _get(context, words)
+    if subcommand == b"MODEL_CHUNK_SIZE":
+        reply = _set_chunk_size(context, words)
+        yield AskPeers({"model_chunk_size": context.engine.model_chunk_size})
+        return reply
+    if subcommand == b"BACKENDSPATH":
+        if not words:
+            raise CommandError(texts.CONFIG_PATH_MISSING)
+        context.engine.backends_path = text(words[0])
+        yield AskPeers({"backends_path": context.engine.backends_path})
+        return replies.OK
+    if subcommand == b"LOADBACKEND":
+        return _load_backend(words)
+    raise CommandError(texts.CONFIG_UNKNOWN)
+
+
+def _get(context: Context, words: list[bytes]) -> bytes:
+    if not words:
+        raise CommandError(texts.ARITY % "ai.config")
+    name = words[0].upper()
+    if name == b"MODEL_CHUNK_SIZE":
+        return replies.integer(context.engine.model_chunk_size)
+    if name == b"BACKENDSPATH":
+        return replies.text(context.engine.backends_path)
+    return replies.null(context.protocol)
+
+
+def _set_chunk_size(context: Context, words: list[bytes]) -> bytes:
+    if not words:
+        raise CommandError(texts.CONFIG_CHUNK_MISSING)
+    size = integer(words[0])
+    if size is None or size <= 0:
+        raise CommandError(texts.CONFIG_BAD_CHUNK)
+    context.engine.model_chunk_size = size
+    return replies.OK
+
+
+def _load_backend(words: list[bytes]) -> bytes:
+    """Backends load themselves here; a path to a library of RedisAI's can't be one of ours."""
+    if len(words) < 2:
+        raise CommandError(texts.ARITY % "ai.config")
+    if text(words[0]).upper() not in BACKENDS:
+        raise CommandError(texts.BAD_BACKEND)
+    raise CommandError(texts.CONFIG_LOAD_FAILED)

@@ -1,0 +1,186 @@
+"""
+AI.SCRIPTSTORE, AI.SCRIPTGET, AI.SCRIPTDEL, AI._SCRIPTSCAN and the deprecated AI.SCRIPTSET.
+
+A script is one hash (see store.py). It is compiled before it is stored, so that what is in the store can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
+
+from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.torch_script import TorchScript, compile_script
+from redisai_engine.commands.ai.model_options import Words, text
+from redisai_engine.commands.hashes import check_writable, delete_hash, scan_hashes, values_of, write_hash
+from redisai_engine.commands.numbers import integer
+from redisai_engine.commands.table import (
+    DELETE,
+    NO_KEYS,
+    READ,
+    WRITE,
+    Compute,
+    Context,
+    Keys,
+    Plan,
+    UpstreamCommand,
+    command,
+)
+from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.protocol import replies, texts
+from redisai_engine.redis import store
+
+_STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
+_META = (store.SCRIPT_MARKER, store.SCRIPT_ID, store.SCRIPT_META)
+
+
+@command(
+    "AI.SCRIPTSTORE",
+    arity=(8, None),
+    flags=WRITE,
+    keys=Keys(1),
+    summary="Stores a script under a key",
+    made_of=_STORING,
+)
+def scriptstore(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.SCRIPTSTORE key device [TAG tag] ENTRY_POINTS count function ... SOURCE source"""
+    words = Words(list(arguments[2:]))
+    device, tag = _device_and_tag(words)
+    entry_points = _entry_points(words)
+    return (yield from _store(context, arguments[1], store.ScriptMeta(device, tag, entry_points), _source(words)))
+
+
+@command(
+    "AI.SCRIPTSET",
+    arity=(5, 7),
+    flags=WRITE,
+    keys=Keys(1),
+    summary="Deprecated form of AI.SCRIPTSTORE",
+    made_of=_STORING,
+)
+def scriptset(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.SCRIPTSET key device [TAG tag] SOURCE source"""
+    if len(arguments) == 6:  # a tag takes two words
+        raise CommandError(texts.ARITY % "ai.scriptset")
+    words = Words(list(arguments[2:]))
+    meta = store.ScriptMeta(*_device_and_tag(words))
+    return (yield from _store(context, arguments[1], meta, _source(words)))
+
+
+def _device_and_tag(words: Words) -> tuple[str, str]:
+    device = text(words.take() or b"")
+    return device, text(words.take() or b"") if words.take_if(b"TAG") else ""
+
+
+def _entry_points(words: Words) -> tuple[str, ...]:
+    if not words.take_if(b"ENTRY_POINTS"):
+        raise CommandError(texts.ENTRY_POINTS_MISSING)
+    count = integer(words.take() or b"")
+    if count is None:
+        raise CommandError(texts.BAD_ENTRY_POINT_COUNT)
+    if not 0 <= count <= len(words.rest):
+        raise CommandError(texts.ENTRY_POINTS_MISSING)
+    return tuple(map(text, words.take_many(count)))
+
+
+def _source(words: Words) -> str:
+    """Words behind the source are ignored, as by RedisAI."""
+    source = words.take() if words.take_if(b"SOURCE") else None
+    if source is None:
+        raise CommandError(texts.SOURCE_MISSING)
+    return text(source)
+
+
+def _store(context: Context, key: bytes, meta: store.ScriptMeta, source: str) -> Plan:
+    if meta.device[:3].upper() not in ("CPU", "GPU"):
+        raise CommandError(texts.UNSUPPORTED_DEVICE)
+    yield from check_writable(context, key, store.SCRIPT)
+    return (yield from put_script(context, key, meta, source, expiry=(b"PERSIST", key)))
+
+
+def put_script(
+    context: Context,
+    key: bytes,
+    meta: store.ScriptMeta,
+    source: str,
+    *,
+    expiry: UpstreamCommand,
+    before: Sequence[UpstreamCommand] = (),
+) -> Plan:
+    """Compiles a script and writes it under the key, over an older one; `expiry` and `before` as for `write_hash`."""
+    yield from compiled(context, meta, source)
+    yield from write_hash(context, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
+    return replies.OK
+
+
+def compiled(context: Context, meta: store.ScriptMeta, source: str) -> Generator[Any, Any, TorchScript]:
+    """Compiles a script, and keeps it in memory. Raises ModelLoadError."""
+    engine = context.engine
+    threads = BackendSettings(engine.settings.intra_op_threads, engine.settings.inter_op_threads)
+    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, threads))
+    engine.scripts.add(meta.id.encode(), script)
+    assert isinstance(script, TorchScript)
+    return script
+
+
+@command(
+    "AI.SCRIPTGET",
+    arity=(2, 4),
+    flags=READ,
+    keys=Keys(1),
+    single_step=True,
+    summary="Reads a script back",
+    made_of=("EXISTS", "HMGET"),
+)
+def scriptget(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.SCRIPTGET key [META] [SOURCE]"""
+    words = {word.upper() for word in arguments[2:]} & {b"META", b"SOURCE"} or {b"META", b"SOURCE"}
+    meta, source = yield from read_script(arguments[1], with_source=b"SOURCE" in words)
+    if words == {b"SOURCE"}:
+        return replies.bulk(source)
+    described = [
+        *(replies.text("device"), replies.text(meta.device)),
+        *(replies.text("tag"), replies.text(meta.tag)),
+        *(replies.text("Entry Points"), replies.texts(meta.entry_points)),
+    ]
+    return replies.array(described + [replies.text("source"), replies.bulk(source)] * (b"SOURCE" in words))
+
+
+def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptMeta, bytes]]:
+    """Reads a script. Raises CommandError where there is no key, WrongType where there is no script."""
+    names = (*_META, store.SCRIPT_SOURCE) if with_source else _META
+    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *names)]
+    marker, _, meta, *source = values_of(values)
+    if marker is None:
+        raise WrongType if exists else CommandError(texts.SCRIPT_MISSING)
+    return store.parse_script_meta(meta), source[0] if source else b""
+
+
+@command(
+    "AI.SCRIPTDEL",
+    arity=(2, 2),
+    flags=DELETE,
+    keys=Keys(1),
+    single_step=True,
+    summary="Deletes a script",
+    made_of=("EXISTS", "HDEL"),
+)
+def scriptdel(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI.SCRIPTDEL key"""
+    return (yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING))
+
+
+@command(
+    "AI._SCRIPTSCAN",
+    arity=(1, 1),
+    flags=READ,
+    keys=NO_KEYS,
+    summary="Lists scripts with their tags",
+    made_of=("SCAN", "HGET"),
+)
+def scriptscan(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """AI._SCRIPTSCAN"""
+    metas = yield from scan_hashes(context, store.SCRIPT_META)
+    rows = [(key, store.parse_script_meta(meta).tag) for key, meta in metas.items()]
+    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])

@@ -1,0 +1,32 @@
+"""
+EVAL of a script that names an AI command: Redis' error gets an explanation.
+
+Scripts run inside Redis, and AI commands live in front of it. Other scripts, and those called by their digest or as a
+function, are relayed without a look: their error is Redis' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine.commands.table import Context, Keys, Plan, command
+from redisai_engine.commands.touching import touching
+from redisai_engine.protocol import replies, texts
+
+
+def _names_ai_command(arguments: Sequence[bytes]) -> bool:
+    return len(arguments) > 1 and (b"AI." in arguments[1] or b"ai." in arguments[1])
+
+
+def eval_(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """EVAL script count [key ...] [argument ...]"""
+    raw = yield from touching(context, arguments)
+    if raw.startswith(b"-") and b"nknown" in raw and b"command called from" in raw:
+        return replies.error(raw[1:-2].decode("utf-8", "surrogateescape") + texts.NO_LUA)
+    return raw
+
+
+for _name in ("EVAL", "EVAL_RO"):
+    command(
+        _name, arity=(1, None), flags=(), keys=Keys(3), concerns=_names_ai_command, summary="Can't call AI commands"
+    )(eval_)

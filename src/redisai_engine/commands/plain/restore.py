@@ -1,0 +1,120 @@
+"""
+RESTORE of what a real RedisAI gave to DUMP, and so MIGRATE from one: decoded into the engine's own keys.
+
+Redis gets the command first. It checks rights, arguments, whether the key is free and the payload's checksum, and only
+then finds that it knows no such module; that one error is where the engine takes over. So a model is loaded before
+anything is replaced, and payloads of other kinds never come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redisai_engine.commands.ai.model import put_model
+from redisai_engine.commands.ai.script import put_script
+from redisai_engine.commands.table import WRITE, Compute, Context, Keys, Plan, UpstreamCommand, command, refuse_error
+from redisai_engine.commands.touching import touching
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpedScript, DumpError, decode_dump, is_dump
+from redisai_engine.protocol.tensor import Tensor
+from redisai_engine.redis import store
+
+_UNKNOWN_MODULE = b"-ERR Bad data format\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """RESTORE's arguments, which Redis has found right. IDLETIME and FREQ can't be set but by RESTORE itself."""
+
+    key: bytes
+    ttl_ms: bytes  # b"0": the key doesn't expire
+    replace: bool
+    absolute: bool  # `ttl_ms` is a point in time
+
+    @property
+    def expiry(self) -> UpstreamCommand:
+        """The command that gives the key its expiry."""
+        if self.ttl_ms == b"0":
+            return (b"PERSIST", self.key)
+        return (b"PEXPIREAT" if self.absolute else b"PEXPIRE", self.key, self.ttl_ms)
+
+
+def restore(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]"""
+    raw = yield from touching(context, arguments)
+    if raw != _UNKNOWN_MODULE:
+        return raw
+    dumped = yield Compute(lambda: _decode(arguments[3]))  # a large one takes seconds
+    options = {word.upper() for word in arguments[4:]}
+    request = _Request(arguments[1], arguments[2], b"REPLACE" in options, b"ABSTTL" in options)
+    if isinstance(dumped, Tensor):
+        return (yield from _restore_tensor(context, request, dumped))
+    if isinstance(dumped, DumpedModel):
+        return (yield from _restore_model(context, request, dumped))
+    if isinstance(dumped, DumpedScript):
+        return (yield from _restore_script(context, request, dumped))
+    return raw
+
+
+for _name in ("RESTORE", "RESTORE-ASKING"):  # a cluster's node that migrates a slot sends the second
+    command(
+        _name,
+        arity=(1, None),
+        flags=WRITE,
+        keys=Keys(1),
+        concerns=lambda arguments: len(arguments) > 3 and is_dump(arguments[3]),
+        summary="Takes what RedisAI's DUMP gave",
+    )(restore)
+
+
+def _decode(payload: bytes) -> Dumped | None:
+    try:
+        return decode_dump(payload)
+    except DumpError as error:
+        raise CommandError(texts.BAD_DUMP % error) from None
+
+
+def _restore_tensor(context: Context, request: _Request, tensor: Tensor) -> Plan:
+    condition = () if request.replace else (b"NX",)
+    expiry = () if request.ttl_ms == b"0" else (b"PXAT" if request.absolute else b"PX", request.ttl_ms)
+    (stored,) = yield [(b"SET", request.key, store.tensor_value(tensor), *condition, *expiry)]
+    context.engine.models.forget(context.database, request.key)
+    refuse_error(stored)
+    if stored is None:
+        raise CommandError(texts.BUSY_KEY)
+    return replies.OK
+
+
+def _restore_model(context: Context, request: _Request, dumped: DumpedModel) -> Plan:
+    before = yield from _clearing(request, store.MODEL)
+    names_given = dumped.backend == "TF"  # the names are a model's own elsewhere
+    asked = store.ModelMeta(
+        dumped.backend,
+        dumped.device,
+        dumped.tag,
+        dumped.batch_size,
+        dumped.min_batch_size,
+        dumped.min_batch_timeout_ms,
+        dumped.inputs if names_given else (),
+        dumped.outputs if names_given else (),
+        len(dumped.blob),
+    )
+    return (yield from put_model(context, request.key, asked, dumped.blob, expiry=request.expiry, before=before))
+
+
+def _restore_script(context: Context, request: _Request, dumped: DumpedScript) -> Plan:
+    before = yield from _clearing(request, store.SCRIPT)
+    meta = store.ScriptMeta(dumped.device, dumped.tag, dumped.entry_points)
+    return (yield from put_script(context, request.key, meta, dumped.source, expiry=request.expiry, before=before))
+
+
+def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[UpstreamCommand]]:
+    """Gives the commands that make room for a hash of this kind, where REPLACE meets a key of another."""
+    if request.replace:
+        exists, marker = yield [(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)]
+        if exists and not isinstance(marker, bytes):
+            return [(b"DEL", request.key)]
+    return []

@@ -1,0 +1,53 @@
+"""
+SCAN with RedisAI's types.
+
+Redis doesn't know them, so strings or hashes are scanned and each is asked for its mark. A key that the client may not
+read isn't found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine.commands.hashes import present
+from redisai_engine.commands.table import NO_KEYS, READ, Context, Plan, command, refuse_error
+from redisai_engine.protocol import replies
+from redisai_engine.redis import store
+
+_TENSOR, _MODEL, _SCRIPT = b"AI_TENSOR", b"AI__MODEL", b"AI_SCRIPT"
+_HELD_BY = {_TENSOR: b"string", _MODEL: b"hash", _SCRIPT: b"hash"}
+_MARKERS = {_MODEL: store.MARKER, _SCRIPT: store.SCRIPT_MARKER}
+
+
+def _type_position(arguments: Sequence[bytes]) -> int | None:
+    """Where a request of SCAN has one of RedisAI's types, if it does; options stand in pairs behind the cursor."""
+    for place in range(2, len(arguments) - 1, 2):
+        if arguments[place].upper() == b"TYPE" and arguments[place + 1].upper() in _HELD_BY:
+            return place + 1
+    return None
+
+
+@command(
+    "SCAN",
+    arity=(2, None),
+    flags=READ,
+    keys=NO_KEYS,
+    concerns=lambda arguments: _type_position(arguments) is not None,
+    summary="Knows RedisAI's types too",
+)
+def scan(context: Context, arguments: Sequence[bytes]) -> Plan:
+    """SCAN cursor TYPE AI_TENSOR | AI__MODEL | AI_SCRIPT [MATCH pattern] [COUNT count]"""
+    place = _type_position(arguments)
+    assert place is not None
+    kind = arguments[place].upper()
+    (slice_,) = yield [(*arguments[:place], _HELD_BY[kind], *arguments[place + 1 :])]
+    refuse_error(slice_)
+    cursor, keys = slice_
+    if kind == _TENSOR:
+        marks = yield [(b"GETRANGE", key, b"0", b"7") for key in keys]
+        found = [
+            key for key, mark in zip(keys, marks, strict=True) if isinstance(mark, bytes) and store.is_tensor(mark)
+        ]
+    else:
+        found = list(present(keys, (yield [(b"HGET", key, _MARKERS[kind]) for key in keys])))
+    return replies.array([replies.bulk(cursor), replies.array([replies.bulk(key) for key in found])])

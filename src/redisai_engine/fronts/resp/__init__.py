@@ -1,0 +1,1 @@
+"""Redis' protocol: one session a connection, requests in, replies out, in order."""

@@ -1,0 +1,125 @@
+"""
+The engine's own connection to Redis with client tracking on: reads model ids and is told when their keys change.
+
+It speaks RESP3, because there the messages come on the same connection and in order with the replies: a message
+about a key that comes after the reply means that what was read is no longer true.
+
+Invariant: while `is_open` is False nothing is read, and `changed(None)` was called since the last read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode
+from redisai_engine.protocol.replies import command
+from redisai_engine.redis.upstream import Address
+
+_RETRY_SECONDS = 1.0
+
+Changed = Callable[[Iterable[bytes] | None], None]
+Answered = Callable[[bytes | None, int], None]
+
+
+class Tracking(asyncio.Protocol):
+    """Opens itself again when it was lost. Where Redis refuses tracking it stays closed."""
+
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop, changed: Changed) -> None:
+        self.is_open = False
+        self._address = address
+        self._loop = loop
+        self._changed = changed
+        self._transport: asyncio.Transport | None = None
+        self._scanner = FrameScanner()
+        self._buffer = b""
+        self._waiting: deque[Callable[[Any], None]] = deque()
+        self._database = 0
+        self._closed = False
+        self._task = loop.create_task(self._open())
+
+    async def _open(self, *, later: bool = False) -> None:
+        if later:
+            await asyncio.sleep(_RETRY_SECONDS)
+        while True:
+            try:
+                await self._address.connect(lambda: self)
+                return
+            except OSError:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def read(self, database: int, key: bytes, field: bytes, answered: Answered) -> None:
+        """Reads a hash's field under tracking; `answered` gets it and the milliseconds until the key expires."""
+        if self._database != database:
+            self._database = database
+            self._send((b"SELECT", b"%d" % database), lambda reply: None)
+        held: list[Any] = []
+        self._send((b"HGET", key, field), held.append)
+        self._send((b"PTTL", key), lambda ttl: answered(_bytes(held[0]), ttl if isinstance(ttl, int) else 0))
+
+    def close(self) -> None:
+        self._closed = True
+        self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _send(self, arguments: tuple[bytes, ...], done: Callable[[Any], None]) -> None:
+        assert self._transport is not None
+        self._waiting.append(done)
+        self._transport.write(command(*arguments))
+
+    # Protocol's interface
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
+        self._transport = transport
+        self._scanner = FrameScanner()
+        self._buffer = b""
+        self._waiting.clear()
+        self._database = 0
+        credentials = self._address.credentials
+        if credentials:
+            user = credentials if len(credentials) == 2 else (b"default", *credentials)
+            self._send((b"HELLO", b"3", b"AUTH", *user), lambda reply: None)
+        else:
+            self._send((b"HELLO", b"3"), lambda reply: None)
+        self._send((b"CLIENT", b"TRACKING", b"ON"), self._started)
+
+    def _started(self, reply: Any) -> None:
+        self.is_open = not isinstance(reply, ReplyError)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_open, self.is_open = self.is_open, False
+        self._changed(None)
+        if not self._closed:
+            self._task = self._loop.create_task(self._open(later=not was_open))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._scanner.scan(data)
+        except ProtocolError:
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        start = 0
+        for kind, end in frames:
+            reply = decode(self._buffer + data[start:end])
+            self._buffer = b""
+            start = end
+            if kind == PUSH:
+                self._message(reply)
+            else:
+                self._waiting.popleft()(reply)
+        self._buffer += data[start:]
+
+    def _message(self, message: Any) -> None:
+        """`invalidate` with a list of keys, or with nothing where all are gone (FLUSHALL)."""
+        if isinstance(message, list) and message and message[0] == b"invalidate":
+            self._changed(message[1])
+
+
+def _bytes(value: Any) -> bytes | None:
+    return value if isinstance(value, bytes) else None

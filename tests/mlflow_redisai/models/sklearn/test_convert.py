@@ -1,0 +1,572 @@
+"""Every estimator here is trained on real data and must answer as mlflow.pyfunc does, on rows it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from mlflow.exceptions import MlflowException
+from mlflow.sklearn import SUPPORTED_SERIALIZATION_FORMATS
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from mlflow_redisai.deploy.verification import Difference, compare
+from mlflow_redisai.errors import InvalidInput, NotConvertible
+from mlflow_redisai.models import ServerLimits, convert, open_model
+from redisai_engine.protocol import dtypes
+from support.local_runs import deploy, mixed_frame, save_sklearn
+
+
+def cancer() -> tuple[pd.DataFrame, np.ndarray]:
+    """569 rows, 30 columns; every other row is held out."""
+    data = load_breast_cancer(as_frame=True)
+    return data.data, np.array(data.target_names)[data.target]
+
+
+def diabetes() -> tuple[pd.DataFrame, np.ndarray]:
+    data = load_diabetes(as_frame=True)
+    return data.data, data.target.to_numpy()
+
+
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+    "forest": lambda: RandomForestClassifier(30, random_state=1),
+    "extra trees": lambda: ExtraTreesClassifier(30, random_state=1),
+    "tree": lambda: DecisionTreeClassifier(random_state=1),
+    "boosting": lambda: GradientBoostingClassifier(n_estimators=20, random_state=1),
+    "histogram boosting": lambda: HistGradientBoostingClassifier(max_iter=20, random_state=1),
+    "adaboost": lambda: AdaBoostClassifier(n_estimators=10, random_state=1),
+    "bagging": lambda: BaggingClassifier(random_state=1),
+    "support vectors": lambda: make_pipeline(StandardScaler(), SVC()),
+    "linear support vectors": lambda: make_pipeline(StandardScaler(), LinearSVC()),
+    "stochastic gradient": lambda: SGDClassifier(random_state=1),
+    "ridge": RidgeClassifier,
+    "neighbours": KNeighborsClassifier,
+    "naive Bayes": GaussianNB,
+    "perceptrons": lambda: make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=300, tol=0.01, random_state=1)),
+    "voting": lambda: VotingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(random_state=1))]),
+    "stacking": lambda: StackingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(random_state=1))]),
+}
+REGRESSORS: dict[str, Callable[[], Any]] = {
+    "linear": LinearRegression,
+    "forest": lambda: RandomForestRegressor(20, random_state=1),
+    "boosting": lambda: GradientBoostingRegressor(n_estimators=20, random_state=1),
+    "histogram boosting": lambda: HistGradientBoostingRegressor(max_iter=20, random_state=1),
+    "support vectors": SVR,
+}
+WITHOUT_PROBABILITIES = {"voting", "support vectors", "linear support vectors", "stochastic gradient", "ridge"}
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None:
+    """Text labels, over 250 held-out rows, the same dtype too."""
+    frame, labels = cancer()
+    estimator = CLASSIFIERS[kind]().fit(frame[::2], labels[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    answer = deployed.predict(frame)
+    assert deployed.difference(frame) is None
+    assert answer.dtype == deployed.expected(frame).dtype
+
+
+@pytest.mark.parametrize("kind", sorted(set(CLASSIFIERS) - WITHOUT_PROBABILITIES))
+def test_probabilities_equal_pyfuncs_if_the_model_was_logged_so(kind: str, tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = CLASSIFIERS[kind]().fit(frame[::2], labels[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    assert deployed.difference(frame) is not None
+    assert deployed.predict(frame).shape == (len(frame), 2)
+
+
+@pytest.mark.parametrize("kind", REGRESSORS)
+def test_numbers_of_a_regressor_equal_pyfuncs(kind: str, tmp_path: Path) -> None:
+    frame, target = diabetes()
+    estimator = REGRESSORS[kind]().fit(frame[::2], target[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    difference = deployed.difference(frame)
+    assert difference is not None
+    assert difference < 1e-6
+    assert deployed.predict(frame).dtype == np.float64
+
+
+def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
+    """Float32 would differ by about 1e-7."""
+    frame, target = diabetes()
+
+    deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
+
+    difference = deployed.difference(frame)
+    assert difference is not None
+    assert difference < 1e-14
+
+
+def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    columns = [("numbers", numbers, ["alcohol", "malic_acid", "proline"]), ("text", encoder, ["colour", "grade"])]
+    return make_pipeline(ColumnTransformer(columns, **options), last)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [LogisticRegression(), RandomForestClassifier(20, random_state=1), HistGradientBoostingClassifier(max_iter=10)],
+    ids=lambda last: type(last).__name__,
+)
+@pytest.mark.parametrize("function", ["predict", "predict_proba"])
+def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str, tmp_path: Path) -> None:
+    """Gaps are filled, text and whole numbers are categories, one column is of no use to the model."""
+    frame, labels = mixed_frame()
+    estimator = mixed_pipeline(last, sparse_threshold=0).fit(frame[::2], labels[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn=function, example_rows=5))
+
+    deployed.difference(frame)
+    assert [item.dtype for item in deployed.mapping.inputs] == [
+        dtypes.DOUBLE,
+        dtypes.DOUBLE,
+        dtypes.INT64,
+        dtypes.STRING,
+        dtypes.INT64,
+        dtypes.BOOL,
+    ]
+
+
+@pytest.mark.parametrize("first", ["text", "numbers"])
+def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Path) -> None:
+    """skl2onnx takes the type of its outputs from the first column."""
+    frame, labels = mixed_frame()
+    parts = [("text", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["alcohol", "proline"])]
+    columns = ColumnTransformer(parts if first == "text" else parts[::-1])
+    estimator = make_pipeline(columns, LogisticRegression()).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    difference = deployed.difference(frame)
+    assert difference is not None
+    assert difference < 1e-14
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("alcohol (% vol.)", "mean hue"),
+        ("a.b", "c:d"),
+        ("1", "2"),
+        ("größe", "[z]"),
+        ("a b", "a_b"),
+        ("inputs", "data"),
+        ("output", "label"),
+        ("probabilities", "variable"),
+    ],
+    ids=str,
+)
+def test_columns_may_have_any_names(names: tuple[str, str], tmp_path: Path) -> None:
+    """skl2onnx gives other names to inputs that are no identifiers, or are called like its outputs."""
+    frame, labels = mixed_frame()
+    frame = frame[["alcohol", "proline", "colour"]].set_axis([*names, "colour"], axis=1)
+    columns = ColumnTransformer([("first", StandardScaler(), [names[1]]), ("text", OneHotEncoder(), ["colour"])])
+    estimator = make_pipeline(columns.set_params(remainder="passthrough"), LogisticRegression(max_iter=5000))
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator.fit(frame[::2], labels[::2]), frame))
+
+    assert deployed.difference(frame) is None
+    assert deployed.difference(frame[["colour", *names[::-1]]]) is None
+
+
+def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -> None:
+    frame, labels = mixed_frame()
+    estimator = mixed_pipeline(LogisticRegression()).fit(frame, labels)
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+    unknown = frame.head(3).assign(colour="blue")
+
+    assert deployed.difference(unknown) is None
+
+
+def test_ordinal_categories_and_columns_passed_through(tmp_path: Path) -> None:
+    frame, labels = mixed_frame()
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    columns = ColumnTransformer([("text", encoder, ["colour"])], remainder="passthrough")
+    estimator = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=10)).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert deployed.difference(frame) is None
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "bb", "ccc"], [10, 20, 30]])
+def test_labels_keep_their_values_and_type(labels: list[Any], tmp_path: Path) -> None:
+    data = load_wine(as_frame=True)
+    target = np.array(labels)[data.target]
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.data, target)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, data.data))
+
+    answer = deployed.predict(data.data)
+    assert answer.dtype == target.dtype
+    assert deployed.difference(data.data) is None
+
+
+def test_labels_that_are_truth_values(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = GradientBoostingClassifier(n_estimators=5).fit(frame, labels == "benign")
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert deployed.predict(frame).dtype == bool
+    assert deployed.difference(frame) is None
+
+
+def test_text_labels_of_a_series_come_back_as_objects_where_pyfunc_gives_objects(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = GaussianNB().fit(frame, pd.Series(labels, dtype=object))
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
+    assert deployed.difference(frame) is None
+
+
+def test_several_targets(tmp_path: Path) -> None:
+    frame, target = diabetes()
+    both = np.column_stack([target, -target])
+
+    for number, estimator in enumerate([LinearRegression(), MultiOutputRegressor(Ridge()), RandomForestRegressor(5)]):
+        deployed = deploy(save_sklearn(tmp_path / str(number), estimator.fit(frame, both), frame))
+
+        deployed.difference(frame)
+        assert deployed.predict(frame).shape == (len(frame), 2)
+
+
+@pytest.mark.parametrize("kind", ["forest", "one a target"])
+def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_path: Path) -> None:
+    data = load_iris(as_frame=True)
+    both = np.column_stack([data.target, data.target > 0])
+    forest = RandomForestClassifier(10, random_state=1)
+    estimator = forest if kind == "forest" else MultiOutputClassifier(LogisticRegression(max_iter=500))
+    path = save_sklearn(tmp_path / "m", estimator.fit(data.data, both), data.data, pyfunc_predict_fn="predict_proba")
+
+    deployed = deploy(path)
+
+    deployed.difference(data.data)
+    assert [part.shape for part in deployed.predict(data.data)] == [(150, 3), (150, 2)]
+
+
+def test_logarithms_of_probabilities(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
+
+    assert deployed.difference(frame) is not None
+
+
+def test_clusters_equal_pyfuncs(tmp_path: Path) -> None:
+    frame, _ = diabetes()
+
+    deployed = deploy(save_sklearn(tmp_path / "model", KMeans(4, n_init=1, random_state=1).fit(frame), frame))
+
+    assert deployed.difference(frame) is None
+    assert deployed.predict(frame).dtype == np.int32
+
+
+def test_a_transformer_answers_with_what_it_makes_though_pyfunc_refuses_it(tmp_path: Path) -> None:
+    frame, _ = diabetes()
+    estimator = make_pipeline(StandardScaler(), PCA(3)).fit(frame)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    np.testing.assert_allclose(deployed.predict(frame), estimator.transform(frame), rtol=1e-9)
+    assert "python_function" not in deployed.model.flavors
+
+
+# The versions of scikit-learn from which on these take gaps; they refused them before.
+GAPS_SINCE = {"forest": (1, 4), "extra trees": (1, 6)}
+SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
+
+
+class TestGaps:
+    """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
+
+    def test_an_estimator_that_refuses_gaps(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame))
+        broken = frame.head(3).copy()
+        broken.iloc[1, 4] = np.nan
+
+        with pytest.raises(
+            InvalidInput, match=r"column 'mean smoothness' has a value in row 1 that is missing \(NaN\)"
+        ):
+            deployed.predict(broken)
+        with pytest.raises(ValueError, match="contains NaN"):
+            deployed.expected(broken)
+
+    def test_gaps_are_taken_only_by_the_columns_that_are_filled(self, tmp_path: Path) -> None:
+        frame, labels = mixed_frame()
+        parts = [("filled", SimpleImputer(), ["malic_acid"]), ("plain", StandardScaler(), ["alcohol"])]
+        estimator = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(frame, labels)
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert deployed.difference(frame) is None
+        with pytest.raises(InvalidInput, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
+            deployed.predict(frame.assign(alcohol=np.nan))
+
+    def test_an_infinity_is_told(self, tmp_path: Path) -> None:
+        data = load_digits()
+        deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(data.data, data.target), data.data))
+        broken = data.data[:2].copy()
+        broken[1, 3] = np.inf
+
+        with pytest.raises(InvalidInput, match="the input has a value in row 1 that is infinite"):
+            deployed.predict(broken)
+
+    def test_histogram_boosting_goes_the_same_way_for_gaps(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.2)
+        estimator = HistGradientBoostingClassifier(max_iter=20).fit(gaps, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert deployed.difference(gaps) is None
+
+    @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
+    @pytest.mark.parametrize(
+        "kind", ["tree", "bagging", *[kind for kind, since in GAPS_SINCE.items() if since <= SKLEARN]]
+    )
+    def test_trees_go_the_same_way_for_gaps(self, kind: str, learned: str, tmp_path: Path) -> None:
+        """scikit-learn's trees send a gap to a side of their own at every node, even if they never saw one."""
+        frame, labels = cancer()
+        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.3)
+        estimator = CLASSIFIERS[kind]().fit(gaps if learned == "from gaps" else frame, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+        deployed.difference(gaps)
+        deployed.difference(frame)
+
+
+class TestInputs:
+    """What the signature says is what the model takes, whatever it computes in."""
+
+    @pytest.mark.parametrize(
+        ("numpy", "dtype"),
+        [("float64", dtypes.DOUBLE), ("float32", dtypes.FLOAT), ("int64", dtypes.INT64), ("int32", dtypes.INT32)],
+    )
+    def test_a_frame_of_one_type_is_one_matrix_of_that_type(self, numpy: str, dtype: Any, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        frame = frame.astype(numpy)
+        estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert [(item.dtype, item.shape) for item in deployed.mapping.inputs] == [(dtype, (None, 30))]
+        assert deployed.difference(frame) is None
+
+    @pytest.mark.parametrize("numpy", ["float64", "float32", "uint8"])
+    def test_a_model_trained_on_an_array(self, numpy: str, tmp_path: Path) -> None:
+        """Digits: images of 64 numbers, a tensor signature without names."""
+        data = load_digits()
+        images = data.data.astype(numpy)
+        estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(images[::2], data.target[::2])
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, images))
+
+        assert deployed.difference(images) is None
+        assert deployed.mapping.inputs[0].dtype == dtypes.by_numpy(numpy)
+
+    @pytest.mark.parametrize("kind", [object, str], ids=["objects", "numpy's own text"])
+    def test_a_model_trained_on_an_array_of_text(self, kind: type, tmp_path: Path) -> None:
+        frame, labels = mixed_frame()
+        rows = frame[["colour", "grade"]].astype(str).to_numpy(object).astype(kind)
+        estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(rows, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows))
+
+        assert deployed.difference(rows) is None
+        assert deployed.mapping.inputs[0].dtype is dtypes.STRING
+
+    def test_numbers_of_several_types_become_float64_as_in_scikit_learn(self, tmp_path: Path) -> None:
+        frame, labels = mixed_frame()
+        frame = frame[["alcohol", "proline", "grade", "aged"]]
+        estimator = RandomForestClassifier(10, random_state=1).fit(frame, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+        assert [item.dtype for item in deployed.mapping.inputs] == [dtypes.DOUBLE]
+        assert deployed.difference(frame) is None
+
+    def test_without_signature_the_estimators_own_columns_are_taken(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        estimator = GaussianNB().fit(frame, labels)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, signature=False, example_rows=0))
+
+        assert deployed.mapping.schema is not None
+        assert deployed.mapping.schema.names() == tuple(frame.columns)
+        assert deployed.difference(frame) is None
+
+    def test_without_signature_and_names_the_width_is_taken(self, tmp_path: Path) -> None:
+        data = load_digits()
+        estimator = GaussianNB().fit(data.data, data.target)
+
+        deployed = deploy(save_sklearn(tmp_path / "model", estimator, data.data, signature=False, example_rows=0))
+
+        assert deployed.mapping.inputs[0].shape == (None, 64)
+        assert deployed.difference(data.data) is None
+
+
+@pytest.mark.parametrize("serialization_format", SUPPORTED_SERIALIZATION_FORMATS)
+def test_every_file_format_of_mlflow_opens(serialization_format: str, tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+    path = save_sklearn(tmp_path / "model", estimator, frame, serialization_format=serialization_format)
+
+    assert deploy(path).difference(frame) is None
+
+
+def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+    path = save_sklearn(tmp_path / "model", estimator, frame)
+
+    one = deploy(path, outputs="probabilities").predict(frame)
+    both = deploy(path, outputs="label,probabilities").predict(frame)
+
+    np.testing.assert_allclose(one, estimator.predict_proba(frame), rtol=1e-6)
+    assert list(both) == ["label", "probabilities"]
+
+
+class TestRefused:
+    """What can't be converted is named, and what would work is said."""
+
+    def test_an_estimator_without_converter(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        path = save_sklearn(tmp_path / "model", NearestCentroid().fit(frame, labels), frame)
+
+        with pytest.raises(NotConvertible, match=r"NearestCentroid of sklearn\.neighbors.* has no converter") as caught:
+            deploy(path)
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+    def test_a_step_that_calls_python(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        estimator = make_pipeline(FunctionTransformer(np.log1p), LogisticRegression(max_iter=5000))
+        path = save_sklearn(tmp_path / "model", estimator.fit(frame, labels), frame)
+
+        with pytest.raises(NotConvertible, match="step functiontransformer calls the Python function log1p"):
+            deploy(path)
+
+    def test_a_step_of_the_users_own(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        estimator = Pipeline([("mine", Halved()), ("last", LogisticRegression(max_iter=5000))])
+        path = save_sklearn(tmp_path / "model", estimator.fit(frame, labels), frame)
+
+        with pytest.raises(NotConvertible, match=r"step mine \(Halved\) of .* has no converter"):
+            deploy(path)
+
+    def test_an_example_with_a_gap_in_text(self, tmp_path: Path) -> None:
+        """scikit-learn takes None for a category of its own; RedisAI's text has no None."""
+        frame, labels = mixed_frame()
+        gaps = frame[["colour"]].astype(object).where(np.arange(len(frame))[:, None] % 3 != 1, None)
+        estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(gaps, labels)
+        path = save_sklearn(tmp_path / "model", estimator, gaps)
+
+        with pytest.raises(NotConvertible) as caught:
+            deploy(path)
+
+        assert caught.value.message == (
+            "the scikit-learn model Pipeline answers input that tensors can't hold: column 'colour' must be string, "
+            "but the value in row 1 is missing, which a tensor of text can't say; fill it"
+        )
+
+    def test_a_function_that_no_graph_computes(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        estimator = GaussianNB().fit(frame, labels)
+        path = save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_joint_log_proba")
+
+        with pytest.raises(NotConvertible, match="logged with pyfunc_predict_fn='predict_joint_log_proba'"):
+            deploy(path)
+
+    def test_an_output_that_is_not_there(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        path = save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame)
+
+        with pytest.raises(NotConvertible, match="has no output 'scores'; it has label, probabilities"):
+            deploy(path, outputs="scores")
+
+    def test_a_backend_of_another_flavor(self, tmp_path: Path) -> None:
+        frame, labels = cancer()
+        path = save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame)
+
+        with pytest.raises(MlflowException, match="can't be deployed with backend TORCH; allowed are auto, ONNX"):
+            deploy(path, backend="TORCH")
+
+
+class Halved(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A transformer that no converter knows."""
+
+    def fit(self, X: Any, y: Any = None) -> Halved:
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X / 2
+
+
+def test_the_graph_stays_within_the_servers_limits(tmp_path: Path) -> None:
+    """Whatever the converter was asked for, what it gave is looked at."""
+    import onnx
+
+    frame, labels = cancer()
+    path = save_sklearn(tmp_path / "model", make_pipeline(StandardScaler(), SVC()).fit(frame, labels), frame)
+
+    with open_model(str(path)) as model:
+        blob = convert(model, flavor="sklearn", opset=13, limits=ServerLimits()).blob
+
+    proto = onnx.load_from_string(blob)
+    assert proto.ir_version <= 8
+    assert all(item.version <= (13 if not item.domain else 3) for item in proto.opset_import)
+
+
+def test_a_conversion_that_answers_differently_is_found_on_made_up_rows(tmp_path: Path) -> None:
+    """One example row says little: the rows around it tell."""
+    frame, labels = cancer()
+    deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame, example_rows=1))
+    answer = deployed.predict(frame)
+
+    with pytest.raises(Difference, match="of 569 labels differ"):
+        compare(answer[::-1], answer, 1e-9)

@@ -1,0 +1,81 @@
+"""Models that any RedisAI client stored: fed with their own types, and never run where that would crash RedisAI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+
+from mlflow_redisai import RedisAIClient
+from mlflow_redisai.predict.foreign import mapping_of
+from mlflow_redisai.server.commands import ModelMeta
+from support.servers import Server
+from support.tiny_models import onnx_cast
+
+TINY = Path(__file__).parents[4] / "shared" / "redisai-transcripts" / "models"
+needs_tiny = pytest.mark.skipif(not TINY.is_dir(), reason="the recorded models are not beside the repository")
+
+
+@pytest.fixture
+def store(engine: Server) -> Callable[[str, bytes], None]:
+    def send(name: str, blob: bytes) -> None:
+        engine.client().execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", blob)
+
+    return send
+
+
+@needs_tiny
+@pytest.mark.parametrize(
+    ("file", "given", "expected"),
+    [
+        ("int64_add.onnx", np.array([1, 2, 3], np.int32), [11, 12, 13]),
+        ("identity_int32.onnx", [1, 2], [1, 2]),
+        ("bool_not.onnx", [True, False], [False, True]),
+        ("string_identity.onnx", [["a", "b"], ["c", "d"]], [["a", "b"], ["c", "d"]]),
+    ],
+)
+def test_an_onnx_model_is_fed_with_its_own_types(
+    client: RedisAIClient, store: Callable[[str, bytes], None], file: str, given: Any, expected: list[object]
+) -> None:
+    """The types that numpy gives these would be refused by the model."""
+    store(f"types:{file}", (TINY / file).read_bytes())
+
+    assert client.predict(f"types:{file}", np.array(given))["predictions"].tolist() == expected
+
+
+@needs_tiny
+def test_a_model_with_a_zipmap_is_not_run(client: RedisAIClient, store: Callable[[str, bytes], None]) -> None:
+    """skl2onnx makes one unless told otherwise; a RedisAI 1.2.7 dies of it in a DAG."""
+    store("zipmap:iris", (TINY / "iris_zipmap.onnx").read_bytes())
+
+    with pytest.raises(MlflowException) as caught:
+        client.predict("zipmap:iris", np.ones((1, 4)))
+
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert caught.value.message == (
+        "the model 'zipmap:iris' can't be predicted with: its output 'output_probability' is no tensor; deploy it with "
+        "mlflow-redisai, or convert it without ZipMap"
+    )
+    assert client.get_deployment("zipmap:iris")["outputs"] == ["output_label", "output_probability"]
+
+
+def test_other_backends_take_floats() -> None:
+    """Their bytes tell no types, and are not fetched."""
+
+    def fetch() -> bytes:
+        raise AssertionError("fetched")
+
+    mapping = mapping_of("m", ModelMeta(backend="TORCH", device="CPU", inputs=("a",), outputs=("",)), fetch)
+
+    assert [item.dtype for item in mapping.inputs] == [None]
+
+
+def test_bytes_that_can_not_be_read_here_tell_nothing() -> None:
+    meta = ModelMeta(backend="ONNX", device="CPU", inputs=("x",), outputs=("y",))
+
+    assert [item.dtype for item in mapping_of("m", meta, lambda: b"\xff not onnx").inputs] == [None]
+    assert mapping_of("m", meta, lambda: onnx_cast(7)).inputs[0].dtype is not None

@@ -1,0 +1,81 @@
+"""The answer's JSON is valid for every container, and `get_predictions` gives pyfunc's own object back."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.deployments import PredictionsResponse
+from mlflow.exceptions import MlflowException
+
+from mlflow_redisai.predict.predictions import Predictions
+
+CASES: list[tuple[Any, Any]] = [
+    (np.array([1, 2]), [1, 2]),
+    (np.array(["a", "b"], object), ["a", "b"]),
+    (np.array([[0.5, np.nan], [np.inf, 1]]), [[0.5, None], [None, 1.0]]),
+    (np.array([True]), [True]),
+    ([np.ones((1, 2)), np.zeros((1, 1))], [[[1.0, 1.0]], [[0.0]]]),
+    ({"label": np.array(["x"]), "p": np.array([[0.25, 0.75]], np.float32)}, {"label": ["x"], "p": [[0.25, 0.75]]}),
+    ([{np.int64(0): np.float32(0.5), 1: 0.5}], [{"0": 0.5, "1": 0.5}]),
+    (pd.DataFrame({"a": [1, 2], "b": ["x", None]}), [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+    (pd.Series([1.5, np.nan]), [1.5, None]),
+    (pd.DataFrame({"t": [pd.Timestamp("2024-01-05"), pd.NaT]}), [{"t": "2024-01-05T00:00:00"}, {"t": None}]),
+    (np.float32(0.5), 0.5),
+    ([b"raw", pd.NA, datetime.date(2024, 1, 5)], ["raw", None, "2024-01-05"]),
+    ("größer", "größer"),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), CASES, ids=[str(number) for number in range(len(CASES))])
+def test_json_of_every_container(answer: Any, expected: Any) -> None:
+    text = Predictions(answer).to_json()
+
+    assert text is not None
+    assert json.loads(text) == {"predictions": expected}
+
+
+def test_json_goes_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "answer.json"
+
+    assert Predictions(np.array(["ä"], object)).to_json(str(path)) is None
+    assert json.loads(path.read_text(encoding="utf-8")) == {"predictions": ["ä"]}
+
+
+@pytest.mark.parametrize("answer", [case[0] for case in CASES[:9]], ids=lambda answer: type(answer).__name__)
+def test_predictions_come_back_as_pyfunc_gave_them(answer: Any) -> None:
+    assert Predictions(answer).get_predictions() is answer
+
+
+def test_a_frame_or_an_array_can_be_asked_for() -> None:
+    answer = Predictions(np.array([[1, 2], [3, 4]]))
+
+    assert answer.get_predictions("dataframe").to_numpy().tolist() == [[1, 2], [3, 4]]
+    assert answer.get_predictions("ndarray", dtype="float32").dtype == np.float32
+
+
+def test_a_dict_with_a_matrix_becomes_a_frame_with_a_column_of_rows() -> None:
+    answer = Predictions({"label": np.array([1, 2]), "p": np.array([[0.1, 0.9], [0.8, 0.2]])})
+
+    frame = answer.get_predictions("dataframe")
+
+    assert frame["p"].tolist()[1].tolist() == [0.8, 0.2]
+
+
+def test_another_format_is_refused() -> None:
+    with pytest.raises(MlflowException, match="Unrecognized predictions format: 'csv'"):
+        Predictions([1]).get_predictions("csv")
+
+
+def test_it_is_mlflows_own_response() -> None:
+    """Clients test for the class, and read the dict."""
+    answer = Predictions([1, 2])
+
+    assert isinstance(answer, PredictionsResponse)
+    assert dict(answer) == {"predictions": [1, 2]}
+    assert PredictionsResponse.from_json(answer.to_json()) == {"predictions": [1, 2]}

@@ -1,0 +1,143 @@
+"""Predictions that wait too long, that come in pieces, and that go on while their deployment changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlflow_redisai import RedisAIClient, errors
+from mlflow_redisai.predict.predictor import CHUNK_BYTES, _rows_at_once
+from mlflow_redisai.server.commands import dag
+from mlflow_redisai.server.deployments import Deployment
+from redisai_engine.codec.mapping import Mapping, Output
+from redisai_engine.protocol.tensor import Tensor
+from support.saved_models import save_multiplication
+from support.servers import Server
+from support.tiny_models import onnx_counter
+from support.waiting import wait_until
+
+ROWS = np.array([[1.0, 2.0]], np.float32)
+
+
+def count(times: int) -> list[Tensor]:
+    return [Tensor.from_array(np.array([times])), Tensor.from_array(np.zeros(1, np.float32))]
+
+
+def test_a_prediction_that_waits_too_long_is_given_up_with_an_error(new_engine: Callable[..., Server]) -> None:
+    """RedisAI answers TIMEDOUT as if nothing were wrong; here a long run holds the device's only worker."""
+    engine = new_engine()
+    redis = engine.client()
+    redis.execute_command("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_counter())
+    client = RedisAIClient(engine.target)
+    client.update_deployment("slow", config={"timeout": 50})
+    n, start = np.array([10]), np.zeros(1, np.float32)
+    assert client.predict("slow", {"n": n, "start": start})["predictions"].tolist() == [10.0]
+    running = threading.Thread(
+        target=lambda: redis.execute_command(*dag(b"slow", count(300_000), 1, [0], 0)), daemon=True
+    )
+
+    running.start()
+    with pytest.raises(errors.PredictionTimedOut) as caught:
+        # The run may not have begun yet when the first of these arrive.
+        wait_until(lambda: not client.predict("slow", {"n": n, "start": start}), timeout_s=20)
+
+    assert caught.value.error_code == "DEADLINE_EXCEEDED"
+    assert caught.value.message == (
+        f"Redis at 127.0.0.1:{engine.port} didn't get to the request within 50 ms; raise the option timeout or send "
+        "fewer requests"
+    )
+    running.join()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([(None,), (None, 3)], CHUNK_BYTES // 8),
+        ([(None,), (1, 3)], None),  # one answer for all rows
+        ([(None,), None], None),  # not known
+        ([()], None),
+    ],
+)
+def test_rows_are_sent_apart_only_where_each_has_an_answer_of_its_own(
+    shapes: list[tuple[int | None, ...] | None], expected: int | None
+) -> None:
+    names = [f"o{index}" for index in range(len(shapes))]
+    generic = Mapping.generic(["x"], names)
+    outputs = tuple(Output(name, shape=shape) for name, shape in zip(names, shapes, strict=True))
+    mapping = Mapping(generic.inputs, outputs, generic.fetch, generic.answer)
+
+    assert _rows_at_once([Tensor.from_array(np.zeros((1000, 2), np.float32))], 1000, mapping) == expected
+
+
+def test_what_is_known_of_a_deployment_is_read_once(client: RedisAIClient, engine: Server, tmp_path: Path) -> None:
+    """A prediction is one round trip; HGETALL is what reading a deployment sends."""
+    client.create_deployment("known:model", save_multiplication(tmp_path / "m", 2.0).uri)
+    client.predict("known:model", ROWS)
+
+    def read() -> int:
+        found: int = engine.client().info("commandstats")["cmdstat_hgetall"]["calls"]
+        return found
+
+    before = read()
+    for _ in range(10):
+        client.predict("known:model", ROWS)
+
+    assert read() == before
+
+
+def test_a_repeated_prediction_asks_nothing_of_redis(
+    connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
+) -> None:
+    """The engine knows which version of the model there is. Rights are shown anew each second, by EXISTS and HMGET."""
+    client = connect()
+    client.create_deployment("near:model", save_multiplication(tmp_path / "m", 2.0).uri)
+    watcher = engine.client()
+
+    def asked() -> dict[str, int]:
+        found = watcher.info("commandstats")
+        return {name: found.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("hget", "hmget", "hgetall")}
+
+    client.predict("near:model", ROWS)
+    before, rounds = asked(), 300
+    for _ in range(rounds):
+        client.predict("near:model", ROWS)
+    after = asked()
+
+    assert sum(after.values()) - sum(before.values()) < rounds / 10
+
+
+def test_an_input_that_only_the_new_model_takes_is_predicted_with_it(
+    connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
+) -> None:
+    """The client still knows the old model, which would refuse the input."""
+    mine, theirs = connect(), connect()
+    mine.create_deployment("wider:model", save_multiplication(tmp_path / "two", 2.0).uri)
+    mine.predict("wider:model", ROWS)
+
+    theirs.update_deployment("wider:model", save_multiplication(tmp_path / "three", 3.0, width=3).uri)
+
+    wide = np.ones((1, 3), np.float32)
+    assert mine.predict("wider:model", wide)["predictions"]["y"].tolist() == [[3.0, 3.0, 3.0]]
+    with pytest.raises(errors.InvalidInput):
+        mine.predict("wider:model", ROWS)
+
+
+def test_a_deployment_that_never_stays_the_same_is_given_up(client: RedisAIClient, tmp_path: Path) -> None:
+    """Here what is read is out of date each time, as if somebody updated faster than we predict."""
+    client.create_deployment("hasty:model", save_multiplication(tmp_path / "m", 2.0).uri)
+    read = client._store.read
+
+    def outdated(name: str) -> Deployment:
+        found = read(name)
+        return Deployment(found.name, found.meta, found.record, b"another", b"another")
+
+    client._store.read = outdated  # type: ignore[method-assign]
+
+    with pytest.raises(errors.ConcurrentChange) as caught:
+        client.predict("hasty:model", ROWS)
+
+    assert caught.value.message == "the deployment 'hasty:model' was changed by others 50 times meanwhile; try again"

@@ -1,0 +1,108 @@
+"""The record's keys lie in the model's cluster slot, and its fields survive the way to Redis and back."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow.exceptions import MlflowException
+from redis.crc import key_slot
+
+from mlflow_redisai.config import DeploymentOptions
+from mlflow_redisai.server.record import PREFIX, Record, check_name, is_own_key, record_key, temporary_key
+
+NAMES = [
+    "iris",
+    "team/iris:2",
+    "{user}iris",
+    "a{user}b{c}",
+    "a}b",
+    "{}a",
+    "a{b",
+    "}{",
+    "{{a}}",
+    "näme",
+    "a b",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_keys_of_a_deployment_have_the_slot_of_its_model(name: str) -> None:
+    slot = key_slot(name.encode("utf-8", "surrogateescape"))
+
+    assert key_slot(record_key(name)) == slot
+    assert key_slot(temporary_key(name)) == slot
+
+
+def test_no_two_names_share_a_record() -> None:
+    names = [*NAMES, "{iris}", "{iris}iris", "user", "{user}"]
+
+    assert len({record_key(name) for name in names}) == len(names)
+
+
+def test_temporary_keys_are_fresh_and_known_as_the_plugins_own() -> None:
+    assert temporary_key("iris") != temporary_key("iris")
+    assert is_own_key(temporary_key("iris"))
+    assert is_own_key(record_key("iris"))
+    assert not is_own_key(b"iris")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "a deployment's name is a text that is not empty, not ''"),
+        (None, "a deployment's name is a text that is not empty, not None"),
+        (7, "a deployment's name is a text that is not empty, not 7"),
+        (
+            f"{PREFIX}x",
+            "the name 'mlflow-redisai:x' is not allowed: keys starting with mlflow-redisai: are the plugin's own",
+        ),
+        ("|>", "the name '|>' is not allowed: it separates the steps of a RedisAI command"),
+    ],
+)
+def test_names_that_can_not_be_keys_of_models_are_refused(name: object, message: str) -> None:
+    with pytest.raises(MlflowException) as caught:
+        check_name(name)
+
+    assert caught.value.message == message
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def a_record(**changes: object) -> Record:
+    fields = {
+        **Record.new_identity(),
+        "flavor": "onnx",
+        "model_uri": "models:/ü@champion",
+        "run_id": None,
+        "signature": {"inputs": '[{"type": "double"}]', "outputs": None, "params": None},
+        "mapping": {"format": 1, "inputs": []},
+        "verification": {"status": "passed", "difference": 1e-7},
+        "notes": ("one", "two"),
+        "options": DeploymentOptions(tag="v1", opset=15, timeout=5),
+        "fingerprint": "abc",
+    }
+    return Record(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("record", [a_record(), a_record(run_id="r", signature=None, verification=None, notes=())])
+def test_a_record_comes_back_from_redis_as_it_was(record: Record) -> None:
+    fields = {name.encode(): value.encode() for name, value in record.fields().items()}
+
+    assert Record.from_fields(fields) == record
+
+
+def test_there_is_no_record_without_fields() -> None:
+    assert Record.from_fields({}) is None
+
+
+def test_a_record_of_a_later_version_is_refused_with_the_way_out() -> None:
+    with pytest.raises(MlflowException) as caught:
+        Record.from_fields({b"format": b"99", b"id": b"x"})
+
+    assert caught.value.message == (
+        "the deployment's record has format '99', this mlflow-redisai knows 1; upgrade with "
+        "pip install --upgrade mlflow-redisai"
+    )
+
+
+def test_every_deployment_has_an_id_of_its_own() -> None:
+    assert Record.new_identity()["id"] != Record.new_identity()["id"]

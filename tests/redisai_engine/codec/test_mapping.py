@@ -1,0 +1,77 @@
+"""The mapping goes through JSON unchanged, since it is read back from the record in Redis."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from redisai_engine.codec.mapping import FORMAT, Answer, Field, Input, Mapping, Output, Part, Schema, UnreadableMapping
+from redisai_engine.codec.tensors import decode, encode
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.tensor import Tensor
+
+
+def full_mapping() -> Mapping:
+    fields = (Field("a", "double", dtypes.DOUBLE), Field("b", "string", dtypes.STRING, required=False))
+    return Mapping(
+        inputs=(Input("a", dtypes.DOUBLE, (None, 1), (0,)), Input("b", dtypes.STRING, (None, 1), (1,))),
+        outputs=(Output("label", dtypes.STRING, (None,)), Output("probabilities", dtypes.FLOAT, (None, 2))),
+        fetch=(1, 0),
+        answer=Answer("dict", (Part("p", "float64", (-1, 2), ("x", "y")), Part("l", "<U5", (-1,), (1, 2)))),
+        schema=Schema("columns", fields),
+        batch=4,
+        depth=7,
+        precision=dtypes.DOUBLE,
+    )
+
+
+@pytest.mark.parametrize("mapping", [full_mapping(), Mapping.generic(["x"], ["y", ""])], ids=["full", "generic"])
+def test_json_gives_the_same_mapping_back(mapping: Mapping) -> None:
+    text = json.dumps(mapping.to_json(), allow_nan=False)
+
+    assert Mapping.from_json(json.loads(text)) == mapping
+
+
+def test_a_newer_format_is_refused() -> None:
+    data = {**full_mapping().to_json(), "format": FORMAT + 1}
+
+    with pytest.raises(UnreadableMapping, match=f"has format {FORMAT + 1}, this version reads up to {FORMAT}; upgrade"):
+        Mapping.from_json(data)
+
+
+class TestGeneric:
+    """A model that somebody else stored has no record: arrays go by position, floats as FLOAT."""
+
+    def test_floats_go_as_float(self) -> None:
+        tensors = encode(np.ones((2, 3)), Mapping.generic(["x"], ["y"]))
+
+        assert [(tensor.dtype, tensor.shape) for tensor in tensors] == [(dtypes.FLOAT, (2, 3))]
+
+    @pytest.mark.parametrize(
+        ("array", "dtype"),
+        [
+            (np.ones(2, np.int32), dtypes.INT32),
+            (np.ones(2, bool), dtypes.BOOL),
+            (np.array(["a", "b"], object), dtypes.STRING),
+            (np.array([1, 2.5], object), dtypes.FLOAT),
+        ],
+    )
+    def test_other_types_go_as_they_are(self, array: np.ndarray, dtype: dtypes.DType) -> None:
+        assert encode(array, Mapping.generic(["x"], ["y"]))[0].dtype is dtype
+
+    def test_several_inputs_go_by_position_or_name(self) -> None:
+        mapping = Mapping.generic(["a", "b"], ["y"])
+        first, second = np.ones((1, 2)), np.zeros((1, 3))
+
+        by_position = encode([first, second], mapping)
+        by_name = encode({"b": second, "a": first}, mapping)
+
+        assert [tensor.shape for tensor in by_position] == [tensor.shape for tensor in by_name] == [(1, 2), (1, 3)]
+
+    def test_one_output_is_an_array_and_several_are_a_dict(self) -> None:
+        tensor = Tensor.from_array(np.ones((2, 1), np.float32))
+
+        assert decode([tensor], Mapping.generic(["x"], ["y"])).shape == (2, 1)
+        assert list(decode([tensor, tensor], Mapping.generic(["x"], ["", "z"]))) == ["output_0", "z"]

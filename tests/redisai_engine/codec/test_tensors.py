@@ -1,0 +1,335 @@
+"""Containers in, tensors out, and back; many rows become many requests."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.tensors import decode, encode, join, row_count, split
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.tensor import Tensor
+
+ANSWER = Answer("ndarray", (Part("y"),))
+
+
+def matrix(*names: str, kind: str = "double", batch: int | None = None) -> Mapping:
+    """One DOUBLE matrix out of named columns."""
+    dtype = {"double": dtypes.DOUBLE, "long": dtypes.INT64, "string": dtypes.STRING}[kind]
+    fields = tuple(Field(name, kind, dtype) for name in names)
+    inputs = (Input("x", dtype, (batch, len(names)), tuple(range(len(names)))),)
+    return Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields), batch)
+
+
+def unnamed(width: int = 2, batch: int | None = None) -> Mapping:
+    """A tensor signature without names, as of a model trained on an array."""
+    schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (batch, width)),))
+    inputs = (Input("x", dtypes.DOUBLE, (batch, width), (0,)),)
+    return Mapping(inputs, (Output("y"),), (0,), ANSWER, schema, batch)
+
+
+def rows_of(inputs: Any, mapping: Mapping) -> list[list[Any]]:
+    rows: list[list[Any]] = encode(inputs, mapping)[0].array().tolist()
+    return rows
+
+
+class TestContainers:
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]}),
+            pd.DataFrame({"b": [2.0, 4], "a": [1.5, 3]}),
+            pd.DataFrame({"a": [1.5, 3], "b": [2, 4]}),
+            pd.DataFrame({"a": [1.5, 3], "b": pd.array([2, 4], "Int64")}),
+            pd.DataFrame({"a": [1.5, 3], "b": np.array([2, 4], object)}),
+            pd.DataFrame([[1.5, 2], [3, 4]]),
+            {"a": np.array([1.5, 3]), "b": np.array([2, 4])},
+            {"a": [1.5, 3], "b": (2, 4)},
+            {"a": pd.Series([1.5, 3]), "b": [2, 4]},
+            [{"a": 1.5, "b": 2}, {"b": 4, "a": 3}],
+            [[1.5, 2], [3, 4]],
+            ((1.5, 2), (3, 4)),
+            np.array([[1.5, 2], [3, 4]]),
+            np.array([[1.5, 2], [3, 4]], np.float32),
+            np.array([[1.5, 2], [3, 4]], object),
+            [np.array([1.5, 2]), np.array([3, 4])],
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_rows_of_named_columns(self, inputs: Any) -> None:
+        assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2], [3, 4]]
+
+    def test_frames_that_are_cut_from_one_frame_and_others_between_them(self) -> None:
+        mapping = matrix("a", "b")
+        frame = pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]})
+        swapped = frame[["b", "a"]]
+        renamed = frame.copy()
+
+        first = [rows_of(frame.head(1), mapping), rows_of(swapped, mapping), rows_of(frame.tail(1), mapping)]
+        renamed.columns = pd.Index(["b", "a"])
+
+        assert first == [[[1.5, 2]], [[1.5, 2], [3, 4]], [[3, 4]]]
+        assert rows_of(renamed, mapping) == [[2, 1.5], [4, 3]]
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            pd.Series([1.5, 2], name="a"),
+            pd.Series([1.5, 2]),
+            np.array([1.5, 2]),
+            [1.5, 2],
+            {"a": [1.5, 2]},
+            pd.DataFrame({"a": [1.5, 2]}),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_rows_of_a_single_column(self, inputs: Any) -> None:
+        assert rows_of(inputs, matrix("a")) == [[1.5], [2]]
+
+    @pytest.mark.parametrize("inputs", [{"a": 1.5, "b": 2}, [{"a": 1.5, "b": 2}], [[1.5, 2]]], ids=str)
+    def test_one_row(self, inputs: Any) -> None:
+        assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2]]
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            np.array([[1.5, 2], [3, 4]]),
+            [[1.5, 2], [3, 4]],
+            pd.DataFrame([[1.5, 2], [3, 4]]),
+            pd.DataFrame({"any": [1.5, 3], "names": [2, 4]}),
+            {"any": [1.5, 3], "names": [2, 4]},
+            pd.DataFrame({"cells": [[1.5, 2], [3, 4]]}),
+            [{"any": 1.5, "names": 2}, {"any": 3, "names": 4}],
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_rows_of_a_model_trained_on_an_array(self, inputs: Any) -> None:
+        assert rows_of(inputs, unnamed()) == [[1.5, 2], [3, 4]]
+
+    def test_many_rows_go_the_same_way_as_few(self) -> None:
+        """Small frames are taken apart in another way than large ones."""
+        frame = pd.DataFrame({"a": np.arange(100), "b": np.arange(100) / 2})
+
+        assert rows_of(frame, matrix("a", "b")) == [
+            *rows_of(frame[:10], matrix("a", "b")),
+            *rows_of(frame[10:], matrix("a", "b")),
+        ]
+
+    def test_a_frames_index_does_not_matter(self) -> None:
+        frame = pd.DataFrame({"a": [1.0, 2], "b": [3.0, 4]}, index=["z", "y"])
+
+        assert rows_of(frame, matrix("a", "b")) == [[1, 3], [2, 4]]
+
+    def test_text_columns(self) -> None:
+        frame = pd.DataFrame({"a": ["x", "001"], "b": pd.Categorical(["p", "q"])})
+
+        assert rows_of(frame, matrix("a", "b", kind="string")) == [["x", "p"], ["001", "q"]]
+
+    def test_images_keep_their_shape(self) -> None:
+        schema = Schema("tensors", (Field(None, "uint8", dtypes.UINT8, (None, 2, 2)),))
+        mapping = Mapping((Input("x", dtypes.UINT8, (None, 2, 2), (0,)),), (Output("y"),), (0,), ANSWER, schema)
+        images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+
+        assert rows_of(images, mapping) == images.tolist()
+        assert rows_of(images.tolist(), mapping) == images.tolist()
+
+    def test_sparse_matrices(self) -> None:
+        from scipy.sparse import csr_matrix
+
+        assert rows_of(csr_matrix([[1.5, 0], [0, 4]]), unnamed()) == [[1.5, 0], [0, 4]]
+
+    def test_extra_columns_are_ignored_with_a_warning_as_in_mlflow(self, caplog: pytest.LogCaptureFixture) -> None:
+        frame = pd.DataFrame({"z": ["?"], "a": [1.0], "b": [2.0]})
+
+        assert rows_of(frame, matrix("a", "b")) == [[1, 2]]
+        assert "['z']" in caplog.text
+
+
+class TestRefused:
+    """What breaks the signature is told in one sentence that names column or tensor, expected and got."""
+
+    @pytest.mark.parametrize(
+        ("inputs", "sentence"),
+        [
+            (None, "there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list"),
+            (
+                pd.DataFrame({"a": [1.0]}),
+                r"column 'b' is missing; the model's signature has a \(double\), b \(double\)",
+            ),
+            (
+                pd.DataFrame({"A": [1.0], "b": [1]}),
+                "column 'a' is missing; .*; the input has 'A', which the model doesn't",
+            ),
+            (pd.DataFrame({"c": [1.0]}), "columns 'a', 'b' are missing"),
+            (pd.DataFrame({"a": ["x"], "b": [1.0]}), "column 'a' must be double, got 'x'"),
+            (pd.DataFrame({"a": [], "b": []}, dtype=float), "the input has no rows"),
+            (pd.DataFrame(), "the input has no columns; the model's signature has a"),
+            (pd.DataFrame([[1.0, 2.0, 3.0]]), r"has 2 columns \(a \(double\), b \(double\)\), the input has 3 without"),
+            (
+                pd.DataFrame([[1.0, 2, 3]], columns=["a", "a", "b"]),
+                "the input has 2 columns named 'a'; keep one of them",
+            ),
+            (np.ones((2, 3)), "the input has 3 without names"),
+            (np.ones((2, 2, 2)), r"an array must have two dimensions, got the shape \(2, 2, 2\)"),
+            ([], "the input has no rows"),
+            ([[1, 2], [3]], r"all rows must have 2 values like the first, but row 1 is \[3\]"),
+            ([{"a": 1, "b": 2}, [1, 2]], "the rows must all be objects, or all lists"),
+            ({"a": [1, 2], "b": [1]}, "the same number of rows, got column 'a': 2, column 'b': 1"),
+            ({"a": [[1], [2]], "b": [1, 2]}, "column 'a' must be double, got \\[1\\]"),
+            (object(), "predict can't read a object; give a DataFrame"),
+            ({1, 2}, "predict can't read a set"),
+        ],
+    )
+    def test_columns(self, inputs: Any, sentence: str) -> None:
+        with pytest.raises(InvalidInput, match=sentence):
+            encode(inputs, matrix("a", "b"))
+
+    @pytest.mark.parametrize(
+        ("inputs", "sentence"),
+        [
+            (np.ones((2, 3)), r"the input must have the shape \(any, 2\), got \(2, 3\)"),
+            (np.ones(2), r"must have the shape \(any, 2\), got \(2,\)"),
+            (np.array([["a", "b"]]), "the input must be float64, got 'a'"),
+            (np.ones((0, 2)), "the input has no rows"),
+            ([[1, 2], [3]], "rows of one length, but some are longer than others"),
+            (pd.DataFrame({"cells": [[1.5], [3]]}), r"must have the shape"),
+        ],
+    )
+    def test_tensors(self, inputs: Any, sentence: str) -> None:
+        with pytest.raises(InvalidInput, match=sentence):
+            encode(inputs, unnamed())
+
+    def test_a_gap_in_an_integer_column_names_row_and_way_out(self) -> None:
+        frame = pd.DataFrame({"a": [1, None], "b": [1, 2]})
+
+        with pytest.raises(
+            InvalidInput, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
+        ):
+            encode(frame, matrix("a", "b", kind="long"))
+
+    def test_text_with_a_zero_byte(self) -> None:
+        with pytest.raises(InvalidInput, match="has a zero byte inside"):
+            encode({"a": ["x\0y"]}, matrix("a", kind="string"))
+
+
+class TestRequests:
+    """Rows become requests and come back in order."""
+
+    @pytest.mark.parametrize("rows", [1, 2, 4, 5, 8, 9])
+    @pytest.mark.parametrize("mapping", [unnamed(), unnamed(batch=4)], ids=["any number", "four at a time"])
+    def test_every_row_comes_back_once_and_in_order(self, rows: int, mapping: Mapping) -> None:
+        array = np.arange(rows * 2, dtype=float).reshape(rows, 2)
+        tensors = encode(array, mapping)
+
+        requests = split(tensors, mapping, max_rows=4)
+        joined = join(requests, row_count(tensors, mapping))
+
+        assert joined[0].array().tolist() == array.tolist()
+        assert all(request[0].shape[0] <= 4 for request in requests)
+        assert mapping.batch is None or {request[0].shape[0] for request in requests} == {4}
+
+    def test_without_a_limit_there_is_one_request(self) -> None:
+        tensors = encode(np.ones((1000, 2)), unnamed())
+
+        assert split(tensors, unnamed()) == [tensors]
+
+    def test_text_is_split_too(self) -> None:
+        mapping = matrix("a", kind="string")
+        tensors = encode({"a": ["x", "yy", "", "z"]}, mapping)
+
+        requests = split(tensors, mapping, max_rows=3)
+
+        assert [request[0].array().ravel().tolist() for request in requests] == [["x", "yy", ""], ["z"]]
+
+
+class TestAnswers:
+    def answer(self, container: Any, *parts: Part) -> Mapping:
+        outputs = tuple(Output(part.name) for part in parts)
+        return Mapping((), outputs, tuple(range(len(parts))), Answer(container, parts))
+
+    def test_types_and_shapes_are_pyfuncs(self) -> None:
+        mapping = self.answer("ndarray", Part("y", "float64", (-1,)))
+
+        got = decode([Tensor.from_array(np.ones((3, 1), np.float32))], mapping)
+
+        assert (got.dtype, got.shape) == (np.float64, (3,))
+
+    def test_labels_get_their_text_type_back(self) -> None:
+        got = decode([Tensor.from_array(np.array(["a", "bb"]))], self.answer("ndarray", Part("y", "<U5", (-1,))))
+
+        assert got.dtype == np.dtype("<U5")
+
+    def test_an_array_may_be_written_to(self) -> None:
+        got = decode([Tensor.from_array(np.zeros(2))], self.answer("ndarray", Part("y")))
+        got[0] = 1
+
+        assert got.tolist() == [1, 0]
+
+    @pytest.mark.parametrize(("inputs", "kind"), [(pd.DataFrame(), pd.DataFrame), (np.ones(1), dict)])
+    def test_an_answer_like_the_input(self, inputs: Any, kind: type) -> None:
+        mapping = self.answer("like input", Part("y"))
+
+        assert type(decode([Tensor.from_array(np.zeros((2, 1)))], mapping, inputs)) is kind
+
+    def test_parts_of_one_shape_stacked(self) -> None:
+        mapping = self.answer("stack", Part("a"), Part("b"))
+        parts = [Tensor.from_array(np.full((3, 1), value)) for value in (1.0, 2.0)]
+
+        assert decode(parts, mapping).tolist() == [[[1.0]] * 3, [[2.0]] * 3]
+
+    def test_lists_and_cells_as_old_saved_models_answer(self) -> None:
+        """What has one value a row is flattened, all else becomes lists."""
+        mapping = self.answer("cells like input", Part("score", None, (-1,)), Part("both"))
+        parts = [Tensor.from_array(np.array([[1.0], [2.0]])), Tensor.from_array(np.array([[1, 2], [3, 4]]))]
+
+        listed = decode(parts, mapping, {})
+        cells = decode(parts, mapping, pd.DataFrame())
+
+        assert listed["score"].tolist() == [1.0, 2.0]
+        assert listed["both"] == [[1, 2], [3, 4]]
+        assert cells.to_dict("list") == {"score": [1.0, 2.0], "both": [[1, 2], [3, 4]]}
+
+    def test_dicts_by_label(self) -> None:
+        mapping = self.answer("dict", Part("p", None, None, ("a", "b")))
+
+        assert decode([Tensor.from_array(np.array([[0.25, 0.75]]))], mapping) == {"p": [{"a": 0.25, "b": 0.75}]}
+
+
+def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -> None:
+    """All of the plugin has 250 microseconds for a prediction; a slow machine gets ten times that here."""
+    names = [f"column {index}" for index in range(13)]
+    mapping = matrix(*names)
+    frame = pd.DataFrame(np.ones((1, 13)), columns=names)
+    answer = [Tensor.from_array(np.zeros(1))]
+    encode(frame, mapping)
+
+    start = time.perf_counter()
+    for _ in range(200):
+        encode(frame, mapping)
+        decode(answer, mapping)
+    elapsed_us = (time.perf_counter() - start) / 200 * 1e6
+
+    assert elapsed_us < 1000
+
+
+class TestGaps:
+    """A model that refuses NaN itself must not answer rows that have one, whatever way they come in."""
+
+    @pytest.mark.parametrize("rows", [1, 50])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_a_gap_is_told_where_the_model_takes_none(self, rows: int, bad: float) -> None:
+        fields = (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE, gaps=False))
+        inputs = (Input("x", dtypes.DOUBLE, (None, 2), (0, 1)),)
+        mapping = Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields))
+        frame = pd.DataFrame({"a": np.ones(rows), "b": np.ones(rows)})
+
+        assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
+        with pytest.raises(
+            InvalidInput, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
+        ):
+            encode(frame.assign(b=bad), mapping)
