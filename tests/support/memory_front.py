@@ -62,8 +62,8 @@ class MemoryFront:
             if run.reply is not None:
                 answer.set_result(run.reply if isinstance(run.reply, bytes) else b"".join(run.reply))
         self._runs = [(run, answer) for run, answer in self._runs if run.reply is None]
-        if self.client.opened is not None:
-            self.client.opened.flush()
+        if self.client.opened_upstream is not None:
+            self.client.opened_upstream.flush()
 
     def fail(self) -> None:
         raise AssertionError("dispatch failed")
@@ -91,6 +91,6 @@ async def memory_front(port: int) -> AsyncIterator[MemoryFront]:
     try:
         yield front
     finally:
-        if front.client.opened is not None:
-            front.client.opened.close()
+        if front.client.opened_upstream is not None:
+            front.client.opened_upstream.close()
         await engine.close()

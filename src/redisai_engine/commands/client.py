@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from redisai_engine.commands.one_step import OneStep
 from redisai_engine.commands.rights import Rights
+from redisai_engine.commands.tensor_script import TensorScript
 from redisai_engine.commands.transaction import Transaction
 from redisai_engine.redis.upstream import Owner, Upstream
 from redisai_engine.service.engine import Engine
@@ -39,18 +39,18 @@ class Client:
         self.database = 0
         self.transaction: Transaction | None = None  # between MULTI and EXEC
         self.rights = Rights(engine.loop)
-        self.one_step = OneStep(engine.loop)
+        self.tensor_script = TensorScript(engine.loop)
         self.parts: set[Part] = set()
         self.lost = b""  # the error of whatever would need Redis still
-        self.opened: Upstream | None = None  # the connection to Redis, if it was needed before
+        self.opened_upstream: Upstream | None = None  # the connection to Redis, if it was needed before
         self._front = front
 
     @property
     def upstream(self) -> Upstream:
         """The connection to Redis, opened when it is first needed."""
-        if self.opened is None:
-            self.opened = Upstream(self.engine.redis_address, self._front, self.engine.loop)
-        return self.opened
+        if self.opened_upstream is None:
+            self.opened_upstream = Upstream(self.engine.redis_address, self._front, self.engine.loop)
+        return self.opened_upstream
 
     @property
     def in_transaction(self) -> bool:
@@ -64,7 +64,7 @@ class Client:
         Not behind a plain command that is still on its way: its reply may show a change that the engine hasn't been
         told of yet, and what one client sees must fit together.
         """
-        return self.opened is None or self.opened.is_idle
+        return self.opened_upstream is None or self.opened_upstream.is_idle
 
     def touch(self) -> None:
         """Look after this client at the end of this turn."""
@@ -77,7 +77,7 @@ class Client:
     def forget_rights(self) -> None:
         """Forget what the client was seen to be allowed: it may be another user from now on."""
         self.rights.forget()
-        self.one_step.allow()
+        self.tensor_script.allow()
 
     def lose(self, error: bytes) -> None:
         """End whatever needs Redis still, now and later, with this error: nothing comes from there any more."""

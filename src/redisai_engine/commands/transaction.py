@@ -31,8 +31,8 @@ class Transaction:
     """Everything between one MULTI and its EXEC."""
 
     entries: list[Entry] = field(default_factory=list)
-    touched: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
-    touches_all: bool = False
+    changed_keys: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
+    changes_any_key: bool = False
     stored: set[bytes] = field(default_factory=set)  # keys under which queued commands store models or scripts
     selects: bool = False  # another database is selected somewhere in it
 

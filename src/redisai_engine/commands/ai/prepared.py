@@ -110,13 +110,13 @@ class PreparedDag:
         self._timeout_s = None if form.timeout_ms is None else form.timeout_ms / 1000
         self.model_key = form.run.key
         self._holes = form.holes
-        self._places = [hole.place for hole in form.holes]
+        self._positions = [hole.place for hole in form.holes]
         self._outputs = len(form.run.outputs)
         self.gets = form.gets  # the outputs that are answered, by number
         self.sets = form.sets
         self.before_gets = b"*%d\r\n" % (self.sets + 1 + len(self.gets)) + replies.OK * (self.sets + 1)
         # The arguments between the holes: from, to, and what they are.
-        edges = [-1, *sorted(self._places), len(arguments)]
+        edges = [-1, *sorted(self._positions), len(arguments)]
         self._fixed = [(low + 1, high, list(arguments[low + 1 : high])) for low, high in pairwise(edges)]
         self._first = list(arguments)
         self._template: Template | None = None
@@ -131,7 +131,7 @@ class PreparedDag:
     def template(self) -> Template:
         """How requests of this form stand in the bytes: reads their blobs. Made when it is first needed."""
         if self._template is None:
-            self._template = Template(self._first, self._places)
+            self._template = Template(self._first, self._positions)
         return self._template
 
     def accepts(self, arguments: list[bytes]) -> bool:
@@ -143,12 +143,12 @@ class PreparedDag:
 
     def blobs(self, arguments: list[bytes]) -> list[bytes]:
         """Return the blobs of a request that `accepts` took."""
-        return [arguments[place] for place in self._places]
+        return [arguments[place] for place in self._positions]
 
     def arguments(self, blobs: list[bytes]) -> list[bytes]:
         """Return the request that has these blobs."""
         whole = list(self._first)
-        for place, blob in zip(self._places, blobs, strict=True):
+        for place, blob in zip(self._positions, blobs, strict=True):
             whole[place] = blob
         return whole
 

@@ -17,10 +17,10 @@ from concurrent.futures import Future
 from redisai_engine.backends.base import LoadedModel
 from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.client import Client
+from redisai_engine.commands.invalidation import relay_and_invalidate
 from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, InTransaction
 from redisai_engine.commands.task import carry_out
-from redisai_engine.commands.touching import touching
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, Value, decode
@@ -62,7 +62,7 @@ def _command(client: Client, arguments: Sequence[bytes]) -> Plan:
         raise CommandError(texts.NOT_FROM_SCRIPT)
     row = COMMANDS.get(name) or PLAIN_COMMANDS.get(name)
     if row is None or (row.concerns is not None and not row.concerns(arguments)):
-        return (yield from touching(client, arguments))
+        return (yield from relay_and_invalidate(client, arguments))
     if not row.fits(len(arguments)):
         raise CommandError(row.arity_text)
     if row.in_transaction is InTransaction.REFUSE:

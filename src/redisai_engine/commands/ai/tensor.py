@@ -36,7 +36,7 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
         return (yield from _set_in_transaction(arguments))
     key = arguments[1]
     value = _value_or_error(arguments)
-    if isinstance(value, bytes) and (yield from client.one_step.set(key, value)):
+    if isinstance(value, bytes) and (yield from client.tensor_script.set(key, value)):
         return replies.OK
     while True:
         (head,) = yield [(b"GETRANGE", key, b"0", b"7")]

@@ -15,9 +15,9 @@ from typing import Any
 from redisai_engine.commands.ai.model import put_model
 from redisai_engine.commands.ai.script import put_script
 from redisai_engine.commands.client import Client
+from redisai_engine.commands.invalidation import relay_and_invalidate
 from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand, refuse_error
 from redisai_engine.commands.table import WRITE, Keys, command
-from redisai_engine.commands.touching import touching
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpedScript, DumpError, decode_dump, is_dump
@@ -46,7 +46,7 @@ class _Request:
 
 def restore(client: Client, arguments: Sequence[bytes]) -> Plan:
     """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]"""
-    raw = yield from touching(client, arguments)
+    raw = yield from relay_and_invalidate(client, arguments)
     if raw != _UNKNOWN_MODULE:
         return raw
     dumped = yield Compute(lambda: _decode(arguments[3]))  # a large one takes seconds

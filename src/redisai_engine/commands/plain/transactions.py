@@ -48,7 +48,7 @@ def exec_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
     if transaction is None:
         return bytes(raw)
     models = connection.engine.models
-    models.forget_keys(models.tracked_keys if transaction.touches_all else transaction.touched)
+    models.forget_keys(models.tracked_keys if transaction.changes_any_key else transaction.changed_keys)
     if transaction.is_plain:
         return bytes(raw)
     return (yield from finish(connection, transaction, raw))

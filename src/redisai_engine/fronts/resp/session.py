@@ -2,7 +2,7 @@
 One client connection: requests in, replies out, in order.
 
 Theory of operation. A request is either relayed to Redis as it came or carried out as a task (a command of the table).
-Each has its place among the replies that are due (`places.py`); whatever is at the front and ready is written once per
+Each has an entry among the pending replies (`pending.py`); whatever is at the front and ready is written once per
 turn.
 
 All commands of a connection, the parts of AI commands included, go to Redis over one connection of its own, so Redis
@@ -25,16 +25,16 @@ from typing import TypeAlias, cast
 
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import Connection, Silence
+from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
 from redisai_engine.commands.plain.connection import PONG_RIGHT
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
 from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
-from redisai_engine.commands.touching import TOUCH_ALL, touching
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.fronts.resp.output import Output
-from redisai_engine.fronts.resp.places import Places, Ready
+from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError
@@ -51,7 +51,7 @@ _BACKLOG_BYTES = 2**20  # so much is read before the requests in it have begun
 Row: TypeAlias = Command[Connection]
 # The packages `ai` and `plain`, which modules above come from, have entered their commands in these tables.
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
-LOOKED_AT = frozenset(TOUCH_ALL | ROWS.keys())
+LOOKED_AT = frozenset(CHANGES_ANY_KEY | ROWS.keys())
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 _PING = CONNECTION_COMMANDS[b"PING"]
 _PONG = Ready(replies.PONG)
@@ -75,7 +75,7 @@ class Session:
         self._parser = RequestParser()
         self._prepared = PreparedDags()
         # Replies that are due, and bytes that are ready to be written
-        self._places = Places()
+        self._pending = PendingReplies()
         self._out = Output()
         self._output_is_full = False  # the client doesn't read as fast as it is answered
         # What later requests wait for, beside the client's task
@@ -91,12 +91,12 @@ class Session:
 
     def dispatch(self) -> None:
         """Begin with every request that may begin now."""
-        if self._delayed is not None and self._places.is_empty:
+        if self._delayed is not None and self._pending.is_empty:
             row, delayed = self._delayed
             self._delayed = None
             self._begin(row, delayed)
         for _ in range(_REQUESTS_PER_TURN):
-            if self._is_busy() or self._client.is_closing or self._rests or self._places.are_too_many:
+            if self._is_busy() or self._client.is_closing or self._rests or self._pending.are_too_many:
                 return
             if self._take_another():
                 continue
@@ -157,8 +157,8 @@ class Session:
             self._begin(row, arguments)
         else:
             tracked = self._engine.models.tracked_keys
-            if tracked and (not tracked.isdisjoint(arguments) or name.upper() in TOUCH_ALL):
-                self._start(touching(self._client, arguments))
+            if tracked and (not tracked.isdisjoint(arguments) or name.upper() in CHANGES_ANY_KEY):
+                self._start(relay_and_invalidate(self._client, arguments))
             else:
                 self._relay(self._further(name))
 
@@ -179,14 +179,14 @@ class Session:
         if row is not None:
             self._start(queue(self._client, row, arguments))
             return
-        transaction.touched |= self._engine.models.tracked_keys.intersection(arguments)
-        transaction.touches_all |= arguments[0].upper() in TOUCH_ALL
+        transaction.changed_keys |= self._engine.models.tracked_keys.intersection(arguments)
+        transaction.changes_any_key |= arguments[0].upper() in CHANGES_ANY_KEY
         transaction.entries.append(Entry())
         self._relay()
 
     def _begin(self, row: Row, arguments: list[bytes]) -> None:
         """Begin with a command of the table."""
-        if row.waits and not self._places.is_empty:
+        if row.waits and not self._pending.is_empty:
             self._delayed = (row, arguments)
             return
         if row is _PING and self._pong():
@@ -198,7 +198,7 @@ class Session:
         if row.fits(len(arguments)):
             self._start(row.body(self._client, arguments), busy=not row.single_step)
         elif not self._is_silent():
-            self._places.add(Ready(replies.error(row.arity_text)))
+            self._pending.add(Ready(replies.error(row.arity_text)))
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the short way if the request needs nothing of Redis."""
@@ -206,7 +206,7 @@ class Session:
         if run is None:
             return False
         run.silent = self._is_silent()
-        self._places.add(run)
+        self._pending.add(run)
         return True
 
     def _pong(self) -> bool:
@@ -214,12 +214,12 @@ class Session:
         if not self._client.rights.has(*PONG_RIGHT) or self._client.streams:
             return False
         if not self._is_silent():
-            self._places.add(_PONG)
+            self._pending.add(_PONG)
         return True
 
     def _start(self, body: Plan, *, busy: bool = True) -> None:
         task = Task(self._client, body, self._task_ended, silent=self._is_silent())
-        self._places.add(task)
+        self._pending.add(task)
         self._client.task = task if busy else None
         task.go_on()
 
@@ -239,19 +239,19 @@ class Session:
     def _relay(self, further: int = 0) -> None:
         """Pass the present request on, and `further` ones that the parser took with it."""
         silent = self._is_silent()
-        last = self._places.last
+        last = self._pending.last
         upstream = self._client.upstream
         if not isinstance(last, Relayed) or last.silent != silent or not upstream.is_last(last):
             last = Relayed(silent=silent)
-            self._places.add(last)
+            self._pending.add(last)
         upstream.relay(self._parser.raw, last, 1 + further)
 
     # Replies
 
     def relayed(self, entry: Relayed, data: bytes) -> None:
         """Take bytes of relayed replies from Redis."""
-        self._places.take(entry, data, self._out)
-        if self._places.hold_too_much:
+        self._pending.take(entry, data, self._out)
+        if self._pending.hold_too_much:
             self._redis_waits = True
             self._client.upstream.reading.hold(Reason.HELD_REPLIES)
         self._client.touch()
@@ -264,13 +264,13 @@ class Session:
 
     def flush(self) -> None:
         """Write what is ready, to the client and to Redis."""
-        self._places.collect(self._out)
-        if self._delayed is not None and self._places.is_empty:
+        self._pending.collect(self._out)
+        if self._delayed is not None and self._pending.is_empty:
             self._client.touch()
-        upstream = self._client.opened
+        upstream = self._client.opened_upstream
         if upstream is not None:
             upstream.flush()
-            if self._redis_waits and not self._places.hold_too_much:
+            if self._redis_waits and not self._pending.hold_too_much:
                 self._redis_waits = False
                 upstream.reading.release(Reason.HELD_REPLIES)
         transport = self._transport
@@ -288,8 +288,8 @@ class Session:
 
     def _hold_redis(self, transport: asyncio.Transport) -> None:
         """Leave replies in Redis while the client doesn't read, unless a command waits for its own among them."""
-        upstream = self._client.opened
-        if self._places.are_too_many:
+        upstream = self._client.opened_upstream
+        if self._pending.are_too_many:
             self._close_slow(transport)
         elif upstream is not None and self._is_busy():
             upstream.reading.release(Reason.SLOW_CLIENT)
@@ -302,14 +302,14 @@ class Session:
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close when all that is due is answered."""
-        if self._places.is_empty:
+        if self._pending.is_empty:
             transport.close()
         elif self._finishing and not self._is_busy():
             self._client.upstream.finish()
 
     def _refuse(self, text: str) -> None:
         """Answer an error behind everything that is due, and close."""
-        self._places.add(Ready(replies.error(text)))
+        self._pending.add(Ready(replies.error(text)))
         self._client.close()
 
     def fail(self) -> None:
@@ -332,7 +332,7 @@ class Session:
         """
         error = replies.error(reason)
         self._client.lose(error)
-        self._places.lose(b"" if self._finishing else error, in_reply=in_reply, detached_too=not self._finishing)
+        self._pending.lose(b"" if self._finishing else error, in_reply=in_reply, detached_too=not self._finishing)
         self._client.task = self._delayed = None
         self._client.close()
 
@@ -362,8 +362,8 @@ class Session:
         self._transport = None
         self._sessions.discard(self)
         self._client.lose(replies.error("ERR the client has closed its connection"))
-        if self._client.opened is not None:
-            self._client.opened.close()
+        if self._client.opened_upstream is not None:
+            self._client.opened_upstream.close()
 
     def pause_writing(self) -> None:
         """Note that the client reads too slowly; `flush` draws the consequences."""
@@ -372,8 +372,8 @@ class Session:
 
     def resume_writing(self) -> None:
         self._output_is_full = False
-        if self._client.opened is not None:
-            self._client.opened.reading.release(Reason.SLOW_CLIENT)
+        if self._client.opened_upstream is not None:
+            self._client.opened_upstream.reading.release(Reason.SLOW_CLIENT)
         self._client.touch()
 
     def finish(self) -> None:

@@ -13,14 +13,14 @@ from redisai_engine.commands.steps import Pass, Plan
 from redisai_engine.protocol.requests import encode
 
 #: Commands that can change any key without naming it.
-TOUCH_ALL = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
+CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
 
 
-def touching(client: Client, arguments: Sequence[bytes]) -> Plan:
+def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Plan:
     """The body of any plain command that may change the key of a model that is in use."""
     models = client.engine.models
-    touches_all = arguments[0].upper() in TOUCH_ALL
-    keys = models.tracked_keys if touches_all else models.tracked_keys.intersection(arguments)
+    changes_any_key = arguments[0].upper() in CHANGES_ANY_KEY
+    keys = models.tracked_keys if changes_any_key else models.tracked_keys.intersection(arguments)
     keys = set(keys)
     models.forget_keys(keys)
     (raw,) = yield Pass(encode(arguments))

@@ -1,11 +1,11 @@
 """
-The replies of one connection that are due, in the order of the requests.
+The replies of one connection that are pending, in the order of the requests.
 
-Theory of operation. Every request has its place here: a command that is carried out, a run of relayed commands, or a
-reply that was ready at once. What is ready at the front moves to the output; a relayed reply at the front moves chunk
-by chunk. Chunks of later ones are held until their turn comes.
+Theory of operation. Every request has an entry here: a command being carried out, a run of relayed commands, or a reply
+that was ready at once. What is ready at the front moves to the output; a relayed reply at the front moves chunk by
+chunk. Chunks of later ones are held until it is their turn.
 
-Invariant: replies leave in the order of the places, each exactly once.
+Invariant: replies leave in the order of the entries, each exactly once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an ear
 
 
 class Ready:
-    """The place of a reply that is there from the beginning."""
+    """A reply that is there from the beginning."""
 
     __slots__ = ("is_detached", "reply", "silent")
 
@@ -36,14 +36,14 @@ class Ready:
         """Do nothing: it has ended."""
 
 
-Place: TypeAlias = Task | PreparedRun | Relayed | Ready
+Pending: TypeAlias = Task | PreparedRun | Relayed | Ready
 
 
-class Places:
-    """The places of one connection."""
+class PendingReplies:
+    """The pending replies of one connection."""
 
     def __init__(self) -> None:
-        self._due: deque[Place] = deque()
+        self._due: deque[Pending] = deque()
         self._held_size = 0  # bytes of relayed replies that wait for earlier ones
 
     @property
@@ -55,11 +55,11 @@ class Places:
         """Whether no more requests should begin until some are answered."""
         return len(self._due) > _MOST_WAITING
 
-    def add(self, place: Place) -> None:
-        self._due.append(place)
+    def add(self, entry: Pending) -> None:
+        self._due.append(entry)
 
     @property
-    def last(self) -> Place | None:
+    def last(self) -> Pending | None:
         return self._due[-1] if self._due else None
 
     @property
@@ -106,13 +106,13 @@ class Places:
         There is none behind a part of a reply (`in_reply`), where it would look like the reply's rest. What needs Redis
         no more goes on unless `detached_too`.
         """
-        for place in list(self._due):
-            if not isinstance(place, Relayed):
-                if detached_too or not place.is_detached:
-                    place.end(error)
-            elif place.count:
-                place.count = 0
+        for entry in list(self._due):
+            if not isinstance(entry, Relayed):
+                if detached_too or not entry.is_detached:
+                    entry.end(error)
+            elif entry.count:
+                entry.count = 0
                 if in_reply:
                     error = b""
-                elif not place.silent:
-                    place.held.append(error)
+                elif not entry.silent:
+                    entry.held.append(error)
