@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.deploy.verification import Run, compare, predict, tolerance_of
+from mlflow_redisai.deploy.verification import Run, predict
 from mlflow_redisai.models import Deployable, LoadedModel, ServerLimits, choose_flavor, convert, open_model
 from mlflow_redisai.models.graph import runner
+from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
 from support.flavors_seen import seen
 

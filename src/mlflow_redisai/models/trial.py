@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Difference, compare, predict, tolerance_of
+from mlflow_redisai.deploy.verification import predict
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Part, Schema
 from redisai_engine.codec.values import Array

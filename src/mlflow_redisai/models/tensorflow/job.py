@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Difference, Run, compare, predict, tolerance_of
+from mlflow_redisai.deploy.verification import Run, predict
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
@@ -23,6 +23,7 @@ from mlflow_redisai.models.probes import made_up
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import Exported, export
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.tensors import encode

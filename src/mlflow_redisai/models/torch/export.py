@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Difference, Run, compare, tolerance_of
+from mlflow_redisai.deploy.verification import Run
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.torch import torchscript
 from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.deploy.verification import NO_EXAMPLE, compare
+from mlflow_redisai.deploy.verification import NO_EXAMPLE
 from mlflow_redisai.errors import InvalidInput, NotConvertible
+from redisai_engine.codec.compare import compare
 from redisai_engine.protocol import dtypes
 from support.tf_models import (
     cancer,
