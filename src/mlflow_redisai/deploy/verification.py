@@ -7,7 +7,6 @@ Invariant: a model without input example is never said to be verified.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,11 +15,7 @@ from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.tensors import decode, encode, join, row_count, split
-from redisai_engine.protocol.tensor import Tensor
-
-Run = Callable[[list[Tensor]], list[Tensor]]
+from redisai_engine.codec.prediction import Run, predict
 
 PASSED = "passed"
 OFF = "off"
@@ -75,11 +70,3 @@ def _expected(model: LoadedModel, example: Any) -> Any:
             f"mlflow.pyfunc itself fails on it ({first_line(error)}); log the model with an example that it answers, "
             "or deploy it with -C verify=off"
         ) from error
-
-
-def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
-    """Encodes, runs request by request, decodes; gives the answer and the number of rows."""
-    tensors = encode(inputs, mapping)
-    rows = row_count(tensors, mapping)
-    answers = [run(request) for request in split(tensors, mapping)]
-    return decode(join(answers, rows), mapping, inputs), rows

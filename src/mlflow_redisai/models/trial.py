@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import predict
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
@@ -22,6 +21,7 @@ from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Part, Schema
+from redisai_engine.codec.prediction import predict
 from redisai_engine.codec.values import Array
 
 

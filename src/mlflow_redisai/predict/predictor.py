@@ -23,8 +23,10 @@ from mlflow_redisai.server import commands, record
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.tensors import decode, encode, join, row_count, split
+from redisai_engine.codec.prediction import join, row_count, split
 from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by others, each during one of our predictions, before giving up

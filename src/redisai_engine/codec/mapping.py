@@ -174,6 +174,10 @@ class Mapping:
             answer=Answer("ndarray" if len(outputs) == 1 else "dict", tuple(Part(name) for name in outputs)),
         )
 
+    def has_rows(self, item: Input) -> bool:
+        """Return whether the first axis of one of the inputs counts rows; False where the shape isn't known."""
+        return item.shape is not None and len(item.shape) > 0 and item.shape[0] == self.batch
+
     def to_json(self) -> dict[str, Any]:
         """Gives plain dicts, lists, strings and numbers."""
         return {

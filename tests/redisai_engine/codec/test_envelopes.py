@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.envelopes import from_json, unwrap
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
-from redisai_engine.codec.tensors import encode
 from redisai_engine.protocol import dtypes
 
 TYPES = {"code": "string", "made_at": "string", "amount": "double", "count": "long", "paid": "boolean"}

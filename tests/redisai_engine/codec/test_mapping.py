@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.mapping import FORMAT, Answer, Field, Input, Mapping, Output, Part, Schema, UnreadableMapping
-from redisai_engine.codec.tensors import decode, encode
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
@@ -39,6 +40,15 @@ def test_a_newer_format_is_refused() -> None:
 
     with pytest.raises(UnreadableMapping, match=f"has format {FORMAT + 1}, this version reads up to {FORMAT}; upgrade"):
         Mapping.from_json(data)
+
+
+def test_an_input_has_rows_where_its_first_axis_is_as_free_or_as_fixed_as_the_models_batch() -> None:
+    free, fixed = Input("x", dtypes.FLOAT, (None, 3)), Input("x", dtypes.FLOAT, (4, 3))
+    scalar, unknown = Input("x", dtypes.FLOAT, ()), Input("x", None)
+
+    any_batch = Mapping.generic(["x"], ["y"])
+    assert [any_batch.has_rows(item) for item in (free, fixed, scalar, unknown)] == [True, False, False, False]
+    assert [full_mapping().has_rows(item) for item in (free, fixed, scalar, unknown)] == [False, True, False, False]
 
 
 class TestGeneric:

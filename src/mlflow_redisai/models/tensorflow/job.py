@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Run, predict
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
@@ -24,9 +23,10 @@ from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import Exported, export
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.tensors import encode
+from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.protocol.tensor import Tensor
 
 # Made up for axes that the signature leaves open.

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import predict
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.graph import first_line
@@ -24,6 +23,7 @@ from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text
+from redisai_engine.codec.prediction import predict
 from redisai_engine.codec.tokens import TENSORS, tokenize
 from redisai_engine.protocol import dtypes
 

@@ -26,9 +26,10 @@ from mlflow_redisai.models.torch import pt2
 from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
 from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.tensors import decode, encode
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Run
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
@@ -29,6 +28,7 @@ from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
+from redisai_engine.codec.prediction import Run
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -263,7 +263,7 @@ def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
 
 
 def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:
-    from redisai_engine.codec.tensors import join, split
+    from redisai_engine.codec.prediction import join, split
 
     requests = split([Tensor.from_array(array) for array in arrays], mapping)
     return [tensor.array() for tensor in join([run(request) for request in requests], len(arrays[0]))]

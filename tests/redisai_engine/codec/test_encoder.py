@@ -1,4 +1,4 @@
-"""Containers in, tensors out, and back; many rows become many requests."""
+"""Whatever container a user gives becomes the model's tensors, or one sentence that says what doesn't fit."""
 
 from __future__ import annotations
 
@@ -9,28 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import encode
 from redisai_engine.codec.errors import InvalidInput
-from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
-from redisai_engine.codec.tensors import decode, encode, join, row_count, split
+from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
-
-ANSWER = Answer("ndarray", (Part("y"),))
-
-
-def matrix(*names: str, kind: str = "double", batch: int | None = None) -> Mapping:
-    """One DOUBLE matrix out of named columns."""
-    dtype = {"double": dtypes.DOUBLE, "long": dtypes.INT64, "string": dtypes.STRING}[kind]
-    fields = tuple(Field(name, kind, dtype) for name in names)
-    inputs = (Input("x", dtype, (batch, len(names)), tuple(range(len(names)))),)
-    return Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields), batch)
-
-
-def unnamed(width: int = 2, batch: int | None = None) -> Mapping:
-    """A tensor signature without names, as of a model trained on an array."""
-    schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (batch, width)),))
-    inputs = (Input("x", dtypes.DOUBLE, (batch, width), (0,)),)
-    return Mapping(inputs, (Output("y"),), (0,), ANSWER, schema, batch)
+from support.mappings import ANSWER, matrix, unnamed
 
 
 def rows_of(inputs: Any, mapping: Mapping) -> list[list[Any]]:
@@ -215,89 +200,6 @@ class TestRefused:
     def test_text_with_a_zero_byte(self) -> None:
         with pytest.raises(InvalidInput, match="has a zero byte inside"):
             encode({"a": ["x\0y"]}, matrix("a", kind="string"))
-
-
-class TestRequests:
-    """Rows become requests and come back in order."""
-
-    @pytest.mark.parametrize("rows", [1, 2, 4, 5, 8, 9])
-    @pytest.mark.parametrize("mapping", [unnamed(), unnamed(batch=4)], ids=["any number", "four at a time"])
-    def test_every_row_comes_back_once_and_in_order(self, rows: int, mapping: Mapping) -> None:
-        array = np.arange(rows * 2, dtype=float).reshape(rows, 2)
-        tensors = encode(array, mapping)
-
-        requests = split(tensors, mapping, max_rows=4)
-        joined = join(requests, row_count(tensors, mapping))
-
-        assert joined[0].array().tolist() == array.tolist()
-        assert all(request[0].shape[0] <= 4 for request in requests)
-        assert mapping.batch is None or {request[0].shape[0] for request in requests} == {4}
-
-    def test_without_a_limit_there_is_one_request(self) -> None:
-        tensors = encode(np.ones((1000, 2)), unnamed())
-
-        assert split(tensors, unnamed()) == [tensors]
-
-    def test_text_is_split_too(self) -> None:
-        mapping = matrix("a", kind="string")
-        tensors = encode({"a": ["x", "yy", "", "z"]}, mapping)
-
-        requests = split(tensors, mapping, max_rows=3)
-
-        assert [request[0].array().ravel().tolist() for request in requests] == [["x", "yy", ""], ["z"]]
-
-
-class TestAnswers:
-    def answer(self, container: Any, *parts: Part) -> Mapping:
-        outputs = tuple(Output(part.name) for part in parts)
-        return Mapping((), outputs, tuple(range(len(parts))), Answer(container, parts))
-
-    def test_types_and_shapes_are_pyfuncs(self) -> None:
-        mapping = self.answer("ndarray", Part("y", "float64", (-1,)))
-
-        got = decode([Tensor.from_array(np.ones((3, 1), np.float32))], mapping)
-
-        assert (got.dtype, got.shape) == (np.float64, (3,))
-
-    def test_labels_get_their_text_type_back(self) -> None:
-        got = decode([Tensor.from_array(np.array(["a", "bb"]))], self.answer("ndarray", Part("y", "<U5", (-1,))))
-
-        assert got.dtype == np.dtype("<U5")
-
-    def test_an_array_may_be_written_to(self) -> None:
-        got = decode([Tensor.from_array(np.zeros(2))], self.answer("ndarray", Part("y")))
-        got[0] = 1
-
-        assert got.tolist() == [1, 0]
-
-    @pytest.mark.parametrize(("inputs", "kind"), [(pd.DataFrame(), pd.DataFrame), (np.ones(1), dict)])
-    def test_an_answer_like_the_input(self, inputs: Any, kind: type) -> None:
-        mapping = self.answer("like input", Part("y"))
-
-        assert type(decode([Tensor.from_array(np.zeros((2, 1)))], mapping, inputs)) is kind
-
-    def test_parts_of_one_shape_stacked(self) -> None:
-        mapping = self.answer("stack", Part("a"), Part("b"))
-        parts = [Tensor.from_array(np.full((3, 1), value)) for value in (1.0, 2.0)]
-
-        assert decode(parts, mapping).tolist() == [[[1.0]] * 3, [[2.0]] * 3]
-
-    def test_lists_and_cells_as_old_saved_models_answer(self) -> None:
-        """What has one value a row is flattened, all else becomes lists."""
-        mapping = self.answer("cells like input", Part("score", None, (-1,)), Part("both"))
-        parts = [Tensor.from_array(np.array([[1.0], [2.0]])), Tensor.from_array(np.array([[1, 2], [3, 4]]))]
-
-        listed = decode(parts, mapping, {})
-        cells = decode(parts, mapping, pd.DataFrame())
-
-        assert listed["score"].tolist() == [1.0, 2.0]
-        assert listed["both"] == [[1, 2], [3, 4]]
-        assert cells.to_dict("list") == {"score": [1.0, 2.0], "both": [[1, 2], [3, 4]]}
-
-    def test_dicts_by_label(self) -> None:
-        mapping = self.answer("dict", Part("p", None, None, ("a", "b")))
-
-        assert decode([Tensor.from_array(np.array([[0.25, 0.75]]))], mapping) == {"p": [{"a": 0.25, "b": 0.75}]}
 
 
 def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -> None:

@@ -1,17 +1,16 @@
 """
-A user's input → the model's tensors (`encode`), the model's tensors → pyfunc's answer (`decode`), rows → requests.
+A user's input → the model's tensors.
 
-Theory of operation: `encode` unwraps the input, takes from it one array per field of the schema (`fields`), each fitted
-to its type (`values`), and lays the fields out as the mapping's inputs say: one matrix for all of them, or one tensor
-a field. Without a schema arrays go to the inputs by name or by position. A frame of one type goes the short way: one
-matrix out of pandas, one copy. `split` makes requests of many rows, `join` puts their answers together again.
+Theory of operation: the input is unwrapped (`envelopes`), one array per field of the schema is taken out of it
+(`fields`), each is fitted to its type (`values`), and the fields are laid out as the mapping's inputs say: one matrix
+for all of them, or one tensor a field. Without a schema, arrays go to the inputs by name or by position. A frame of one
+type takes a short way: one matrix out of pandas, one copy.
 
-Invariant: all batched tensors of one request have the same number of rows, at least one.
+Invariant: all tensors that have rows have the same number of them, at least one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +18,13 @@ import numpy as np
 
 from redisai_engine.codec.envelopes import unwrap
 from redisai_engine.codec.errors import InvalidInput
-from redisai_engine.codec.fields import is_frame, is_series, take_columns, take_tensors, without_schema
-from redisai_engine.codec.mapping import Container, Input, Mapping, Part
-from redisai_engine.codec.tokens import ROWS, tokenize, trimmed
+from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
+from redisai_engine.codec.mapping import Input, Mapping
+from redisai_engine.codec.tokens import tokenize
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
-
-__all__ = ["decode", "encode", "join", "row_count", "split", "unwrap"]
-
-
-# -- input → tensors ------------------------------------------------------------------------------
 
 
 def encode(inputs: Any, mapping: Mapping) -> list[Tensor]:
@@ -122,7 +116,7 @@ def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
             raise InvalidInput(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
         if item.shape is not None:
             _check_lengths(tensor, item)
-    rows = {tensor.shape[0] for tensor, item in zip(tensors, mapping.inputs, strict=True) if _is_batched(item, mapping)}
+    rows = {tensor.shape[0] for tensor, item in zip(tensors, mapping.inputs, strict=True) if mapping.has_rows(item)}
     if len(rows) > 1:
         counts = ", ".join(
             f"{item.name}: {tensor.shape[0]}" for tensor, item in zip(tensors, mapping.inputs, strict=True)
@@ -139,10 +133,7 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
             )
 
 
-def _is_batched(item: Input, mapping: Mapping) -> bool:
-    if item.shape is None:
-        return False
-    return bool(item.shape) and item.shape[0] == mapping.batch
+# -- the short way ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,137 +196,3 @@ def _has_columns(frame: Any, names: list[str], mapping: Mapping) -> bool:
         return False
     mapping.cache["columns"] = columns
     return True
-
-
-# -- rows → requests ------------------------------------------------------------------------------
-
-
-def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
-    """Counts the rows of an encoded input."""
-    for tensor, item in zip(tensors, mapping.inputs, strict=True):
-        if item.shape is None or _is_batched(item, mapping):
-            return tensor.shape[0] if tensor.shape else 1
-    return 1
-
-
-def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) -> list[list[Tensor]]:
-    """
-    Makes requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
-
-    The last request of a fixed batch is filled up with copies of its last row; join() drops what comes of them.
-    """
-    rows = row_count(tensors, mapping)
-    size = mapping.batch or max_rows
-    if mapping.text is not None:
-        size = min(size or ROWS, ROWS)
-    if size is None or (rows <= size and mapping.batch in {None, rows}):
-        return [tensors]
-    batched = [_is_batched(item, mapping) for item in mapping.inputs]
-    if not all(batched) and mapping.batch is None:
-        return [tensors]
-    requests = [
-        [
-            _rows(tensor, start, size, fill=mapping.batch is not None) if cut else tensor
-            for tensor, cut in zip(tensors, batched, strict=True)
-        ]
-        for start in range(0, rows, size)
-    ]
-    return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
-
-
-def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
-    array = tensor.array()[start : start + size]
-    if fill and len(array) < size:
-        array = np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
-    return Tensor.from_array(array)
-
-
-def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
-    """Puts the answers to the requests of split() together: `rows` rows in the order of the input."""
-    if len(answers) == 1:
-        return [_first_rows(tensor, rows) for tensor in answers[0]]
-    joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]
-    return [_first_rows(Tensor.from_array(array), rows) for array in joined]
-
-
-def _first_rows(tensor: Tensor, rows: int) -> Tensor:
-    if not tensor.shape or tensor.shape[0] <= rows:
-        return tensor
-    return Tensor.from_array(tensor.array()[:rows])
-
-
-# -- tensors → answer -----------------------------------------------------------------------------
-
-
-def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> Any:
-    """
-    Gives what mlflow.pyfunc would have returned. `tensors` are the fetched ones, in the order of `mapping.fetch`.
-
-    `inputs` is what predict was given; it matters only for models without a signature, whose container follows it.
-    """
-    parts = mapping.answer.parts
-    values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
-    container = _LIKE_INPUT.get(mapping.answer.container, {}).get(is_frame(inputs), mapping.answer.container)
-    if container == "ndarray":
-        return values[0]
-    if container == "matrix":
-        return _matrix(values[0], inputs)
-    if container == "list":
-        return values
-    if container == "stack":
-        return np.stack(values)
-    named = {part.name: value for part, value in zip(parts, values, strict=True)}
-    if container == "dict":
-        return named
-    return _frame(named) if container == "dataframe" else _listed(named, mapping, as_frame=container == "cells")
-
-
-# By whether the input was a frame.
-_LIKE_INPUT: dict[Container, dict[bool, Container]] = {
-    "like input": {True: "dataframe", False: "dict"},
-    "matrix like input": {True: "matrix", False: "ndarray"},
-    "cells like input": {True: "cells", False: "listed"},
-}
-
-
-def _value(tensor: Tensor, part: Part) -> Any:
-    array = tensor.array()
-    # Always a copy: the tensor is a read-only view of what came over the wire.
-    array = array.astype(array.dtype if part.dtype is None else part.dtype)
-    if part.shape is not None:
-        array = array.reshape(part.shape)
-    if part.choices:
-        return np.array(part.choices, object)[array]
-    if part.labels:
-        return [dict(zip(part.labels, row, strict=True)) for row in array.tolist()]
-    return array
-
-
-def _matrix(values: Any, inputs: Any) -> Any:
-    """Makes a frame whose rows go by the names that they had in the input."""
-    import pandas as pd
-
-    # An envelope is a frame too, but its rows are others.
-    known = (is_frame(inputs) or is_series(inputs)) and len(inputs) == len(values)
-    return pd.DataFrame(values, index=inputs.index if known else None)
-
-
-def _frame(named: dict[str, Any]) -> Any:
-    """Makes the frame that MLflow's onnx flavor makes; where it could make none, the arrays stay as they are."""
-    import pandas as pd
-
-    columns = {name: value if isinstance(value, list) else value.reshape(-1) for name, value in named.items()}
-    if len({len(column) for column in columns.values()}) > 1:
-        return named
-    return pd.DataFrame(columns)
-
-
-def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
-    """Makes lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
-    flat = {part.name for part in mapping.answer.parts if part.shape == (-1,)}
-    listed = {name: value if name in flat else value.tolist() for name, value in named.items()}
-    if not as_frame:
-        return listed
-    import pandas as pd
-
-    return pd.DataFrame(listed)
