@@ -24,7 +24,7 @@ from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, row_count, split
 from redisai_engine.protocol.tensor import Tensor
@@ -50,11 +50,12 @@ class Known:
         self.version = deployment.version
         self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
-        if found is not None:
-            with errors.of_codec():
+        with errors.of_codec():
+            if found is not None:
                 self.mapping = Mapping.from_json(found.mapping)
-        else:
-            self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
+            else:
+                self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
+            self.encoder = Encoder(self.mapping)
 
 
 class Predictor:
@@ -96,7 +97,7 @@ class Predictor:
 
     def _predict(self, known: Known, inputs: Any) -> Any:
         mapping = known.mapping
-        tensors = encode(inputs, mapping)
+        tensors = known.encoder.encode(inputs)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)

@@ -23,25 +23,42 @@ ROWS = 32
 TENSORS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
-def tokenize(texts: list[str], mapping: Mapping) -> list[Array]:
+class Tokenizer:
     """
-    Gives an array for each of the model's inputs, as long as the longest text.
+    Turns texts into token ids. Making one takes milliseconds, so keep it; may be used by many threads.
 
-    Raises InvalidInput for a text that is too long for a model that doesn't cut, MissingPackage without tokenizers.
+    Raise MissingPackage without the package tokenizers.
     """
-    text = mapping.text
-    assert text is not None  # whose caller has looked
-    if "tokenizer" not in mapping.cache:
-        mapping.cache["tokenizer"] = _tokenizer(text)
-    if text.first:
-        texts = texts[:1]
-    found = mapping.cache["tokenizer"].encode_batch([text.prefix + one for one in texts])
-    _check_lengths(found, text)
-    return [_padded(found, name, text) for name in text.tensors]
+
+    def __init__(self, text: Text) -> None:
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise MissingPackage("a deployment that takes text", "tokenizers", "transformers") from error
+        self._text = text
+        self._tokenizer = tokenizers.Tokenizer.from_str(text.tokenizer)
+        self._tokenizer.no_padding()
+        if text.cut:
+            self._tokenizer.enable_truncation(text.max_length)
+        else:
+            self._tokenizer.no_truncation()
+
+    def tokenize(self, texts: list[str]) -> list[Array]:
+        """
+        Return an int64 array of shape (texts, tokens of the longest text) for each of the model's inputs.
+
+        Raise InvalidInput for a text that is too long for a model that doesn't cut.
+        """
+        text = self._text
+        if text.first:
+            texts = texts[:1]
+        found = self._tokenizer.encode_batch([text.prefix + one for one in texts])
+        _check_lengths(found, text)
+        return [_padded(found, name, text) for name in text.tensors]
 
 
 def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
-    """Takes away the columns that no text of one request reaches: a long text costs only those that go with it."""
+    """Return a request without the columns that no text of it reaches: a long text costs only those beside it."""
     text = mapping.text
     if text is None or "attention_mask" not in text.tensors:
         return request
@@ -50,20 +67,6 @@ def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
     if length == mask.shape[1]:
         return request
     return [Tensor.from_array(np.ascontiguousarray(tensor.array()[:, :length])) for tensor in request]
-
-
-def _tokenizer(text: Text) -> Any:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingPackage("a deployment that takes text", "tokenizers", "transformers") from error
-    tokenizer = Tokenizer.from_str(text.tokenizer)
-    tokenizer.no_padding()
-    if text.cut:
-        tokenizer.enable_truncation(text.max_length)
-    else:
-        tokenizer.no_truncation()
-    return tokenizer
 
 
 def _check_lengths(found: list[Any], text: Text) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import from_json, unwrap
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
@@ -88,7 +88,7 @@ def predict_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     class Client(KeepsInput):
         def predict(self, deployment_name: str, inputs: Any) -> Predictions:
-            KeepsInput.got = encode(inputs, KeepsInput.mapping)
+            KeepsInput.got = Encoder(KeepsInput.mapping).encode(inputs)
             return Predictions([])
 
     monkeypatch.setattr(interface, "get_deploy_client", lambda target: Client())
@@ -115,12 +115,12 @@ def test_every_envelope_keeps_its_values_through_read_json(form: str) -> None:
     """The cells of an envelope's frame hold the JSON values untouched, so a program's own frame will do."""
     frame = pd.read_json(io.StringIO(json.dumps(FORMS[form])))
 
-    assert columns(encode(frame, mapping())) == EXPECTED
+    assert columns(Encoder(mapping()).encode(frame)) == EXPECTED
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "label" not in form])
 def test_every_form_works_as_python_values(form: str) -> None:
-    assert columns(encode(FORMS[form], mapping())) == EXPECTED
+    assert columns(Encoder(mapping()).encode(FORMS[form])) == EXPECTED
 
 
 @pytest.mark.parametrize("form", ["records", "columns"])
@@ -133,7 +133,7 @@ def test_text_that_read_json_turned_into_numbers_is_never_guessed(form: str) -> 
     with pytest.raises(
         InvalidInput, match=r"column 'code' must be string, got 1 .* pandas\.read_json\(\.\.\., dtype=F"
     ):
-        encode(frame, mapping())
+        Encoder(mapping()).encode(frame)
 
 
 def test_times_that_read_json_made_are_put_right_on_the_command_line(predict_command: Any) -> None:
@@ -165,7 +165,8 @@ def test_forms_of_a_matrix(document: Any, predict_command: Any) -> None:
     expected = [[1, 2.5], [3, 4]]
 
     assert predict_command(document, matrix_mapping())[0].array().tolist() == expected
-    assert encode(pd.read_json(io.StringIO(json.dumps(document))), matrix_mapping())[0].array().tolist() == expected
+    frame = pd.read_json(io.StringIO(json.dumps(document)))
+    assert Encoder(matrix_mapping()).encode(frame)[0].array().tolist() == expected
 
 
 def test_whole_numbers_written_with_a_point_are_integers(predict_command: Any) -> None:
@@ -184,8 +185,8 @@ def test_null_is_nan_for_a_double(predict_command: Any) -> None:
 def test_a_column_named_like_an_envelope_is_a_column(column: str) -> None:
     how = matrix_mapping(names=(column, "b"))
 
-    assert encode({column: [1.5], "b": [2]}, how)[0].array().tolist() == [[1.5, 2]]
-    assert encode(pd.DataFrame({column: [1.5], "b": [2]}), how)[0].array().tolist() == [[1.5, 2]]
+    assert Encoder(how).encode({column: [1.5], "b": [2]})[0].array().tolist() == [[1.5, 2]]
+    assert Encoder(how).encode(pd.DataFrame({column: [1.5], "b": [2]}))[0].array().tolist() == [[1.5, 2]]
 
 
 def test_a_bare_split_form_is_read_where_it_arrives() -> None:
@@ -193,8 +194,8 @@ def test_a_bare_split_form_is_read_where_it_arrives() -> None:
     document = {"columns": ["a", "b"], "index": [0, 1], "data": [[1, 2], [3, 4]]}
     how = matrix_mapping(names=("a", "b"))
 
-    assert encode(document, how)[0].array().tolist() == [[1, 2], [3, 4]]
-    assert encode(pd.read_json(io.StringIO(json.dumps(document))), how)[0].array().tolist() == [[1, 2], [3, 4]]
+    assert Encoder(how).encode(document)[0].array().tolist() == [[1, 2], [3, 4]]
+    assert Encoder(how).encode(pd.read_json(io.StringIO(json.dumps(document))))[0].array().tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(

