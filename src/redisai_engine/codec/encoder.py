@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.codec.envelopes import unwrap
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
 from redisai_engine.codec.mapping import Input, Mapping
 from redisai_engine.codec.tokens import Tokenizer
@@ -30,7 +30,7 @@ class Encoder:
     """
     Encodes inputs by one mapping. Make one for a mapping and keep it: it remembers what doesn't change between inputs.
 
-    May be used by many threads. Raise MissingPackage where the model takes text and tokenizers isn't installed.
+    May be used by many threads. Raise PackageNotInstalled where the model takes text and tokenizers isn't installed.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -42,14 +42,14 @@ class Encoder:
         """
         Return the tensors for the model's inputs, in their order, with all rows in each; see prediction.split().
 
-        Raise InvalidInput naming the column or tensor, what was expected and what came.
+        Raise InputMismatch naming the column or tensor, what was expected and what came.
         """
         if self._shortcut is not None:
             whole = self._shortcut.tensor(inputs)
             if whole is not None:
                 return [whole]
         if inputs is None:
-            raise InvalidInput("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
+            raise InputMismatch("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
         arrays = self._arrays(unwrap(inputs, _own_names(self.mapping)))
         fitted = self.mapping.schema is not None
         result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, self.mapping.inputs, strict=True)]
@@ -94,7 +94,7 @@ def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
     try:
         return Tensor.from_array(array)
     except ValueError as error:
-        raise InvalidInput(f"{what}: {error}") from None
+        raise InputMismatch(f"{what}: {error}") from None
 
 
 def _with_rank(array: Array, item: Input, what: str) -> Array:
@@ -105,7 +105,7 @@ def _with_rank(array: Array, item: Input, what: str) -> Array:
     if array.ndim == 2 and rank == 1 and array.shape[1] == 1:
         return array.reshape(-1)
     wanted = ", ".join("any" if length is None else str(length) for length in item.shape or ())
-    raise InvalidInput(f"{what} must have the shape ({wanted}), got {array.shape}")
+    raise InputMismatch(f"{what} must have the shape ({wanted}), got {array.shape}")
 
 
 def _as_it_comes(array: Array, what: str) -> Tensor:
@@ -118,13 +118,13 @@ def _as_it_comes(array: Array, what: str) -> Tensor:
     try:
         return Tensor.from_array(array)
     except UnsupportedDType as error:
-        raise InvalidInput(f"{what}: {error}") from None
+        raise InputMismatch(f"{what}: {error}") from None
 
 
 def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
     for tensor, item in zip(tensors, mapping.inputs, strict=True):
         if 0 in tensor.shape:
-            raise InvalidInput(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
+            raise InputMismatch(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
         if item.shape is not None:
             _check_lengths(tensor, item)
     rows = {tensor.shape[0] for tensor, item in zip(tensors, mapping.inputs, strict=True) if mapping.has_rows(item)}
@@ -132,14 +132,14 @@ def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
         counts = ", ".join(
             f"{item.name}: {tensor.shape[0]}" for tensor, item in zip(tensors, mapping.inputs, strict=True)
         )
-        raise InvalidInput(f"all tensors must have the same number of rows, got {counts}")
+        raise InputMismatch(f"all tensors must have the same number of rows, got {counts}")
 
 
 def _check_lengths(tensor: Tensor, item: Input) -> None:
     for axis, (length, expected) in enumerate(zip(tensor.shape, item.shape or (), strict=True)):
         # The first axis counts rows, which split() makes fit.
         if axis and expected is not None and length != expected:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"tensor {item.name!r} must have {expected} values along axis {axis}, got the shape {tensor.shape}"
             )
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def from_json(value: Any, names: Collection[str] = ()) -> Any:
         return _columns_of(unwrapped) if unwrapped is value else unwrapped
     if isinstance(value, list):
         return value
-    raise InvalidInput(f"the input must be a JSON list or object, got {value!r}")
+    raise InputMismatch(f"the input must be a JSON list or object, got {value!r}")
 
 
 # -- frames ---------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def _read(path: str) -> Any:
 def _unwrap_dict(value: dict[Any, Any], names: Collection[str]) -> Any:
     found = [key for key in ENVELOPES if key in value and key not in names]
     if len(found) > 1:
-        raise InvalidInput(f"the input must have one of {', '.join(ENVELOPES)}, got {' and '.join(found)}")
+        raise InputMismatch(f"the input must have one of {', '.join(ENVELOPES)}, got {' and '.join(found)}")
     if found and set(value) <= {found[0], "params"}:
         if value.get("params"):
             _logger.warning("params are ignored: a deployed model takes none")
@@ -130,25 +130,25 @@ def _unwrap_dict(value: dict[Any, Any], names: Collection[str]) -> Any:
 def _envelope(key: str, value: Any) -> Any:
     if key == "dataframe_split":
         if not isinstance(value, dict):
-            raise InvalidInput(f"dataframe_split must be an object with columns and data, got {type(value).__name__}")
+            raise InputMismatch(f"dataframe_split must be an object with columns and data, got {type(value).__name__}")
         return _split(value)
     if key == "dataframe_records" and not isinstance(value, list):
-        raise InvalidInput(f"dataframe_records must be a list of objects, got {type(value).__name__}")
+        raise InputMismatch(f"dataframe_records must be a list of objects, got {type(value).__name__}")
     return value
 
 
 def _split(value: dict[Any, Any]) -> Any:
     unknown = set(value) - _SPLIT_KEYS
     if "data" not in value or unknown:
-        raise InvalidInput(f"the split form has the keys columns, data and perhaps index, got {', '.join(value)}")
+        raise InputMismatch(f"the split form has the keys columns, data and perhaps index, got {', '.join(value)}")
     rows, names = value["data"], value.get("columns")
     if not isinstance(rows, list):
-        raise InvalidInput(f"data must be a list of rows, got {type(rows).__name__}")
+        raise InputMismatch(f"data must be a list of rows, got {type(rows).__name__}")
     if names is None:
         return rows
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
-            raise InvalidInput(f"row {number} of data must be a list of {len(names)} values, got {row!r}")
+            raise InputMismatch(f"row {number} of data must be a list of {len(names)} values, got {row!r}")
     return Columns({str(name): [row[index] for row in rows] for index, name in enumerate(names)})
 
 

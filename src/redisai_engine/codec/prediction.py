@@ -24,7 +24,7 @@ Run = Callable[[list[Tensor]], list[Tensor]]
 
 
 def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
-    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InvalidInput."""
+    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InputMismatch."""
     tensors = Encoder(mapping).encode(inputs)
     rows = row_count(tensors, mapping)
     answers = [run(request) for request in split(tensors, mapping)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import InvalidInput, MissingPackage
+from redisai_engine.codec.errors import InputMismatch, PackageNotInstalled
 from redisai_engine.codec.mapping import Mapping, Text
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
@@ -27,14 +27,14 @@ class Tokenizer:
     """
     Turns texts into token ids. Making one takes milliseconds, so keep it; may be used by many threads.
 
-    Raise MissingPackage without the package tokenizers.
+    Raise PackageNotInstalled without the package tokenizers.
     """
 
     def __init__(self, text: Text) -> None:
         try:
             import tokenizers
         except ImportError as error:
-            raise MissingPackage("a deployment that takes text", "tokenizers", "transformers") from error
+            raise PackageNotInstalled("a deployment that takes text", "tokenizers", "transformers") from error
         self._text = text
         self._tokenizer = tokenizers.Tokenizer.from_str(text.tokenizer)
         self._tokenizer.no_padding()
@@ -47,7 +47,7 @@ class Tokenizer:
         """
         Return an int64 array of shape (texts, tokens of the longest text) for each of the model's inputs.
 
-        Raise InvalidInput for a text that is too long for a model that doesn't cut.
+        Raise InputMismatch for a text that is too long for a model that doesn't cut.
         """
         text = self._text
         if text.first:
@@ -72,7 +72,7 @@ def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
 def _check_lengths(found: list[Any], text: Text) -> None:
     for row, one in enumerate(found):
         if len(one.ids) > text.max_length:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"the text in row {row} has {len(one.ids)} tokens, the model reads at most {text.max_length}"
             )
 

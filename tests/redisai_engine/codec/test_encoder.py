@@ -12,7 +12,7 @@ import pytest
 
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -173,7 +173,7 @@ class TestRefused:
         ],
     )
     def test_columns(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
+        with pytest.raises(InputMismatch, match=sentence):
             Encoder(matrix("a", "b")).encode(inputs)
 
     @pytest.mark.parametrize(
@@ -188,19 +188,19 @@ class TestRefused:
         ],
     )
     def test_tensors(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
+        with pytest.raises(InputMismatch, match=sentence):
             Encoder(unnamed()).encode(inputs)
 
     def test_a_gap_in_an_integer_column_names_row_and_way_out(self) -> None:
         frame = pd.DataFrame({"a": [1, None], "b": [1, 2]})
 
         with pytest.raises(
-            InvalidInput, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
+            InputMismatch, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
         ):
             Encoder(matrix("a", "b", kind="long")).encode(frame)
 
     def test_text_with_a_zero_byte(self) -> None:
-        with pytest.raises(InvalidInput, match="has a zero byte inside"):
+        with pytest.raises(InputMismatch, match="has a zero byte inside"):
             Encoder(matrix("a", kind="string")).encode({"a": ["x\0y"]})
 
 
@@ -249,6 +249,6 @@ class TestGaps:
 
         assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
         with pytest.raises(
-            InvalidInput, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
+            InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
         ):
             Encoder(mapping).encode(frame.assign(b=bad))

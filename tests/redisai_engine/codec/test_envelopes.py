@@ -17,7 +17,7 @@ import pytest
 
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import from_json, unwrap
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.protocol import dtypes
 
@@ -131,7 +131,7 @@ def test_text_that_read_json_turned_into_numbers_is_never_guessed(form: str) -> 
     frame = pd.read_json(io.StringIO(json.dumps(document)))
 
     with pytest.raises(
-        InvalidInput, match=r"column 'code' must be string, got 1 .* pandas\.read_json\(\.\.\., dtype=F"
+        InputMismatch, match=r"column 'code' must be string, got 1 .* pandas\.read_json\(\.\.\., dtype=F"
     ):
         Encoder(mapping()).encode(frame)
 
@@ -217,7 +217,7 @@ def test_a_bare_split_form_is_read_where_it_arrives() -> None:
     ],
 )
 def test_what_is_no_form_is_told(document: Any, sentence: str) -> None:
-    with pytest.raises(InvalidInput, match=sentence):
+    with pytest.raises(InputMismatch, match=sentence):
         from_json(document)
 
 

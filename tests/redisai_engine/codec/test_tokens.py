@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 
 from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.errors import InvalidInput, MissingPackage
+from redisai_engine.codec.errors import InputMismatch, PackageNotInstalled
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text
 from redisai_engine.codec.prediction import split
 from redisai_engine.codec.tokens import ROWS, Tokenizer, trimmed
@@ -67,7 +67,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_long_texts_are_refused_where_the_model_does_not_cut() -> None:
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InputMismatch) as caught:
         ids(["one", "one two three one two"], cut=False)
 
     assert str(caught.value) == "the text in row 1 has 5 tokens, the model reads at most 4"
@@ -84,7 +84,7 @@ def test_only_the_first_text_is_answered_where_the_model_does_so() -> None:
 def test_without_tokenizers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
 
-    with pytest.raises(MissingPackage) as caught:
+    with pytest.raises(PackageNotInstalled) as caught:
         Tokenizer(text())
 
     assert str(caught.value) == (

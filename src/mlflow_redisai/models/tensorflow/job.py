@@ -24,7 +24,7 @@ from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to
 from mlflow_redisai.models.tensorflow.export import Exported, export
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.protocol.tensor import Tensor
@@ -244,7 +244,7 @@ def _checked(job: Job, traced: Traced, exported: Exported, mapping: Mapping) -> 
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
-        except (Difference, InvalidInput) as found:
+        except (Difference, InputMismatch) as found:
             raise NotConvertible(f"{job.what} answers differently when converted: {found}") from found
         except NotConvertible:
             raise
@@ -292,7 +292,7 @@ def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[in
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), job.schema)
             return [tensor.shape for tensor in Encoder(mapping).encode(example)]
-        except InvalidInput:
+        except InputMismatch:
             pass
     return [()] * len(inputs)
 

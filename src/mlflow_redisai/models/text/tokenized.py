@@ -21,7 +21,7 @@ from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
 from mlflow_redisai.models.torch.export import Exported, Trial, export, runner
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text
 from redisai_engine.codec.prediction import predict
 from redisai_engine.codec.tokens import TENSORS, Tokenizer
@@ -63,7 +63,7 @@ class Reader:
     def _fits(self, text: str) -> bool:
         try:
             self.tokenizer.tokenize([text])
-        except InvalidInput:
+        except InputMismatch:
             return False
         return True
 

@@ -28,7 +28,7 @@ from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
@@ -270,7 +270,7 @@ def _encoded(job: Job, inputs: Any) -> list[Array] | None:
         return None
     try:
         return [tensor.array() for tensor in Encoder(job.mapping()).encode(inputs)]
-    except InvalidInput:
+    except InputMismatch:
         return None
 
 
