@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.envelopes import unwrap
+from redisai_engine.codec.envelopes import Document, unwrap
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
 from redisai_engine.codec.mapping import Input, Mapping
@@ -38,9 +38,13 @@ class Encoder:
         self._shortcut = _Shortcut.of(mapping)
         self._tokenizer = None if mapping.text is None else Tokenizer(mapping.text)
 
-    def encode(self, inputs: Any) -> list[Tensor]:
+    def encode(self, inputs: Any, source: Document | None = None) -> list[Tensor]:
         """
         Return the tensors for the model's inputs, in their order, with all rows in each; see prediction.split().
+
+        `inputs` is a frame, a Series, an array, a dict, a list or a parsed JSON `Document`. `source` is the document
+        that a frame was read from, if there is one: the values are taken from there unless the frame is exactly what
+        the model takes, since pandas may have turned them.
 
         Raise InputMismatch naming the column or tensor, what was expected and what came.
         """
@@ -50,7 +54,7 @@ class Encoder:
                 return [whole]
         if inputs is None:
             raise InputMismatch("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
-        arrays = self._arrays(unwrap(inputs, _own_names(self.mapping)))
+        arrays = self._arrays(unwrap(inputs if source is None else source, _own_names(self.mapping)))
         fitted = self.mapping.schema is not None
         result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, self.mapping.inputs, strict=True)]
         _check_rows(result, self.mapping)
