@@ -413,6 +413,7 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.InputMismatch: InvalidInput,
     codec.PackageNotInstalled: MissingPackage,
     codec.UnreadableMapping: UnreadableRecord,
+    codec.UnknownRecordFormat: UnreadableRecord,
 }
 
 

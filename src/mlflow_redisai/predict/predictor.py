@@ -19,7 +19,7 @@ from mlflow_redisai import errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.deploy.prepare import tensors_of
 from mlflow_redisai.predict import foreign
-from mlflow_redisai.server import commands, record
+from mlflow_redisai.server import commands
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
@@ -28,6 +28,7 @@ from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, row_count, split
+from redisai_engine.codec.record import ID_FIELD, record_key
 from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by others, each during one of our predictions, before giving up
@@ -46,14 +47,14 @@ class Known:
         found = deployment.record
         self.name = deployment.name
         self.key = raw(deployment.name)
-        self.record_key = record.record_key(deployment.name)
+        self.record_key = record_key(self.key)
         self.identity = deployment.identity
         self.version = deployment.version
         self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         with errors.of_codec():
             if found is not None:
-                self.mapping = Mapping.from_json(found.mapping)
+                self.mapping = found.mapping
             else:
                 self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
             self.encoder = Encoder(self.mapping)
@@ -147,7 +148,7 @@ def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
 
 def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
     """Reads the record's id before and behind the command, and the model's META."""
-    read: Command = ["HGET", known.record_key, record.ID_FIELD]
+    read: Command = ["HGET", known.record_key, ID_FIELD]
     before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
     _refuse_problems(connection, before, after, meta)
     if before != after or isinstance(meta, Exception) or not _is_known(connection, known, after, meta):

@@ -7,12 +7,11 @@ inside a reply is an exception object in its place, and is raised as it is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redisai_engine.codec.record import fingerprint
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
@@ -90,10 +89,8 @@ class ModelMeta:
             raise BadReply(f"AI.MODELGET META without a usable {error}") from error
 
     def fingerprint(self) -> str:
-        """Digest of all fields: equal for the model that was recorded, different when another took its place."""
-        fields = [self.backend, self.device, self.tag, self.batchsize, self.minbatchsize, self.minbatchtimeout]
-        described = json.dumps([*fields, self.inputs, self.outputs])
-        return hashlib.sha256(described.encode()).hexdigest()[:32]
+        """Return the digest of all fields by which a record knows its model."""
+        return fingerprint(**vars(self))
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,17 @@ Invariant: at no moment, and after a kill at any point, a record of one deployme
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_redisai import errors, interrupts
-from mlflow_redisai.server import commands, progress, record
+from mlflow_redisai.server import commands, progress
 from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
 from mlflow_redisai.server.connection import Connection, Transaction
 from mlflow_redisai.server.record import Record
+from redisai_engine.codec import record
 
 ATTEMPTS = 20  # changes by others, each between our WATCH and our EXEC, before giving up
 # How long a model that is being verified outlives a plugin that was killed; a prediction's timeout comes on top.
@@ -73,7 +75,7 @@ class Deployments:
     def read(self, name: str) -> Deployment:
         """Reads one deployment, model and record at the same moment. Raises DeploymentMissing, NotAModel."""
         key = raw(name)
-        ask: list[Command] = [["HGETALL", record.record_key(name)], ["AI.MODELGET", key, "META"]]
+        ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
         if self._tells_versions(key):
             ask.append(["AI._MODELID", key])
         fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
@@ -125,7 +127,7 @@ class Deployments:
 
         The key expires by itself if this process is killed. Raises ModelRefused if the server can't load the model.
         """
-        key = record.temporary_key(name)
+        key = record.verification_key(raw(name), uuid.uuid4().hex)
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
         try:
             with self.connection.transaction(key) as transaction:
@@ -176,7 +178,7 @@ class Deployments:
         """Removes model and record. Raises DeploymentMissing, after removing a record that was left over."""
 
         def removal(kind: bytes) -> list[Command]:
-            drop: Command = ["DEL", record.record_key(name)]
+            drop: Command = ["DEL", record.record_key(raw(name))]
             return [["AI.MODELDEL", raw(name)], drop] if kind == MODEL_TYPE else [drop]
 
         for _ in range(ATTEMPTS):
@@ -199,7 +201,8 @@ class Deployments:
         check: Callable[[Transaction, bytes], None],
         undo: Callable[[str, Record], None] | None,
     ) -> None:
-        key, record_key, new = raw(name), record.record_key(name), prepared.record
+        key, new = raw(name), prepared.record
+        record_key = record.record_key(key)
         change: list[Command] = [
             prepared.model.command(key),
             ["DEL", record_key],
@@ -223,7 +226,7 @@ class Deployments:
 
     def _watch(self, transaction: Transaction, name: str) -> tuple[bytes, RecordFields]:
         """Watches model and record; gives the model's TYPE and the record's fields. Raises NotAModel."""
-        key, record_key = raw(name), record.record_key(name)
+        key, record_key = raw(name), record.record_key(raw(name))
         transaction.command("WATCH", key, record_key)
         kind = transaction.command("TYPE", key)
         self._check_kind(name, kind)
@@ -233,7 +236,7 @@ class Deployments:
         return kind, commands.raw_pairs(transaction.command("HGETALL", record_key))
 
     def _identity(self, transaction: Transaction, name: str) -> tuple[bytes | None, str]:
-        record_id = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+        record_id = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
         with self._understood():
             meta = ModelMeta.from_reply(transaction.command("AI.MODELGET", raw(name), "META"))
         return record_id, meta.fingerprint()
@@ -263,7 +266,7 @@ class Deployments:
 
     def _put_back(self, name: str, new: Record, old: RecordFields) -> None:
         """Replaces the record `new` by `old`, unless somebody has replaced it already."""
-        record_key = record.record_key(name)
+        record_key = record.record_key(raw(name))
         restore: list[Command] = [["DEL", record_key]]
         if old:
             restore.append(["HSET", record_key, *(item for pair in old.items() for item in pair)])
@@ -271,13 +274,13 @@ class Deployments:
 
     def _forget(self, name: str, new: Record) -> None:
         """Removes the deployment `new`, unless somebody has replaced it already."""
-        self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(name)]])
+        self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(raw(name))]])
 
     def _if_still(self, name: str, new: Record, then: list[Command]) -> None:
         for _ in range(ATTEMPTS):
             with self.connection.transaction(raw(name)) as transaction:
-                transaction.command("WATCH", raw(name), record.record_key(name))
-                found = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+                transaction.command("WATCH", raw(name), record.record_key(raw(name)))
+                found = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
                 if found not in (None, new.id.encode()):
                     return
                 if found is None and ["AI.MODELDEL", raw(name)] in then:
@@ -289,7 +292,7 @@ class Deployments:
     # -- replies ----------------------------------------------------------------------------------
 
     def _record_id(self, name: str) -> bytes | None:
-        found: bytes | None = self.connection.call(raw(name), "HGET", record.record_key(name), record.ID_FIELD)
+        found: bytes | None = self.connection.call(raw(name), "HGET", record.record_key(raw(name)), record.ID_FIELD)
         return found
 
     def _check_kind(self, name: str, kind: bytes) -> None:
