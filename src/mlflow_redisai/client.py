@@ -16,7 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 from mlflow_redisai import interrupts
 from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
 from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
-from mlflow_redisai.server import facts as server
+from mlflow_redisai.server import facts
 from mlflow_redisai.server.commands import raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.record import check_name
@@ -146,7 +146,7 @@ class RedisAIClient(BaseDeploymentClient):
     def _order(self, name: str, options: DeploymentOptions) -> Order:
         from mlflow_redisai.deploy.prepare import Order
 
-        return Order(self._store, server.ask(self._store.connection, raw(name)), name, options)
+        return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
         """Stores the model that is there anew, with other options."""

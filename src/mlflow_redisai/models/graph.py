@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.base import ServerLimits
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Shape
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType

@@ -17,12 +17,12 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
-from mlflow_redisai.deploy.prepare import tensors_of
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
+from mlflow_redisai.server.replies import tensors_of
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import Document

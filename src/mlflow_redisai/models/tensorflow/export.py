@@ -16,8 +16,9 @@ import numpy as np
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
-from mlflow_redisai.models.base import Request, ServerLimits
+from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.tensorflow.call import Traced, reason, to_tensor
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.prediction import Run
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
