@@ -414,6 +414,7 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.PackageNotInstalled: MissingPackage,
     codec.UnreadableMapping: UnreadableRecord,
     codec.UnknownRecordFormat: UnreadableRecord,
+    codec.UnusableOutput: InvalidRequest,
 }
 
 

@@ -5,7 +5,8 @@ What can go wrong between a user's input and tensors: one tree of errors, of no 
     ├── InputMismatch          the input breaks the model's signature; the sentence names the column or tensor
     ├── PackageNotInstalled    a package that turns this input into tensors isn't installed
     ├── UnreadableMapping      the mapping was written by a newer version
-    └── UnknownRecordFormat    the deployment's record was written by another version
+    ├── UnknownRecordFormat    the deployment's record was written by another version
+    └── UnusableOutput         an output of a model that somebody else stored is no tensor
 """
 
 from __future__ import annotations
@@ -44,4 +45,14 @@ class UnknownRecordFormat(CodecError):
         super().__init__(
             f"the deployment's record has format {found!r}, this mlflow-redisai knows {known}; "
             "upgrade with pip install --upgrade mlflow-redisai"
+        )
+
+
+class UnusableOutput(CodecError):
+    """An output of a model that somebody else stored is no tensor."""
+
+    def __init__(self, model: str, output: str) -> None:
+        super().__init__(
+            f"the model {model!r} can't be predicted with: its output {output!r} is no tensor; deploy it with "
+            "mlflow-redisai, or convert it without ZipMap"
         )
