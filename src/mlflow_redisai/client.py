@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_redisai.deploy.prepare import Order
-    from mlflow_redisai.predict.predictions import Predictions
     from mlflow_redisai.predict.predictor import Predictor
+    from mlflow_redisai.predict.response import Predictions
     from mlflow_redisai.server.deployments import Deployment, Deployments
 
 _logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class RedisAIClient(BaseDeploymentClient):
     ) -> Predictions:
         """Predict with a deployment: return what `mlflow.pyfunc` returns for the same input, as `predictions`."""
         from mlflow_redisai.predict.command_line import document_of
-        from mlflow_redisai.predict.predictions import Predictions
+        from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
         return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))

@@ -18,8 +18,8 @@ CREATE = "create"
 UPDATE = "update"
 RUN_LOCAL = "run-local"
 
-BACKENDS = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
-RUNTIMES = ("embedded", "docker")
+BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
+RUNTIME_CHOICES = ("embedded", "docker")
 DEFAULT_TIMEOUT_MS = 30_000
 
 
@@ -136,8 +136,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("tag", _text, "any text", "none", "shown by get and list; for instance the model's version"),
     Option(
         "backend",
-        _one_of(*BACKENDS),
-        ", ".join(BACKENDS),
+        _one_of(*BACKEND_CHOICES),
+        ", ".join(BACKEND_CHOICES),
         "auto",
         "what runs the model; auto: ONNX, and where that can't be done the flavor's own",
         needs_model=True,
@@ -176,8 +176,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "runtime",
-        _one_of(*RUNTIMES),
-        ", ".join(RUNTIMES),
+        _one_of(*RUNTIME_CHOICES),
+        ", ".join(RUNTIME_CHOICES),
         "embedded",
         "what to start: the engine, or RedisAI's image",
         commands=(RUN_LOCAL,),

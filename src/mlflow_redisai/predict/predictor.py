@@ -40,7 +40,7 @@ class _Outdated(Exception):
     """Another deployment answered than the one whose mapping was used."""
 
 
-class Known:
+class KnownDeployment:
     """A deployment with what follows from it; made once, used for every prediction until it changes."""
 
     def __init__(self, deployment: Deployment, store: Deployments) -> None:
@@ -65,7 +65,7 @@ class Predictor:
 
     def __init__(self, store: Deployments) -> None:
         self._store = store
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownDeployment] = {}
         self._lock = threading.Lock()
 
     def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
@@ -94,21 +94,21 @@ class Predictor:
         with self._lock:
             self._known.pop(name, None)
 
-    def _read(self, name: str) -> Known:
+    def _read(self, name: str) -> KnownDeployment:
         self.forget(name)
-        known = Known(self._store.read(name), self._store)
+        known = KnownDeployment(self._store.read(name), self._store)
         with self._lock:
             self._known[name] = known
         return known
 
-    def _predict(self, known: Known, inputs: Any, source: Document | None) -> Any:
+    def _predict(self, known: KnownDeployment, inputs: Any, source: Document | None) -> Any:
         mapping = known.mapping
         tensors = known.encoder.encode(inputs, source)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)
 
-    def _run_all(self, known: Known, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+    def _run_all(self, known: KnownDeployment, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
         if len(pieces) == 1:
             return [_run(self._store.connection, known, pieces[0])]
         with ThreadPoolExecutor(min(IN_FLIGHT, len(pieces)), "mlflow-redisai-predict") as pool:
@@ -128,7 +128,7 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
     return max(1, CHUNK_BYTES * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
 
 
-def _run(connection: Connection, known: Known, tensors: list[Tensor]) -> list[Tensor]:
+def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
     """Sends one chunk. Raises _Outdated if it was not `known` that answered."""
     mapping = known.mapping
     dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
@@ -136,7 +136,7 @@ def _run(connection: Connection, known: Known, tensors: list[Tensor]) -> list[Te
     return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
 
 
-def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
+def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
     """Has the server tell the model's version before and behind the command, which it knows without asking Redis."""
     read: Command = ["AI._MODELID", known.key]
     before, reply, after = connection.exchange(known.key, [read, dag, read])
@@ -146,7 +146,7 @@ def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
     return reply
 
 
-def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
+def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
     """Reads the record's id before and behind the command, and the model's META."""
     read: Command = ["HGET", known.record_key, ID_FIELD]
     before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
@@ -163,7 +163,7 @@ def _refuse_problems(connection: Connection, *answers: Any) -> None:
             raise connection.problem(answer) from answer
 
 
-def _is_known(connection: Connection, known: Known, id_: Any, meta: Any) -> bool:
+def _is_known(connection: Connection, known: KnownDeployment, id_: Any, meta: Any) -> bool:
     """Tells whether the record's id and the model's META are those of the known deployment."""
     if meta == known.seen_meta:  # nearly always; a digest takes longer
         return bool(id_ == known.identity[0])

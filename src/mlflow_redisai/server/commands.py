@@ -26,7 +26,7 @@ class BadReply(ValueError):
     """A reply that RedisAI never gives."""
 
 
-class TimedOut(Exception):
+class RunTimedOut(Exception):
     """The server answered TIMEDOUT: the request waited longer for its turn than its TIMEOUT."""
 
 
@@ -191,7 +191,7 @@ def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int
 
 
 def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
-    """Reads the reply to `dag`: the last `fetched` elements. Raises TimedOut, BadReply or the server's own error."""
+    """Reads the reply to `dag`: the last `fetched` elements. Raises RunTimedOut, BadReply or the server's own error."""
     if isinstance(reply, Exception):
         raise reply
     elements = reply if isinstance(reply, list) else [reply]
@@ -199,7 +199,7 @@ def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
         if isinstance(element, Exception):
             raise element
         if element == b"TIMEDOUT":
-            raise TimedOut
+            raise RunTimedOut
     if len(elements) <= fetched or b"NA" in elements:
         raise BadReply(f"AI.DAGEXECUTE_RO answered {reply!r:.80}")
     return [tensor(element) for element in elements[len(elements) - fetched :]]

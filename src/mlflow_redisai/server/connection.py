@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from mlflow_redisai import errors
 from mlflow_redisai.server import progress
 from mlflow_redisai.server.commands import Argument, Blob, Command, argument_bytes, pieces
-from mlflow_redisai.server.kept import KeptConnections
+from mlflow_redisai.server.kept_connections import KeptConnections
 from mlflow_redisai.target import Target
 
 T = TypeVar("T")
@@ -70,14 +70,14 @@ class Connection:
             return [node.execute_command(*command) for node in self._primaries()]
 
     @contextlib.contextmanager
-    def transaction(self, key: bytes) -> Iterator[Transaction]:
+    def transaction(self, key: bytes) -> Iterator[WatchedTransaction]:
         """A connection of its own on the node of `key`; closed at the end, so that nothing stays watched."""
         with self.translated():
             if self.target.cluster:
                 self.call(key, "EXISTS", key)  # learns of a moved slot now, not in the middle
             single = self._node(key).client()
             try:
-                yield Transaction(single.connection)
+                yield WatchedTransaction(single.connection)
             finally:
                 single.connection.disconnect()
                 single.close()
@@ -138,7 +138,7 @@ class Connection:
         return self._client
 
 
-class Transaction:
+class WatchedTransaction:
     """One connection for WATCH, MULTI and EXEC, command by command. A lost connection raises, it is never renewed."""
 
     def __init__(self, connection: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from mlflow_redisai import errors, interrupts
 from mlflow_redisai.server import commands, progress
 from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
-from mlflow_redisai.server.connection import Connection, Transaction
+from mlflow_redisai.server.connection import Connection, WatchedTransaction
 from mlflow_redisai.server.record import Record
 from redisai_engine.codec import record
 
@@ -149,7 +149,7 @@ class Deployments:
     def create(self, name: str, prepared: Prepared) -> None:
         """Stores a new deployment. Raises DeploymentExists; an interruption undoes it."""
 
-        def free(transaction: Transaction, kind: bytes) -> None:
+        def free(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind == MODEL_TYPE:
                 raise errors.DeploymentExists(name, self.where)
 
@@ -162,7 +162,7 @@ class Deployments:
         With `instead_of` only that deployment is replaced: False when it is not there any more.
         """
 
-        def there(transaction: Transaction, kind: bytes) -> None:
+        def there(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind != MODEL_TYPE:
                 raise errors.DeploymentMissing(name, self.where)
             if instead_of is not None and self._identity(transaction, name) != instead_of.identity:
@@ -198,7 +198,7 @@ class Deployments:
         self,
         name: str,
         prepared: Prepared,
-        check: Callable[[Transaction, bytes], None],
+        check: Callable[[WatchedTransaction, bytes], None],
         undo: Callable[[str, Record], None] | None,
     ) -> None:
         key, new = raw(name), prepared.record
@@ -224,7 +224,7 @@ class Deployments:
                 return
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
-    def _watch(self, transaction: Transaction, name: str) -> tuple[bytes, RecordFields]:
+    def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
         """Watches model and record; gives the model's TYPE and the record's fields. Raises NotAModel."""
         key, record_key = raw(name), record.record_key(raw(name))
         transaction.command("WATCH", key, record_key)
@@ -235,13 +235,13 @@ class Deployments:
             raise errors.NotAModel(text(record_key), text(record_kind), self.where)
         return kind, commands.raw_pairs(transaction.command("HGETALL", record_key))
 
-    def _identity(self, transaction: Transaction, name: str) -> tuple[bytes | None, str]:
+    def _identity(self, transaction: WatchedTransaction, name: str) -> tuple[bytes | None, str]:
         record_id = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
         with self._understood():
             meta = ModelMeta.from_reply(transaction.command("AI.MODELGET", raw(name), "META"))
         return record_id, meta.fingerprint()
 
-    def _execute(self, transaction: Transaction, name: str, new: Record) -> list[Any] | None:
+    def _execute(self, transaction: WatchedTransaction, name: str, new: Record) -> list[Any] | None:
         """Sends EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
         try:
             with self.connection.translated():

@@ -20,7 +20,7 @@ def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int
     """
     try:
         return commands.dag_tensors(reply, fetched)
-    except commands.TimedOut:
+    except commands.RunTimedOut:
         raise errors.PredictionTimedOut(connection.where, str(timeout_ms)) from None
     except commands.BadReply as error:
         raise errors.UnexpectedReply(connection.where, str(error)) from error

@@ -13,7 +13,7 @@ import pytest
 from mlflow.deployments import PredictionsResponse
 from mlflow.exceptions import MlflowException
 
-from mlflow_redisai.predict.predictions import Predictions
+from mlflow_redisai.predict.response import Predictions
 
 CASES: list[tuple[Any, Any]] = [
     (np.array([1, 2]), [1, 2]),
