@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -28,7 +28,11 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Target:
-    """Where the server is and how to talk to it; times in seconds, 0 for no limit."""
+    """
+    Where the server is and how to talk to it; times in seconds, 0 for no limit.
+
+    What concerns TLS has redis-py's names, which the engine's `--redis` URL has too.
+    """
 
     host: str = "localhost"
     port: int = 6379
@@ -36,10 +40,11 @@ class Target:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_verify: bool = True
+    ssl_ca_certs: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_cert_reqs: str = "required"
+    ssl_check_hostname: bool = True
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
     cluster: bool = False
@@ -52,10 +57,7 @@ class Target:
         parts = _connection_parts(where)
         if not parts:
             parts = _from_environment(os.environ if environment is None else environment)
-        parameters = _parameters(query)
-        if parameters.get("tls") is False and any(name.startswith("tls_") for name in parameters):
-            raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
-        return _checked(cls(**parts, **parameters))
+        return _checked(cls(**parts, **_with_tls(_parameters(query))))
 
     @property
     def label(self) -> str:
@@ -90,11 +92,12 @@ class Target:
             return {}
         return {
             "ssl": True,
-            "ssl_ca_certs": self.tls_ca,
-            "ssl_certfile": self.tls_cert,
-            "ssl_keyfile": self.tls_key,
-            "ssl_cert_reqs": "required" if self.tls_verify else "none",
-            "ssl_check_hostname": self.tls_verify,
+            "ssl_ca_certs": self.ssl_ca_certs,
+            "ssl_certfile": self.ssl_certfile,
+            "ssl_keyfile": self.ssl_keyfile,
+            "ssl_cert_reqs": self.ssl_cert_reqs,
+            # A name in a certificate that isn't checked says nothing; older versions of redis-py refuse both together.
+            "ssl_check_hostname": self.ssl_check_hostname and self.ssl_cert_reqs != "none",
         }
 
 
@@ -142,6 +145,16 @@ def _path(text: str) -> str:
     return text
 
 
+def _cert_reqs(text: str) -> str:
+    if text.lower() not in ("required", "optional", "none"):
+        raise ValueError("write required, optional or none")
+    return text.lower()
+
+
+def _verify(text: str) -> str:
+    return "required" if _switch(text) else "none"
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One query parameter or variable: the field of `Target` that it fills, how it is read, and what it is for."""
@@ -153,11 +166,26 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); implied by the other tls parameters"),
-    Parameter("tls_ca", "tls_ca", _path, "file with the certificates to trust (PEM); without it those of the system"),
-    Parameter("tls_cert", "tls_cert", _path, "file with the client's certificate (PEM)"),
-    Parameter("tls_key", "tls_key", _path, "file with the client's private key (PEM)"),
-    Parameter("tls_verify", "tls_verify", _switch, "false: don't check the server's certificate"),
+    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); every ssl_ parameter implies it"),
+    Parameter(
+        "ssl_ca_certs",
+        "ssl_ca_certs",
+        _path,
+        "file with the certificates to trust (PEM); without it those of the system",
+    ),
+    Parameter("ssl_certfile", "ssl_certfile", _path, "file with the client's certificate (PEM)"),
+    Parameter("ssl_keyfile", "ssl_keyfile", _path, "file with the client's private key (PEM)"),
+    Parameter(
+        "ssl_cert_reqs",
+        "ssl_cert_reqs",
+        _cert_reqs,
+        "check of the server's certificate: required, optional, none",
+    ),
+    Parameter("ssl_check_hostname", "ssl_check_hostname", _switch, "false: accept a certificate for another host"),
+    Parameter("tls_ca", "ssl_ca_certs", _path, "older name of ssl_ca_certs"),
+    Parameter("tls_cert", "ssl_certfile", _path, "older name of ssl_certfile"),
+    Parameter("tls_key", "ssl_keyfile", _path, "older name of ssl_keyfile"),
+    Parameter("tls_verify", "ssl_cert_reqs", _verify, "older name of ssl_cert_reqs: true is required, false is none"),
     Parameter("connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (10; 0: no limit)"),
     Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for an answer (300; 0: no limit)"),
     Parameter("protocol", "protocol", _protocol, "version of Redis' protocol, 2 or 3 (redis-py's default)"),
@@ -253,14 +281,31 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _parameters(query: str) -> dict[str, Any]:
     known = {parameter.name: parameter for parameter in PARAMETERS}
     found: dict[str, Any] = {}
+    names: dict[str, str] = {}  # by field
     for name, value in parse_qsl(query, keep_blank_values=True):
         parameter = known.get(name)
         if parameter is None:
             raise InvalidTarget(f"the target has an unknown parameter {name!r}; there are {', '.join(known)}")
         if parameter.field in found:
-            raise InvalidTarget(f"the target has the parameter {name!r} twice; give it once")
+            raise InvalidTarget(f"the target has {_twice(name, names[parameter.field])}")
+        names[parameter.field] = name
         found[parameter.field] = _read(parameter.read, value, f"the target's parameter {name}")
     return found
+
+
+def _twice(name: str, before: str) -> str:
+    if name == before:
+        return f"the parameter {name!r} twice; give it once"
+    return f"the parameters {before!r} and {name!r}, which mean the same; give one of them"
+
+
+def _with_tls(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with `tls` set if any other concerns TLS: who names one must not end up without."""
+    if not any(name.startswith("ssl_") for name in parameters):
+        return parameters
+    if parameters.get("tls") is False:
+        raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
+    return {**parameters, "tls": True}
 
 
 def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
@@ -278,8 +323,8 @@ def _checked(target: Target) -> Target:
         raise InvalidTarget(
             f"the user {target.username!r} has no password; set REDIS_PASSWORD, or write username:password@"
         )
-    if bool(target.tls_cert) != bool(target.tls_key):
-        raise InvalidTarget("the target has only one of tls_cert and tls_key; a client's certificate needs both")
-    if target.tls_ca or target.tls_cert or not target.tls_verify:
-        return replace(target, tls=True)
+    if bool(target.ssl_certfile) != bool(target.ssl_keyfile):
+        raise InvalidTarget(
+            "the target has only one of ssl_certfile and ssl_keyfile; a client's certificate needs both"
+        )
     return target
