@@ -8,14 +8,14 @@ records for a frame, nested lists for an array.
 
 from __future__ import annotations
 
-import datetime
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mlflow.deployments import PredictionsResponse
+
+from redisai_engine.codec.answers import plain
 
 
 class Predictions(PredictionsResponse):
@@ -42,44 +42,6 @@ class Predictions(PredictionsResponse):
             return text
         Path(path).write_text(text, encoding="utf-8")
         return None
-
-
-def plain(value: Any) -> Any:
-    """Turns arrays, frames, numpy scalars and all they hold into what JSON has."""
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, dict):
-        return {_key(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, (datetime.date, datetime.time)):
-        # NaT is a datetime that differs from itself.
-        return value.isoformat() if value == value else None  # noqa: PLR0124
-    if value is None or isinstance(value, (str, int)):
-        return value
-    return _pandas_plain(value)
-
-
-def _pandas_plain(value: Any) -> Any:
-    import pandas as pd
-
-    if isinstance(value, pd.DataFrame):
-        return plain(value.to_dict(orient="records"))
-    if isinstance(value, (pd.Series, pd.Index)):
-        return plain(value.tolist())
-    if value is pd.NA or value is pd.NaT:
-        return None
-    return str(value)
-
-
-def _key(key: Any) -> str:
-    return str(key.item() if isinstance(key, np.generic) else key)
 
 
 def _for_mlflow(value: Any) -> Any:
