@@ -3,7 +3,7 @@ The target: which server, as whom, and how. From a URI and the REDIS_* variables
 
     redisai[:/[/][[username]:[password]@][host][:port][/[db]][?parameter=value&...]]
 
-Invariant: the password leaves a `Target` only through its field `password`; it stands in no repr, no label and no
+Invariant: the password leaves a `Target` only through its field `password`; it is in no repr, no label and no
 error. Every sentence about a URI therefore names the part that is wrong, never the whole URI. `VARIABLES` and
 `PARAMETERS` are the tables from which parsing, help and docs/reference.md are made.
 """
@@ -52,7 +52,7 @@ class Target:
 
     @classmethod
     def parse(cls, uri: str, environment: Mapping[str, str] | None = None) -> Target:
-        """Reads a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
+        """Read a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
         where, query = _split(uri)
         parts = _connection_parts(where)
         if not parts:
@@ -61,19 +61,19 @@ class Target:
 
     @property
     def label(self) -> str:
-        """How errors and logs name the server: `Redis at host:port`, never with a password."""
+        """Return how errors and logs name the server: `Redis at host:port`, never with a password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"Redis at {host}:{self.port}" + (f"/{self.db}" if self.db else "")
 
     def redact(self, text: str) -> str:
-        """Takes the password out of a text that somebody else wrote."""
+        """Return a text that somebody else wrote without the password."""
         for secret in (self.password, self.password and quote(self.password, safe="")):
             if secret:
                 text = text.replace(secret, "***")
         return text
 
     def redis_arguments(self) -> dict[str, Any]:
-        """Gives the keyword arguments that redis-py's clients take, without retries."""
+        """Return the keyword arguments that redis-py's clients take, without retries."""
         arguments: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -207,7 +207,7 @@ _FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """Splits a URI behind its scheme into what names the connection, and the query."""
+    """Split a URI after its scheme into what names the connection, and the query."""
     if not isinstance(uri, str):
         raise InvalidTarget(f"the target is a {type(uri).__name__}, not a string; {_FORM}")
     scheme, colon, rest = uri.partition(":")
@@ -226,7 +226,7 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def _connection_parts(where: str) -> dict[str, Any]:
-    """Reads `user:password@host:port/db` into the fields it names; empty parts are not named."""
+    """Read `user:password@host:port/db` into the fields it names; empty parts are not named."""
     authority, _, path = where.partition("/")
     if "@" in path:
         raise InvalidTarget("the target has a / before its @; in a user name or password write it as %2F")
@@ -251,7 +251,7 @@ def _userinfo(userinfo: str) -> dict[str, str | None]:
 
 
 def _address(address: str) -> tuple[str | None, str]:
-    """Splits `host:port`, `[v6]:port`."""
+    """Split `host:port`, `[v6]:port`."""
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -316,7 +316,7 @@ def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
 
 
 def _checked(target: Target) -> Target:
-    """Checks what concerns more than one part."""
+    """Return the target if its parts go together. Raise InvalidTarget."""
     if target.cluster and target.db:
         raise InvalidTarget(f"the target names database {target.db} of a cluster; a Redis Cluster has only database 0")
     if target.username and not target.password:

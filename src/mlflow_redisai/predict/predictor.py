@@ -90,7 +90,7 @@ class Predictor:
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def forget(self, name: str) -> None:
-        """Drops what is kept about a deployment."""
+        """Drop what is kept about a deployment."""
         with self._lock:
             self._known.pop(name, None)
 
@@ -121,7 +121,7 @@ class Predictor:
 
 
 def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int | None:
-    """How many rows one command may carry; None, all of them, for a model whose outputs aren't one row for each row."""
+    """Return how many rows one command may carry; None: all, as the outputs don't have a row for each of them."""
     outputs = [mapping.outputs[index].shape for index in mapping.fetch]
     if not all(shape and shape[0] is None for shape in outputs):
         return None
@@ -129,7 +129,7 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
 
 
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
-    """Sends one chunk. Raises _Outdated if it was not `known` that answered."""
+    """Send one chunk. Raise _Outdated if it was not `known` that answered."""
     mapping = known.mapping
     dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
     reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
@@ -137,7 +137,7 @@ def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) 
 
 
 def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
-    """Has the server tell the model's version before and behind the command, which it knows without asking Redis."""
+    """Ask for the model's version before and after the command; the engine knows it without asking Redis."""
     read: Command = ["AI._MODELID", known.key]
     before, reply, after = connection.exchange(known.key, [read, dag, read])
     _refuse_problems(connection, before, after)
@@ -147,7 +147,7 @@ def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> 
 
 
 def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
-    """Reads the record's id before and behind the command, and the model's META."""
+    """Read the record's id before and after the command, and the model's META."""
     read: Command = ["HGET", known.record_key, ID_FIELD]
     before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
     _refuse_problems(connection, before, after, meta)
@@ -157,14 +157,14 @@ def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> A
 
 
 def _refuse_problems(connection: Connection, *answers: Any) -> None:
-    """Raises the first error but that the model is gone."""
+    """Raise the first error that is not the model's absence."""
     for answer in answers:
         if isinstance(answer, Exception) and not errors.is_missing(answer):
             raise connection.problem(answer) from answer
 
 
 def _is_known(connection: Connection, known: KnownDeployment, id_: Any, meta: Any) -> bool:
-    """Tells whether the record's id and the model's META are those of the known deployment."""
+    """Return whether the record's id and the model's META are those of the known deployment."""
     if meta == known.seen_meta:  # nearly always; a digest takes longer
         return bool(id_ == known.identity[0])
     try:

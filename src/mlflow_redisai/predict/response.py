@@ -1,7 +1,7 @@
 """
-The answer of predict: MLflow's PredictionsResponse around pyfunc's own container, and its JSON.
+What predict returns: MLflow's PredictionsResponse around pyfunc's own container, and its JSON.
 
-Invariant: `get_predictions()` gives back the very object that pyfunc would have given; `to_json()` is valid JSON for
+Invariant: `get_predictions()` returns the very object that pyfunc would have returned; `to_json()` is valid JSON for
 every such object (NaN and infinities, which JSON lacks, become null), in the shape of MLflow's scoring server:
 records for a frame, nested lists for an array.
 """
@@ -26,7 +26,7 @@ class Predictions(PredictionsResponse):
 
     def get_predictions(self, predictions_format: str | None = None, dtype: Any = None) -> Any:
         """
-        Gives what mlflow.pyfunc would have given, or with "dataframe" or "ndarray" that container.
+        Return what mlflow.pyfunc would have returned, or with "dataframe" or "ndarray" that container.
 
         `dtype` is for "ndarray" only. Any other format: MlflowException INVALID_PARAMETER_VALUE.
         """
@@ -36,7 +36,7 @@ class Predictions(PredictionsResponse):
         return readable.get_predictions(predictions_format, dtype)
 
     def to_json(self, path: str | Path | None = None) -> str | None:
-        """Writes the answer as JSON to `path`, or gives it as text."""
+        """Write the answer as JSON to `path`, or return it as text."""
         text = json.dumps({key: plain(value) for key, value in self.items()}, allow_nan=False)
         if path is None:
             return text

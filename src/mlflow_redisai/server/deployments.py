@@ -2,12 +2,12 @@
 Deployments on the server: a model and its record, read together and changed together.
 
 Theory of operation. A change runs on a connection of its own: WATCH model and record; look at their TYPE, since
-AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. When a watched key changed
-meanwhile EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll back, so
-every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place, the old
-record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
+AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. If a watched key has
+changed meanwhile, EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll
+back, so every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place,
+the old record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
 
-Invariant: at no moment, and after a kill at any point, a record of one deployment stands beside the model of another.
+Invariant: at no moment, nor after a kill at any point, is a record of one deployment beside the model of another.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Prepared:
 
 
 class _Changed(Exception):
-    """The deployment is not the one any more that the caller has read."""
+    """The deployment is no longer the one that the caller has read."""
 
 
 class Deployments:
@@ -73,7 +73,7 @@ class Deployments:
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, name: str) -> Deployment:
-        """Reads one deployment, model and record at the same moment. Raises DeploymentMissing, NotAModel."""
+        """Read one deployment, model and record at the same moment. Raise DeploymentMissing, NotAModel."""
         key = raw(name)
         ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
         if self._tells_versions(key):
@@ -90,7 +90,7 @@ class Deployments:
             )
 
     def _tells_versions(self, key: bytes) -> bool:
-        """Tells whether the server has AI._MODELID, as the engine does; asked once."""
+        """Return whether the server has AI._MODELID, as the engine does; asked once."""
         if self._versions_told is None:
             # Not COMMAND INFO: at its sets of maps in RESP3, hiredis 2.3 ends the process.
             [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
@@ -98,13 +98,13 @@ class Deployments:
         return self._versions_told
 
     def blob(self, name: str) -> bytes:
-        """Fetches the stored model's bytes."""
+        """Fetch the stored model's bytes."""
         reply = self.connection.call(raw(name), "AI.MODELGET", raw(name), "BLOB", otherwise=errors.ModelFailed)
         with self._understood():
             return commands.joined_blob(reply)
 
     def names(self) -> list[str]:
-        """The names of all models on the server, those of others included, in order; no model under verification."""
+        """Return the sorted names of all models on the server, those of others too, but none that is being verified."""
         with self._understood():
             keys = {
                 key for reply in self.connection.everywhere("AI._MODELSCAN") for key, _ in commands.scanned_names(reply)
@@ -112,7 +112,7 @@ class Deployments:
         return sorted(text(key) for key in keys if not record.is_own_key(key))
 
     def refuse_taken(self, name: str) -> None:
-        """Raises DeploymentExists or NotAModel if the name is a key already."""
+        """Raise DeploymentExists or NotAModel if the name is a key already."""
         kind = self.connection.call(raw(name), "TYPE", raw(name))
         self._check_kind(name, kind)
         if kind == MODEL_TYPE:
@@ -123,9 +123,9 @@ class Deployments:
     @contextlib.contextmanager
     def staged(self, name: str, model: ModelToStore, timeout_ms: int) -> Iterator[tuple[bytes, ModelMeta]]:
         """
-        Stores a model under a temporary key for the length of the block; gives the key and what the server made of it.
+        Store a model under a temporary key for the length of the block; yield the key and the server's facts about it.
 
-        The key expires by itself if this process is killed. Raises ModelRefused if the server can't load the model.
+        The key expires by itself if this process is killed. Raise ModelRefused if the server can't load the model.
         """
         key = record.verification_key(raw(name), uuid.uuid4().hex)
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
@@ -147,7 +147,7 @@ class Deployments:
     # -- changing ---------------------------------------------------------------------------------
 
     def create(self, name: str, prepared: Prepared) -> None:
-        """Stores a new deployment. Raises DeploymentExists; an interruption undoes it."""
+        """Store a new deployment. Raise DeploymentExists; an interruption undoes it."""
 
         def free(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind == MODEL_TYPE:
@@ -157,9 +157,9 @@ class Deployments:
 
     def replace(self, name: str, prepared: Prepared, *, instead_of: Deployment | None = None) -> bool:
         """
-        Stores another model or other options under a name that is deployed. Raises DeploymentMissing.
+        Store another model or other options under a name that is deployed. Raise DeploymentMissing.
 
-        With `instead_of` only that deployment is replaced: False when it is not there any more.
+        With `instead_of`, replace only that deployment: return False if it is no longer there.
         """
 
         def there(transaction: WatchedTransaction, kind: bytes) -> None:
@@ -175,7 +175,7 @@ class Deployments:
         return True
 
     def delete(self, name: str) -> None:
-        """Removes model and record. Raises DeploymentMissing, after removing a record that was left over."""
+        """Remove model and record. Raise DeploymentMissing, after removing a record that was left over."""
 
         def removal(kind: bytes) -> list[Command]:
             drop: Command = ["DEL", record.record_key(raw(name))]
@@ -225,7 +225,7 @@ class Deployments:
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
-        """Watches model and record; gives the model's TYPE and the record's fields. Raises NotAModel."""
+        """Watch model and record; return the model's TYPE and the record's fields. Raise NotAModel."""
         key, record_key = raw(name), record.record_key(raw(name))
         transaction.command("WATCH", key, record_key)
         kind = transaction.command("TYPE", key)
@@ -242,7 +242,7 @@ class Deployments:
         return record_id, meta.fingerprint()
 
     def _execute(self, transaction: WatchedTransaction, name: str, new: Record) -> list[Any] | None:
-        """Sends EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
+        """Send EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
         try:
             with self.connection.translated():
                 return transaction.execute()
@@ -253,7 +253,7 @@ class Deployments:
             raise
 
     def _settle(self, name: str, new: Record, old: RecordFields, replies: list[Any]) -> None:
-        """Looks at every element of EXEC's reply; if one is an error, makes the record fit the model again."""
+        """Look at every element of EXEC's reply; if one is an error, make the record fit the model again."""
         failures = [reply for reply in replies if isinstance(reply, Exception)]
         if not failures:
             return
@@ -265,7 +265,7 @@ class Deployments:
         raise self.connection.problem(failures[0], errors.ModelRefused) from failures[0]
 
     def _put_back(self, name: str, new: Record, old: RecordFields) -> None:
-        """Replaces the record `new` by `old`, unless somebody has replaced it already."""
+        """Replace the record `new` by `old`, unless somebody has replaced it already."""
         record_key = record.record_key(raw(name))
         restore: list[Command] = [["DEL", record_key]]
         if old:
@@ -273,7 +273,7 @@ class Deployments:
         self._if_still(name, new, restore)
 
     def _forget(self, name: str, new: Record) -> None:
-        """Removes the deployment `new`, unless somebody has replaced it already."""
+        """Remove the deployment `new`, unless somebody has replaced it already."""
         self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(raw(name))]])
 
     def _if_still(self, name: str, new: Record, then: list[Command]) -> None:
@@ -300,7 +300,7 @@ class Deployments:
             raise errors.NotAModel(name, text(kind), self.where)
 
     def _unreadable(self, name: str, error: Exception) -> errors.RedisAIError:
-        """The error for an AI.MODELGET that failed."""
+        """Return the error for an AI.MODELGET that failed."""
         if errors.is_missing(error):
             return errors.DeploymentMissing(name, self.where)
         problem = self.connection.problem(error)
@@ -318,7 +318,7 @@ class Deployments:
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
-        """Turns a reply that can't be read into UnexpectedReply."""
+        """Turn a reply that can't be read into UnexpectedReply."""
         try:
             yield
         except commands.BadReply as error:

@@ -21,9 +21,9 @@ from redisai_engine.protocol.tensor import Tensor
 
 def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> Any:
     """
-    Gives what mlflow.pyfunc would have returned. `tensors` are the fetched ones, in the order of `mapping.fetch`.
+    Return what mlflow.pyfunc would have returned. `tensors` are the fetched ones, in the order of `mapping.fetch`.
 
-    `inputs` is what predict was given; it matters only for models without a signature, whose container follows it.
+    `inputs` is what the user gave; it matters only for models without a signature, whose container follows it.
     """
     parts = mapping.answer.parts
     values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
@@ -64,7 +64,7 @@ def _value(tensor: Tensor, part: Part) -> Any:
 
 
 def _matrix(values: Any, inputs: Any) -> Any:
-    """Makes a frame whose rows go by the names that they had in the input."""
+    """Return a frame whose rows have the labels that they had in the input."""
     import pandas as pd
 
     # An envelope is a frame too, but its rows are others.
@@ -73,7 +73,7 @@ def _matrix(values: Any, inputs: Any) -> Any:
 
 
 def _frame(named: dict[str, Any]) -> Any:
-    """Makes the frame that MLflow's onnx flavor makes; where it could make none, the arrays stay as they are."""
+    """Return the frame that MLflow's onnx flavor makes; where it can make none, the arrays stay as they are."""
     import pandas as pd
 
     columns = {name: value if isinstance(value, list) else value.reshape(-1) for name, value in named.items()}
@@ -83,7 +83,7 @@ def _frame(named: dict[str, Any]) -> Any:
 
 
 def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
-    """Makes lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
+    """Return lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
     flat = {part.name for part in mapping.answer.parts if part.shape == (-1,)}
     listed = {name: value if name in flat else value.tolist() for name, value in named.items()}
     if not as_frame:
@@ -97,7 +97,7 @@ def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Turns arrays, frames, numpy scalars and all they hold into what JSON has."""
+    """Return an answer, and all that it holds, as what JSON has: a frame as records, an array as nested lists."""
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, dict):
