@@ -20,8 +20,9 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.deploy.verification import NO_EXAMPLE, compare
+from mlflow_redisai.deploy.verification import NO_EXAMPLE
 from mlflow_redisai.models.registry import FLAVORS
+from redisai_engine.codec.compare import compare
 from support.boosted_models import cancer
 from support.mlflow_models import named
 from support.servers import Server

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.deploy.verification import Run, compare, predict, tolerance_of
 from mlflow_redisai.models import Deployable, LoadedModel, ServerLimits, choose_flavor, convert, open_model
 from mlflow_redisai.models.graph import runner
+from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.prediction import Run, predict
 from support.flavors_seen import seen
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.deploy.verification import Run
 from mlflow_redisai.models import Deployable, ServerLimits, choose_flavor, convert, open_model
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.prediction import Run
 from redisai_engine.protocol.tensor import Tensor
 from support.local_runs import Deployed
 

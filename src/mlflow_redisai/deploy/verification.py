@@ -1,43 +1,25 @@
 """
 Says whether a stored model answers as mlflow.pyfunc does, before anybody is served by it.
 
-The rule for "as": labels (text, integers, booleans) are equal, containers and shapes are equal, and floating point
-differs by at most the tolerance: 128 units in the last place of the least exact type that the model computes in, times
-the square root of the number of operations one after another (rounding errors of independent steps add up like that),
-relative to the largest number of the column or tensor; 1e-9 at least. Gaps (NaN) stand at the same places.
+What "as" means is the codec's rule, in `redisai_engine.codec.compare`.
 Invariant: a model without input example is never said to be verified.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from mlflow_redisai.errors import VerificationFailed
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
-from redisai_engine.codec.fields import is_frame, is_series
-from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.tensors import decode, encode, join, row_count, split
-from redisai_engine.codec.values import Array
-from redisai_engine.protocol.tensor import Tensor
-
-Run = Callable[[list[Tensor]], list[Tensor]]
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
+from redisai_engine.codec.prediction import Run, predict
 
 PASSED = "passed"
 OFF = "off"
 NO_EXAMPLE = "not verified: the model has no input example"
-
-# Roundings of one operation, in units in the last place; matrix products of some thousand terms stay below.
-_ULPS = 128
-
-# Kernels and other ill-conditioned steps magnify the roundings of float64 this far, two correct libraries apart.
-_FLOOR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,10 +38,6 @@ class Verification:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class Difference(Exception):
-    """Two answers are not the same; the text says where."""
 
 
 def verify(run: Run, deployable: Deployable, model: LoadedModel) -> Verification:
@@ -92,103 +70,3 @@ def _expected(model: LoadedModel, example: Any) -> Any:
             f"mlflow.pyfunc itself fails on it ({first_line(error)}); log the model with an example that it answers, "
             "or deploy it with -C verify=off"
         ) from error
-
-
-def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
-    """Encodes, runs request by request, decodes; gives the answer and the number of rows."""
-    tensors = encode(inputs, mapping)
-    rows = row_count(tensors, mapping)
-    answers = [run(request) for request in split(tensors, mapping)]
-    return decode(join(answers, rows), mapping, inputs), rows
-
-
-def tolerance_of(mapping: Mapping) -> float:
-    """Gives the relative difference that rounding explains for this model."""
-    epsilon = float(np.finfo(mapping.precision.numpy).eps)
-    return max(_FLOOR, epsilon * _ULPS * math.sqrt(max(1, mapping.depth)))
-
-
-def compare(expected: Any, actual: Any, tolerance: float) -> float | None:
-    """Gives the largest relative difference between numbers, None if there are none. Raises Difference."""
-    largest: float | None = None
-    for where, left, right in _pairs(expected, actual, ""):
-        found = _compare_arrays(where, left, right, tolerance)
-        if found is not None:
-            largest = found if largest is None else max(largest, found)
-    return largest
-
-
-def _pairs(expected: Any, actual: Any, where: str) -> Iterator[tuple[str, Array, Array]]:
-    """Walks both answers in step and gives the arrays they are made of."""
-    if is_frame(expected) and is_frame(actual):
-        expected, actual = ({name: frame[name] for name in frame.columns} for frame in (expected, actual))
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        if list(expected) != list(actual):
-            raise Difference(f"expected {list(expected)}, got {list(actual)}")
-        for name in expected:
-            yield from _pairs(expected[name], actual[name], f"{where}{name}: ")
-        return
-    if _is_nested(expected) and isinstance(actual, list):
-        if len(expected) != len(actual):
-            raise Difference(f"{where}expected {len(expected)} items, got {len(actual)}")
-        for index, (left, right) in enumerate(zip(expected, actual, strict=True)):
-            yield from _pairs(left, right, f"{where}[{index}] ")
-        return
-    if type(expected) is not type(actual) and not (_is_number(expected) and _is_number(actual)):
-        raise Difference(f"{where}expected a {type(expected).__name__}, got a {type(actual).__name__}")
-    yield where, _as_array(expected), _as_array(actual)
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], (dict, list, np.ndarray))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.generic))
-
-
-def _as_array(value: Any) -> Array:
-    if is_series(value):
-        found: Array = value.to_numpy()
-        return found
-    return np.asarray(value)
-
-
-def _compare_arrays(where: str, expected: Array, actual: Array, tolerance: float) -> float | None:
-    if expected.shape != actual.shape:
-        raise Difference(f"{where}expected the shape {expected.shape}, got {actual.shape}")
-    if expected.dtype.kind == "O" and expected.size and isinstance(expected.flat[0], dict):
-        return compare(expected.tolist(), actual.tolist(), tolerance)
-    if expected.dtype.kind == "f" and actual.dtype.kind == "f":
-        return _compare_numbers(where, expected, actual, tolerance)
-    unequal = np.asarray(expected != actual)
-    if unequal.any():
-        place = tuple(int(axis) for axis in np.argwhere(unequal)[0])
-        raise Difference(
-            f"{where}{int(unequal.sum())} of {expected.size} labels differ, "
-            f"in row {place[0] if place else 0} expected {_plain(expected[place])}, got {_plain(actual[place])}"
-        )
-    return None
-
-
-def _plain(value: Any) -> str:
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _compare_numbers(where: str, expected: Array, actual: Array, tolerance: float) -> float:
-    wide = expected.astype(np.float64)
-    finite = np.isfinite(wide)
-    if not np.array_equal(wide[~finite], actual[~finite].astype(np.float64), equal_nan=True):
-        raise Difference(f"{where}NaN or infinity stand at different places")
-    if not finite.any():
-        return 0.0
-    gap = np.abs(wide[finite] - actual.astype(np.float64)[finite])
-    scale = max(float(np.abs(wide[finite]).max()), float(np.finfo(np.float32).tiny))
-    difference = float(gap.max()) / scale
-    if not difference <= tolerance:
-        index = int(np.flatnonzero(finite)[int(gap.argmax())])
-        raise Difference(
-            f"{where}the largest difference is {difference:.3g} relative to {scale:.6g}, allowed are {tolerance:.3g} "
-            f"(expected {float(wide.flat[index])!r}, got {float(actual.flat[index])!r})"
-        )
-    return difference

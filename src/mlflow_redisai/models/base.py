@@ -10,19 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Mapping
 
 if TYPE_CHECKING:
     from mlflow_redisai.models.loading import LoadedModel
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    """The newest versions that the server's ONNX Runtime loads; the defaults load everywhere, on RedisAI 1.2 too."""
-
-    opset: int = 15
-    ml_opset: int = 3
-    ir_version: int = 8
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -16,10 +12,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
-from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, Difference, compare, tolerance_of, verify
+from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, verify
 from mlflow_redisai.errors import VerificationFailed
-from redisai_engine.codec.mapping import Answer, Mapping
-from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 from support.local_runs import deploy, save_sklearn
 
@@ -86,53 +80,3 @@ def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> Non
         "fails on it ('int' object has no attribute 'lower'); log the model with an example that it answers, or "
         "deploy it with -C verify=off; nothing was deployed"
     )
-
-
-@pytest.mark.parametrize(
-    ("expected", "actual"),
-    [
-        (np.array([1.0, 2.0]), np.array([1.0, 2.0 + 1e-7])),
-        (np.array([1e-30, 1.0]), np.array([0.0, 1.0])),
-        (np.array([np.nan, np.inf, 1.0]), np.array([np.nan, np.inf, 1.0])),
-        (np.array(["a"]), np.array(["a"], object)),
-        (pd.DataFrame({"a": [1], "b": ["x"]}), pd.DataFrame({"a": [1], "b": ["x"]})),
-        (pd.Series([1.0]), pd.Series([1.0])),
-        ({"p": [{0: 0.5}]}, {"p": [{0: 0.5 + 1e-8}]}),
-        ([np.ones(2), np.zeros(1)], [np.ones(2), np.zeros(1)]),
-    ],
-)
-def test_what_is_the_same(expected: Any, actual: Any) -> None:
-    compare(expected, actual, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("expected", "actual", "sentence"),
-    [
-        (np.array([1.0]), np.array([1.1]), r"the largest difference is 0\.1 relative to 1, allowed are 1e-06"),
-        (np.ones(2), np.ones((2, 1)), r"expected the shape \(2,\), got \(2, 1\)"),
-        (np.array([1]), np.array([2]), "1 of 1 labels differ"),
-        (np.array(["a", "b"]), np.array(["a", "c"]), "in row 1 expected .*'b'.*, got .*'c'"),
-        (np.array([np.nan]), np.array([0.0]), "NaN or infinity stand at different places"),
-        (np.ones(1), pd.DataFrame({"a": [1.0]}), "expected a ndarray, got a DataFrame"),
-        ({"a": np.ones(1)}, {"b": np.ones(1)}, r"expected \['a'\], got \['b'\]"),
-        ([np.ones(1)], [np.ones(1), np.ones(1)], "expected 1 items, got 2"),
-        (pd.DataFrame({"a": [1.0]}), pd.DataFrame({"a": [2.0]}), "^a: the largest difference is 1 "),
-    ],
-)
-def test_what_is_not_the_same(expected: Any, actual: Any, sentence: str) -> None:
-    with pytest.raises(Difference, match=sentence):
-        compare(expected, actual, 1e-6)
-
-
-class TestTolerance:
-    """The documented rule: 128 units in the last place, times the root of the depth, and 1e-9 at least."""
-
-    def mapping(self, depth: int, precision: dtypes.DType) -> Mapping:
-        return replace(Mapping.generic(["x"], ["y"]), depth=depth, precision=precision, answer=Answer("ndarray", ()))
-
-    @pytest.mark.parametrize(("depth", "expected"), [(1, 1.5e-5), (100, 1.5e-4)])
-    def test_float32_grows_with_depth(self, depth: int, expected: float) -> None:
-        assert tolerance_of(self.mapping(depth, dtypes.FLOAT)) == pytest.approx(expected, rel=0.05)
-
-    def test_float64_has_a_floor(self) -> None:
-        assert tolerance_of(self.mapping(10, dtypes.DOUBLE)) == 1e-9

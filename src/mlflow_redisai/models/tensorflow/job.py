@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Difference, Run, compare, predict, tolerance_of
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
@@ -23,9 +22,11 @@ from mlflow_redisai.models.probes import made_up
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import Exported, export
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.tensors import encode
+from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.protocol.tensor import Tensor
 
 # Made up for axes that the signature leaves open.
@@ -243,7 +244,7 @@ def _checked(job: Job, traced: Traced, exported: Exported, mapping: Mapping) -> 
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
-        except (Difference, InvalidInput) as found:
+        except (Difference, InputMismatch) as found:
             raise NotConvertible(f"{job.what} answers differently when converted: {found}") from found
         except NotConvertible:
             raise
@@ -290,8 +291,8 @@ def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[in
     if example is not None:
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), job.schema)
-            return [tensor.shape for tensor in encode(example, mapping)]
-        except InvalidInput:
+            return [tensor.shape for tensor in Encoder(mapping).encode(example)]
+        except InputMismatch:
             pass
     return [()] * len(inputs)
 

@@ -26,9 +26,10 @@ from mlflow_redisai.models.torch import pt2
 from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
 from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.tensors import decode, encode
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -268,8 +269,8 @@ def _encoded(job: Job, inputs: Any) -> list[Array] | None:
     if inputs is None:
         return None
     try:
-        return [tensor.array() for tensor in encode(inputs, job.mapping())]
-    except InvalidInput:
+        return [tensor.array() for tensor in Encoder(job.mapping()).encode(inputs)]
+    except InputMismatch:
         return None
 
 
@@ -324,9 +325,10 @@ def _container(job: Job, structure: Structure, trial: Trial, outputs: tuple[str,
 
 def _set_reference(job: Job, structure: Structure, mapping: Mapping, *, chosen: bool) -> None:
     """Puts the module itself in pyfunc's place where pyfunc has no answer."""
+    encoder = Encoder(mapping)
 
     def own(inputs: Any) -> Any:
-        arrays = [tensor.array() for tensor in encode(inputs, mapping)]
+        arrays = [tensor.array() for tensor in encoder.encode(inputs)]
         answers = job.call.run(arrays, structure)
         return decode([Tensor.from_array(answers[index]) for index in mapping.fetch], mapping, inputs)
 

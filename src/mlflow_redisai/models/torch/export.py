@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.deploy.verification import Difference, Run, compare, tolerance_of
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.torch import torchscript
 from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
+from redisai_engine.codec.onnx_types import free_inputs
+from redisai_engine.codec.prediction import Run
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -239,7 +241,7 @@ def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
 
 
 def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto) -> None:
-    kept = {item.name for item in graph.free_inputs(proto)}
+    kept = {item.name for item in free_inputs(proto)}
     for item in inputs:
         if item.name not in kept:
             raise NotConvertible(f"{plan.what} doesn't use its input {item.name!r}, which ONNX then leaves out")
@@ -262,7 +264,7 @@ def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
 
 
 def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:
-    from redisai_engine.codec.tensors import join, split
+    from redisai_engine.codec.prediction import join, split
 
     requests = split([Tensor.from_array(array) for array in arrays], mapping)
     return [tensor.array() for tensor in join([run(request) for request in requests], len(arrays[0]))]

@@ -26,6 +26,7 @@ from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
 from mlflow_redisai.models.trial import Trial
 from redisai_engine.codec.fields import take_columns
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.onnx_types import dtype_of, shape_of
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -257,7 +258,7 @@ def _outputs(boosted: Boosted, names: tuple[str, str]) -> list[onnx.ValueInfoPro
 
 
 def _mapping(proto: onnx.ModelProto, job: Job) -> Mapping:
-    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     return Mapping(
         _inputs(job),
         outputs,

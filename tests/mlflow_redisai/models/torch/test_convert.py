@@ -14,9 +14,10 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
-from mlflow_redisai.deploy.verification import compare, tolerance_of, verify
+from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import convert, open_model
+from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.protocol import dtypes
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')

@@ -1,40 +1,26 @@
-"""Containers in, tensors out, and back; many rows become many requests."""
+"""Whatever container a user gives becomes the model's tensors, or one sentence that says what doesn't fit."""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from redisai_engine.codec.errors import InvalidInput
-from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
-from redisai_engine.codec.tensors import decode, encode, join, row_count, split
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
-
-ANSWER = Answer("ndarray", (Part("y"),))
-
-
-def matrix(*names: str, kind: str = "double", batch: int | None = None) -> Mapping:
-    """One DOUBLE matrix out of named columns."""
-    dtype = {"double": dtypes.DOUBLE, "long": dtypes.INT64, "string": dtypes.STRING}[kind]
-    fields = tuple(Field(name, kind, dtype) for name in names)
-    inputs = (Input("x", dtype, (batch, len(names)), tuple(range(len(names)))),)
-    return Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields), batch)
-
-
-def unnamed(width: int = 2, batch: int | None = None) -> Mapping:
-    """A tensor signature without names, as of a model trained on an array."""
-    schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (batch, width)),))
-    inputs = (Input("x", dtypes.DOUBLE, (batch, width), (0,)),)
-    return Mapping(inputs, (Output("y"),), (0,), ANSWER, schema, batch)
+from support.mappings import ANSWER, matrix, unnamed
 
 
 def rows_of(inputs: Any, mapping: Mapping) -> list[list[Any]]:
-    rows: list[list[Any]] = encode(inputs, mapping)[0].array().tolist()
+    rows: list[list[Any]] = Encoder(mapping).encode(inputs)[0].array().tolist()
     return rows
 
 
@@ -65,16 +51,17 @@ class TestContainers:
         assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2], [3, 4]]
 
     def test_frames_that_are_cut_from_one_frame_and_others_between_them(self) -> None:
-        mapping = matrix("a", "b")
+        """An encoder remembers the columns of the frame before."""
+        encoder = Encoder(matrix("a", "b"))
         frame = pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]})
         swapped = frame[["b", "a"]]
         renamed = frame.copy()
 
-        first = [rows_of(frame.head(1), mapping), rows_of(swapped, mapping), rows_of(frame.tail(1), mapping)]
+        first = [encoder.encode(each)[0].array().tolist() for each in (frame.head(1), swapped, frame.tail(1))]
         renamed.columns = pd.Index(["b", "a"])
 
         assert first == [[[1.5, 2]], [[1.5, 2], [3, 4]], [[3, 4]]]
-        assert rows_of(renamed, mapping) == [[2, 1.5], [4, 3]]
+        assert encoder.encode(renamed)[0].array().tolist() == [[2, 1.5], [4, 3]]
 
     @pytest.mark.parametrize(
         "inputs",
@@ -186,8 +173,8 @@ class TestRefused:
         ],
     )
     def test_columns(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
-            encode(inputs, matrix("a", "b"))
+        with pytest.raises(InputMismatch, match=sentence):
+            Encoder(matrix("a", "b")).encode(inputs)
 
     @pytest.mark.parametrize(
         ("inputs", "sentence"),
@@ -201,103 +188,34 @@ class TestRefused:
         ],
     )
     def test_tensors(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
-            encode(inputs, unnamed())
+        with pytest.raises(InputMismatch, match=sentence):
+            Encoder(unnamed()).encode(inputs)
 
     def test_a_gap_in_an_integer_column_names_row_and_way_out(self) -> None:
         frame = pd.DataFrame({"a": [1, None], "b": [1, 2]})
 
         with pytest.raises(
-            InvalidInput, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
+            InputMismatch, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
         ):
-            encode(frame, matrix("a", "b", kind="long"))
+            Encoder(matrix("a", "b", kind="long")).encode(frame)
 
     def test_text_with_a_zero_byte(self) -> None:
-        with pytest.raises(InvalidInput, match="has a zero byte inside"):
-            encode({"a": ["x\0y"]}, matrix("a", kind="string"))
+        with pytest.raises(InputMismatch, match="has a zero byte inside"):
+            Encoder(matrix("a", kind="string")).encode({"a": ["x\0y"]})
 
 
-class TestRequests:
-    """Rows become requests and come back in order."""
+def test_one_encoder_serves_many_threads() -> None:
+    """Each sends frames with columns of its own, in both orders, so that what is remembered changes all the time."""
+    encoder = Encoder(matrix("a", "b"))
 
-    @pytest.mark.parametrize("rows", [1, 2, 4, 5, 8, 9])
-    @pytest.mark.parametrize("mapping", [unnamed(), unnamed(batch=4)], ids=["any number", "four at a time"])
-    def test_every_row_comes_back_once_and_in_order(self, rows: int, mapping: Mapping) -> None:
-        array = np.arange(rows * 2, dtype=float).reshape(rows, 2)
-        tensors = encode(array, mapping)
+    def encode(number: int) -> list[list[float]]:
+        frame = pd.DataFrame({"a": [float(number)], "b": [-1.0]})
+        return [encoder.encode(each)[0].array().tolist()[0] for each in (frame, frame[["b", "a"]])]
 
-        requests = split(tensors, mapping, max_rows=4)
-        joined = join(requests, row_count(tensors, mapping))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(encode, range(500)))
 
-        assert joined[0].array().tolist() == array.tolist()
-        assert all(request[0].shape[0] <= 4 for request in requests)
-        assert mapping.batch is None or {request[0].shape[0] for request in requests} == {4}
-
-    def test_without_a_limit_there_is_one_request(self) -> None:
-        tensors = encode(np.ones((1000, 2)), unnamed())
-
-        assert split(tensors, unnamed()) == [tensors]
-
-    def test_text_is_split_too(self) -> None:
-        mapping = matrix("a", kind="string")
-        tensors = encode({"a": ["x", "yy", "", "z"]}, mapping)
-
-        requests = split(tensors, mapping, max_rows=3)
-
-        assert [request[0].array().ravel().tolist() for request in requests] == [["x", "yy", ""], ["z"]]
-
-
-class TestAnswers:
-    def answer(self, container: Any, *parts: Part) -> Mapping:
-        outputs = tuple(Output(part.name) for part in parts)
-        return Mapping((), outputs, tuple(range(len(parts))), Answer(container, parts))
-
-    def test_types_and_shapes_are_pyfuncs(self) -> None:
-        mapping = self.answer("ndarray", Part("y", "float64", (-1,)))
-
-        got = decode([Tensor.from_array(np.ones((3, 1), np.float32))], mapping)
-
-        assert (got.dtype, got.shape) == (np.float64, (3,))
-
-    def test_labels_get_their_text_type_back(self) -> None:
-        got = decode([Tensor.from_array(np.array(["a", "bb"]))], self.answer("ndarray", Part("y", "<U5", (-1,))))
-
-        assert got.dtype == np.dtype("<U5")
-
-    def test_an_array_may_be_written_to(self) -> None:
-        got = decode([Tensor.from_array(np.zeros(2))], self.answer("ndarray", Part("y")))
-        got[0] = 1
-
-        assert got.tolist() == [1, 0]
-
-    @pytest.mark.parametrize(("inputs", "kind"), [(pd.DataFrame(), pd.DataFrame), (np.ones(1), dict)])
-    def test_an_answer_like_the_input(self, inputs: Any, kind: type) -> None:
-        mapping = self.answer("like input", Part("y"))
-
-        assert type(decode([Tensor.from_array(np.zeros((2, 1)))], mapping, inputs)) is kind
-
-    def test_parts_of_one_shape_stacked(self) -> None:
-        mapping = self.answer("stack", Part("a"), Part("b"))
-        parts = [Tensor.from_array(np.full((3, 1), value)) for value in (1.0, 2.0)]
-
-        assert decode(parts, mapping).tolist() == [[[1.0]] * 3, [[2.0]] * 3]
-
-    def test_lists_and_cells_as_old_saved_models_answer(self) -> None:
-        """What has one value a row is flattened, all else becomes lists."""
-        mapping = self.answer("cells like input", Part("score", None, (-1,)), Part("both"))
-        parts = [Tensor.from_array(np.array([[1.0], [2.0]])), Tensor.from_array(np.array([[1, 2], [3, 4]]))]
-
-        listed = decode(parts, mapping, {})
-        cells = decode(parts, mapping, pd.DataFrame())
-
-        assert listed["score"].tolist() == [1.0, 2.0]
-        assert listed["both"] == [[1, 2], [3, 4]]
-        assert cells.to_dict("list") == {"score": [1.0, 2.0], "both": [[1, 2], [3, 4]]}
-
-    def test_dicts_by_label(self) -> None:
-        mapping = self.answer("dict", Part("p", None, None, ("a", "b")))
-
-        assert decode([Tensor.from_array(np.array([[0.25, 0.75]]))], mapping) == {"p": [{"a": 0.25, "b": 0.75}]}
+    assert found == [[[float(number), -1.0]] * 2 for number in range(500)]
 
 
 def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -> None:
@@ -306,11 +224,12 @@ def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -
     mapping = matrix(*names)
     frame = pd.DataFrame(np.ones((1, 13)), columns=names)
     answer = [Tensor.from_array(np.zeros(1))]
-    encode(frame, mapping)
+    encoder = Encoder(mapping)
+    encoder.encode(frame)
 
     start = time.perf_counter()
     for _ in range(200):
-        encode(frame, mapping)
+        encoder.encode(frame)
         decode(answer, mapping)
     elapsed_us = (time.perf_counter() - start) / 200 * 1e6
 
@@ -330,6 +249,6 @@ class TestGaps:
 
         assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
         with pytest.raises(
-            InvalidInput, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
+            InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
         ):
-            encode(frame.assign(b=bad), mapping)
+            Encoder(mapping).encode(frame.assign(b=bad))

@@ -1,0 +1,85 @@
+"""
+One prediction, around whatever runs tensors: an input's rows → requests → their answers → the input's rows.
+
+A model may take any number of rows, exactly so many, or no more than a number that suits it: `split` makes requests
+accordingly and `join` puts their answers together again. `predict` is the whole of it, one request after another; who
+runs requests at once, or far away, does the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from redisai_engine.codec.answers import decode
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.tokens import ROWS, trimmed
+from redisai_engine.protocol.tensor import Tensor
+
+# Runs one request: its input tensors → the fetched outputs (`Mapping.fetch`), in that order.
+Run = Callable[[list[Tensor]], list[Tensor]]
+
+
+def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
+    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InputMismatch."""
+    tensors = Encoder(mapping).encode(inputs)
+    rows = row_count(tensors, mapping)
+    answers = [run(request) for request in split(tensors, mapping)]
+    return decode(join(answers, rows), mapping, inputs), rows
+
+
+def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
+    """Return the number of rows of an encoded input."""
+    for tensor, item in zip(tensors, mapping.inputs, strict=True):
+        if item.shape is None or mapping.has_rows(item):
+            return tensor.shape[0] if tensor.shape else 1
+    return 1
+
+
+def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) -> list[list[Tensor]]:
+    """
+    Return requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
+
+    The last request of a fixed batch is padded with copies of its last row; join() drops the answers to them.
+    """
+    rows = row_count(tensors, mapping)
+    size = mapping.batch or max_rows
+    if mapping.text is not None:
+        size = min(size or ROWS, ROWS)
+    if size is None or (rows <= size and mapping.batch in {None, rows}):
+        return [tensors]
+    batched = [mapping.has_rows(item) for item in mapping.inputs]
+    if not all(batched) and mapping.batch is None:
+        return [tensors]
+    requests = [
+        [
+            _rows(tensor, start, size, fill=mapping.batch is not None) if cut else tensor
+            for tensor, cut in zip(tensors, batched, strict=True)
+        ]
+        for start in range(0, rows, size)
+    ]
+    return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
+
+
+def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
+    array = tensor.array()[start : start + size]
+    if fill and len(array) < size:
+        array = np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+    return Tensor.from_array(array)
+
+
+def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
+    """Join the answers to the requests of split(): `rows` rows in the order of the input."""
+    if len(answers) == 1:
+        return [_first_rows(tensor, rows) for tensor in answers[0]]
+    joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]
+    return [_first_rows(Tensor.from_array(array), rows) for array in joined]
+
+
+def _first_rows(tensor: Tensor, rows: int) -> Tensor:
+    if not tensor.shape or tensor.shape[0] <= rows:
+        return tensor
+    return Tensor.from_array(tensor.array()[:rows])

@@ -1,0 +1,55 @@
+"""Rows become requests and come back in order, whatever number of them the model takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.prediction import join, predict, row_count, split
+from redisai_engine.protocol.tensor import Tensor
+from support.mappings import matrix, unnamed
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 8, 9])
+@pytest.mark.parametrize("mapping", [unnamed(), unnamed(batch=4)], ids=["any number", "four at a time"])
+def test_every_row_comes_back_once_and_in_order(rows: int, mapping: Mapping) -> None:
+    array = np.arange(rows * 2, dtype=float).reshape(rows, 2)
+    tensors = Encoder(mapping).encode(array)
+
+    requests = split(tensors, mapping, max_rows=4)
+    joined = join(requests, row_count(tensors, mapping))
+
+    assert joined[0].array().tolist() == array.tolist()
+    assert all(request[0].shape[0] <= 4 for request in requests)
+    assert mapping.batch is None or {request[0].shape[0] for request in requests} == {4}
+
+
+def test_without_a_limit_there_is_one_request() -> None:
+    tensors = Encoder(unnamed()).encode(np.ones((1000, 2)))
+
+    assert split(tensors, unnamed()) == [tensors]
+
+
+def test_text_is_split_too() -> None:
+    mapping = matrix("a", kind="string")
+    tensors = Encoder(mapping).encode({"a": ["x", "yy", "", "z"]})
+
+    requests = split(tensors, mapping, max_rows=3)
+
+    assert [request[0].array().ravel().tolist() for request in requests] == [["x", "yy", ""], ["z"]]
+
+
+def test_a_whole_prediction_runs_request_by_request_and_counts_the_rows() -> None:
+    """A model of two rows at a time gets three requests for five rows, the last one filled up."""
+    seen = []
+
+    def double(request: list[Tensor]) -> list[Tensor]:
+        seen.append(request[0].shape)
+        return [Tensor.from_array(request[0].array() * 2)]
+
+    answer, rows = predict(double, unnamed(batch=2), np.arange(10.0).reshape(5, 2))
+
+    assert seen == [(2, 2)] * 3
+    assert (answer.tolist(), rows) == ((np.arange(10.0).reshape(5, 2) * 2).tolist(), 5)
