@@ -11,12 +11,10 @@ import pytest
 import redis
 
 from support.servers import Server
-from support.transcripts import FOLDER
+from support.transcripts import recorded_model
 from support.waiting import wait_until
 
 CONNECTIONS = 12  # so many that both workers get some
-
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no transcripts at {FOLDER}")
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def connections(server: Server) -> list[redis.Redis]:
 
 
 def store(client: redis.Redis) -> None:
-    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", (FOLDER / "models" / "mul.onnx").read_bytes())
+    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     client.execute_command("AI.TENSORSET", "a", "FLOAT", 1, 2, "VALUES", 1, 2)
 
 
