@@ -97,7 +97,7 @@ def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     answer = deployed.predict(frame)
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
     assert answer.dtype == deployed.expected(frame).dtype
 
 
@@ -108,7 +108,7 @@ def test_probabilities_equal_pyfuncs_if_the_model_was_logged_so(kind: str, tmp_p
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
     assert deployed.predict(frame).shape == (len(frame), 2)
 
 
@@ -119,9 +119,7 @@ def test_numbers_of_a_regressor_equal_pyfuncs(kind: str, tmp_path: Path) -> None
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-6
+    deployed.assert_equals_pyfunc(frame, within=1e-6)
     assert deployed.predict(frame).dtype == np.float64
 
 
@@ -131,9 +129,7 @@ def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-14
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
 def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
@@ -156,7 +152,7 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn=function, example_rows=5))
 
-    deployed.difference(frame)
+    deployed.assert_equals_pyfunc(frame)
     assert [item.dtype for item in deployed.mapping.inputs] == [
         dtypes.DOUBLE,
         dtypes.DOUBLE,
@@ -177,9 +173,7 @@ def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Pat
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-14
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +199,8 @@ def test_columns_may_have_any_names(names: tuple[str, str], tmp_path: Path) -> N
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator.fit(frame[::2], labels[::2]), frame))
 
-    assert deployed.difference(frame) is None
-    assert deployed.difference(frame[["colour", *names[::-1]]]) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
+    deployed.assert_equals_pyfunc_exactly(frame[["colour", *names[::-1]]])
 
 
 def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -> None:
@@ -215,7 +209,7 @@ def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
     unknown = frame.head(3).assign(colour="blue")
 
-    assert deployed.difference(unknown) is None
+    deployed.assert_equals_pyfunc_exactly(unknown)
 
 
 def test_ordinal_categories_and_columns_passed_through(tmp_path: Path) -> None:
@@ -226,7 +220,7 @@ def test_ordinal_categories_and_columns_passed_through(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "bb", "ccc"], [10, 20, 30]])
@@ -239,7 +233,7 @@ def test_labels_keep_their_values_and_type(labels: list[Any], tmp_path: Path) ->
 
     answer = deployed.predict(data.data)
     assert answer.dtype == target.dtype
-    assert deployed.difference(data.data) is None
+    deployed.assert_equals_pyfunc_exactly(data.data)
 
 
 def test_labels_that_are_truth_values(tmp_path: Path) -> None:
@@ -249,7 +243,7 @@ def test_labels_that_are_truth_values(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     assert deployed.predict(frame).dtype == bool
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 def test_text_labels_of_a_series_come_back_as_objects_where_pyfunc_gives_objects(tmp_path: Path) -> None:
@@ -259,7 +253,7 @@ def test_text_labels_of_a_series_come_back_as_objects_where_pyfunc_gives_objects
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 def test_several_targets(tmp_path: Path) -> None:
@@ -269,7 +263,7 @@ def test_several_targets(tmp_path: Path) -> None:
     for number, estimator in enumerate([LinearRegression(), MultiOutputRegressor(Ridge()), RandomForestRegressor(5)]):
         deployed = deploy(save_sklearn(tmp_path / str(number), estimator.fit(frame, both), frame))
 
-        deployed.difference(frame)
+        deployed.assert_equals_pyfunc(frame)
         assert deployed.predict(frame).shape == (len(frame), 2)
 
 
@@ -283,7 +277,7 @@ def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_pa
 
     deployed = deploy(path)
 
-    deployed.difference(data.data)
+    deployed.assert_equals_pyfunc(data.data)
     assert [part.shape for part in deployed.predict(data.data)] == [(150, 3), (150, 2)]
 
 
@@ -293,7 +287,7 @@ def test_logarithms_of_probabilities(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
 
 
 def test_clusters_equal_pyfuncs(tmp_path: Path) -> None:
@@ -301,7 +295,7 @@ def test_clusters_equal_pyfuncs(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", KMeans(4, n_init=1, random_state=1).fit(frame), frame))
 
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
     assert deployed.predict(frame).dtype == np.int32
 
 
@@ -342,7 +336,7 @@ class TestGaps:
         estimator = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(frame, labels)
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
         with pytest.raises(InvalidInput, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
             deployed.predict(frame.assign(alcohol=np.nan))
 
@@ -362,7 +356,7 @@ class TestGaps:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-        assert deployed.difference(gaps) is None
+        deployed.assert_equals_pyfunc_exactly(gaps)
 
     @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
     @pytest.mark.parametrize(
@@ -376,8 +370,8 @@ class TestGaps:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-        deployed.difference(gaps)
-        deployed.difference(frame)
+        deployed.assert_equals_pyfunc(gaps)
+        deployed.assert_equals_pyfunc(frame)
 
 
 class TestInputs:
@@ -395,7 +389,7 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
         assert [(item.dtype, item.shape) for item in deployed.mapping.inputs] == [(dtype, (None, 30))]
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     @pytest.mark.parametrize("numpy", ["float64", "float32", "uint8"])
     def test_a_model_trained_on_an_array(self, numpy: str, tmp_path: Path) -> None:
@@ -406,7 +400,7 @@ class TestInputs:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, images))
 
-        assert deployed.difference(images) is None
+        deployed.assert_equals_pyfunc_exactly(images)
         assert deployed.mapping.inputs[0].dtype == dtypes.by_numpy(numpy)
 
     @pytest.mark.parametrize("kind", [object, str], ids=["objects", "numpy's own text"])
@@ -417,7 +411,7 @@ class TestInputs:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows))
 
-        assert deployed.difference(rows) is None
+        deployed.assert_equals_pyfunc_exactly(rows)
         assert deployed.mapping.inputs[0].dtype is dtypes.STRING
 
     def test_numbers_of_several_types_become_float64_as_in_scikit_learn(self, tmp_path: Path) -> None:
@@ -428,7 +422,7 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
         assert [item.dtype for item in deployed.mapping.inputs] == [dtypes.DOUBLE]
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     def test_without_signature_the_estimators_own_columns_are_taken(self, tmp_path: Path) -> None:
         frame, labels = cancer()
@@ -438,7 +432,7 @@ class TestInputs:
 
         assert deployed.mapping.schema is not None
         assert deployed.mapping.schema.names() == tuple(frame.columns)
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     def test_without_signature_and_names_the_width_is_taken(self, tmp_path: Path) -> None:
         data = load_digits()
@@ -447,7 +441,7 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, data.data, signature=False, example_rows=0))
 
         assert deployed.mapping.inputs[0].shape == (None, 64)
-        assert deployed.difference(data.data) is None
+        deployed.assert_equals_pyfunc_exactly(data.data)
 
 
 @pytest.mark.parametrize("serialization_format", SUPPORTED_SERIALIZATION_FORMATS)
@@ -456,7 +450,7 @@ def test_every_file_format_of_mlflow_opens(serialization_format: str, tmp_path: 
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
     path = save_sklearn(tmp_path / "model", estimator, frame, serialization_format=serialization_format)
 
-    assert deploy(path).difference(frame) is None
+    deploy(path).assert_equals_pyfunc_exactly(frame)
 
 
 def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
