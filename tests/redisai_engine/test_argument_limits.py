@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import Pair, predict, store_model
+from support.replies import bulk
 
 PONG = b"+PONG\r\n"
 TOO_LONG = b"-ERR Protocol error: invalid bulk length\r\n"

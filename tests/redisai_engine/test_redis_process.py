@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import predict, store_model
+from support.replies import bulk
 from support.servers import Server
 from support.waiting import wait_until
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, connected
+from support.connection import Connect, Connection, connected
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.servers import Server, redis_server_binary
 from support.tiny_models import onnx_counter
 from support.waiting import accepts_connections, free_port, wait_until

@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, encoded
+from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.streams import cut
 from support.waiting import wait_until
 
