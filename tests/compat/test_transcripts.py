@@ -7,6 +7,8 @@ shrinks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from compat.differences import DIFFERENCES
@@ -20,14 +22,14 @@ SHORT_TIMEOUT_S = 2.0  # for scenarios that don't pass: some wait for a reply th
 
 def parameters() -> list[object]:
     """One parameter a scenario; those that differ for good are marked."""
-    return [
-        pytest.param(
-            scenario,
-            id=name,
-            marks=[pytest.mark.xfail(reason=DIFFERENCES[name], strict=True)] if name in DIFFERENCES else [],
-        )
-        for name, scenario in scenarios().items()
-    ]
+    return [pytest.param(scenario, id=name, marks=list(marks_of(name))) for name, scenario in scenarios().items()]
+
+
+def marks_of(name: str) -> Iterator[pytest.MarkDecorator]:
+    if name in DIFFERENCES:
+        yield pytest.mark.xfail(reason=DIFFERENCES[name], strict=True)
+    if name == "batching/execution_timeout_kills_loop":
+        yield pytest.mark.slow
 
 
 @pytest.mark.parametrize("scenario", parameters())

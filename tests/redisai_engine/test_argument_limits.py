@@ -45,6 +45,7 @@ def test_announced_bytes_take_no_memory(new_pair: Callable[..., Pair], connect: 
     assert (int(statm.read_text().split()[1]) - before) * resource.getpagesize() < 20 * LOWERED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -148,6 +148,7 @@ class TestKeys:
         assert predict(user, "read:m", 1, 2) == 3.0
 
 
+@pytest.mark.slow
 class TestChanges:
     """A right that is taken away stops models in memory within about a second."""
 

@@ -92,6 +92,7 @@ class TestMalformed:
         assert wire.reply() == PONG
 
 
+@pytest.mark.slow
 class TestSlowReaders:
     """Who doesn't read isn't read from, nor is Redis for them; others are served."""
 
@@ -204,6 +205,7 @@ class TestSlowReaders:
         assert memory_of(fresh) - before < 64 * MIB
 
 
+@pytest.mark.slow
 class TestCrowds:
     """Many connections, and many that die."""
 

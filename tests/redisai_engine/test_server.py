@@ -141,6 +141,7 @@ class TestTls:
         assert result.returncode == 1
         assert result.stderr.startswith(f"redisai-engine: tls-cert {tmp_path}/x and tls-key can't be used: ")
 
+    @pytest.mark.slow
     def test_redis_behind_tls(
         self,
         new_redis: Callable[..., Server],
@@ -274,6 +275,7 @@ class TestRedis:
         assert answers[-1] == b"-ERR max number of clients reached\r\n"
 
 
+@pytest.mark.slow
 class TestDraining:
     """SIGTERM: no more requests are taken, what has begun is finished."""
 

@@ -33,6 +33,7 @@ def made(library: str, kind: str, **options: Any) -> Any:
     return getattr(module, f"{prefix}{kind}")(**settings, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["predict", "predict_proba"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_classifier_behind_numbers_and_text(library: str, function: str, tmp_path: Path) -> None:
@@ -57,6 +58,7 @@ def test_a_regressor_behind_products_of_columns(library: str, tmp_path: Path) ->
     deploy(save_sklearn(tmp_path / "m", model, frame)).assert_equals_pyfunc(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
 def test_inside_an_ensemble(library: str, tmp_path: Path) -> None:
     frame, labels = cancer()

@@ -42,6 +42,7 @@ def test_a_classifier_gives_labels(labels: str, tmp_path: Path) -> None:
     assert (answer.dtype, answer.shape) == (expected.dtype, expected.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["MultiClassOneVsAll", "MultiLogloss", "CrossEntropy"])
 def test_the_losses_of_classifiers(loss: str, tmp_path: Path) -> None:
     frame, digit = digits()
@@ -52,6 +53,7 @@ def test_the_losses_of_classifiers(loss: str, tmp_path: Path) -> None:
     deploy(save_boosted(tmp_path / "m", "catboost", model, frame)).assert_equals_pyfunc_exactly(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REGRESSORS)
 def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     frame, target = diabetes()

@@ -48,6 +48,7 @@ def test_a_classifier_gives_labels(labels: str, tmp_path: Path) -> None:
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REGRESSORS)
 def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     frame, target = diabetes()
@@ -60,6 +61,7 @@ def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     assert deployed.predict(frame).dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_native_booster_answers_as_its_objective_wants(objective: str, tmp_path: Path) -> None:
     frame, labels = digits() if objective.startswith("multi") else cancer()

@@ -128,6 +128,7 @@ class TestFormats:
         np.testing.assert_allclose(one, deployed.predict(rows)[7:8], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 class TestFixedBatch:
     """MLflow's default for an example of one row: a program that takes exactly one."""
 
@@ -282,6 +283,7 @@ class TestContainers:
         assert deployed.mapping.precision is dtypes.DOUBLE
 
 
+@pytest.mark.slow
 class TestSeveral:
     """Several inputs and outputs, which pyfunc doesn't answer: the module itself is what the answers must equal."""
 

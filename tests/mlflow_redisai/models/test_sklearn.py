@@ -88,6 +88,7 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
 WITHOUT_PROBABILITIES = {"voting", "support vectors", "linear support vectors", "stochastic gradient", "ridge"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None:
     """Text labels, over 250 held-out rows, the same dtype too."""
@@ -101,6 +102,7 @@ def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None
     assert answer.dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(set(CLASSIFIERS) - WITHOUT_PROBABILITIES))
 def test_probabilities_equal_pyfuncs_if_the_model_was_logged_so(kind: str, tmp_path: Path) -> None:
     frame, labels = cancer()
@@ -139,6 +141,7 @@ def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
     return make_pipeline(ColumnTransformer(columns, **options), last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "last",
     [LogisticRegression(), RandomForestClassifier(20, random_state=1), HistGradientBoostingClassifier(max_iter=10)],
@@ -176,6 +179,7 @@ def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Pat
     deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -267,6 +271,7 @@ def test_several_targets(tmp_path: Path) -> None:
         assert deployed.predict(frame).shape == (len(frame), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["forest", "one a target"])
 def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_path: Path) -> None:
     data = load_iris(as_frame=True)
@@ -314,6 +319,7 @@ GAPS_SINCE = {"forest": (1, 4), "extra trees": (1, 6)}
 SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
 
 
+@pytest.mark.slow
 class TestGaps:
     """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
 
@@ -374,6 +380,7 @@ class TestGaps:
         deployed.assert_equals_pyfunc(frame)
 
 
+@pytest.mark.slow
 class TestInputs:
     """What the signature says is what the model takes, whatever it computes in."""
 
@@ -444,6 +451,7 @@ class TestInputs:
         deployed.assert_equals_pyfunc_exactly(data.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serialization_format", SUPPORTED_SERIALIZATION_FORMATS)
 def test_every_file_format_of_mlflow_opens(serialization_format: str, tmp_path: Path) -> None:
     frame, labels = cancer()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from support.servers import Server
 
 MISSING = [name for name in ("tensorflow", "tf2onnx") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
 
 FLAVORS = ["keras", "tensorflow"]
 # Of 569 rows, those that no model here was trained on.

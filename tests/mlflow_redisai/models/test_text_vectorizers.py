@@ -48,6 +48,7 @@ def deployed_of(vectorizer: Any, path: Path) -> Deployed:
     return deploy(save_sklearn(path / "m", model, text, pyfunc_predict_fn="predict_proba"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "vectorizer",
     [
@@ -100,6 +101,7 @@ def test_no_locale_of_a_language_is_asked_for(tmp_path: Path) -> None:
     assert [item.s for item in normalizer.attribute if item.name == "locale"] == [b"C.UTF-8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("vectorizer", "reason"),
     [

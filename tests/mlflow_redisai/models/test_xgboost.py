@@ -52,6 +52,7 @@ def test_a_classifier_gives_labels(classes: int, booster: str, tmp_path: Path) -
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REGRESSORS)
 def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     frame, target = diabetes()
@@ -64,6 +65,7 @@ def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     assert deployed.predict(frame).dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_native_booster_answers_as_its_objective_wants(objective: str, tmp_path: Path) -> None:
     """Probabilities, scores, zeros and ones, a matrix, or class numbers as float32."""

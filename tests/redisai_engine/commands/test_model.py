@@ -151,6 +151,7 @@ def test_a_blob_goes_out_in_chunks_of_the_size_that_is_set(
     assert expected == [ADD]
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_a_hash_field_is_whole_and_leaves_nothing_behind(
     wire: Connection, direct: Connection, key: str
 ):
