@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import Pair, predict, store_model
+from support.replies import bulk
 
 PONG = b"+PONG\r\n"
 TOO_LONG = b"-ERR Protocol error: invalid bulk length\r\n"
@@ -44,6 +45,7 @@ def test_announced_bytes_take_no_memory(new_pair: Callable[..., Pair], connect: 
     assert (int(statm.read_text().split()[1]) - before) * resource.getpagesize() < 20 * LOWERED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

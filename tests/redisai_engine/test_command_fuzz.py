@@ -23,6 +23,8 @@ from support.connection import Connection, connected, encoded
 from support.gateway import Pair, model_blob
 from support.servers import start_engine, start_redis
 
+pytestmark = pytest.mark.slow
+
 Words = list[bytes]
 
 EXAMPLES = 1200  # about 20 seconds

@@ -44,6 +44,7 @@ def open_descriptors(server: Server) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc, which is not here")
 def test_ten_thousand_idle_connections_open_none_to_redis(
     descriptors: int, new_pair: Callable[..., Pair], connect: Connect

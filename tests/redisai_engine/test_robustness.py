@@ -93,6 +93,7 @@ class TestMalformed:
         assert wire.reply() == PONG
 
 
+@pytest.mark.slow
 class TestSlowReaders:
     """What waits for a client, or for a command before it, is bounded; others are served. More in test_pipelines.py."""
 
@@ -217,6 +218,7 @@ class TestOddRequests:
         assert wire.is_quiet()
 
 
+@pytest.mark.slow
 class TestCrowds:
     """Many connections, and many that die."""
 

@@ -93,10 +93,6 @@ def encoded(command: bytes | str | tuple[bytes | str | int, ...]) -> bytes:
     return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments)
 
 
-def bulk(data: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(data), data)
-
-
 @contextmanager
 def connected(server: Server, *, tls: ssl.SSLContext | None = None) -> Iterator[Connection]:
     raw = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from support.connection import Connection, encoded
+from support.replies import OK, bulk
 from support.servers import Server
 
 MISSING = b"-ERR model key is empty\r\n"  # RedisAI's text, in full at the tests of the commands
@@ -43,8 +44,17 @@ def prediction(key: str, a: float, b: float) -> bytes:
 
 
 def store_model(wire: Connection, key: str, operator: str = "Add") -> None:
-    wire.send(modelstore(key, operator))
-    assert wire.reply() == b"+OK\r\n"
+    store_onnx(wire, key, model_blob(operator))
+
+
+def store_onnx(wire: Connection, key: str, blob: bytes) -> None:
+    assert wire.ask("AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", blob) == OK
+
+
+def run_count(wire: Connection, key: str) -> int:
+    """How often the model ran since it was stored, successfully or not."""
+    told = wire.ask(f"AI.INFO {key}")
+    return int(told.partition(bulk("calls") + b":")[2].partition(b"\r\n")[0])
 
 
 def predict(wire: Connection, key: str, a: float, b: float) -> float | bytes:

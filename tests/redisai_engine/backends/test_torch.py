@@ -213,6 +213,7 @@ print((time.process_time() - all_threads) / (time.thread_time() - this_thread))
 """
 
 
+@pytest.mark.slow
 def test_a_run_in_another_thread_than_the_load_takes_one_core() -> None:
     """PyTorch keeps the number of threads for each thread; MKL would use all cores here."""
     module = torchscript(Product())

@@ -197,6 +197,7 @@ class TestFirst:
         assert predict(wire, "first:m", 2, 3) == 5.0
 
 
+@pytest.mark.slow
 class TestChanges:
     """A right that is taken away stops models in memory within about a second."""
 

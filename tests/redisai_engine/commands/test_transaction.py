@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, encoded
+from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, model_blob, modelstore, predict, prediction, store_model
+from support.replies import bulk
 
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"

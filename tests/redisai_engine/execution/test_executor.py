@@ -150,6 +150,7 @@ def test_timeout_removes_a_job_that_waits_behind_a_long_one(run_loop, model, cou
     run_loop(test)
 
 
+@pytest.mark.slow
 def test_timeout_does_not_touch_a_run_that_began_in_time(run_loop, model, counting) -> None:
     async def test() -> None:
         async with Client() as client:

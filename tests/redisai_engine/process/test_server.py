@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, connected
+from support.connection import Connect, Connection, connected
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.servers import Server, redis_server_binary
 from support.tiny_models import onnx_counter
 from support.waiting import accepts_connections, free_port, wait_until
@@ -140,6 +141,7 @@ class TestTls:
         assert result.returncode == 1
         assert result.stderr.startswith(f"redisai-engine: tls-cert {tmp_path}/x and tls-key can't be used: ")
 
+    @pytest.mark.slow
     def test_redis_behind_tls(
         self,
         new_redis: Callable[..., Server],
@@ -273,6 +275,7 @@ class TestRedis:
         assert answers[-1] == b"-ERR max number of clients reached\r\n"
 
 
+@pytest.mark.slow
 class TestDraining:
     """SIGTERM: no more requests are taken, what has begun is finished."""
 

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from redisai_engine.protocol.dump import DumpedModel, DumpedScript, DumpError, decode_dump
 from redisai_engine.protocol.tensor import Tensor
-from support.transcripts import ABSENT, FOLDER, scenarios
-
-needs_transcripts = pytest.mark.skipif(not scenarios(), reason=ABSENT)
+from support.transcripts import recorded_model, scenarios
 
 
 def recorded(command: str, scenario: str) -> bytes:
     """The payload that a scenario sends with RESTORE, or that the real server gave it for DUMP."""
-    (step,) = (s for s in scenarios()[scenario].steps["steps"] if s["send"][0] == command and "nil" not in s["reply"])
+    (step,) = (s for s in scenarios()[scenario].steps if s["send"][0] == command and "nil" not in s["reply"])
     encoded = step["send"][3]["b64"] if command == "RESTORE" else step["reply"]["bulk_b64"]
     return base64.b64decode(encoded)
 
@@ -26,7 +24,6 @@ def recorded(command: str, scenario: str) -> bytes:
 # -- from a real server ---------------------------------------------------------------------------
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     ("command", "scenario", "dtype", "shape", "values"),
     [
@@ -43,7 +40,6 @@ def test_a_recorded_tensor(command: str, scenario: str, dtype: str, shape: tuple
     assert tensor.array().ravel().tolist() == values
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     ("command", "scenario", "tag", "sizes"),
     [("RESTORE", "model/rdb_restore_model", "tg", (4, 2)), ("DUMP", "model/dump_model", "", (0, 0))],
@@ -52,7 +48,7 @@ def test_a_recorded_model(command: str, scenario: str, tag: str, sizes: tuple[in
     """Its blob was compressed by Redis."""
     model = decode_dump(recorded(command, scenario))
 
-    blob = (FOLDER / "models" / "mul.onnx").read_bytes()
+    blob = recorded_model("mul.onnx")
     assert model == DumpedModel("ONNX", "CPU", tag, *sizes, 0, ("a", "b"), ("product",), blob)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import predict, store_model
+from support.replies import bulk
 from support.servers import Server
 from support.waiting import wait_until
 
@@ -79,6 +80,7 @@ class TestData:
 
         assert again.ask("DBSIZE") == b":1000\r\n"
 
+    @pytest.mark.slow
     def test_a_folder_in_use_is_refused(self, new_engine: Callable[..., Server], tmp_path: Path):
         folder = tmp_path / "data"
         new_engine("--data-dir", str(folder))
@@ -116,6 +118,7 @@ class TestData:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 class TestEnd:
     """However the engine ends, nothing of it is left."""
 

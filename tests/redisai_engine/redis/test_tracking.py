@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def rejected(direct: Connection) -> int:

@@ -280,6 +280,7 @@ class TestLosingTracking:
         wait_until(lambda: self.is_known(wire, direct), timeout_s=5)
 
 
+@pytest.mark.slow
 class TestMemory:
     """Models that were not used for longest leave when there are too many bytes of them."""
 

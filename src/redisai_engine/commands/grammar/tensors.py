@@ -16,7 +16,8 @@ from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
 
 META_AND_BLOB = frozenset((b"META", b"BLOB"))
 _FORMATS = (b"META", b"BLOB", b"VALUES")
-_MAX_TENSOR_BYTES = 512 * 1024 * 1024  # Redis' limit for a string; RedisAI crashes on larger shapes
+#: Redis' limit for a string, less room for the header of a tensor. RedisAI crashes on larger shapes.
+_MAX_TENSOR_BYTES = 512 * 1024 * 1024 - 512
 
 
 class TensorWords:

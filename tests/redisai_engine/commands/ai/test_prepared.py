@@ -12,16 +12,10 @@ import redis
 from support.connection import connected, encoded
 from support.gateway import model_blob
 from support.servers import Server
-from support.transcripts import FOLDER
+from support.transcripts import recorded_model
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no transcripts at {FOLDER}")
-
 Command = list[object]
-
-
-def model(name: str) -> bytes:
-    return (FOLDER / "models" / name).read_bytes()
 
 
 def blob(*values: float) -> bytes:
@@ -52,7 +46,7 @@ def client(engine: Server) -> redis.Redis:
 @pytest.fixture
 def key(client: redis.Redis) -> str:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("mul.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     return name
 
 
@@ -93,7 +87,7 @@ def test_a_known_form_answers_as_an_unknown_one(engine: Server, key: str, data: 
 def test_a_run_that_fails_answers_alike_both_ways(engine: Server, client: redis.Redis) -> None:
     """One element is the error, those behind it are NA."""
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("bad_reshape.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("bad_reshape.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 1, "y"]
     get: Command = ["|>", "AI.TENSORGET", "y", "BLOB", "META"]
     command = prediction(name, tensorset("x", blob(1, 2, 3, 4, 5), 5), run, get)
@@ -107,7 +101,7 @@ def test_a_run_that_fails_answers_alike_both_ways(engine: Server, client: redis.
 
 def test_text_goes_in_and_comes_out_both_ways(engine: Server, client: redis.Redis) -> None:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("string_identity.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("string_identity.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 1, "y"]
     get: Command = ["|>", "AI.TENSORGET", "y", "META", "BLOB"]
 
@@ -121,7 +115,7 @@ def test_text_goes_in_and_comes_out_both_ways(engine: Server, client: redis.Redi
 
 def test_an_output_that_is_no_tensor_answers_alike_both_ways(engine: Server, client: redis.Redis) -> None:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("iris_zipmap.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("iris_zipmap.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 2, "label", "maps"]
     gets: list[Command] = [["|>", "AI.TENSORGET", name, "META", "BLOB"] for name in ("label", "maps")]
     command = prediction(name, tensorset("x", blob(5.1, 3.5, 1.4, 0.2), 1, 4), run, *gets)
@@ -220,7 +214,7 @@ def test_a_prediction_behind_a_read_never_uses_an_older_model(
     direct = server.client()
     dumps = []
     for name in ("mul.onnx", "two_outputs.onnx"):
-        client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model(name))
+        client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model(name))
         dumps.append(direct.dump("m"))
     questions = [
         product("m", blob(2, 2), blob(3, 3)),
@@ -249,7 +243,7 @@ def test_a_model_that_was_deleted_elsewhere_is_gone_within_a_moment(
 ) -> None:
     server = new_redis()
     client = new_engine("--redis", server.url).client(single_connection_client=True)
-    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model("mul.onnx"))
+    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     command = product("m", blob(1, 2), blob(3, 4))
     for _ in range(5):
         ask(client, command)

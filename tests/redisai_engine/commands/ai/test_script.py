@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -98,7 +99,8 @@ def test_without_torch_storing_names_the_pip_command(new_engine: Callable[..., S
     """The engine's process finds a module `torch` that can't be imported, as a broken installation has it."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
 
-    engine = new_engine(environment={"PYTHONPATH": str(tmp_path)})
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    engine = new_engine(environment={"PYTHONPATH": path})
 
     with Wire(engine.port) as wire:
         package = "mlflow-redisai[torch]"

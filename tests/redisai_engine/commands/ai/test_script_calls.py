@@ -174,6 +174,7 @@ def test_many_clients_scripts_do_not_get_in_each_others_way(engine: Server, wire
     assert wire.ask("GET", "calls:k") == b"160"
 
 
+@pytest.mark.slow
 def test_a_script_ends_when_redis_is_lost(new_pair: Callable[..., Pair]):
     """The thread that it runs in must not wait for ever."""
     pair = new_pair()

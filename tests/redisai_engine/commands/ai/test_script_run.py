@@ -26,6 +26,7 @@ def wire(engine: Server) -> Iterator[Wire]:
 # -- running --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_script_stored_in_another_process_is_compiled_when_it_is_first_called(pair, new_engine):  # type: ignore[no-untyped-def]
     with Wire(pair.engine.port) as wire:
@@ -52,6 +53,7 @@ def test_an_output_key_of_another_type_is_refused_before_the_script_runs(wire: W
     assert wire.ask("AI.INFO", "run")[-3] == 0  # type: ignore[index]  # calls
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_call_that_waits_too_long_times_out_in_a_dag_too(engine: Server, wire: Wire):
     with Wire(engine.port) as slow:

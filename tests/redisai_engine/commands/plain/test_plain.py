@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from support.connection import Connect, Connection, bulk
+from support.connection import Connect, Connection
 from support.gateway import Pair
+from support.replies import bulk
 from support.waiting import wait_until
 
 OK = b"+OK\r\n"

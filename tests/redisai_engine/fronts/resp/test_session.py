@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, encoded
+from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.streams import cut
 from support.waiting import wait_until
 
@@ -59,7 +60,7 @@ class TestRelay:
             connection.ask("HELLO", protocol)
             connection.send("DEL relay:stream", "HSET relay:hash f v", "SADD relay:set a b", "ZADD relay:zset 1.5 one")
             connection.send("XADD relay:stream 1-1 f v", "ECHO ready")
-            wait_until(lambda c=connection: c.reply() == bulk(b"ready"))
+            connection.replies(6)
 
         through_engine, redis_own = both(wire, direct, command)
 
