@@ -1,4 +1,4 @@
-"""The settings' one table: flags, environment, config file, and what a bad value is told."""
+"""The one table of settings: flags, environment, config file, and the errors for bad values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def refusal(*arguments: str, **environment: str) -> str:
 
 
 class TestSources:
-    """The command line wins over the environment, and that over the file."""
+    """The command line wins over the environment, and the environment over the file."""
 
     def test_without_any_the_defaults_hold(self):
         assert load_settings([], {}) == Settings()
@@ -68,7 +68,7 @@ class TestSources:
 
 
 class TestRefusals:
-    """Each names the setting, its value and what is allowed."""
+    """Each error names the setting, its value and what is allowed."""
 
     def test_a_number_that_is_none(self):
         assert refusal("--port", "abc") == "--port can't be 'abc': allowed are whole numbers from 0 to 65535"

@@ -1,4 +1,4 @@
-"""An engine with the Redis behind it, and the few AI commands that tests of other things need."""
+"""An engine with the Redis behind it, and the few AI commands that tests of other features need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.connection import Connection, encoded
 from support.replies import OK, bulk
 from support.servers import Server
 
-MISSING = b"-ERR model key is empty\r\n"  # RedisAI's text, in full at the tests of the commands
+MISSING = b"-ERR model key is empty\r\n"  # RedisAI's text; the tests of the commands check all texts
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Pair:
 
 @cache
 def model_blob(operator: str) -> bytes:
-    """A model of two FLOAT inputs and one output, such as their sum ("Add") or product ("Mul")."""
+    """Return a model of two FLOAT inputs and one output, such as their sum ("Add") or product ("Mul")."""
     from onnx import TensorProto, helper
 
     from support.tiny_models import onnx_model
@@ -37,7 +37,7 @@ def modelstore(key: str, operator: str = "Add") -> bytes:
 
 
 def prediction(key: str, a: float, b: float) -> bytes:
-    """A DAG that runs the model on `a` and `b`."""
+    """Return a DAG that runs the model on `a` and `b`."""
     sets = [f"|> AI.TENSORSET {name} FLOAT 1 VALUES {value}" for name, value in (("a", a), ("b", b))]
     run = f"|> AI.MODELEXECUTE {key} INPUTS 2 a b OUTPUTS 1 y |> AI.TENSORGET y BLOB"
     return encoded(f"AI.DAGEXECUTE_RO ROUTING {key} {' '.join(sets)} {run}")
@@ -58,7 +58,7 @@ def run_count(wire: Connection, key: str) -> int:
 
 
 def predict(wire: Connection, key: str, a: float, b: float) -> float | bytes:
-    """What the model makes of `a` and `b`; the reply as it came if it is an error."""
+    """Return the model's output for `a` and `b`, or the reply unchanged if it is an error."""
     wire.send(prediction(key, a, b))
     reply = wire.reply()
     if reply[:1] == b"-":

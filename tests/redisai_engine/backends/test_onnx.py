@@ -71,7 +71,7 @@ def test_text_that_is_not_utf_8_is_an_error() -> None:
     ],
 )
 def test_a_type_that_redisai_lacks_travels_in_the_next_larger_one(element: int, came: Any, value: float) -> None:
-    """RedisAI itself crashes over such outputs."""
+    """RedisAI itself crashes on such outputs."""
     (y,) = load(onnx_elementwise("Identity", element)).run([np.array([value], came)])
 
     assert y is not None

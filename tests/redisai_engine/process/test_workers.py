@@ -1,4 +1,4 @@
-"""Several workers behind one port act as one engine."""
+"""Several worker processes behind one port act as one engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.servers import Server
 from support.transcripts import recorded_model
 from support.waiting import wait_until
 
-CONNECTIONS = 12  # so many that both workers get some
+CONNECTIONS = 12  # enough for both workers to get some
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_changed_setting_holds_in_all_workers(two_workers: Server) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_started_anew(two_workers: Server) -> None:
-    """Its connections are lost; new ones are served, and no worker is missing."""
+    """Its connections are lost. New ones are served, and no worker is missing."""
     pid = two_workers.process.pid
     before = children(pid)
     worker = next(child for child in before if b"redisai_engine" in Path(f"/proc/{child}/cmdline").read_bytes())

@@ -1,4 +1,4 @@
-"""Payloads of RedisAI's DUMP: those of a real server, and for older versions, ones written as they wrote them."""
+"""Payloads of RedisAI's DUMP: recorded from a real server and, for older versions, written here in their format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.transcripts import recorded_model, scenarios
 
 
 def recorded(command: str, scenario: str) -> bytes:
-    """The payload that a scenario sends with RESTORE, or that the real server gave it for DUMP."""
+    """Return the payload that a scenario sends with RESTORE, or that the real server returned for DUMP."""
     (step,) = (s for s in scenarios()[scenario].steps if s["send"][0] == command and "nil" not in s["reply"])
     encoded = step["send"][3]["b64"] if command == "RESTORE" else step["reply"]["bulk_b64"]
     return base64.b64decode(encoded)
@@ -64,7 +64,7 @@ def length(number: int) -> bytes:
 
 
 def payload(name: str, encoding: int, *items: int | bytes) -> bytes:
-    """A module's value as Redis frames it."""
+    """Return a module's value, framed as Redis frames it."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     number = 0
     for letter in name:
@@ -181,7 +181,7 @@ def test_what_redisai_could_not_restore_is_an_error_that_says_why(data: bytes, t
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_payload_gives_a_value_or_a_dump_error(data: st.DataObject):
-    """Fuzz: bytes changed or cut anywhere between the module's type and the footer."""
+    """Fuzz: bytes are changed or cut anywhere between the module's type and the footer."""
     whole = data.draw(
         st.sampled_from(
             [

@@ -1,4 +1,4 @@
-"""--redis URLs. What happens on the connections is tested at the session and the server."""
+"""--redis URLs. The tests of the session and the server cover what happens on the connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short way of predictions answers as the long way does, and never with a model that the client can't mean."""
+"""The fast path of predictions answers as the regular path does, and never with a model that the client can't mean."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prediction(key: str, *operations: Command, timeout: int | None = None) -> Co
 
 
 def product(key: str, a: bytes, b: bytes) -> Command:
-    """a * b with mul.onnx."""
+    """Return a * b, computed by mul.onnx."""
     run: Command = ["|>", "AI.MODELEXECUTE", key, "INPUTS", 2, "a", "b", "OUTPUTS", 1, "c"]
     get: Command = ["|>", "AI.TENSORGET", "c", "META", "BLOB"]
     return prediction(key, tensorset("a", a, 1, 2), tensorset("b", b, 1, 2), run, get, timeout=5000)
@@ -51,7 +51,7 @@ def key(client: redis.Redis) -> str:
 
 
 def ask(client: redis.Redis, command: Command) -> object:
-    """The reply, errors in it as text."""
+    """Return the reply, with errors as text."""
     try:
         reply = client.execute_command(*command)
     except redis.ResponseError as error:
@@ -60,7 +60,7 @@ def ask(client: redis.Redis, command: Command) -> object:
 
 
 def both_ways(engine: Server, command: Command, warm: Command) -> tuple[object, object]:
-    """What a new connection answers, which has no form prepared, and one that has."""
+    """Return the answers of a new connection, which has no form prepared, and of one that has."""
     used = engine.client(single_connection_client=True)
     for _ in range(3):
         ask(used, warm)
@@ -85,7 +85,7 @@ def test_a_known_form_answers_as_an_unknown_one(engine: Server, key: str, data: 
 
 
 def test_a_run_that_fails_answers_alike_both_ways(engine: Server, client: redis.Redis) -> None:
-    """One element is the error, those behind it are NA."""
+    """One element is the error, and those behind it are NA."""
     name = uuid.uuid4().hex
     client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("bad_reshape.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 1, "y"]
@@ -147,7 +147,7 @@ def test_inputs_in_another_order_than_they_were_set(client: redis.Redis) -> None
 
 @pytest.mark.parametrize("size", [1, 7, 100, 100_000])
 def test_requests_in_pieces_of_any_size(engine: Server, key: str, size: int) -> None:
-    """Others stand between the predictions, some of which have blobs of another size."""
+    """Other requests come between the predictions, and some predictions have blobs of another size."""
     requests = [
         encoded(tuple(command))
         for i in range(20)
@@ -205,9 +205,9 @@ def test_a_prediction_behind_a_read_never_uses_an_older_model(
     new_redis: Callable[..., Server], new_engine: Callable[..., Server]
 ) -> None:
     """
-    Another program replaces model and version together, straight in Redis, again and again.
+    Another program replaces the model straight in Redis, again and again.
 
-    Who reads the version and predicts in one pipeline gets that version's answer, or a newer one's.
+    A prediction behind a read, in one pipeline, uses the model that Redis holds by then.
     """
     server = new_redis()
     client = new_engine("--redis", server.url).client(single_connection_client=True)
