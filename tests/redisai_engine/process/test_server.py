@@ -255,7 +255,7 @@ class TestRedis:
 
             redis.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent something that is no reply: b'HTTP/1.1")
+            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent bytes that are not a reply: b'HTTP/1.1")
             redis.close()
 
     def test_too_many_connections_there_are_an_error_here(self, new_pair: Callable[..., Pair], connect: Connect):
