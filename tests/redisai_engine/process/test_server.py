@@ -78,7 +78,7 @@ class TestListening:
         result = subprocess.run([script, "--port", "x"], capture_output=True, text=True, timeout=60)
 
         assert result.returncode == 1
-        assert result.stderr == ("redisai-engine: --port can't be 'x': allowed are whole numbers from 0 to 65535\n")
+        assert result.stderr == ("redisai-engine: --port can't be 'x': it must be a whole number from 0 to 65535\n")
 
 
 @pytest.fixture(scope="module")
