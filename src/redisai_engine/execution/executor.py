@@ -294,7 +294,7 @@ class Executor:
     # -- outcomes
 
     def _answer(self, batch: Batch) -> None:
-        """Record a run's figures and give its jobs their outcomes."""
+        """Record a run's statistics and give its jobs their outcomes."""
         model = batch.jobs[0].model if batch.jobs else None
         if model is not None and batch.cpu_seconds:  # zero for jobs that didn't run: timed out, or refused
             for outcome in batch.outcomes:
@@ -323,7 +323,7 @@ class Executor:
 
 
 def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
-    """Add one request's run to the model's figures."""
+    """Add one request's run to the model's statistics."""
     if isinstance(outcome, list):
         model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
     else:

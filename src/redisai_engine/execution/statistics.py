@@ -1,7 +1,7 @@
 """
-The run figures that AI.INFO shows for a model or script, counted as in RedisAI.
+The run statistics that AI.INFO shows for a model or script, counted as in RedisAI.
 
-Invariant: figures change only in the event loop's thread, so they need no lock.
+Invariant: statistics change only in the event loop's thread, so they need no lock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class RunStatistics:
     """
-    The figures of one stored model or script.
+    The statistics of one stored model or script.
 
     `duration_us` is in microseconds and excludes time in the queue; a request that ran in a batch counts the whole
     batch's time. `samples` sums the first dimension of the first output. `calls` includes failed runs.

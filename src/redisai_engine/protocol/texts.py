@@ -114,7 +114,7 @@ DAG_UNSUPPORTED = "Unsupported command within DAG"
 DAG_DEPRECATED_OP = "Deprecated %s cannot be used in AI.DAGEXECUTE command"
 DAG_NEW_OP = "%s cannot be used in a deprecated AI.DAGRUN command"
 
-# Figures and configuration
+# Statistics and configuration
 INFO_MISSING = "ERR cannot find run info for key"
 CONFIG_UNKNOWN = "ERR unsupported subcommand"
 CONFIG_PATH_MISSING = "ERR BACKENDSPATH: missing path argument"

@@ -55,14 +55,14 @@ class Engine:
         return None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
 
     def statistics(self, id_: bytes) -> RunStatistics:
-        """Return the run figures of the model or script with this id: zeros if it isn't in memory."""
+        """Return the run statistics of the model or script with this id: zeros if it isn't in memory."""
         return self.models.statistics(id_) or self.scripts.statistics(id_) or RunStatistics()
 
     def answer_peer(self, question: Question) -> Any:
         """
         Answer another worker process.
 
-        It asks for the figures of a model or script, or passes on a change that one of its clients made with AI.INFO
+        It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
         RESETSTAT or AI.CONFIG.
         """
         if "figures" in question:

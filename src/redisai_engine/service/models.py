@@ -90,7 +90,7 @@ class Models:
         return sum(size for model, size in self._loaded.values() if model.backend_name == backend)
 
     def statistics(self, id_: bytes) -> RunStatistics | None:
-        """Return the run figures of a model, or None if it isn't in memory."""
+        """Return the run statistics of a model, or None if it isn't in memory."""
         found = self._loaded.get(id_)
         return None if found is None else found[0].statistics
 

@@ -1,5 +1,5 @@
 """
-The cache of compiled scripts, by id, each with its run figures.
+The cache of compiled scripts, by id, each with its run statistics.
 
 Invariant: an id names one version of one script forever, so a cached script never goes stale. The least recently used
 script is evicted first.
@@ -31,12 +31,12 @@ class Scripts:
         return found[0]
 
     def statistics(self, id_: bytes) -> RunStatistics | None:
-        """Return the run figures of a script, or None if it isn't cached."""
+        """Return the run statistics of a script, or None if it isn't cached."""
         found = self._by_id.get(id_)
         return None if found is None else found[1]
 
     def keep(self, id_: bytes, script: TorchScript) -> None:
-        """Cache a compiled script with figures of zero. Beyond the limit, evict the least recently used script."""
+        """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
         self._by_id[id_] = script, RunStatistics()
         if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)
