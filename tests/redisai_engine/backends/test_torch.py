@@ -186,7 +186,7 @@ def test_a_model_that_reaches_for_files_is_refused() -> None:
     """TorchScript has operators that read and write files. A stored model must not get at the engine's."""
     blob = torchscript(ReadsFiles())
 
-    with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which would reach"):
+    with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which could access"):
         registry.backend("TORCH").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
 
 

@@ -304,7 +304,7 @@ def test_an_array_becomes_a_list(reply: Value, seen: str):
 
 
 def test_what_is_no_array_becomes_no_list():
-    with pytest.raises(ModelRunError, match=r"redis\.asList takes an array that Redis replied, not 'OK'"):
+    with pytest.raises(ModelRunError, match=r"redis\.asList takes an array from a reply of Redis, not 'OK'"):
         run(entry_point("f", 'redis.asList(redis.execute("A", "b"))'), "f", caller=Asked(b"OK"))
 
 

@@ -58,7 +58,7 @@ def test_a_long_script_is_refused_with_its_size() -> None:
     with pytest.raises(ModelLoadError) as refusal:
         check_source(source)
 
-    assert refusal.value.wire == f"ERR the script has {len(source)} characters; allowed are {MAX_SOURCE}"
+    assert refusal.value.wire == f"ERR the script has {len(source)} characters; at most {MAX_SOURCE} are allowed"
 
 
 def most_levels(source: str) -> int:

@@ -285,7 +285,7 @@ def test_beyond_the_queue_s_limit_jobs_are_refused(run_loop, model) -> None:
             refused = await client.start(batched, rows(1))
 
             assert isinstance(refused, QueueFull)
-            assert refused.wire == "ERR 2 requests are waiting for device CPU already, which is the limit"
+            assert refused.wire == "ERR the queue of device CPU is full: 2 requests are waiting; try again later"
             assert not any(outcome.done() for outcome in waiting)
 
     run_loop(test)

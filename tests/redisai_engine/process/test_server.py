@@ -79,7 +79,7 @@ class TestListening:
         result = subprocess.run([script, "--port", "x"], capture_output=True, text=True, timeout=60)
 
         assert result.returncode == 1
-        assert result.stderr == ("redisai-engine: --port can't be 'x': allowed are whole numbers from 0 to 65535\n")
+        assert result.stderr == ("redisai-engine: --port can't be 'x': it must be a whole number from 0 to 65535\n")
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ class TestRedis:
 
             redis.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent something that is no reply: b'HTTP/1.1")
+            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent bytes that are not a reply: b'HTTP/1.1")
             redis.close()
 
     def test_too_many_connections_there_are_an_error_here(self, new_pair: Callable[..., Pair], connect: Connect):

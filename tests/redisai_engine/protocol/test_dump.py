@@ -161,16 +161,16 @@ def test_other_values_are_not_ours(other: bytes):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (payload("AI_TENSOR", 5, 2, 32, 1, 1, b"1234"), "encoding version 5; known are 0 to 4"),
+        (payload("AI_TENSOR", 5, 2, 32, 1, 1, b"1234"), "encoding version 5; 0 to 4 are supported"),
         (payload("AI_TENSOR", 4, 5, 64, 1, 1, bytes(8)), "DLPack type 5 with 64 bits"),
         (payload("AI_TENSOR", 4, 2, 32, 1, 2, b"1234"), r"a FLOAT tensor of shape \(2,\) has 4 bytes"),
         (payload("AI_TENSOR", 4, 2, 32, 1, 2, b"123456789"), r"a FLOAT tensor of shape \(2,\) has 9 bytes"),
         (payload("AI_TENSOR", 4, 7, 8, 1, 2, b"one\0", 0, 4), r"a STRING tensor of shape \(2,\) has 4 bytes"),
-        (payload("AI_TENSOR", 4, 2, 32, 1, 1, b"1234", 9), "opcode 2 where 0 belongs"),
-        (payload("AI_TENSOR", 4, 2, 32, b"x"), "opcode 5 where 2 belongs"),
-        (payload("AI__MODEL", 4, 9, b"CPU\0"), "backend number 9; known are 0 to 3"),
-        (payload("AI__MODEL", 4, 3, b"CPU\0", b"", 0, 0, 0, 0, 0, 9, 1, b"x"), "says that it has 9 bytes, and has 1"),
-        (payload("AI_SCRIPT", 4, b"CPU\0", b"", b"x\0", 2**40), "ends too early or is damaged"),
+        (payload("AI_TENSOR", 4, 2, 32, 1, 1, b"1234", 9), "opcode 2 instead of 0"),
+        (payload("AI_TENSOR", 4, 2, 32, b"x"), "opcode 5 instead of 2"),
+        (payload("AI__MODEL", 4, 9, b"CPU\0"), "backend number 9; 0 to 3 are known"),
+        (payload("AI__MODEL", 4, 3, b"CPU\0", b"", 0, 0, 0, 0, 0, 9, 1, b"x"), "declares a blob of 9 bytes but has 1"),
+        (payload("AI_SCRIPT", 4, b"CPU\0", b"", b"x\0", 2**40), "is truncated or damaged"),
     ],
 )
 def test_what_redisai_could_not_restore_is_an_error_that_says_why(data: bytes, text: str):

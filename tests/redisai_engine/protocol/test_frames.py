@@ -104,7 +104,7 @@ def test_a_push_among_replies_is_told_by_its_type():
 
 @pytest.mark.parametrize("stream", [b"HTTP/1.1 200 OK\r\n", b"\r\n", b"$x\r\n", b"*\r\n", b"$\r\n", b"%1x\r\n"])
 def test_bytes_that_are_no_reply_are_an_error(stream: bytes):
-    with pytest.raises(ProtocolError, match="Redis sent something that is no reply"):
+    with pytest.raises(ProtocolError, match="Redis sent bytes that are not a reply"):
         FrameScanner().scan(b"+OK\r\n" + stream)
 
 

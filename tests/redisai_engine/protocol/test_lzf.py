@@ -57,5 +57,5 @@ def test_plain_pieces_and_repetitions():
     ],
 )
 def test_damaged_bytes_are_an_error(data: bytes, length: int):
-    with pytest.raises(LzfError, match=f"do not give {length} bytes"):
+    with pytest.raises(LzfError, match=f"don't expand to {length} bytes"):
         decompress(data, length)

