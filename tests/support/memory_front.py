@@ -30,7 +30,7 @@ class MemoryFront:
     def __init__(self, engine: Engine) -> None:
         self.reading = Reading()
         self.client = Client(engine, self)
-        self.short_ways = 0  # requests that took the fast path
+        self.fast_path_requests = 0  # requests that took the fast path
         self._prepared = PreparedDags()
         self._requests: list[Request] = []
         self._runs: list[tuple[PreparedRun, asyncio.Future[bytes]]] = []
@@ -51,7 +51,7 @@ class MemoryFront:
             form = self._prepared.find(arguments) if arguments[0] == b"AI.DAGEXECUTE_RO" else None
             run = None if form is None else form.run(self.client, form.blobs(arguments))
             if run is not None:
-                self.short_ways += 1
+                self.fast_path_requests += 1
                 self._runs.append((run, answer))
             else:
                 body = COMMANDS[arguments[0]].body(self.client, arguments)

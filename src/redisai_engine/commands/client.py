@@ -24,7 +24,7 @@ class Front(Participant, Owner, Protocol):
     """The transport side of a client: served by the turn, and given what its connection to Redis receives."""
 
 
-class Part(Protocol):
+class NestedTask(Protocol):
     """A command that runs inside another one (`task.carry_out`)."""
 
     def end(self, reply: bytes) -> None:
@@ -41,7 +41,7 @@ class Client:
         self.transaction: Transaction | None = None  # between MULTI and EXEC
         self.rights = Rights(engine.loop)
         self.tensor_script = TensorScript(engine.loop)
-        self.parts: set[Part] = set()
+        self.parts: set[NestedTask] = set()
         self.lost = b""  # the error reply for anything that still needs Redis; empty while the connection holds
         self.opened_upstream: Upstream | None = None  # None until a command needs Redis
         self._front = front

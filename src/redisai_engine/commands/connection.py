@@ -21,7 +21,7 @@ class Silence(Enum):
     OFF = "no command is answered"
 
 
-class Connection(Client):
+class ConnectedClient(Client):
     """A client whose connection has state of its own."""
 
     def __init__(self, engine: Engine, front: Front) -> None:

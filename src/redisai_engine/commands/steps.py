@@ -25,7 +25,7 @@ from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.requests import encode
 from redisai_engine.protocol.tensor import Buffer
-from redisai_engine.redis.store import ModelMeta
+from redisai_engine.redis.store import ModelInfo
 
 UpstreamCommand = tuple[Buffer, ...]
 Plan = Generator[Any, Any, bytes]
@@ -73,7 +73,7 @@ class PassUntil:
 class Load:
     """A model to load from `blob`. The body is resumed with a RunnableModel, or an EngineError is thrown into it."""
 
-    meta: ModelMeta
+    meta: ModelInfo
     blob: bytes
 
 

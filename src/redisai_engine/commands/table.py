@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.connection import Connection
+from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Plan
 from redisai_engine.protocol import texts
 
@@ -83,7 +83,7 @@ class Command(Generic[Of_contra]):
 
 COMMANDS: dict[bytes, Command[Client]] = {}
 PLAIN_COMMANDS: dict[bytes, Command[Client]] = {}
-CONNECTION_COMMANDS: dict[bytes, Command[Connection]] = {}
+CONNECTION_COMMANDS: dict[bytes, Command[ConnectedClient]] = {}
 
 
 def command(
@@ -133,10 +133,10 @@ def connection_command(
     in_transaction: InTransaction = InTransaction.QUEUE,
     waits: bool = False,
     concerns: Concerns | None = None,
-) -> Callable[[Body[Connection]], Body[Connection]]:
+) -> Callable[[Body[ConnectedClient]], Body[ConnectedClient]]:
     """Register the decorated body of a command that changes the connection's state. Redis checks its arguments."""
 
-    def enter(body: Body[Connection]) -> Body[Connection]:
+    def enter(body: Body[ConnectedClient]) -> Body[ConnectedClient]:
         CONNECTION_COMMANDS[name.encode()] = Command(
             name,
             (1, None),

@@ -21,7 +21,7 @@ from redisai_engine.errors import CommandError, UpstreamError, WrongType
 from redisai_engine.protocol import texts
 from redisai_engine.protocol.dtypes import DTYPES, DType
 from redisai_engine.protocol.frames import ReplyError
-from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
 _HEADER = struct.Struct("<8sBBHI")  # magic, code of the dtype, number of dimensions, unused, header's size in bytes
@@ -54,8 +54,18 @@ def _header(code: int, shape: tuple[int, ...]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
-    _, code, dimensions, _, _ = _HEADER.unpack_from(header)
-    return DTYPES[code], struct.unpack_from(f"<{dimensions}q", header, _HEADER.size)
+    """Read dtype and shape. Raise WrongType for bytes that no header has, CommandError for too many dimensions."""
+    if len(header) < _HEADER_MIN:
+        raise WrongType
+    _, code, dimensions, _, size = _HEADER.unpack_from(header)
+    if code >= len(DTYPES) or size != len(header) or size < _HEADER.size + 8 * dimensions:
+        raise WrongType
+    if dimensions > MAX_DIMENSIONS:
+        raise CommandError(texts.TOO_MANY_DIMENSIONS)
+    shape = struct.unpack_from(f"<{dimensions}q", header, _HEADER.size)
+    if any(length < 0 for length in shape):
+        raise WrongType
+    return DTYPES[code], shape
 
 
 def tensor_value(tensor: Tensor) -> bytes:
@@ -87,9 +97,16 @@ def parse_tensor(value: bytes) -> Tensor:
     size = int.from_bytes(value[12:16], "little")  # the header's, after which the blob starts
     dtype, shape = _parse_header(value[:size])
     blob = memoryview(value)[size:]
-    if dtype.size and len(blob) != dtype.size * element_count(shape):
-        raise WrongType  # a plain command, such as APPEND, has changed the string
+    # A plain command, such as APPEND, may have changed the string.
+    if len(blob) != dtype.size * element_count(shape) if dtype.size else not _is_text(value, size, shape):
+        raise WrongType
     return Tensor(dtype, shape, blob)
+
+
+def _is_text(value: bytes, start: int, shape: tuple[int, ...]) -> bool:
+    """Return whether the bytes from `start` on are as many elements as the shape has, each closed by a zero byte."""
+    count = value.count(0, start)
+    return count == element_count(shape) and (count == 0 or value.endswith(b"\0"))
 
 
 def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
@@ -110,7 +127,7 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelMeta:
+class ModelInfo:
     """What is stored of a model besides its blob. Names and tag have surrogates for bytes that aren't UTF-8."""
 
     backend: str
@@ -130,7 +147,7 @@ class ModelMeta:
         return [_BLOB % i for i in range(max(1, -(-self.blob_size // BLOB_FIELD_SIZE)))]
 
 
-def model_fields(meta: ModelMeta, blob: bytes) -> list[Buffer]:
+def model_fields(meta: ModelInfo, blob: bytes) -> list[Buffer]:
     """Return field, value, field, value ... of the hash that holds a model."""
     fields: list[Buffer] = [MARKER, FORMAT, ID, meta.id.encode(), META, json.dumps(asdict(meta)).encode()]
     view = memoryview(blob)
@@ -142,14 +159,14 @@ def model_fields(meta: ModelMeta, blob: bytes) -> list[Buffer]:
 MODEL_FIELDS: tuple[bytes, ...] = (MARKER, ID, META, *(_BLOB % i for i in range(_MAX_BLOB_FIELDS)))
 
 
-def parse_meta(raw: bytes) -> ModelMeta:
+def parse_meta(raw: bytes) -> ModelInfo:
     values = json.loads(raw)
     values["inputs"], values["outputs"] = tuple(values["inputs"]), tuple(values["outputs"])
-    return ModelMeta(**values)
+    return ModelInfo(**values)
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptMeta:
+class ScriptInfo:
     """What is stored of a script besides its source. A script stored by AI.SCRIPTSET has no entry points."""
 
     device: str
@@ -158,17 +175,17 @@ class ScriptMeta:
     id: str = field(default_factory=new_id)
 
 
-def script_fields(meta: ScriptMeta, source: str) -> list[Buffer]:
+def script_fields(meta: ScriptInfo, source: str) -> list[Buffer]:
     """Return field, value, field, value ... of the hash that holds a script."""
     raw = source.encode("utf-8", "surrogateescape")
     described = json.dumps(asdict(meta)).encode()
     return [SCRIPT_MARKER, FORMAT, SCRIPT_ID, meta.id.encode(), SCRIPT_META, described, SCRIPT_SOURCE, raw]
 
 
-def parse_script_meta(raw: bytes) -> ScriptMeta:
+def parse_script_meta(raw: bytes) -> ScriptInfo:
     values = json.loads(raw)
     values["entry_points"] = tuple(values["entry_points"])
-    return ScriptMeta(**values)
+    return ScriptInfo(**values)
 
 
 @dataclass(frozen=True, slots=True)

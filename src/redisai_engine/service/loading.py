@@ -16,7 +16,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.job import RunnableModel
-from redisai_engine.redis.store import ModelMeta
+from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
@@ -32,7 +32,7 @@ class Loader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiting: dict[str, list[Loaded]] = {}
 
-    def load(self, meta: ModelMeta, blob: bytes, done: Loaded) -> None:
+    def load(self, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
         """Load a model and call `done` with it or with the EngineError. A model already being loaded is shared."""
         loaded = self._models.loaded(meta.id.encode())
         if loaded is not None:  # another connection loaded it while this one was reading the blob
@@ -53,7 +53,7 @@ class Loader:
         """Finish the current computation, drop the waiting ones and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, meta: ModelMeta, blob: bytes) -> RunnableModel | EngineError:
+    def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         try:
             loaded = backend(meta.backend).load(
                 blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
@@ -71,7 +71,7 @@ class Loader:
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
         )
 
-    def _loaded(self, meta: ModelMeta, outcome: RunnableModel | EngineError) -> None:
+    def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
         if not isinstance(outcome, EngineError):
             self._models.keep(meta.id.encode(), outcome, meta.blob_size)
         for done in self._waiting.pop(meta.id):

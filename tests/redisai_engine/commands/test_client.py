@@ -65,7 +65,7 @@ def test_it_may_take_the_fast_path_too(pair: Pair):
 
     async def story(front: MemoryFront) -> None:
         await front.ask(*REQUESTS[0])
-        while not front.short_ways:  # the first ones load the model and have it tracked
+        while not front.fast_path_requests:  # the first ones load the model and have it tracked
             answers.append(await front.ask(*SUM))
         await front.ask("AI.MODELDEL", "front:m")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redisai_engine.errors import CommandError, UpstreamError, WrongType
@@ -19,6 +21,16 @@ shapes = st.lists(st.integers(0, 3), max_size=6).map(tuple)
 def blob_of(dtype, shape: tuple[int, ...]) -> bytes:
     count = element_count(shape)
     return b"ab\0" * count if dtype.is_string else bytes(range(256))[: dtype.size] * count
+
+
+def check_readable(value: bytes) -> None:
+    """A string is read whole, elements included, or refused."""
+    try:
+        tensor = store.parse_tensor(value)
+    except CommandError:
+        return
+    assert tensor.array().shape == tensor.shape
+    assert tensor.dtype.is_string or len(tensor.blob) == tensor.dtype.size * element_count(tensor.shape)
 
 
 class TestTensors:
@@ -61,13 +73,29 @@ class TestTensors:
 
     @settings(deadline=None)
     @given(st.binary(max_size=200))
+    @example(bytes(40))
+    @example(b"\x00\x05" + bytes(5) + b"\x01" + bytes(32))
     def test_any_bytes_behind_the_magic_are_a_tensor_or_the_wrong_type(self, rest: bytes):
-        value = store.TENSOR_MAGIC + rest
-        try:
-            tensor = store.parse_tensor(value)
-        except WrongType:
-            return
-        assert tensor.dtype.is_string or len(tensor.blob) == tensor.dtype.size * element_count(tensor.shape)
+        check_readable(store.TENSOR_MAGIC + rest)
+
+    @settings(deadline=None)
+    @given(
+        dtype=st.integers(0, 255),
+        shape=st.lists(st.integers(-2, 3), max_size=40),
+        dimensions=st.none() | st.integers(0, 255),
+        size=st.none() | st.integers(0, 2**32 - 1),
+        blob=st.binary(max_size=30),
+    )
+    def test_any_header_is_a_tensor_or_the_wrong_type(
+        self, dtype: int, shape: list[int], dimensions: int | None, size: int | None, blob: bytes
+    ):
+        """Whoever may write a string may write this one: it must fail alone and say so."""
+        needed = max(48, -(-(16 + 8 * len(shape)) // 16) * 16)
+        given_size = needed if size is None else size
+        count = len(shape) if dimensions is None else dimensions
+        fixed = struct.pack("<8sBBHI", store.TENSOR_MAGIC, dtype, count, 0, given_size)
+
+        check_readable((fixed + struct.pack(f"<{len(shape)}q", *shape)).ljust(needed, b"\0") + blob)
 
     def test_the_head_of_a_key_tells_what_it_holds(self):
         store.check_tensor_head(b"")
@@ -87,7 +115,7 @@ class TestTensors:
 class TestModels:
     """A model is a hash: marker, id, metadata, and the blob in pieces."""
 
-    META = store.ModelMeta(
+    META = store.ModelInfo(
         backend="TF",
         device="CPU:1",
         tag="caf\u00e9 \udcff",
@@ -111,7 +139,7 @@ class TestModels:
     def test_a_large_blob_is_cut_into_pieces(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(store, "BLOB_FIELD_SIZE", 4)
         blob = b"0123456789"
-        meta = store.ModelMeta("ONNX", "CPU", blob_size=len(blob))
+        meta = store.ModelInfo("ONNX", "CPU", blob_size=len(blob))
 
         fields = store.model_fields(meta, blob)
 
@@ -122,6 +150,6 @@ class TestModels:
         assert set(meta.blob_fields) <= set(store.MODEL_FIELDS)
 
     def test_an_id_is_new_at_every_store(self):
-        ids = {store.ModelMeta("ONNX", "CPU").id for _ in range(1000)}
+        ids = {store.ModelInfo("ONNX", "CPU").id for _ in range(1000)}
 
         assert len(ids) == 1000

@@ -53,13 +53,13 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: store.ModelMeta | store.ScriptMeta, figures: RunStatistics) -> bytes:
-    is_model = isinstance(meta, store.ModelMeta)
+def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics) -> bytes:
+    is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [
             *(replies.text("key"), replies.bulk(key)),
             *(replies.text("type"), replies.text("MODEL" if is_model else "SCRIPT")),
-            *(replies.text("backend"), replies.text(meta.backend if isinstance(meta, store.ModelMeta) else "TORCH")),
+            *(replies.text("backend"), replies.text(meta.backend if isinstance(meta, store.ModelInfo) else "TORCH")),
             *(replies.text("device"), replies.text(meta.device)),
             *(replies.text("tag"), replies.text(meta.tag)),
             *(replies.text("duration"), replies.integer(figures.duration_us)),

@@ -56,7 +56,7 @@ def modelset(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
     yield from check_writable(client, key, store.MODEL)
-    asked = store.ModelMeta(
+    asked = store.ModelInfo(
         options.backend,
         options.device,
         options.tag,
@@ -73,7 +73,7 @@ def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Pl
 def put_model(
     client: Client,
     key: bytes,
-    asked: store.ModelMeta,
+    asked: store.ModelInfo,
     blob: bytes,
     *,
     expiry: UpstreamCommand,
@@ -128,7 +128,7 @@ def check_model(exists: Any, fields: dict[bytes, Any]) -> None:
         raise CommandError(texts.MODEL_MISSING)
 
 
-def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
+def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelInfo:
     """Return a model's metadata. Raise the errors of `check_model`."""
     check_model(exists, fields)
     return store.parse_meta(fields[store.META])
@@ -139,7 +139,7 @@ def _meta_alone(raw: bytes) -> bytes:
     return replies.array(_meta_reply(store.parse_meta(raw)))
 
 
-def _meta_reply(meta: store.ModelMeta) -> list[bytes]:
+def _meta_reply(meta: store.ModelInfo) -> list[bytes]:
     return [
         *(replies.text("backend"), replies.text(meta.backend)),
         *(replies.text("device"), replies.text(meta.device)),

@@ -37,7 +37,7 @@ def scriptstore(client: Client, arguments: Sequence[bytes]) -> Plan:
     words = Words(list(arguments[2:]))
     device, tag = _device_and_tag(words)
     entry_points = _entry_points(words)
-    return (yield from _store(client, arguments[1], store.ScriptMeta(device, tag, entry_points), _source(words)))
+    return (yield from _store(client, arguments[1], store.ScriptInfo(device, tag, entry_points), _source(words)))
 
 
 @command(
@@ -53,7 +53,7 @@ def scriptset(client: Client, arguments: Sequence[bytes]) -> Plan:
     if len(arguments) == 6:  # TAG and its value come together
         raise CommandError(texts.ARITY % "ai.scriptset")
     words = Words(list(arguments[2:]))
-    meta = store.ScriptMeta(*_device_and_tag(words))
+    meta = store.ScriptInfo(*_device_and_tag(words))
     return (yield from _store(client, arguments[1], meta, _source(words)))
 
 
@@ -81,7 +81,7 @@ def _source(words: Words) -> str:
     return text(source)
 
 
-def _store(client: Client, key: bytes, meta: store.ScriptMeta, source: str) -> Plan:
+def _store(client: Client, key: bytes, meta: store.ScriptInfo, source: str) -> Plan:
     if meta.device[:3].upper() not in ("CPU", "GPU"):
         raise CommandError(texts.UNSUPPORTED_DEVICE)
     yield from check_writable(client, key, store.SCRIPT)
@@ -91,7 +91,7 @@ def _store(client: Client, key: bytes, meta: store.ScriptMeta, source: str) -> P
 def put_script(
     client: Client,
     key: bytes,
-    meta: store.ScriptMeta,
+    meta: store.ScriptInfo,
     source: str,
     *,
     expiry: UpstreamCommand,
@@ -107,7 +107,7 @@ def put_script(
     return replies.OK
 
 
-def compiled(client: Client, meta: store.ScriptMeta, source: str) -> Generator[Any, Any, TorchScript]:
+def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
     """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
     script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
@@ -139,7 +139,7 @@ def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
     return replies.array(described + [replies.text("source"), replies.bulk(source)] * (b"SOURCE" in words))
 
 
-def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptMeta, bytes]]:
+def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptInfo, bytes]]:
     """Read a script from its key. Raise CommandError if there is no key, WrongType if the key holds no script."""
     names = (*_META, store.SCRIPT_SOURCE) if with_source else _META
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *names)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redisai_engine.commands.connection import Connection, Silence
+from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.plain.modules import with_module
 from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscriptions
 from redisai_engine.commands.steps import Pass, Plan
@@ -19,7 +19,7 @@ PONG_RIGHT = (b"", b"PING")  # Redis is up and lets this client ask
 
 
 @connection_command("SELECT")
-def select(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def select(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """SELECT index"""
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
@@ -28,7 +28,7 @@ def select(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("AUTH")
-def auth(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """AUTH [username] password"""
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
@@ -36,7 +36,7 @@ def auth(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("HELLO", waits=True)
-def hello(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     queued = connection.in_transaction
     (raw,) = yield Pass(encode(arguments))
@@ -58,7 +58,7 @@ def hello(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("RESET", in_transaction=InTransaction.NOW, waits=True)
-def reset(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def reset(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """RESET"""
     (raw,) = yield Pass(encode(arguments))
     if raw[:1] == b"+":
@@ -67,7 +67,7 @@ def reset(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("PING", single_step=True, concerns=lambda arguments: len(arguments) == 1)
-def ping(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def ping(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """
     PING asks Redis. For a second after its PONG, the session answers further ones itself (`PONG_RIGHT`).
 
@@ -81,7 +81,7 @@ def ping(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("QUIT", in_transaction=InTransaction.NOW)
-def quit_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def quit_(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """QUIT"""
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
@@ -94,7 +94,7 @@ def _is_client_reply(arguments: Sequence[bytes]) -> bool:
 
 
 @connection_command("CLIENT", concerns=_is_client_reply)
-def client_reply(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def client_reply(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """CLIENT REPLY ON | OFF | SKIP is carried out here, because the engine itself needs Redis' replies."""
     queued = connection.in_transaction
     (raw,) = yield Pass(encode((*arguments[:2], b"ON")))  # changes nothing, but shows whether the client may do it

@@ -97,7 +97,7 @@ def _restore_tensor(client: Client, request: _Request, tensor: Tensor) -> Plan:
 def _restore_model(client: Client, request: _Request, dumped: DumpedModel) -> Plan:
     before = yield from _clearing(request, store.MODEL)
     names_given = dumped.backend == "TF"  # other backends read the names from the model itself
-    asked = store.ModelMeta(
+    asked = store.ModelInfo(
         dumped.backend,
         dumped.device,
         dumped.tag,
@@ -113,7 +113,7 @@ def _restore_model(client: Client, request: _Request, dumped: DumpedModel) -> Pl
 
 def _restore_script(client: Client, request: _Request, dumped: DumpedScript) -> Plan:
     before = yield from _clearing(request, store.SCRIPT)
-    meta = store.ScriptMeta(dumped.device, dumped.tag, dumped.entry_points)
+    meta = store.ScriptInfo(dumped.device, dumped.tag, dumped.entry_points)
     return (yield from put_script(client, request.key, meta, dumped.source, expiry=request.expiry, before=before))
 
 

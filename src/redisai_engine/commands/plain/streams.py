@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from redisai_engine.commands.connection import Connection
+from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Pass, PassUntil, Plan
 from redisai_engine.commands.table import connection_command
 from redisai_engine.protocol import replies
@@ -20,7 +20,7 @@ MESSAGES, _MONITOR = "MESSAGES", "MONITOR"  # streams
 _CONFIRMATION = re.compile(rb"[*>]3\r\n\$\d+\r\n[ps]?(un)?subscribe\r\n")
 
 
-def _subscription(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def _subscription(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """
     [P | S] SUBSCRIBE or UNSUBSCRIBE has any number of replies.
 
@@ -35,7 +35,7 @@ def _subscription(connection: Connection, arguments: Sequence[bytes]) -> Plan:
     return b""
 
 
-def look_at_subscriptions(connection: Connection, request: bytes) -> Generator[Any, Any, None]:
+def look_at_subscriptions(connection: ConnectedClient, request: bytes) -> Generator[Any, Any, None]:
     """Send a request with a PING behind it: the form of PING's reply shows whether RESP2's subscriber mode is on."""
     token = secrets.token_hex(8).encode()
     confirmations = _Confirmations(token, answered=not request)
@@ -74,7 +74,7 @@ for _name in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCR
 
 
 @connection_command("MONITOR", waits=True)
-def monitor(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def monitor(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """MONITOR"""
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from redisai_engine.commands.connection import Connection
+from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Pass, Permit, Plan, relay
 from redisai_engine.commands.table import Command, InTransaction, connection_command
 from redisai_engine.commands.transaction import Entry, Transaction
@@ -26,13 +26,13 @@ _PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing from Redi
 
 
 @connection_command("WATCH", in_transaction=InTransaction.NOW)
-def watch(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def watch(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """WATCH key ... is never queued: inside MULTI it is a harmless error."""
     return (yield from relay(arguments))
 
 
 @connection_command("MULTI", in_transaction=InTransaction.NOW)
-def multi(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def multi(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """MULTI"""
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
@@ -41,7 +41,7 @@ def multi(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("EXEC", in_transaction=InTransaction.NOW)
-def exec_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def exec_(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """EXEC"""
     transaction = connection.transaction
     connection.transaction = None
@@ -56,7 +56,7 @@ def exec_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 @connection_command("DISCARD", in_transaction=InTransaction.NOW)
-def discard(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+def discard(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """DISCARD"""
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
@@ -67,7 +67,7 @@ def discard(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 # Queueing
 
 
-def queue(connection: Connection, row: Command[Connection], arguments: Sequence[bytes]) -> Plan:
+def queue(connection: ConnectedClient, row: Command[ConnectedClient], arguments: Sequence[bytes]) -> Plan:
     """Queue the plan of a command of the table, and answer QUEUED. Inside MULTI this is the body of all of them."""
     assert connection.transaction is not None
     entry = Entry()
@@ -140,7 +140,7 @@ def _next(plan: Plan, value: Any) -> Any:
         raise _Finished(stop.value) from None
 
 
-def finish(connection: Connection, transaction: Transaction, raw: bytes) -> Plan:
+def finish(connection: ConnectedClient, transaction: Transaction, raw: bytes) -> Plan:
     """Build the client's reply to EXEC from Redis' own."""
     if not raw.startswith(b"*") or raw == b"*-1\r\n":  # nothing ran: an error, or a watched key has changed
         return raw
@@ -159,11 +159,11 @@ def finish(connection: Connection, transaction: Transaction, raw: bytes) -> Plan
     return replies.array(answers)
 
 
-def _select(connection: Connection) -> tuple[bytes, bytes]:
+def _select(connection: ConnectedClient) -> tuple[bytes, bytes]:
     return b"SELECT", b"%d" % connection.database
 
 
-def _go_on(connection: Connection, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
+def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
     assert entry.plan is not None
     mine = mine[entry.permits :]
     value: Any = mine if entry.raw else [decode(part) for part in mine]

@@ -13,7 +13,7 @@ from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Buffer
 
 
-class Output:
+class OutputBuffer:
     """The ready bytes of one transport, in order."""
 
     __slots__ = ("_in_pieces", "_ready")

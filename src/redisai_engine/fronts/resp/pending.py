@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from redisai_engine.commands.ai.prepared import PreparedRun
 from redisai_engine.commands.task import Task
-from redisai_engine.fronts.resp.output import Output
+from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.redis.upstream import Relayed
 
 _MOST_WAITING = 100_000  # unanswered requests of one connection, about 1 KB each; beyond that no more are started
@@ -67,7 +67,7 @@ class PendingReplies:
         """Whether Redis should keep its further replies for now."""
         return self._held_size > _HELD_BYTES
 
-    def take(self, entry: Relayed, data: bytes, out: Output) -> None:
+    def take(self, entry: Relayed, data: bytes, out: OutputBuffer) -> None:
         """Accept bytes of relayed replies from Redis."""
         if entry.silent:
             return
@@ -77,7 +77,7 @@ class PendingReplies:
             entry.held.append(data)
             self._held_size += len(data)
 
-    def collect(self, out: Output) -> None:
+    def collect(self, out: OutputBuffer) -> None:
         """Move the replies that are ready from the front to the output."""
         due = self._due
         while due:
@@ -93,7 +93,7 @@ class PendingReplies:
                 out.add(first.reply)
             due.popleft()
 
-    def _release(self, entry: Relayed, out: Output) -> None:
+    def _release(self, entry: Relayed, out: OutputBuffer) -> None:
         for data in entry.held:
             out.add(data)
         self._held_size -= sum(map(len, entry.held))

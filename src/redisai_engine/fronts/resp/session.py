@@ -27,7 +27,7 @@ import logging
 from typing import TypeAlias, cast
 
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
-from redisai_engine.commands.connection import Connection, Silence
+from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
 from redisai_engine.commands.plain.connection import PONG_RIGHT
 from redisai_engine.commands.plain.streams import is_confirmation
@@ -36,7 +36,7 @@ from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
-from redisai_engine.fronts.resp.output import Output
+from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.protocol import replies, texts
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 _REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
 _BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
 
-Row: TypeAlias = Command[Connection]
+Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
 LOOKED_AT = frozenset(CHANGES_ANY_KEY | ROWS.keys())
@@ -73,13 +73,13 @@ class Session:
         self._engine = engine
         self._sessions = sessions
         self._relayed_names = relayed_names
-        self._client = Connection(engine, self)
+        self._client = ConnectedClient(engine, self)
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser()
         self._prepared = PreparedDags()
         # Replies that are pending, and bytes that are ready to be written
         self._pending = PendingReplies()
-        self._out = Output()
+        self._out = OutputBuffer()
         self._output_is_full = False  # the client reads more slowly than it is answered
         # What later requests wait for besides the client's task
         self._delayed: tuple[Row, list[bytes]] | None = None
