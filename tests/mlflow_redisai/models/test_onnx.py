@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import verify
-from mlflow_redisai.errors import InvalidInput, NotConvertible
+from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
+from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx
 

@@ -71,7 +71,7 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
 
 def reader(library: str) -> Reader:
     """Gives the function that reads a library's models."""
-    found: Reader = import_module(f"mlflow_redisai.models.{library}").read
+    found: Reader = import_module(f"mlflow_redisai.models.trees.{library}").read
     return found
 
 

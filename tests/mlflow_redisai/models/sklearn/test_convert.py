@@ -41,9 +41,10 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from mlflow_redisai.errors import InvalidInput, NotConvertible
+from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import ServerLimits, convert, open_model
 from redisai_engine.codec.compare import Difference, compare
+from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, mixed_frame, save_sklearn
 

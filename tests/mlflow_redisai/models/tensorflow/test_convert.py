@@ -18,8 +18,9 @@ import pytest
 
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import NO_EXAMPLE
-from mlflow_redisai.errors import InvalidInput, NotConvertible
+from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.compare import compare
+from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.protocol import dtypes
 from support.tf_models import (
     cancer,

