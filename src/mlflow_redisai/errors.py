@@ -425,6 +425,12 @@ def of_codec() -> Iterator[None]:
         raise BY_CODEC_CLASS[type(error)](str(error)) from error
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, without a full stop; the name of its class if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def is_missing(error: BaseException) -> bool:
     """Says whether the server answered that there is no model under the key."""
     return str(error).removeprefix("ERR ") == MODEL_MISSING

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.models import Deployable, ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.base import Deployable, ServerLimits
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run

@@ -16,14 +16,9 @@ from typing import Any
 from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
-from mlflow_redisai.models import (
-    Deployable,
-    LoadedModel,
-    choose_flavor,
-    convert,
-    first_backend_that_works,
-    open_model,
-)
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.choice import choose_flavor, convert, first_backend_that_works
+from mlflow_redisai.models.loading import LoadedModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server import facts as server

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlflow_redisai.errors import VerificationFailed
+from mlflow_redisai.errors import VerificationFailed, first_line
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.prediction import Run, predict

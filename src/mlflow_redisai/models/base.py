@@ -6,14 +6,9 @@ A converter is one function, `convert(model, request) -> Deployable`, named by t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from redisai_engine.codec.mapping import Mapping
-
-if TYPE_CHECKING:
-    from mlflow_redisai.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,3 @@ class Deployable:
     tf_inputs: tuple[str, ...] = ()
     tf_outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-Converter = Callable[["LoadedModel", Request], Deployable]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.base import ServerLimits
 from redisai_engine.codec.mapping import Shape
 from redisai_engine.protocol import dtypes
@@ -269,12 +269,6 @@ def drop_output(model: onnx.ModelProto, name: str) -> None:
     keep = [item for item in model.graph.output if item.name != name]
     del model.graph.output[:]
     model.graph.output.extend(keep)
-
-
-def first_line(error: BaseException) -> str:
-    """Gives the first line of an error's text, without a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def runner(blob: bytes, fetch: tuple[int, ...], what: str) -> Callable[[list[Tensor]], list[Tensor]]:

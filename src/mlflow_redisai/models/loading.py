@@ -9,15 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from mlflow_redisai.errors import MissingConverter, ModelNotFound, NotConvertible
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.registry import extra_with
+from mlflow_redisai.errors import ModelNotFound, first_line
 
 Reference = Callable[[Any], Any]
 
@@ -119,22 +116,6 @@ def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[s
         return LoadedModel(model_uri, folder, temporary)
     except Exception as error:
         raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {first_line(error)}") from error
-
-
-def load_native(model: LoadedModel, flavor: str) -> Any:
-    """
-    Gives the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
-
-    Raises MissingConverter for a library that is not installed and that an extra brings, NotConvertible for all else.
-    """
-    try:
-        return import_module(f"mlflow.{flavor}").load_model(str(model.path))
-    except Exception as error:
-        module = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-        extra = extra_with(module)
-        if extra is not None:
-            raise MissingConverter(flavor, module, extra) from error
-        raise NotConvertible(f"the {flavor} model {model.uri} can't be loaded: {first_line(error)}") from error
 
 
 def _local_folder(model_uri: str) -> Path | None:

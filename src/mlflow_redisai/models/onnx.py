@@ -10,10 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.prediction import predict
@@ -35,12 +36,7 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     blob = graph.finish(proto, request.limits, what)
     mapping = describe(proto, schema_of(model.input_schema), request.outputs, wanted, labels)
     notes += _set_reference(model, blob, mapping, what, chosen=bool(request.outputs))
-    if mapping.batch is not None:
-        notes.append(
-            f"the model takes exactly {mapping.batch} rows at a time: predict splits what it is given, "
-            "and fills the last request up with copies of its last row"
-        )
-    return Deployable("onnx", "ONNX", blob, mapping, notes=tuple(notes))
+    return Deployable("onnx", "ONNX", blob, mapping, notes=(*notes, *batch_notes(mapping.batch)))
 
 
 def _set_reference(model: LoadedModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
@@ -61,7 +57,7 @@ def _refusal(model: LoadedModel) -> str | None:
     try:
         model.pyfunc().predict(model.input_example)
     except Exception as error:
-        return graph.first_line(error)
+        return first_line(error)
     return None
 
 
@@ -88,12 +84,6 @@ def describe(
         graph.depth(proto),
         graph.precision(proto),
     )
-
-
-def fixed_batch(inputs: tuple[Input, ...]) -> int | None:
-    """Gives the number of rows that all inputs have, None if any number goes or they don't agree."""
-    lengths = {item.shape[0] if item.shape else None for item in inputs}
-    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _container(schema: Schema | None) -> Container:
@@ -141,7 +131,7 @@ def _read(path: Path, what: str) -> onnx.ModelProto:
         # Also reads the weights that stand in files beside it.
         return onnx.load(str(path))
     except Exception as error:
-        raise NotConvertible(f"{what} can't be read: {graph.first_line(error)}") from error
+        raise NotConvertible(f"{what} can't be read: {first_line(error)}") from error
 
 
 # -- outputs --------------------------------------------------------------------------------------

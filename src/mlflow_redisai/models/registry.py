@@ -7,12 +7,16 @@ names one. A model's own exchange format comes first, then the library it was tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
-from mlflow_redisai.models.base import Converter
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import LoadedModel
+
+Converter = Callable[[LoadedModel, Request], Deployable]
 
 
 @dataclass(frozen=True)

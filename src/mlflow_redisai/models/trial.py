@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import LoadedModel
@@ -74,7 +74,7 @@ class Trial:
             raise NotConvertible(f"{self.what} answers differently as ONNX: {found}") from found
         # ONNX Runtime finds some mistakes of a converter only when the graph runs.
         except Exception as error:
-            raise NotConvertible(f"{self.what} can't be run as ONNX: {graph.first_line(error)}") from error
+            raise NotConvertible(f"{self.what} can't be run as ONNX: {first_line(error)}") from error
         return replace(deployable, mapping=mapping)
 
     def with_outputs(self, deployable: Deployable, chosen: tuple[str, ...]) -> Deployable:

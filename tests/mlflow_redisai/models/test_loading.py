@@ -12,8 +12,8 @@ from sklearn.datasets import load_iris
 from sklearn.naive_bayes import GaussianNB
 
 from mlflow_redisai.errors import MissingConverter, ModelNotFound, NotConvertible
-from mlflow_redisai.models import open_model
-from mlflow_redisai.models.loading import load_native
+from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.models.native import load_native
 from support.local_runs import save_sklearn
 from support.mlflow_models import LoggedModel, named
 

@@ -21,7 +21,9 @@ from sklearn.preprocessing import StandardScaler
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.base import ServerLimits
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.errors import InvalidInput
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx

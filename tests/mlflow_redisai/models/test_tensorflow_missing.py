@@ -9,7 +9,8 @@ import pytest
 from mlflow.models import Model
 
 from mlflow_redisai.errors import MissingConverter
-from mlflow_redisai.models import choose_flavor, convert, open_model
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
 
 
 @pytest.mark.parametrize("flavor", ["keras", "tensorflow"])

@@ -20,7 +20,8 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel, load_native
+from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
 from mlflow_redisai.models.sklearn.estimators import (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.models.sklearn.estimators import every_estimator, last_of
+from mlflow_redisai.models.trees.ensemble import float32_not_above
 from redisai_engine.codec.values import Array
 
 if TYPE_CHECKING:
@@ -34,11 +35,6 @@ def with_float32_thresholds(estimator: Any) -> Any:
         if tree is not None:
             tree.threshold[:] = float32_not_above(tree.threshold)
     return copied
-
-
-def float32_not_above(thresholds: Array) -> Array:
-    nearest = thresholds.astype(np.float32)
-    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
 
 
 @contextlib.contextmanager

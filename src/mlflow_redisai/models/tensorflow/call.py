@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from redisai_engine.codec.mapping import Input, Output
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request, ServerLimits
 from mlflow_redisai.models.tensorflow.call import Traced, reason, to_tensor
@@ -313,7 +313,7 @@ def _interpreter_runner(interpreter: Any, what: str) -> Run:
                 interpreter.set_tensor(detail["index"], tensor.array())
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise NotConvertible(f"{what} can't be run as TensorFlow Lite: {graph.first_line(error)}") from error
+            raise NotConvertible(f"{what} can't be run as TensorFlow Lite: {first_line(error)}") from error
         return [to_tensor(interpreter.get_tensor(detail["index"])) for detail in interpreter.get_output_details()]
 
     return run

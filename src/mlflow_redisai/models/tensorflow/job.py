@@ -17,8 +17,8 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.onnx import fixed_batch
 from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import Exported, export
@@ -80,19 +80,8 @@ def finish(job: Job, request: Request) -> Deployable:
         mapping,
         exported.tf_inputs,
         exported.tf_outputs,
-        (*notes, *exported.notes, *rows_note, *_batch_note(mapping)),
+        (*notes, *exported.notes, *rows_note, *batch_notes(mapping.batch)),
     )
-
-
-def _batch_note(mapping: Mapping) -> tuple[str, ...]:
-    if mapping.batch is None:
-        return ()
-    rows = "one row" if mapping.batch == 1 else f"{mapping.batch} rows"
-    note = (
-        f"the model takes exactly {rows} at a time: predict splits what it is given, "
-        "and fills the last request up with copies of its last row"
-    )
-    return (note,)
 
 
 # -- any number of rows ---------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.text import tokenized as text
 from mlflow_redisai.models.torch.call import Structure

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
 from mlflow_redisai.models.loading import LoadedModel
 from mlflow_redisai.models.probes import made_up
 from mlflow_redisai.models.signature import schema_of

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
+from mlflow_redisai.models.rows import batch_notes
 from mlflow_redisai.models.torch import torchscript
 from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
@@ -130,13 +131,7 @@ def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
     rows = "one row" if asked == 1 else f"{asked} rows"
     if batch is None:
         return (f"the model was logged for exactly {rows} at a time; it was found to take any number",)
-    if batch == 1:
-        return ("the model takes exactly one row at a time: predict sends each row by itself",)
-    note = (
-        f"the model takes exactly {rows} at a time: predict splits what it is given, "
-        "and fills the last request up with copies of its last row"
-    )
-    return (note,)
+    return batch_notes(batch)
 
 
 # -- inputs and outputs ---------------------------------------------------------------------------
@@ -214,7 +209,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
             torch.onnx.export(program, example, buffer, **options)
     # The exporter raises whatever its parts raise, down to RuntimeError of C++.
     except Exception as error:
-        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {graph.first_line(error)}") from error
+        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {first_line(error)}") from error
     proto = onnx.load_from_string(buffer.getvalue())
     _check_inputs(plan, inputs, proto)
     return proto
@@ -259,7 +254,7 @@ def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
             raise NotConvertible(f"{plan.what} answers differently once converted: {found}") from found
         # Whatever ONNX Runtime or TorchScript say about lengths that the conversion has fixed.
         except Exception as error:
-            raise NotConvertible(f"{plan.what} can't be run once converted: {graph.first_line(error)}") from error
+            raise NotConvertible(f"{plan.what} can't be run once converted: {first_line(error)}") from error
 
 
 def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.torch.call import Call, Structure, flat_module, to_numpy, untyped_torch
 from mlflow_redisai.models.torch.pt2 import to_script
 from redisai_engine.codec.values import Array

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.trees import float32_not_above
 from redisai_engine.codec.values import Array
 
 if TYPE_CHECKING:
@@ -271,6 +270,12 @@ def _thresholds(trees: Sequence[Tree], number: type[np.floating[Any]]) -> Array:
     """As float32, a bound that is not one itself is rounded down, which lets the same float32 pass as the bound."""
     exact = np.array([threshold for tree in trees for threshold in tree.threshold])
     return float32_not_above(exact) if number is np.float32 else exact
+
+
+def float32_not_above(thresholds: Array) -> Array:
+    """Return the largest float32 that is not above each threshold (float64), of the same shape."""
+    nearest = thresholds.astype(np.float32)
+    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _numbers(name: str, values: Array, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from mlflow.types.schema import Schema, TensorSpec
 
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models import convert, open_model
+from mlflow_redisai.models.choice import convert
+from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.protocol import dtypes
 
