@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow_redisai.models.base import Deployable, ServerLimits
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
-from mlflow_redisai.models.loading import LoadedModel, open_model
+from mlflow_redisai.models.loading import MlflowModel, open_model
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run, predict
@@ -24,7 +24,7 @@ from support.flavors_seen import seen
 class Deployed:
     """A converted model as a server would hold it: the blob, and the mapping read back from its JSON."""
 
-    model: LoadedModel
+    model: MlflowModel
     deployable: Deployable
     mapping: Mapping
     run: Run

@@ -18,7 +18,7 @@ from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.choice import choose_flavor, convert, first_backend_that_works
-from mlflow_redisai.models.loading import LoadedModel, open_model
+from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server import facts as server
@@ -89,14 +89,14 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
-def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
+def _first_that_works(order: Order, model: MlflowModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
         flavor, order.options.backend, lambda backend: _attempt(order, model, flavor, backend), _REFUSALS
     )
     return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
 
-def _attempt(order: Order, model: LoadedModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
+def _attempt(order: Order, model: MlflowModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
     """Converts for one backend, stores the model aside, which shows that the server loads it, and verifies it."""
     options, facts = order.options, order.facts
     deployable = convert(

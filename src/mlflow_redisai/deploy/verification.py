@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow_redisai.errors import VerificationFailed, first_line
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.prediction import Run, predict
 
@@ -39,7 +39,7 @@ class Verification:
         return asdict(self)
 
 
-def verify(run: Run, deployable: Deployable, model: LoadedModel) -> Verification:
+def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification:
     """
     Runs the model's input example through `run` and compares the answer with pyfunc's.
 
@@ -60,7 +60,7 @@ def verify(run: Run, deployable: Deployable, model: LoadedModel) -> Verification
     return Verification(PASSED, rows, difference, tolerance)
 
 
-def _expected(model: LoadedModel, example: Any) -> Any:
+def _expected(model: MlflowModel, example: Any) -> Any:
     try:
         return model.reference(example)
     # Whatever the model's own library raises: a user must not get its traceback for an answer.

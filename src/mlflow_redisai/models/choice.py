@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request, ServerLimits
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
 
 Attempt = TypeVar("Attempt")
 
 
-def choose_flavor(model: LoadedModel, flavor: str | None = None) -> str:
+def choose_flavor(model: MlflowModel, flavor: str | None = None) -> str:
     """Gives the flavor to deploy: the one asked for, else the first of the table that the model has."""
     if flavor is not None:
         return _asked_for(model, flavor)
@@ -33,7 +33,7 @@ def choose_flavor(model: LoadedModel, flavor: str | None = None) -> str:
 
 
 def convert(
-    model: LoadedModel,
+    model: MlflowModel,
     *,
     flavor: str,
     backend: str = "auto",
@@ -104,7 +104,7 @@ def _backends(flavor: str, backend: str) -> tuple[str, ...]:
     return (backend,)
 
 
-def _asked_for(model: LoadedModel, flavor: str) -> str:
+def _asked_for(model: MlflowModel, flavor: str) -> str:
     if flavor not in model.flavors:
         raise FlavorMissing(
             f"the model {model.uri} has no flavor {flavor!r}; it has {', '.join(model.flavors) or 'none'}"
@@ -117,7 +117,7 @@ def _asked_for(model: LoadedModel, flavor: str) -> str:
     return flavor
 
 
-def _shown(model: LoadedModel) -> list[str]:
+def _shown(model: MlflowModel) -> list[str]:
     """Every model has python_function beside its own flavor; it is named only if it is all there is."""
     own = [name for name in model.flavors if name != "python_function"]
     return own or list(model.flavors)

@@ -19,7 +19,7 @@ from mlflow_redisai.errors import ModelNotFound, first_line
 Reference = Callable[[Any], Any]
 
 
-class LoadedModel:
+class MlflowModel:
     """
     An MLflow model on this machine's disk; use it as a context manager, or call close().
 
@@ -36,14 +36,14 @@ class LoadedModel:
         self.meta: Any = Model.load(str(path))
         self.reference: Reference = lambda inputs: self.pyfunc().predict(inputs)
 
-    def __enter__(self) -> LoadedModel:
+    def __enter__(self) -> MlflowModel:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"LoadedModel({self.uri!r}, flavors={', '.join(self.flavors)})"
+        return f"MlflowModel({self.uri!r}, flavors={', '.join(self.flavors)})"
 
     def close(self) -> None:
         """Removes the files that were fetched; loaded objects stay usable where their library has read them."""
@@ -90,7 +90,7 @@ class LoadedModel:
         return mlflow.pyfunc.load_model(str(self.path))
 
 
-def open_model(model_uri: str) -> LoadedModel:
+def open_model(model_uri: str) -> MlflowModel:
     """
     Opens the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
 
@@ -107,13 +107,13 @@ def open_model(model_uri: str) -> LoadedModel:
         raise
 
 
-def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> LoadedModel:
+def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> MlflowModel:
     if not folder.exists():
         raise ModelNotFound(model_uri, "no such folder")
     if not (folder / "MLmodel").is_file():
         raise ModelNotFound(model_uri, "the folder has no file MLmodel; name the folder that holds it")
     try:
-        return LoadedModel(model_uri, folder, temporary)
+        return MlflowModel(model_uri, folder, temporary)
     except Exception as error:
         raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {first_line(error)}") from error
 

@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Any
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import extra_with
 
 
-def load_native(model: LoadedModel, flavor: str) -> Any:
+def load_native(model: MlflowModel, flavor: str) -> Any:
     """
     Gives the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
 

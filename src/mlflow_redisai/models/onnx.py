@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Labels = dict[str, tuple[int | str, ...]]
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
+def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of an ONNX model, outputs and inputs under their own names."""
     what = f"the ONNX model {model.uri}"
     proto = _read(_file(model), what)
@@ -39,7 +39,7 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     return Deployable("onnx", "ONNX", blob, mapping, notes=(*notes, *batch_notes(mapping.batch)))
 
 
-def _set_reference(model: LoadedModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
+def _set_reference(model: MlflowModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
     """Puts the graph itself, run here, in pyfunc's place where pyfunc has no answer, or not the one asked for."""
     reason = None if chosen or model.input_example is None else _refusal(model)
     if not chosen and reason is None:
@@ -52,7 +52,7 @@ def _set_reference(model: LoadedModel, blob: bytes, mapping: Mapping, what: str,
     return [f"mlflow.pyfunc doesn't answer this model's input example ({reason}); {instead}"]
 
 
-def _refusal(model: LoadedModel) -> str | None:
+def _refusal(model: MlflowModel) -> str | None:
     """Says why pyfunc refuses the example, None if it answers: of outputs of unlike lengths it can't make a frame."""
     try:
         model.pyfunc().predict(model.input_example)
@@ -118,7 +118,7 @@ def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
 # -- files ----------------------------------------------------------------------------------------
 
 
-def _file(model: LoadedModel) -> Path:
+def _file(model: MlflowModel) -> Path:
     return model.path / str(model.configuration("onnx").get("data", "model.onnx"))
 
 

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import cast
 
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 
-Converter = Callable[[LoadedModel, Request], Deployable]
+Converter = Callable[[MlflowModel, Request], Deployable]
 
 
 @dataclass(frozen=True)

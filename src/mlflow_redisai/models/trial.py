@@ -16,7 +16,7 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
@@ -29,7 +29,7 @@ from redisai_engine.codec.values import Array
 class Trial:
     """The model that is to be answered like; `what` names it in errors."""
 
-    model: LoadedModel
+    model: MlflowModel
     what: str
 
     def probes(self, schema: Schema, categories: dict[str | int, Array]) -> tuple[Schema, list[Any]]:

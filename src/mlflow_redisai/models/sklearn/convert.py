@@ -20,7 +20,7 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
@@ -51,10 +51,10 @@ _OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", 
 
 
 @dataclass(frozen=True)
-class Job:
+class SklearnConversion:
     """What one conversion works with; `function` is the method that pyfunc calls."""
 
-    model: LoadedModel
+    model: MlflowModel
     request: Request
     estimator: Any
     function: str
@@ -74,39 +74,39 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to convert: the type that transformers compute in, and the one for the last estimator."""
+class Precisions:
+    """What a graph computes in: the type for the transformers, and the one for the last estimator."""
 
     body: DType
     last: DType
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
+def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of a scikit-learn estimator or pipeline."""
-    job = _job(model, request)
-    schema, probes = job.trial.probes(job.schema, categories_of(job.estimator, job.schema))
-    job = replace(job, schema=schema)
+    conversion = _read(model, request)
+    schema, probes = conversion.trial.probes(conversion.schema, categories_of(conversion.estimator, conversion.schema))
+    conversion = replace(conversion, schema=schema)
     problems: list[NotConvertible] = []
-    for way in _ways(job):
+    for precisions in _candidates(conversion):
         try:
-            deployable = _try(job, way, probes)
-            return replace(deployable, notes=_notes(job, way, problems))
+            deployable = _try(conversion, precisions, probes)
+            return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
-    # The first way is the one that should have worked.
+    # The first precisions are those that should have worked.
     raise problems[0]
 
 
-def _notes(job: Job, way: Way, problems: list[NotConvertible]) -> tuple[str, ...]:
+def _notes(conversion: SklearnConversion, precisions: Precisions, problems: list[NotConvertible]) -> tuple[str, ...]:
     """Warns where rounding comes before a tree, whose bounds often are numbers of the training rows."""
-    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(job.estimator))
-    if not problems or way.body is dtypes.DOUBLE or not asks:
+    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(conversion.estimator))
+    if not problems or precisions.body is dtypes.DOUBLE or not asks:
         return ()
     note = "the pipeline computes in float32, so a row right at a tree's bound may go the other way"
     return (f"{note}; in float64: {problems[0].message}",)
 
 
-def _job(model: LoadedModel, request: Request) -> Job:
+def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     try:
         import skl2onnx  # noqa: F401
     except ImportError as error:
@@ -116,10 +116,10 @@ def _job(model: LoadedModel, request: Request) -> Job:
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
     if function == "transform":
         model.reference = lambda inputs: estimator.transform(_as_pyfunc_would(model, inputs))
-    return Job(model, request, estimator, function, schema)
+    return SklearnConversion(model, request, estimator, function, schema)
 
 
-def _function(model: LoadedModel, estimator: Any) -> str:
+def _function(model: MlflowModel, estimator: Any) -> str:
     """Gives the method that pyfunc calls, transform for an estimator that has no predict."""
     function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
@@ -132,7 +132,7 @@ def _function(model: LoadedModel, estimator: Any) -> str:
     return function
 
 
-def _as_pyfunc_would(model: LoadedModel, inputs: Any) -> Any:
+def _as_pyfunc_would(model: MlflowModel, inputs: Any) -> Any:
     from mlflow.models.utils import _enforce_schema
 
     return inputs if model.input_schema is None else _enforce_schema(inputs, model.input_schema)
@@ -141,36 +141,36 @@ def _as_pyfunc_would(model: LoadedModel, inputs: Any) -> Any:
 # -- trying the ways ------------------------------------------------------------------------------
 
 
-def _ways(job: Job) -> list[Way]:
-    numbers = [item.dtype for item in job.schema.fields if not item.dtype.is_string]
-    exact = Way(dtypes.DOUBLE, dtypes.DOUBLE)
-    mixed = Way(dtypes.DOUBLE, dtypes.FLOAT)
-    single = Way(dtypes.FLOAT, dtypes.FLOAT)
+def _candidates(conversion: SklearnConversion) -> list[Precisions]:
+    numbers = [item.dtype for item in conversion.schema.fields if not item.dtype.is_string]
+    exact = Precisions(dtypes.DOUBLE, dtypes.DOUBLE)
+    mixed = Precisions(dtypes.DOUBLE, dtypes.FLOAT)
+    single = Precisions(dtypes.FLOAT, dtypes.FLOAT)
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [mixed, single] if reads_float32(job.estimator) else [exact, mixed, single]
+    return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
-def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
-    proto = _to_onnx(job, way)
-    outputs = _arrange_outputs(proto, job)
-    blob = graph.finish(proto, job.request.limits, job.what)
-    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, job, outputs))
+def _try(conversion: SklearnConversion, precisions: Precisions, probes: list[Any]) -> Deployable:
+    proto = _to_onnx(conversion, precisions)
+    outputs = _arrange_outputs(proto, conversion)
+    blob = graph.finish(proto, conversion.request.limits, conversion.what)
+    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, conversion, outputs))
     for probe in probes:
-        deployable = job.trial.check(deployable, probe)
-    return job.trial.with_outputs(deployable, job.request.outputs)
+        deployable = conversion.trial.check(deployable, probe)
+    return conversion.trial.with_outputs(deployable, conversion.request.outputs)
 
 
-def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
+def _to_onnx(conversion: SklearnConversion, precisions: Precisions) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
 
-    estimator = convertible(job.estimator, job.function)
-    if way.last is dtypes.FLOAT and reads_float32(estimator):
+    estimator = convertible(conversion.estimator, conversion.function)
+    if precisions.last is dtypes.FLOAT and reads_float32(estimator):
         estimator = with_float32_thresholds(estimator)
-    if way.last is not way.body:
+    if precisions.last is not precisions.body:
         estimator = cast_before_last(estimator)
-    types = _initial_types(job, way.body)
-    limits = job.request.limits
+    types = _initial_types(conversion, precisions.body)
+    limits = conversion.request.limits
     register_boosting()
     try:
         with warnings.catch_warnings(), plain_tree_attributes():
@@ -183,11 +183,13 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
             )
     # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
     except Exception as error:
-        raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
-    if way.body is dtypes.DOUBLE:
-        to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
-    set_ways_of_gaps(proto, job.estimator)
-    _restore_input_types(proto, job)
+        raise NotConvertible(
+            f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
+        ) from error
+    if precisions.body is dtypes.DOUBLE:
+        to_float64(proto, every_estimator(conversion.estimator), limits.ml_opset)
+    set_ways_of_gaps(proto, conversion.estimator)
+    _restore_input_types(proto, conversion)
     return proto
 
 
@@ -204,12 +206,12 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     return options
 
 
-def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
+def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str, Any]]:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
-    schema = job.schema
+    schema = conversion.schema
     number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
-    if job.by_column:
+    if conversion.by_column:
         return [
             (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
             for index, item in enumerate(schema.fields)
@@ -222,15 +224,15 @@ def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
     return [("input", kind([None, *item.shape[1:]]))]
 
 
-def _restore_input_types(proto: onnx.ModelProto, job: Job) -> None:
+def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
     """Makes the graph take the signature's types and cast them to those it computes in."""
-    for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True):
-        wanted = job.schema.fields[fields[0]].dtype if job.by_column else matrix_dtype(job.schema)
+    for item, fields in zip(graph.free_inputs(proto), _fields(proto, conversion), strict=True):
+        wanted = conversion.schema.fields[fields[0]].dtype if conversion.by_column else matrix_dtype(conversion.schema)
         if graph.dtype_of(item) is not wanted:
             graph.cast_input(proto, item, wanted)
 
 
-def _fields(proto: onnx.ModelProto, job: Job) -> list[tuple[int, ...]]:
+def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple[int, ...]]:
     """
     Gives the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
 
@@ -238,27 +240,29 @@ def _fields(proto: onnx.ModelProto, job: Job) -> list[tuple[int, ...]]:
     those named like its own outputs ("label").
     """
     count = len(graph.free_inputs(proto))
-    if not job.by_column:
-        return [tuple(range(len(job.schema.fields)))] * count
-    if count != len(job.schema.fields):
-        raise NotConvertible(f"{job.what} gives an ONNX graph of {count} inputs for {len(job.schema.fields)} columns")
+    if not conversion.by_column:
+        return [tuple(range(len(conversion.schema.fields)))] * count
+    if count != len(conversion.schema.fields):
+        raise NotConvertible(
+            f"{conversion.what} gives an ONNX graph of {count} inputs for {len(conversion.schema.fields)} columns"
+        )
     return [(index,) for index in range(count)]
 
 
 # -- outputs and mapping --------------------------------------------------------------------------
 
 
-def _arrange_outputs(proto: onnx.ModelProto, job: Job) -> list[str]:
+def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[str]:
     """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
-    names = {**_unpack_sequences(proto), **_unpack_targets(proto, job)}
-    wanted = _OUTPUT_OF[job.function]
+    names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
+    wanted = _OUTPUT_OF[conversion.function]
     if not wanted:
         return [proto.graph.output[0].name]
     chosen = names.get(wanted, [wanted])
     present = {item.name for item in proto.graph.output}
     if not present.issuperset(chosen):
-        raise NotConvertible(f"{job.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
-    return [_add_log(proto, name) for name in chosen] if job.function == "predict_log_proba" else chosen
+        raise NotConvertible(f"{conversion.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
+    return [_add_log(proto, name) for name in chosen] if conversion.function == "predict_log_proba" else chosen
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
@@ -280,9 +284,9 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
     return unpacked
 
 
-def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
+def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> dict[str, list[str]]:
     """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
-    last = last_of(job.estimator)
+    last = last_of(conversion.estimator)
     stacked = [item for item in proto.graph.output if item.name == "probabilities"]
     if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
         return {}
@@ -326,35 +330,35 @@ def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, e
     return name
 
 
-def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
+def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[str]) -> Mapping:
     outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
     positions = [item.name for item in outputs]
     fetch = tuple(positions.index(name) for name in names)
     container: Container = "ndarray" if len(names) == 1 else "list"
-    parts = tuple(_expected_part(job, name) for name in names)
+    parts = tuple(_expected_part(conversion, name) for name in names)
     return Mapping(
-        _inputs(proto, job),
+        _inputs(proto, conversion),
         outputs,
         fetch,
         Answer(container, parts),
-        job.schema,
+        conversion.schema,
         depth=graph.depth(proto),
         precision=graph.precision(proto),
     )
 
 
-def _inputs(proto: onnx.ModelProto, job: Job) -> tuple[Input, ...]:
+def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Input, ...]:
     return tuple(
         Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
-        for item, fields in zip(graph.free_inputs(proto), _fields(proto, job), strict=True)
+        for item, fields in zip(graph.free_inputs(proto), _fields(proto, conversion), strict=True)
     )
 
 
-def _expected_part(job: Job, name: str) -> Part:
+def _expected_part(conversion: SklearnConversion, name: str) -> Part:
     """Says what pyfunc gives by the estimator's kind; a probe's real answer overrides it."""
-    if job.function != "predict":
+    if conversion.function != "predict":
         return Part(name, "float64")
-    classes = getattr(job.estimator, "classes_", None)
+    classes = getattr(conversion.estimator, "classes_", None)
     if isinstance(classes, np.ndarray):
         return Part(name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name, (-1,))
-    return Part(name, "float64" if hasattr(job.estimator, "coef_") else None)
+    return Part(name, "float64" if hasattr(conversion.estimator, "coef_") else None)

@@ -15,11 +15,12 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
+from mlflow_redisai.models.structure import Structure
 from redisai_engine.codec.mapping import Input, Output
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -59,21 +60,8 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a model gives: one tensor, a dict of tensors, or a list or tuple of them; `names` go with the tensors."""
-
-    kind: Literal["tensor", "dict", "list"]
-    names: tuple[str, ...]
-
-    def flat(self, answer: Any) -> tuple[Any, ...]:
-        if self.kind == "tensor":
-            return (answer,)
-        return tuple(answer.values()) if self.kind == "dict" else tuple(answer)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to call a model: the inputs, and what is done with a tensor for each of them."""
+class CallingConvention:
+    """How a model is called: its inputs, and what is done with one tensor for each of them."""
 
     inputs: tuple[Input, ...]
     call: Callable[[list[Any]], Any]
@@ -104,16 +92,16 @@ class Traced:
         return [to_tensor(value.numpy()) for value in self.concrete(*fed)]
 
 
-def trace(ways: Sequence[Way], names: Sequence[str], what: str) -> Traced:
+def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: str) -> Traced:
     """
-    Gives the model as called in the first of the ways that it takes. `names` are for outputs that have none.
+    Gives the model as called in the first of the conventions that it takes. `names` are for outputs that have none.
 
-    Raises NotConvertible with TensorFlow's reason, that of the first way.
+    Raises NotConvertible with TensorFlow's reason, that of the first convention.
     """
     problems: list[Exception] = []
-    for way in ways:
+    for convention in conventions:
         try:
-            return _trace(way, names, what)
+            return _trace(convention, names, what)
         except NotConvertible:
             raise
         # Tracing runs the model's own code: whatever that raises for inputs that it isn't made for.
@@ -122,19 +110,20 @@ def trace(ways: Sequence[Way], names: Sequence[str], what: str) -> Traced:
     raise NotConvertible(f"{what} can't be called with the tensors of its signature: {reason(problems[0])}")
 
 
-def _trace(way: Way, names: Sequence[str], what: str) -> Traced:
+def _trace(convention: CallingConvention, names: Sequence[str], what: str) -> Traced:
     import tensorflow as tf
 
     seen: list[Structure] = []
 
     def flat(*tensors: Any) -> list[Any]:
-        answer = way.call(list(tensors))
+        answer = convention.call(list(tensors))
         structure = _structure(answer, names, what)
         seen.append(structure)
         return [tf.identity(tf.convert_to_tensor(value)) for value in structure.flat(answer)]
 
     specs = tuple(
-        tf.TensorSpec(item.shape, tf_dtype(item.dtype), name=f"input_{index}") for index, item in enumerate(way.inputs)
+        tf.TensorSpec(item.shape, tf_dtype(item.dtype), name=f"input_{index}")
+        for index, item in enumerate(convention.inputs)
     )
     function = tf.function(flat, autograph=False)
     concrete = function.get_concrete_function(*specs)
@@ -142,7 +131,7 @@ def _trace(way: Way, names: Sequence[str], what: str) -> Traced:
     found = zip(structure.names, concrete.outputs, strict=True)
     outputs = tuple(Output(name, _dtype(tensor.dtype), _shape(tensor.shape)) for name, tensor in found)
     wanted = tuple(_numpy_name(tensor.dtype) for tensor in concrete.outputs)
-    return Traced(what, way.inputs, structure, outputs, wanted, concrete, specs)
+    return Traced(what, convention.inputs, structure, outputs, wanted, concrete, specs)
 
 
 def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:

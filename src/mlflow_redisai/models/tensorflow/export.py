@@ -31,7 +31,7 @@ _TF2ONNX_OPSET = 18
 
 
 @dataclass(frozen=True)
-class Exported:
+class TensorFlowExport:
     """
     A model for one backend. `order` are the traced function's inputs as the model takes them: a converter may leave out
     one that nothing comes of. `run` gives all outputs.
@@ -47,7 +47,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export(traced: Traced, request: Request) -> Exported:
+def export(traced: Traced, request: Request) -> TensorFlowExport:
     """Converts for the request's backend. Raises NotConvertible naming the operator that stands in the way."""
     if request.backend == "ONNX":
         return _to_onnx(traced, request)
@@ -58,7 +58,7 @@ def export(traced: Traced, request: Request) -> Exported:
 # -- ONNX -----------------------------------------------------------------------------------------
 
 
-def _to_onnx(traced: Traced, request: Request) -> Exported:
+def _to_onnx(traced: Traced, request: Request) -> TensorFlowExport:
     proto = _from_tf2onnx(traced, request.flavor, request.limits)
     _replace_erfc(proto)
     unknown = _unknown_operators(proto)
@@ -71,7 +71,7 @@ def _to_onnx(traced: Traced, request: Request) -> Exported:
     notes = graph.cast_foreign_types(proto)
     blob = graph.finish(proto, request.limits, traced.what)
     run = graph.runner(blob, tuple(range(len(traced.outputs))), traced.what)
-    return Exported(blob, order, run, graph.depth(proto), graph.precision(proto), notes=tuple(notes))
+    return TensorFlowExport(blob, order, run, graph.depth(proto), graph.precision(proto), notes=tuple(notes))
 
 
 def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.ModelProto:
@@ -208,7 +208,7 @@ def _precision(tf_graph: Any) -> DType:
 # -- TF -------------------------------------------------------------------------------------------
 
 
-def _to_graph_def(traced: Traced, frozen: _Frozen) -> Exported:
+def _to_graph_def(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
     inputs = [tensor.op.name for tensor in frozen.function.inputs]
     outputs = [tensor.op.name for tensor in frozen.function.outputs]
     known = [*(item.name for item in traced.inputs), *traced.structure.names]
@@ -218,7 +218,7 @@ def _to_graph_def(traced: Traced, frozen: _Frozen) -> Exported:
     tf_inputs, tf_outputs = tuple(names[name] for name in inputs), tuple(names[name] for name in outputs)
     run = _graph_runner(blob, tf_inputs, tf_outputs, traced.what)
     order = tuple(range(len(traced.inputs)))
-    return Exported(blob, order, run, frozen.depth, frozen.precision, tf_inputs, tf_outputs)
+    return TensorFlowExport(blob, order, run, frozen.depth, frozen.precision, tf_inputs, tf_outputs)
 
 
 def _operation_names(definition: Any, operations: Sequence[str], known: Sequence[str]) -> dict[str, str]:
@@ -265,7 +265,7 @@ def _graph_runner(blob: bytes, inputs: Sequence[str], outputs: Sequence[str], wh
 # -- TFLITE ---------------------------------------------------------------------------------------
 
 
-def _to_tflite(traced: Traced, frozen: _Frozen) -> Exported:
+def _to_tflite(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
     import tensorflow as tf
 
     try:
@@ -277,7 +277,7 @@ def _to_tflite(traced: Traced, frozen: _Frozen) -> Exported:
     details = interpreter.get_input_details()
     order = tuple(int(_plain(detail["name"]).removeprefix("input_")) for detail in details)
     run = _interpreter_runner(interpreter, traced.what)
-    return Exported(blob, order, run, frozen.depth, frozen.precision)
+    return TensorFlowExport(blob, order, run, frozen.depth, frozen.precision)
 
 
 def _tflite_reason(error: BaseException) -> str:

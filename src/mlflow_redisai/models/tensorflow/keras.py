@@ -17,22 +17,22 @@ import numpy as np
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.tensorflow.call import Traced, Way, dtype_of, import_tensorflow, quiet, reason
-from mlflow_redisai.models.tensorflow.job import Job, finish, open_schema
+from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, dtype_of, import_tensorflow, quiet, reason
+from mlflow_redisai.models.tensorflow.conversion import TensorFlowConversion, finish, open_schema
 from redisai_engine.codec.mapping import Container, Field, Input, Schema, Shape
 from redisai_engine.protocol import dtypes
 
-Call = Callable[[Any], Any]
+KerasCall = Callable[[Any], Any]
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
+def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of a model of the flavor keras."""
-    return finish(keras_job(model, request.flavor), request)
+    return finish(keras_conversion(model, request.flavor), request)
 
 
-def keras_job(model: LoadedModel, flavor: str) -> Job:
+def keras_conversion(model: MlflowModel, flavor: str) -> TensorFlowConversion:
     """Reads a Keras model of either flavor."""
     what = f"the Keras model {model.uri}"
     import_tensorflow(flavor)
@@ -43,12 +43,16 @@ def keras_job(model: LoadedModel, flavor: str) -> Job:
     own = [] if exported else _own_inputs(raw, what)
     inputs = _inputs(schema or _schema_of_example(model, own, what), own)
     calls = _served(raw, schema) if exported else _called(raw, schema)
-    ways = tuple(
-        Way(each, _with_casts(call, _types(schema, each))) for each in _with_any_rows(inputs, own) for call in calls
+    conventions = tuple(
+        CallingConvention(each, _with_casts(call, _types(schema, each)))
+        for each in _with_any_rows(inputs, own)
+        for call in calls
     )
     names = tuple(str(name) for name in getattr(raw, "output_names", None) or ())
     stacked = model.meta.flavors.get("python_function", {}).get("loader_module") == "mlflow.keras"
-    return Job(model, what, schema, ways, names, lambda traced: _container(traced, schema, stacked=stacked))
+    return TensorFlowConversion(
+        model, what, schema, conventions, names, lambda traced: _container(traced, schema, stacked=stacked)
+    )
 
 
 def _check_backend(what: str, flavor: str) -> None:
@@ -64,7 +68,7 @@ def _check_backend(what: str, flavor: str) -> None:
         )
 
 
-def _load(model: LoadedModel, flavor: str, what: str) -> Any:
+def _load(model: MlflowModel, flavor: str, what: str) -> Any:
     import mlflow
 
     try:
@@ -95,7 +99,7 @@ def _own_inputs(raw: Any, what: str) -> list[Input]:
     ]
 
 
-def _schema_of_example(model: LoadedModel, own: Sequence[Input], what: str) -> Schema | None:
+def _schema_of_example(model: MlflowModel, own: Sequence[Input], what: str) -> Schema | None:
     """Gives what the input example tells, for a model that tells nothing itself."""
     if own:
         return None
@@ -146,7 +150,7 @@ def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tupl
 # -- calling ------------------------------------------------------------------------------------
 
 
-def _called(raw: Any, schema: Schema | None) -> list[Call]:
+def _called(raw: Any, schema: Schema | None) -> list[KerasCall]:
     """Calls as Keras' predict would with what pyfunc gives it: a dict where the signature has names."""
 
     def by_position(tensors: Any) -> Any:
@@ -155,13 +159,13 @@ def _called(raw: Any, schema: Schema | None) -> list[Call]:
     if schema is None or schema.kind == "columns" or not schema.named:
         return [by_position]
     names = schema.names()
-    by_name: Call = lambda tensors: raw(dict(zip(names, tensors, strict=True)), training=False)  # noqa: E731
+    by_name: KerasCall = lambda tensors: raw(dict(zip(names, tensors, strict=True)), training=False)  # noqa: E731
     return [by_name, by_position] if len(names) == 1 else [by_name]
 
 
-def _served(raw: Any, schema: Schema | None) -> list[Call]:
+def _served(raw: Any, schema: Schema | None) -> list[KerasCall]:
     """Calls the only endpoint of an exported model."""
-    calls: list[Call] = [
+    calls: list[KerasCall] = [
         lambda tensors: raw.serve(tensors[0] if len(tensors) == 1 else tensors),
         lambda tensors: raw.serve(*tensors),
     ]
@@ -178,7 +182,7 @@ def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:
     return [None if item.dtype.is_string else item.type for item in schema.fields]
 
 
-def _with_casts(call: Call, types: Sequence[str | None]) -> Call:
+def _with_casts(call: KerasCall, types: Sequence[str | None]) -> KerasCall:
     import keras
     import tensorflow as tf
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
-from mlflow_redisai.models.torch.call import Structure
 from redisai_engine.codec.mapping import Answer, Part, Text
 
 _STRUCTURE = Structure("tensor", ("embedding",))
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
+def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of a SentenceTransformer."""
     what = f"the sentence-transformers model {model.uri}"
     _refuse_task(model, what)
@@ -36,7 +36,7 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     return deployable
 
 
-def _refuse_task(model: LoadedModel, what: str) -> None:
+def _refuse_task(model: MlflowModel, what: str) -> None:
     task = (model.meta.metadata or {}).get("task")
     if task:
         raise NotConvertible(
@@ -44,7 +44,7 @@ def _refuse_task(model: LoadedModel, what: str) -> None:
         )
 
 
-def _load(model: LoadedModel, what: str) -> Any:
+def _load(model: MlflowModel, what: str) -> Any:
     try:
         import sentence_transformers  # noqa: F401
     except ImportError as error:

@@ -14,10 +14,11 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
-from mlflow_redisai.models.torch.export import Exported, Trial, export, runner
+from mlflow_redisai.models.structure import Structure
+from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
+from mlflow_redisai.models.torch.export import TorchExport, Trial, export, runner
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InvalidInput
@@ -66,7 +67,7 @@ class Reader:
         return True
 
 
-def reader(model: LoadedModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
+def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
     """Makes a Reader; `text` has everything but the tokenizer's own part. Raises NotConvertible."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
@@ -88,7 +89,7 @@ def reader(model: LoadedModel, what: str, tokenizer: Any, features: Features, te
     return found
 
 
-def _schema(model: LoadedModel, what: str) -> Schema:
+def _schema(model: MlflowModel, what: str) -> Schema:
     """One column of text: MLflow's own default, under whatever name."""
     schema = schema_of(model.input_schema) or Schema("columns", (Field(None, "string", dtypes.STRING),))
     if schema.kind != "columns" or len(schema.fields) != 1 or not schema.fields[0].dtype.is_string:
@@ -111,7 +112,7 @@ def _check_tokens(found: Reader) -> None:
                 )
 
 
-def check_answers(model: LoadedModel, deployable: Deployable, found: Reader) -> None:
+def check_answers(model: MlflowModel, deployable: Deployable, found: Reader) -> None:
     """Raises NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
     run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
     for texts in (found.texts()[:1], found.texts()):
@@ -132,7 +133,7 @@ def _as_signature(texts: list[str], schema: Schema | None) -> Any:
     return pd.DataFrame({schema.names()[0]: texts})
 
 
-def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
+def _answer(model: MlflowModel, inputs: Any, what: str) -> Any:
     try:
         return model.reference(inputs)
     # A pipeline refuses columns by names that it doesn't know, for instance.
@@ -145,10 +146,10 @@ def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
 
 def export_network(
     found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any, structure: Structure, request: Request
-) -> Exported:
+) -> TorchExport:
     """Converts `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
     inputs = found.tokens.inputs
-    call = Call(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
+    call = ModuleCall(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
     return export(Source(call, structure), _trials(found, call, structure), request)
 
 
@@ -166,7 +167,7 @@ def _module(found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any)
     return OnTokens().eval()
 
 
-def _trials(found: Reader, call: Call, structure: Structure) -> Sequence[Trial]:
+def _trials(found: Reader, call: ModuleCall, structure: Structure) -> Sequence[Trial]:
     texts = found.texts()
     groups = (texts[:3], texts[1:2], texts, texts[:5] * 4)
     tokens = replace(found.tokens, text=replace(found.text, first=False))

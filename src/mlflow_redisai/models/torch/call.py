@@ -1,7 +1,7 @@
 """
 A torch module seen as a function from arrays to arrays: how it is called, and what it gives.
 
-Knows nothing of MLflow and of what the module becomes. Invariant: `Call.run` is what every conversion is measured by;
+Knows nothing of MLflow and of what the module becomes. Invariant: `ModuleCall.run` is what conversions are measured by;
 it runs the module as it was logged, on the CPU, without gradients, as mlflow.pyfunc does.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.structure import Structure
 from redisai_engine.codec.mapping import Input
 from redisai_engine.codec.values import Array
 
@@ -30,21 +31,7 @@ def untyped_torch() -> Any:
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a module's forward gives: one tensor, a dict of tensors, or a list or tuple of them."""
-
-    kind: Literal["tensor", "dict", "list"]
-    names: tuple[str, ...]
-
-    def flat(self, answer: Any) -> tuple[Any, ...]:
-        """Gives the tensors of an answer, in the order of `names`."""
-        if self.kind == "tensor":
-            return (answer,)
-        return tuple(answer[name] for name in self.names) if self.kind == "dict" else tuple(answer)
-
-
-@dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """
     A module and how to call it.
 
@@ -92,7 +79,7 @@ class Call:
         ]
 
 
-def flat_module(module: Any, call: Call, structure: Structure) -> Any:
+def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
     """Gives a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
     base: Any = untyped_torch().nn.Module
 

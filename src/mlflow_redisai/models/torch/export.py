@@ -51,7 +51,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Exported:
+class TorchExport:
     """A blob that has passed all trials, and what is known of it; `mapping` has everything but the schema."""
 
     blob: bytes
@@ -86,7 +86,7 @@ class Plan:
         return [np.resize(array, (self.batch, *array.shape[1:])) for array in arrays]
 
 
-def export(source: Source, trials: Sequence[Trial], request: Request) -> Exported:
+def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchExport:
     """Converts for `request.backend`. Raises NotConvertible with the reason of the first way."""
     problems: list[NotConvertible] = []
     for batch in dict.fromkeys((None, source.call.batch)):
@@ -111,7 +111,7 @@ def _ways(plan: Plan, problems: list[NotConvertible]) -> Iterator[Callable[[], A
         problems.append(problem)
 
 
-def _tried(plan: Plan, program: Any) -> Exported:
+def _tried(plan: Plan, program: Any) -> TorchExport:
     outputs = _outputs(plan)
     if plan.request.backend == "ONNX":
         proto = _to_onnx(plan, program, outputs)
@@ -122,7 +122,7 @@ def _tried(plan: Plan, program: Any) -> Exported:
         blob = torchscript.to_blob(program)
         mapping = _mapping(plan, outputs, torchscript.depth(program), _precision(plan))
     _check(runner(blob, mapping.fetch, plan.request.backend, plan.what), mapping, plan)
-    return Exported(blob, mapping, _notes(plan.source.call.batch, plan.batch))
+    return TorchExport(blob, mapping, _notes(plan.source.call.batch, plan.batch))
 
 
 def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
-from mlflow_redisai.models.torch.call import Call, Structure, flat_module, to_numpy, untyped_torch
+from mlflow_redisai.models.structure import Structure
+from mlflow_redisai.models.torch.call import ModuleCall, flat_module, to_numpy, untyped_torch
 from mlflow_redisai.models.torch.pt2 import to_script
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
@@ -27,7 +28,7 @@ from redisai_engine.protocol.tensor import Tensor
 class Source:
     """A module to convert; `program` is the torch.export program that it came from, None for any other."""
 
-    call: Call
+    call: ModuleCall
     structure: Structure
     program: Any = None
 
@@ -45,7 +46,7 @@ def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], A
         yield from _of_module(call, structure, arrays)
 
 
-def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
+def _of_module(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
     """A trace is what others understand best; one that torch warns of may hold for the example only, and comes last."""
     traced, doubtful = _trace(call.module, call, structure, arrays)
 
@@ -59,14 +60,14 @@ def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Ite
     yield from (scripted, exported, lambda: traced) if doubtful else (lambda: traced, exported, scripted)
 
 
-def _of_program(program: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+def _of_program(program: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
     """Scripts a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
     plain = Structure("tensor" if len(structure.names) == 1 else "list", structure.names)
     script = _script(program, to_script, call.what)
     return _trace(script, replace(call, keywords=None), plain, arrays)[0]
 
 
-def _export(call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
+def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
     """Makes a torch.export program of a module, every length left open that the inputs leave open."""
     torch = untyped_torch()
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
@@ -93,7 +94,7 @@ def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
         raise NotConvertible(f"{what} can't be scripted by torch: {first_line(error)}") from error
 
 
-def _trace(module: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
+def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
     """Gives the traced program, and whether torch warned that its way may depend on the example's values."""
     torch = untyped_torch()
 
