@@ -122,11 +122,12 @@ class RedisAIClient(BaseDeploymentClient):
     def predict(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> Predictions:
-        """Predicts with a deployment: gives what `mlflow.pyfunc` gives for the same input, as `predictions`."""
+        """Predict with a deployment: return what `mlflow.pyfunc` returns for the same input, as `predictions`."""
+        from mlflow_redisai.predict.command_line import document_of
         from mlflow_redisai.predict.predictions import Predictions
 
         _no_endpoint(endpoint)
-        return Predictions(self._predictor.predict(check_name(deployment_name), inputs))
+        return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))
 
     # -- the rest ---------------------------------------------------------------------------------
 

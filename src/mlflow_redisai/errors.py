@@ -410,8 +410,8 @@ def translate(
 
 # The codec's error → ours, with the same sentence.
 BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
-    codec.InvalidInput: InvalidInput,
-    codec.MissingPackage: MissingPackage,
+    codec.InputMismatch: InvalidInput,
+    codec.PackageNotInstalled: MissingPackage,
     codec.UnreadableMapping: UnreadableRecord,
 }
 

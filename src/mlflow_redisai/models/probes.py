@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import take_columns, take_tensors
 from redisai_engine.codec.mapping import Field, Schema
 from redisai_engine.codec.values import Array
@@ -107,7 +107,7 @@ def _known(schema: Schema, example: Any) -> list[Array | None]:
     if example is not None:
         try:
             return list((take_columns if schema.kind == "columns" else take_tensors)(example, schema))
-        except InvalidInput:
+        except InputMismatch:
             pass
     return [None] * len(schema.fields)
 

@@ -19,7 +19,7 @@ from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.probes import made_up, mark_gaps, with_gaps
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Part, Schema
 from redisai_engine.codec.prediction import predict
 from redisai_engine.codec.values import Array
@@ -68,7 +68,7 @@ class Trial:
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
-        except InvalidInput as found:
+        except InputMismatch as found:
             raise NotConvertible(f"{self.what} answers input that tensors can't hold: {found}") from found
         except (Difference, ValueError) as found:
             raise NotConvertible(f"{self.what} answers differently as ONNX: {found}") from found

@@ -24,7 +24,8 @@ from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, row_count, split
 from redisai_engine.protocol.tensor import Tensor
@@ -50,11 +51,12 @@ class Known:
         self.version = deployment.version
         self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
-        if found is not None:
-            with errors.of_codec():
+        with errors.of_codec():
+            if found is not None:
                 self.mapping = Mapping.from_json(found.mapping)
-        else:
-            self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
+            else:
+                self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
+            self.encoder = Encoder(self.mapping)
 
 
 class Predictor:
@@ -65,13 +67,17 @@ class Predictor:
         self._known: dict[str, Known] = {}
         self._lock = threading.Lock()
 
-    def predict(self, name: str, inputs: Any) -> Any:
-        """Gives what pyfunc would give. Raises DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed ..."""
+    def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
+        """
+        Return what pyfunc would return. `source` is the JSON document that a frame was read from, if there is one.
+
+        Raise DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed, or what else the server says.
+        """
         known = self._known.get(name) or self._read(name)
         for _ in range(ATTEMPTS):
             try:
                 with errors.of_codec():
-                    return self._predict(known, inputs)
+                    return self._predict(known, inputs, source)
             except _Outdated:
                 known = self._read(name)
             except errors.InvalidInput:
@@ -94,9 +100,9 @@ class Predictor:
             self._known[name] = known
         return known
 
-    def _predict(self, known: Known, inputs: Any) -> Any:
+    def _predict(self, known: Known, inputs: Any, source: Document | None) -> Any:
         mapping = known.mapping
-        tensors = encode(inputs, mapping)
+        tensors = known.encoder.encode(inputs, source)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)

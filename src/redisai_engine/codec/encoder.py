@@ -11,51 +11,66 @@ Invariant: all tensors that have rows have the same number of them, at least one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.envelopes import unwrap
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.envelopes import Document, unwrap
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
 from redisai_engine.codec.mapping import Input, Mapping
-from redisai_engine.codec.tokens import tokenize
+from redisai_engine.codec.tokens import Tokenizer
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
 
 
-def encode(inputs: Any, mapping: Mapping) -> list[Tensor]:
+class Encoder:
     """
-    Gives the tensors for the model's inputs, in their order, all rows in one; see split().
+    Encodes inputs by one mapping. Make one for a mapping and keep it: it remembers what doesn't change between inputs.
 
-    Raises InvalidInput naming the column or tensor, what was expected and what came.
+    May be used by many threads. Raise PackageNotInstalled where the model takes text and tokenizers isn't installed.
     """
-    fast = _short_way(inputs, mapping)
-    if fast is not None:
-        return fast
-    if inputs is None:
-        raise InvalidInput("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
-    arrays = _arrays(unwrap(inputs, _own_names(mapping)), mapping)
-    fitted = mapping.schema is not None
-    result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, mapping.inputs, strict=True)]
-    _check_rows(result, mapping)
-    return result
 
+    def __init__(self, mapping: Mapping) -> None:
+        self.mapping = mapping
+        self._shortcut = _Shortcut.of(mapping)
+        self._tokenizer = None if mapping.text is None else Tokenizer(mapping.text)
 
-def _arrays(inputs: Any, mapping: Mapping) -> list[Array]:
-    schema = mapping.schema
-    if schema is None:
-        return without_schema(inputs, mapping.inputs)
-    if schema.kind == "columns":
-        columns = take_columns(inputs, schema)
-        if mapping.text is not None:
-            return tokenize(columns[0].tolist(), mapping)
-        return [_lay_out(item, columns) for item in mapping.inputs]
-    tensors = take_tensors(inputs, schema)
-    return [tensors[item.fields[0]] for item in mapping.inputs]
+    def encode(self, inputs: Any, source: Document | None = None) -> list[Tensor]:
+        """
+        Return the tensors for the model's inputs, in their order, with all rows in each; see prediction.split().
+
+        `inputs` is a frame, a Series, an array, a dict, a list or a parsed JSON `Document`. `source` is the document
+        that a frame was read from, if there is one: the values are taken from there unless the frame is exactly what
+        the model takes, since pandas may have turned them.
+
+        Raise InputMismatch naming the column or tensor, what was expected and what came.
+        """
+        if self._shortcut is not None:
+            whole = self._shortcut.tensor(inputs)
+            if whole is not None:
+                return [whole]
+        if inputs is None:
+            raise InputMismatch("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
+        arrays = self._arrays(unwrap(inputs if source is None else source, _own_names(self.mapping)))
+        fitted = self.mapping.schema is not None
+        result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, self.mapping.inputs, strict=True)]
+        _check_rows(result, self.mapping)
+        return result
+
+    def _arrays(self, inputs: Any) -> list[Array]:
+        schema = self.mapping.schema
+        if schema is None:
+            return without_schema(inputs, self.mapping.inputs)
+        if schema.kind == "columns":
+            columns = take_columns(inputs, schema)
+            if self._tokenizer is not None:
+                return self._tokenizer.tokenize(columns[0].tolist())
+            return [_lay_out(item, columns) for item in self.mapping.inputs]
+        tensors = take_tensors(inputs, schema)
+        return [tensors[item.fields[0]] for item in self.mapping.inputs]
 
 
 def _own_names(mapping: Mapping) -> tuple[str, ...]:
@@ -83,7 +98,7 @@ def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
     try:
         return Tensor.from_array(array)
     except ValueError as error:
-        raise InvalidInput(f"{what}: {error}") from None
+        raise InputMismatch(f"{what}: {error}") from None
 
 
 def _with_rank(array: Array, item: Input, what: str) -> Array:
@@ -94,7 +109,7 @@ def _with_rank(array: Array, item: Input, what: str) -> Array:
     if array.ndim == 2 and rank == 1 and array.shape[1] == 1:
         return array.reshape(-1)
     wanted = ", ".join("any" if length is None else str(length) for length in item.shape or ())
-    raise InvalidInput(f"{what} must have the shape ({wanted}), got {array.shape}")
+    raise InputMismatch(f"{what} must have the shape ({wanted}), got {array.shape}")
 
 
 def _as_it_comes(array: Array, what: str) -> Tensor:
@@ -107,13 +122,13 @@ def _as_it_comes(array: Array, what: str) -> Tensor:
     try:
         return Tensor.from_array(array)
     except UnsupportedDType as error:
-        raise InvalidInput(f"{what}: {error}") from None
+        raise InputMismatch(f"{what}: {error}") from None
 
 
 def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
     for tensor, item in zip(tensors, mapping.inputs, strict=True):
         if 0 in tensor.shape:
-            raise InvalidInput(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
+            raise InputMismatch(f"the input has no rows: tensor {item.name!r} would have the shape {tensor.shape}")
         if item.shape is not None:
             _check_lengths(tensor, item)
     rows = {tensor.shape[0] for tensor, item in zip(tensors, mapping.inputs, strict=True) if mapping.has_rows(item)}
@@ -121,14 +136,14 @@ def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
         counts = ", ".join(
             f"{item.name}: {tensor.shape[0]}" for tensor, item in zip(tensors, mapping.inputs, strict=True)
         )
-        raise InvalidInput(f"all tensors must have the same number of rows, got {counts}")
+        raise InputMismatch(f"all tensors must have the same number of rows, got {counts}")
 
 
 def _check_lengths(tensor: Tensor, item: Input) -> None:
     for axis, (length, expected) in enumerate(zip(tensor.shape, item.shape or (), strict=True)):
         # The first axis counts rows, which split() makes fit.
         if axis and expected is not None and length != expected:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"tensor {item.name!r} must have {expected} values along axis {axis}, got the shape {tensor.shape}"
             )
 
@@ -136,63 +151,66 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
 # -- the short way ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _ShortForm:
-    """What the only input must be to go the short way; `names` None: an array; `finite`: no NaN and no infinity."""
+class _Shortcut:
+    """
+    The short way of a model whose only input is one matrix: a frame or array that is exactly that matrix already.
 
-    names: list[str] | None
-    dtype: DType
-    width: int
-    finite: bool
+    `names` are the frame's columns, None: an array. `finite`: without NaN and infinity.
+    """
 
+    def __init__(self, names: list[str] | None, dtype: DType, width: int, *, finite: bool) -> None:
+        self._names = names
+        self._dtype = dtype
+        self._width = width
+        self._finite = finite
+        # The columns of the frame before. Threads may overwrite each other's: all that are kept were compared.
+        self._columns: Any = None
 
-def _short_form(mapping: Mapping) -> _ShortForm | None:
-    schema = mapping.schema
-    if schema is None or len(mapping.inputs) != 1 or mapping.inputs[0].dtype in {None, dtypes.STRING}:
-        return None
-    item = mapping.inputs[0]
-    if item.dtype is None or item.shape is None or len(item.shape) != 2 or item.shape[1] is None:
-        return None
-    if any(one.dtype is not item.dtype for one in schema.fields):
-        return None
-    finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
-    if schema.kind == "tensors":
-        return None if schema.named else _ShortForm(None, item.dtype, item.shape[1], finite)
-    in_order = item.fields == tuple(range(len(schema.fields)))
-    return _ShortForm(list(schema.names()), item.dtype, item.shape[1], finite) if schema.named and in_order else None
+    @classmethod
+    def of(cls, mapping: Mapping) -> _Shortcut | None:
+        """Return the short way of a model; None if there is none."""
+        schema = mapping.schema
+        if schema is None or len(mapping.inputs) != 1:
+            return None
+        item = mapping.inputs[0]
+        if item.dtype is None or item.dtype.is_string:
+            return None
+        if item.shape is None or len(item.shape) != 2 or item.shape[1] is None:
+            return None
+        if any(one.dtype is not item.dtype for one in schema.fields):
+            return None
+        finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
+        if schema.kind == "tensors":
+            return None if schema.named else cls(None, item.dtype, item.shape[1], finite=finite)
+        if not schema.named or item.fields != tuple(range(len(schema.fields))):
+            return None
+        return cls(list(schema.names()), item.dtype, item.shape[1], finite=finite)
 
+    def tensor(self, inputs: Any) -> Tensor | None:
+        """Return the tensor of the only input; None: this input must go the long way."""
+        if self._names is None:
+            matrix = inputs
+        elif is_frame(inputs) and self._has_columns(inputs):
+            matrix = inputs.to_numpy()
+        else:
+            return None
+        if type(matrix) is not np.ndarray or matrix.dtype != self._dtype.numpy:
+            return None
+        shape = matrix.shape
+        if len(shape) != 2 or shape[1] != self._width or not shape[0]:
+            return None
+        # The long way knows which columns may have gaps, and says so.
+        if self._finite and not np.isfinite(matrix).all():
+            return None
+        return Tensor(self._dtype, shape, matrix.tobytes())
 
-def _short_way(inputs: Any, mapping: Mapping) -> list[Tensor] | None:
-    """Encodes a frame or matrix that is exactly what the only input wants; None: it must go the long way."""
-    if "short" not in mapping.cache:
-        mapping.cache["short"] = _short_form(mapping)
-    form: _ShortForm | None = mapping.cache["short"]
-    if form is None:
-        return None
-    if form.names is None:
-        matrix = inputs
-    elif is_frame(inputs) and _has_columns(inputs, form.names, mapping):
-        matrix = inputs.to_numpy()
-    else:
-        return None
-    if type(matrix) is not np.ndarray or matrix.dtype != form.dtype.numpy:
-        return None
-    shape = matrix.shape
-    if len(shape) != 2 or shape[1] != form.width or not shape[0]:
-        return None
-    # The long way knows which columns may have gaps, and says so.
-    if form.finite and not np.isfinite(matrix).all():
-        return None
-    return [Tensor(form.dtype, shape, matrix.tobytes())]
-
-
-def _has_columns(frame: Any, names: list[str], mapping: Mapping) -> bool:
-    """Tells whether a frame has these columns, without reading them if they are those of the frame before."""
-    columns = frame.columns
-    # An index never changes, and the frames that are cut from one frame share it.
-    if columns is mapping.cache.get("columns"):
+    def _has_columns(self, frame: Any) -> bool:
+        """Return whether a frame has these columns, without reading them if they are those of the frame before."""
+        columns = frame.columns
+        # An index never changes, and the frames that are cut from one frame share it.
+        if columns is self._columns:
+            return True
+        if columns.tolist() != self._names:
+            return False
+        self._columns = columns
         return True
-    if columns.tolist() != names:
-        return False
-    mapping.cache["columns"] = columns
-    return True

@@ -2,9 +2,9 @@
 What can go wrong between a user's input and tensors: one tree of errors, of no framework.
 
     CodecError
-    ├── InvalidInput         the input breaks the model's signature; the sentence names the column or tensor
-    ├── MissingPackage       a package that turns this input into tensors isn't installed
-    └── UnreadableMapping    the mapping was written by a newer version
+    ├── InputMismatch          the input breaks the model's signature; the sentence names the column or tensor
+    ├── PackageNotInstalled    a package that turns this input into tensors isn't installed
+    └── UnreadableMapping      the mapping was written by a newer version
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ class CodecError(ValueError):
     """Base of everything that this package raises itself."""
 
 
-class InvalidInput(CodecError):
+class InputMismatch(CodecError):
     """The input breaks the model's signature; the sentence names the column or tensor."""
 
 
-class MissingPackage(CodecError):
+class PackageNotInstalled(CodecError):
     """A package that turns this input into tensors isn't installed."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Schema, Shape
 from redisai_engine.codec.values import Array, check_finite, fit
 
@@ -47,7 +47,7 @@ def to_array(value: Any, what: str) -> Array:
     try:
         array = np.array(value)
     except ValueError:
-        raise InvalidInput(f"{what} must be rows of one length, but some are longer than others") from None
+        raise InputMismatch(f"{what} must be rows of one length, but some are longer than others") from None
     if array.dtype.kind in "USO":
         return np.array(value, object)
     return _whole(array) if array.dtype.kind == "f" else array
@@ -57,19 +57,19 @@ def to_array(value: Any, what: str) -> Array:
 
 
 def take_columns(inputs: Any, schema: Schema) -> list[Array]:
-    """Gives the columns of the schema, in its order, each with its type. Raises InvalidInput."""
+    """Gives the columns of the schema, in its order, each with its type. Raises InputMismatch."""
     names, get = _table(inputs)
     if not names:
-        raise InvalidInput(f"the input has no columns; the model's signature has {_listing(schema)}")
+        raise InputMismatch(f"the input has no columns; the model's signature has {_listing(schema)}")
     raw = [_flat(get(position), item, index) for index, (position, item) in enumerate(_found(names, schema))]
     lengths = {len(values) for values in raw}
     if 0 in lengths:
-        raise InvalidInput("the input has no rows")
+        raise InputMismatch("the input has no rows")
     if len(lengths) > 1:
         counts = ", ".join(
             f"{_column_name(item, index)}: {len(raw[index])}" for index, item in enumerate(schema.fields)
         )
-        raise InvalidInput(f"all columns must have the same number of rows, got {counts}")
+        raise InputMismatch(f"all columns must have the same number of rows, got {counts}")
     return [
         _fitted(values, item, _column_name(item, index))
         for index, (values, item) in enumerate(zip(raw, schema.fields, strict=True))
@@ -95,7 +95,7 @@ def _flat(values: Any, item: Field, index: int) -> Array:
     array = values if isinstance(values, np.ndarray) else _objects(values)
     if array.ndim != 1:
         what = _column_name(item, index)
-        raise InvalidInput(f"{what} must hold one {item.type} a row, got an array of shape {array.shape}")
+        raise InputMismatch(f"{what} must hold one {item.type} a row, got an array of shape {array.shape}")
     return array
 
 
@@ -105,13 +105,13 @@ def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
     unnamed_input = all(isinstance(name, int) for name in names) and list(names) == list(range(len(names)))
     if not schema.named:
         if len(names) < count:
-            raise InvalidInput(f"the model's signature has {count} columns, the input has {len(names)}")
+            raise InputMismatch(f"the model's signature has {count} columns, the input has {len(names)}")
         return list(range(count))
     wanted = schema.names()
     missing = [name for name in wanted if name not in names]
     if missing and unnamed_input:
         if len(names) != count:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"the model's signature has {count} columns ({_listing(schema)}), "
                 f"the input has {len(names)} without names"
             )
@@ -124,15 +124,15 @@ def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
 
 def _only(names: Sequence[Any], name: str) -> int:
     if names.count(name) > 1:
-        raise InvalidInput(f"the input has {names.count(name)} columns named {name!r}; keep one of them")
+        raise InputMismatch(f"the input has {names.count(name)} columns named {name!r}; keep one of them")
     return names.index(name)
 
 
-def _missing(missing: list[str], names: Sequence[Any], schema: Schema) -> InvalidInput:
+def _missing(missing: list[str], names: Sequence[Any], schema: Schema) -> InputMismatch:
     which = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
     extra = [name for name in names if name not in schema.names()]
     got = f"; the input has {', '.join(map(repr, extra[:10]))}, which the model doesn't know" if extra else ""
-    return InvalidInput(f"{which} missing; the model's signature has {_listing(schema)}{got}")
+    return InputMismatch(f"{which} missing; the model's signature has {_listing(schema)}{got}")
 
 
 def _warn_of_extra(extra: list[Any]) -> None:
@@ -188,7 +188,7 @@ def _array_table(array: Array) -> tuple[list[Any], Getter]:
     if array.ndim == 1:
         return [0], lambda _: array
     if array.ndim != 2:
-        raise InvalidInput(
+        raise InputMismatch(
             f"the model takes columns, so an array must have two dimensions, got the shape {array.shape}"
         )
     return list(range(array.shape[1])), lambda position: array[:, position]
@@ -196,17 +196,17 @@ def _array_table(array: Array) -> tuple[list[Any], Getter]:
 
 def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
     if not rows:
-        raise InvalidInput("the input has no rows")
+        raise InputMismatch("the input has no rows")
     if isinstance(rows[0], dict):
         if not all(isinstance(row, dict) for row in rows):
-            raise InvalidInput("the rows must all be objects, or all lists")
+            raise InputMismatch("the rows must all be objects, or all lists")
         names = list(dict.fromkeys(name for row in rows for name in row))
         return names, lambda position: [row.get(names[position]) for row in rows]
     if isinstance(rows[0], (list, tuple, np.ndarray)):
         width = len(rows[0])
         for number, row in enumerate(rows):
             if not isinstance(row, (list, tuple, np.ndarray)) or len(row) != width:
-                raise InvalidInput(f"all rows must have {width} values like the first, but row {number} is {row!r}")
+                raise InputMismatch(f"all rows must have {width} values like the first, but row {number} is {row!r}")
         return list(range(width)), lambda position: [row[position] for row in rows]
     return [0], lambda _: rows
 
@@ -235,7 +235,7 @@ def _whole(array: Array) -> Array:
 
 
 def take_tensors(inputs: Any, schema: Schema) -> list[Array]:
-    """Gives the tensors of the schema, in its order, each with its type and shape. Raises InvalidInput."""
+    """Gives the tensors of the schema, in its order, each with its type and shape. Raises InputMismatch."""
     raw = _named_tensors(inputs, schema) if schema.named else [_unnamed_tensor(inputs, schema.fields[0])]
     return [_shaped(value, item) for value, item in zip(raw, schema.fields, strict=True)]
 
@@ -248,11 +248,11 @@ def _shaped(value: Any, item: Field) -> Array:
 
 
 def check_shape(shape: tuple[int, ...], expected: Shape, what: str) -> None:
-    """Raises InvalidInput unless `shape` is `expected`, where None stands for any length."""
+    """Raises InputMismatch unless `shape` is `expected`, where None stands for any length."""
     fits = len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))
     if not fits:
         wanted = ", ".join("any" if length is None else str(length) for length in expected)
-        raise InvalidInput(f"{what} must have the shape ({wanted}), got {shape}")
+        raise InputMismatch(f"{what} must have the shape ({wanted}), got {shape}")
 
 
 def _tensor_name(item: Field) -> str:
@@ -269,7 +269,7 @@ def _named_tensors(inputs: Any, schema: Schema) -> list[Any]:
     if isinstance(inputs, dict):
         missing = [item.name for item in schema.fields if item.name not in inputs and item.name is not None]
         if missing:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"tensor {missing[0]!r} is missing; the model's signature has {_listing(schema)}, "
                 f"the input has {', '.join(map(repr, inputs)) or 'none'}"
             )
@@ -278,7 +278,7 @@ def _named_tensors(inputs: Any, schema: Schema) -> list[Any]:
     if len(schema.fields) == 1 and isinstance(inputs, (np.ndarray, list)):
         return [inputs]
     if isinstance(inputs, (np.ndarray, list)):
-        raise InvalidInput(f"the model takes {len(schema.fields)} tensors ({_listing(schema)}); give a dict of arrays")
+        raise InputMismatch(f"the model takes {len(schema.fields)} tensors ({_listing(schema)}); give a dict of arrays")
     raise _unknown(inputs)
 
 
@@ -309,7 +309,7 @@ def _cells(column: Any, item: Field) -> Any:
     cells = column.tolist()
     shape = [-1 if length is None else length for length in item.shape]
     if not cells:
-        raise InvalidInput("the input has no rows")
+        raise InputMismatch("the input has no rows")
     array = column.to_numpy() if np.ndim(cells[0]) == 0 else to_array(cells, _tensor_name(item))
     if shape.count(-1) > 1:
         return array
@@ -319,7 +319,7 @@ def _cells(column: Any, item: Field) -> Any:
         laid_out = array
     # A cell is a row; one that is too short must not take values from the next.
     if len(laid_out) != len(cells) or laid_out.ndim != len(shape):
-        raise InvalidInput(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}")
+        raise InputMismatch(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}")
     return laid_out
 
 
@@ -344,7 +344,7 @@ def without_schema(inputs: Any, model_inputs: Sequence[Input]) -> list[Array]:
     if isinstance(inputs, (list, tuple)) and len(inputs) == len(names):
         return [to_array(value, f"tensor {name!r}") for value, name in zip(inputs, names, strict=True)]
     if isinstance(inputs, (list, tuple, np.ndarray)):
-        raise InvalidInput(f"the model takes {len(names)} tensors ({', '.join(names)}); give a dict of arrays")
+        raise InputMismatch(f"the model takes {len(names)} tensors ({', '.join(names)}); give a dict of arrays")
     raise _unknown(inputs)
 
 
@@ -363,7 +363,7 @@ def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
     if missing and len(names) == 1 and inputs and all(np.ndim(column) == 1 for column in inputs.values()):
         return [np.column_stack([to_array(column, f"column {name!r}") for name, column in inputs.items()])]
     if missing:
-        raise InvalidInput(
+        raise InputMismatch(
             f"tensor {missing[0]!r} is missing; the model takes {', '.join(names)}, "
             f"the input has {', '.join(map(repr, inputs)) or 'none'}"
         )
@@ -371,8 +371,8 @@ def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
     return [to_array(inputs[name], f"tensor {name!r}") for name in names]
 
 
-def _unknown(inputs: Any) -> InvalidInput:
-    return InvalidInput(
+def _unknown(inputs: Any) -> InputMismatch:
+    return InputMismatch(
         f"predict can't read a {type(inputs).__name__}; "
         "give a DataFrame, a Series, an array, a dict of arrays, or a list"
     )

@@ -9,7 +9,7 @@ Invariant: whatever a prediction needs to know of the model stands here, so `pre
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from redisai_engine.codec.errors import UnreadableMapping
@@ -160,8 +160,6 @@ class Mapping:
     depth: int = 1
     precision: DType = dtypes.FLOAT
     text: Text | None = None
-    # Work that encode does once for a mapping, never part of the record.
-    cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def generic(cls, model_inputs: list[str], model_outputs: list[str]) -> Mapping:

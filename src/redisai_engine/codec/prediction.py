@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.tokens import ROWS, trimmed
 from redisai_engine.protocol.tensor import Tensor
@@ -24,8 +24,8 @@ Run = Callable[[list[Tensor]], list[Tensor]]
 
 
 def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
-    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InvalidInput."""
-    tensors = encode(inputs, mapping)
+    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InputMismatch."""
+    tensors = Encoder(mapping).encode(inputs)
     rows = row_count(tensors, mapping)
     answers = [run(request) for request in split(tensors, mapping)]
     return decode(join(answers, rows), mapping, inputs), rows

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import InvalidInput, MissingPackage
+from redisai_engine.codec.errors import InputMismatch, PackageNotInstalled
 from redisai_engine.codec.mapping import Mapping, Text
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
@@ -23,25 +23,42 @@ ROWS = 32
 TENSORS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
-def tokenize(texts: list[str], mapping: Mapping) -> list[Array]:
+class Tokenizer:
     """
-    Gives an array for each of the model's inputs, as long as the longest text.
+    Turns texts into token ids. Making one takes milliseconds, so keep it; may be used by many threads.
 
-    Raises InvalidInput for a text that is too long for a model that doesn't cut, MissingPackage without tokenizers.
+    Raise PackageNotInstalled without the package tokenizers.
     """
-    text = mapping.text
-    assert text is not None  # whose caller has looked
-    if "tokenizer" not in mapping.cache:
-        mapping.cache["tokenizer"] = _tokenizer(text)
-    if text.first:
-        texts = texts[:1]
-    found = mapping.cache["tokenizer"].encode_batch([text.prefix + one for one in texts])
-    _check_lengths(found, text)
-    return [_padded(found, name, text) for name in text.tensors]
+
+    def __init__(self, text: Text) -> None:
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise PackageNotInstalled("a deployment that takes text", "tokenizers", "transformers") from error
+        self._text = text
+        self._tokenizer = tokenizers.Tokenizer.from_str(text.tokenizer)
+        self._tokenizer.no_padding()
+        if text.cut:
+            self._tokenizer.enable_truncation(text.max_length)
+        else:
+            self._tokenizer.no_truncation()
+
+    def tokenize(self, texts: list[str]) -> list[Array]:
+        """
+        Return an int64 array of shape (texts, tokens of the longest text) for each of the model's inputs.
+
+        Raise InputMismatch for a text that is too long for a model that doesn't cut.
+        """
+        text = self._text
+        if text.first:
+            texts = texts[:1]
+        found = self._tokenizer.encode_batch([text.prefix + one for one in texts])
+        _check_lengths(found, text)
+        return [_padded(found, name, text) for name in text.tensors]
 
 
 def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
-    """Takes away the columns that no text of one request reaches: a long text costs only those that go with it."""
+    """Return a request without the columns that no text of it reaches: a long text costs only those beside it."""
     text = mapping.text
     if text is None or "attention_mask" not in text.tensors:
         return request
@@ -52,24 +69,10 @@ def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
     return [Tensor.from_array(np.ascontiguousarray(tensor.array()[:, :length])) for tensor in request]
 
 
-def _tokenizer(text: Text) -> Any:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingPackage("a deployment that takes text", "tokenizers", "transformers") from error
-    tokenizer = Tokenizer.from_str(text.tokenizer)
-    tokenizer.no_padding()
-    if text.cut:
-        tokenizer.enable_truncation(text.max_length)
-    else:
-        tokenizer.no_truncation()
-    return tokenizer
-
-
 def _check_lengths(found: list[Any], text: Text) -> None:
     for row, one in enumerate(found):
         if len(one.ids) > text.max_length:
-            raise InvalidInput(
+            raise InputMismatch(
                 f"the text in row {row} has {len(one.ids)} tokens, the model reads at most {text.max_length}"
             )
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol.dtypes import BOOL, DOUBLE, DType
 
 Array = npt.NDArray[Any]
@@ -31,7 +31,7 @@ _NUMBERS = (int, float, decimal.Decimal, np.number)
 
 def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     """
-    Gives `values` with `dtype`. Raises InvalidInput.
+    Gives `values` with `dtype`. Raises InputMismatch.
 
     `what` names the column or tensor in an error ("column 'age'"), `wanted` the type in the user's words ("long").
     """
@@ -51,12 +51,12 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
 
 
 def check_finite(values: Array, what: str) -> None:
-    """Raises InvalidInput naming the first row with NaN or an infinity, for a model that itself refuses them."""
+    """Raises InputMismatch naming the first row with NaN or an infinity, for a model that itself refuses them."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         bad = values[row][~np.isfinite(values[row])].flat[0]
         told = "is missing (NaN)" if np.isnan(bad) else "is infinite"
-        raise InvalidInput(f"{what} has a value in row {row} that {told}, which this model doesn't take; fill it")
+        raise InputMismatch(f"{what} has a value in row {row} that {told}, which this model doesn't take; fill it")
 
 
 def is_missing(value: object) -> bool:
@@ -76,14 +76,14 @@ def _floats(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         with np.errstate(over="ignore"):
             fitted = values.astype(dtype.numpy)
         if np.isinf(fitted).sum() != np.isinf(values).sum():
-            raise InvalidInput(f"{what} must be {wanted}, but has numbers too large for that")
+            raise InputMismatch(f"{what} must be {wanted}, but has numbers too large for that")
         return fitted
     if kind in "iu":
         fitted = values.astype(dtype.numpy)
         # Compared as longdouble, which holds every 64-bit integer, so that the check itself rounds nothing.
         inexact = fitted.astype(np.longdouble) != values.astype(np.longdouble)
         if inexact.any():
-            raise InvalidInput(f"{what} must be {wanted}, which can't hold {values[inexact].flat[0]} exactly")
+            raise InputMismatch(f"{what} must be {wanted}, which can't hold {values[inexact].flat[0]} exactly")
         return fitted
     raise _wrong_type(values, what, wanted)
 
@@ -94,11 +94,11 @@ def _integers(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         limits = np.iinfo(dtype.numpy)
         if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
             outside = values.max() if int(values.max()) > limits.max else values.min()
-            raise InvalidInput(f"{what} must be {wanted} ({limits.min} to {limits.max}), got {outside}")
+            raise InputMismatch(f"{what} must be {wanted} ({limits.min} to {limits.max}), got {outside}")
         return values.astype(dtype.numpy)
     if kind == "f" and np.isnan(values).any():
         row = int(np.argwhere(np.isnan(values))[0][0])
-        raise InvalidInput(
+        raise InputMismatch(
             f"{what} must be {wanted}, which has no NaN, but the value in row {row} is missing; fill it, or log the "
             "model with a signature that has double there"
         )
@@ -124,11 +124,11 @@ def _text(values: Array, what: str, wanted: str) -> Array:
         if isinstance(value, str):
             continue
         if is_missing(value):
-            raise InvalidInput(
+            raise InputMismatch(
                 f"{what} must be {wanted}, but the value in row {row} is missing, which a tensor of text can't say; "
                 "fill it"
             )
-        raise InvalidInput(
+        raise InputMismatch(
             f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}; {_TEXT_CURE}"
         )
     return values
@@ -146,7 +146,7 @@ def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         return np.array(elements, bool).reshape(values.shape)
     for row, value in enumerate(elements):
         if isinstance(value, (bool, np.bool_)) or not (isinstance(value, _NUMBERS) or is_missing(value)):
-            raise InvalidInput(
+            raise InputMismatch(
                 f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}{_cure(value, wanted)}"
             )
     if all(isinstance(value, (int, np.integer)) for value in elements):
@@ -159,7 +159,7 @@ def _whole_numbers(elements: list[Any], what: str, wanted: str) -> Array:
     try:
         return np.array(elements, np.int64)
     except OverflowError:
-        raise InvalidInput(f"{what} must be {wanted}, got {max(elements, key=abs)}, too large for 64 bits") from None
+        raise InputMismatch(f"{what} must be {wanted}, got {max(elements, key=abs)}, too large for 64 bits") from None
 
 
 def _cure(value: object, wanted: str) -> str:
@@ -168,7 +168,7 @@ def _cure(value: object, wanted: str) -> str:
     return f"; every element must be one {wanted} value"
 
 
-def _wrong_type(values: Array, what: str, wanted: str) -> InvalidInput:
+def _wrong_type(values: Array, what: str, wanted: str) -> InputMismatch:
     got = values.dtype
     if wanted == "string":
         cure = f"; {_TEXT_CURE}"
@@ -176,4 +176,4 @@ def _wrong_type(values: Array, what: str, wanted: str) -> InvalidInput:
         cure = "; pandas.read_json makes times of columns named like dates: read it with convert_dates=False"
     else:
         cure = "; convert it before, if that is what you mean"
-    return InvalidInput(f"{what} must be {wanted}, got {got}{cure}")
+    return InputMismatch(f"{what} must be {wanted}, got {got}{cure}")

@@ -24,7 +24,7 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx
 
@@ -165,7 +165,7 @@ class TestInputs:
     def test_a_missing_tensor_is_named(self, tmp_path: Path) -> None:
         deployed = deploy(save_onnx(tmp_path / "m", self.two_inputs(), signature=self.two_tensors()))
 
-        with pytest.raises(InvalidInput, match="tensor 'b' is missing; the model's signature has a"):
+        with pytest.raises(InputMismatch, match="tensor 'b' is missing; the model's signature has a"):
             deployed.predict({"a": np.ones((1, 2), np.float32)})
 
     def test_a_list_of_records_is_laid_out_by_name(self, tmp_path: Path) -> None:

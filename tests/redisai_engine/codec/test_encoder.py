@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 import pytest
 
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -19,7 +20,7 @@ from support.mappings import ANSWER, matrix, unnamed
 
 
 def rows_of(inputs: Any, mapping: Mapping) -> list[list[Any]]:
-    rows: list[list[Any]] = encode(inputs, mapping)[0].array().tolist()
+    rows: list[list[Any]] = Encoder(mapping).encode(inputs)[0].array().tolist()
     return rows
 
 
@@ -50,16 +51,17 @@ class TestContainers:
         assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2], [3, 4]]
 
     def test_frames_that_are_cut_from_one_frame_and_others_between_them(self) -> None:
-        mapping = matrix("a", "b")
+        """An encoder remembers the columns of the frame before."""
+        encoder = Encoder(matrix("a", "b"))
         frame = pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]})
         swapped = frame[["b", "a"]]
         renamed = frame.copy()
 
-        first = [rows_of(frame.head(1), mapping), rows_of(swapped, mapping), rows_of(frame.tail(1), mapping)]
+        first = [encoder.encode(each)[0].array().tolist() for each in (frame.head(1), swapped, frame.tail(1))]
         renamed.columns = pd.Index(["b", "a"])
 
         assert first == [[[1.5, 2]], [[1.5, 2], [3, 4]], [[3, 4]]]
-        assert rows_of(renamed, mapping) == [[2, 1.5], [4, 3]]
+        assert encoder.encode(renamed)[0].array().tolist() == [[2, 1.5], [4, 3]]
 
     @pytest.mark.parametrize(
         "inputs",
@@ -171,8 +173,8 @@ class TestRefused:
         ],
     )
     def test_columns(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
-            encode(inputs, matrix("a", "b"))
+        with pytest.raises(InputMismatch, match=sentence):
+            Encoder(matrix("a", "b")).encode(inputs)
 
     @pytest.mark.parametrize(
         ("inputs", "sentence"),
@@ -186,20 +188,34 @@ class TestRefused:
         ],
     )
     def test_tensors(self, inputs: Any, sentence: str) -> None:
-        with pytest.raises(InvalidInput, match=sentence):
-            encode(inputs, unnamed())
+        with pytest.raises(InputMismatch, match=sentence):
+            Encoder(unnamed()).encode(inputs)
 
     def test_a_gap_in_an_integer_column_names_row_and_way_out(self) -> None:
         frame = pd.DataFrame({"a": [1, None], "b": [1, 2]})
 
         with pytest.raises(
-            InvalidInput, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
+            InputMismatch, match="column 'a' must be long, which has no NaN, but the value in row 1 is miss"
         ):
-            encode(frame, matrix("a", "b", kind="long"))
+            Encoder(matrix("a", "b", kind="long")).encode(frame)
 
     def test_text_with_a_zero_byte(self) -> None:
-        with pytest.raises(InvalidInput, match="has a zero byte inside"):
-            encode({"a": ["x\0y"]}, matrix("a", kind="string"))
+        with pytest.raises(InputMismatch, match="has a zero byte inside"):
+            Encoder(matrix("a", kind="string")).encode({"a": ["x\0y"]})
+
+
+def test_one_encoder_serves_many_threads() -> None:
+    """Each sends frames with columns of its own, in both orders, so that what is remembered changes all the time."""
+    encoder = Encoder(matrix("a", "b"))
+
+    def encode(number: int) -> list[list[float]]:
+        frame = pd.DataFrame({"a": [float(number)], "b": [-1.0]})
+        return [encoder.encode(each)[0].array().tolist()[0] for each in (frame, frame[["b", "a"]])]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(encode, range(500)))
+
+    assert found == [[[float(number), -1.0]] * 2 for number in range(500)]
 
 
 def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -> None:
@@ -208,11 +224,12 @@ def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -
     mapping = matrix(*names)
     frame = pd.DataFrame(np.ones((1, 13)), columns=names)
     answer = [Tensor.from_array(np.zeros(1))]
-    encode(frame, mapping)
+    encoder = Encoder(mapping)
+    encoder.encode(frame)
 
     start = time.perf_counter()
     for _ in range(200):
-        encode(frame, mapping)
+        encoder.encode(frame)
         decode(answer, mapping)
     elapsed_us = (time.perf_counter() - start) / 200 * 1e6
 
@@ -232,6 +249,6 @@ class TestGaps:
 
         assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
         with pytest.raises(
-            InvalidInput, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
+            InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
         ):
-            encode(frame.assign(b=bad), mapping)
+            Encoder(mapping).encode(frame.assign(b=bad))

@@ -1,113 +1,41 @@
-"""
-Every JSON form that MLflow knows, written to a file and read by pandas.read_json, as `mlflow deployments predict` does.
-
-Where the command line itself is meant, the test runs under MLflow's own command, with a client that keeps its input.
-"""
+"""MLflow's JSON forms keep their values: as parsed documents, as Python values, and through pandas.read_json."""
 
 from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from redisai_engine.codec.encoder import encode
-from redisai_engine.codec.envelopes import from_json, unwrap
-from redisai_engine.codec.errors import InvalidInput
-from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
-from redisai_engine.protocol import dtypes
-
-TYPES = {"code": "string", "made_at": "string", "amount": "double", "count": "long", "paid": "boolean"}
-DTYPES = {
-    "string": dtypes.STRING,
-    "double": dtypes.DOUBLE,
-    "long": dtypes.INT64,
-    "boolean": dtypes.BOOL,
-}
-ROWS: list[dict[str, Any]] = [
-    {"code": "001", "made_at": "2024-01-05", "amount": 1.0, "count": 3, "paid": True},
-    {"code": "7", "made_at": "2023-12-31", "amount": 2.0, "count": 4, "paid": False},
-]
-SPLIT = {"columns": list(TYPES), "data": [list(row.values()) for row in ROWS]}
-FORMS: dict[str, Any] = {
-    "records": ROWS,
-    "columns": {name: [row[name] for row in ROWS] for name in TYPES},
-    "columns by row label": {name: {"0": ROWS[0][name], "1": ROWS[1][name]} for name in TYPES},
-    "dataframe_split": {"dataframe_split": SPLIT},
-    "dataframe_split with index": {"dataframe_split": {**SPLIT, "index": [7, 9]}},
-    "dataframe_split with params": {"dataframe_split": SPLIT, "params": {"temperature": 1}},
-    "dataframe_records": {"dataframe_records": ROWS},
-    "inputs": {"inputs": {name: [row[name] for row in ROWS] for name in TYPES}},
-    "inputs as records": {"inputs": ROWS},
-    "instances": {"instances": ROWS},
-}
-
-
-def mapping() -> Mapping:
-    """A model with a tensor for each of five columns of different types."""
-    fields = tuple(Field(name, kind, DTYPES[kind]) for name, kind in TYPES.items())
-    inputs = tuple(Input(item.name or "", item.dtype, (None, 1), (index,)) for index, item in enumerate(fields))
-    answer = Answer("ndarray", (Part("y"),))
-    return Mapping(inputs, (Output("y"),), (0,), answer, Schema("columns", fields))
-
-
-def matrix_mapping(*, names: tuple[str, ...] = (), kind: str = "double") -> Mapping:
-    if names:
-        schema = Schema("columns", tuple(Field(name, kind, DTYPES[kind]) for name in names))
-    else:
-        schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, 2)),))
-    inputs = (Input("x", DTYPES[kind], (None, 2), tuple(range(len(names))) or (0,)),)
-    return Mapping(inputs, (Output("y"),), (0,), Answer("ndarray", (Part("y"),)), schema)
-
-
-def columns(tensors: list[Any]) -> dict[str, list[Any]]:
-    return {name: tensor.array().ravel().tolist() for name, tensor in zip(TYPES, tensors, strict=True)}
-
-
-EXPECTED = {name: [row[name] for row in ROWS] for name in TYPES}
-
-
-class KeepsInput:
-    """What the command line gives to a client, encoded as the client would while the command runs."""
-
-    mapping: Mapping
-    got: list[Any]
-
-
-@pytest.fixture
-def predict_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Runs MLflow's own predict command on a document, with a client that encodes its input and answers nothing."""
-    from click.testing import CliRunner
-    from mlflow.deployments import cli, interface
-
-    from mlflow_redisai.predict.predictions import Predictions
-
-    class Client(KeepsInput):
-        def predict(self, deployment_name: str, inputs: Any) -> Predictions:
-            KeepsInput.got = encode(inputs, KeepsInput.mapping)
-            return Predictions([])
-
-    monkeypatch.setattr(interface, "get_deploy_client", lambda target: Client())
-
-    def run(document: Any, how: Mapping) -> list[Any]:
-        KeepsInput.mapping = how
-        path = tmp_path / "input.json"
-        path.write_text(document if isinstance(document, str) else json.dumps(document))
-        arguments = ["predict", "-t", "redisai", "--name", "m", "-I", str(path)]
-        CliRunner().invoke(cli.commands, arguments, catch_exceptions=False, standalone_mode=False)
-        return KeepsInput.got
-
-    return run
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.envelopes import Document, from_json, unwrap
+from redisai_engine.codec.errors import InputMismatch
+from support.json_forms import EXPECTED, FORMS, ROWS, TYPES, columns, mapping, matrix_mapping
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_keeps_its_values_on_the_command_line(form: str, predict_command: Any) -> None:
+def test_every_form_keeps_its_values_as_a_document(form: str) -> None:
+    """As an HTTP front has it: parsed, and nothing else."""
+    assert columns(Encoder(mapping()).encode(Document(FORMS[form]))) == EXPECTED
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_frames_values_are_taken_from_the_document_that_it_was_read_from(form: str) -> None:
     """Also "001", dates as text and 1.0, which pandas.read_json has bent by then."""
-    assert columns(predict_command(FORMS[form], mapping())) == EXPECTED
+    frame = pd.read_json(io.StringIO(json.dumps(FORMS[form])))
+
+    assert columns(Encoder(mapping()).encode(frame, Document(FORMS[form]))) == EXPECTED
+
+
+def test_a_frame_that_is_what_the_model_takes_is_not_read_again() -> None:
+    frame = pd.DataFrame({"a": [1.5], "b": [2.5]})
+
+    tensors = Encoder(matrix_mapping(names=("a", "b"))).encode(frame, Document("not looked at"))
+
+    assert tensors[0].array().tolist() == [[1.5, 2.5]]
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "columns" not in form and form != "records"])
@@ -115,12 +43,12 @@ def test_every_envelope_keeps_its_values_through_read_json(form: str) -> None:
     """The cells of an envelope's frame hold the JSON values untouched, so a program's own frame will do."""
     frame = pd.read_json(io.StringIO(json.dumps(FORMS[form])))
 
-    assert columns(encode(frame, mapping())) == EXPECTED
+    assert columns(Encoder(mapping()).encode(frame)) == EXPECTED
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "label" not in form])
 def test_every_form_works_as_python_values(form: str) -> None:
-    assert columns(encode(FORMS[form], mapping())) == EXPECTED
+    assert columns(Encoder(mapping()).encode(FORMS[form])) == EXPECTED
 
 
 @pytest.mark.parametrize("form", ["records", "columns"])
@@ -131,21 +59,9 @@ def test_text_that_read_json_turned_into_numbers_is_never_guessed(form: str) -> 
     frame = pd.read_json(io.StringIO(json.dumps(document)))
 
     with pytest.raises(
-        InvalidInput, match=r"column 'code' must be string, got 1 .* pandas\.read_json\(\.\.\., dtype=F"
+        InputMismatch, match=r"column 'code' must be string, got 1 .* pandas\.read_json\(\.\.\., dtype=F"
     ):
-        encode(frame, mapping())
-
-
-def test_times_that_read_json_made_are_put_right_on_the_command_line(predict_command: Any) -> None:
-    document = {"modified": [1700000000, 1700000001], "timestamp": [1.5, 2.5]}
-    fields = (Field("modified", "long", dtypes.INT64), Field("timestamp", "double", dtypes.DOUBLE))
-    inputs = (Input("modified", dtypes.INT64, (None, 1), (0,)), Input("timestamp", dtypes.DOUBLE, (None, 1), (1,)))
-    how = Mapping(inputs, (Output("y"),), (0,), Answer("ndarray", (Part("y"),)), Schema("columns", fields))
-    assert pd.read_json(io.StringIO(json.dumps(document)))["modified"].dtype.kind == "M"
-
-    tensors = predict_command(document, how)
-
-    assert [tensor.array().ravel().tolist() for tensor in tensors] == [[1700000000, 1700000001], [1.5, 2.5]]
+        Encoder(mapping()).encode(frame)
 
 
 @pytest.mark.parametrize(
@@ -160,22 +76,28 @@ def test_times_that_read_json_made_are_put_right_on_the_command_line(predict_com
     ],
     ids=str,
 )
-def test_forms_of_a_matrix(document: Any, predict_command: Any) -> None:
+def test_forms_of_a_matrix(document: Any) -> None:
     """A model trained on an array takes rows without names, and columns in their order."""
-    expected = [[1, 2.5], [3, 4]]
+    frame = pd.read_json(io.StringIO(json.dumps(document)))
+    encoder = Encoder(matrix_mapping())
 
-    assert predict_command(document, matrix_mapping())[0].array().tolist() == expected
-    assert encode(pd.read_json(io.StringIO(json.dumps(document))), matrix_mapping())[0].array().tolist() == expected
+    encoded = [encoder.encode(Document(document)), encoder.encode(frame, Document(document)), encoder.encode(frame)]
+
+    assert [tensors[0].array().tolist() for tensors in encoded] == [[[1, 2.5], [3, 4]]] * 3
 
 
-def test_whole_numbers_written_with_a_point_are_integers(predict_command: Any) -> None:
-    tensors = predict_command('{"a": [1.0, 2.0], "b": [3, 4.0]}', matrix_mapping(names=("a", "b"), kind="long"))
+def test_whole_numbers_written_with_a_point_are_integers() -> None:
+    document = Document(json.loads('{"a": [1.0, 2.0], "b": [3, 4.0]}'))
+
+    tensors = Encoder(matrix_mapping(names=("a", "b"), kind="long")).encode(document)
 
     assert tensors[0].array().tolist() == [[1, 3], [2, 4]]
 
 
-def test_null_is_nan_for_a_double(predict_command: Any) -> None:
-    tensors = predict_command('{"a": [1, null], "b": [null, 2]}', matrix_mapping(names=("a", "b")))
+def test_null_is_nan_for_a_double() -> None:
+    document = Document(json.loads('{"a": [1, null], "b": [null, 2]}'))
+
+    tensors = Encoder(matrix_mapping(names=("a", "b"))).encode(document)
 
     np.testing.assert_array_equal(tensors[0].array(), [[1, np.nan], [np.nan, 2]])
 
@@ -184,8 +106,8 @@ def test_null_is_nan_for_a_double(predict_command: Any) -> None:
 def test_a_column_named_like_an_envelope_is_a_column(column: str) -> None:
     how = matrix_mapping(names=(column, "b"))
 
-    assert encode({column: [1.5], "b": [2]}, how)[0].array().tolist() == [[1.5, 2]]
-    assert encode(pd.DataFrame({column: [1.5], "b": [2]}), how)[0].array().tolist() == [[1.5, 2]]
+    assert Encoder(how).encode({column: [1.5], "b": [2]})[0].array().tolist() == [[1.5, 2]]
+    assert Encoder(how).encode(pd.DataFrame({column: [1.5], "b": [2]}))[0].array().tolist() == [[1.5, 2]]
 
 
 def test_a_bare_split_form_is_read_where_it_arrives() -> None:
@@ -193,8 +115,8 @@ def test_a_bare_split_form_is_read_where_it_arrives() -> None:
     document = {"columns": ["a", "b"], "index": [0, 1], "data": [[1, 2], [3, 4]]}
     how = matrix_mapping(names=("a", "b"))
 
-    assert encode(document, how)[0].array().tolist() == [[1, 2], [3, 4]]
-    assert encode(pd.read_json(io.StringIO(json.dumps(document))), how)[0].array().tolist() == [[1, 2], [3, 4]]
+    assert Encoder(how).encode(document)[0].array().tolist() == [[1, 2], [3, 4]]
+    assert Encoder(how).encode(pd.read_json(io.StringIO(json.dumps(document))))[0].array().tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +138,7 @@ def test_a_bare_split_form_is_read_where_it_arrives() -> None:
     ],
 )
 def test_what_is_no_form_is_told(document: Any, sentence: str) -> None:
-    with pytest.raises(InvalidInput, match=sentence):
+    with pytest.raises(InputMismatch, match=sentence):
         from_json(document)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import FORMAT, Answer, Field, Input, Mapping, Output, Part, Schema, UnreadableMapping
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -55,7 +55,7 @@ class TestGeneric:
     """A model that somebody else stored has no record: arrays go by position, floats as FLOAT."""
 
     def test_floats_go_as_float(self) -> None:
-        tensors = encode(np.ones((2, 3)), Mapping.generic(["x"], ["y"]))
+        tensors = Encoder(Mapping.generic(["x"], ["y"])).encode(np.ones((2, 3)))
 
         assert [(tensor.dtype, tensor.shape) for tensor in tensors] == [(dtypes.FLOAT, (2, 3))]
 
@@ -69,14 +69,14 @@ class TestGeneric:
         ],
     )
     def test_other_types_go_as_they_are(self, array: np.ndarray, dtype: dtypes.DType) -> None:
-        assert encode(array, Mapping.generic(["x"], ["y"]))[0].dtype is dtype
+        assert Encoder(Mapping.generic(["x"], ["y"])).encode(array)[0].dtype is dtype
 
     def test_several_inputs_go_by_position_or_name(self) -> None:
         mapping = Mapping.generic(["a", "b"], ["y"])
         first, second = np.ones((1, 2)), np.zeros((1, 3))
 
-        by_position = encode([first, second], mapping)
-        by_name = encode({"b": second, "a": first}, mapping)
+        by_position = Encoder(mapping).encode([first, second])
+        by_name = Encoder(mapping).encode({"b": second, "a": first})
 
         assert [tensor.shape for tensor in by_position] == [tensor.shape for tensor in by_name] == [(1, 2), (1, 3)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from redisai_engine.codec.encoder import encode
+from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, predict, row_count, split
 from redisai_engine.protocol.tensor import Tensor
@@ -16,7 +16,7 @@ from support.mappings import matrix, unnamed
 @pytest.mark.parametrize("mapping", [unnamed(), unnamed(batch=4)], ids=["any number", "four at a time"])
 def test_every_row_comes_back_once_and_in_order(rows: int, mapping: Mapping) -> None:
     array = np.arange(rows * 2, dtype=float).reshape(rows, 2)
-    tensors = encode(array, mapping)
+    tensors = Encoder(mapping).encode(array)
 
     requests = split(tensors, mapping, max_rows=4)
     joined = join(requests, row_count(tensors, mapping))
@@ -27,14 +27,14 @@ def test_every_row_comes_back_once_and_in_order(rows: int, mapping: Mapping) -> 
 
 
 def test_without_a_limit_there_is_one_request() -> None:
-    tensors = encode(np.ones((1000, 2)), unnamed())
+    tensors = Encoder(unnamed()).encode(np.ones((1000, 2)))
 
     assert split(tensors, unnamed()) == [tensors]
 
 
 def test_text_is_split_too() -> None:
     mapping = matrix("a", kind="string")
-    tensors = encode({"a": ["x", "yy", "", "z"]}, mapping)
+    tensors = Encoder(mapping).encode({"a": ["x", "yy", "", "z"]})
 
     requests = split(tensors, mapping, max_rows=3)
 

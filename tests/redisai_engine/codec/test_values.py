@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.values import fit, is_missing
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -73,7 +73,7 @@ def test_what_fits(values: Any, wanted: str, result: Any) -> None:
     ],
 )
 def test_what_does_not_fit_is_told(values: Any, wanted: str, sentence: str) -> None:
-    with pytest.raises(InvalidInput, match=sentence) as caught:
+    with pytest.raises(InputMismatch, match=sentence) as caught:
         fitted(values, wanted)
 
     assert str(caught.value).count("\n") == 0

@@ -23,8 +23,8 @@ from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, to_text, trace
 from mlflow_redisai.models.tensorflow.export import TensorFlowExport, export
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.encoder import encode
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.protocol.tensor import Tensor
@@ -235,7 +235,7 @@ def _checked(conversion: TensorFlowConversion, traced: Traced, exported: TensorF
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
-        except (Difference, InvalidInput) as found:
+        except (Difference, InputMismatch) as found:
             raise NotConvertible(f"{conversion.what} answers differently when converted: {found}") from found
         except NotConvertible:
             raise
@@ -282,8 +282,8 @@ def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], exampl
     if example is not None:
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), conversion.schema)
-            return [tensor.shape for tensor in encode(example, mapping)]
-        except InvalidInput:
+            return [tensor.shape for tensor in Encoder(mapping).encode(example)]
+        except InputMismatch:
             pass
     return [()] * len(inputs)
 

@@ -21,10 +21,10 @@ from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
 from mlflow_redisai.models.torch.export import TorchExport, Trial, export, runner
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text
 from redisai_engine.codec.prediction import predict
-from redisai_engine.codec.tokens import TENSORS, tokenize
+from redisai_engine.codec.tokens import TENSORS, Tokenizer
 from redisai_engine.protocol import dtypes
 
 # What a model is tried on: short, long, in several scripts, with spaces at the ends, longer than most models read.
@@ -44,13 +44,14 @@ Features = Callable[[list[str]], dict[str, Any]]
 @dataclass(frozen=True)
 class Reader:
     """
-    A tokenizer as the client will run it: `tokens` is a mapping that only encodes.
+    A tokenizer as the client will run it: `tokens` is a mapping that only encodes, `tokenizer` does it.
 
     `features` is what the model's own library makes of texts, and `constants` what of that is no tensor.
     """
 
     what: str
     tokens: Mapping
+    tokenizer: Tokenizer
     text: Text
     features: Features
     constants: dict[str, Any]
@@ -61,8 +62,8 @@ class Reader:
 
     def _fits(self, text: str) -> bool:
         try:
-            tokenize([text], self.tokens)
-        except InvalidInput:
+            self.tokenizer.tokenize([text])
+        except InputMismatch:
             return False
         return True
 
@@ -84,7 +85,7 @@ def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, te
     constants = {name: value for name, value in made.items() if name not in names}
     inputs = tuple(Input(name, dtypes.INT64, (None, None), (0,)) for name in names)
     tokens = Mapping(inputs, (), (), Answer("list", ()), _schema(model, what), text=text)
-    found = Reader(what, tokens, text, features, constants)
+    found = Reader(what, tokens, Tokenizer(text), text, features, constants)
     _check_tokens(found)
     return found
 
@@ -103,7 +104,7 @@ def _check_tokens(found: Reader) -> None:
     """Raises NotConvertible unless the client makes the same tokens as the model's library."""
     for text in found.texts():
         expected = found.features([found.text.prefix + text])
-        actual = tokenize([text], found.tokens)
+        actual = found.tokenizer.tokenize([text])
         for name, array in zip(found.text.tensors, actual, strict=True):
             if not np.array_equal(expected[name].numpy(), array):
                 raise NotConvertible(
@@ -170,6 +171,6 @@ def _module(found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any)
 def _trials(found: Reader, call: ModuleCall, structure: Structure) -> Sequence[Trial]:
     texts = found.texts()
     groups = (texts[:3], texts[1:2], texts, texts[:5] * 4)
-    tokens = replace(found.tokens, text=replace(found.text, first=False))
-    arrays = [tokenize(group, tokens) for group in groups]
+    tokenizer = Tokenizer(replace(found.text, first=False))
+    arrays = [tokenizer.tokenize(group) for group in groups]
     return [Trial(each, call.run(each, structure)) for each in arrays]

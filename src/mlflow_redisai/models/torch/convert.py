@@ -27,8 +27,8 @@ from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
 from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.answers import decode
-from redisai_engine.codec.encoder import encode
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
@@ -270,8 +270,8 @@ def _encoded(conversion: TorchConversion, inputs: Any) -> list[Array] | None:
     if inputs is None:
         return None
     try:
-        return [tensor.array() for tensor in encode(inputs, conversion.mapping())]
-    except InvalidInput:
+        return [tensor.array() for tensor in Encoder(conversion.mapping()).encode(inputs)]
+    except InputMismatch:
         return None
 
 
@@ -330,9 +330,10 @@ def _container(conversion: TorchConversion, structure: Structure, trial: Trial, 
 
 def _set_reference(conversion: TorchConversion, structure: Structure, mapping: Mapping, *, chosen: bool) -> None:
     """Puts the module itself in pyfunc's place where pyfunc has no answer."""
+    encoder = Encoder(mapping)
 
     def own(inputs: Any) -> Any:
-        arrays = [tensor.array() for tensor in encode(inputs, mapping)]
+        arrays = [tensor.array() for tensor in encoder.encode(inputs)]
         answers = conversion.call.run(arrays, structure)
         return decode([Tensor.from_array(answers[index]) for index in mapping.fetch], mapping, inputs)
 

@@ -46,7 +46,7 @@ from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.compare import Difference, compare
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, mixed_frame, save_sklearn
 
@@ -333,7 +333,7 @@ class TestGaps:
         broken.iloc[1, 4] = np.nan
 
         with pytest.raises(
-            InvalidInput, match=r"column 'mean smoothness' has a value in row 1 that is missing \(NaN\)"
+            InputMismatch, match=r"column 'mean smoothness' has a value in row 1 that is missing \(NaN\)"
         ):
             deployed.predict(broken)
         with pytest.raises(ValueError, match="contains NaN"):
@@ -346,7 +346,7 @@ class TestGaps:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
         assert deployed.difference(frame) is None
-        with pytest.raises(InvalidInput, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
+        with pytest.raises(InputMismatch, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
             deployed.predict(frame.assign(alcohol=np.nan))
 
     def test_an_infinity_is_told(self, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ class TestGaps:
         broken = data.data[:2].copy()
         broken[1, 3] = np.inf
 
-        with pytest.raises(InvalidInput, match="the input has a value in row 1 that is infinite"):
+        with pytest.raises(InputMismatch, match="the input has a value in row 1 that is infinite"):
             deployed.predict(broken)
 
     def test_histogram_boosting_goes_the_same_way_for_gaps(self, tmp_path: Path) -> None:

