@@ -57,14 +57,18 @@ def serialize(model: onnx.ModelProto, what: str) -> bytes:
     return blob
 
 
-def load(blob: bytes, what: str) -> Any:
-    """Gives an ONNX Runtime session on the CPU. Raises NotConvertible with the reason if the model doesn't load."""
+def load(model: bytes | str, what: str) -> Any:
+    """
+    Return an ONNX Runtime session on the CPU, of a model's bytes or of the file at a path.
+
+    Raise NotConvertible with the reason if the model doesn't load.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise NotConvertible(f"{what} gives an ONNX graph that ONNX Runtime refuses: {first_line(error)}") from error
 

@@ -7,7 +7,6 @@ Invariant: what `open_model` fetched is removed by `close()`; a folder that the 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,9 @@ from urllib.request import url2pathname
 
 from mlflow_redisai.errors import ModelNotFound, first_line
 
-Reference = Callable[[Any], Any]
-
 
 class MlflowModel:
-    """
-    An MLflow model on this machine's disk; use it as a context manager, or call close().
-
-    `reference` is what the deployed model must answer like: pyfunc's predict, unless the converter says that pyfunc
-    has no answer for this model and puts another function there.
-    """
+    """An MLflow model on this machine's disk; use it as a context manager, or call close()."""
 
     def __init__(self, uri: str, path: Path, temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
         from mlflow.models import Model
@@ -34,7 +26,6 @@ class MlflowModel:
         self.path = path
         self._temporary = temporary
         self.meta: Any = Model.load(str(path))
-        self.reference: Reference = lambda inputs: self.pyfunc().predict(inputs)
 
     def __enter__(self) -> MlflowModel:
         return self
@@ -78,6 +69,12 @@ class MlflowModel:
     def input_example(self) -> Any:
         """The model's own input example as pyfunc takes it, or None."""
         return None if self.meta.saved_input_example_info is None else self.meta.load_input_example(str(self.path))
+
+    def enforced(self, inputs: Any) -> Any:
+        """Return inputs as pyfunc hands them to the library: cast and ordered by the signature, if there is one."""
+        from mlflow.models.utils import _enforce_schema
+
+        return inputs if self.input_schema is None else _enforce_schema(inputs, self.input_schema)
 
     def pyfunc(self) -> Any:
         """Gives the loaded mlflow.pyfunc model."""

@@ -63,7 +63,7 @@ FLAVORS: dict[str, Flavor] = {
     for row in (
         Flavor(
             "onnx",
-            "mlflow_redisai.models.onnx:convert",
+            "mlflow_redisai.models.onnx.convert:convert",
             ("ONNX",),
             packages=("onnx", "onnxruntime"),
             how="the graph itself, in one piece and lowered to the server's versions; a ZipMap is done by the client",

@@ -12,6 +12,7 @@ Invariant: the graph's inputs have the signature's types, whatever it computes i
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.native import load_native
+from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
+from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
@@ -38,7 +41,7 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
-from mlflow_redisai.models.trial import Trial
+from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -65,8 +68,8 @@ class SklearnConversion:
         return f"the scikit-learn model {type(self.estimator).__name__}"
 
     @property
-    def trial(self) -> Trial:
-        return Trial(self.model, self.what)
+    def reference(self) -> Reference:
+        return default_reference(self.model, self.estimator, self.function)
 
     @property
     def by_column(self) -> bool:
@@ -84,12 +87,13 @@ class Precisions:
 def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of a scikit-learn estimator or pipeline."""
     conversion = _read(model, request)
-    schema, probes = conversion.trial.probes(conversion.schema, categories_of(conversion.estimator, conversion.schema))
+    categories = categories_of(conversion.estimator, conversion.schema)
+    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
     conversion = replace(conversion, schema=schema)
     problems: list[NotConvertible] = []
     for precisions in _candidates(conversion):
         try:
-            deployable = _try(conversion, precisions, probes)
+            deployable = _try(conversion, precisions, inputs)
             return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
@@ -114,8 +118,6 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
-    if function == "transform":
-        model.reference = lambda inputs: estimator.transform(_as_pyfunc_would(model, inputs))
     return SklearnConversion(model, request, estimator, function, schema)
 
 
@@ -132,12 +134,6 @@ def _function(model: MlflowModel, estimator: Any) -> str:
     return function
 
 
-def _as_pyfunc_would(model: MlflowModel, inputs: Any) -> Any:
-    from mlflow.models.utils import _enforce_schema
-
-    return inputs if model.input_schema is None else _enforce_schema(inputs, model.input_schema)
-
-
 # -- trying the ways ------------------------------------------------------------------------------
 
 
@@ -151,20 +147,26 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
-def _try(conversion: SklearnConversion, precisions: Precisions, probes: list[Any]) -> Deployable:
+def _try(conversion: SklearnConversion, precisions: Precisions, inputs: list[Any]) -> Deployable:
     proto = _to_onnx(conversion, precisions)
-    outputs = _arrange_outputs(proto, conversion)
+    names = _arrange_outputs(proto, conversion)
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
-    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, conversion, outputs))
-    for probe in probes:
-        deployable = conversion.trial.check(deployable, probe)
-    return conversion.trial.with_outputs(deployable, conversion.request.outputs)
+    mapping = _mapping(proto, conversion, names)
+    deployable = checked(Deployable("sklearn", "ONNX", blob, mapping, conversion.reference), inputs, conversion.what)
+    chosen = conversion.request.outputs
+    if not chosen:
+        return deployable
+
+    def own(outputs: Sequence[Output]) -> Reference | NoReference:
+        return chosen_reference(conversion.model, conversion.estimator, conversion.function, names, outputs)
+
+    return with_outputs(deployable, chosen, own, inputs, conversion.what)
 
 
 def _to_onnx(conversion: SklearnConversion, precisions: Precisions) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
 
-    estimator = convertible(conversion.estimator, conversion.function)
+    estimator = convertible(conversion.estimator, _asked_for(conversion))
     if precisions.last is dtypes.FLOAT and reads_float32(estimator):
         estimator = with_float32_thresholds(estimator)
     if precisions.last is not precisions.body:
@@ -191,6 +193,12 @@ def _to_onnx(conversion: SklearnConversion, precisions: Precisions) -> onnx.Mode
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
     return proto
+
+
+def _asked_for(conversion: SklearnConversion) -> str:
+    """Return the method that the graph must be right for."""
+    asks = "probabilities" in conversion.request.outputs and hasattr(conversion.estimator, "predict_proba")
+    return "predict_proba" if asks else conversion.function
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:

@@ -61,10 +61,15 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CallingConvention:
-    """How a model is called: its inputs, and what is done with one tensor for each of them."""
+    """
+    How a model is called: its inputs, and what is done with one tensor for each of them.
+
+    `predict` is the library's own way to ask the model, where that is another than calling it; it can't be traced.
+    """
 
     inputs: tuple[Input, ...]
     call: Callable[[list[Any]], Any]
+    predict: Callable[[list[Any]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,24 +77,37 @@ class Traced:
     """
     A model as one TensorFlow function.
 
-    `specs` are TensorFlow's of the inputs, named input_0, input_1 ...; `wanted` are numpy's names of the outputs'
-    types, which RedisAI may lack.
+    `convention` is how it was called for that. `specs` are TensorFlow's of the inputs, named input_0, input_1 ...;
+    `wanted` are numpy's names of the outputs' types, which RedisAI may lack.
     """
 
     what: str
-    inputs: tuple[Input, ...]
+    convention: CallingConvention
     structure: Structure
     outputs: tuple[Output, ...]
     wanted: tuple[str, ...]
     concrete: Any
     specs: tuple[Any, ...]
 
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return self.convention.inputs
+
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Runs the model itself: this is what a conversion is measured by where pyfunc has no answer."""
+        """Run the traced function."""
+        return [to_tensor(value.numpy()) for value in self.concrete(*self._fed(tensors))]
+
+    def ask_model(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Ask the model as it was loaded: nothing of the trace takes part, so this is what it is measured by."""
         import tensorflow as tf
 
-        fed = [tf.constant(tensor.array(), spec.dtype) for tensor, spec in zip(tensors, self.specs, strict=True)]
-        return [to_tensor(value.numpy()) for value in self.concrete(*fed)]
+        answer = (self.convention.predict or self.convention.call)(self._fed(tensors))
+        return [to_tensor(tf.convert_to_tensor(value).numpy()) for value in self.structure.flat(answer)]
+
+    def _fed(self, tensors: Sequence[Tensor]) -> list[Any]:
+        import tensorflow as tf
+
+        return [tf.constant(tensor.array(), spec.dtype) for tensor, spec in zip(tensors, self.specs, strict=True)]
 
 
 def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: str) -> Traced:
@@ -131,7 +149,7 @@ def _trace(convention: CallingConvention, names: Sequence[str], what: str) -> Tr
     found = zip(structure.names, concrete.outputs, strict=True)
     outputs = tuple(Output(name, _dtype(tensor.dtype), _shape(tensor.shape)) for name, tensor in found)
     wanted = tuple(_numpy_name(tensor.dtype) for tensor in concrete.outputs)
-    return Traced(what, convention.inputs, structure, outputs, wanted, concrete, specs)
+    return Traced(what, convention, structure, outputs, wanted, concrete, specs)
 
 
 def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:

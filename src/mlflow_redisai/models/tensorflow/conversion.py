@@ -12,22 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
-from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, to_text, trace
+from mlflow_redisai.models.tensorflow.answers import fetched, model_reference, pyfunc_reference
+from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, trace
 from mlflow_redisai.models.tensorflow.export import TensorFlowExport, export
+from mlflow_redisai.models.trials.probes import made_up
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.prediction import Run, predict
-from redisai_engine.protocol.tensor import Tensor
+from redisai_engine.codec.prediction import predict
 
 # Made up for axes that the signature leaves open.
 _LENGTH = 6
@@ -61,10 +60,11 @@ def open_schema(model: MlflowModel) -> Schema | None:
 
 
 def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
-    """Converts for the request's backend. Raises NotConvertible if anything stands in the way, or differs."""
+    """Convert for the request's backend. Raise NotConvertible if anything stands in the way, or differs."""
     with quiet():
         traced, rows_note = _traced(conversion)
-        plan, notes = _plan(conversion, traced, request.outputs)
+        plan = _mapping(conversion, traced, request.outputs)
+        plan, reference, notes = _with_reference(conversion, traced, plan, chosen=bool(request.outputs))
         exported = export(traced, request)
         mapping = replace(
             plan,
@@ -72,15 +72,16 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
             depth=exported.depth,
             precision=exported.precision,
         )
-        mapping = _checked(conversion, traced, exported, mapping)
+        _check(conversion, traced, exported, mapping, reference)
     return Deployable(
         request.flavor,
         request.backend,
         exported.blob,
         mapping,
-        exported.tf_inputs,
-        exported.tf_outputs,
-        (*notes, *exported.notes, *rows_note, *batch_notes(mapping.batch)),
+        reference,
+        tf_inputs=exported.tf_inputs,
+        tf_outputs=exported.tf_outputs,
+        notes=(*notes, *exported.notes, *rows_note, *batch_notes(mapping.batch)),
     )
 
 
@@ -128,20 +129,19 @@ def _everything(conversion: TensorFlowConversion, traced: Traced) -> Mapping:
 # -- what pyfunc answers --------------------------------------------------------------------------
 
 
-def _plan(conversion: TensorFlowConversion, traced: Traced, chosen: tuple[str, ...]) -> tuple[Mapping, list[str]]:
-    """Makes the mapping of the traced function itself, and sets what the deployed model must answer like."""
+def _mapping(conversion: TensorFlowConversion, traced: Traced, chosen: tuple[str, ...]) -> Mapping:
+    """Make the mapping of the traced function itself: all outputs, or those that the user chose."""
     names = traced.structure.names
     for name in chosen:
         if name not in names:
             raise NotConvertible(f"{conversion.what} has no output {name!r}; it has {', '.join(names)}")
-    container, answers = conversion.container(traced)
+    container, _ = conversion.container(traced)
     if chosen:
-        container, answers = "ndarray" if len(chosen) == 1 else "dict", False
+        container = "ndarray" if len(chosen) == 1 else "dict"
     fetch = tuple(names.index(name) for name in chosen) or tuple(range(len(names)))
     parts = tuple(_part(traced, index, listed=container in {"listed", "cells", "cells like input"}) for index in fetch)
     batch = fixed_batch(traced.inputs)
-    mapping = Mapping(traced.inputs, traced.outputs, fetch, Answer(container, parts), conversion.schema, batch)
-    return _with_reference(conversion, traced, mapping, answers=answers, chosen=bool(chosen))
+    return Mapping(traced.inputs, traced.outputs, fetch, Answer(container, parts), conversion.schema, batch)
 
 
 def _part(traced: Traced, index: int, *, listed: bool) -> Part:
@@ -153,52 +153,26 @@ def _part(traced: Traced, index: int, *, listed: bool) -> Part:
 
 
 def _with_reference(
-    conversion: TensorFlowConversion, traced: Traced, mapping: Mapping, *, answers: bool, chosen: bool
-) -> tuple[Mapping, list[str]]:
-    own = _own(traced, mapping)
-    conversion.model.reference = own
-    if not answers:
-        return mapping, [] if chosen else [_NO_ANSWER]
-    example = conversion.model.input_example
-    if example is not None:
-        try:
-            expected = _pyfunc(conversion.model)(example)
-        # Whatever the flavor's wrapper raises for a model that it wasn't written for.
-        except Exception as error:
-            note = (
-                f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
-                "the deployed model was compared with the model itself"
-            )
-            return mapping, [note]
-        mapping = _in_order_of(expected, mapping)
-    conversion.model.reference = _pyfunc(conversion.model)
-    return mapping, []
-
-
-def _own(traced: Traced, mapping: Mapping) -> Callable[[Any], Any]:
-    run = _fetched(traced.run, mapping)
-    return lambda inputs: predict(run, mapping, inputs)[0]
-
-
-def _pyfunc(model: MlflowModel) -> Callable[[Any], Any]:
-    def answer(inputs: Any) -> Any:
-        with quiet():
-            return _on_host(model.pyfunc().predict(inputs))
-
-    return answer
-
-
-def _on_host(answer: Any) -> Any:
-    """Makes numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
-    if isinstance(answer, dict):
-        return {name: _on_host(value) for name, value in answer.items()}
-    if isinstance(answer, tuple) or (isinstance(answer, list) and answer and hasattr(answer[0], "dtype")):
-        return [_on_host(value) for value in answer]
-    if isinstance(answer, list):
-        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in answer]
-    if hasattr(answer, "numpy"):
-        answer = answer.numpy()
-    return to_text(answer) if isinstance(answer, np.ndarray) else answer
+    conversion: TensorFlowConversion, traced: Traced, mapping: Mapping, *, chosen: bool
+) -> tuple[Mapping, Reference, tuple[str, ...]]:
+    """Return pyfunc's answers, or the model's own for chosen outputs and where pyfunc has none; with notes."""
+    own = model_reference(traced, mapping)
+    _, answers = conversion.container(traced)
+    if chosen or not answers:
+        return mapping, own, () if chosen else (_NO_ANSWER,)
+    reference, example = pyfunc_reference(conversion.model), conversion.model.input_example
+    if example is None:
+        return mapping, reference, ()
+    try:
+        expected = reference.answer(example)
+    # Whatever the flavor's wrapper raises for a model that it wasn't written for.
+    except Exception as error:
+        note = (
+            f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
+            "the deployed model was compared with the model itself"
+        )
+        return mapping, own, (note,)
+    return _in_order_of(expected, mapping), reference, ()
 
 
 def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
@@ -215,20 +189,18 @@ def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
 # -- trying ---------------------------------------------------------------------------------------
 
 
-def _fetched(run: Run, mapping: Mapping) -> Run:
-    def fetch(tensors: list[Tensor]) -> list[Tensor]:
-        found = run(tensors)
-        return [found[index] for index in mapping.fetch]
-
-    return fetch
-
-
-def _checked(conversion: TensorFlowConversion, traced: Traced, exported: TensorFlowExport, mapping: Mapping) -> Mapping:
-    """Compares with what the model must answer like, wherever that has an answer."""
-    run = _fetched(exported.run, mapping)
+def _check(
+    conversion: TensorFlowConversion,
+    traced: Traced,
+    exported: TensorFlowExport,
+    mapping: Mapping,
+    reference: Reference,
+) -> None:
+    """Compare with the model's own answers to all probes that it answers. Raise NotConvertible if any differs."""
+    run = fetched(exported.run, mapping)
     for probe in _probes(conversion, traced):
         try:
-            expected = conversion.model.reference(probe)
+            expected = reference.answer(probe)
         # Made-up input may be none for this model: an index beyond its vocabulary, a length it wasn't made for.
         except Exception:
             continue
@@ -242,7 +214,6 @@ def _checked(conversion: TensorFlowConversion, traced: Traced, exported: TensorF
         # Some mistakes of a converter are found only when the graph runs.
         except Exception as error:
             raise NotConvertible(f"{conversion.what} can't be run when converted: {reason(error)}") from error
-    return mapping
 
 
 def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:

@@ -44,9 +44,9 @@ def keras_conversion(model: MlflowModel, flavor: str) -> TensorFlowConversion:
     inputs = _inputs(schema or _schema_of_example(model, own, what), own)
     calls = _served(raw, schema) if exported else _called(raw, schema)
     conventions = tuple(
-        CallingConvention(each, _with_casts(call, _types(schema, each)))
+        _convention(each, call, predict, _types(schema, each))
         for each in _with_any_rows(inputs, own)
-        for call in calls
+        for call, predict in calls
     )
     names = tuple(str(name) for name in getattr(raw, "output_names", None) or ())
     stacked = model.meta.flavors.get("python_function", {}).get("loader_module") == "mlflow.keras"
@@ -150,21 +150,25 @@ def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tupl
 # -- calling ------------------------------------------------------------------------------------
 
 
-def _called(raw: Any, schema: Schema | None) -> list[KerasCall]:
-    """Calls as Keras' predict would with what pyfunc gives it: a dict where the signature has names."""
-
-    def by_position(tensors: Any) -> Any:
-        return raw(tensors[0] if len(tensors) == 1 else tensors, training=False)
-
-    if schema is None or schema.kind == "columns" or not schema.named:
-        return [by_position]
-    names = schema.names()
-    by_name: KerasCall = lambda tensors: raw(dict(zip(names, tensors, strict=True)), training=False)  # noqa: E731
-    return [by_name, by_position] if len(names) == 1 else [by_name]
+def _called(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
+    """Return calls with what pyfunc gives Keras, a dict where the signature has names, and Keras' predict with it."""
+    forms: list[Callable[[Any], Any]] = [lambda tensors: tensors[0] if len(tensors) == 1 else tensors]
+    if schema is not None and schema.kind == "tensors" and schema.named:
+        names = schema.names()
+        forms = [lambda tensors: dict(zip(names, tensors, strict=True)), *(forms if len(names) == 1 else [])]
+    return [(_calling(raw, form), _predicting(raw, form)) for form in forms]
 
 
-def _served(raw: Any, schema: Schema | None) -> list[KerasCall]:
-    """Calls the only endpoint of an exported model."""
+def _calling(raw: Any, form: KerasCall) -> KerasCall:
+    return lambda tensors: raw(form(tensors), training=False)
+
+
+def _predicting(raw: Any, form: KerasCall) -> KerasCall:
+    return lambda tensors: raw.predict(form(tensors), verbose=0)
+
+
+def _served(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
+    """Return calls of the only endpoint of an exported model, which has no predict."""
     calls: list[KerasCall] = [
         lambda tensors: raw.serve(tensors[0] if len(tensors) == 1 else tensors),
         lambda tensors: raw.serve(*tensors),
@@ -172,7 +176,13 @@ def _served(raw: Any, schema: Schema | None) -> list[KerasCall]:
     if schema is not None and schema.named:
         names = schema.names()
         calls.append(lambda tensors: raw.serve(dict(zip(names, tensors, strict=True))))
-    return calls
+    return [(call, None) for call in calls]
+
+
+def _convention(
+    inputs: tuple[Input, ...], call: KerasCall, predict: KerasCall | None, types: Sequence[str | None]
+) -> CallingConvention:
+    return CallingConvention(inputs, _with_casts(call, types), None if predict is None else _with_casts(predict, types))
 
 
 def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:

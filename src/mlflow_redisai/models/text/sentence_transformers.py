@@ -13,6 +13,7 @@ from typing import Any
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import pyfunc_reference
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
 from redisai_engine.codec.mapping import Answer, Part, Text
@@ -31,8 +32,11 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     )
     answer = Answer("ndarray", (Part("embedding", "float32"),))
     mapping = replace(exported.mapping, answer=answer, schema=reader.tokens.schema, text=reader.text)
-    deployable = Deployable("sentence_transformers", request.backend, exported.blob, mapping, notes=exported.notes)
-    text.check_answers(model, deployable, reader)
+    reference = pyfunc_reference(model)
+    deployable = Deployable(
+        "sentence_transformers", request.backend, exported.blob, mapping, reference, notes=exported.notes
+    )
+    text.check_answers(reference, deployable, reader)
     return deployable
 
 

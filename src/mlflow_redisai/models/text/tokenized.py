@@ -15,6 +15,7 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
@@ -113,14 +114,14 @@ def _check_tokens(found: Reader) -> None:
                 )
 
 
-def check_answers(model: MlflowModel, deployable: Deployable, found: Reader) -> None:
-    """Raises NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
+def check_answers(reference: Reference, deployable: Deployable, found: Reader) -> None:
+    """Raise NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
     run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
     for texts in (found.texts()[:1], found.texts()):
         try:
             inputs = _as_signature(texts, found.tokens.schema)
             actual, _ = predict(run, deployable.mapping, inputs)
-            compare(_answer(model, inputs, found.what), actual, tolerance_of(deployable.mapping))
+            compare(_answer(reference, inputs, found.what), actual, tolerance_of(deployable.mapping))
         except Difference as difference:
             raise NotConvertible(f"{found.what} answers differently once converted: {difference}") from difference
 
@@ -134,9 +135,9 @@ def _as_signature(texts: list[str], schema: Schema | None) -> Any:
     return pd.DataFrame({schema.names()[0]: texts})
 
 
-def _answer(model: MlflowModel, inputs: Any, what: str) -> Any:
+def _answer(reference: Reference, inputs: Any, what: str) -> Any:
     try:
-        return model.reference(inputs)
+        return reference.answer(inputs)
     # A pipeline refuses columns by names that it doesn't know, for instance.
     except Exception as error:
         raise NotConvertible(

@@ -15,6 +15,7 @@ from typing import Any
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import pyfunc_reference
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
 from mlflow_redisai.models.torch.call import untyped_torch
@@ -49,8 +50,9 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     exported = text.export_network(reader, task.network, pipeline.model, task.structure, request)
     mapping = replace(exported.mapping, answer=task.answer, schema=reader.tokens.schema, text=reader.text)
     notes = (*exported.notes, *task.notes)
-    deployable = Deployable("transformers", request.backend, exported.blob, mapping, notes=notes)
-    text.check_answers(model, deployable, reader)
+    reference = pyfunc_reference(model)
+    deployable = Deployable("transformers", request.backend, exported.blob, mapping, reference, notes=notes)
+    text.check_answers(reference, deployable, reader)
     return deployable
 
 

@@ -19,17 +19,18 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
-from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.reference import Reference, pyfunc_reference
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch import pt2
 from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
 from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
+from mlflow_redisai.models.trials.probes import made_up
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
-from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
+from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Output, Part, Schema, Shape
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -51,6 +52,7 @@ class TorchConversion:
     example: Any
     program: Any
     enforced: bool
+    checked: bool = True
 
     def mapping(self) -> Mapping:
         """Gives a mapping that only encodes."""
@@ -69,8 +71,10 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     source = Source(conversion.call, structure, conversion.program)
     exported = export(source, trials, request)
     mapping = _with_answer(conversion, exported.mapping, structure, trials[0], request.outputs)
-    _set_reference(conversion, structure, mapping, chosen=bool(request.outputs))
-    return Deployable("pytorch", request.backend, exported.blob, mapping, notes=exported.notes)
+    reference = _reference(conversion, structure, mapping, chosen=bool(request.outputs))
+    return Deployable(
+        "pytorch", request.backend, exported.blob, mapping, reference, conversion.example, notes=exported.notes
+    )
 
 
 # -- reading the model ----------------------------------------------------------------------------
@@ -110,10 +114,7 @@ def _own_example(program: Any, model: MlflowModel) -> Any:
     schema = schema_of(model.input_schema)
     if arrays is None or schema is None or len(arrays) != len(schema.fields):
         return None
-    example: Any = dict(zip(schema.names(), arrays, strict=True)) if schema.named else arrays[0]
-    # It serves for verification too.
-    model.input_example = example
-    return example
+    return dict(zip(schema.names(), arrays, strict=True)) if schema.named else arrays[0]
 
 
 def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
@@ -242,7 +243,8 @@ def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
         conversion.call.structure(arrays)
     except AssertionError as error:
         if ".stride()" in str(error):
-            return replace(conversion, call=replace(conversion.call, module=pt2.without_guards(conversion.program)))
+            call = replace(conversion.call, module=pt2.without_guards(conversion.program))
+            return replace(conversion, call=call, checked=False)
     # Whatever else stands in the way is told where the trials are made.
     except Exception:
         return conversion
@@ -328,17 +330,25 @@ def _container(conversion: TorchConversion, structure: Structure, trial: Trial, 
     return "matrix" if conversion.enforced else "matrix like input"
 
 
-def _set_reference(conversion: TorchConversion, structure: Structure, mapping: Mapping, *, chosen: bool) -> None:
-    """Puts the module itself in pyfunc's place where pyfunc has no answer."""
+def _reference(conversion: TorchConversion, structure: Structure, mapping: Mapping, *, chosen: bool) -> Reference:
+    """Return pyfunc's answers, or the module's own for chosen outputs and where pyfunc has none."""
+    if not chosen and _pyfunc_answers(conversion):
+        return pyfunc_reference(conversion.model)
     encoder = Encoder(mapping)
 
     def own(inputs: Any) -> Any:
         arrays = [tensor.array() for tensor in encoder.encode(inputs)]
         answers = conversion.call.run(arrays, structure)
-        return decode([Tensor.from_array(answers[index]) for index in mapping.fetch], mapping, inputs)
+        tensors = [_as_tensor(answers[index], mapping.outputs[index]) for index in mapping.fetch]
+        return decode(tensors, mapping, inputs)
 
-    if chosen or not _pyfunc_answers(conversion):
-        conversion.model.reference = own
+    checks = "" if conversion.checked else ", without the checks that its export wrote into it"
+    return Reference(f"the PyTorch module itself{checks}", own)
+
+
+def _as_tensor(answer: Array, output: Output) -> Tensor:
+    """Make a tensor of an array whose type RedisAI may lack; decoding gives it back its own."""
+    return Tensor.from_array(answer if output.dtype is None else answer.astype(output.dtype.numpy))
 
 
 def _pyfunc_answers(conversion: TorchConversion) -> bool:

@@ -10,7 +10,7 @@ The converters of onnxmltools are not used: decision 3 in docs/decisions says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.native import load_native
+from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
+from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
-from mlflow_redisai.models.trial import Trial
-from redisai_engine.codec.fields import take_columns
+from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
@@ -51,23 +52,37 @@ class BoostingConversion:
 
     model: MlflowModel
     request: Request
+    estimator: Any
     boosted: Boosted
     schema: Schema
     what: str
+
+    @property
+    def categories(self) -> list[int]:
+        """The positions of the columns of categories."""
+        return list(self.boosted.categories)
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
     conversion = _read(model, request)
-    trial = Trial(model, conversion.what)
-    schema, probes = trial.probes(conversion.schema, _choices(conversion))
+    reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
+    schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
     conversion = replace(conversion, schema=schema)
     proto = _graph(conversion)
     blob = graph.finish(proto, request.limits, conversion.what)
-    deployable = Deployable(request.flavor, "ONNX", blob, _mapping(proto, conversion))
-    for probe in probes:
-        deployable = trial.check(deployable, probe)
-    return trial.with_outputs(deployable, request.outputs)
+    deployable = Deployable(request.flavor, "ONNX", blob, _mapping(proto, conversion), reference)
+    deployable = checked(deployable, inputs, conversion.what)
+    return _with_outputs(conversion, deployable, inputs) if request.outputs else deployable
+
+
+def _with_outputs(conversion: BoostingConversion, deployable: Deployable, inputs: list[Any]) -> Deployable:
+    def own(outputs: Sequence[Output]) -> Reference | NoReference:
+        return chosen_reference(
+            conversion.model, conversion.estimator, conversion.schema, conversion.categories, outputs
+        )
+
+    return with_outputs(deployable, conversion.request.outputs, own, inputs, conversion.what)
 
 
 def reader(library: str) -> ModelReader:
@@ -89,10 +104,8 @@ def _read(model: MlflowModel, request: Request) -> BoostingConversion:
         boosted = reader(flavor)(estimator, schema or Schema("columns", ()))
     except NotConvertible as problem:
         raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
-    conversion = BoostingConversion(model, request, boosted, schema or _schema_of_training(boosted), what)
+    conversion = BoostingConversion(model, request, estimator, boosted, schema or _schema_of_training(boosted), what)
     _check_columns(conversion)
-    if boosted.categories:
-        model.reference = _with_categories(estimator, conversion)
     return conversion
 
 
@@ -143,34 +156,6 @@ def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
         names[index]: np.arange(largest + 2) for index, largest in conversion.boosted.codes.items()
     }
     return {**found, **{names[index]: np.array(values) for index, values in conversion.boosted.categories.items()}}
-
-
-def _with_categories(estimator: Any, conversion: BoostingConversion) -> Callable[[Any], Any]:
-    """
-    Gives the library's answer to rows with categories, as pyfunc has none.
-
-    The libraries want pandas' type for categories, which MLflow refuses where the signature says string.
-    """
-    import pandas as pd
-
-    def reference(inputs: Any) -> Any:
-        columns = dict(enumerate(take_columns(inputs, conversion.schema)))
-        frame = {
-            tensor_name(item.name, index): pd.Categorical(
-                columns[index], categories=conversion.boosted.categories[index]
-            )
-            if index in conversion.boosted.categories
-            else columns[index]
-            for index, item in enumerate(conversion.schema.fields)
-        }
-        rows = pd.DataFrame(frame)
-        if conversion.request.flavor == "xgboost" and type(estimator).__name__ == "Booster":
-            import xgboost
-
-            return estimator.predict(xgboost.DMatrix(rows, enable_categorical=True))
-        return estimator.predict(rows)
-
-    return reference
 
 
 # -- the graph ------------------------------------------------------------------------------------

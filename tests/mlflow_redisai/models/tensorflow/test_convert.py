@@ -26,6 +26,9 @@ from support.tf_models import (
     cancer,
     deploy_tf,
     digits,
+    matrix,
+    module,
+    old_model,
     pictures,
     save,
     save_old_saved_model,
@@ -34,6 +37,8 @@ from support.tf_models import (
     transformer,
     two_headed,
     two_inputs,
+    two_part_module,
+    weights,
 )
 
 if TYPE_CHECKING:
@@ -232,36 +237,6 @@ def test_a_model_that_keeps_state_is_refused(tmp_path: Path) -> None:
 # -- tf.Module ------------------------------------------------------------------------------------
 
 
-def weights() -> np.ndarray:
-    """A linear model of the cancer data, by least squares."""
-    inputs, labels = cancer()
-    targets = np.eye(2, dtype=np.float32)[labels[:300]]
-    solution: np.ndarray = np.linalg.lstsq(inputs[:300], targets, rcond=None)[0]
-    return solution.astype(np.float32)
-
-
-def module(call: Callable[[Any, Any], Any], *specs: Any) -> Any:
-    """A tf.Module with the linear model's weights: `call` gets them and the inputs."""
-    import tensorflow as tf
-
-    made = tf.Module()
-    made.weights = tf.Variable(weights())
-    function = tf.function(lambda *inputs: call(made.weights, *inputs), input_signature=specs)
-
-    class Linear(tf.Module):
-        __call__ = staticmethod(function)
-
-    linear = Linear()
-    linear.weights = made.weights
-    return linear
-
-
-def matrix(count: int | None = None, width: int = 30, name: str | None = None, dtype: str = "float32") -> Any:
-    import tensorflow as tf
-
-    return tf.TensorSpec((count, width), dtype, name=name)
-
-
 @functools.cache
 def linear() -> Any:
     import tensorflow as tf
@@ -353,21 +328,6 @@ def test_a_batch_that_is_fixed_without_need_is_opened(kind: str, tmp_path: Path)
     assert deployed.difference(rows()[:4]) is not None
 
 
-def two_part_module() -> Any:
-    """Has no pyfunc answer: two inputs, by name."""
-    import tensorflow as tf
-
-    scored = tf.Module()
-    scored.weights = tf.Variable(weights())
-
-    @tf.function(input_signature=[matrix(None, 10, "means"), matrix(None, 20, "others")])
-    def score(means: Any, others: Any) -> Any:
-        return {"risk": means @ scored.weights[:10] + others @ scored.weights[10:], "size": means[:, 0]}
-
-    scored.score = score
-    return scored
-
-
 @pytest.mark.parametrize("backend", ["ONNX", "TF", "TFLITE"])
 def test_signatures_serve_where_pyfunc_cant_call_the_module(backend: str, tmp_path: Path) -> None:
     example = {name: values[:3] for name, values in two_inputs().items()}
@@ -394,28 +354,6 @@ def test_a_lookup_table_is_refused_by_name(tmp_path: Path) -> None:
 
 
 # -- the layout of MLflow 1 -----------------------------------------------------------------------
-
-
-def old_model(folder: Path) -> str:
-    import tensorflow as tf
-
-    scored = tf.Module()
-    scored.weights = tf.Variable(weights())
-
-    @tf.function(input_signature=[matrix(None, 30, "measures"), tf.TensorSpec((None,), tf.float64, name="age")])
-    def score(measures: Any, age: Any) -> Any:
-        probabilities = tf.nn.softmax(measures @ scored.weights)
-        best = tf.argmax(probabilities, 1)
-        return {
-            "probabilities": probabilities,
-            "class_ids": best[:, None],
-            "classes": tf.gather(tf.constant(["malign", "benign"]), best)[:, None],
-            "months": 12 * age,
-        }
-
-    scored.score = score
-    tf.saved_model.save(scored, str(folder), signatures={"predict": score})
-    return "predict"
 
 
 def old_inputs() -> dict[str, np.ndarray]:

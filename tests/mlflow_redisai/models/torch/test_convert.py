@@ -214,7 +214,9 @@ def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) 
     with torch.no_grad():
         expected = table(torch.from_numpy(held_out)).numpy()
     assert compare(expected, deployed.predict(held_out), tolerance_of(deployed.mapping)) is not None
-    assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+    found = verify(deployed.run, deployed.deployable, deployed.model)
+    kind = "the PyTorch module itself, without the checks that its export wrote into it"
+    assert (found.status, found.reference) == ("passed", kind)
     with pytest.raises(AssertionError, match="stride"):
         deployed.expected(np.ascontiguousarray(held_out))
 
@@ -329,7 +331,7 @@ class TestSeveral:
         deployed = deploy_torch(path)
 
         found = verify(deployed.run, deployed.deployable, deployed.model)
-        assert (found.status, found.rows) == ("passed", 4)
+        assert (found.status, found.rows, found.reference) == ("passed", 4, "the PyTorch module itself")
 
     def test_without_any_example_lengths_are_made_up(self, words: Any, tmp_path: Path) -> None:
         path = save_torch(tmp_path / "m", words, signature=WORDS, serialization_format="pickle")
@@ -366,9 +368,24 @@ class TestSeveral:
         expected = answers(words, ids, mask)
         np.testing.assert_array_equal(expected["label"], one.predict({"ids": ids, "mask": mask}))
         assert list(both.predict({"ids": ids, "mask": mask})) == ["label", "logits"]
-        assert verify(one.run, one.deployable, one.model).status == "passed"
+        found = verify(one.run, one.deployable, one.model)
+        assert (found.status, found.reference) == ("passed", "the PyTorch module itself")
         with pytest.raises(NotConvertible, match=r"has no output 'probability'; it has logits, label"):
             deploy_torch(path, outputs="probability")
+
+    def test_half_precision_comes_back_as_such(self, tmp_path: Path) -> None:
+        rows = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+        path = save_torch(tmp_path / "m", Halves().eval(), input_example=rows, serialization_format="pickle")
+
+        deployed = deploy_torch(path)
+
+        assert [value.dtype for value in deployed.predict(rows)] == [np.float16, np.float32]
+        assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+
+
+class Halves(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return (x / 2).half(), x / 2
 
 
 class TestWhatATraceCannotKeep:

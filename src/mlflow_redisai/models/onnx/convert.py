@@ -14,10 +14,10 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.onnx.answers import Original, reference_of
 from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
-from redisai_engine.codec.prediction import predict
 
 if TYPE_CHECKING:
     import onnx
@@ -28,37 +28,18 @@ Labels = dict[str, tuple[int | str, ...]]
 def convert(model: MlflowModel, request: Request) -> Deployable:
     """Makes a Deployable of an ONNX model, outputs and inputs under their own names."""
     what = f"the ONNX model {model.uri}"
-    proto = _read(_file(model), what)
+    path = _file(model)
+    proto = _read(path, what)
+    kinds = {item.name: graph.numpy_dtype_of(item) for item in graph.free_inputs(proto) if graph.element_type(item)}
     labels = _take_off_zipmaps(proto)
     wanted = {item.name: graph.numpy_dtype_of(item) for item in proto.graph.output if graph.element_type(item)}
     notes = graph.cast_foreign_types(proto)
     _check_tensors(proto, request, what)
     blob = graph.finish(proto, request.limits, what)
     mapping = describe(proto, schema_of(model.input_schema), request.outputs, wanted, labels)
-    notes += _set_reference(model, blob, mapping, what, chosen=bool(request.outputs))
-    return Deployable("onnx", "ONNX", blob, mapping, notes=(*notes, *batch_notes(mapping.batch)))
-
-
-def _set_reference(model: MlflowModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
-    """Puts the graph itself, run here, in pyfunc's place where pyfunc has no answer, or not the one asked for."""
-    reason = None if chosen or model.input_example is None else _refusal(model)
-    if not chosen and reason is None:
-        return []
-    run = graph.runner(blob, mapping.fetch, what)
-    model.reference = lambda inputs: predict(run, mapping, inputs)[0]
-    if reason is None:
-        return []
-    instead = "the deployed model was compared with the model itself"
-    return [f"mlflow.pyfunc doesn't answer this model's input example ({reason}); {instead}"]
-
-
-def _refusal(model: MlflowModel) -> str | None:
-    """Says why pyfunc refuses the example, None if it answers: of outputs of unlike lengths it can't make a frame."""
-    try:
-        model.pyfunc().predict(model.input_example)
-    except Exception as error:
-        return first_line(error)
-    return None
+    reference, told = reference_of(model, Original(path, mapping, kinds), chosen=bool(request.outputs))
+    notes = [*notes, *told, *batch_notes(mapping.batch)]
+    return Deployable("onnx", "ONNX", blob, mapping, reference, notes=tuple(notes))
 
 
 def describe(
