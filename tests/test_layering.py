@@ -1,8 +1,8 @@
 """
 The import rules of docs/internals.md, kept by reading the source and by importing it in fresh processes.
 
-The engine never imports MLflow; the plugin imports of the engine only its protocol; the protocol does no I/O and needs
-no framework; a framework is imported only inside the function that first needs it.
+The engine never imports MLflow; the plugin imports of the engine only its protocol and its codec; neither of these does
+I/O; a framework is imported only inside the function that first needs it; predicting loads nothing of what deploys.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import mlflow_redisai
+from support.saved_models import save_multiplication
+from support.servers import Server
 
 SOURCE = Path(__file__).parent.parent / "src"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -125,22 +129,33 @@ def test_the_plugin_imports_of_the_engine_only_its_protocol_and_its_codec() -> N
     assert offenders == {}
 
 
-def test_the_protocol_names_no_module_that_does_io() -> None:
-    """Bytes in, bytes out: `protocol` imports nothing that opens a socket or a file, and nothing else of the engine."""
+@pytest.mark.parametrize(
+    ("package", "allowed", "frameworks"),
+    [
+        ("protocol", ("redisai_engine.protocol.",), set()),
+        ("codec", ("redisai_engine.codec.", "redisai_engine.protocol."), {"onnx", "tokenizers"}),
+    ],
+)
+def test_protocol_and_codec_name_no_module_that_does_io(
+    package: str, allowed: tuple[str, ...], frameworks: set[str]
+) -> None:
+    """Bytes or values in, bytes or values out: neither opens a socket or a file, and both know little of the engine."""
+    forbidden = (INPUT_OUTPUT | FRAMEWORKS | {"click", "mlflow"}) - frameworks
     offenders = {}
     for path in MODULES:
-        if (module_name(path) + ".").startswith("redisai_engine.protocol."):
+        if (module_name(path) + ".").startswith(f"redisai_engine.{package}."):
             names = imported_names(path)
-            bad = {name for name in names if top(name) in INPUT_OUTPUT | FRAMEWORKS}
-            bad |= {
-                name
-                for name in names
-                if top(name) == "redisai_engine" and not (name + ".").startswith("redisai_engine.protocol.")
-            }
-            if bad:
+            bad = {name for name in names if top(name) in forbidden}
+            bad |= {name for name in names if top(name) == "redisai_engine" and not (name + ".").startswith(allowed)}
+            if bad or calls_open(path):
                 offenders[module_name(path)] = bad
 
     assert offenders == {}
+
+
+def calls_open(path: Path) -> bool:
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return any(isinstance(function, ast.Name) and function.id == "open" for function in calls)
 
 
 def test_frameworks_are_imported_only_inside_functions() -> None:
@@ -154,17 +169,24 @@ def test_frameworks_are_imported_only_inside_functions() -> None:
     assert offenders == {}
 
 
+def modules_after(program: str, *arguments: str) -> set[str]:
+    """The full names of all modules in a fresh interpreter after `program`."""
+    program += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", program, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
 def loaded_after(statement: str) -> set[str]:
     """The top-level modules in a fresh interpreter after `statement`."""
-    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    return set(json.loads(result.stdout.splitlines()[-1]))
+    return {top(name) for name in modules_after(statement)}
 
 
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
         ("redisai_engine.protocol.tensor", {"mlflow", "redis", "asyncio", "socket"} | FRAMEWORKS),
+        ("redisai_engine.codec.prediction", {"mlflow", "click", "pandas", "redis", "asyncio", "socket"} | FRAMEWORKS),
         ("redisai_engine.cli", {"mlflow", "pandas"} | FRAMEWORKS),
     ],
 )
@@ -178,3 +200,36 @@ def test_the_plugin_adds_no_framework_to_what_mlflow_loads() -> None:
     added = loaded_after("import mlflow_redisai") - loaded_after("import mlflow.deployments, mlflow.exceptions")
 
     assert added & FRAMEWORKS == set()
+
+
+DEPLOYING = ("mlflow_redisai.deploy.", "mlflow_redisai.models.")
+
+PREDICT = """
+import sys
+import numpy as np
+from mlflow_redisai import RedisAIClient
+
+target, name = sys.argv[1:]
+answer = RedisAIClient(target).predict(name, np.array([[1, 2]], np.float32))["predictions"]
+assert answer["y"].tolist() == [[2, 4]], answer
+"""
+
+
+def deploying_side(modules: set[str]) -> set[str]:
+    return {name for name in modules if f"{name}.".startswith(DEPLOYING)}
+
+
+def test_importing_the_predictor_loads_nothing_of_what_deploys() -> None:
+    """A process that only predicts pays for no converter."""
+    assert deploying_side(modules_after("import mlflow_redisai.predict.predictor")) == set()
+
+
+def test_a_prediction_with_a_record_loads_nothing_of_what_deploys(engine: Server, tmp_path: Path) -> None:
+    mlflow_redisai.RedisAIClient(engine.target).create_deployment(
+        "layers:model", save_multiplication(tmp_path / "m", 2.0).uri
+    )
+
+    modules = modules_after(PREDICT, engine.target, "layers:model")
+
+    assert "mlflow_redisai.predict.predictor" in modules
+    assert deploying_side(modules) == set()

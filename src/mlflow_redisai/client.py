@@ -1,6 +1,6 @@
 """
 MLflow's contract: what `mlflow deployments ...` and `get_deploy_client()` call. Checks arguments and tells the story;
-the work is done by `deploying`, `deployments` and `predictor`.
+the work is done in `deploy/`, `server/` and `predict/`.
 
 Invariant: only MlflowException leaves these methods, or the interruption that a user sent.
 """
@@ -16,7 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 from mlflow_redisai import interrupts
 from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
 from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
-from mlflow_redisai.server import facts as server
+from mlflow_redisai.server import facts
 from mlflow_redisai.server.commands import raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.record import check_name
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_redisai.deploy.prepare import Order
-    from mlflow_redisai.predict.predictions import Predictions
     from mlflow_redisai.predict.predictor import Predictor
+    from mlflow_redisai.predict.response import Predictions
     from mlflow_redisai.server.deployments import Deployment, Deployments
 
 _logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class RedisAIClient(BaseDeploymentClient):
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Deploys a model under a free name; see `mlflow deployments help -t redisai` for the options in `config`."""
+        """Deploy a model under a free name; see `mlflow deployments help -t redisai` for the options in `config`."""
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
@@ -75,7 +75,7 @@ class RedisAIClient(BaseDeploymentClient):
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Replaces the model (`model_uri`), the options in `config`, or both; options not named stay as they are."""
+        """Replace the model (`model_uri`), the options in `config`, or both; options not named stay as they are."""
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
@@ -92,7 +92,7 @@ class RedisAIClient(BaseDeploymentClient):
     def delete_deployment(
         self, name: str, config: Mapping[str, object] | None = None, endpoint: str | None = None
     ) -> None:
-        """Removes a deployment; raises if there is none of that name."""
+        """Remove a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
         if config:
             raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; leave them out")
@@ -102,7 +102,7 @@ class RedisAIClient(BaseDeploymentClient):
         self._predictor.forget(name)
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Lists every model on the server, those that others stored included."""
+        """List every model on the server, those that others stored included."""
         _no_endpoint(endpoint)
         listed = []
         for name in self._store.names():
@@ -115,7 +115,7 @@ class RedisAIClient(BaseDeploymentClient):
         return listed
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
-        """Tells what is known of a deployment; raises if there is none of that name."""
+        """Return what is known of a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
         return _described(self._store.read(check_name(name)))
 
@@ -124,7 +124,7 @@ class RedisAIClient(BaseDeploymentClient):
     ) -> Predictions:
         """Predict with a deployment: return what `mlflow.pyfunc` returns for the same input, as `predictions`."""
         from mlflow_redisai.predict.command_line import document_of
-        from mlflow_redisai.predict.predictions import Predictions
+        from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
         return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))
@@ -146,10 +146,10 @@ class RedisAIClient(BaseDeploymentClient):
     def _order(self, name: str, options: DeploymentOptions) -> Order:
         from mlflow_redisai.deploy.prepare import Order
 
-        return Order(self._store, server.ask(self._store.connection, raw(name)), name, options)
+        return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
-        """Stores the model that is there anew, with other options."""
+        """Store the model that is there anew, with other options."""
         from mlflow_redisai.deploy.prepare import with_options
 
         if flavor is not None:
@@ -178,7 +178,7 @@ def _no_endpoint(endpoint: str | None) -> None:
 
 
 def _options_of(deployment: Deployment) -> DeploymentOptions:
-    """The options of a deployment; for a model that somebody else stored those that RedisAI knows."""
+    """Return the options of a deployment; for a model that somebody else stored, those that RedisAI knows."""
     if deployment.record is not None:
         return deployment.record.options
     meta = deployment.meta
@@ -192,14 +192,14 @@ def _options_of(deployment: Deployment) -> DeploymentOptions:
 
 
 def _in_short(deployment: Deployment) -> dict[str, Any]:
-    """What list tells of each deployment."""
+    """Return what list tells of each deployment."""
     shown = ("name", "flavor", "model_uri", "backend", "device", "tag")
     described = _described(deployment)
     return {name: described[name] for name in shown}
 
 
 def _described(deployment: Deployment) -> dict[str, Any]:
-    """What get, create and update tell: the record, if there is one, and RedisAI's facts."""
+    """Return what get, create and update tell: the record, if there is one, and RedisAI's facts."""
     found, meta = deployment.record, deployment.meta
     return {
         "name": deployment.name,

@@ -18,8 +18,8 @@ CREATE = "create"
 UPDATE = "update"
 RUN_LOCAL = "run-local"
 
-BACKENDS = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
-RUNTIMES = ("embedded", "docker")
+BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
+RUNTIME_CHOICES = ("embedded", "docker")
 DEFAULT_TIMEOUT_MS = 30_000
 
 
@@ -136,8 +136,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("tag", _text, "any text", "none", "shown by get and list; for instance the model's version"),
     Option(
         "backend",
-        _one_of(*BACKENDS),
-        ", ".join(BACKENDS),
+        _one_of(*BACKEND_CHOICES),
+        ", ".join(BACKEND_CHOICES),
         "auto",
         "what runs the model; auto: ONNX, and where that can't be done the flavor's own",
         needs_model=True,
@@ -176,8 +176,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "runtime",
-        _one_of(*RUNTIMES),
-        ", ".join(RUNTIMES),
+        _one_of(*RUNTIME_CHOICES),
+        ", ".join(RUNTIME_CHOICES),
         "embedded",
         "what to start: the engine, or RedisAI's image",
         commands=(RUN_LOCAL,),
@@ -215,7 +215,7 @@ def options_for(command: str) -> tuple[Option, ...]:
 
 
 def parse(config: Mapping[str, object] | None, command: str) -> dict[str, Any]:
-    """Checks the options of one call and gives those that were given, typed. Raises InvalidOption."""
+    """Check the options of one call and return those that were given, typed. Raise InvalidOption."""
     if config is None:
         return {}
     if not isinstance(config, Mapping):
@@ -239,7 +239,7 @@ def _read(option: Option, value: object) -> Any:
 
 
 def refuse_without_model(values: Mapping[str, Any]) -> None:
-    """Refuses the options of an update without a model URI that only a new conversion can follow."""
+    """Raise InvalidRequest for options of an update without a model URI that only a new conversion can follow."""
     for option in OPTIONS:
         if option.needs_model and option.name in values:
             raise InvalidRequest(
@@ -280,22 +280,22 @@ class DeploymentOptions:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> DeploymentOptions:
-        """Takes the deployment's options out of what `parse` gave."""
+        """Take the deployment's options out of what `parse` returned."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def changed(self, values: Mapping[str, Any]) -> DeploymentOptions:
-        """Gives the options after an update: what it names, else what was there."""
+        """Return the options after an update: what it names, else what was there."""
         kept = {option.name for option in OPTIONS if option.kept}
         before = {name: value for name, value in asdict(self).items() if name in kept}
         return DeploymentOptions.of({**before, **values})
 
 
 def deployment_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of run-local's options those that go to create_deployment."""
+    """Return those of run-local's options that go to create_deployment."""
     return {option.name: values[option.name] for option in OPTIONS if not option.is_local and option.name in values}
 
 
 def local_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of run-local's options those that are for the server it starts."""
+    """Return those of run-local's options that are for the server it starts."""
     return {option.name: values[option.name] for option in OPTIONS if option.is_local and option.name in values}

@@ -25,8 +25,7 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
 
 A constructor takes the facts and makes the sentence. `translate` is the only place where redis-py's exceptions and
 the server's texts are mapped, `of_codec` where those of the codec are; tests keep their tables complete. No sentence
-ever holds a password: `where` is the
-target's label, and texts go through `Target.redact` before they come here.
+ever holds a password: `where` is the target's label, and texts go through `Target.redact` before they come here.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class RedisAIError(MlflowException):
 
     @property
     def reason(self) -> str:
-        """The message without what follows from it, for a note on what was done instead."""
+        """Return the message without what follows from it, for a note on what was done instead."""
         return str(self.message)
 
 
@@ -392,7 +391,7 @@ def translate(
     error: BaseException, where: str, text: str, otherwise: type[ServerProblem] = ServerProblem
 ) -> ServerProblem:
     """
-    Turns an exception of redis-py, or an error that stood inside a reply, into one of ours.
+    Turn an exception of redis-py, or an error inside a reply, into one of ours.
 
     `text` is what the error says, without secrets; `otherwise` is the class for an error of the command itself,
     such as ModelRefused for a model that can't be loaded.
@@ -413,6 +412,8 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.InputMismatch: InvalidInput,
     codec.PackageNotInstalled: MissingPackage,
     codec.UnreadableMapping: UnreadableRecord,
+    codec.UnknownRecordFormat: UnreadableRecord,
+    codec.UnusableOutput: InvalidRequest,
 }
 
 
@@ -432,7 +433,7 @@ def first_line(error: BaseException) -> str:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Says whether the server answered that there is no model under the key."""
+    """Return whether the server answered that there is no model under the key."""
     return str(error).removeprefix("ERR ") == MODEL_MISSING
 
 

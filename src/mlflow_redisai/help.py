@@ -1,7 +1,7 @@
 """
 What `mlflow deployments help -t redisai` prints, and docs/reference.md, written from the tables that parse the same.
 
-`reference()` is the page; a test compares it with the file and says how it is written anew.
+`reference()` is the page; a test compares it with the file and says how to regenerate it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXAMPLES = (
 
 
 def target_help() -> str:
-    """Tells how a target is written, which variables are read, and which options there are."""
+    """Return how a target is written, which variables are read, and which options there are."""
     sections = [
         _INTRO,
         "Target:\n" + _aligned(FORMS) + "\n  " + _PERCENT,
@@ -40,7 +40,7 @@ def target_help() -> str:
 
 
 def reference() -> str:
-    """The page docs/reference.md, in Markdown."""
+    """Return the page docs/reference.md, in Markdown."""
     return "\n".join(
         [
             "# Reference",

@@ -20,7 +20,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Inside the block a SIGTERM or SIGHUP that nobody handles raises SystemExit with a shell's code, 128 + number."""
+    """Raise SystemExit with a shell's code, 128 + number, at a SIGTERM or SIGHUP in the block that nobody handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,7 +53,7 @@ class Pending:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Pending]:
-    """Holds signals back inside the block and delivers them at its end; tells the block whether any came."""
+    """Hold signals back inside the block and deliver them at its end; tell the block whether any came."""
     pending = Pending()
     if threading.current_thread() is not threading.main_thread():
         yield pending

@@ -3,7 +3,7 @@ The target: which server, as whom, and how. From a URI and the REDIS_* variables
 
     redisai[:/[/][[username]:[password]@][host][:port][/[db]][?parameter=value&...]]
 
-Invariant: the password leaves a `Target` only through its field `password`; it stands in no repr, no label and no
+Invariant: the password leaves a `Target` only through its field `password`; it is in no repr, no label and no
 error. Every sentence about a URI therefore names the part that is wrong, never the whole URI. `VARIABLES` and
 `PARAMETERS` are the tables from which parsing, help and docs/reference.md are made.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -28,7 +28,11 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Target:
-    """Where the server is and how to talk to it; times in seconds, 0 for no limit."""
+    """
+    Where the server is and how to talk to it; times in seconds, 0 for no limit.
+
+    What concerns TLS has redis-py's names, which the engine's `--redis` URL has too.
+    """
 
     host: str = "localhost"
     port: int = 6379
@@ -36,10 +40,11 @@ class Target:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_verify: bool = True
+    ssl_ca_certs: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_cert_reqs: str = "required"
+    ssl_check_hostname: bool = True
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
     cluster: bool = False
@@ -47,31 +52,28 @@ class Target:
 
     @classmethod
     def parse(cls, uri: str, environment: Mapping[str, str] | None = None) -> Target:
-        """Reads a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
+        """Read a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
         where, query = _split(uri)
         parts = _connection_parts(where)
         if not parts:
             parts = _from_environment(os.environ if environment is None else environment)
-        parameters = _parameters(query)
-        if parameters.get("tls") is False and any(name.startswith("tls_") for name in parameters):
-            raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
-        return _checked(cls(**parts, **parameters))
+        return _checked(cls(**parts, **_with_tls(_parameters(query))))
 
     @property
     def label(self) -> str:
-        """How errors and logs name the server: `Redis at host:port`, never with a password."""
+        """Return how errors and logs name the server: `Redis at host:port`, never with a password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"Redis at {host}:{self.port}" + (f"/{self.db}" if self.db else "")
 
     def redact(self, text: str) -> str:
-        """Takes the password out of a text that somebody else wrote."""
+        """Return a text that somebody else wrote without the password."""
         for secret in (self.password, self.password and quote(self.password, safe="")):
             if secret:
                 text = text.replace(secret, "***")
         return text
 
     def redis_arguments(self) -> dict[str, Any]:
-        """Gives the keyword arguments that redis-py's clients take, without retries."""
+        """Return the keyword arguments that redis-py's clients take, without retries."""
         arguments: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -90,11 +92,12 @@ class Target:
             return {}
         return {
             "ssl": True,
-            "ssl_ca_certs": self.tls_ca,
-            "ssl_certfile": self.tls_cert,
-            "ssl_keyfile": self.tls_key,
-            "ssl_cert_reqs": "required" if self.tls_verify else "none",
-            "ssl_check_hostname": self.tls_verify,
+            "ssl_ca_certs": self.ssl_ca_certs,
+            "ssl_certfile": self.ssl_certfile,
+            "ssl_keyfile": self.ssl_keyfile,
+            "ssl_cert_reqs": self.ssl_cert_reqs,
+            # A name in a certificate that isn't checked says nothing; older versions of redis-py refuse both together.
+            "ssl_check_hostname": self.ssl_check_hostname and self.ssl_cert_reqs != "none",
         }
 
 
@@ -142,6 +145,16 @@ def _path(text: str) -> str:
     return text
 
 
+def _cert_reqs(text: str) -> str:
+    if text.lower() not in ("required", "optional", "none"):
+        raise ValueError("write required, optional or none")
+    return text.lower()
+
+
+def _verify(text: str) -> str:
+    return "required" if _switch(text) else "none"
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One query parameter or variable: the field of `Target` that it fills, how it is read, and what it is for."""
@@ -153,11 +166,26 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); implied by the other tls parameters"),
-    Parameter("tls_ca", "tls_ca", _path, "file with the certificates to trust (PEM); without it those of the system"),
-    Parameter("tls_cert", "tls_cert", _path, "file with the client's certificate (PEM)"),
-    Parameter("tls_key", "tls_key", _path, "file with the client's private key (PEM)"),
-    Parameter("tls_verify", "tls_verify", _switch, "false: don't check the server's certificate"),
+    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); every ssl_ parameter implies it"),
+    Parameter(
+        "ssl_ca_certs",
+        "ssl_ca_certs",
+        _path,
+        "file with the certificates to trust (PEM); without it those of the system",
+    ),
+    Parameter("ssl_certfile", "ssl_certfile", _path, "file with the client's certificate (PEM)"),
+    Parameter("ssl_keyfile", "ssl_keyfile", _path, "file with the client's private key (PEM)"),
+    Parameter(
+        "ssl_cert_reqs",
+        "ssl_cert_reqs",
+        _cert_reqs,
+        "check of the server's certificate: required, optional, none",
+    ),
+    Parameter("ssl_check_hostname", "ssl_check_hostname", _switch, "false: accept a certificate for another host"),
+    Parameter("tls_ca", "ssl_ca_certs", _path, "older name of ssl_ca_certs"),
+    Parameter("tls_cert", "ssl_certfile", _path, "older name of ssl_certfile"),
+    Parameter("tls_key", "ssl_keyfile", _path, "older name of ssl_keyfile"),
+    Parameter("tls_verify", "ssl_cert_reqs", _verify, "older name of ssl_cert_reqs: true is required, false is none"),
     Parameter("connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (10; 0: no limit)"),
     Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for an answer (300; 0: no limit)"),
     Parameter("protocol", "protocol", _protocol, "version of Redis' protocol, 2 or 3 (redis-py's default)"),
@@ -179,7 +207,7 @@ _FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """Splits a URI behind its scheme into what names the connection, and the query."""
+    """Split a URI after its scheme into what names the connection, and the query."""
     if not isinstance(uri, str):
         raise InvalidTarget(f"the target is a {type(uri).__name__}, not a string; {_FORM}")
     scheme, colon, rest = uri.partition(":")
@@ -198,7 +226,7 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def _connection_parts(where: str) -> dict[str, Any]:
-    """Reads `user:password@host:port/db` into the fields it names; empty parts are not named."""
+    """Read `user:password@host:port/db` into the fields it names; empty parts are not named."""
     authority, _, path = where.partition("/")
     if "@" in path:
         raise InvalidTarget("the target has a / before its @; in a user name or password write it as %2F")
@@ -223,7 +251,7 @@ def _userinfo(userinfo: str) -> dict[str, str | None]:
 
 
 def _address(address: str) -> tuple[str | None, str]:
-    """Splits `host:port`, `[v6]:port`."""
+    """Split `host:port`, `[v6]:port`."""
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -253,14 +281,31 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _parameters(query: str) -> dict[str, Any]:
     known = {parameter.name: parameter for parameter in PARAMETERS}
     found: dict[str, Any] = {}
+    names: dict[str, str] = {}  # by field
     for name, value in parse_qsl(query, keep_blank_values=True):
         parameter = known.get(name)
         if parameter is None:
             raise InvalidTarget(f"the target has an unknown parameter {name!r}; there are {', '.join(known)}")
         if parameter.field in found:
-            raise InvalidTarget(f"the target has the parameter {name!r} twice; give it once")
+            raise InvalidTarget(f"the target has {_twice(name, names[parameter.field])}")
+        names[parameter.field] = name
         found[parameter.field] = _read(parameter.read, value, f"the target's parameter {name}")
     return found
+
+
+def _twice(name: str, before: str) -> str:
+    if name == before:
+        return f"the parameter {name!r} twice; give it once"
+    return f"the parameters {before!r} and {name!r}, which mean the same; give one of them"
+
+
+def _with_tls(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with `tls` set if any other concerns TLS: who names one must not end up without."""
+    if not any(name.startswith("ssl_") for name in parameters):
+        return parameters
+    if parameters.get("tls") is False:
+        raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
+    return {**parameters, "tls": True}
 
 
 def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
@@ -271,15 +316,15 @@ def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
 
 
 def _checked(target: Target) -> Target:
-    """Checks what concerns more than one part."""
+    """Return the target if its parts go together. Raise InvalidTarget."""
     if target.cluster and target.db:
         raise InvalidTarget(f"the target names database {target.db} of a cluster; a Redis Cluster has only database 0")
     if target.username and not target.password:
         raise InvalidTarget(
             f"the user {target.username!r} has no password; set REDIS_PASSWORD, or write username:password@"
         )
-    if bool(target.tls_cert) != bool(target.tls_key):
-        raise InvalidTarget("the target has only one of tls_cert and tls_key; a client's certificate needs both")
-    if target.tls_ca or target.tls_cert or not target.tls_verify:
-        return replace(target, tls=True)
+    if bool(target.ssl_certfile) != bool(target.ssl_keyfile):
+        raise InvalidTarget(
+            "the target has only one of ssl_certfile and ssl_keyfile; a client's certificate needs both"
+        )
     return target

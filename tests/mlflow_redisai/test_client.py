@@ -16,7 +16,7 @@ from mlflow.deployments import BaseDeploymentClient
 from mlflow.exceptions import MlflowException
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.server.record import record_key
+from redisai_engine.codec.record import record_key
 from support.mlflow_models import LoggedModel
 from support.saved_models import save_multiplication, save_wine
 from support.servers import Server
@@ -240,7 +240,7 @@ def test_any_name_a_redis_key_can_have_is_allowed(
     assert client.predict(name, saved_wine.frame.head(1))["predictions"].tolist() == ["class_0"]
     assert name in [row["name"] for row in client.list_deployments()]
     client.delete_deployment(name)
-    assert engine.client().exists(name, record_key(name)) == 0
+    assert engine.client().exists(name, record_key(name.encode())) == 0
 
 
 # -- update ---------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_a_record_of_a_later_version_is_told_and_can_be_deleted(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel, keys: Find
 ) -> None:
     client.create_deployment("later:wine", saved_wine.uri)
-    engine.client().hset(record_key("later:wine"), "format", "99")
+    engine.client().hset(record_key(b"later:wine"), "format", "99")
 
     code, message = refused(lambda: client.predict("later:wine", saved_wine.frame))
     [listed] = [row for row in client.list_deployments() if row["name"] == "later:wine"]

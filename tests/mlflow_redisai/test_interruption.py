@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.server.record import record_key
+from redisai_engine.codec.record import record_key
 from support.interrupted import stopping
 from support.saved_models import save_large, save_multiplication
 from support.servers import Server
@@ -99,7 +99,7 @@ def test_a_create_interrupted_while_it_is_committed_leaves_nothing(
         assert process.ended() == EXIT_CODES[number]
 
     if number == signal.SIGKILL:
-        assert engine.client().exists(name, record_key(name)) in (0, 2)
+        assert engine.client().exists(name, record_key(name.encode())) in (0, 2)
     else:
         assert keys(name) == []
 
@@ -163,7 +163,7 @@ def test_a_server_that_is_gone_in_the_middle_leaves_a_whole_or_nothing(
         assert process.ended() in (0, 1)
 
     left = redis.client()
-    assert left.exists(name, record_key(name)) in (0, 2)
+    assert left.exists(name, record_key(name.encode())) in (0, 2)
     assert all(left.pttl(key) > 0 for key in left.keys("*:verify:*"))
 
 

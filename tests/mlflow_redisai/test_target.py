@@ -84,7 +84,7 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
     """tls, certificates, timeouts and cluster come behind the question mark."""
     for name in ("ca", "cert", "key"):
         (tmp_path / name).write_text("pem")
-    query = f"tls_ca={tmp_path}/ca&tls_cert={tmp_path}/cert&tls_key={tmp_path}/key&tls_verify=off"
+    query = f"ssl_ca_certs={tmp_path}/ca&ssl_certfile={tmp_path}/cert&ssl_keyfile={tmp_path}/key&ssl_cert_reqs=None"
 
     target = parse(f"redisai://h:1?tls=yes&{query}&connect_timeout=2.5&read_timeout=0&cluster=true&protocol=2")
 
@@ -92,10 +92,10 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
         host="h",
         port=1,
         tls=True,
-        tls_ca=f"{tmp_path}/ca",
-        tls_cert=f"{tmp_path}/cert",
-        tls_key=f"{tmp_path}/key",
-        tls_verify=False,
+        ssl_ca_certs=f"{tmp_path}/ca",
+        ssl_certfile=f"{tmp_path}/cert",
+        ssl_keyfile=f"{tmp_path}/key",
+        ssl_cert_reqs="none",
         connect_timeout=2.5,
         read_timeout=0.0,
         cluster=True,
@@ -119,9 +119,39 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
     }
 
 
-def test_a_certificate_parameter_alone_means_tls() -> None:
+@pytest.mark.parametrize(
+    "query", ["ssl_cert_reqs=none", "ssl_cert_reqs=required", "ssl_check_hostname=off", "tls_verify=true"]
+)
+def test_a_parameter_on_tls_alone_means_tls(query: str) -> None:
     """Who names one must not end up on an unencrypted connection."""
-    assert parse("redisai://h?tls_verify=false").tls
+    assert parse(f"redisai://h?{query}").tls
+
+
+def test_older_names_mean_what_redis_pys_names_mean(tmp_path) -> None:
+    for name in ("ca", "cert", "key"):
+        (tmp_path / name).write_text("pem")
+    older = f"tls_ca={tmp_path}/ca&tls_cert={tmp_path}/cert&tls_key={tmp_path}/key"
+    newer = f"ssl_ca_certs={tmp_path}/ca&ssl_certfile={tmp_path}/cert&ssl_keyfile={tmp_path}/key"
+
+    assert parse(f"redisai://h?{older}") == parse(f"redisai://h?{newer}")
+    assert parse("redisai://h?tls_verify=no") == parse("redisai://h?ssl_cert_reqs=none")
+    assert parse("redisai://h?tls_verify=yes") == parse("redisai://h?ssl_cert_reqs=required")
+
+
+@pytest.mark.parametrize(
+    ("query", "reqs", "name_checked"),
+    [
+        ("tls=true", "required", True),
+        ("ssl_cert_reqs=optional", "optional", True),
+        ("ssl_cert_reqs=none", "none", False),
+        ("ssl_cert_reqs=none&ssl_check_hostname=true", "none", False),
+        ("ssl_check_hostname=false", "required", False),
+    ],
+)
+def test_what_is_checked_of_the_servers_certificate(query: str, reqs: str, name_checked: bool) -> None:  # noqa: FBT001
+    arguments = parse(f"redisai://h?{query}").redis_arguments()
+
+    assert (arguments["ssl_cert_reqs"], arguments["ssl_check_hostname"]) == (reqs, name_checked)
 
 
 def test_the_environment_counts_when_the_uri_names_no_part() -> None:
@@ -183,6 +213,15 @@ KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
         ("redisai://[::1", "the target's host '[::1' is not closed; write an IPv6 address as [::1]:6379"),
         ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; there are {KNOWN}"),
         ("redisai://h?tls=on&tls=on", "the target has the parameter 'tls' twice; give it once"),
+        (
+            "redisai://h?tls_verify=on&ssl_cert_reqs=none",
+            "the target has the parameters 'tls_verify' and 'ssl_cert_reqs', which mean the same; give one of them",
+        ),
+        (
+            "redisai://h?ssl_cert_reqs=maybe",
+            "the target's parameter ssl_cert_reqs is 'maybe': write required, optional or none",
+        ),
+        ("redisai://h?tls_verify=maybe", "the target's parameter tls_verify is 'maybe': write true or false"),
         ("redisai://h?protocol=4", "the target's parameter protocol is '4': write 2 or 3"),
         ("redisai://h?tls=maybe", "the target's parameter tls is 'maybe': write true or false"),
         (
@@ -194,9 +233,12 @@ KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
             "the target's parameter connect_timeout is 'soon': write seconds, such as 2.5; 0 is no limit",
         ),
         ("redisai://h?tls_ca=/no/such/file", "the target's parameter tls_ca is '/no/such/file': there is no such file"),
-        (
-            "redisai://h?tls=false&tls_verify=true",
-            "the target says tls=false and gives other tls parameters; leave out one or the other",
+        *(
+            (
+                f"redisai://h?tls=false&{other}",
+                "the target says tls=false and gives other tls parameters; leave out one or the other",
+            )
+            for other in ("tls_verify=true", "ssl_cert_reqs=required", "ssl_check_hostname=true")
         ),
         (
             "redisai://h/2?cluster=true",
@@ -244,9 +286,11 @@ def test_one_half_of_a_client_certificate_is_not_enough(tmp_path) -> None:
     (tmp_path / "key").write_text("pem")
 
     with pytest.raises(MlflowException) as caught:
-        parse(f"redisai://h?tls_key={tmp_path}/key")
+        parse(f"redisai://h?ssl_keyfile={tmp_path}/key")
 
-    assert caught.value.message == "the target has only one of tls_cert and tls_key; a client's certificate needs both"
+    assert caught.value.message == (
+        "the target has only one of ssl_certfile and ssl_keyfile; a client's certificate needs both"
+    )
 
 
 SECRET = "s3cr3t"

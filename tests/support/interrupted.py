@@ -99,25 +99,25 @@ def _stop_in_verify(pipe: Connection) -> None:
 
 def _stop_in_exec(pipe: Connection) -> None:
     """EXEC has been sent for the change itself, and its reply not been read."""
-    from mlflow_redisai.server.connection import Transaction
+    from mlflow_redisai.server.connection import WatchedTransaction
 
-    execute = Transaction.execute
-    queue = Transaction.queue
+    execute = WatchedTransaction.execute
+    queue = WatchedTransaction.queue
     sent: list[Any] = []
 
-    def watch_queue(self: Transaction, commands: Any, **options: Any) -> None:
+    def watch_queue(self: WatchedTransaction, commands: Any, **options: Any) -> None:
         sent[:] = [command[0] for command in commands]
         queue(self, commands, **options)
 
-    def send_and_stop(self: Transaction) -> Any:
+    def send_and_stop(self: WatchedTransaction) -> Any:
         if "HSET" not in sent:  # the model that is stored aside, before
             return execute(self)
         self._connection.send_command("EXEC")
         _stop(pipe)
         return self._connection.read_response()
 
-    Transaction.queue = watch_queue  # type: ignore[method-assign]
-    Transaction.execute = send_and_stop  # type: ignore[method-assign]
+    WatchedTransaction.queue = watch_queue  # type: ignore[method-assign]
+    WatchedTransaction.execute = send_and_stop  # type: ignore[method-assign]
 
 
 def _stop_in_upload(pipe: Connection, number: int) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.models.base import Deployable, ServerLimits
+from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import MlflowModel, open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run, predict

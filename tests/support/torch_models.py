@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.torch.export import runner
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Mapping
 from support.local_runs import Deployed
 

@@ -27,6 +27,7 @@ from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments, Prepared
 from mlflow_redisai.server.facts import ServerFacts
 from mlflow_redisai.server.record import Record
+from mlflow_redisai.server.replies import tensors_of
 from redisai_engine.protocol.tensor import Tensor
 
 # What may be another backend's chance: the model's fault, never the server's or the network's.
@@ -54,7 +55,7 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
             model_uri=model_uri,
             run_id=model.run_id,
             signature=None if model.signature is None else model.signature.to_dict(),
-            mapping=deployable.mapping.to_json(),
+            mapping=deployable.mapping,
             verification=verification.to_json(),
             notes=(*deployable.notes, *verification.notes),
             options=order.options,
@@ -122,20 +123,6 @@ def _runner(
     return run
 
 
-def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int) -> list[Tensor]:
-    """Reads a prediction's reply. Raises PredictionTimedOut, ModelFailed, or what else the server says."""
-    try:
-        return commands.dag_tensors(reply, fetched)
-    except commands.TimedOut:
-        raise errors.PredictionTimedOut(connection.where, str(timeout_ms)) from None
-    except commands.BadReply as error:
-        raise errors.UnexpectedReply(connection.where, str(error)) from error
-    except Exception as error:
-        # The caller has seen the model, or just stored it.
-        elsewhere = connection.target.db != 0 and errors.is_missing(error)
-        raise connection.problem(error, errors.OnlyDatabaseZero if elsewhere else errors.ModelFailed) from error
-
-
 def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
     meta = ModelMeta(
         backend=deployable.backend,
@@ -171,7 +158,7 @@ def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:
         model_uri="",
         run_id=None,
         signature=None,
-        mapping=mapping.to_json(),
+        mapping=mapping,
         verification=None,
         notes=("stored by somebody else than mlflow-redisai",),
         options=DeploymentOptions(),

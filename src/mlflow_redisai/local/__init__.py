@@ -1,5 +1,5 @@
 """
-run-local: starts a server on this machine, deploys one model to it, and leaves it running.
+run-local: start a server on this machine, deploy one model to it, and leave it running.
 
 The story is told here; how a server is started is in `embedded` and `docker`. Invariant: run_local() either returns
 with a server that serves the deployment, or raises with nothing of that server left (process, container, folder, file).
@@ -25,16 +25,16 @@ class LocalServer(Protocol):
     port: int
 
     def describe(self) -> str:
-        """One phrase: what runs, and as which process or container."""
+        """Return one phrase: what runs, and as which process or container."""
 
     def facts(self) -> dict[str, str]:
-        """What a user may want to know: the command that stops it, where its data and its log are."""
+        """Return what a user may want to know: the command that stops it, where its data and its log are."""
 
     def leave_running(self) -> None:
-        """Called once, when the server is to outlive this call."""
+        """Let the server outlive this call; called once."""
 
     def discard(self) -> None:
-        """Stops the server and removes everything that starting it has made."""
+        """Stop the server and remove everything that starting it has made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ def run_local(
     name: str, model_uri: str, flavor: str | None = None, config: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """
-    Starts a server on this machine, deploys the model to it, prints where it runs, and leaves it running.
+    Start a server on this machine, deploy the model to it, print where it runs, and leave it running.
 
-    Raises MlflowException, with nothing left behind, when the port is taken, the server can't be started, or the model
-    is refused. Returns what create_deployment returned, and the server's target URI and how to stop it.
+    Return what create_deployment returned, and the server's target URI and how to stop it. Raise MlflowException, with
+    nothing left behind, if the port is taken, the server can't be started, or the model is refused.
     """
     name = check_name(name)
     values = options_table.parse(config, options_table.RUN_LOCAL)

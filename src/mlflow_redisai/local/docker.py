@@ -65,7 +65,7 @@ def image_for(device: str) -> str:
 def start(  # one row of the options table an argument
     name: str, port: int, data_dir: str | None, start_timeout_s: float, *, image: str | None, device: str
 ) -> DockerServer:
-    """Starts a container that publishes the port (0: any free one) on 127.0.0.1 and returns when Redis answers."""
+    """Start a container that publishes the port (0: any free one) on 127.0.0.1; return when Redis answers."""
     _require_docker()
     image = image or image_for(device)
     folder = _data_folder(data_dir)

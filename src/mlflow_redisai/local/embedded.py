@@ -49,7 +49,7 @@ class EmbeddedServer:
         }
 
     def leave_running(self) -> None:
-        """Waits for the process in the background, so that it never becomes a zombie of a long-lived caller."""
+        """Wait for the process in the background, so that it never becomes a zombie of a long-lived caller."""
         threading.Thread(target=self.process.wait, name="redisai-engine-reaper", daemon=True).start()
 
     def discard(self) -> None:
@@ -81,7 +81,7 @@ class DataFolder:
             raise ServerThere(f"data_dir={self.path} belongs to a running engine, process {owner}", f"kill {owner}")
 
     def restore(self) -> None:
-        """Removes what was made since; what had been there before stays."""
+        """Remove what was made since; what was there before stays."""
         if self.first_made is not None:
             shutil.rmtree(self.first_made, ignore_errors=True)
             return
@@ -94,7 +94,7 @@ class DataFolder:
 
 
 def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) -> EmbeddedServer:
-    """Starts an engine on the port (0: any free one) and returns when it is ready; a failed start leaves nothing."""
+    """Start an engine on the port (0: any free one); return when it is ready. A failed start leaves nothing."""
     folder = DataFolder(data_dir, name)
     server = None
     try:
@@ -112,7 +112,7 @@ def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) ->
 
 
 def running_engine(folder: Path) -> int | None:
-    """The process id of the engine that run-local left running on a data directory, if it still runs."""
+    """Return the process id of the engine that run-local left running on a data directory, if it still runs."""
     try:
         pid = int((folder / PID).read_text())
         os.kill(pid, 0)
@@ -168,7 +168,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _first_missing(path: Path) -> Path | None:
-    """The topmost folder on the way to `path` that does not exist yet."""
+    """Return the topmost folder on the way to `path` that does not exist yet."""
     missing = None
     while not path.exists():
         missing = path

@@ -21,7 +21,7 @@ Occupant = Literal["redis with AI commands", "redis", "another program"]
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now; port 0 ("any free one") always is."""
+    """Return whether a server could listen on the port now; port 0 ("any free one") always is."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: a connection that lingers in TIME_WAIT does not make a port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,7 +33,7 @@ def is_free(port: int) -> bool:
 
 
 def any_free() -> int:
-    """A port that is free at this moment."""
+    """Return a port that is free at this moment."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -41,7 +41,7 @@ def any_free() -> int:
 
 
 def occupant(port: int) -> Occupant:
-    """What answers on a port that is taken."""
+    """Return what answers on a port that is taken."""
     client = _client(port)
     try:
         client.ping()
@@ -59,7 +59,7 @@ def occupant(port: int) -> Occupant:
 
 
 def answers_ping(port: int) -> bool:
-    """Whether a Redis server accepts commands on the port (also one that asks for a password)."""
+    """Return whether a Redis server accepts commands on the port (also one that asks for a password)."""
     client = _client(port)
     try:
         client.ping()

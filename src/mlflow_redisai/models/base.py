@@ -10,16 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Mapping
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    """The newest versions that the server's ONNX Runtime loads; the defaults load everywhere, on RedisAI 1.2 too."""
-
-    opset: int = 15
-    ml_opset: int = 3
-    ir_version: int = 8
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
-from mlflow_redisai.models.base import Deployable, Request, ServerLimits
+from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from mlflow_redisai.server.limits import ServerLimits
 
 Attempt = TypeVar("Attempt")
 

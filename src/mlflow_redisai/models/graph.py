@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
-from mlflow_redisai.models.base import ServerLimits
-from redisai_engine.codec.mapping import Shape
+from mlflow_redisai.server.limits import ServerLimits
+from redisai_engine.codec.onnx_types import element_type, free_inputs
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor
@@ -166,55 +166,6 @@ def precision(model: onnx.ModelProto) -> DType:
 
 
 # -- inputs and outputs ---------------------------------------------------------------------------
-
-
-def free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Gives the inputs that must be fed: in old models initializers are listed among the inputs too."""
-    fixed = {tensor.name for tensor in model.graph.initializer}
-    return [item for item in model.graph.input if item.name not in fixed]
-
-
-def element_type(item: onnx.ValueInfoProto) -> str | None:
-    """Gives ONNX's name of a tensor's element type, None for a sequence, map or optional."""
-    import onnx
-
-    if not item.type.HasField("tensor_type"):
-        return None
-    name: str = onnx.TensorProto.DataType.Name(item.type.tensor_type.elem_type)
-    return name
-
-
-def dtype_of(item: onnx.ValueInfoProto) -> DType | None:
-    """Gives RedisAI's element type for an input or output, None if it has none."""
-    import onnx
-
-    if element_type(item) is None:
-        return None
-    code = item.type.tensor_type.elem_type
-    if code == onnx.TensorProto.STRING:
-        return dtypes.STRING
-    try:
-        return dtypes.by_numpy(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code)))
-    except (KeyError, TypeError):
-        return None
-
-
-def shape_of(item: onnx.ValueInfoProto) -> Shape | None:
-    """Gives the shape with None for every free length, or None if nothing is known of it."""
-    kind = item.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
-    return tuple(
-        axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None for axis in kind.shape.dim
-    )
-
-
-def numpy_dtype_of(item: onnx.ValueInfoProto) -> str:
-    """Gives numpy's name of the element type that ONNX Runtime gives out."""
-    import onnx
-
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type))
-    return dtype.name if dtype.kind != "V" else "float32"
 
 
 def cast_foreign_types(model: onnx.ModelProto) -> list[str]:

@@ -18,22 +18,17 @@ from redisai_engine.codec.fields import is_frame
 
 def document_of(inputs: Any) -> Document | None:
     """Return the document that the running command has read into the frame `inputs`; None outside that command."""
-    # click is there only if a command line was parsed.
-    if "click" not in sys.modules or not is_frame(inputs):
+    # click is there only if a command line was parsed; nearly every prediction ends here or a little below.
+    click = sys.modules.get("click")
+    if click is None or not is_frame(inputs):
         return None
-    path = _input_path()
+    context = click.get_current_context(silent=True)
+    callback = None if context is None else getattr(context.command, "callback", None)
+    if getattr(callback, "__module__", None) != "mlflow.deployments.cli":
+        return None
+    path = context.params.get("input_path")
     # Not a pipe or a URL: what was read there is gone, or would be fetched twice.
     return _read(path) if isinstance(path, str) and os.path.isfile(path) else None
-
-
-def _input_path() -> object:
-    import click
-
-    context = click.get_current_context(silent=True)
-    callback = getattr(context.command, "callback", None) if context is not None else None
-    if context is None or getattr(callback, "__module__", None) != "mlflow.deployments.cli":
-        return None
-    return context.params.get("input_path")
 
 
 def _read(path: str) -> Document | None:

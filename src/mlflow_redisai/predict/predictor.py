@@ -17,17 +17,18 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
-from mlflow_redisai.deploy.prepare import tensors_of
 from mlflow_redisai.predict import foreign
-from mlflow_redisai.server import commands, record
+from mlflow_redisai.server import commands
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
+from mlflow_redisai.server.replies import tensors_of
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, row_count, split
+from redisai_engine.codec.record import ID_FIELD, record_key
 from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by others, each during one of our predictions, before giving up
@@ -39,21 +40,21 @@ class _Outdated(Exception):
     """Another deployment answered than the one whose mapping was used."""
 
 
-class Known:
+class KnownDeployment:
     """A deployment with what follows from it; made once, used for every prediction until it changes."""
 
     def __init__(self, deployment: Deployment, store: Deployments) -> None:
         found = deployment.record
         self.name = deployment.name
         self.key = raw(deployment.name)
-        self.record_key = record.record_key(deployment.name)
+        self.record_key = record_key(self.key)
         self.identity = deployment.identity
         self.version = deployment.version
         self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         with errors.of_codec():
             if found is not None:
-                self.mapping = Mapping.from_json(found.mapping)
+                self.mapping = found.mapping
             else:
                 self.mapping = foreign.mapping_of(self.name, deployment.meta, lambda: store.blob(self.name))
             self.encoder = Encoder(self.mapping)
@@ -64,7 +65,7 @@ class Predictor:
 
     def __init__(self, store: Deployments) -> None:
         self._store = store
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownDeployment] = {}
         self._lock = threading.Lock()
 
     def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
@@ -89,25 +90,25 @@ class Predictor:
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def forget(self, name: str) -> None:
-        """Drops what is kept about a deployment."""
+        """Drop what is kept about a deployment."""
         with self._lock:
             self._known.pop(name, None)
 
-    def _read(self, name: str) -> Known:
+    def _read(self, name: str) -> KnownDeployment:
         self.forget(name)
-        known = Known(self._store.read(name), self._store)
+        known = KnownDeployment(self._store.read(name), self._store)
         with self._lock:
             self._known[name] = known
         return known
 
-    def _predict(self, known: Known, inputs: Any, source: Document | None) -> Any:
+    def _predict(self, known: KnownDeployment, inputs: Any, source: Document | None) -> Any:
         mapping = known.mapping
         tensors = known.encoder.encode(inputs, source)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)
 
-    def _run_all(self, known: Known, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+    def _run_all(self, known: KnownDeployment, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
         if len(pieces) == 1:
             return [_run(self._store.connection, known, pieces[0])]
         with ThreadPoolExecutor(min(IN_FLIGHT, len(pieces)), "mlflow-redisai-predict") as pool:
@@ -120,23 +121,23 @@ class Predictor:
 
 
 def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int | None:
-    """How many rows one command may carry; None, all of them, for a model whose outputs aren't one row for each row."""
+    """Return how many rows one command may carry; None: all, as the outputs don't have a row for each of them."""
     outputs = [mapping.outputs[index].shape for index in mapping.fetch]
     if not all(shape and shape[0] is None for shape in outputs):
         return None
     return max(1, CHUNK_BYTES * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
 
 
-def _run(connection: Connection, known: Known, tensors: list[Tensor]) -> list[Tensor]:
-    """Sends one chunk. Raises _Outdated if it was not `known` that answered."""
+def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
+    """Send one chunk. Raise _Outdated if it was not `known` that answered."""
     mapping = known.mapping
     dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
     reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
     return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
 
 
-def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
-    """Has the server tell the model's version before and behind the command, which it knows without asking Redis."""
+def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
+    """Ask for the model's version before and after the command; the engine knows it without asking Redis."""
     read: Command = ["AI._MODELID", known.key]
     before, reply, after = connection.exchange(known.key, [read, dag, read])
     _refuse_problems(connection, before, after)
@@ -145,9 +146,9 @@ def _versioned(connection: Connection, known: Known, dag: Command) -> Any:
     return reply
 
 
-def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
-    """Reads the record's id before and behind the command, and the model's META."""
-    read: Command = ["HGET", known.record_key, record.ID_FIELD]
+def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
+    """Read the record's id before and after the command, and the model's META."""
+    read: Command = ["HGET", known.record_key, ID_FIELD]
     before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
     _refuse_problems(connection, before, after, meta)
     if before != after or isinstance(meta, Exception) or not _is_known(connection, known, after, meta):
@@ -156,14 +157,14 @@ def _recorded(connection: Connection, known: Known, dag: Command) -> Any:
 
 
 def _refuse_problems(connection: Connection, *answers: Any) -> None:
-    """Raises the first error but that the model is gone."""
+    """Raise the first error that is not the model's absence."""
     for answer in answers:
         if isinstance(answer, Exception) and not errors.is_missing(answer):
             raise connection.problem(answer) from answer
 
 
-def _is_known(connection: Connection, known: Known, id_: Any, meta: Any) -> bool:
-    """Tells whether the record's id and the model's META are those of the known deployment."""
+def _is_known(connection: Connection, known: KnownDeployment, id_: Any, meta: Any) -> bool:
+    """Return whether the record's id and the model's META are those of the known deployment."""
     if meta == known.seen_meta:  # nearly always; a digest takes longer
         return bool(id_ == known.identity[0])
     try:

@@ -7,12 +7,11 @@ inside a reply is an exception object in its place, and is raised as it is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redisai_engine.codec.record import fingerprint
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
@@ -27,22 +26,22 @@ class BadReply(ValueError):
     """A reply that RedisAI never gives."""
 
 
-class TimedOut(Exception):
+class RunTimedOut(Exception):
     """The server answered TIMEDOUT: the request waited longer for its turn than its TIMEOUT."""
 
 
 def text(value: bytes | str) -> str:
-    """Makes text of what the server sent; bytes that are no utf-8 survive as surrogates."""
+    """Return what the server sent as text; bytes that are no utf-8 survive as surrogates."""
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
 
 
 def raw(value: str) -> bytes:
-    """The inverse of `text`: the bytes that a name or tag has on the server."""
+    """Return the bytes that a name or tag has on the server: the inverse of `text`."""
     return value.encode("utf-8", "surrogateescape")
 
 
 def pairs(reply: Any) -> dict[str, Any]:
-    """Reads a reply of names and values, which is a list in RESP2 and may be a map in RESP3."""
+    """Read a reply of names and values, which is a list in RESP2 and may be a map in RESP3. Raise BadReply."""
     if isinstance(reply, dict):
         return {text(name): value for name, value in reply.items()}
     if not isinstance(reply, list) or len(reply) % 2:
@@ -51,7 +50,7 @@ def pairs(reply: Any) -> dict[str, Any]:
 
 
 def raw_pairs(reply: Any) -> dict[bytes, bytes]:
-    """Reads HGETALL: names and values as they are."""
+    """Read HGETALL: names and values as they are. Raise BadReply."""
     return {raw(name): bytes(value) for name, value in pairs(reply).items()}
 
 
@@ -73,7 +72,7 @@ class ModelMeta:
 
     @classmethod
     def from_reply(cls, reply: Any) -> ModelMeta:
-        """Reads AI.MODELGET key META."""
+        """Read AI.MODELGET key META. Raise BadReply."""
         found = pairs(reply)
         try:
             return cls(
@@ -90,10 +89,8 @@ class ModelMeta:
             raise BadReply(f"AI.MODELGET META without a usable {error}") from error
 
     def fingerprint(self) -> str:
-        """Digest of all fields: equal for the model that was recorded, different when another took its place."""
-        fields = [self.backend, self.device, self.tag, self.batchsize, self.minbatchsize, self.minbatchtimeout]
-        described = json.dumps([*fields, self.inputs, self.outputs])
-        return hashlib.sha256(described.encode()).hexdigest()[:32]
+        """Return the digest of all fields by which a record knows its model."""
+        return fingerprint(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class ModelToStore:
     chunk_bytes: int
 
     def command(self, key: bytes) -> Command:
-        """The AI.MODELSTORE command; its arguments have a fixed order."""
+        """Return the AI.MODELSTORE command; its arguments have a fixed order."""
         meta = self.meta
         command: Command = ["AI.MODELSTORE", key, meta.backend, meta.device]
         if meta.tag:
@@ -126,7 +123,7 @@ class ModelToStore:
 
 
 def chunks(blob: Blob, size: int) -> list[Blob]:
-    """Cuts a blob into pieces of at most `size` bytes, without copying; a small one stays whole."""
+    """Cut a blob into pieces of at most `size` bytes, without copying; a small one stays whole."""
     if len(blob) <= size:
         return [blob]
     view = memoryview(blob)
@@ -134,7 +131,7 @@ def chunks(blob: Blob, size: int) -> list[Blob]:
 
 
 def joined_blob(reply: Any) -> bytes:
-    """Reads AI.MODELGET key BLOB, which is a list of chunks when the model is big."""
+    """Read AI.MODELGET key BLOB, which is a list of chunks if the model is large. Raise BadReply."""
     if isinstance(reply, bytes):
         return reply
     if isinstance(reply, list) and all(isinstance(chunk, bytes) for chunk in reply):
@@ -143,7 +140,7 @@ def joined_blob(reply: Any) -> bytes:
 
 
 def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
-    """Reads AI._MODELSCAN: keys and tags."""
+    """Read AI._MODELSCAN: keys and tags. Raise BadReply."""
     if not isinstance(reply, list):
         raise BadReply(f"AI._MODELSCAN answered {reply!r:.80}")
     return [(bytes(key), text(tag)) for key, tag in reply]
@@ -153,12 +150,12 @@ def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
 
 
 def argument_bytes(command: Command) -> int:
-    """Counts the bytes of a command's arguments; numbers are too short to matter."""
+    """Return the bytes of a command's arguments; numbers are too short to matter."""
     return sum(len(argument) for argument in command if not isinstance(argument, int))
 
 
 def pieces(command: Command, at_most: int) -> Iterator[Blob]:
-    """Writes a command in Redis' protocol, cutting arguments of more than `at_most` bytes up without copying them."""
+    """Write a command in Redis' protocol, cutting up arguments of more than `at_most` bytes without copying them."""
     written = b"*%d\r\n" % len(command)
     for argument in command:
         data = raw(str(argument)) if isinstance(argument, str | int) else argument
@@ -178,7 +175,7 @@ def pieces(command: Command, at_most: int) -> Iterator[Blob]:
 
 def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int], timeout_ms: int) -> Command:
     """
-    The prediction in one read-only command: sets `tensors`, runs the model `key`, gets the outputs at `fetch`.
+    Return a prediction as one read-only command: it sets `tensors`, runs the model `key`, gets the outputs at `fetch`.
 
     `outputs` is how many the model has: RedisAI wants all of them named. The names live only inside the command.
     """
@@ -194,7 +191,7 @@ def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int
 
 
 def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
-    """Reads the reply to `dag`: the last `fetched` elements. Raises TimedOut, BadReply or the server's own error."""
+    """Read the reply to `dag`: the last `fetched` elements. Raise RunTimedOut, BadReply or the server's own error."""
     if isinstance(reply, Exception):
         raise reply
     elements = reply if isinstance(reply, list) else [reply]
@@ -202,14 +199,14 @@ def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
         if isinstance(element, Exception):
             raise element
         if element == b"TIMEDOUT":
-            raise TimedOut
+            raise RunTimedOut
     if len(elements) <= fetched or b"NA" in elements:
         raise BadReply(f"AI.DAGEXECUTE_RO answered {reply!r:.80}")
     return [tensor(element) for element in elements[len(elements) - fetched :]]
 
 
 def tensor(reply: Any) -> Tensor:
-    """Reads AI.TENSORGET key META BLOB."""
+    """Read AI.TENSORGET key META BLOB. Raise BadReply."""
     found = pairs(reply)
     try:
         dtype = dtypes.by_wire_name(bytes(found["dtype"]))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from mlflow_redisai import errors
 from mlflow_redisai.server import progress
 from mlflow_redisai.server.commands import Argument, Blob, Command, argument_bytes, pieces
-from mlflow_redisai.server.kept import KeptConnections
+from mlflow_redisai.server.kept_connections import KeptConnections
 from mlflow_redisai.target import Target
 
 T = TypeVar("T")
@@ -45,11 +45,11 @@ class Connection:
     # -- commands ---------------------------------------------------------------------------------
 
     def call(self, key: bytes, *command: Argument, otherwise: type[errors.ServerProblem] = errors.ServerProblem) -> Any:
-        """Runs one command on the node that holds `key`. `otherwise` is the error for what the command itself says."""
+        """Run one command on the node that holds `key`. `otherwise` is the error for what the command itself says."""
         return self._at(key, lambda node: node.execute_command(*command), otherwise)
 
     def pipeline(self, key: bytes, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """Runs commands in one round trip; an error is an element of the result. `atomic` puts them into MULTI."""
+        """Run commands in one round trip; an error is an element of the result. `atomic` puts them into MULTI."""
 
         def work(node: Any) -> list[Any]:
             with node.pipeline(transaction=atomic) as pipeline:
@@ -65,26 +65,26 @@ class Connection:
         return self._at(key, lambda node: _not_moved(self._kept.exchange(node.connection_pool, commands)))
 
     def everywhere(self, *command: Argument) -> list[Any]:
-        """Runs one command on every primary and gives all replies."""
+        """Run one command on every primary and return all replies."""
         with self.translated():
             return [node.execute_command(*command) for node in self._primaries()]
 
     @contextlib.contextmanager
-    def transaction(self, key: bytes) -> Iterator[Transaction]:
-        """A connection of its own on the node of `key`; closed at the end, so that nothing stays watched."""
+    def transaction(self, key: bytes) -> Iterator[WatchedTransaction]:
+        """Yield a connection of its own on the node of `key`; closed at the end, so that nothing stays watched."""
         with self.translated():
             if self.target.cluster:
                 self.call(key, "EXISTS", key)  # learns of a moved slot now, not in the middle
             single = self._node(key).client()
             try:
-                yield Transaction(single.connection)
+                yield WatchedTransaction(single.connection)
             finally:
                 single.connection.disconnect()
                 single.close()
 
     @contextlib.contextmanager
     def translated(self, otherwise: type[errors.ServerProblem] = errors.ServerProblem) -> Iterator[None]:
-        """Turns redis-py's exceptions inside the block into ours."""
+        """Turn redis-py's exceptions inside the block into ours."""
         try:
             yield
         except Exception as error:
@@ -95,7 +95,7 @@ class Connection:
     def problem(
         self, error: BaseException, otherwise: type[errors.ServerProblem] = errors.ServerProblem
     ) -> errors.ServerProblem:
-        """Gives our error for one of redis-py's, or for an error that stood inside a reply."""
+        """Return our error for one of redis-py's, or for an error inside a reply."""
         if isinstance(error, OSError | UnicodeError):
             otherwise = errors.ServerUnreachable
         # The cluster client wraps what each of its nodes said.
@@ -138,7 +138,7 @@ class Connection:
         return self._client
 
 
-class Transaction:
+class WatchedTransaction:
     """One connection for WATCH, MULTI and EXEC, command by command. A lost connection raises, it is never renewed."""
 
     def __init__(self, connection: Any) -> None:
@@ -150,7 +150,7 @@ class Transaction:
 
     def queue(self, commands: Sequence[Command], *, what: str = "") -> None:
         """
-        Opens MULTI and queues commands; what the server refuses already now (rights, memory) is raised.
+        Open MULTI and queue commands; raise what the server refuses already now (rights, memory).
 
         `what` is uploaded, for the user who watches a large command.
         """
@@ -163,7 +163,7 @@ class Transaction:
 
     def _upload(self, command: Command, what: str) -> None:
         """
-        Runs a command that redis-py would copy twice and give to the socket at once, all of it within one timeout.
+        Run a command that redis-py would copy twice and give to the socket at once, all of it within one timeout.
 
         redis-py sends piece after piece of what it iterates over, so here too a signal leaves the connection closed.
         """
@@ -173,13 +173,13 @@ class Transaction:
             self._connection.read_response()
 
     def execute(self) -> list[Any] | None:
-        """Sends EXEC: the replies, errors among them as exceptions, or None when a watched key was changed."""
+        """Send EXEC: return the replies, errors among them as exceptions, or None if a watched key was changed."""
         replies: list[Any] | None = self.command("EXEC")
         return replies
 
 
 def _counted(blobs: Iterable[Blob], sent: Callable[[int], object]) -> Iterator[Blob]:
-    """Gives the blobs to somebody who sends each before asking for the next."""
+    """Yield the blobs to a caller that sends each before it asks for the next."""
     for blob in blobs:
         yield blob
         sent(len(blob))
@@ -207,7 +207,7 @@ def _not_moved(replies: list[Any]) -> list[Any]:
 
 
 def _redis_exceptions() -> tuple[type[Exception], ...]:
-    """Every exception class of redis-py; not all of them derive from RedisError."""
+    """Return every exception class of redis-py; not all of them derive from RedisError."""
     import redis.exceptions
 
     return tuple(

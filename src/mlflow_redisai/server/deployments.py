@@ -2,26 +2,28 @@
 Deployments on the server: a model and its record, read together and changed together.
 
 Theory of operation. A change runs on a connection of its own: WATCH model and record; look at their TYPE, since
-AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. When a watched key changed
-meanwhile EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll back, so
-every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place, the old
-record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
+AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. If a watched key has
+changed meanwhile, EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll
+back, so every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place,
+the old record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
 
-Invariant: at no moment, and after a kill at any point, a record of one deployment stands beside the model of another.
+Invariant: at no moment, nor after a kill at any point, is a record of one deployment beside the model of another.
 """
 
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_redisai import errors, interrupts
-from mlflow_redisai.server import commands, progress, record
+from mlflow_redisai.server import commands, progress
 from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
-from mlflow_redisai.server.connection import Connection, Transaction
+from mlflow_redisai.server.connection import Connection, WatchedTransaction
 from mlflow_redisai.server.record import Record
+from redisai_engine.codec import record
 
 ATTEMPTS = 20  # changes by others, each between our WATCH and our EXEC, before giving up
 # How long a model that is being verified outlives a plugin that was killed; a prediction's timeout comes on top.
@@ -57,7 +59,7 @@ class Prepared:
 
 
 class _Changed(Exception):
-    """The deployment is not the one any more that the caller has read."""
+    """The deployment is no longer the one that the caller has read."""
 
 
 class Deployments:
@@ -71,9 +73,9 @@ class Deployments:
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, name: str) -> Deployment:
-        """Reads one deployment, model and record at the same moment. Raises DeploymentMissing, NotAModel."""
+        """Read one deployment, model and record at the same moment. Raise DeploymentMissing, NotAModel."""
         key = raw(name)
-        ask: list[Command] = [["HGETALL", record.record_key(name)], ["AI.MODELGET", key, "META"]]
+        ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
         if self._tells_versions(key):
             ask.append(["AI._MODELID", key])
         fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
@@ -88,7 +90,7 @@ class Deployments:
             )
 
     def _tells_versions(self, key: bytes) -> bool:
-        """Tells whether the server has AI._MODELID, as the engine does; asked once."""
+        """Return whether the server has AI._MODELID, as the engine does; asked once."""
         if self._versions_told is None:
             # Not COMMAND INFO: at its sets of maps in RESP3, hiredis 2.3 ends the process.
             [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
@@ -96,13 +98,13 @@ class Deployments:
         return self._versions_told
 
     def blob(self, name: str) -> bytes:
-        """Fetches the stored model's bytes."""
+        """Fetch the stored model's bytes."""
         reply = self.connection.call(raw(name), "AI.MODELGET", raw(name), "BLOB", otherwise=errors.ModelFailed)
         with self._understood():
             return commands.joined_blob(reply)
 
     def names(self) -> list[str]:
-        """The names of all models on the server, those of others included, in order; no model under verification."""
+        """Return the sorted names of all models on the server, those of others too, but none that is being verified."""
         with self._understood():
             keys = {
                 key for reply in self.connection.everywhere("AI._MODELSCAN") for key, _ in commands.scanned_names(reply)
@@ -110,7 +112,7 @@ class Deployments:
         return sorted(text(key) for key in keys if not record.is_own_key(key))
 
     def refuse_taken(self, name: str) -> None:
-        """Raises DeploymentExists or NotAModel if the name is a key already."""
+        """Raise DeploymentExists or NotAModel if the name is a key already."""
         kind = self.connection.call(raw(name), "TYPE", raw(name))
         self._check_kind(name, kind)
         if kind == MODEL_TYPE:
@@ -121,11 +123,11 @@ class Deployments:
     @contextlib.contextmanager
     def staged(self, name: str, model: ModelToStore, timeout_ms: int) -> Iterator[tuple[bytes, ModelMeta]]:
         """
-        Stores a model under a temporary key for the length of the block; gives the key and what the server made of it.
+        Store a model under a temporary key for the length of the block; yield the key and the server's facts about it.
 
-        The key expires by itself if this process is killed. Raises ModelRefused if the server can't load the model.
+        The key expires by itself if this process is killed. Raise ModelRefused if the server can't load the model.
         """
-        key = record.temporary_key(name)
+        key = record.verification_key(raw(name), uuid.uuid4().hex)
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
         try:
             with self.connection.transaction(key) as transaction:
@@ -145,9 +147,9 @@ class Deployments:
     # -- changing ---------------------------------------------------------------------------------
 
     def create(self, name: str, prepared: Prepared) -> None:
-        """Stores a new deployment. Raises DeploymentExists; an interruption undoes it."""
+        """Store a new deployment. Raise DeploymentExists; an interruption undoes it."""
 
-        def free(transaction: Transaction, kind: bytes) -> None:
+        def free(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind == MODEL_TYPE:
                 raise errors.DeploymentExists(name, self.where)
 
@@ -155,12 +157,12 @@ class Deployments:
 
     def replace(self, name: str, prepared: Prepared, *, instead_of: Deployment | None = None) -> bool:
         """
-        Stores another model or other options under a name that is deployed. Raises DeploymentMissing.
+        Store another model or other options under a name that is deployed. Raise DeploymentMissing.
 
-        With `instead_of` only that deployment is replaced: False when it is not there any more.
+        With `instead_of`, replace only that deployment: return False if it is no longer there.
         """
 
-        def there(transaction: Transaction, kind: bytes) -> None:
+        def there(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind != MODEL_TYPE:
                 raise errors.DeploymentMissing(name, self.where)
             if instead_of is not None and self._identity(transaction, name) != instead_of.identity:
@@ -173,10 +175,10 @@ class Deployments:
         return True
 
     def delete(self, name: str) -> None:
-        """Removes model and record. Raises DeploymentMissing, after removing a record that was left over."""
+        """Remove model and record. Raise DeploymentMissing, after removing a record that was left over."""
 
         def removal(kind: bytes) -> list[Command]:
-            drop: Command = ["DEL", record.record_key(name)]
+            drop: Command = ["DEL", record.record_key(raw(name))]
             return [["AI.MODELDEL", raw(name)], drop] if kind == MODEL_TYPE else [drop]
 
         for _ in range(ATTEMPTS):
@@ -196,10 +198,11 @@ class Deployments:
         self,
         name: str,
         prepared: Prepared,
-        check: Callable[[Transaction, bytes], None],
+        check: Callable[[WatchedTransaction, bytes], None],
         undo: Callable[[str, Record], None] | None,
     ) -> None:
-        key, record_key, new = raw(name), record.record_key(name), prepared.record
+        key, new = raw(name), prepared.record
+        record_key = record.record_key(key)
         change: list[Command] = [
             prepared.model.command(key),
             ["DEL", record_key],
@@ -221,9 +224,9 @@ class Deployments:
                 return
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
-    def _watch(self, transaction: Transaction, name: str) -> tuple[bytes, RecordFields]:
-        """Watches model and record; gives the model's TYPE and the record's fields. Raises NotAModel."""
-        key, record_key = raw(name), record.record_key(name)
+    def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
+        """Watch model and record; return the model's TYPE and the record's fields. Raise NotAModel."""
+        key, record_key = raw(name), record.record_key(raw(name))
         transaction.command("WATCH", key, record_key)
         kind = transaction.command("TYPE", key)
         self._check_kind(name, kind)
@@ -232,14 +235,14 @@ class Deployments:
             raise errors.NotAModel(text(record_key), text(record_kind), self.where)
         return kind, commands.raw_pairs(transaction.command("HGETALL", record_key))
 
-    def _identity(self, transaction: Transaction, name: str) -> tuple[bytes | None, str]:
-        record_id = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+    def _identity(self, transaction: WatchedTransaction, name: str) -> tuple[bytes | None, str]:
+        record_id = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
         with self._understood():
             meta = ModelMeta.from_reply(transaction.command("AI.MODELGET", raw(name), "META"))
         return record_id, meta.fingerprint()
 
-    def _execute(self, transaction: Transaction, name: str, new: Record) -> list[Any] | None:
-        """Sends EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
+    def _execute(self, transaction: WatchedTransaction, name: str, new: Record) -> list[Any] | None:
+        """Send EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
         try:
             with self.connection.translated():
                 return transaction.execute()
@@ -250,7 +253,7 @@ class Deployments:
             raise
 
     def _settle(self, name: str, new: Record, old: RecordFields, replies: list[Any]) -> None:
-        """Looks at every element of EXEC's reply; if one is an error, makes the record fit the model again."""
+        """Look at every element of EXEC's reply; if one is an error, make the record fit the model again."""
         failures = [reply for reply in replies if isinstance(reply, Exception)]
         if not failures:
             return
@@ -262,22 +265,22 @@ class Deployments:
         raise self.connection.problem(failures[0], errors.ModelRefused) from failures[0]
 
     def _put_back(self, name: str, new: Record, old: RecordFields) -> None:
-        """Replaces the record `new` by `old`, unless somebody has replaced it already."""
-        record_key = record.record_key(name)
+        """Replace the record `new` by `old`, unless somebody has replaced it already."""
+        record_key = record.record_key(raw(name))
         restore: list[Command] = [["DEL", record_key]]
         if old:
             restore.append(["HSET", record_key, *(item for pair in old.items() for item in pair)])
         self._if_still(name, new, restore)
 
     def _forget(self, name: str, new: Record) -> None:
-        """Removes the deployment `new`, unless somebody has replaced it already."""
-        self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(name)]])
+        """Remove the deployment `new`, unless somebody has replaced it already."""
+        self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(raw(name))]])
 
     def _if_still(self, name: str, new: Record, then: list[Command]) -> None:
         for _ in range(ATTEMPTS):
             with self.connection.transaction(raw(name)) as transaction:
-                transaction.command("WATCH", raw(name), record.record_key(name))
-                found = transaction.command("HGET", record.record_key(name), record.ID_FIELD)
+                transaction.command("WATCH", raw(name), record.record_key(raw(name)))
+                found = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
                 if found not in (None, new.id.encode()):
                     return
                 if found is None and ["AI.MODELDEL", raw(name)] in then:
@@ -289,7 +292,7 @@ class Deployments:
     # -- replies ----------------------------------------------------------------------------------
 
     def _record_id(self, name: str) -> bytes | None:
-        found: bytes | None = self.connection.call(raw(name), "HGET", record.record_key(name), record.ID_FIELD)
+        found: bytes | None = self.connection.call(raw(name), "HGET", record.record_key(raw(name)), record.ID_FIELD)
         return found
 
     def _check_kind(self, name: str, kind: bytes) -> None:
@@ -297,7 +300,7 @@ class Deployments:
             raise errors.NotAModel(name, text(kind), self.where)
 
     def _unreadable(self, name: str, error: Exception) -> errors.RedisAIError:
-        """The error for an AI.MODELGET that failed."""
+        """Return the error for an AI.MODELGET that failed."""
         if errors.is_missing(error):
             return errors.DeploymentMissing(name, self.where)
         problem = self.connection.problem(error)
@@ -315,7 +318,7 @@ class Deployments:
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
-        """Turns a reply that can't be read into UnexpectedReply."""
+        """Turn a reply that can't be read into UnexpectedReply."""
         try:
             yield
         except commands.BadReply as error:

@@ -5,33 +5,19 @@ of a model may be. Nothing is assumed from whether the engine or RedisAI answers
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_redisai.errors import NoRedisAI
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.server.commands import text
 from mlflow_redisai.server.connection import Connection
+from mlflow_redisai.server.limits import ServerLimits, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Redis' own limit for one argument, where proto-max-bulk-len can't be asked.
 DEFAULT_BULK_BYTES = 512 * 1024 * 1024
-
-# ONNX Runtime's version → what it loads: opset of ai.onnx, of ai.onnx.ml, IR version. From ONNX Runtime's table of
-# compatible ONNX releases; 1.11 and 1.17 were also tried. A version in between loads what the one before does.
-LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
-    ((1, 9), ServerLimits(opset=15, ml_opset=2, ir_version=8)),
-    ((1, 11), ServerLimits(opset=16, ml_opset=3, ir_version=8)),
-    ((1, 12), ServerLimits(opset=17, ml_opset=3, ir_version=8)),
-    ((1, 14), ServerLimits(opset=18, ml_opset=3, ir_version=8)),
-    ((1, 15), ServerLimits(opset=19, ml_opset=3, ir_version=9)),
-    ((1, 17), ServerLimits(opset=20, ml_opset=4, ir_version=9)),
-    ((1, 18), ServerLimits(opset=21, ml_opset=5, ir_version=10)),
-    ((1, 21), ServerLimits(opset=22, ml_opset=5, ir_version=10)),
-)
 
 
 @dataclass(frozen=True)
@@ -65,19 +51,6 @@ def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> Serv
     [info] = connection.pipeline(key, [["INFO", "MODULES"]])
     version = _version_text(info.get("ai_onnxruntime_version")) if isinstance(info, dict) else None
     return replace(facts, onnxruntime=version, limits=limits_of(version))
-
-
-def limits_of(onnxruntime: str | None) -> ServerLimits:
-    """What a server with that ONNX Runtime loads; what loads everywhere if it doesn't tell."""
-    found = re.match(r"(\d+)\.(\d+)", onnxruntime or "")
-    limits = ServerLimits()
-    if found is None:
-        return limits
-    version = (int(found[1]), int(found[2]))
-    for since, its_limits in LIMITS_BY_RUNTIME:
-        if version >= since:
-            limits = its_limits
-    return limits
 
 
 def _version_text(value: Any) -> str | None:

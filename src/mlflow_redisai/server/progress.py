@@ -16,7 +16,7 @@ NAME_LENGTH = 40  # of a deployment's name; a bar has one line of a terminal
 
 @contextlib.contextmanager
 def upload(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Shows a bar for the length of the block; gives the function to call with every number of bytes that were sent."""
+    """Show a bar for the length of the block; yield the function to call with every number of bytes that were sent."""
     if not _wanted():
         yield int
         return
@@ -28,7 +28,7 @@ def upload(what: str, total: int) -> Iterator[Callable[[int], object]]:
 
 
 def shown(name: str) -> str:
-    """Makes a name fit for one line of a terminal: any bytes can be a deployment's name."""
+    """Return a name as it fits one line of a terminal: any bytes can be a deployment's name."""
     return "".join(letter if letter.isprintable() else "?" for letter in name[:NAME_LENGTH])
 
 

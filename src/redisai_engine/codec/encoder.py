@@ -4,7 +4,7 @@ A user's input → the model's tensors.
 Theory of operation: the input is unwrapped (`envelopes`), one array per field of the schema is taken out of it
 (`fields`), each is fitted to its type (`values`), and the fields are laid out as the mapping's inputs say: one matrix
 for all of them, or one tensor a field. Without a schema, arrays go to the inputs by name or by position. A frame of one
-type takes a short way: one matrix out of pandas, one copy.
+type takes a fast path: one matrix out of pandas, one copy.
 
 Invariant: all tensors that have rows have the same number of them, at least one.
 """
@@ -35,7 +35,7 @@ class Encoder:
 
     def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
-        self._shortcut = _Shortcut.of(mapping)
+        self._fast_path = _FastPath.of(mapping)
         self._tokenizer = None if mapping.text is None else Tokenizer(mapping.text)
 
     def encode(self, inputs: Any, source: Document | None = None) -> list[Tensor]:
@@ -48,8 +48,8 @@ class Encoder:
 
         Raise InputMismatch naming the column or tensor, what was expected and what came.
         """
-        if self._shortcut is not None:
-            whole = self._shortcut.tensor(inputs)
+        if self._fast_path is not None:
+            whole = self._fast_path.tensor(inputs)
             if whole is not None:
                 return [whole]
         if inputs is None:
@@ -87,7 +87,7 @@ def _lay_out(item: Input, columns: list[Array]) -> Array:
 
 
 def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
-    """Makes the tensor of an input; `fitted`: the array has the schema's type already."""
+    """Return the tensor of an input; `fitted`: the array has the schema's type already."""
     what = f"tensor {item.name!r}"
     if item.dtype is None:
         return _as_it_comes(array, what)
@@ -148,12 +148,12 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
             )
 
 
-# -- the short way ----------------------------------------------------------------------------------
+# -- the fast path --------------------------------------------------------------------------------
 
 
-class _Shortcut:
+class _FastPath:
     """
-    The short way of a model whose only input is one matrix: a frame or array that is exactly that matrix already.
+    The fast path of a model whose only input is one matrix: a frame or array that is exactly that matrix already.
 
     `names` are the frame's columns, None: an array. `finite`: without NaN and infinity.
     """
@@ -167,8 +167,8 @@ class _Shortcut:
         self._columns: Any = None
 
     @classmethod
-    def of(cls, mapping: Mapping) -> _Shortcut | None:
-        """Return the short way of a model; None if there is none."""
+    def of(cls, mapping: Mapping) -> _FastPath | None:
+        """Return the fast path for a model; None if there is none."""
         schema = mapping.schema
         if schema is None or len(mapping.inputs) != 1:
             return None
@@ -187,7 +187,7 @@ class _Shortcut:
         return cls(list(schema.names()), item.dtype, item.shape[1], finite=finite)
 
     def tensor(self, inputs: Any) -> Tensor | None:
-        """Return the tensor of the only input; None: this input must go the long way."""
+        """Return the tensor of the only input; None if this input must take the slow path."""
         if self._names is None:
             matrix = inputs
         elif is_frame(inputs) and self._has_columns(inputs):
@@ -199,7 +199,7 @@ class _Shortcut:
         shape = matrix.shape
         if len(shape) != 2 or shape[1] != self._width or not shape[0]:
             return None
-        # The long way knows which columns may have gaps, and says so.
+        # The slow path knows which columns may have gaps, and says so.
         if self._finite and not np.isfinite(matrix).all():
             return None
         return Tensor(self._dtype, shape, matrix.tobytes())

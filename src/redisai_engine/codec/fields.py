@@ -5,7 +5,7 @@ Containers: a frame, a Series, an array, a dict of columns or arrays, a list of 
 where the container has names; where it has none (an array, a list of rows) the position does, if there are exactly as
 many columns as fields. As in MLflow, columns that the signature doesn't have are ignored with a warning.
 
-Invariant: every array given back has the field's type already (`values.fit`); rows are counted by `tensors`.
+Invariant: every array returned has the field's type already (`values.fit`); `encoder` checks the number of rows.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _EXACT = 2.0**53
 
 
 def is_frame(value: Any) -> bool:
-    """Says whether `value` is a pandas DataFrame, without importing pandas."""
+    """Return whether `value` is a pandas DataFrame, without importing pandas."""
     return type(value).__name__ == "DataFrame" and type(value).__module__.startswith("pandas")
 
 
 def is_series(value: Any) -> bool:
-    """Says whether `value` is a pandas Series, without importing pandas."""
+    """Return whether `value` is a pandas Series, without importing pandas."""
     return type(value).__name__ == "Series" and type(value).__module__.startswith("pandas")
 
 
 def to_array(value: Any, what: str) -> Array:
-    """Makes an array of a list (of lists ...) of plain values; text and gaps give an object array."""
+    """Return an array of a list (of lists ...) of plain values; an object array if there is text or a gap."""
     if isinstance(value, np.ndarray):
         return value
     try:
@@ -57,7 +57,11 @@ def to_array(value: Any, what: str) -> Array:
 
 
 def take_columns(inputs: Any, schema: Schema) -> list[Array]:
-    """Gives the columns of the schema, in its order, each with its type. Raises InputMismatch."""
+    """
+    Return the columns of the schema, in its order: one-dimensional arrays of one length with the types of their fields.
+
+    Raise InputMismatch.
+    """
     names, get = _table(inputs)
     if not names:
         raise InputMismatch(f"the input has no columns; the model's signature has {_listing(schema)}")
@@ -100,7 +104,7 @@ def _flat(values: Any, item: Field, index: int) -> Array:
 
 
 def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
-    """Finds the schema's fields among the columns of the input."""
+    """Find the schema's fields among the columns of the input."""
     count = len(schema.fields)
     unnamed_input = all(isinstance(name, int) for name in names) and list(names) == list(range(len(names)))
     if not schema.named:
@@ -151,7 +155,7 @@ Getter = Callable[[int], Any]
 
 
 def _table(inputs: Any) -> tuple[list[Any], Getter]:
-    """Gives the names of the input's columns (0, 1, ... where it has none) and how to get each by its position."""
+    """Return the names of the input's columns (0, 1, ... where it has none) and how to get each by its position."""
     if is_frame(inputs):
         return inputs.columns.tolist(), _frame_getter(inputs)
     if is_series(inputs):
@@ -212,7 +216,7 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
 
 
 def _objects(values: Any) -> Array:
-    """Makes a flat array of a listed column; whole floats become integers, as JSON doesn't tell them apart."""
+    """Return a flat array of a listed column; whole floats become integers, as JSON doesn't tell them apart."""
     if not isinstance(values, (list, tuple)):
         values = [values] if np.ndim(values) == 0 else list(values)
     array = np.empty(len(values), object)
@@ -225,7 +229,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _whole(array: Array) -> Array:
-    """Makes integers of floating point without fractions, as JSON doesn't tell them apart."""
+    """Return integers for floating point without fractions, as JSON doesn't tell them apart."""
     with np.errstate(invalid="ignore"):
         whole = bool(np.all(np.abs(array) < _EXACT) and np.all(array == np.trunc(array)))
     return array.astype(np.int64) if whole and array.size else array
@@ -235,7 +239,7 @@ def _whole(array: Array) -> Array:
 
 
 def take_tensors(inputs: Any, schema: Schema) -> list[Array]:
-    """Gives the tensors of the schema, in its order, each with its type and shape. Raises InputMismatch."""
+    """Return the schema's tensors, in its order, with the types and shapes of their fields. Raise InputMismatch."""
     raw = _named_tensors(inputs, schema) if schema.named else [_unnamed_tensor(inputs, schema.fields[0])]
     return [_shaped(value, item) for value, item in zip(raw, schema.fields, strict=True)]
 
@@ -248,7 +252,7 @@ def _shaped(value: Any, item: Field) -> Array:
 
 
 def check_shape(shape: tuple[int, ...], expected: Shape, what: str) -> None:
-    """Raises InputMismatch unless `shape` is `expected`, where None stands for any length."""
+    """Raise InputMismatch unless `shape` is `expected`, where None means any length."""
     fits = len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))
     if not fits:
         wanted = ", ".join("any" if length is None else str(length) for length in expected)
@@ -303,7 +307,7 @@ def _stacked(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _cells(column: Any, item: Field) -> Any:
-    """Turns a frame's column into a tensor: cells that hold lists are laid out in the tensor's own shape."""
+    """Return a frame's column as a tensor: cells that hold lists are laid out in the tensor's own shape."""
     if not is_series(column):
         return column
     cells = column.tolist()
@@ -327,7 +331,11 @@ def _cells(column: Any, item: Field) -> Any:
 
 
 def without_schema(inputs: Any, model_inputs: Sequence[Input]) -> list[Array]:
-    """Gives an array for each of the model's inputs: by name where the container has names, else by position."""
+    """
+    Return an array for each of the model's inputs: by name where the container has names, else by position.
+
+    The arrays have the types and shapes that they came with. Raise InputMismatch.
+    """
     if is_series(inputs):
         inputs = inputs.to_frame()
     names = [item.name for item in model_inputs]

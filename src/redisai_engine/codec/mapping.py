@@ -1,8 +1,8 @@
 """
 The mapping: how a user's input becomes the model's tensors, and how its tensors become the answer.
 
-Made once, when a model is converted, and kept as JSON in the record beside the model; `tensors` only follows it.
-Invariant: whatever a prediction needs to know of the model stands here, so `predict` opens no model.
+Made once, when a model is converted, and kept as JSON in the record beside the model; the rest of the codec follows it.
+Invariant: whatever a prediction needs to know of the model is here, so a prediction opens no model.
 
 `schema` is MLflow's signature reduced to what encoding needs; each input names the fields that it is filled from.
 """
@@ -51,7 +51,7 @@ Container = Literal[
 @dataclass(frozen=True, slots=True)
 class Field:
     """
-    One column or tensor of the signature; `name` None: told by its position. `shape` is () for a column.
+    One column or tensor of the signature; `name` None: known by its position. `shape` is () for a column.
 
     `gaps`: the model answers where a number is NaN or infinite; scikit-learn refuses such rows for most estimators.
     """
@@ -105,7 +105,7 @@ class Part:
 
     `dtype` is numpy's name of the element type that pyfunc gives, None: as the tensor has it. `shape` has -1 for the
     rows, None: as it comes. With `labels` each row becomes a dict from label to number; with `choices` the numbers are
-    positions in that list.
+    indexes into that list.
     """
 
     name: str
@@ -145,7 +145,7 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Mapping:
     """
-    See the module's docstring.
+    How inputs are encoded and answers decoded for one model; see above.
 
     `batch` is the only number of rows that the model takes, None: any number. `depth` counts the operations one after
     another and `precision` is the least exact type among them: from both follows how far two right answers may differ.
@@ -163,7 +163,7 @@ class Mapping:
 
     @classmethod
     def generic(cls, model_inputs: list[str], model_outputs: list[str]) -> Mapping:
-        """Makes a mapping for a model that somebody else stored: arrays by position, floats as FLOAT."""
+        """Return a mapping for a model that somebody else stored: arrays by position, floats as FLOAT."""
         outputs = [name or f"output_{index}" for index, name in enumerate(model_outputs)]
         return cls(
             inputs=tuple(Input(name or f"input_{index}", None) for index, name in enumerate(model_inputs)),
@@ -177,7 +177,7 @@ class Mapping:
         return item.shape is not None and len(item.shape) > 0 and item.shape[0] == self.batch
 
     def to_json(self) -> dict[str, Any]:
-        """Gives plain dicts, lists, strings and numbers."""
+        """Return the mapping as plain dicts, lists, strings and numbers."""
         return {
             "format": FORMAT,
             "inputs": [_input_to_json(item) for item in self.inputs],
@@ -199,7 +199,7 @@ class Mapping:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Mapping:
-        """Reads what to_json() gave. Raises UnreadableMapping for a newer format."""
+        """Read what to_json() returned. Raise UnreadableMapping for a newer format."""
         version = data.get("format")
         if not isinstance(version, int) or version > FORMAT:
             raise UnreadableMapping(version, FORMAT)

@@ -32,7 +32,7 @@ def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
 
 
 def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
-    """Counts the rows of an encoded input."""
+    """Return the number of rows of an encoded input."""
     for tensor, item in zip(tensors, mapping.inputs, strict=True):
         if item.shape is None or mapping.has_rows(item):
             return tensor.shape[0] if tensor.shape else 1
@@ -41,9 +41,9 @@ def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
 
 def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) -> list[list[Tensor]]:
     """
-    Makes requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
+    Return requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
 
-    The last request of a fixed batch is filled up with copies of its last row; join() drops what comes of them.
+    The last request of a fixed batch is padded with copies of its last row; join() drops the answers to them.
     """
     rows = row_count(tensors, mapping)
     size = mapping.batch or max_rows
@@ -72,7 +72,7 @@ def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
 
 
 def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
-    """Puts the answers to the requests of split() together: `rows` rows in the order of the input."""
+    """Join the answers to the requests of split(): `rows` rows in the order of the input."""
     if len(answers) == 1:
         return [_first_rows(tensor, rows) for tensor in answers[0]]
     joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]

@@ -1,8 +1,8 @@
 """
-Text → tokens, for models whose pyfunc takes text: the model's own tokenizer, kept in its mapping, run by the client.
+Text → tokens, for models whose pyfunc takes text: the model's own tokenizer, kept in its mapping.
 
-Servers run tensors; RedisAI knows no tokenizers. Invariant: the tokens are those that the model's own library makes;
-that was compared when the model was converted.
+RedisAI runs tensors and knows no tokenizers. Invariant: the tokens are those that the model's own library makes; that
+was compared when the model was converted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Fits the values of one column or tensor to the element type that the model takes. Knows nothing of frames or mappings.
 
-The rule: a value is converted when nothing is lost by it. Whole numbers become floating point where each of them is
+The rule: a value is converted if that loses nothing. Whole numbers become floating point where each of them is
 exact there, wider integers become narrower where each fits, floating point takes the width asked for (JSON has only
 one). Everything else is refused as `mlflow.pyfunc` refuses it: text for numbers, numbers for text, fractions or gaps
 for integers.
@@ -31,7 +31,7 @@ _NUMBERS = (int, float, decimal.Decimal, np.number)
 
 def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     """
-    Gives `values` with `dtype`. Raises InputMismatch.
+    Return `values` with the element type `dtype`, in the same shape. Raise InputMismatch.
 
     `what` names the column or tensor in an error ("column 'age'"), `wanted` the type in the user's words ("long").
     """
@@ -51,7 +51,7 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
 
 
 def check_finite(values: Array, what: str) -> None:
-    """Raises InputMismatch naming the first row with NaN or an infinity, for a model that itself refuses them."""
+    """Raise InputMismatch naming the first row with NaN or an infinity, for a model that itself refuses them."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         bad = values[row][~np.isfinite(values[row])].flat[0]
@@ -60,7 +60,7 @@ def check_finite(values: Array, what: str) -> None:
 
 
 def is_missing(value: object) -> bool:
-    """Says whether a single value is None, NaN, NaT or pandas.NA."""
+    """Return whether a single value is None, NaN, NaT or pandas.NA."""
     if value is None:
         return True
     # NaN and NaT differ from themselves; what comparing pandas.NA gives has no truth.
@@ -135,7 +135,7 @@ def _text(values: Array, what: str, wanted: str) -> Array:
 
 
 def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
-    """Turns an object array into one of numbers or booleans; a missing value is NaN."""
+    """Return an object array as one of numbers or booleans; a missing value is NaN."""
     elements = values.ravel().tolist()
     kinds = set(map(type, elements))
     if kinds <= {int}:

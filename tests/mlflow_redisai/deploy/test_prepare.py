@@ -13,8 +13,8 @@ from redis.exceptions import ResponseError
 from mlflow_redisai import RedisAIClient, errors
 from mlflow_redisai.deploy.prepare import tensors_of
 from mlflow_redisai.server.connection import Connection
-from mlflow_redisai.server.record import record_key
 from mlflow_redisai.target import Target
+from redisai_engine.codec.record import record_key
 from support.local_runs import save_onnx
 from support.mlflow_models import LoggedModel, wine_frame
 from support.saved_models import save_wine
@@ -129,9 +129,10 @@ def test_a_record_that_was_written_before_reads_as_saying_nothing_of_it(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel
 ) -> None:
     client.create_deployment("compared:before", saved_wine.uri)
-    written = json.loads(engine.client().hget(record_key("compared:before"), "verification"))
+    record = record_key(b"compared:before")
+    written = json.loads(engine.client().hget(record, "verification"))
     del written["reference"]
-    engine.client().hset(record_key("compared:before"), "verification", json.dumps(written))
+    engine.client().hset(record, "verification", json.dumps(written))
 
     assert client.get_deployment("compared:before")["verification"] == {**written, "reference": None}
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
-from mlflow_redisai.models.base import ServerLimits
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 

@@ -28,7 +28,7 @@ def predict_command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Seen]:
     """Runs MLflow's predict command on a file: what its client gets, and what is found behind it meanwhile."""
     from mlflow.deployments import cli, interface
 
-    from mlflow_redisai.predict.predictions import Predictions
+    from mlflow_redisai.predict.response import Predictions
 
     seen: list[Seen] = []
 

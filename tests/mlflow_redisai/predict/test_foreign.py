@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
+from onnx import helper
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.errors import InvalidRequest
 from mlflow_redisai.predict.foreign import mapping_of
 from mlflow_redisai.server.commands import ModelMeta
+from redisai_engine.protocol import dtypes
 from support.servers import Server
 from support.tiny_models import onnx_cast
 
@@ -74,8 +77,17 @@ def test_other_backends_take_floats() -> None:
     assert [item.dtype for item in mapping.inputs] == [None]
 
 
-def test_bytes_that_can_not_be_read_here_tell_nothing() -> None:
+def test_an_onnx_model_tells_its_types_itself() -> None:
     meta = ModelMeta(backend="ONNX", device="CPU", inputs=("x",), outputs=("y",))
 
-    assert [item.dtype for item in mapping_of("m", meta, lambda: b"\xff not onnx").inputs] == [None]
-    assert mapping_of("m", meta, lambda: onnx_cast(7)).inputs[0].dtype is not None
+    assert [item.dtype for item in mapping_of("m", meta, lambda: onnx_cast(7)).inputs] == [dtypes.FLOAT]
+
+
+def test_an_output_that_is_no_tensor_is_an_mlflow_exception() -> None:
+    meta = ModelMeta(backend="ONNX", device="CPU", inputs=("x",), outputs=("y",))
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    ends = [helper.make_tensor_value_info("x", 1, ["N"])], [helper.make_tensor_sequence_value_info("y", 1, None)]
+    blob = helper.make_model(helper.make_graph([node], "m", *ends)).SerializeToString()
+
+    with pytest.raises(InvalidRequest, match=r"^the model 'm' can't be predicted with: its output 'y' is no tensor;"):
+        mapping_of("m", meta, lambda: blob)

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from mlflow_redisai.server import commands
-from mlflow_redisai.server.commands import BadReply, Command, ModelMeta, ModelToStore, TimedOut, pieces
+from mlflow_redisai.server.commands import BadReply, Command, ModelMeta, ModelToStore, RunTimedOut, pieces
 from redisai_engine.protocol.tensor import Tensor
 
 TRANSCRIPTS = Path(__file__).parents[4] / "shared" / "redisai-transcripts"
@@ -220,7 +220,7 @@ def test_an_error_instead_of_an_array_is_raised() -> None:
 
 @pytest.mark.parametrize("reply", [b"TIMEDOUT", [b"OK", b"TIMEDOUT", b"NA"]])
 def test_timedout_is_no_answer_though_it_is_no_error_either(reply: Any) -> None:
-    with pytest.raises(TimedOut):
+    with pytest.raises(RunTimedOut):
         commands.dag_tensors(reply, 1)
 
 

@@ -311,9 +311,9 @@ def tls_server(new_redis: Callable[..., Server], tmp_path: Path) -> tuple[Server
 
 
 def test_tls_with_certificates_on_both_sides(tls_server: tuple[Server, int], tmp_path: Path) -> None:
-    ours = f"tls_cert={tmp_path}/cert.pem&tls_key={tmp_path}/key.pem"
+    ours = f"ssl_certfile={tmp_path}/cert.pem&ssl_keyfile={tmp_path}/key.pem"
 
-    connection = connect(f"redisai://localhost:{tls_server[1]}?tls_ca={tmp_path}/cert.pem&{ours}")
+    connection = connect(f"redisai://localhost:{tls_server[1]}?ssl_ca_certs={tmp_path}/cert.pem&{ours}")
 
     assert connection.call(b"k", "ECHO", "secretly") == b"secretly"
 
@@ -326,12 +326,27 @@ def test_a_certificate_that_nobody_trusts_is_refused(tls_server: tuple[Server, i
 
     assert error.error_code == "TEMPORARILY_UNAVAILABLE"
     assert "certificate verify failed" in error.message
-    assert connect(f"{target}&tls_verify=off").call(b"k", "ECHO", "anyway") == b"anyway"
+    assert connect(f"{target}&ssl_cert_reqs=none").call(b"k", "ECHO", "anyway") == b"anyway"
+
+
+def test_a_certificate_for_another_host_is_refused_unless_names_are_not_checked(
+    tls_server: tuple[Server, int], tmp_path: Path
+) -> None:
+    """127.1 is 127.0.0.1 too, but not in the certificate."""
+    ours = f"ssl_certfile={tmp_path}/cert.pem&ssl_keyfile={tmp_path}/key.pem&ssl_ca_certs={tmp_path}/cert.pem"
+    target = f"redisai://127.1:{tls_server[1]}?{ours}"
+
+    error = failure(target)
+
+    assert error.error_code == "TEMPORARILY_UNAVAILABLE"
+    assert "127.1" in error.message
+    assert "certificate verify failed" in error.message
+    assert connect(f"{target}&ssl_check_hostname=off").call(b"k", "ECHO", "anyway") == b"anyway"
 
 
 def test_a_file_that_is_no_certificate_is_told(redis_server: Server, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
 
-    error = failure(f"redisai://localhost:{redis_server.port}?tls_ca={tmp_path}/ca.pem")
+    error = failure(f"redisai://localhost:{redis_server.port}?ssl_ca_certs={tmp_path}/ca.pem")
 
     assert error.error_code == "TEMPORARILY_UNAVAILABLE"

@@ -13,8 +13,10 @@ from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.server.commands import ModelMeta, ModelToStore
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployments, Prepared
-from mlflow_redisai.server.record import Record, record_key
+from mlflow_redisai.server.record import Record
 from mlflow_redisai.target import Target
+from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.record import record_key
 from support.saved_models import save_multiplication
 from support.servers import Server
 
@@ -41,7 +43,7 @@ def some_record() -> Record:
         model_uri="",
         run_id=None,
         signature=None,
-        mapping=None,
+        mapping=Mapping.generic(["x"], ["y"]),
         verification=None,
         notes=(),
         options=DeploymentOptions(),
@@ -54,12 +56,12 @@ def test_a_store_that_fails_inside_exec_leaves_the_old_deployment_whole(
 ) -> None:
     """EXEC does not roll back: the new record is written though the model is not, and must go again."""
     client.create_deployment("exec:kept", doubling)
-    before = engine.client().hgetall(record_key("exec:kept"))
+    before = engine.client().hgetall(record_key(b"exec:kept"))
 
     with pytest.raises(errors.ModelRefused, match="can't load this model"):
         store.replace("exec:kept", Prepared(GARBAGE, some_record()))
 
-    assert engine.client().hgetall(record_key("exec:kept")) == before
+    assert engine.client().hgetall(record_key(b"exec:kept")) == before
     assert client.predict("exec:kept", ROWS)["predictions"]["y"].tolist() == [[2.0, 4.0]]
 
 
@@ -83,14 +85,14 @@ def test_a_model_that_the_server_can_not_load_is_refused_before_it_takes_the_nam
 def test_a_record_is_not_written_over_somebody_elses_key(
     engine: Server, client: RedisAIClient, doubling: str, keys: Keys
 ) -> None:
-    engine.client().set(record_key("record:theirs"), "mine")
+    engine.client().set(record_key(b"record:theirs"), "mine")
 
     with pytest.raises(MlflowException) as caught:
         client.create_deployment("record:theirs", doubling)
 
     assert caught.value.error_code == "RESOURCE_CONFLICT"
-    assert keys("record:theirs") == [record_key("record:theirs").decode()]
-    assert engine.client().get(record_key("record:theirs")) == b"mine"
+    assert keys("record:theirs") == [record_key(b"record:theirs").decode()]
+    assert engine.client().get(record_key(b"record:theirs")) == b"mine"
 
 
 def test_only_the_deployment_that_was_read_is_replaced(
@@ -173,7 +175,7 @@ def test_a_deployment_changed_again_and_again_is_given_up(store: Deployments, do
     assert read.record is not None
 
     def disturbed(transaction: object, name: str) -> tuple[bytes | None, str]:
-        other.hset(record_key("busy:model"), "touched", "again")
+        other.hset(record_key(b"busy:model"), "touched", "again")
         return read.identity
 
     store._identity = disturbed  # type: ignore[method-assign]

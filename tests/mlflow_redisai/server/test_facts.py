@@ -13,35 +13,13 @@ from mlflow.exceptions import MlflowException
 from onnx import TensorProto, helper
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.server.connection import Connection
-from mlflow_redisai.server.facts import ask, limits_of, with_runtime
+from mlflow_redisai.server.facts import ask, with_runtime
+from mlflow_redisai.server.limits import ServerLimits, limits_of
 from mlflow_redisai.target import Target
 from support.local_runs import save_onnx
 from support.servers import Server
 from support.tiny_models import onnx_model
-
-
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        (None, ServerLimits()),
-        ("strange", ServerLimits()),
-        ("1.8.0", ServerLimits()),
-        ("1.9.0", ServerLimits(15, 2, 8)),
-        ("1.11.1", ServerLimits(16, 3, 8)),
-        ("1.17.3", ServerLimits(20, 4, 9)),
-        ("1.20.0", ServerLimits(21, 5, 10)),
-        ("1.99.0", ServerLimits(22, 5, 10)),
-        ("2.0", ServerLimits(22, 5, 10)),
-    ],
-)
-def test_what_a_server_loads_follows_from_its_onnx_runtime(version: str | None, expected: ServerLimits) -> None:
-    assert limits_of(version) == expected
-
-
-def test_a_server_that_tells_nothing_gets_what_redisai_1_2_loads() -> None:
-    assert limits_of(None) == ServerLimits(opset=15, ml_opset=3, ir_version=8)
 
 
 def test_the_first_model_of_a_new_server_may_have_its_newest_operators(

@@ -1,49 +1,14 @@
-"""The record's keys lie in the model's cluster slot, and its fields survive the way to Redis and back."""
+"""Names that can be models' are told from others, and a record's fields survive the way to Redis and back."""
 
 from __future__ import annotations
 
 import pytest
 from mlflow.exceptions import MlflowException
-from redis.crc import key_slot
 
 from mlflow_redisai.config import DeploymentOptions
-from mlflow_redisai.server.record import PREFIX, Record, check_name, is_own_key, record_key, temporary_key
-
-NAMES = [
-    "iris",
-    "team/iris:2",
-    "{user}iris",
-    "a{user}b{c}",
-    "a}b",
-    "{}a",
-    "a{b",
-    "}{",
-    "{{a}}",
-    "näme",
-    "a b",
-    "\udcff",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_keys_of_a_deployment_have_the_slot_of_its_model(name: str) -> None:
-    slot = key_slot(name.encode("utf-8", "surrogateescape"))
-
-    assert key_slot(record_key(name)) == slot
-    assert key_slot(temporary_key(name)) == slot
-
-
-def test_no_two_names_share_a_record() -> None:
-    names = [*NAMES, "{iris}", "{iris}iris", "user", "{user}"]
-
-    assert len({record_key(name) for name in names}) == len(names)
-
-
-def test_temporary_keys_are_fresh_and_known_as_the_plugins_own() -> None:
-    assert temporary_key("iris") != temporary_key("iris")
-    assert is_own_key(temporary_key("iris"))
-    assert is_own_key(record_key("iris"))
-    assert not is_own_key(b"iris")
+from mlflow_redisai.errors import UnreadableRecord
+from mlflow_redisai.server.record import Record, check_name
+from redisai_engine.codec.mapping import FORMAT, Mapping
 
 
 @pytest.mark.parametrize(
@@ -53,7 +18,7 @@ def test_temporary_keys_are_fresh_and_known_as_the_plugins_own() -> None:
         (None, "a deployment's name is a text that is not empty, not None"),
         (7, "a deployment's name is a text that is not empty, not 7"),
         (
-            f"{PREFIX}x",
+            "mlflow-redisai:x",
             "the name 'mlflow-redisai:x' is not allowed: keys starting with mlflow-redisai: are the plugin's own",
         ),
         ("|>", "the name '|>' is not allowed: it separates the steps of a RedisAI command"),
@@ -74,7 +39,7 @@ def a_record(**changes: object) -> Record:
         "model_uri": "models:/ü@champion",
         "run_id": None,
         "signature": {"inputs": '[{"type": "double"}]', "outputs": None, "params": None},
-        "mapping": {"format": 1, "inputs": []},
+        "mapping": Mapping.generic(["x"], ["y"]),
         "verification": {"status": "passed", "difference": 1e-7},
         "notes": ("one", "two"),
         "options": DeploymentOptions(tag="v1", opset=15, timeout=5),
@@ -101,6 +66,18 @@ def test_a_record_of_a_later_version_is_refused_with_the_way_out() -> None:
     assert caught.value.message == (
         "the deployment's record has format '99', this mlflow-redisai knows 1; upgrade with "
         "pip install --upgrade mlflow-redisai"
+    )
+
+
+def test_a_mapping_of_a_later_version_is_refused_too() -> None:
+    fields = {name.encode(): value.encode() for name, value in a_record().fields().items()}
+    fields[b"mapping"] = fields[b"mapping"].replace(b'"format": 1', b'"format": 99')
+
+    with pytest.raises(UnreadableRecord) as caught:
+        Record.from_fields(fields)
+
+    assert caught.value.message == (
+        f"the record's mapping has format 99, this version reads up to {FORMAT}; upgrade mlflow-redisai"
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from redisai_engine.codec.answers import decode
+from redisai_engine.codec.answers import decode, plain
 from redisai_engine.codec.mapping import Answer, Mapping, Output, Part
 from redisai_engine.protocol.tensor import Tensor
 
@@ -70,3 +72,25 @@ def test_dicts_by_label() -> None:
     mapping = answer("dict", Part("p", None, None, ("a", "b")))
 
     assert decode([Tensor.from_array(np.array([[0.25, 0.75]]))], mapping) == {"p": [{"a": 0.25, "b": 0.75}]}
+
+
+CASES: list[tuple[Any, Any]] = [
+    (np.array([1, 2]), [1, 2]),
+    (np.array(["a", "b"], object), ["a", "b"]),
+    (np.array([[0.5, np.nan], [np.inf, 1]]), [[0.5, None], [None, 1.0]]),
+    (np.array([True]), [True]),
+    ([np.ones((1, 2)), np.zeros((1, 1))], [[[1.0, 1.0]], [[0.0]]]),
+    ({"label": np.array(["x"]), "p": np.array([[0.25, 0.75]], np.float32)}, {"label": ["x"], "p": [[0.25, 0.75]]}),
+    ([{np.int64(0): np.float32(0.5), 1: 0.5}], [{"0": 0.5, "1": 0.5}]),
+    (pd.DataFrame({"a": [1, 2], "b": ["x", None]}), [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+    (pd.Series([1.5, np.nan]), [1.5, None]),
+    (pd.DataFrame({"t": [pd.Timestamp("2024-01-05"), pd.NaT]}), [{"t": "2024-01-05T00:00:00"}, {"t": None}]),
+    (np.float32(0.5), 0.5),
+    ([b"raw", pd.NA, datetime.date(2024, 1, 5)], ["raw", None, "2024-01-05"]),
+    ("größer", "größer"),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), CASES, ids=[str(number) for number in range(len(CASES))])
+def test_every_container_has_a_plain_form(answer: Any, expected: Any) -> None:
+    assert json.loads(json.dumps(plain(answer), allow_nan=False)) == expected

@@ -18,6 +18,7 @@ from mlflow_redisai.models.onnx.answers import Original, reference_of
 from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, numpy_dtype_of, shape_of
 
 if TYPE_CHECKING:
     import onnx
@@ -30,9 +31,9 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     what = f"the ONNX model {model.uri}"
     path = _file(model)
     proto = _read(path, what)
-    kinds = {item.name: graph.numpy_dtype_of(item) for item in graph.free_inputs(proto) if graph.element_type(item)}
+    kinds = {item.name: numpy_dtype_of(item) for item in free_inputs(proto) if element_type(item)}
     labels = _take_off_zipmaps(proto)
-    wanted = {item.name: graph.numpy_dtype_of(item) for item in proto.graph.output if graph.element_type(item)}
+    wanted = {item.name: numpy_dtype_of(item) for item in proto.graph.output if element_type(item)}
     notes = graph.cast_foreign_types(proto)
     _check_tensors(proto, request, what)
     blob = graph.finish(proto, request.limits, what)
@@ -50,8 +51,8 @@ def describe(
     labels: Labels,
 ) -> Mapping:
     """Makes the mapping of a graph whose inputs go by the names or the order that the signature has."""
-    inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(graph.free_inputs(proto)))
-    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(free_inputs(proto)))
+    outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     names = [item.name for item in outputs]
     fetch = tuple(names.index(name) for name in chosen) if chosen else tuple(range(len(names)))
     parts = tuple(_part(outputs[index], wanted, labels) for index in fetch)
@@ -80,8 +81,8 @@ def _part(output: Output, wanted: dict[str, str], labels: Labels) -> Part:
 def _input(item: Any, index: int, schema: Schema | None, proto: onnx.ModelProto) -> Input:
     fields: tuple[int, ...] = ()
     if schema is not None:
-        fields = _fields(item.name, schema, len(graph.free_inputs(proto)))
-    return Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
+        fields = _fields(item.name, schema, len(free_inputs(proto)))
+    return Input(item.name, dtype_of(item), shape_of(item), fields)
 
 
 def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
@@ -154,13 +155,13 @@ def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
     for name in request.outputs:
         if name not in names:
             raise NotConvertible(f"{what} has no output {name!r}; it has {', '.join(names)}")
-    for item in [*graph.free_inputs(proto), *list(proto.graph.output)]:
-        if graph.dtype_of(item) is not None:
+    for item in [*free_inputs(proto), *list(proto.graph.output)]:
+        if dtype_of(item) is not None:
             continue
         if item.name in names and request.outputs and item.name not in request.outputs:
             graph.drop_output(proto, item.name)
             continue
-        kind = graph.element_type(item) or item.type.WhichOneof("value")
+        kind = element_type(item) or item.type.WhichOneof("value")
         raise NotConvertible(
             f"{what} has {item.name!r} of type {kind}, which is no tensor that RedisAI has"
             + ("; name the outputs you want with -C outputs=..." if item.name in names else "")

@@ -43,6 +43,7 @@ from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
@@ -234,9 +235,9 @@ def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str
 
 def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
     """Makes the graph take the signature's types and cast them to those it computes in."""
-    for item, fields in zip(graph.free_inputs(proto), _fields(proto, conversion), strict=True):
+    for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True):
         wanted = conversion.schema.fields[fields[0]].dtype if conversion.by_column else matrix_dtype(conversion.schema)
-        if graph.dtype_of(item) is not wanted:
+        if dtype_of(item) is not wanted:
             graph.cast_input(proto, item, wanted)
 
 
@@ -247,7 +248,7 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
     those named like its own outputs ("label").
     """
-    count = len(graph.free_inputs(proto))
+    count = len(free_inputs(proto))
     if not conversion.by_column:
         return [tuple(range(len(conversion.schema.fields)))] * count
     if count != len(conversion.schema.fields):
@@ -278,7 +279,7 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
     unpacked: dict[str, list[str]] = {}
     makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
     for item in list(proto.graph.output):
-        if graph.element_type(item) is not None:
+        if element_type(item) is not None:
             continue
         graph.drop_output(proto, item.name)
         node = makers.get(item.name)
@@ -339,7 +340,7 @@ def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, e
 
 
 def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[str]) -> Mapping:
-    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     positions = [item.name for item in outputs]
     fetch = tuple(positions.index(name) for name in names)
     container: Container = "ndarray" if len(names) == 1 else "list"
@@ -357,8 +358,8 @@ def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[
 
 def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Input, ...]:
     return tuple(
-        Input(item.name, graph.dtype_of(item), graph.shape_of(item), fields)
-        for item, fields in zip(graph.free_inputs(proto), _fields(proto, conversion), strict=True)
+        Input(item.name, dtype_of(item), shape_of(item), fields)
+        for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True)
     )
 
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models import graph
-from mlflow_redisai.models.base import Request, ServerLimits
+from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.tensorflow.call import Traced, reason, to_tensor
+from mlflow_redisai.server.limits import ServerLimits
+from redisai_engine.codec.onnx_types import free_inputs
 from redisai_engine.codec.prediction import Run
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -64,7 +66,7 @@ def _to_onnx(traced: Traced, request: Request) -> TensorFlowExport:
     unknown = _unknown_operators(proto)
     if unknown:
         raise NotConvertible(f"{traced.what} uses {', '.join(unknown)}, which ONNX has no operator for")
-    names = [item.name for item in graph.free_inputs(proto)]
+    names = [item.name for item in free_inputs(proto)]
     order = tuple(int(name.removeprefix("input_")) for name in names)
     _rename(proto, dict(zip(names, [traced.inputs[index].name for index in order], strict=True)))
     _rename(proto, dict(zip([item.name for item in proto.graph.output], traced.structure.names, strict=True)))

@@ -29,6 +29,7 @@ from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
+from redisai_engine.codec.onnx_types import free_inputs
 from redisai_engine.codec.prediction import Run
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
@@ -235,7 +236,7 @@ def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
 
 
 def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto) -> None:
-    kept = {item.name for item in graph.free_inputs(proto)}
+    kept = {item.name for item in free_inputs(proto)}
     for item in inputs:
         if item.name not in kept:
             raise NotConvertible(f"{plan.what} doesn't use its input {item.name!r}, which ONNX then leaves out")

@@ -28,6 +28,7 @@ from mlflow_redisai.models.trees.answers import chosen_reference, default_refere
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
+from redisai_engine.codec.onnx_types import dtype_of, shape_of
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -247,7 +248,7 @@ def _outputs(boosted: Boosted, names: tuple[str, str]) -> list[onnx.ValueInfoPro
 
 
 def _mapping(proto: onnx.ModelProto, conversion: BoostingConversion) -> Mapping:
-    outputs = tuple(Output(item.name, graph.dtype_of(item), graph.shape_of(item)) for item in proto.graph.output)
+    outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     return Mapping(
         _inputs(conversion),
         outputs,

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx

@@ -42,9 +42,9 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes

@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.base import ServerLimits
 from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.protocol import dtypes
 from support.boosted_models import cancer, diabetes, digits, save_boosted, with_categories, with_gaps
 from support.local_runs import deploy

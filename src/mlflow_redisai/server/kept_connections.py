@@ -28,9 +28,9 @@ class KeptConnections:
 
     def exchange(self, pool: Any, commands: Sequence[Command]) -> list[Any]:
         """
-        Sends commands in one write and gives their replies; an error is an element of the result.
+        Send commands in one write and return their replies; an error is an element of the result.
 
-        Raises redis-py's exceptions where the server can't be reached. `pool` is redis-py's, which opens connections.
+        Raise redis-py's exceptions where the server can't be reached. `pool` is redis-py's, which opens connections.
         """
         from redis.exceptions import ConnectionError as Lost
 

@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ResponseError
 
-from mlflow_redisai.server.kept import KeptConnections
+from mlflow_redisai.server.kept_connections import KeptConnections
 from support.servers import Server
 
 

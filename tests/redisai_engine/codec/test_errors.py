@@ -1,0 +1,61 @@
+"""The codec's errors are one tree, of no framework, and make their sentences out of facts."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from redisai_engine.codec import errors
+from redisai_engine.codec.errors import (
+    CodecError,
+    InputMismatch,
+    PackageNotInstalled,
+    UnknownRecordFormat,
+    UnreadableMapping,
+    UnusableOutput,
+)
+
+
+def test_the_tree_has_one_root_and_its_drawing_every_class() -> None:
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
+
+    assert len(classes) > 1
+    assert all(issubclass(kind, CodecError) for kind in classes)
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in classes if kind is not CodecError)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (InputMismatch("column 'a' is missing"), "column 'a' is missing"),
+        (
+            PackageNotInstalled("a deployment that takes text", "tokenizers", "transformers"),
+            (
+                "a deployment that takes text needs the package tokenizers, which isn't installed; "
+                'pip install "mlflow-redisai[transformers]"'
+            ),
+        ),
+        (
+            UnreadableMapping(9, 1),
+            "the record's mapping has format 9, this version reads up to 1; upgrade mlflow-redisai",
+        ),
+        (
+            UnknownRecordFormat("9", 1),
+            (
+                "the deployment's record has format '9', this mlflow-redisai knows 1; "
+                "upgrade with pip install --upgrade mlflow-redisai"
+            ),
+        ),
+        (
+            UnusableOutput("iris", "probabilities"),
+            (
+                "the model 'iris' can't be predicted with: its output 'probabilities' is no tensor; deploy it with "
+                "mlflow-redisai, or convert it without ZipMap"
+            ),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_facts_become_sentences(error: CodecError, sentence: str) -> None:
+    assert str(error) == sentence

@@ -1,0 +1,188 @@
+"""Out of any container comes one array a field, with the field's type, by name where there are names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.fields import (
+    SMALL_FRAME_ROWS,
+    check_shape,
+    is_frame,
+    is_series,
+    take_columns,
+    take_tensors,
+    to_array,
+    without_schema,
+)
+from redisai_engine.codec.mapping import Field, Input, Schema, Shape
+from redisai_engine.protocol import dtypes
+
+COLUMNS = Schema("columns", (Field("age", "long", dtypes.INT64), Field("city", "string", dtypes.STRING)))
+UNNAMED = Schema("columns", (Field(None, "double", dtypes.DOUBLE), Field(None, "double", dtypes.DOUBLE)))
+TENSORS = Schema(
+    "tensors",
+    (Field("a", "float32", dtypes.FLOAT, (None, 2)), Field("b", "int64", dtypes.INT64, (None,))),
+)
+IMAGE = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, 2, 2)),))
+
+
+def listed(arrays: list[Any]) -> list[Any]:
+    return [array.tolist() for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("value", "frame", "series"),
+    [(pd.DataFrame(), True, False), (pd.Series([1]), False, True), (np.ones(1), False, False), ({}, False, False)],
+    ids=["frame", "series", "array", "dict"],
+)
+def test_pandas_is_known_by_name(value: Any, frame: bool, series: bool) -> None:  # noqa: FBT001
+    assert (is_frame(value), is_series(value)) == (frame, series)
+
+
+class TestToArray:
+    @pytest.mark.parametrize(
+        ("value", "kind"),
+        [
+            ([1, 2], "i"),
+            ([1.0, 2.0], "i"),  # JSON doesn't tell whole numbers apart
+            ([1.5, 2.0], "f"),
+            ([2.0**53], "f"),
+            (["a", "b"], "O"),
+            ([1, None], "O"),
+            ([[True], [False]], "b"),
+        ],
+        ids=str,
+    )
+    def test_a_lists_values_decide_the_type(self, value: Any, kind: str) -> None:
+        assert to_array(value, "x").dtype.kind == kind
+
+    def test_an_array_stays_the_same_object(self) -> None:
+        array = np.array([1.0])
+
+        assert to_array(array, "x") is array
+
+    def test_rows_of_unlike_length_are_refused(self) -> None:
+        with pytest.raises(InputMismatch) as caught:
+            to_array([[1, 2], [3]], "tensor 'x'")
+
+        assert str(caught.value) == "tensor 'x' must be rows of one length, but some are longer than others"
+
+
+class TestColumns:
+    @pytest.mark.parametrize("rows", [2, SMALL_FRAME_ROWS + 1], ids=["small", "large"])
+    def test_columns_of_a_frame_come_in_the_schemas_order_and_types(self, rows: int) -> None:
+        """Small frames are taken out of pandas in one piece, others column by column."""
+        frame = pd.DataFrame({"city": ["x"] * rows, "age": np.arange(rows, dtype=np.int8)})
+
+        age, city = take_columns(frame, COLUMNS)
+
+        assert (age.dtype, age.tolist()) == (np.int64, list(range(rows)))
+        assert city.tolist() == ["x"] * rows
+
+    def test_a_missing_value_in_a_record_is_missing_in_its_column(self) -> None:
+        schema = Schema("columns", (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE)))
+
+        a, b = take_columns([{"a": 1.5}, {"b": 2, "a": 3}], schema)
+
+        assert a.tolist() == [1.5, 3]
+        np.testing.assert_array_equal(b, [np.nan, 2])
+
+    def test_columns_without_names_go_by_position(self) -> None:
+        assert listed(take_columns(np.array([[1, 2, 9], [3, 4, 9]]), UNNAMED)) == [[1, 3], [2, 4]]
+
+    def test_too_few_columns_for_a_signature_without_names(self) -> None:
+        with pytest.raises(InputMismatch) as caught:
+            take_columns(np.ones((2, 1)), UNNAMED)
+
+        assert str(caught.value) == "the model's signature has 2 columns, the input has 1"
+
+    def test_long_signatures_are_listed_in_part(self) -> None:
+        fields = tuple(Field(f"c{index}", "double", dtypes.DOUBLE) for index in range(40))
+
+        with pytest.raises(InputMismatch, match=r"c29 \(double\) and 10 more$"):
+            take_columns(pd.DataFrame(), Schema("columns", fields))
+
+
+class TestTensors:
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            {"b": np.array([7, 8]), "a": np.array([[1, 2], [3, 4.5]])},
+            pd.DataFrame({"a": [[1, 2], [3, 4.5]], "b": [7, 8]}),
+            [{"a": [1, 2], "b": 7}, {"a": [3, 4.5], "b": 8}],
+        ],
+        ids=["dict", "frame of cells", "records"],
+    )
+    def test_named_tensors_come_in_the_schemas_order_types_and_shapes(self, inputs: Any) -> None:
+        a, b = take_tensors(inputs, TENSORS)
+
+        assert (a.dtype, a.tolist()) == (np.float32, [[1, 2], [3, 4.5]])
+        assert (b.dtype, b.tolist()) == (np.int64, [7, 8])
+
+    def test_cells_are_laid_out_in_the_tensors_own_shape(self) -> None:
+        (image,) = take_tensors(pd.Series([[1, 2, 3, 4.5], [5, 6, 7, 8]]), IMAGE)
+
+        assert image.tolist() == [[[1, 2], [3, 4.5]], [[5, 6], [7, 8]]]
+
+    def test_a_cell_that_is_too_short_takes_nothing_from_the_next(self) -> None:
+        schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, 2)),))
+
+        with pytest.raises(InputMismatch) as caught:
+            take_tensors(pd.Series([[1.5], [2.5], [3.5], [4.5]]), schema)
+
+        assert str(caught.value) == "the input must have the shape (-1, 2), got (4, 1)"
+
+    def test_arrays_for_several_tensors_need_names(self) -> None:
+        with pytest.raises(InputMismatch) as caught:
+            take_tensors(np.ones(2), TENSORS)
+
+        assert str(caught.value) == "the model takes 2 tensors (a (float32), b (int64)); give a dict of arrays"
+
+    @pytest.mark.parametrize(
+        ("shape", "expected", "fits"),
+        [((2, 3), (None, 3), True), ((2, 4), (None, 3), False), ((2,), (None, 3), False), ((), (), True)],
+    )
+    def test_shapes(self, shape: tuple[int, ...], expected: Shape, fits: bool) -> None:  # noqa: FBT001
+        if fits:
+            check_shape(shape, expected, "x")
+            return
+        with pytest.raises(InputMismatch, match=r"^x must have the shape \(any, 3\), got "):
+            check_shape(shape, expected, "x")
+
+
+class TestWithoutSchema:
+    TWO = (Input("a", None), Input("b", None))
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [
+            {"b": [3], "a": [1.5]},
+            pd.DataFrame({"b": [3], "a": [1.5]}),
+            [{"a": 1.5, "b": 3}],
+            [[1.5], [3]],
+            (np.array([1.5]), np.array([3])),
+        ],
+        ids=["dict", "frame", "records", "list", "tuple"],
+    )
+    def test_names_decide_where_there_are_names_and_positions_elsewhere(self, inputs: Any) -> None:
+        assert listed(without_schema(inputs, self.TWO)) == [[1.5], [3]]
+
+    def test_columns_make_one_matrix_for_a_model_of_one_input(self) -> None:
+        assert listed(without_schema({"p": [1, 2], "q": [3, 4]}, (Input("x", None),))) == [[[1, 3], [2, 4]]]
+
+    def test_a_tensor_that_is_missing_is_named_with_those_that_came(self) -> None:
+        with pytest.raises(InputMismatch) as caught:
+            without_schema({"a": [1], "c": [2]}, self.TWO)
+
+        assert str(caught.value) == "tensor 'b' is missing; the model takes a, b, the input has 'a', 'c'"
+
+    def test_one_array_for_several_inputs_is_refused(self) -> None:
+        with pytest.raises(InputMismatch) as caught:
+            without_schema(np.ones(3), self.TWO)
+
+        assert str(caught.value) == "the model takes 2 tensors (a, b); give a dict of arrays"
