@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.server.limits import ServerLimits
-from redisai_engine.codec.compare import compare, tolerance_of
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run, predict
 from support.flavors_seen import seen
@@ -39,9 +40,27 @@ class Deployed:
             warnings.simplefilter("ignore")
             return self.model.pyfunc().predict(inputs)
 
-    def difference(self, inputs: Any) -> float | None:
-        """Compares both answers; raises Difference where they are not the same."""
-        found = compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
+    def assert_equals_pyfunc(self, inputs: Any, *, within: float | None = None) -> None:
+        """Fails unless the answer is pyfunc's: labels equal, numbers within the model's tolerance or nearer."""
+        __tracebackhide__ = True
+        difference = self._difference(inputs)
+        if within is not None:
+            assert difference is not None, "there are no numbers in the answer"
+            assert difference < within, f"the largest difference is {difference:.3g}, wanted is one below {within:g}"
+
+    def assert_equals_pyfunc_exactly(self, inputs: Any) -> None:
+        """Fails unless the answer is pyfunc's to the last bit, as labels are."""
+        __tracebackhide__ = True
+        difference = self._difference(inputs)
+        assert not difference, f"the largest difference is {difference:.3g}, wanted is none"
+
+    def _difference(self, inputs: Any) -> float | None:
+        """The largest difference between numbers, None if there are none; fails where the answers are not the same."""
+        __tracebackhide__ = True
+        try:
+            found = compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
+        except Difference as difference:
+            pytest.fail(f"the {self.deployable.flavor} model answers otherwise than pyfunc: {difference}")
         seen(self.deployable.flavor, found)
         return found
 

@@ -61,6 +61,7 @@ def test_a_redisai_that_runs_only_models_of_database_0_is_told_as_such() -> None
 # -- which model ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_form_of_a_uri_is_deployed(client: RedisAIClient, wine: LoggedModel, tmp_path: Path) -> None:
     """By alias, version, run, the model's own id (MLflow 3), file: and plain folder: one model, the same answers."""
     import mlflow
@@ -78,6 +79,7 @@ def test_every_form_of_a_uri_is_deployed(client: RedisAIClient, wine: LoggedMode
         assert client.predict(f"uri:{number}", wine.frame).get_predictions().tolist() == wine.expected().tolist()
 
 
+@pytest.mark.slow
 def test_of_several_flavors_the_first_of_the_table_is_deployed_or_the_one_named(
     cli: Any, client: RedisAIClient, engine: Server, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_a_relative_folder_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         assert model.run_id is None
 
 
+@pytest.mark.slow
 def test_every_uri_of_the_store_opens(wine: LoggedModel) -> None:
     """Alias, version, run and, since MLflow 3, the model's own id."""
     import mlflow
@@ -62,6 +63,7 @@ def test_every_uri_of_the_store_opens(wine: LoggedModel) -> None:
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_removed_though_opening_fails(wine: LoggedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.models import Model
 

@@ -59,7 +59,7 @@ class TestContainers:
         deployed = deploy(path)
 
         assert list(deployed.predict(array)) == ["label", "probabilities"]
-        deployed.difference(array)
+        deployed.assert_equals_pyfunc(array)
 
     @pytest.mark.parametrize("kind", ["frame", "array", "dict"])
     def test_without_signature_the_answer_follows_the_input(self, kind: str, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ class TestContainers:
         deployed = deploy(save_onnx(tmp_path / "m", regression_model()))
 
         assert type(deployed.predict(inputs)) is type(deployed.expected(inputs))
-        deployed.difference(inputs)
+        deployed.assert_equals_pyfunc(inputs)
 
     def test_outputs_that_make_no_frame_stay_arrays(self, tmp_path: Path) -> None:
         """Labels and a matrix of probabilities: MLflow itself fails on them, since the columns differ in length."""
@@ -112,7 +112,7 @@ class TestContainers:
 
         first = next(iter(deployed.predict(inputs)["output_probability"]))
         assert list(first) == [0, 1, 2]
-        deployed.difference(inputs)
+        deployed.assert_equals_pyfunc(inputs)
         assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
 
 
@@ -122,7 +122,7 @@ class TestInputs:
         inputs = {"b": np.ones((4, 2), np.float32), "a": np.arange(8, dtype=np.float32).reshape(4, 2)}
 
         np.testing.assert_array_equal(deployed.predict(inputs)["sum"], inputs["a"] + 1)
-        deployed.difference(inputs)
+        deployed.assert_equals_pyfunc(inputs)
 
     def test_a_missing_tensor_is_named(self, tmp_path: Path) -> None:
         deployed = deploy(save_onnx(tmp_path / "m", self.two_inputs(), signature=self.two_tensors()))
@@ -161,7 +161,7 @@ class TestInputs:
         deployed = deploy(save_onnx(tmp_path / "m", regression_model(), signature=infer_signature(frame)))
 
         assert deployed.mapping.inputs[0].dtype is dtypes.FLOAT
-        deployed.difference(frame)
+        deployed.assert_equals_pyfunc(frame)
 
     def test_types_that_redisai_lacks_are_cast_inside(self, tmp_path: Path) -> None:
         """float16 is taken as FLOAT, uint32 given as INT64, and the answer has the model's own types."""

@@ -91,6 +91,7 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
 WITHOUT_PROBABILITIES = {"voting", "support vectors", "linear support vectors", "stochastic gradient", "ridge"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None:
     """Text labels, over 250 held-out rows, the same dtype too."""
@@ -100,10 +101,11 @@ def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     answer = deployed.predict(frame)
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
     assert answer.dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(set(CLASSIFIERS) - WITHOUT_PROBABILITIES))
 def test_probabilities_equal_pyfuncs_if_the_model_was_logged_so(kind: str, tmp_path: Path) -> None:
     frame, labels = cancer()
@@ -111,7 +113,7 @@ def test_probabilities_equal_pyfuncs_if_the_model_was_logged_so(kind: str, tmp_p
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
     assert deployed.predict(frame).shape == (len(frame), 2)
 
 
@@ -122,9 +124,7 @@ def test_numbers_of_a_regressor_equal_pyfuncs(kind: str, tmp_path: Path) -> None
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-6
+    deployed.assert_equals_pyfunc(frame, within=1e-6)
     assert deployed.predict(frame).dtype == np.float64
 
 
@@ -134,9 +134,7 @@ def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-14
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
 def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
@@ -146,6 +144,7 @@ def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
     return make_pipeline(ColumnTransformer(columns, **options), last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "last",
     [LogisticRegression(), RandomForestClassifier(20, random_state=1), HistGradientBoostingClassifier(max_iter=10)],
@@ -159,7 +158,7 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn=function, example_rows=5))
 
-    deployed.difference(frame)
+    deployed.assert_equals_pyfunc(frame)
     assert [item.dtype for item in deployed.mapping.inputs] == [
         dtypes.DOUBLE,
         dtypes.DOUBLE,
@@ -180,11 +179,10 @@ def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Pat
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-    difference = deployed.difference(frame)
-    assert difference is not None
-    assert difference < 1e-14
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -208,8 +206,8 @@ def test_columns_may_have_any_names(names: tuple[str, str], tmp_path: Path) -> N
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator.fit(frame[::2], labels[::2]), frame))
 
-    assert deployed.difference(frame) is None
-    assert deployed.difference(frame[["colour", *names[::-1]]]) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
+    deployed.assert_equals_pyfunc_exactly(frame[["colour", *names[::-1]]])
 
 
 def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -> None:
@@ -218,7 +216,7 @@ def test_a_category_never_seen_is_treated_as_the_pipeline_does(tmp_path: Path) -
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
     unknown = frame.head(3).assign(colour="blue")
 
-    assert deployed.difference(unknown) is None
+    deployed.assert_equals_pyfunc_exactly(unknown)
 
 
 def test_ordinal_categories_and_columns_passed_through(tmp_path: Path) -> None:
@@ -229,7 +227,7 @@ def test_ordinal_categories_and_columns_passed_through(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "bb", "ccc"], [10, 20, 30]])
@@ -242,7 +240,7 @@ def test_labels_keep_their_values_and_type(labels: list[Any], tmp_path: Path) ->
 
     answer = deployed.predict(data.data)
     assert answer.dtype == target.dtype
-    assert deployed.difference(data.data) is None
+    deployed.assert_equals_pyfunc_exactly(data.data)
 
 
 def test_labels_that_are_truth_values(tmp_path: Path) -> None:
@@ -252,7 +250,7 @@ def test_labels_that_are_truth_values(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     assert deployed.predict(frame).dtype == bool
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 def test_text_labels_of_a_series_come_back_as_objects_where_pyfunc_gives_objects(tmp_path: Path) -> None:
@@ -262,7 +260,7 @@ def test_text_labels_of_a_series_come_back_as_objects_where_pyfunc_gives_objects
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 def test_several_targets(tmp_path: Path) -> None:
@@ -272,10 +270,11 @@ def test_several_targets(tmp_path: Path) -> None:
     for number, estimator in enumerate([LinearRegression(), MultiOutputRegressor(Ridge()), RandomForestRegressor(5)]):
         deployed = deploy(save_sklearn(tmp_path / str(number), estimator.fit(frame, both), frame))
 
-        deployed.difference(frame)
+        deployed.assert_equals_pyfunc(frame)
         assert deployed.predict(frame).shape == (len(frame), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["forest", "one a target"])
 def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_path: Path) -> None:
     data = load_iris(as_frame=True)
@@ -286,7 +285,7 @@ def test_probabilities_of_several_targets_are_a_list_of_arrays(kind: str, tmp_pa
 
     deployed = deploy(path)
 
-    deployed.difference(data.data)
+    deployed.assert_equals_pyfunc(data.data)
     assert [part.shape for part in deployed.predict(data.data)] == [(150, 3), (150, 2)]
 
 
@@ -296,7 +295,7 @@ def test_logarithms_of_probabilities(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
 
 
 def test_clusters_equal_pyfuncs(tmp_path: Path) -> None:
@@ -304,7 +303,7 @@ def test_clusters_equal_pyfuncs(tmp_path: Path) -> None:
 
     deployed = deploy(save_sklearn(tmp_path / "model", KMeans(4, n_init=1, random_state=1).fit(frame), frame))
 
-    assert deployed.difference(frame) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
     assert deployed.predict(frame).dtype == np.int32
 
 
@@ -323,6 +322,7 @@ GAPS_SINCE = {"forest": (1, 4), "extra trees": (1, 6)}
 SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
 
 
+@pytest.mark.slow
 class TestGaps:
     """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
 
@@ -345,7 +345,7 @@ class TestGaps:
         estimator = make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(frame, labels)
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
         with pytest.raises(InputMismatch, match=r"column 'alcohol' has a value in row 0 that is missing \(NaN\)"):
             deployed.predict(frame.assign(alcohol=np.nan))
 
@@ -365,7 +365,7 @@ class TestGaps:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
-        assert deployed.difference(gaps) is None
+        deployed.assert_equals_pyfunc_exactly(gaps)
 
     @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
     @pytest.mark.parametrize(
@@ -379,10 +379,11 @@ class TestGaps:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
 
-        deployed.difference(gaps)
-        deployed.difference(frame)
+        deployed.assert_equals_pyfunc(gaps)
+        deployed.assert_equals_pyfunc(frame)
 
 
+@pytest.mark.slow
 class TestInputs:
     """What the signature says is what the model takes, whatever it computes in."""
 
@@ -398,7 +399,7 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
         assert [(item.dtype, item.shape) for item in deployed.mapping.inputs] == [(dtype, (None, 30))]
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     @pytest.mark.parametrize("numpy", ["float64", "float32", "uint8"])
     def test_a_model_trained_on_an_array(self, numpy: str, tmp_path: Path) -> None:
@@ -409,7 +410,7 @@ class TestInputs:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, images))
 
-        assert deployed.difference(images) is None
+        deployed.assert_equals_pyfunc_exactly(images)
         assert deployed.mapping.inputs[0].dtype == dtypes.by_numpy(numpy)
 
     @pytest.mark.parametrize("kind", [object, str], ids=["objects", "numpy's own text"])
@@ -420,7 +421,7 @@ class TestInputs:
 
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows))
 
-        assert deployed.difference(rows) is None
+        deployed.assert_equals_pyfunc_exactly(rows)
         assert deployed.mapping.inputs[0].dtype is dtypes.STRING
 
     def test_numbers_of_several_types_become_float64_as_in_scikit_learn(self, tmp_path: Path) -> None:
@@ -431,7 +432,7 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
         assert [item.dtype for item in deployed.mapping.inputs] == [dtypes.DOUBLE]
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     def test_without_signature_the_estimators_own_columns_are_taken(self, tmp_path: Path) -> None:
         frame, labels = cancer()
@@ -441,7 +442,7 @@ class TestInputs:
 
         assert deployed.mapping.schema is not None
         assert deployed.mapping.schema.names() == tuple(frame.columns)
-        assert deployed.difference(frame) is None
+        deployed.assert_equals_pyfunc_exactly(frame)
 
     def test_without_signature_and_names_the_width_is_taken(self, tmp_path: Path) -> None:
         data = load_digits()
@@ -450,16 +451,17 @@ class TestInputs:
         deployed = deploy(save_sklearn(tmp_path / "model", estimator, data.data, signature=False, example_rows=0))
 
         assert deployed.mapping.inputs[0].shape == (None, 64)
-        assert deployed.difference(data.data) is None
+        deployed.assert_equals_pyfunc_exactly(data.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serialization_format", SUPPORTED_SERIALIZATION_FORMATS)
 def test_every_file_format_of_mlflow_opens(serialization_format: str, tmp_path: Path) -> None:
     frame, labels = cancer()
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
     path = save_sklearn(tmp_path / "model", estimator, frame, serialization_format=serialization_format)
 
-    assert deploy(path).difference(frame) is None
+    deploy(path).assert_equals_pyfunc_exactly(frame)
 
 
 def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:

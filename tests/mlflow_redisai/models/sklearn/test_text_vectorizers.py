@@ -48,6 +48,7 @@ def deployed_of(vectorizer: Any, path: Path) -> Deployed:
     return deploy(save_sklearn(path / "m", model, text, pyfunc_predict_fn="predict_proba"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "vectorizer",
     [
@@ -66,7 +67,7 @@ def deployed_of(vectorizer: Any, path: Path) -> Deployed:
 def test_words_are_found_as_scikit_learn_finds_them(vectorizer: Any, tmp_path: Path) -> None:
     deployed = deployed_of(vectorizer, tmp_path)
 
-    assert deployed.difference(lines()[0]) is not None
+    deployed.assert_equals_pyfunc(lines()[0])
 
 
 def test_text_as_objects(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_text_as_objects(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "m", model, column.to_numpy()))
 
     for inputs in (column.to_numpy(), column, column.to_frame()):
-        assert deployed.difference(inputs) is None
+        deployed.assert_equals_pyfunc_exactly(inputs)
 
 
 def test_a_column_of_text_beside_numbers(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_column_of_text_beside_numbers(tmp_path: Path) -> None:
     columns = ColumnTransformer([("text", TfidfVectorizer(), "text"), ("numbers", StandardScaler(), ["length"])])
     model = make_pipeline(columns, LogisticRegression()).fit(frame[::2], labels[::2])
 
-    assert deploy(save_sklearn(tmp_path / "m", model, frame)).difference(frame) is None
+    deploy(save_sklearn(tmp_path / "m", model, frame)).assert_equals_pyfunc_exactly(frame)
 
 
 def test_no_locale_of_a_language_is_asked_for(tmp_path: Path) -> None:
@@ -100,6 +101,7 @@ def test_no_locale_of_a_language_is_asked_for(tmp_path: Path) -> None:
     assert [item.s for item in normalizer.attribute if item.name == "locale"] == [b"C.UTF-8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("vectorizer", "reason"),
     [

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from support.servers import Server
 
 MISSING = [name for name in ("tensorflow", "tf2onnx") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
 
 FLAVORS = ["keras", "tensorflow"]
 # Of 569 rows, those that no model here was trained on.
@@ -71,12 +71,10 @@ def test_a_sequential_model_answers_arrays_and_frames_alike(flavor: str, tmp_pat
     deployed = deploy_tf(save(tmp_path / "m", flavor, classifier(), rows()[:3]))
 
     held_out = rows()[HELD_OUT]
-    difference = deployed.difference(held_out)
     assert deployed.deployable.backend == "ONNX"
     assert deployed.deployable.notes == ()
-    assert difference is not None
-    assert difference < 1e-6
-    assert deployed.difference(pd.DataFrame(held_out)) is not None
+    deployed.assert_equals_pyfunc(held_out, within=1e-6)
+    deployed.assert_equals_pyfunc(pd.DataFrame(held_out))
     assert deployed.predict(held_out).dtype == np.float32
 
 
@@ -96,9 +94,7 @@ def test_layers_of_many_kinds_become_onnx(kind: str, tmp_path: Path) -> None:
     deployed = deploy_tf(save(tmp_path / "m", "keras", make(), inputs()[:3]))
 
     assert deployed.deployable.backend == "ONNX"
-    difference = deployed.difference(inputs()[-250:])
-    assert difference is not None
-    assert difference < 2e-6
+    deployed.assert_equals_pyfunc(inputs()[-250:], within=2e-6)
 
 
 @functools.cache
@@ -111,10 +107,10 @@ def test_several_inputs_and_outputs_of_the_flavor_tensorflow(outputs: str, tmp_p
     example = {name: values[:3] for name, values in two_inputs().items()}
     deployed = deploy_tf(save(tmp_path / "m", "tensorflow", heads(outputs), example))
 
-    assert deployed.difference(two_inputs()) is not None
+    deployed.assert_equals_pyfunc(two_inputs())
     assert isinstance(deployed.predict(two_inputs()), dict if outputs == "dict" else list)
     cells = pd.DataFrame({name: list(values) for name, values in two_inputs().items()})
-    assert deployed.difference(cells) is not None
+    deployed.assert_equals_pyfunc(cells)
 
 
 def test_several_outputs_of_one_shape_come_stacked_from_the_flavor_keras(tmp_path: Path) -> None:
@@ -122,7 +118,7 @@ def test_several_outputs_of_one_shape_come_stacked_from_the_flavor_keras(tmp_pat
     example = {name: values[:3] for name, values in two_inputs().items()}
     deployed = deploy_tf(save(tmp_path / "m", "keras", heads("alike"), example))
 
-    assert deployed.difference(two_inputs()) is not None
+    deployed.assert_equals_pyfunc(two_inputs())
     assert deployed.predict(two_inputs()).shape == (2, 569, 1)
 
 
@@ -153,8 +149,8 @@ def test_without_signature_the_answer_follows_the_input(tmp_path: Path) -> None:
     deployed = deploy_tf(save(tmp_path / "m", "keras", classifier(), None, signature=None))
     frame = pd.DataFrame(rows(), index=range(1000, 1569))
 
-    assert deployed.difference(rows()) is not None
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(rows())
+    deployed.assert_equals_pyfunc(frame)
     assert deployed.predict(frame).index.tolist() == frame.index.tolist()
 
 
@@ -167,7 +163,7 @@ def test_inputs_keep_the_signatures_type(numpy_dtype: Any, tensor: dtypes.DType,
     deployed = deploy_tf(save(tmp_path / "m", "keras", classifier(), inputs[:3]))
 
     assert [item.dtype for item in deployed.mapping.inputs] == [tensor]
-    assert deployed.difference(inputs) is not None
+    deployed.assert_equals_pyfunc(inputs)
     with pytest.raises(InputMismatch):
         deployed.predict(inputs.astype(str))
 
@@ -175,7 +171,7 @@ def test_inputs_keep_the_signatures_type(numpy_dtype: Any, tensor: dtypes.DType,
 def test_an_exported_model_is_deployed_with_its_endpoint(tmp_path: Path) -> None:
     path = save(tmp_path / "m", "keras", classifier(), rows()[:3], save_exported_model=True)
 
-    assert deploy_tf(path).difference(rows()) is not None
+    deploy_tf(path).assert_equals_pyfunc(rows())
 
 
 def test_lengths_that_the_signature_leaves_open_stay_open(tmp_path: Path) -> None:
@@ -190,8 +186,8 @@ def test_lengths_that_the_signature_leaves_open_stay_open(tmp_path: Path) -> Non
     deployed = deploy_tf(save(tmp_path / "m", "keras", keras.Model(given, pooled), ids[:3], signature=signature))
 
     assert deployed.mapping.inputs[0].shape == (None, None)
-    assert deployed.difference(ids[:250]) is not None
-    assert deployed.difference(ids[:250, :7]) is not None
+    deployed.assert_equals_pyfunc(ids[:250])
+    deployed.assert_equals_pyfunc(ids[:250, :7])
 
 
 def test_half_precision_falls_back_to_tensorflow_which_rounds_alike(tmp_path: Path) -> None:
@@ -205,7 +201,7 @@ def test_half_precision_falls_back_to_tensorflow_which_rounds_alike(tmp_path: Pa
 
     assert deployed.deployable.backend == "TF"
     assert deployed.predict(rows()).dtype == np.float16
-    assert deployed.difference(rows()) is not None
+    deployed.assert_equals_pyfunc(rows())
     assert "answers differently when converted" in deployed.deployable.notes[0]
 
 
@@ -249,8 +245,8 @@ def test_a_module_answers_alike_with_every_backend(backend: str, tmp_path: Path)
     deployed = deploy_tf(save(tmp_path / "m", "tensorflow", linear(), rows()[:3]), backend=backend)
 
     assert deployed.deployable.backend == backend
-    assert deployed.difference(rows()) is not None
-    assert deployed.difference(pd.DataFrame(rows())) is not None
+    deployed.assert_equals_pyfunc(rows())
+    deployed.assert_equals_pyfunc(pd.DataFrame(rows()))
     assert deployed.deployable.tf_inputs == (("input",) if backend == "TF" else ())
     assert deployed.deployable.tf_outputs == (("output",) if backend == "TF" else ())
 
@@ -307,7 +303,7 @@ def test_a_model_of_a_fixed_batch_takes_any_number_of_rows(backend: str, tmp_pat
 
     assert deployed.mapping.batch == 4
     assert "takes exactly 4 rows at a time" in deployed.deployable.notes[0]
-    assert deployed.difference(rows()[:4]) is not None
+    deployed.assert_equals_pyfunc(rows()[:4])
     assert compare(rows()[:201] @ weights(), deployed.predict(rows()[:201]), 1e-5) is not None
 
 
@@ -325,7 +321,7 @@ def test_a_batch_that_is_fixed_without_need_is_opened(kind: str, tmp_path: Path)
     assert deployed.deployable.notes == (
         "the model was logged for exactly 4 rows at a time; it was found to take any number",
     )
-    assert deployed.difference(rows()[:4]) is not None
+    deployed.assert_equals_pyfunc(rows()[:4])
 
 
 @pytest.mark.parametrize("backend", ["ONNX", "TF", "TFLITE"])

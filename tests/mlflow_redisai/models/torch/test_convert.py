@@ -104,9 +104,7 @@ class TestFormats:
         deployed = deploy_torch(FORMATS[form](tmp_path / "m", images, rows[:4]), backend=backend)
 
         answer = deployed.predict(rows)
-        difference = deployed.difference(rows)
-        assert difference is not None
-        assert difference < 1e-6
+        deployed.assert_equals_pyfunc(rows, within=1e-6)
         assert (answer.argmax(1) == target)[1::2].mean() > 0.8  # the model is one worth serving
         assert deployed.mapping.batch is None
         assert deployed.deployable.notes == ()
@@ -132,6 +130,7 @@ class TestFormats:
         np.testing.assert_allclose(one, deployed.predict(rows)[7:8], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 class TestFixedBatch:
     """MLflow's default for an example of one row: a program that takes exactly one."""
 
@@ -245,7 +244,7 @@ class TestContainers:
         )
 
         assert [item.dtype for item in deployed.mapping.inputs] == [dtypes.DOUBLE]
-        assert deployed.difference(frame) is not None
+        deployed.assert_equals_pyfunc(frame)
 
     def test_a_tensor_gives_an_array_for_frames_too(self, table: Any, tmp_path: Path) -> None:
         frame, _ = models.cancer()
@@ -268,14 +267,14 @@ class TestContainers:
         deployed = deploy_torch(path)
 
         assert type(deployed.predict(example)) is type(deployed.expected(example))
-        assert deployed.difference(example) is not None
+        deployed.assert_equals_pyfunc(example)
 
     def test_more_dimensions_than_a_frame_has_stay_an_array(self, images: Any, tmp_path: Path) -> None:
         rows, _ = models.digits()
         deployed = deploy_torch(save_torch(tmp_path / "m", images.convolution, input_example=rows[:4]))
 
         assert deployed.predict(rows[:200]).shape == (200, 8, 6, 6)
-        assert deployed.difference(rows[:200]) is not None
+        deployed.assert_equals_pyfunc(rows[:200])
 
     def test_double_precision_is_kept(self, table: Any, tmp_path: Path) -> None:
         frame, _ = models.cancer()
@@ -284,12 +283,11 @@ class TestContainers:
 
         deployed = deploy_torch(save_torch(tmp_path / "m", module, input_example=rows[:5]))
 
-        difference = deployed.difference(rows)
-        assert difference is not None
-        assert difference < 1e-14
+        deployed.assert_equals_pyfunc(rows, within=1e-14)
         assert deployed.mapping.precision is dtypes.DOUBLE
 
 
+@pytest.mark.slow
 class TestSeveral:
     """Several inputs and outputs, which pyfunc doesn't answer: the module itself is what the answers must equal."""
 
@@ -400,8 +398,8 @@ class TestWhatATraceCannotKeep:
         few, many = frame[:2], frame
         assert few.to_numpy().sum() < 30000 < many.to_numpy().sum()
         assert deployed.deployable.backend == "ONNX"
-        assert deployed.difference(few) is not None
-        assert deployed.difference(many) is not None
+        deployed.assert_equals_pyfunc(few)
+        deployed.assert_equals_pyfunc(many)
 
     def test_what_onnx_lacks_is_deployed_as_torchscript(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -421,7 +419,7 @@ class TestWhatATraceCannotKeep:
             "opset version 15 is not supported"
         )
         assert deployed.deployable.notes == (f"deployed with backend TORCH, not ONNX: {reason}",)
-        assert deployed.difference(rows) is not None
+        deployed.assert_equals_pyfunc(rows)
         assert printed == ""
 
     def test_a_backend_that_was_asked_for_is_not_replaced(self, tmp_path: Path) -> None:

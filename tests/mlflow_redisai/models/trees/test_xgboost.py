@@ -49,11 +49,12 @@ def test_a_classifier_gives_labels(classes: int, booster: str, tmp_path: Path) -
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
-    assert deployed.difference(frame) is None
-    assert deployed.difference(with_gaps(frame)) is None
+    deployed.assert_equals_pyfunc_exactly(frame)
+    deployed.assert_equals_pyfunc_exactly(with_gaps(frame))
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REGRESSORS)
 def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     frame, target = diabetes()
@@ -62,12 +63,11 @@ def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
     for rows in (frame, with_gaps(frame)):
-        difference = deployed.difference(rows)
-        assert difference is not None
-        assert difference < (3e-6 if SINCE_3_1 else 3e-5)
+        deployed.assert_equals_pyfunc(rows, within=3e-6 if SINCE_3_1 else 3e-5)
     assert deployed.predict(frame).dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_native_booster_answers_as_its_objective_wants(objective: str, tmp_path: Path) -> None:
     """Probabilities, scores, zeros and ones, a matrix, or class numbers as float32."""
@@ -79,8 +79,8 @@ def test_a_native_booster_answers_as_its_objective_wants(objective: str, tmp_pat
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
-    assert deployed.difference(frame) is not None
-    assert deployed.difference(gaps) is not None
+    deployed.assert_equals_pyfunc(frame)
+    deployed.assert_equals_pyfunc(gaps)
     assert deployed.predict(gaps).shape == deployed.expected(gaps).shape
 
 
@@ -88,7 +88,7 @@ def test_a_ranker(tmp_path: Path) -> None:
     frame, target = diabetes()
     model = xgboost.XGBRanker(**TREES).fit(frame[::2], (target[::2] // 50).astype(int), qid=np.repeat(range(17), 13))
 
-    assert deploy(save_boosted(tmp_path / "m", "xgboost", model, frame)).difference(frame) is not None
+    deploy(save_boosted(tmp_path / "m", "xgboost", model, frame)).assert_equals_pyfunc(frame)
 
 
 @pytest.mark.parametrize("strategy", ["one_output_per_tree", "multi_output_tree"])
@@ -98,7 +98,7 @@ def test_several_targets(strategy: str, tmp_path: Path) -> None:
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
-    assert deployed.difference(frame) is not None
+    deployed.assert_equals_pyfunc(frame)
     assert deployed.predict(frame).shape == (len(frame), 2)
 
 
@@ -108,7 +108,7 @@ def test_several_labels(tmp_path: Path) -> None:
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
-    assert deployed.difference(frame) == 0
+    deployed.assert_equals_pyfunc_exactly(frame)
 
 
 def test_an_early_stop_counts_for_scikit_learns_form_only(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_early_stop_counts_for_scikit_learns_form_only(tmp_path: Path) -> Non
     assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
 
     for number, each in enumerate([model, model.get_booster()]):
-        assert deploy(save_boosted(tmp_path / str(number), "xgboost", each, frame)).difference(frame) is not None
+        deploy(save_boosted(tmp_path / str(number), "xgboost", each, frame)).assert_equals_pyfunc(frame)
 
 
 @pytest.mark.parametrize("numpy", ["float64", "float32", "int64"])
@@ -130,7 +130,7 @@ def test_arrays_keep_their_type(numpy: str, tmp_path: Path) -> None:
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, rows))
 
-    assert deployed.difference(rows) is None
+    deployed.assert_equals_pyfunc_exactly(rows)
     assert deployed.mapping.inputs[0].dtype is dtypes.by_numpy(numpy)
 
 
@@ -141,7 +141,7 @@ def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
     for moved in (frame * (1 + 1e-16), frame * (1 - 2e-8), np.nextafter(frame, np.inf), frame.astype("float32")):
-        assert deployed.difference(moved.astype("float64")) is not None
+        deployed.assert_equals_pyfunc(moved.astype("float64"))
 
 
 @pytest.mark.parametrize("columns", ["named", "by position"])
@@ -152,7 +152,7 @@ def test_without_signature_the_trained_columns_are_taken(columns: str, tmp_path:
 
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, rows, signature=False, input_example=None))
 
-    assert deployed.difference(rows) is not None
+    deployed.assert_equals_pyfunc(rows)
 
 
 def test_a_server_of_newer_versions_gets_what_it_loads(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestCategories:
 
         deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
 
-        assert deployed.difference(frame) is not None
+        deployed.assert_equals_pyfunc(frame)
 
     @pytest.mark.skipif(not SINCE_3_1, reason="the names of categories are kept from XGBoost 3.1 on")
     @pytest.mark.parametrize("kinds", [3, 12])
