@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,23 @@ def two_inputs() -> dict[str, np.ndarray]:
     return {"means": rows[:, :10], "others": rows[:, 10:]}
 
 
+def rows() -> np.ndarray:
+    """The rows of the cancer data."""
+    return cancer()[0]
+
+
+@functools.cache
+def classifier() -> Any:
+    """A classifier of the cancer data that scales its rows itself."""
+    return sequential(normalize=True)
+
+
+@functools.cache
+def heads(outputs: str) -> Any:
+    """The model of two inputs and two outputs, each trained once."""
+    return two_headed(outputs)
+
+
 # -- tf.Module ------------------------------------------------------------------------------------
 
 
@@ -158,6 +176,14 @@ def matrix(count: int | None = None, width: int = 30, name: str | None = None, d
     return tf.TensorSpec((count, width), dtype, name=name)
 
 
+@functools.cache
+def linear() -> Any:
+    """A tf.Module of one input that gives probabilities."""
+    import tensorflow as tf
+
+    return module(lambda weights, inputs: tf.nn.softmax(inputs @ weights), matrix())
+
+
 def two_part_module() -> Any:
     """Has no pyfunc answer: two inputs, by name."""
     import tensorflow as tf
@@ -174,6 +200,7 @@ def two_part_module() -> Any:
 
 
 def old_model(folder: Path) -> str:
+    """Saves a SavedModel of two inputs and four outputs, text among them; gives its signature's key."""
     import tensorflow as tf
 
     scored = tf.Module()
@@ -193,6 +220,11 @@ def old_model(folder: Path) -> str:
     scored.score = score
     tf.saved_model.save(scored, str(folder), signatures={"predict": score})
     return "predict"
+
+
+def old_inputs() -> dict[str, np.ndarray]:
+    """What old_model takes."""
+    return {"measures": rows(), "age": np.abs(rows()[:, 0]).astype(np.float64)}
 
 
 # -- saving ---------------------------------------------------------------------------------------
