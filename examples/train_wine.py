@@ -4,7 +4,7 @@ Trains a classifier of wines and logs it to MLflow, with everything that a deplo
     python examples/train_wine.py [--regularization 1.0]
 
 The model is registered as `wine`, and the alias `champion` is moved to the new version. Rows to ask it about are
-written to wine.json (three of them) and wine-all.json.
+written to rows.json (three of them) and all-rows.json.
 """
 
 import argparse
@@ -39,8 +39,8 @@ info = mlflow.sklearn.log_model(
 )
 mlflow.MlflowClient().set_registered_model_alias("wine", "champion", info.registered_model_version)
 
-wines.data.iloc[[0, 60, 140]].to_json("wine.json", orient="records")
-wines.data.to_json("wine-all.json", orient="records")
+wines.data.iloc[[0, 60, 140]].to_json("rows.json", orient="records")
+wines.data.to_json("all-rows.json", orient="records")
 print(
     f"models:/wine@champion is version {info.registered_model_version}, accuracy {model.score(wines.data, labels):.3f}"
 )

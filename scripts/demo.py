@@ -61,8 +61,8 @@ def play(stage: Stage, *, keep: bool) -> None:
     stage.run(*deployments, "get", *target, "--name", "wine")
 
     stage.say("Predict from the command line, with three rows in a JSON file")
-    stage.run("cut", "-c", "1-100", "wine.json")
-    stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "wine.json")
+    stage.run("cut", "-c", "1-100", "rows.json")
+    stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "rows.json")
 
     stage.say("The same from Python, for all rows, beside mlflow.pyfunc")
     stage.run("python", str(EXAMPLES / "predict_wine.py"), stage.target(), MODEL)
@@ -70,7 +70,7 @@ def play(stage: Stage, *, keep: bool) -> None:
     stage.say("Retrain the model, and put the new version under the same name; requests meanwhile get the old one")
     stage.run("python", str(EXAMPLES / "train_wine.py"), "--regularization", "1")
     stage.run(*deployments, "update", *target, "--name", "wine", "-m", MODEL)
-    stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "wine-all.json", "-O", "answers.json")
+    stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "all-rows.json", "-O", "answers.json")
     stage.run("python", str(EXAMPLES / "predict_wine.py"), stage.target(), MODEL, "answers.json")
 
     stage.say("List what is deployed")

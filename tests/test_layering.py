@@ -3,6 +3,7 @@ The import rules of docs/internals.md, kept by reading the source and by importi
 
 The engine never imports MLflow; the plugin imports of the engine only its protocol and its codec; neither of these does
 I/O; a framework is imported only inside the function that first needs it; predicting loads nothing of what deploys.
+There are no circles between modules or folders, and no folder is too long to find a file in by guessing.
 """
 
 from __future__ import annotations
@@ -167,6 +168,113 @@ def test_frameworks_are_imported_only_inside_functions() -> None:
     }
 
     assert offenders == {}
+
+
+# -- circles and arrows ----------------------------------------------------------------------------
+
+NAMES = {module_name(path) for path in MODULES}
+PACKAGES = {module_name(path) for path in MODULES if path.name == "__init__.py"}
+MOST_MODULES = 12  # in a folder, besides __init__
+
+# Which folder of the engine may import which: the arrows of docs/architecture.md. Whatever stands in no list may be
+# imported by all.
+ARROWS = {
+    "protocol": set(),
+    "codec": {"protocol"},
+    "backends": {"protocol"},
+    "redis": {"protocol"},
+    "execution": {"backends", "protocol"},
+    "service": {"execution", "backends", "redis", "protocol"},
+    "commands": {"service", "execution", "backends", "redis", "protocol"},
+    "commands.grammar": {"backends", "protocol"},
+    "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
+    "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
+    "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
+    "process": {"fronts.resp", "service", "redis", "protocol"},
+}
+FOUNDATION = {"errors", "config", "children"}  # modules beside the folders, which import no folder
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Modules of ours, type-only imports included; a package stands for its `__init__`."""
+    found = set()
+    for name in imported_names(path):
+        found |= {name} & NAMES or {name.rpartition(".")[0]} & NAMES
+    return found - {module_name(path)}
+
+
+GRAPH = {module_name(path): modules_imported_by(path) for path in MODULES}
+
+
+def folder_of(module: str) -> str:
+    """The folder that a module lies in; a module at the top of a package stands for itself."""
+    folder = module if module in PACKAGES else module.rpartition(".")[0]
+    return module if "." not in folder else folder
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Sets of nodes that can all be reached from each other."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for node in graph.get(waiting.pop(), set()) - seen:
+                seen.add(node)
+                waiting.append(node)
+        return seen
+
+    reach = {node: reachable(node) for node in graph}
+    found = {frozenset(other for other in reach[node] if node in reach.get(other, ())) for node in graph}
+    return sorted(sorted(circle) for circle in found if circle)
+
+
+@pytest.mark.parametrize("package", ["redisai_engine"])
+def test_there_are_no_circles_between_modules(package: str) -> None:
+    assert circles({module: imported for module, imported in GRAPH.items() if top(module) == package}) == []
+
+
+@pytest.mark.parametrize("package", ["redisai_engine"])
+def test_there_are_no_circles_between_folders(package: str) -> None:
+    folders: dict[str, set[str]] = {}
+    for module, imported in GRAPH.items():
+        here = folder_of(module)
+        folders.setdefault(here, set()).update(folder_of(other) for other in imported if folder_of(other) != here)
+
+    assert circles({folder: others for folder, others in folders.items() if top(folder) == package}) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("folder", ARROWS)
+def test_a_folder_of_the_engine_imports_only_what_is_below_it(folder: str) -> None:
+    allowed = {f"redisai_engine.{name}" for name in ARROWS[folder] | FOUNDATION | {folder}}
+    offenders = {
+        (module, other)
+        for module, imported in GRAPH.items()
+        if folder_of(module) == f"redisai_engine.{folder}"
+        for other in imported
+        if folder_of(other) not in allowed
+    }
+
+    assert offenders == set()
+
+
+def test_every_folder_of_the_engine_has_its_arrows() -> None:
+    folders = {folder_of(name).removeprefix("redisai_engine.") for name in NAMES if top(name) == "redisai_engine"}
+
+    assert {folder for folder in folders if f"redisai_engine.{folder}" in PACKAGES} - {"fronts"} == set(ARROWS)
+
+
+def test_no_folder_is_too_long_to_find_a_file_by_guessing() -> None:
+    sizes = {folder: sum(name.rpartition(".")[0] == folder for name in NAMES - PACKAGES) for folder in sorted(PACKAGES)}
+
+    assert {folder: size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+# -- what is loaded --------------------------------------------------------------------------------
 
 
 def modules_after(program: str, *arguments: str) -> set[str]:

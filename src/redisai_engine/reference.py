@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import redisai_engine.commands.ai
 import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
+from redisai_engine.commands.client import Client
 from redisai_engine.commands.table import COMMANDS, Command, InTransaction
 from redisai_engine.config import ENVIRONMENT_PREFIX, Settings, flag
 
@@ -59,12 +60,12 @@ def commands_page() -> str:
     )
 
 
-def _summary(row: Command) -> tuple[str, ...]:
+def _summary(row: Command[Client]) -> tuple[str, ...]:
     queued = "queued" if row.in_transaction is InTransaction.QUEUE else "refused"
     return f"[{row.name}](#{row.name.lower().replace('.', '')})", row.summary, " ".join(row.flags), queued
 
 
-def _section(row: Command) -> list[str]:
+def _section(row: Command[Client]) -> list[str]:
     made_of = ", ".join(row.made_of) or "nothing of Redis"
     return [f"## {row.name}", "", f"    {row.usage}", "", f"{row.summary}. Made of, and allowed as: {made_of}.", ""]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from redisai_engine.commands.table import Context, Permit, Plan, UpstreamCommand, refuse_error
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import Permit, Plan, UpstreamCommand, refuse_error
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.tensor import Buffer
@@ -20,14 +21,14 @@ _NO_FIELD = b"ai.engine:none"  # of no hash: deleting it needs the right to writ
 READ_RIGHT = b"r"  # to the key, as a connection remembers it
 
 
-def check_writable(context: Context, key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
+def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
     """
     Raises UpstreamError unless this client may write the key, and WrongType when the key holds another kind.
 
     Comes before anything is compiled or loaded for a client. Inside MULTI what the key holds is seen too late for it.
     """
     write = (b"HDEL", key, _NO_FIELD)
-    if context.in_transaction:
+    if client.in_transaction:
         yield Permit([write])
         return
     exists, found, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), write]
@@ -37,7 +38,7 @@ def check_writable(context: Context, key: bytes, kind: store.Kind) -> Generator[
 
 
 def write_hash(
-    context: Context,
+    client: Client,
     key: bytes,
     kind: store.Kind,
     fields: Sequence[Buffer],
@@ -50,8 +51,8 @@ def write_hash(
 
     `expiry` is the command that says when the key expires; those of `before` are sent first, in the same write.
     """
-    if context.transaction is not None:
-        context.transaction.stored.add(key)
+    if client.transaction is not None:
+        client.transaction.stored.add(key)
     unused = set(kind.fields) - set(map(bytes, fields[::2]))
     answers = yield [
         *before,
@@ -81,7 +82,7 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
     return replies.OK
 
 
-def scan_hashes(context: Context, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
+def scan_hashes(client: Client, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
     """
     Gives the value of `field` for every key whose hash has it.
 
@@ -89,8 +90,8 @@ def scan_hashes(context: Context, field: bytes) -> Generator[Any, Any, dict[byte
     scanned when EXEC is over, because a scan in its middle would stop Redis for as long as it takes.
     """
     own: dict[bytes, bytes] = {}
-    if context.transaction is not None:
-        keys = list(context.transaction.stored)
+    if client.transaction is not None:
+        keys = list(client.transaction.stored)
         _, *values = yield [(b"PING",), *((b"HGET", key, field) for key in keys)]
         own = present(keys, values)
     found: dict[bytes, bytes] = {}

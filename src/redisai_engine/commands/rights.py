@@ -18,6 +18,7 @@ class Rights:
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._until: dict[tuple[bytes, bytes], float] = {}
+        self.changes = 0  # as long as this number stays, what `until` returned is true
 
     def has(self, key: bytes, right: bytes) -> bool:
         return self.until(key, right) > self._loop.time()
@@ -33,4 +34,5 @@ class Rights:
         self._until[key, right] = self._loop.time() + _SECONDS
 
     def forget(self) -> None:
+        self.changes += 1
         self._until.clear()

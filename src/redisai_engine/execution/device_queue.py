@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from redisai_engine.execution.batching import BatchKey, batch_key, enough, is_full
-from redisai_engine.execution.job import Job, Run, RunnableModel
+from redisai_engine.execution.job import Batch, Job, RunnableModel
 
 
 class Lane:
@@ -65,7 +65,7 @@ class Lane:
 
 
 class DeviceQueue:
-    """All that waits for one device. `running` has what its worker threads run right now."""
+    """All that waits for one device. `running` has what its threads run right now."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -74,7 +74,7 @@ class DeviceQueue:
         self.work = threading.Condition(self.lock)
         self.size = 0
         self.wake_at = inf
-        self.running: list[Run] = []
+        self.running: list[Batch] = []
         #: Set when the engine drains: batches no longer wait to fill up.
         self.in_haste = False
         self._next_ticket = 0

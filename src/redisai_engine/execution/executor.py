@@ -1,28 +1,29 @@
 """
-Runs the jobs of all devices: short ones in the event loop's run phase, all others in worker threads.
+Runs the jobs of all devices: short ones in the event loop's run phase, all others in threads.
 
 Theory of operation: during a turn of the event loop the server submits jobs; nothing runs yet. At the end of the turn
-it calls `run_turn`, which goes through the queues. While a queue's next run is known to be short and a worker of that
-device is free, it is done right there; what isn't short is left to the workers. Finished runs of the workers come back
+it calls `run_turn`, which goes through the queues. While a queue's next run is known to be short and a thread of that
+device is free, it is done right there; what isn't short is left to the threads. Finished runs of the threads come back
 in one callback for all that finished meanwhile. No task, no future and no copy is made for a request.
 
 Invariant: every submitted job gets exactly one outcome, in the event loop's thread, never from within `submit`.
-All methods belong to the event loop's thread but `_finished`, which workers call.
+All methods belong to the event loop's thread but `_finished`, which threads call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
 from time import monotonic
 
 from redisai_engine.backends.base import Outputs
-from redisai_engine.errors import EngineClosing, QueueFull
+from redisai_engine.errors import EngineClosing, EngineError, QueueFull
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
-from redisai_engine.execution.job import SHORT_RUN_SECONDS, Job, Outcome, Run, RunnableModel
-from redisai_engine.execution.threads import Worker, timed_out
+from redisai_engine.execution.job import SHORT_RUN_SECONDS, Batch, Job, Outcome, RunnableModel
+from redisai_engine.execution.threads import QueueThread, timed_out
+from redisai_engine.protocol import texts
 
 #: How long one turn may run models before the event loop looks after its connections again.
 _TURN_SECONDS = 0.010
@@ -33,9 +34,9 @@ _MEASURED_ONE_IN = 8
 
 class Executor:
     """
-    The queues and workers of all devices.
+    The queues and threads of all devices.
 
-    `execution_timeout_ms` limits a run in a worker thread, where the framework can stop one; 0 is no limit.
+    `execution_timeout_ms` limits a run in a thread, where the framework can stop one; 0 is no limit.
     `queue_limit` is how many jobs may wait for one device.
     """
 
@@ -52,11 +53,11 @@ class Executor:
         self._queue_limit = queue_limit
         self._run_limit = execution_timeout_ms / 1000
         self._queues: dict[str, DeviceQueue] = {}
-        self._workers: dict[str, list[Worker]] = {}
+        self._threads: dict[str, list[QueueThread]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_timer: asyncio.TimerHandle | None = None
         self._submitted: list[Job] = []
-        self._results: deque[Run] = deque()
+        self._results: deque[Batch] = deque()
         self._result_announced = False
         self._pending = 0
         self._queues_wait = False
@@ -98,9 +99,9 @@ class Executor:
         """Gives how many jobs wait for each device."""
         return {device: queue.size for device, queue in self._queues.items()}
 
-    def worker_cpu_seconds(self) -> dict[str, list[float]]:
-        """Gives the processor time that each worker thread spent in models, by device."""
-        return {device: [worker.cpu_seconds for worker in workers] for device, workers in self._workers.items()}
+    def thread_cpu_seconds(self) -> dict[str, list[float]]:
+        """Gives the processor time that each thread spent in models, by device."""
+        return {device: [thread.cpu_seconds for thread in threads] for device, threads in self._threads.items()}
 
     async def drain(self) -> None:
         """Takes no more jobs, and returns when all that are here have their outcome."""
@@ -123,11 +124,11 @@ class Executor:
         for queue in self._queues.values():
             with queue.lock:
                 waiting, running = queue.clear(), list(queue.running)
-            for run in running:
-                _terminate(run)
+            for batch in running:
+                _terminate(batch)
             self._answer(_refused(waiting))
-        for worker in [worker for workers in self._workers.values() for worker in workers]:
-            worker.close()
+        for thread in [thread for threads in self._threads.values() for thread in threads]:
+            thread.close()
         for timer in [*self._timers.values(), *([self._stop_timer] if self._stop_timer else [])]:
             timer.cancel()
         self._answer(_refused(self._submitted))
@@ -177,7 +178,7 @@ class Executor:
                 self._queues_wait = True
 
     def _run_queue(self, queue: DeviceQueue, until: float) -> bool:
-        """Runs what is short until something isn't, and leaves that to the workers; False if time is up before."""
+        """Runs what is short until something isn't, and leaves that to the threads; False if time is up before."""
         now = monotonic()
         while True:
             jobs: list[Job] = []
@@ -193,7 +194,7 @@ class Executor:
                 break
             now = self._run_together(jobs, now)
         if queue.size:
-            self._wait_on(queue, needs_worker=lane is not None)
+            self._wait_on(queue, needs_thread=lane is not None)
         return True
 
     def _run_here(self, model: RunnableModel, job: Job, started_at: float) -> float:
@@ -215,17 +216,17 @@ class Executor:
 
     def _run_together(self, jobs: list[Job], started_at: float) -> float:
         """Runs a batch in this thread; gives the time after."""
-        run = Run(jobs, started_at, None)
-        run.outcomes = run_jobs(jobs)
+        batch = Batch(jobs, started_at, None)
+        batch.outcomes = run_jobs(jobs)
         now = monotonic()
-        run.seconds = run.cpu_seconds = now - started_at
-        self._answer(run)
+        batch.seconds = batch.cpu_seconds = now - started_at
+        self._answer(batch)
         return now
 
-    def _wait_on(self, queue: DeviceQueue, *, needs_worker: bool) -> None:
-        """Sees to it that what is left in a queue goes on: by its workers, or when its time comes."""
-        if needs_worker:
-            self._start_workers(queue)
+    def _wait_on(self, queue: DeviceQueue, *, needs_thread: bool) -> None:
+        """Sees to it that what is left in a queue goes on: by its threads, or when its time comes."""
+        if needs_thread:
+            self._start_threads(queue)
             with queue.lock:
                 queue.work.notify()
             if self._stop_timer is None and self._run_limit:
@@ -243,7 +244,7 @@ class Executor:
         self._queues_wait = True
         self.run_turn()
 
-    # -- workers
+    # -- threads
 
     def _queue_of(self, job: Job) -> DeviceQueue:
         queue = self._queues.get(job.device)
@@ -251,14 +252,14 @@ class Executor:
             queue = self._queues[job.device] = DeviceQueue(job.device)
         return queue
 
-    def _start_workers(self, queue: DeviceQueue) -> None:
-        if queue.device not in self._workers:
+    def _start_threads(self, queue: DeviceQueue) -> None:
+        if queue.device not in self._threads:
             numbers = range(1, self._threads_per_queue + 1)
-            self._workers[queue.device] = [Worker(queue, number, self._finished) for number in numbers]
+            self._threads[queue.device] = [QueueThread(queue, number, self._finished) for number in numbers]
 
-    def _finished(self, run: Run) -> None:
-        """Takes a finished run from a worker's thread, and announces it unless the announcement is on its way."""
-        self._results.append(run)
+    def _finished(self, batch: Batch) -> None:
+        """Takes a finished run from a thread, and announces it unless the announcement is on its way."""
+        self._results.append(batch)
         # `_take_results` lowers the flag before it looks, so a run that comes while it is up is never overlooked.
         if not self._result_announced:
             self._result_announced = True
@@ -277,27 +278,28 @@ class Executor:
     def _stop_long_runs(self) -> None:
         """Stops the runs that take longer than allowed; looks again when the next one may."""
         now = monotonic()
-        runs = [run for queue in self._queues.values() for run in list(queue.running)]
-        for run in runs:
-            if now >= run.started_at + self._run_limit:
-                _terminate(run)
+        batches = [batch for queue in self._queues.values() for batch in list(queue.running)]
+        for batch in batches:
+            if now >= batch.started_at + self._run_limit:
+                _terminate(batch)
         self._stop_timer = None
-        if runs or any(self.queue_sizes().values()):
-            oldest = min([run.started_at for run in runs if run.started_at + self._run_limit > now], default=now)
+        if batches or any(self.queue_sizes().values()):
+            started = [batch.started_at for batch in batches if batch.started_at + self._run_limit > now]
+            oldest = min(started, default=now)
             self._stop_timer = self._loop.call_at(oldest + self._run_limit, self._stop_long_runs)
 
     # -- outcomes
 
-    def _answer(self, run: Run) -> None:
+    def _answer(self, batch: Batch) -> None:
         """Counts a run and gives its jobs their outcomes."""
-        model = run.jobs[0].model if run.jobs else None
-        if model is not None and run.cpu_seconds:
-            for outcome in run.outcomes:
-                _count(model, outcome, run.seconds)
+        model = batch.jobs[0].model if batch.jobs else None
+        if model is not None and batch.cpu_seconds:
+            for outcome in batch.outcomes:
+                _count(model, outcome, batch.seconds)
             # A failure says nothing about how long a run takes.
-            if all(isinstance(outcome, list) for outcome in run.outcomes):
-                model.measured(sum(job.elements for job in run.jobs), run.cpu_seconds)
-        for job, outcome in zip(run.jobs, run.outcomes, strict=True):
+            if all(isinstance(outcome, list) for outcome in batch.outcomes):
+                model.measured(sum(job.elements for job in batch.jobs), batch.cpu_seconds)
+        for job, outcome in zip(batch.jobs, batch.outcomes, strict=True):
             self._done(job, outcome)
 
     def _done(self, job: Job, outcome: Outcome) -> None:
@@ -306,8 +308,15 @@ class Executor:
             job.done(outcome)
         except Exception as error:  # one caller's fault must not cost the others their answers
             self._loop.call_exception_handler({"message": "a job's done() failed", "exception": error})
+            self._fail(job)
         if self._drained is not None and not self._pending and not self._drained.done():
             self._drained.set_result(None)
+
+    @staticmethod
+    def _fail(job: Job) -> None:
+        """Give a job that couldn't take its outcome an error, which is easier to take."""
+        with contextlib.suppress(Exception):
+            job.done(EngineError(texts.ENGINE_FAILED))
 
 
 def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
@@ -326,18 +335,13 @@ def _samples(outputs: Outputs) -> int:
     return first.shape[0] if first.ndim else 1
 
 
-def _refused(jobs: list[Job]) -> Run:
+def _refused(jobs: list[Job]) -> Batch:
     """Makes the result of jobs that come too late."""
-    run = Run(jobs, 0.0, None)
-    run.outcomes = [EngineClosing()] * len(jobs)
-    return run
+    batch = Batch(jobs, 0.0, None)
+    batch.outcomes = [EngineClosing()] * len(jobs)
+    return batch
 
 
-def _terminate(run: Run) -> None:
-    if run.stop is not None:
-        run.stop.terminate = True
-
-
-def barrier_job(device: str, deadline: float | None, done: Callable[[Outcome], None]) -> Job:
-    """Makes a job that runs nothing: its outcome, [], comes when all before it on the device have begun to run."""
-    return Job(None, [], deadline, done, device)
+def _terminate(batch: Batch) -> None:
+    if batch.stop is not None:
+        batch.stop.terminate = True

@@ -125,8 +125,8 @@ class Job:
         self._done(outcome)
 
 
-class Run:
-    """Jobs that run together: what a worker thread is given, and what it hands back."""
+class Batch:
+    """Jobs that run together: what a thread is given, and what it hands back."""
 
     __slots__ = ("cpu_seconds", "jobs", "outcomes", "seconds", "started_at", "stop")
 

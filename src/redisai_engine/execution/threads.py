@@ -1,8 +1,8 @@
 """
 The thread that runs what is too long for the event loop.
 
-A worker takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short
-runs to the event loop, which does them without a hand-over. Invariant: a worker touches nothing of the event loop; it
+A thread takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short
+runs to the event loop, which does them without a hand-over. Invariant: a thread touches nothing of the event loop; it
 gives finished runs to `finished`, which may be called in any thread.
 """
 
@@ -14,13 +14,13 @@ from time import monotonic, thread_time
 
 from redisai_engine.execution.batching import run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
-from redisai_engine.execution.job import TIMED_OUT, Job, Run
+from redisai_engine.execution.job import TIMED_OUT, Batch, Job
 
 
-class Worker:
+class QueueThread:
     """One thread of a device's queue."""
 
-    def __init__(self, queue: DeviceQueue, number: int, finished: Callable[[Run], None]) -> None:
+    def __init__(self, queue: DeviceQueue, number: int, finished: Callable[[Batch], None]) -> None:
         self.cpu_seconds = 0.0
         self._queue = queue
         self._finished = finished
@@ -37,18 +37,18 @@ class Worker:
         self._thread.join()
 
     def _work(self) -> None:
-        while (run := self._next_run()) is not None:
+        while (batch := self._next_batch()) is not None:
             cpu_started = thread_time()
-            run.outcomes = run_jobs(run.jobs, run.stop)
-            run.cpu_seconds = thread_time() - cpu_started
-            run.seconds = monotonic() - run.started_at
-            self.cpu_seconds += run.cpu_seconds
+            batch.outcomes = run_jobs(batch.jobs, batch.stop)
+            batch.cpu_seconds = thread_time() - cpu_started
+            batch.seconds = monotonic() - batch.started_at
+            self.cpu_seconds += batch.cpu_seconds
             with self._queue.lock:
-                self._queue.running.remove(run)
-            self._finished(run)
+                self._queue.running.remove(batch)
+            self._finished(batch)
 
-    def _next_run(self) -> Run | None:
-        """Waits for a batch that isn't the event loop's; None when the worker has to end."""
+    def _next_batch(self) -> Batch | None:
+        """Waits for a batch that isn't the event loop's; None when the thread has to end."""
         queue = self._queue
         while True:
             with queue.lock:
@@ -64,15 +64,15 @@ class Worker:
             if expired:
                 self._finished(timed_out(expired))
 
-    def _begin(self, jobs: list[Job], now: float) -> Run:
+    def _begin(self, jobs: list[Job], now: float) -> Batch:
         model = jobs[0].model
-        run = Run(jobs, now, model.loaded.new_stop() if model is not None else None)
-        self._queue.running.append(run)
-        return run
+        batch = Batch(jobs, now, model.loaded.new_stop() if model is not None else None)
+        self._queue.running.append(batch)
+        return batch
 
 
-def timed_out(jobs: list[Job]) -> Run:
+def timed_out(jobs: list[Job]) -> Batch:
     """Makes the result of jobs that waited too long."""
-    run = Run(jobs, 0.0, None)
-    run.outcomes = [TIMED_OUT] * len(jobs)
-    return run
+    batch = Batch(jobs, 0.0, None)
+    batch.outcomes = [TIMED_OUT] * len(jobs)
+    return batch

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-Question = dict[str, Any]
+from redisai_engine.service.engine import Question
+
 Answer = Callable[[Question], Any]
 
 _ANSWER_SECONDS = 5.0

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from redisai_engine.protocol.tensor import Buffer
 
+Reply = bytes | list[Buffer]  # in pieces if it is large
+
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
 NA = b"+NA\r\n"

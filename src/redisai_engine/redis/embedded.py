@@ -22,7 +22,7 @@ from typing import IO
 
 from redisai_engine.children import end_with_parent
 from redisai_engine.errors import RedisEnded, StartError
-from redisai_engine.redis.upstream import Address
+from redisai_engine.redis.address import Address
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0

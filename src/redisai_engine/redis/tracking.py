@@ -17,7 +17,7 @@ from typing import Any, cast
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode
 from redisai_engine.protocol.replies import command
-from redisai_engine.redis.upstream import Address
+from redisai_engine.redis.address import Address
 
 _RETRY_SECONDS = 1.0
 

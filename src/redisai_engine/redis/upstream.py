@@ -1,5 +1,5 @@
 """
-Connections to Redis: where it is, how one is opened, and the one that each client connection has.
+The connection to Redis that each client has.
 
 Theory of operation. What was sent is remembered as a queue of expectations, since Redis answers in order: a `Relayed`
 run of plain commands whose replies go to the client as they came, chunk by chunk, or `Own` commands of an AI command
@@ -13,94 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from redisai_engine.errors import StartError
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, decode
 from redisai_engine.protocol.replies import command
 from redisai_engine.protocol.tensor import Buffer
+from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading, Reason
 
 #: Messages to a subscriber, a shard channel that moved away, a line of MONITOR: what no command asked for, in RESP2.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
 _GRACE_SECONDS = 5.0  # for the last replies of a Redis that can't be told that no more comes
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where Redis listens: a unix socket's path, or host and port. User and password are for the engine itself."""
-
-    path: str = ""
-    host: str = "127.0.0.1"
-    port: int = 6379
-    tls: ssl.SSLContext | None = None
-    username: str = ""
-    password: str = ""
-
-    def __str__(self) -> str:
-        return f"unix://{self.path}" if self.path else f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}"
-
-    async def connect(self, factory: Callable[[], asyncio.Protocol]) -> None:
-        """Opens a connection. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        if self.path:
-            await loop.create_unix_connection(factory, self.path)
-        else:
-            await loop.create_connection(factory, self.host, self.port, ssl=self.tls)
-
-    @property
-    def credentials(self) -> tuple[bytes, ...]:
-        """The arguments of AUTH, empty where there is no password."""
-        if not self.password:
-            return ()
-        return tuple(part.encode() for part in (self.username, self.password) if part)
-
-
-def parse_address(url: str) -> Address:
-    """Reads a redis://, rediss:// or unix:// URL. Raises StartError that names the part and what is allowed."""
-    parts = urlsplit(url)
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise StartError("--redis can't be 'unix://' alone: the socket's path is missing")
-        return Address(path=unquote(parts.path), username=user, password=password)
-    if parts.scheme not in ("redis", "rediss"):
-        raise StartError(f"--redis can't be {_hidden(url)!r}: it has to begin with redis://, rediss:// or unix://")
-    try:
-        port = 6379 if parts.port is None else parts.port
-    except ValueError:
-        port = 0
-    if not port:
-        raise StartError(f"--redis has a bad port in {_hidden(url)!r}: allowed are 1 to 65535")
-    if parts.path not in ("", "/", "/0"):
-        raise StartError(f"--redis can't name a database, as {_hidden(url)!r} does: clients choose theirs with SELECT")
-    try:
-        tls = _tls(parse_qs(parts.query)) if parts.scheme == "rediss" else None
-    except OSError as error:
-        raise StartError(f"--redis names certificates that can't be used in {_hidden(url)!r}: {error}") from None
-    return Address(host=parts.hostname or "127.0.0.1", port=port, tls=tls, username=user, password=password)
-
-
-def _hidden(url: str) -> str:
-    """Takes the password out of a URL."""
-    before, at, behind = url.rpartition("@")
-    return f"{before.partition('://')[0]}://***@{behind}" if at else url
-
-
-def _tls(query: dict[str, list[str]]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=query.get("ssl_ca_certs", [None])[0])
-    if query.get("ssl_cert_reqs") == ["none"]:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if "ssl_certfile" in query:
-        context.load_cert_chain(query["ssl_certfile"][0], query.get("ssl_keyfile", [None])[0])
-    return context
 
 
 class Relayed:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from redisai_engine.errors import EngineClosing, EngineError, ModelRunError, QueueFull
-from redisai_engine.execution.executor import barrier_job
 from redisai_engine.execution.job import TIMED_OUT, Outcome
-from support.execution import Client, Observed, count, rows
+from support.execution import Client, Observed, count, empty_job, rows
 
 LOOP_THREAD = "MainThread"
 
@@ -302,7 +301,7 @@ def test_a_job_submitted_from_done_runs_in_the_same_turn(run_loop, model) -> Non
 
             first = client.submit(runnable, rows(1))
             first.add_done_callback(lambda _: None)
-            client.executor.submit(barrier_job("CPU", None, lambda _: chained.append(client.start(runnable, rows(2)))))
+            client.executor.submit(empty_job(lambda _: chained.append(client.start(runnable, rows(2)))))
             client.executor.run_turn()
 
             assert values(chained[0].result()) == [[4, 4]]
@@ -435,12 +434,33 @@ def test_a_caller_s_fault_does_not_cost_others_their_answers(model) -> None:
     async def test() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(str(context["exception"])))
         async with Client() as client:
-            client.executor.submit(barrier_job("CPU", None, _fail))
+            client.executor.submit(empty_job(_fail))
             assert values(await client.start(model(), rows(1))) == [[2, 2]]
 
     asyncio.run(test())
 
     assert problems == ["a fault"]
+
+
+def test_a_caller_that_can_not_take_its_outcome_gets_an_error() -> None:
+    """So that somebody who waits for it isn't left waiting."""
+    taken: list[Outcome] = []
+
+    def take(outcome: Outcome) -> None:
+        taken.append(outcome)
+        if isinstance(outcome, list):
+            raise ValueError("can't be encoded")
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+        async with Client() as client:
+            client.executor.submit(empty_job(take))
+            client.executor.run_turn()
+
+    asyncio.run(test())
+
+    assert taken[0] == []
+    assert isinstance(taken[1], EngineError)
 
 
 def test_tells_what_waits_and_what_the_workers_used(run_loop, model, counting) -> None:
@@ -450,7 +470,7 @@ def test_tells_what_waits_and_what_the_workers_used(run_loop, model, counting) -
             client.start(model(batch_size=4, min_batch_size=2), rows(1))
 
             assert client.executor.queue_sizes() == {"CPU": 1}
-            (used,) = client.executor.worker_cpu_seconds()["CPU"]
+            (used,) = client.executor.thread_cpu_seconds()["CPU"]
             assert used > 0.001
 
     run_loop(test)

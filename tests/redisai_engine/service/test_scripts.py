@@ -14,12 +14,12 @@ from redisai_engine.service.scripts import Scripts
 def test_the_least_recently_used_leaves():
     script = compile_script("", (), "CPU", BackendSettings())
     scripts = Scripts(limit=2)
-    scripts.add(b"1", script)
-    scripts.add(b"2", script)
+    scripts.keep(b"1", script)
+    scripts.keep(b"2", script)
 
-    assert scripts.by_id(b"1") is script
-    scripts.add(b"3", script)
+    assert scripts.compiled(b"1") is script
+    scripts.keep(b"3", script)
 
-    assert scripts.by_id(b"1") is script
-    assert scripts.by_id(b"2") is None
-    assert scripts.by_id(b"3") is script
+    assert scripts.compiled(b"1") is script
+    assert scripts.compiled(b"2") is None
+    assert scripts.compiled(b"3") is script

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from redisai_engine.commands.ai.model_options import BACKENDS, text
+from redisai_engine.backends.registry import BACKENDS
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.grammar.words import integer, text
 from redisai_engine.commands.hashes import values_of
-from redisai_engine.commands.numbers import integer
-from redisai_engine.commands.table import NO_KEYS, READ, AskPeers, Context, Keys, Plan, command
+from redisai_engine.commands.steps import AskPeers, Plan
+from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
 from redisai_engine.errors import CommandError, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
@@ -25,7 +27,7 @@ from redisai_engine.redis import store
     summary="Tells a model's or script's run figures",
     made_of=("HMGET",),
 )
-def info(context: Context, arguments: Sequence[bytes]) -> Plan:
+def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.INFO key [RESETSTAT]"""
     names = (store.ID, store.META, store.SCRIPT_ID, store.SCRIPT_META)
     (values,) = yield [(b"HMGET", arguments[1], *names)]
@@ -35,7 +37,7 @@ def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     id_ = model_id or script_id
     if id_ is None:
         raise CommandError(texts.INFO_MISSING)
-    figures = context.engine.models.statistics(id_)
+    figures = client.engine.statistics(id_)
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
         figures.reset()
         yield AskPeers({"reset": id_.decode()})
@@ -80,7 +82,7 @@ _CHANGING = (b"CONFIG", b"SET", b"ai-engine", b"")  # no such setting; asks for 
     summary="Reads and changes settings",
     made_of=("PING", "CONFIG"),
 )
-def config(context: Context, arguments: Sequence[bytes]) -> Plan:
+def config(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.CONFIG GET name | MODEL_CHUNK_SIZE bytes | BACKENDSPATH path | LOADBACKEND name path"""
     words = list(arguments[1:])
     subcommand = words.pop(0).upper()
@@ -88,40 +90,40 @@ def config(context: Context, arguments: Sequence[bytes]) -> Plan:
     if isinstance(answer, ReplyError) and answer.text.startswith(("NOAUTH", "NOPERM")):
         raise UpstreamError(answer.text)
     if subcommand == b"GET":
-        return _get(context, words)
+        return _get(client, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
-        reply = _set_chunk_size(context, words)
-        yield AskPeers({"model_chunk_size": context.engine.model_chunk_size})
+        reply = _set_chunk_size(client, words)
+        yield AskPeers({"model_chunk_size": client.engine.model_chunk_size})
         return reply
     if subcommand == b"BACKENDSPATH":
         if not words:
             raise CommandError(texts.CONFIG_PATH_MISSING)
-        context.engine.backends_path = text(words[0])
-        yield AskPeers({"backends_path": context.engine.backends_path})
+        client.engine.backends_path = text(words[0])
+        yield AskPeers({"backends_path": client.engine.backends_path})
         return replies.OK
     if subcommand == b"LOADBACKEND":
         return _load_backend(words)
     raise CommandError(texts.CONFIG_UNKNOWN)
 
 
-def _get(context: Context, words: list[bytes]) -> bytes:
+def _get(client: Client, words: list[bytes]) -> bytes:
     if not words:
         raise CommandError(texts.ARITY % "ai.config")
     name = words[0].upper()
     if name == b"MODEL_CHUNK_SIZE":
-        return replies.integer(context.engine.model_chunk_size)
+        return replies.integer(client.engine.model_chunk_size)
     if name == b"BACKENDSPATH":
-        return replies.text(context.engine.backends_path)
-    return replies.null(context.protocol)
+        return replies.text(client.engine.backends_path)
+    return replies.null(client.protocol)
 
 
-def _set_chunk_size(context: Context, words: list[bytes]) -> bytes:
+def _set_chunk_size(client: Client, words: list[bytes]) -> bytes:
     if not words:
         raise CommandError(texts.CONFIG_CHUNK_MISSING)
     size = integer(words[0])
     if size is None or size <= 0:
         raise CommandError(texts.CONFIG_BAD_CHUNK)
-    context.engine.model_chunk_size = size
+    client.engine.model_chunk_size = size
     return replies.OK
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from redisai_engine.commands.ai.model_options import ModelOptions, parse_modelset, parse_modelstore
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
@@ -22,18 +23,8 @@ from redisai_engine.commands.hashes import (
     values_of,
     write_hash,
 )
-from redisai_engine.commands.table import (
-    DELETE,
-    NO_KEYS,
-    READ,
-    WRITE,
-    Context,
-    Keys,
-    Load,
-    Plan,
-    UpstreamCommand,
-    command,
-)
+from redisai_engine.commands.steps import Load, Plan, UpstreamCommand
+from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
@@ -44,10 +35,10 @@ _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 @command(
     "AI.MODELSTORE", arity=(6, None), flags=WRITE, keys=Keys(1), summary="Stores a model under a key", made_of=_STORING
 )
-def modelstore(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modelstore(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n [MINBATCHSIZE m [MINBATCHTIMEOUT ms]]] [INPUTS count
     name ... OUTPUTS count name ...] BLOB chunk ..."""
-    return (yield from _store(context, arguments[1], *parse_modelstore(arguments[2:])))
+    return (yield from _store(client, arguments[1], *parse_modelstore(arguments[2:])))
 
 
 @command(
@@ -58,13 +49,13 @@ def modelstore(context: Context, arguments: Sequence[bytes]) -> Plan:
     summary="Deprecated form of AI.MODELSTORE",
     made_of=_STORING,
 )
-def modelset(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modelset(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELSET key backend device [TAG tag] [BATCHSIZE n ...] [INPUTS name ... OUTPUTS name ...] BLOB chunk ..."""
-    return (yield from _store(context, arguments[1], *parse_modelset(arguments[2:])))
+    return (yield from _store(client, arguments[1], *parse_modelset(arguments[2:])))
 
 
-def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
-    yield from check_writable(context, key, store.MODEL)
+def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
+    yield from check_writable(client, key, store.MODEL)
     asked = store.ModelMeta(
         options.backend,
         options.device,
@@ -76,11 +67,11 @@ def _store(context: Context, key: bytes, options: ModelOptions, blob: bytes) -> 
         tuple(options.outputs),
         len(blob),
     )
-    return (yield from put_model(context, key, asked, blob, expiry=(b"PERSIST", key)))
+    return (yield from put_model(client, key, asked, blob, expiry=(b"PERSIST", key)))
 
 
 def put_model(
-    context: Context,
+    client: Client,
     key: bytes,
     asked: store.ModelMeta,
     blob: bytes,
@@ -95,9 +86,9 @@ def put_model(
     """
     model = yield Load(asked, blob)
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
-    yield from write_hash(context, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
-    context.engine.models.forget(context.database, key)
-    context.engine.models.holds(context.database, key, meta.id.encode())
+    yield from write_hash(client, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
+    client.engine.models.forget(client.database, key)
+    client.engine.models.note_version(client.database, key, meta.id.encode())
     return replies.OK
 
 
@@ -110,7 +101,7 @@ def put_model(
     summary="Reads a model back",
     made_of=("EXISTS", "HMGET", "HGETALL"),
 )
-def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELGET key [META] [BLOB]"""
     words = {word.upper() for word in arguments[2:]} & {b"META", b"BLOB"} or {b"META", b"BLOB"}
     if words == {b"META"}:
@@ -123,7 +114,7 @@ def modelget(context: Context, arguments: Sequence[bytes]) -> Plan:
     if words == {b"META"}:
         return _meta_alone(fields[store.META])
     meta = store.parse_meta(fields[store.META])
-    blob = _blob_reply(b"".join(fields[name] for name in meta.blob_fields), context.engine.model_chunk_size)
+    blob = _blob_reply(b"".join(fields[name] for name in meta.blob_fields), client.engine.model_chunk_size)
     if words == {b"BLOB"}:
         return blob
     return replies.array([*_meta_reply(meta), replies.text("blob"), blob])
@@ -179,16 +170,16 @@ def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
     made_of=("EXISTS", "HMGET"),
     in_redisai=False,
 )
-def modelid(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modelid(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELID key"""
-    key, models = arguments[1], context.engine.models
-    known = models.known(context.database, key) if context.may_trust and not context.in_transaction else None
-    if known is not None and context.rights.has(key, READ_RIGHT):
+    key, models = arguments[1], client.engine.models
+    known = models.known(client.database, key) if client.may_trust and not client.in_transaction else None
+    if known is not None and client.rights.has(key, READ_RIGHT):
         return replies.bulk(known.id)
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)]
     marker, id_ = values_of(values)
     check_model(exists, {store.MARKER: marker})
-    models.found(context.database, key, id_)  # no run behind this answer may be of an older version
+    models.forget_others(client.database, key, id_)  # no run behind this answer may be of an older version
     return replies.bulk(id_)
 
 
@@ -201,16 +192,16 @@ def modelid(context: Context, arguments: Sequence[bytes]) -> Plan:
     summary="Deletes a model",
     made_of=("EXISTS", "HDEL"),
 )
-def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELDEL key"""
     key = arguments[1]
-    models = context.engine.models
-    models.forget(context.database, key)
+    models = client.engine.models
+    models.forget(client.database, key)
     try:
         reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
     finally:
-        models.forget(context.database, key)
-    models.holds(context.database, key, None)
+        models.forget(client.database, key)
+    models.note_version(client.database, key, None)
     return reply
 
 
@@ -222,8 +213,8 @@ def modeldel(context: Context, arguments: Sequence[bytes]) -> Plan:
     summary="Lists models with their tags",
     made_of=("SCAN", "HGET"),
 )
-def modelscan(context: Context, arguments: Sequence[bytes]) -> Plan:
+def modelscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELSCAN"""
-    metas = yield from scan_hashes(context, store.META)
+    metas = yield from scan_hashes(client, store.META)
     rows = [(key, store.parse_meta(meta).tag) for key, meta in metas.items()]
     return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])

@@ -10,23 +10,12 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
-from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.torch_script import TorchScript, compile_script
-from redisai_engine.commands.ai.model_options import Words, text
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.grammar.words import Words, integer, text
 from redisai_engine.commands.hashes import check_writable, delete_hash, scan_hashes, values_of, write_hash
-from redisai_engine.commands.numbers import integer
-from redisai_engine.commands.table import (
-    DELETE,
-    NO_KEYS,
-    READ,
-    WRITE,
-    Compute,
-    Context,
-    Keys,
-    Plan,
-    UpstreamCommand,
-    command,
-)
+from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand
+from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
@@ -43,12 +32,12 @@ _META = (store.SCRIPT_MARKER, store.SCRIPT_ID, store.SCRIPT_META)
     summary="Stores a script under a key",
     made_of=_STORING,
 )
-def scriptstore(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scriptstore(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTSTORE key device [TAG tag] ENTRY_POINTS count function ... SOURCE source"""
     words = Words(list(arguments[2:]))
     device, tag = _device_and_tag(words)
     entry_points = _entry_points(words)
-    return (yield from _store(context, arguments[1], store.ScriptMeta(device, tag, entry_points), _source(words)))
+    return (yield from _store(client, arguments[1], store.ScriptMeta(device, tag, entry_points), _source(words)))
 
 
 @command(
@@ -59,13 +48,13 @@ def scriptstore(context: Context, arguments: Sequence[bytes]) -> Plan:
     summary="Deprecated form of AI.SCRIPTSTORE",
     made_of=_STORING,
 )
-def scriptset(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scriptset(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTSET key device [TAG tag] SOURCE source"""
     if len(arguments) == 6:  # a tag takes two words
         raise CommandError(texts.ARITY % "ai.scriptset")
     words = Words(list(arguments[2:]))
     meta = store.ScriptMeta(*_device_and_tag(words))
-    return (yield from _store(context, arguments[1], meta, _source(words)))
+    return (yield from _store(client, arguments[1], meta, _source(words)))
 
 
 def _device_and_tag(words: Words) -> tuple[str, str]:
@@ -92,15 +81,15 @@ def _source(words: Words) -> str:
     return text(source)
 
 
-def _store(context: Context, key: bytes, meta: store.ScriptMeta, source: str) -> Plan:
+def _store(client: Client, key: bytes, meta: store.ScriptMeta, source: str) -> Plan:
     if meta.device[:3].upper() not in ("CPU", "GPU"):
         raise CommandError(texts.UNSUPPORTED_DEVICE)
-    yield from check_writable(context, key, store.SCRIPT)
-    return (yield from put_script(context, key, meta, source, expiry=(b"PERSIST", key)))
+    yield from check_writable(client, key, store.SCRIPT)
+    return (yield from put_script(client, key, meta, source, expiry=(b"PERSIST", key)))
 
 
 def put_script(
-    context: Context,
+    client: Client,
     key: bytes,
     meta: store.ScriptMeta,
     source: str,
@@ -109,17 +98,16 @@ def put_script(
     before: Sequence[UpstreamCommand] = (),
 ) -> Plan:
     """Compiles a script and writes it under the key, over an older one; `expiry` and `before` as for `write_hash`."""
-    yield from compiled(context, meta, source)
-    yield from write_hash(context, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
+    yield from compiled(client, meta, source)
+    yield from write_hash(client, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
     return replies.OK
 
 
-def compiled(context: Context, meta: store.ScriptMeta, source: str) -> Generator[Any, Any, TorchScript]:
+def compiled(client: Client, meta: store.ScriptMeta, source: str) -> Generator[Any, Any, TorchScript]:
     """Compiles a script, and keeps it in memory. Raises ModelLoadError."""
-    engine = context.engine
-    threads = BackendSettings(engine.settings.intra_op_threads, engine.settings.inter_op_threads)
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, threads))
-    engine.scripts.add(meta.id.encode(), script)
+    engine = client.engine
+    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
+    engine.scripts.keep(meta.id.encode(), script)
     assert isinstance(script, TorchScript)
     return script
 
@@ -133,7 +121,7 @@ def compiled(context: Context, meta: store.ScriptMeta, source: str) -> Generator
     summary="Reads a script back",
     made_of=("EXISTS", "HMGET"),
 )
-def scriptget(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTGET key [META] [SOURCE]"""
     words = {word.upper() for word in arguments[2:]} & {b"META", b"SOURCE"} or {b"META", b"SOURCE"}
     meta, source = yield from read_script(arguments[1], with_source=b"SOURCE" in words)
@@ -166,7 +154,7 @@ def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[s
     summary="Deletes a script",
     made_of=("EXISTS", "HDEL"),
 )
-def scriptdel(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTDEL key"""
     return (yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING))
 
@@ -179,8 +167,8 @@ def scriptdel(context: Context, arguments: Sequence[bytes]) -> Plan:
     summary="Lists scripts with their tags",
     made_of=("SCAN", "HGET"),
 )
-def scriptscan(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scriptscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._SCRIPTSCAN"""
-    metas = yield from scan_hashes(context, store.SCRIPT_META)
+    metas = yield from scan_hashes(client, store.SCRIPT_META)
     rows = [(key, store.parse_script_meta(meta).tag) for key, meta in metas.items()]
     return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])

@@ -1,9 +1,10 @@
 """
 What a running script asks of Redis, done as the client's own command.
 
-Theory of operation. A script runs in a worker's thread and waits there; what it asks for is a body like any command's,
-carried out in the event loop on the connection of the client that called the script. That connection does nothing else
-meanwhile, because the command that runs the script isn't over. So rights, database and order are the client's.
+Theory of operation. A script runs in a thread of the executor and waits there; what it asks for is a body like any
+command's, carried out in the event loop on the connection of the client that called the script. That connection does
+nothing else meanwhile, because the command that runs the script isn't over. So rights, database and order are the
+client's.
 
 Invariant: whatever becomes of the connection, the thread gets an answer.
 """
@@ -14,9 +15,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from redisai_engine.backends.base import LoadedModel
-from redisai_engine.commands.ai.run import resolve_model
-from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, Context, InTransaction, Plan
-from redisai_engine.commands.touching import touching
+from redisai_engine.commands.ai.resolving import resolve_model
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.invalidation import relay_and_invalidate
+from redisai_engine.commands.steps import Plan
+from redisai_engine.commands.table import COMMANDS, PLAIN_COMMANDS, InTransaction
+from redisai_engine.commands.task import carry_out
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, Value, decode
@@ -30,42 +34,42 @@ _REFUSED = frozenset(" ".join((_CONNECTION, _TRANSACTION, _STREAM, _BLOCKING)).e
 _MAY_BLOCK = (b"XREAD", b"XREADGROUP")
 
 
-class SessionCaller:
+class ClientCaller:
     """What a script asks for, on behalf of one client; its methods are called in the script's thread."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     def command(self, arguments: Sequence[bytes]) -> Value:
-        return self._carry_out(_command(self._context, arguments))
+        return self._carry_out(_command(self._client, arguments))
 
     def model(self, key: bytes) -> LoadedModel:
         found: list[LoadedModel] = []
-        reply = self._carry_out(_model(self._context, key, found))
+        reply = self._carry_out(_model(self._client, key, found))
         if isinstance(reply, ReplyError):
             raise CommandError(reply.text)
         return found[0]
 
     def _carry_out(self, body: Plan) -> Value:
         answer: Future[bytes] = Future()
-        self._context.engine.loop.call_soon_threadsafe(self._context.carry_out, body, answer.set_result)
+        self._client.engine.loop.call_soon_threadsafe(carry_out, self._client, body, answer.set_result)
         return decode(answer.result())
 
 
-def _command(context: Context, arguments: Sequence[bytes]) -> Plan:
+def _command(client: Client, arguments: Sequence[bytes]) -> Plan:
     name = arguments[0].upper()
     if name in _REFUSED or (name in _MAY_BLOCK and b"BLOCK" in {word.upper() for word in arguments}):
         raise CommandError(texts.NOT_FROM_SCRIPT)
     row = COMMANDS.get(name) or PLAIN_COMMANDS.get(name)
     if row is None or (row.concerns is not None and not row.concerns(arguments)):
-        return (yield from touching(context, arguments))
+        return (yield from relay_and_invalidate(client, arguments))
     if not row.fits(len(arguments)):
         raise CommandError(row.arity_text)
     if row.in_transaction is InTransaction.REFUSE:
         raise CommandError(texts.IN_TRANSACTION)  # a script in a script would wait for itself
-    return (yield from row.body(context, arguments))
+    return (yield from row.body(client, arguments))
 
 
-def _model(context: Context, key: bytes, found: list[LoadedModel]) -> Plan:
-    found.append((yield from resolve_model(context, key)).loaded)
+def _model(client: Client, key: bytes, found: list[LoadedModel]) -> Plan:
+    found.append((yield from resolve_model(client, key)).loaded)
     return replies.OK

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from redisai_engine.commands.table import COMMANDS, NO_KEYS, Context, Pass, Plan, command
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import Pass, Plan
+from redisai_engine.commands.table import COMMANDS, NO_KEYS, command
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.requests import encode
 
@@ -22,7 +24,7 @@ def _names_ai_command(arguments: Sequence[bytes]) -> bool:
 
 
 @command("ACL", arity=(1, None), flags=(), keys=NO_KEYS, concerns=_names_ai_command, summary="Knows no AI commands")
-def acl(context: Context, arguments: Sequence[bytes]) -> Plan:
+def acl(client: Client, arguments: Sequence[bytes]) -> Plan:
     """ACL SETUSER username rule ..."""
     (raw,) = yield Pass(encode(arguments))
     refused = _RULE.search(raw) if raw.startswith(b"-") else None

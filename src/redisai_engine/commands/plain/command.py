@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
-from redisai_engine.commands.ai.model_options import text
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.grammar.words import text
 from redisai_engine.commands.plain.modules import MODULE
-from redisai_engine.commands.table import COMMANDS, NO_KEYS, READ, Command, Context, Pass, Plan, command, refuse_error
+from redisai_engine.commands.steps import Pass, Plan, refuse_error
+from redisai_engine.commands.table import COMMANDS, NO_KEYS, READ, Command, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import elements
@@ -23,13 +25,13 @@ _KEY_FLAGS = ("RW", "access", "update")  # Redis says so of any module's keys
 
 
 @command("COMMAND", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Knows RedisAI's commands too")
-def command_(context: Context, arguments: Sequence[bytes]) -> Plan:
+def command_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """COMMAND [COUNT | DOCS name ... | GETKEYS command ... | GETKEYSANDFLAGS command ... | INFO name ... | LIST]"""
     subcommand = arguments[1].upper() if len(arguments) > 1 else b""
-    return (yield from _SUBCOMMANDS.get(subcommand, _relay)(context, arguments))
+    return (yield from _SUBCOMMANDS.get(subcommand, _relay)(client, arguments))
 
 
-def _relay(context: Context, arguments: Sequence[bytes]) -> Plan:
+def _relay(client: Client, arguments: Sequence[bytes]) -> Plan:
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
 
@@ -41,35 +43,35 @@ def _is_error(raw: bytes) -> bool:
 # COMMAND, COMMAND COUNT, COMMAND INFO
 
 
-def _all(context: Context, arguments: Sequence[bytes]) -> Plan:
-    raw = yield from _relay(context, arguments)
+def _all(client: Client, arguments: Sequence[bytes]) -> Plan:
+    raw = yield from _relay(client, arguments)
     rows = [] if _is_error(raw) else elements(raw)
     if not rows:
         return raw
-    return replies.array([*rows, *(_row(row, rows[0], context.protocol) for row in COMMANDS.values())])
+    return replies.array([*rows, *(_row(row, rows[0], client.protocol) for row in COMMANDS.values())])
 
 
-def _count(context: Context, arguments: Sequence[bytes]) -> Plan:
-    raw = yield from _relay(context, arguments)
+def _count(client: Client, arguments: Sequence[bytes]) -> Plan:
+    raw = yield from _relay(client, arguments)
     return raw if _is_error(raw) else replies.integer(int(raw[1:]) + len(COMMANDS))
 
 
-def _info(context: Context, arguments: Sequence[bytes]) -> Plan:
+def _info(client: Client, arguments: Sequence[bytes]) -> Plan:
     names = arguments[2:]
     if not names:
-        return (yield from _all(context, arguments))
-    raw = yield from _relay(context, [*arguments, b"GET"])  # one that Redis knows, to see the form
+        return (yield from _all(client, arguments))
+    raw = yield from _relay(client, [*arguments, b"GET"])  # one that Redis knows, to see the form
     if _is_error(raw):
         return raw
     *found, known = elements(raw)
     for place, name in enumerate(names):
         row = COMMANDS.get(name.upper())
         if row is not None:
-            found[place] = _row(row, known, context.protocol)
+            found[place] = _row(row, known, client.protocol)
     return replies.array(found)
 
 
-def _row(row: Command, example: bytes, protocol: int) -> bytes:
+def _row(row: Command[Client], example: bytes, protocol: int) -> bytes:
     """What COMMAND INFO tells of a command, in the form that `example` has. Modules leave the arity open."""
     is_redis_6 = len(elements(example)) == _REDIS_6_ROW
     flags = [*row.flags, *(() if is_redis_6 else ("module",)), *(("movablekeys",) if row.keys.find else ())]
@@ -93,7 +95,7 @@ def _words(words: Sequence[str], protocol: int) -> bytes:
     return replies.unordered([replies.simple(word) for word in words], protocol)
 
 
-def _key_specifications(row: Command, protocol: int) -> bytes:
+def _key_specifications(row: Command[Client], protocol: int) -> bytes:
     if not row.keys.first:
         return replies.unordered([], protocol)
 
@@ -110,15 +112,15 @@ def _key_specifications(row: Command, protocol: int) -> bytes:
 # COMMAND LIST, COMMAND DOCS: both are new in Redis 7, so Redis 6.2 answers an error
 
 
-def _list(context: Context, arguments: Sequence[bytes]) -> Plan:
-    raw = yield from _relay(context, arguments)
+def _list(client: Client, arguments: Sequence[bytes]) -> Plan:
+    raw = yield from _relay(client, arguments)
     if _is_error(raw):
         return raw
     names = [replies.text(row.name.lower()) for row in COMMANDS.values() if _is_listed(row, arguments[3:])]
     return b"%c%d\r\n%b" % (raw[:1], len(elements(raw)) + len(names), b"".join([*elements(raw), *names]))
 
 
-def _is_listed(row: Command, condition: Sequence[bytes]) -> bool:
+def _is_listed(row: Command[Client], condition: Sequence[bytes]) -> bool:
     """`condition` is what follows FILTERBY; Redis has found it right. No command of a module is in a category."""
     if not condition:
         return True
@@ -129,18 +131,18 @@ def _is_listed(row: Command, condition: Sequence[bytes]) -> bool:
     return kind == b"PATTERN" and fnmatchcase(row.name.lower(), text(value).lower().replace("[^", "[!"))
 
 
-def _docs(context: Context, arguments: Sequence[bytes]) -> Plan:
-    raw = yield from _relay(context, arguments)
+def _docs(client: Client, arguments: Sequence[bytes]) -> Plan:
+    raw = yield from _relay(client, arguments)
     if _is_error(raw):
         return raw
     named = [COMMANDS.get(name.upper()) for name in arguments[2:]] if arguments[2:] else list(COMMANDS.values())
     parts = elements(raw)
     pairs = [*zip(parts[::2], parts[1::2], strict=True)]
-    pairs += [(replies.text(row.name.lower()), _documentation(row, context.protocol)) for row in named if row]
-    return replies.mapping(pairs, context.protocol)
+    pairs += [(replies.text(row.name.lower()), _documentation(row, client.protocol)) for row in named if row]
+    return replies.mapping(pairs, client.protocol)
 
 
-def _documentation(row: Command, protocol: int) -> bytes:
+def _documentation(row: Command[Client], protocol: int) -> bytes:
     facts = {"summary": row.summary, "group": "module", "module": MODULE}
     return replies.mapping([(replies.text(name), replies.text(value)) for name, value in facts.items()], protocol)
 
@@ -148,10 +150,10 @@ def _documentation(row: Command, protocol: int) -> bytes:
 # COMMAND GETKEYS
 
 
-def _getkeys(context: Context, arguments: Sequence[bytes]) -> Plan:
+def _getkeys(client: Client, arguments: Sequence[bytes]) -> Plan:
     row = COMMANDS.get(arguments[2].upper()) if len(arguments) > 3 else None
     if row is None:
-        return (yield from _relay(context, arguments))
+        return (yield from _relay(client, arguments))
     refuse_error(*(yield [(*arguments[:2], b"GET", b"key")]))  # may this client ask at all?
     if not row.keys.first:
         raise CommandError(texts.NO_KEYS)
@@ -160,11 +162,11 @@ def _getkeys(context: Context, arguments: Sequence[bytes]) -> Plan:
         raise CommandError(texts.KEYS_MISSING)
     if arguments[1].upper() == b"GETKEYS":
         return replies.array([replies.bulk(key) for key in keys])
-    flags = _words(_KEY_FLAGS, context.protocol)
+    flags = _words(_KEY_FLAGS, client.protocol)
     return replies.array([replies.array([replies.bulk(key), flags]) for key in keys])
 
 
-_SUBCOMMANDS: dict[bytes, Callable[[Context, Sequence[bytes]], Plan]] = {
+_SUBCOMMANDS: dict[bytes, Callable[[Client, Sequence[bytes]], Plan]] = {
     b"": _all,
     b"COUNT": _count,
     b"INFO": _info,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redisai_engine.commands.table import Context, Keys, Plan, command
-from redisai_engine.commands.touching import touching
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.invalidation import relay_and_invalidate
+from redisai_engine.commands.steps import Plan
+from redisai_engine.commands.table import Keys, command
 from redisai_engine.protocol import replies, texts
 
 
@@ -18,9 +20,9 @@ def _names_ai_command(arguments: Sequence[bytes]) -> bool:
     return len(arguments) > 1 and (b"AI." in arguments[1] or b"ai." in arguments[1])
 
 
-def eval_(context: Context, arguments: Sequence[bytes]) -> Plan:
+def eval_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """EVAL script count [key ...] [argument ...]"""
-    raw = yield from touching(context, arguments)
+    raw = yield from relay_and_invalidate(client, arguments)
     if raw.startswith(b"-") and b"nknown" in raw and b"command called from" in raw:
         return replies.error(raw[1:-2].decode("utf-8", "surrogateescape") + texts.NO_LUA)
     return raw

@@ -12,7 +12,9 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING
 
 from redisai_engine.backends.registry import loaded_versions
-from redisai_engine.commands.table import NO_KEYS, READ, Context, Pass, Plan, command, refuse_error
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import Pass, Plan, refuse_error
+from redisai_engine.commands.table import NO_KEYS, READ, command
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode, elements
 from redisai_engine.protocol.requests import encode
@@ -48,14 +50,14 @@ Fields = Iterator[tuple[str, object]]
     concerns=lambda arguments: len(arguments) == 2 and arguments[1].upper() == b"LIST",
     summary="Lists RedisAI's module too",
 )
-def module(context: Context, arguments: Sequence[bytes]) -> Plan:
+def module(client: Client, arguments: Sequence[bytes]) -> Plan:
     """MODULE LIST"""
     (raw,) = yield Pass(encode(arguments))
     if raw.startswith(b"-"):
         return bytes(raw)
     (hello,) = yield [(b"HELLO",)]
     refuse_error(hello)
-    return with_module(raw, hello[hello.index(b"version") + 1], context.protocol)
+    return with_module(raw, hello[hello.index(b"version") + 1], client.protocol)
 
 
 def with_module(modules: bytes, redis_version: bytes, protocol: int) -> bytes:
@@ -73,7 +75,7 @@ def with_module(modules: bytes, redis_version: bytes, protocol: int) -> bytes:
 
 
 @command("INFO", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Has RedisAI's sections")
-def info(context: Context, arguments: Sequence[bytes]) -> Plan:
+def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     """INFO [section ...]"""
     (raw,) = yield Pass(encode(arguments))
     if raw[:1] not in (b"$", b"="):
@@ -81,7 +83,7 @@ def info(context: Context, arguments: Sequence[bytes]) -> Plan:
     body = decode(raw)
     assert isinstance(body, bytes)
     parts = [body.replace(_HEADING, _HEADING + _LINE, 1)] if body else []
-    parts += _sections({word.lower() for word in arguments[1:]}, context.engine)
+    parts += _sections({word.lower() for word in arguments[1:]}, client.engine)
     whole = b"\r\n".join(parts)
     return b"=%d\r\ntxt:%b\r\n" % (len(whole) + 4, whole) if raw[:1] == b"=" else replies.bulk(whole)
 
@@ -136,8 +138,8 @@ def _cpu(engine: Engine) -> Fields:
         yield f"{whose}_used_cpu_sys", system
         yield f"{whose}_used_cpu_user", user
     idle = {"CPU": [0.0] * engine.settings.threads_per_queue}  # threads begin when they are needed
-    for device, workers in (idle | engine.executor.worker_cpu_seconds()).items():
-        for number, seconds in enumerate(workers, 1):
+    for device, threads in (idle | engine.executor.thread_cpu_seconds()).items():
+        for number, seconds in enumerate(threads, 1):
             yield f"queue_{device}_bthread_n{number}_used_cpu_total", f"{seconds:.6f}"
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 from redisai_engine.commands.ai.model import put_model
 from redisai_engine.commands.ai.script import put_script
-from redisai_engine.commands.table import WRITE, Compute, Context, Keys, Plan, UpstreamCommand, command, refuse_error
-from redisai_engine.commands.touching import touching
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.invalidation import relay_and_invalidate
+from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand, refuse_error
+from redisai_engine.commands.table import WRITE, Keys, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpedScript, DumpError, decode_dump, is_dump
@@ -42,20 +44,20 @@ class _Request:
         return (b"PEXPIREAT" if self.absolute else b"PEXPIRE", self.key, self.ttl_ms)
 
 
-def restore(context: Context, arguments: Sequence[bytes]) -> Plan:
+def restore(client: Client, arguments: Sequence[bytes]) -> Plan:
     """RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]"""
-    raw = yield from touching(context, arguments)
+    raw = yield from relay_and_invalidate(client, arguments)
     if raw != _UNKNOWN_MODULE:
         return raw
     dumped = yield Compute(lambda: _decode(arguments[3]))  # a large one takes seconds
     options = {word.upper() for word in arguments[4:]}
     request = _Request(arguments[1], arguments[2], b"REPLACE" in options, b"ABSTTL" in options)
     if isinstance(dumped, Tensor):
-        return (yield from _restore_tensor(context, request, dumped))
+        return (yield from _restore_tensor(client, request, dumped))
     if isinstance(dumped, DumpedModel):
-        return (yield from _restore_model(context, request, dumped))
+        return (yield from _restore_model(client, request, dumped))
     if isinstance(dumped, DumpedScript):
-        return (yield from _restore_script(context, request, dumped))
+        return (yield from _restore_script(client, request, dumped))
     return raw
 
 
@@ -77,18 +79,18 @@ def _decode(payload: bytes) -> Dumped | None:
         raise CommandError(texts.BAD_DUMP % error) from None
 
 
-def _restore_tensor(context: Context, request: _Request, tensor: Tensor) -> Plan:
+def _restore_tensor(client: Client, request: _Request, tensor: Tensor) -> Plan:
     condition = () if request.replace else (b"NX",)
     expiry = () if request.ttl_ms == b"0" else (b"PXAT" if request.absolute else b"PX", request.ttl_ms)
     (stored,) = yield [(b"SET", request.key, store.tensor_value(tensor), *condition, *expiry)]
-    context.engine.models.forget(context.database, request.key)
+    client.engine.models.forget(client.database, request.key)
     refuse_error(stored)
     if stored is None:
         raise CommandError(texts.BUSY_KEY)
     return replies.OK
 
 
-def _restore_model(context: Context, request: _Request, dumped: DumpedModel) -> Plan:
+def _restore_model(client: Client, request: _Request, dumped: DumpedModel) -> Plan:
     before = yield from _clearing(request, store.MODEL)
     names_given = dumped.backend == "TF"  # the names are a model's own elsewhere
     asked = store.ModelMeta(
@@ -102,13 +104,13 @@ def _restore_model(context: Context, request: _Request, dumped: DumpedModel) -> 
         dumped.outputs if names_given else (),
         len(dumped.blob),
     )
-    return (yield from put_model(context, request.key, asked, dumped.blob, expiry=request.expiry, before=before))
+    return (yield from put_model(client, request.key, asked, dumped.blob, expiry=request.expiry, before=before))
 
 
-def _restore_script(context: Context, request: _Request, dumped: DumpedScript) -> Plan:
+def _restore_script(client: Client, request: _Request, dumped: DumpedScript) -> Plan:
     before = yield from _clearing(request, store.SCRIPT)
     meta = store.ScriptMeta(dumped.device, dumped.tag, dumped.entry_points)
-    return (yield from put_script(context, request.key, meta, dumped.source, expiry=request.expiry, before=before))
+    return (yield from put_script(client, request.key, meta, dumped.source, expiry=request.expiry, before=before))
 
 
 def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[UpstreamCommand]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redisai_engine.commands.client import Client
 from redisai_engine.commands.hashes import present
-from redisai_engine.commands.table import NO_KEYS, READ, Context, Plan, command, refuse_error
+from redisai_engine.commands.steps import Plan, refuse_error
+from redisai_engine.commands.table import NO_KEYS, READ, command
 from redisai_engine.protocol import replies
 from redisai_engine.redis import store
 
@@ -35,7 +37,7 @@ def _type_position(arguments: Sequence[bytes]) -> int | None:
     concerns=lambda arguments: _type_position(arguments) is not None,
     summary="Knows RedisAI's types too",
 )
-def scan(context: Context, arguments: Sequence[bytes]) -> Plan:
+def scan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """SCAN cursor TYPE AI_TENSOR | AI__MODEL | AI_SCRIPT [MATCH pattern] [COUNT count]"""
     place = _type_position(arguments)
     assert place is not None

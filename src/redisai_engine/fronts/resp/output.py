@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
+from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Buffer
-
-Reply = bytes | list[Buffer]  # in pieces if it is large
 
 
 class Output:
@@ -41,17 +40,3 @@ class Output:
             transport.writelines(ready)
         else:
             transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-
-
-class Ready:
-    """The place of a reply that is there from the beginning."""
-
-    __slots__ = ("is_detached", "reply", "silent")
-
-    def __init__(self, reply: bytes) -> None:
-        self.reply = reply
-        self.silent = False
-        self.is_detached = True
-
-    def end(self, reply: bytes) -> None:
-        """Do nothing: it has ended."""

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from redisai_engine.commands.ai.script_run import Call, parse_scriptexecute, parse_scriptrun
-from redisai_engine.errors import CommandError
 from redisai_engine.protocol.frames import ReplyError
 from support.servers import Server
 from support.torch_scripts import ADD, COUNT, entry_point, needs_torch
@@ -23,81 +21,6 @@ def wire(engine: Server) -> Iterator[Wire]:
         wire.ask("AI.TENSORSET", "run:a", "FLOAT", 1, "VALUES", 2)
         yield wire
         wire.ask("DEL", "run", "run:a", "run:c", "run:d")
-
-
-# -- AI.SCRIPTEXECUTE -----------------------------------------------------------------------------
-
-
-def test_scopes_come_in_any_order_behind_the_first():
-    words = b"inputs 2 a b Outputs 1 c ARGS 2 x y keys 1 k TIMEOUT 7".split()
-
-    assert parse_scriptexecute(words, in_dag=False) == Call(
-        inputs=[b"a", b"b"], outputs=[b"c"], timeout_ms=7, keys=[b"k"], arguments=[b"x", b"y"]
-    )
-
-
-def test_in_a_dag_any_scope_may_be_first_or_none():
-    assert parse_scriptexecute(b"ARGS 1 x INPUTS 1 a".split(), in_dag=True) == Call([b"a"], arguments=[b"x"])
-    assert parse_scriptexecute([], in_dag=True) == Call()
-
-
-def test_a_negative_count_is_none():
-    assert parse_scriptexecute(b"INPUTS -1 OUTPUTS 1 c".split(), in_dag=False) == Call(outputs=[b"c"])
-
-
-@pytest.mark.parametrize(
-    ("words", "error"),
-    [
-        ("", "ERR KEYS or INPUTS scope must be provided first for AI.SCRIPTEXECUTE command"),
-        ("KEYS", "ERR Missing arguments after KEYS keyword"),
-        ("KEYS 1", "ERR Missing arguments after KEYS keyword"),
-        ("KEYS 0 k", "ERR Invalid or negative value found in number of KEYS"),
-        ("KEYS -1 k", "ERR Invalid or negative value found in number of KEYS"),
-        (
-            "KEYS 2 k",
-            "ERR Number of pre declared KEYS to be used in the command does not match the number of given arguments",
-        ),
-        ("INPUTS 1 a KEYS x k", "ERR Invalid or negative value found in number of KEYS"),
-        ("INPUTS 1 a ARGS x y", "ERR Invalid argument for keys count in AI.SCRIPTEXECUTE"),
-        ("INPUTS 1 a TIMEOUT -1", "ERR Invalid value for TIMEOUT"),
-        ("INPUTS 1 a TIMEOUT 1 TIMEOUT 2", "ERR Encountered problem parsing AI.SCRIPTEXECUTE"),
-    ],
-)
-def test_words_that_can_not_be_read(words: str, error: str):
-    with pytest.raises(CommandError) as raised:
-        parse_scriptexecute(words.encode().split(), in_dag=False)
-
-    assert raised.value.wire == error
-
-
-# -- AI.SCRIPTRUN ---------------------------------------------------------------------------------
-
-
-def test_the_deprecated_form():
-    words = b"TIMEOUT 7 inputs a $ b b OUTPUTS c d".split()
-
-    assert parse_scriptrun(words) == Call([b"a", b"b", b"b"], [b"c", b"d"], 7)
-
-
-def test_the_deprecated_form_may_have_a_timeout_anywhere_and_no_sections():
-    assert parse_scriptrun(b"INPUTS a TIMEOUT 7 b OUTPUTS c".split()) == Call([b"a", b"b"], [b"c"], 7)
-    assert parse_scriptrun([]) == Call()
-
-
-@pytest.mark.parametrize(
-    ("words", "error"),
-    [
-        ("TIMEOUT", "ERR No value provided for TIMEOUT"),
-        ("a INPUTS b", "ERR Unrecongnized parameter to SCRIPTRUN"),
-        ("$ INPUTS b", "ERR Encountered a variable size list of tensors outside of input section"),
-        ("OUTPUTS a INPUTS b", "ERR Already encountered an INPUTS section in SCRIPTRUN"),
-    ],
-)
-def test_words_of_the_deprecated_form_that_can_not_be_read(words: str, error: str):
-    with pytest.raises(CommandError) as raised:
-        parse_scriptrun(words.encode().split())
-
-    assert raised.value.wire == error
 
 
 # -- running --------------------------------------------------------------------------------------

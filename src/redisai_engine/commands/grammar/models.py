@@ -10,43 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from redisai_engine.commands.numbers import integer
+from redisai_engine.backends.registry import BACKENDS
+from redisai_engine.commands.grammar.words import Words, integer, text
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
 
-BACKENDS = ("ONNX", "TORCH", "TF", "TFLITE")
 _DEVICE = re.compile(rb"[CG]PU(?::\d*)?", re.IGNORECASE)
 _MAX_DEVICE = 9  # characters
 _OLD_KEYWORDS = (b"TAG", b"BATCHSIZE", b"MINBATCHSIZE", b"MINBATCHTIMEOUT", b"INPUTS", b"OUTPUTS", b"BLOB")
-
-
-@dataclass(slots=True)
-class Words:
-    """The arguments from left to right; reads past the end give None."""
-
-    left: list[bytes]
-    position: int = field(default=0)
-
-    def take(self) -> bytes | None:
-        word = self.left[self.position] if self.position < len(self.left) else None
-        self.position += 1
-        return word
-
-    def take_if(self, keyword: bytes) -> bool:
-        """Skips the next word if it is `keyword` in any letter case."""
-        if self.position < len(self.left) and self.left[self.position].upper() == keyword:
-            self.position += 1
-            return True
-        return False
-
-    def take_many(self, count: int) -> list[bytes]:
-        words = self.left[self.position : self.position + count]
-        self.position += count
-        return words
-
-    @property
-    def rest(self) -> list[bytes]:
-        return self.left[self.position :]
 
 
 @dataclass(slots=True)
@@ -61,11 +32,6 @@ class ModelOptions:
     min_batch_timeout_ms: int = 0
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
-
-
-def text(word: bytes) -> str:
-    """Turns a word into text; bytes that aren't utf-8 survive."""
-    return word.decode("utf-8", "surrogateescape")
 
 
 def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redisai_engine.commands.one_step import LARGEST
+from redisai_engine.commands.tensor_script import LARGEST
 from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.servers import Server

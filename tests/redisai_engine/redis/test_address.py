@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redisai_engine.errors import StartError
-from redisai_engine.redis.upstream import Address, parse_address
+from redisai_engine.redis.address import Address, parse_address
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """
 A tensor set in one round trip: a Lua script in Redis looks at the key and writes, where else two commands are needed.
 
-Theory of operation. `OneStep` is one connection's. It sends the script by its digest, the whole of it where Redis
+Theory of operation. `TensorScript` is one connection's. It sends the script by its digest, the whole of it where Redis
 doesn't have it yet. The script writes, or says no to whatever is unusual: a key that holds no tensor, too little
 memory, a right that lacks. Then the command goes the ordinary way, which has the errors, so this module has no error
 texts and no behaviour of its own. Where the script itself isn't allowed, the connection does without it.
@@ -34,7 +34,7 @@ return done and done.ok and 1 or 0
 _DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 
-class OneStep:
+class TensorScript:
     """Whether this connection may set tensors in one step, and how."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redisai_engine.commands.numbers import integer
+from redisai_engine.commands.grammar.words import integer
 
 _SCRIPT_LISTS = (b"KEYS", b"INPUTS", b"LIST_INPUT", b"OUTPUTS")
 _DAG_LISTS = (b"LOAD", b"PERSIST")

@@ -6,7 +6,7 @@ import pytest
 
 import redisai_engine.commands.ai
 import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
-from redisai_engine.commands import getkeys as keys
+from redisai_engine.commands.grammar import keys
 from redisai_engine.commands.table import COMMANDS
 
 

@@ -1,0 +1,237 @@
+"""
+The grammar of runs and calls: what follows the key in AI.MODELEXECUTE, AI.MODELRUN, AI.SCRIPTEXECUTE, AI.SCRIPTRUN.
+
+Words become a plain description; nothing is looked up. RedisAI checks counts against the model in the midst of reading
+the words, and its first error counts. So what is wrong is kept in the description (`error`) until the model is there,
+and `check` raises what RedisAI would.
+
+Invariant: a description without error is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redisai_engine.commands.grammar.words import Words, integer, text
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import texts
+
+_INPUTS, _OUTPUTS, _KEYS, _ARGS, _TIMEOUT = b"INPUTS", b"OUTPUTS", b"KEYS", b"ARGS", b"TIMEOUT"
+_COUNTED = {_INPUTS: "inputs", _OUTPUTS: "outputs", _ARGS: "keys"}  # RedisAI's name in the error of a bad count
+
+
+class ModelCall:
+    """What to run a model on and where its outputs go; the counts as far as they could be read, else None."""
+
+    __slots__ = ("error", "input_count", "inputs", "output_count", "outputs", "timeout_ms")
+
+    def __init__(self) -> None:
+        self.inputs: list[bytes] = []
+        self.outputs: list[bytes] = []
+        self.timeout_ms: int | None = None
+        self.input_count: int | None = None
+        self.output_count: int | None = None
+        self.error: CommandError | None = None
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raise what RedisAI finds first for a model of so many inputs and outputs."""
+        if self.input_count is not None and self.input_count != inputs:
+            raise CommandError(texts.INPUTS_MISMATCH)
+        if self.output_count is not None and self.output_count != outputs:
+            raise CommandError(texts.OUTPUTS_MISMATCH)
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass(slots=True)
+class FunctionCall:
+    """What to call a function with. `keys` and `arguments` go to the function, which may touch those keys."""
+
+    inputs: list[bytes] = field(default_factory=list)
+    outputs: list[bytes] = field(default_factory=list)
+    timeout_ms: int | None = None
+    keys: list[bytes] = field(default_factory=list)
+    arguments: list[bytes] = field(default_factory=list)
+    error: CommandError | None = None
+
+    def check(self) -> None:
+        """Raise what is wrong with the words."""
+        if self.error is not None:
+            raise self.error
+
+
+# Models
+
+
+def parse_modelexecute(arguments: Sequence[bytes]) -> ModelCall:
+    """Read `INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]`."""
+    call = ModelCall()
+    try:
+        _read_modelexecute(Words(list(arguments)), call)
+    except CommandError as error:
+        call.error = error
+    return call
+
+
+def _read_modelexecute(words: Words, call: ModelCall) -> None:
+    if not words.take_if(_INPUTS):
+        raise CommandError(texts.INPUTS_MISSING)
+    call.input_count = _count(words, texts.BAD_INPUT_COUNT, texts.INPUT_COUNT_ZERO)
+    call.inputs = words.take_many(call.input_count)
+    if not words.take_if(_OUTPUTS):
+        raise CommandError(texts.OUTPUTS_MISSING)
+    call.output_count = _count(words, texts.BAD_OUTPUT_COUNT, texts.OUTPUT_COUNT_ZERO)
+    call.outputs = words.take_many(call.output_count)
+    if len(call.outputs) < call.output_count:
+        raise CommandError(texts.OUTPUTS_MISMATCH)
+    if words.take_if(_TIMEOUT):
+        call.timeout_ms = parse_timeout(words)
+    if words.rest:
+        raise CommandError(texts.UNEXPECTED % text(words.rest[0]))
+
+
+def _count(words: Words, bad: str, zero: str) -> int:
+    count = integer(words.take() or b"")
+    if count is None:
+        raise CommandError(bad)
+    if count <= 0:
+        raise CommandError(zero)
+    return count
+
+
+def parse_timeout(words: Words) -> int:
+    """Read the value behind TIMEOUT, in milliseconds. Raise CommandError."""
+    word = words.take()
+    if word is None:
+        raise CommandError(texts.TIMEOUT_MISSING)
+    timeout_ms = integer(word)
+    if timeout_ms is None or timeout_ms <= 0:
+        raise CommandError(texts.BAD_TIMEOUT)
+    return timeout_ms
+
+
+def parse_modelrun(arguments: Sequence[bytes]) -> ModelCall:
+    """Read the deprecated `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`."""
+    call = ModelCall()
+    try:
+        _read_modelrun(Words(list(arguments)), call)
+    except CommandError as error:
+        call.error = error
+    return call
+
+
+def _read_modelrun(words: Words, call: ModelCall) -> None:
+    if words.take_if(_TIMEOUT):
+        call.timeout_ms = parse_timeout(words)
+    if not words.take_if(_INPUTS):
+        raise CommandError(texts.INPUTS_MISSING)
+    while words.rest and not words.take_if(_OUTPUTS):
+        call.inputs.append(words.take() or b"")
+    call.outputs = words.rest
+    call.input_count, call.output_count = len(call.inputs), len(call.outputs)
+
+
+# Scripts
+
+
+def parse_scriptexecute(arguments: Sequence[bytes], *, in_dag: bool) -> FunctionCall:
+    """Read the scopes, each at most once, in any order; outside of a DAG one of keys and inputs comes first."""
+    call = FunctionCall()
+    try:
+        if not in_dag and (not arguments or arguments[0].upper() not in (_KEYS, _INPUTS)):
+            raise CommandError(texts.SCRIPT_FIRST_SCOPE)
+        _read_scopes(Words(list(arguments)), call)
+    except CommandError as error:
+        call.error = error
+    return call
+
+
+def _read_scopes(words: Words, call: FunctionCall) -> None:
+    scopes: dict[bytes, list[bytes]] = {}
+    while words.rest:
+        word = words.take() or b""
+        scope = word.upper()
+        if scope == _TIMEOUT:
+            call.timeout_ms = _timeout_at_the_end(words)
+            break
+        if scope != _KEYS and scope not in _COUNTED:
+            raise CommandError(texts.SCRIPT_UNEXPECTED % text(word))
+        if scope in scopes:
+            raise CommandError(texts.SCRIPT_SCOPE_TWICE % text(scope))
+        scopes[scope] = _key_scope(words) if scope == _KEYS else _scope(words, scope)
+    call.inputs, call.outputs = scopes.get(_INPUTS, []), scopes.get(_OUTPUTS, [])
+    call.keys, call.arguments = scopes.get(_KEYS, []), scopes.get(_ARGS, [])
+
+
+def _timeout_at_the_end(words: Words) -> int:
+    if not words.rest:
+        raise CommandError(texts.SCRIPT_NO_TIMEOUT)
+    timeout_ms = parse_timeout(words)
+    if words.rest:
+        raise CommandError(texts.SCRIPT_BEHIND_TIMEOUT)
+    return timeout_ms
+
+
+def _scope(words: Words, scope: bytes) -> list[bytes]:
+    """Read a count and so many words. A negative count is none, as for RedisAI."""
+    word = words.take()
+    if word is None:
+        raise CommandError(texts.SCRIPT_SCOPE_EMPTY)
+    count = integer(word)
+    if count is None:
+        raise CommandError(texts.SCRIPT_BAD_COUNT % _COUNTED[scope])
+    if count > len(words.rest):
+        raise CommandError(texts.SCRIPT_TOO_FEW % text(scope).lower())
+    return words.take_many(max(count, 0))
+
+
+def _key_scope(words: Words) -> list[bytes]:
+    if len(words.rest) < 2:
+        raise CommandError(texts.SCRIPT_NO_KEYS)
+    count = integer(words.take() or b"")
+    if count is None or count <= 0:
+        raise CommandError(texts.SCRIPT_BAD_KEY_COUNT)
+    if count > len(words.rest):
+        raise CommandError(texts.SCRIPT_TOO_FEW_KEYS)
+    return words.take_many(count)
+
+
+def parse_scriptrun(arguments: Sequence[bytes]) -> FunctionCall:
+    """Read `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`; a `$` before the inputs that make a list means nothing."""
+    call = FunctionCall()
+    try:
+        _read_sections(Words(list(arguments)), call)
+    except CommandError as error:
+        call.error = error
+    return call
+
+
+def _read_sections(words: Words, call: FunctionCall) -> None:
+    section: list[bytes] | None = None
+    outputs_seen = list_seen = False
+    while words.rest:
+        word = words.take() or b""
+        keyword = word.upper()
+        if keyword == _TIMEOUT:
+            if call.timeout_ms is not None:
+                raise CommandError(texts.SCRIPTRUN_TWICE % "TIMEOUT section")
+            call.timeout_ms = parse_timeout(words)
+        elif keyword == _INPUTS:
+            if outputs_seen or section is call.inputs:
+                raise CommandError(texts.SCRIPTRUN_TWICE % f"INPUTS {'section' if outputs_seen else 'keyword'}")
+            section = call.inputs
+        elif keyword == _OUTPUTS:
+            if section is call.outputs:
+                raise CommandError(texts.SCRIPTRUN_TWICE % "OUTPUTS keyword")
+            section, outputs_seen = call.outputs, True
+        elif word == b"$":
+            if section is not call.inputs:
+                raise CommandError(texts.SCRIPTRUN_LIST_OUTSIDE)
+            if list_seen:
+                raise CommandError(texts.SCRIPTRUN_LIST_TWICE)
+            list_seen = True
+        elif section is None:
+            raise CommandError(texts.SCRIPTRUN_UNEXPECTED)
+        else:
+            section.append(word)

@@ -1,0 +1,294 @@
+"""
+The grammar of DAGs: the arguments of AI.DAGEXECUTE and its kin become a plain description. Nothing is looked up.
+
+Theory of operation. Every name becomes the number of a place: each key of LOAD, each AI.TENSORSET and each output opens
+a new place, and the name means that one from then on. So an operation depends exactly on the places that it reads, and
+a name may be used again.
+
+RedisAI looks keys up while it reads the words, and its first error counts. So reading stops at the first word that is
+wrong, and the error is kept where it was found: in `scopes_error`, in the call of an operation whose model comes first,
+or in `operations_error`. Whoever carries the DAG out raises it when its turn has come.
+
+Invariant: the description of a DAG without any of these errors is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redisai_engine.commands.grammar.calls import (
+    FunctionCall,
+    ModelCall,
+    parse_modelexecute,
+    parse_modelrun,
+    parse_scriptexecute,
+    parse_scriptrun,
+    parse_timeout,
+)
+from redisai_engine.commands.grammar.tensors import TensorWords, parse_format, parse_tensor
+from redisai_engine.commands.grammar.words import Words, integer, text
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import texts
+
+SEPARATOR = b"|>"
+
+
+@dataclass(slots=True)
+class SetTensor:
+    """AI.TENSORSET: fills a place. `blob_at` is where the blob stands among the DAG's arguments, if there is one."""
+
+    name: bytes
+    place: int
+    words: TensorWords
+    blob_at: int | None
+
+
+@dataclass(slots=True)
+class GetTensor:
+    """AI.TENSORGET of a place."""
+
+    place: int
+    form: frozenset[bytes]
+
+
+@dataclass(slots=True)
+class RunModel:
+    """A run of the model under a key: places read, places filled."""
+
+    key: bytes
+    call: ModelCall
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CallFunction:
+    """A call of a function of the script under a key: places read, places filled."""
+
+    key: bytes
+    function: bytes
+    call: FunctionCall
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+
+Operation = SetTensor | GetTensor | RunModel | CallFunction
+
+
+@dataclass(slots=True)
+class Dag:
+    """What the arguments of a DAG say. `load` fills the first places."""
+
+    read_only: bool
+    deprecated: bool
+    load: list[bytes] = field(default_factory=list)
+    persist: list[bytes] | None = None
+    routing: bytes | None = None
+    timeout_ms: int | None = None
+    scopes_error: CommandError | None = None
+    operations: list[Operation] = field(default_factory=list)
+    operations_error: CommandError | None = None
+    names: dict[bytes, int] = field(default_factory=dict)
+    places: int = 0
+
+    def open(self, name: bytes) -> int:
+        """Make `name` mean a new place."""
+        self.names[name] = self.places
+        self.places += 1
+        return self.names[name]
+
+    def find(self, name: bytes) -> int:
+        """Return the place that `name` means now. Raise CommandError for a name that is not known."""
+        place = self.names.get(name)
+        if place is None:
+            raise CommandError(texts.DAG_INPUT_UNKNOWN)
+        return place
+
+    @property
+    def needs_redis(self) -> bool:
+        """Whether Redis is needed still while the operations run, or after."""
+        return bool(self.persist) or any(isinstance(operation, CallFunction) for operation in self.operations)
+
+
+def parse_dag(arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Dag:
+    """Describe a DAG, as far as its arguments are right."""
+    dag = Dag(read_only, deprecated)
+    words = Words(list(arguments), position=1)
+    try:
+        _read_scopes(words, dag)
+    except CommandError as error:
+        dag.scopes_error = error
+    for key in dag.load:
+        dag.open(key)
+    if dag.scopes_error is None:
+        try:
+            _read_operations(words, dag)
+            _check_persist(dag)
+        except CommandError as error:
+            dag.operations_error = error
+    return dag
+
+
+# Scopes
+
+
+def _read_scopes(words: Words, dag: Dag) -> None:
+    """Read LOAD, PERSIST, ROUTING and TIMEOUT up to the first separator; each at most once, in any order."""
+    timeout_seen = False
+    while words.rest and not (words.rest[0] == SEPARATOR and len(words.rest) > 1):
+        if not dag.load and words.take_if(b"LOAD"):
+            dag.load = _load(words)
+        elif dag.persist is None and words.take_if(b"PERSIST"):
+            dag.persist = _persist(words, dag)
+        elif dag.routing is None and words.take_if(b"ROUTING"):
+            dag.routing = words.take()
+            if dag.routing is None:
+                raise CommandError(texts.DAG_ROUTING_MISSING)
+        elif not timeout_seen and words.take_if(b"TIMEOUT"):
+            timeout_seen = True
+            dag.timeout_ms = _timeout(words)
+        else:
+            raise CommandError(texts.DAG_UNEXPECTED % text(words.rest[0]))
+    if not words.rest:
+        raise CommandError(texts.DAG_EMPTY)
+    if not (dag.deprecated or dag.load or dag.persist or dag.routing is not None):
+        raise CommandError(texts.DAG_NO_SCOPE)
+
+
+def _timeout(words: Words) -> int | None:
+    """Here, unlike elsewhere, RedisAI takes zero and negative numbers, which mean none."""
+    if not words.rest:
+        raise CommandError(texts.TIMEOUT_MISSING)
+    value = integer(words.rest[0])
+    if value is not None and value <= 0:
+        words.take()
+        return None
+    return parse_timeout(words)
+
+
+def _count(words: Words, scope: str) -> int:
+    count = integer(words.take() or b"")
+    if count is None or count <= 0:
+        raise CommandError(texts.DAG_BAD_COUNT % scope)
+    return count
+
+
+def _load(words: Words) -> list[bytes]:
+    count = _count(words, "LOAD")
+    keys = words.take_many(count)
+    if len(keys) < count:
+        raise CommandError(texts.DAG_LOAD_COUNT)
+    return keys
+
+
+def _persist(words: Words, dag: Dag) -> list[bytes]:
+    if dag.read_only:
+        raise CommandError(texts.DAG_PERSIST_READ_ONLY)
+    count = _count(words, "PERSIST")
+    names = words.take_many(count)
+    if len(set(names)) < len(names):
+        raise CommandError(texts.DAG_PERSIST_TWICE)
+    if len(names) < count:
+        raise CommandError(texts.DAG_PERSIST_COUNT)
+    return names
+
+
+def _check_persist(dag: Dag) -> None:
+    for name in dag.persist or ():
+        if name not in dag.names:
+            raise CommandError(texts.DAG_PERSIST_UNKNOWN)
+
+
+# Operations
+
+
+def _read_operations(words: Words, dag: Dag) -> None:
+    """Read the operations up to the first that is wrong. Raise CommandError for one that can't even be described."""
+    for start, operation in _split(words):
+        described = _OPERATIONS[_name(operation, dag)](operation, dag, start)
+        dag.operations.append(described)
+        if isinstance(described, RunModel | CallFunction) and described.call.error is not None:
+            return
+
+
+def _split(words: Words) -> list[tuple[int, list[bytes]]]:
+    """Cut at the separators, which `words` is at. Raise CommandError for a separator with nothing behind it."""
+    rest = words.rest
+    if rest[-1] == SEPARATOR:
+        raise CommandError(texts.DAG_UNEXPECTED % text(SEPARATOR))
+    edges = [i for i, word in enumerate(rest) if word == SEPARATOR]
+    ends = [*edges[1:], len(rest)]
+    return [(words.position + low + 1, rest[low + 1 : high]) for low, high in zip(edges, ends, strict=True)]
+
+
+def _name(words: list[bytes], dag: Dag) -> bytes:
+    """Return the operation's name. Raise CommandError for one that this kind of DAG doesn't have."""
+    name = words[0].upper() if words else b""
+    if name in (b"AI.MODELEXECUTE", b"AI.SCRIPTEXECUTE") and dag.deprecated:
+        raise CommandError(texts.DAG_NEW_OP % text(name))
+    if name in (b"AI.MODELRUN", b"AI.SCRIPTRUN") and not dag.deprecated:
+        raise CommandError(texts.DAG_DEPRECATED_OP % text(name))
+    if name not in _OPERATIONS:
+        raise CommandError(texts.DAG_UNSUPPORTED)
+    return name
+
+
+def _set_tensor(words: list[bytes], dag: Dag, start: int) -> Operation:
+    _check_arity(words, least=4, most=None)
+    tensor = parse_tensor(words[2:])
+    blob_at = None if tensor.blob_at is None else start + 2 + tensor.blob_at
+    return SetTensor(words[1], dag.open(words[1]), tensor, blob_at)
+
+
+def _get_tensor(words: list[bytes], dag: Dag, start: int) -> Operation:
+    _check_arity(words, least=2, most=4)
+    return GetTensor(dag.find(words[1]), parse_format(words[2:]))
+
+
+def _check_arity(words: list[bytes], *, least: int, most: int | None) -> None:
+    if len(words) < least or (most is not None and len(words) > most):
+        raise CommandError(texts.ARITY_IN_DAG % text(words[0].upper()))
+
+
+def _run_model(words: list[bytes], dag: Dag, start: int) -> Operation:
+    if len(words) < (6 if dag.deprecated else 8):
+        raise CommandError(texts.ARITY % text(words[0].upper()))
+    call = (parse_modelrun if dag.deprecated else parse_modelexecute)(words[2:])
+    return _connect(RunModel(words[1], call), dag)
+
+
+def _call_function(words: list[bytes], dag: Dag, start: int) -> Operation:
+    name = text(words[0].upper())
+    if dag.read_only:
+        raise CommandError(texts.DAG_SCRIPT_READ_ONLY % name)
+    if len(words) < 3:
+        raise CommandError(texts.ARITY % name)
+    call = parse_scriptrun(words[3:]) if dag.deprecated else parse_scriptexecute(words[3:], in_dag=True)
+    return _connect(CallFunction(words[1], words[2], call), dag)
+
+
+def _connect(operation: RunModel | CallFunction, dag: Dag) -> Operation:
+    """Find the places that an operation reads, and open those that it fills."""
+    call = operation.call
+    if call.error is not None:
+        return operation
+    try:
+        if call.timeout_ms is not None:
+            raise CommandError(texts.DAG_TIMEOUT_IN_OP)
+        operation.inputs = [dag.find(name) for name in call.inputs]
+    except CommandError as error:
+        call.error = error
+    else:
+        operation.outputs = [dag.open(name) for name in call.outputs]
+    return operation
+
+
+_OPERATIONS = {
+    b"AI.TENSORSET": _set_tensor,
+    b"AI.TENSORGET": _get_tensor,
+    b"AI.MODELEXECUTE": _run_model,
+    b"AI.MODELRUN": _run_model,
+    b"AI.SCRIPTEXECUTE": _call_function,
+    b"AI.SCRIPTRUN": _call_function,
+}

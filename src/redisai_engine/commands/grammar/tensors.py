@@ -1,0 +1,108 @@
+"""
+Tensors as AI.TENSORSET has them, `type [dim ...] [BLOB data | VALUES value ...]`, and the forms of AI.TENSORGET.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from redisai_engine.commands.grammar.words import double, integer
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import dtypes, texts
+from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
+
+META_AND_BLOB = frozenset((b"META", b"BLOB"))
+_FORMATS = (b"META", b"BLOB", b"VALUES")
+_MAX_TENSOR_BYTES = 512 * 1024 * 1024  # Redis' limit for a string; RedisAI crashes on larger shapes
+
+
+class TensorWords:
+    """A tensor, and where its blob stands among the words, if it came as one."""
+
+    __slots__ = ("blob_at", "tensor")
+
+    def __init__(self, tensor: Tensor, blob_at: int | None = None) -> None:
+        self.tensor = tensor
+        self.blob_at = blob_at
+
+
+def parse_tensor(arguments: Sequence[bytes]) -> TensorWords:
+    """Read a tensor. Raise CommandError with RedisAI's text."""
+    dtype = dtypes.by_wire_name(arguments[0])
+    if dtype is None:
+        raise CommandError(texts.BAD_DTYPE)
+    shape: list[int] = []
+    size = max(dtype.size, 1)  # bytes, of strings at least so many
+    for position, word in enumerate(arguments[1:], 2):
+        keyword = word.upper()
+        if keyword == b"BLOB":
+            return TensorWords(_from_blob(dtype, tuple(shape), arguments[position:]), position)
+        if keyword == b"VALUES":
+            return TensorWords(_from_values(dtype, tuple(shape), arguments[position:]))
+        dimension = integer(word)
+        if dimension is None or dimension <= 0:
+            raise CommandError(texts.BAD_SHAPE)
+        shape.append(dimension)
+        if len(shape) > MAX_DIMENSIONS:
+            raise CommandError(texts.TOO_MANY_DIMENSIONS)
+        size *= dimension
+        if size > _MAX_TENSOR_BYTES:
+            raise CommandError(texts.BAD_SHAPE)
+    return TensorWords(Tensor(dtype, tuple(shape), bytes(size)))
+
+
+def _from_blob(dtype: DType, shape: tuple[int, ...], rest: Sequence[bytes]) -> Tensor:
+    if len(rest) != 1:
+        raise CommandError(texts.BAD_BLOB_COUNT)
+    blob = rest[0]
+    if dtype.is_string:
+        if blob.count(0) != element_count(shape) or blob[-1:] != b"\0":
+            raise CommandError(texts.BAD_STRING_COUNT)
+    elif len(blob) != dtype.size * element_count(shape):
+        raise CommandError(texts.BAD_BLOB_SIZE)
+    elif dtype is dtypes.BOOL and blob[:-1].strip(b"\0\1"):  # RedisAI leaves the last byte unchecked
+        raise CommandError(texts.BAD_BOOL)
+    return Tensor(dtype, shape, blob)
+
+
+def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) -> Tensor:
+    if len(values) != element_count(shape):
+        raise CommandError(texts.BAD_VALUE_COUNT)
+    if dtype.is_string:
+        return Tensor(dtype, shape, b"".join(map(_terminated, values)))
+    numbers = [double(value) for value in values] if dtype.is_float else [integer(value) for value in values]
+    if None in numbers or not (dtype.is_float or _in_range(dtype, numbers)):
+        raise CommandError(texts.BAD_VALUE)
+    with np.errstate(over="ignore"):  # a FLOAT too large becomes infinite, as in RedisAI
+        array = np.array(numbers, np.float64 if dtype.is_float else np.int64).astype(dtype.numpy)
+    return Tensor(dtype, shape, array.tobytes())
+
+
+def _in_range(dtype: DType, numbers: Sequence[float | None]) -> bool:
+    """RedisAI takes no negative integer as text, whatever the dtype."""
+    largest = 1 if dtype is dtypes.BOOL else np.iinfo(dtype.numpy).max
+    return all(number is not None and 0 <= number <= largest for number in numbers)
+
+
+def _terminated(value: bytes) -> bytes:
+    """A value may bring its own final zero byte; an empty one counts as a zero byte inside."""
+    text = value.removesuffix(b"\0")
+    if not value or b"\0" in text:
+        raise CommandError(texts.ZERO_BYTE)
+    return text + b"\0"
+
+
+def parse_format(words: Sequence[bytes]) -> frozenset[bytes]:
+    """Read `[META] [BLOB | VALUES]` in any order. Raise CommandError for other words and for BLOB with VALUES."""
+    chosen: set[bytes] = set()
+    for word in words:
+        keyword = word.upper()
+        if keyword not in _FORMATS:
+            raise CommandError(texts.BAD_FORMAT)
+        chosen.add(keyword)
+        if b"BLOB" in chosen and b"VALUES" in chosen:
+            raise CommandError(texts.BLOB_AND_VALUES)
+    return frozenset(chosen) if chosen else META_AND_BLOB

@@ -1,0 +1,28 @@
+"""
+Plain commands that may change the key of a model that is in use.
+
+What is known of the key is distrusted when such a command is sent, and again when its reply is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import Pass, Plan
+from redisai_engine.protocol.requests import encode
+
+#: Commands that can change any key without naming it.
+CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
+
+
+def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Plan:
+    """The body of any plain command that may change the key of a model that is in use."""
+    models = client.engine.models
+    changes_any_key = arguments[0].upper() in CHANGES_ANY_KEY
+    keys = models.tracked_keys if changes_any_key else models.tracked_keys.intersection(arguments)
+    keys = set(keys)
+    models.forget_keys(keys)
+    (raw,) = yield Pass(encode(arguments))
+    models.forget_keys(keys)
+    return bytes(raw)

@@ -1,0 +1,110 @@
+"""
+Plain commands that change what the engine must know of the connection: protocol, database, silence, its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine.commands.connection import Connection, Silence
+from redisai_engine.commands.plain.modules import with_module
+from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscriptions
+from redisai_engine.commands.steps import Pass, Plan
+from redisai_engine.commands.table import InTransaction, connection_command
+from redisai_engine.protocol import replies
+from redisai_engine.protocol.frames import decode, elements
+from redisai_engine.protocol.requests import encode
+
+PONG_RIGHT = (b"", b"PING")  # that Redis is there and lets this client ask
+
+
+@connection_command("SELECT")
+def select(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """SELECT index"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        connection.database = int(arguments[1])
+    return bytes(raw)
+
+
+@connection_command("AUTH")
+def auth(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """AUTH [username] password"""
+    (raw,) = yield Pass(encode(arguments))
+    connection.forget_rights()
+    return bytes(raw)
+
+
+@connection_command("HELLO", waits=True)
+def hello(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """HELLO [version [AUTH username password] [SETNAME name]]"""
+    queued = connection.in_transaction
+    (raw,) = yield Pass(encode(arguments))
+    connection.forget_rights()
+    if raw[:1] not in (b"%", b"*"):
+        return bytes(raw)
+    before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
+    if connection.protocol == 3:
+        connection.streams.discard(MESSAGES)
+    elif before == 3 and not queued:
+        yield from look_at_subscriptions(connection, b"")
+    fields = elements(raw)
+    names = [decode(name) for name in fields[::2]]
+    facts = dict(zip(names, fields[1::2], strict=True))
+    version = decode(facts[b"version"])
+    if b"modules" in facts and isinstance(version, bytes):
+        facts[b"modules"] = with_module(facts[b"modules"], version, connection.protocol)
+    return replies.mapping([*zip(fields[::2], facts.values(), strict=True)], connection.protocol)
+
+
+@connection_command("RESET", in_transaction=InTransaction.NOW, waits=True)
+def reset(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """RESET"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw[:1] == b"+":
+        connection.reset()
+    return bytes(raw)
+
+
+@connection_command("PING", single_step=True, concerns=lambda arguments: len(arguments) == 1)
+def ping(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """
+    PING asks Redis, and for a second after its PONG the session answers further ones itself (`PONG_RIGHT`).
+
+    A client that measures its way to the engine measures that way, and health checks still see a Redis that hangs.
+    """
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.PONG and not connection.streams and not connection.in_transaction:
+        connection.rights.grant(*PONG_RIGHT)
+    return bytes(raw)
+
+
+@connection_command("QUIT", in_transaction=InTransaction.NOW)
+def quit_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """QUIT"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        connection.close()
+    return bytes(raw)
+
+
+def _is_client_reply(arguments: Sequence[bytes]) -> bool:
+    return len(arguments) == 3 and arguments[1].upper() == b"REPLY" and arguments[2].upper() in (b"ON", b"OFF", b"SKIP")
+
+
+@connection_command("CLIENT", concerns=_is_client_reply)
+def client_reply(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """CLIENT REPLY ON | OFF | SKIP is done here, since the engine needs Redis' replies."""
+    queued = connection.in_transaction
+    (raw,) = yield Pass(encode((*arguments[:2], b"ON")))  # changes nothing, but shows whether it is allowed
+    if raw != replies.OK:
+        return bytes(raw)
+    wanted = arguments[2].upper()
+    if wanted == b"ON":
+        connection.end_silence()
+    elif wanted == b"OFF":
+        connection.silence = Silence.OFF
+    elif connection.silence is Silence.NONE:
+        connection.silence = Silence.SKIP
+    # Among EXEC's replies none may be missing: then nobody could read the rest.
+    return replies.OK if wanted == b"ON" or queued else b""

@@ -1,0 +1,75 @@
+"""
+TYPE, OBJECT ENCODING and COPY of RedisAI's keys, which are strings and hashes to Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import Pass, Plan, UpstreamCommand, refuse_error, relay
+from redisai_engine.commands.table import READ, Keys, command
+from redisai_engine.errors import CommandError
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.requests import encode
+from redisai_engine.redis import store
+
+_TENSOR_TYPE = "AI_TENSOR"
+_MODEL_TYPE = "AI__MODEL"
+_SCRIPT_TYPE = "AI_SCRIPT"
+
+
+@command("TYPE", arity=(2, 2), flags=READ, keys=Keys(1), single_step=True, summary="Names RedisAI's types too")
+def type_(client: Client, arguments: Sequence[bytes]) -> Plan:
+    """TYPE key"""
+    key = arguments[1]
+    kind, *marks = yield [(b"TYPE", key), *_marks(key)]
+    refuse_error(kind)
+    return replies.simple(_ai_type(marks) or kind.decode())
+
+
+def _marks(key: bytes) -> list[UpstreamCommand]:
+    """The commands whose replies tell `_ai_type`."""
+    markers = (store.MARKER, store.SCRIPT_MARKER)
+    return [(b"GETRANGE", key, b"0", b"7"), *((b"HGET", key, marker) for marker in markers)]
+
+
+def _ai_type(marks: Sequence[object]) -> str | None:
+    """RedisAI's name for the type of a key; None for a key of another."""
+    head, model, script = marks
+    if isinstance(head, bytes) and store.is_tensor(head):
+        return _TENSOR_TYPE
+    if isinstance(model, bytes):
+        return _MODEL_TYPE
+    return _SCRIPT_TYPE if isinstance(script, bytes) else None
+
+
+@command(
+    "OBJECT",
+    arity=(3, 3),
+    flags=READ,
+    keys=Keys(2),
+    single_step=True,
+    concerns=lambda arguments: len(arguments) == 3 and arguments[1].upper() == b"ENCODING",
+    summary="Tells the encoding that module keys have",
+)
+def object_(client: Client, arguments: Sequence[bytes]) -> Plan:
+    """OBJECT ENCODING key"""
+    encoding, *marks = yield [tuple(arguments), *_marks(arguments[2])]
+    refuse_error(encoding)
+    if encoding is None:
+        return replies.null(client.protocol)
+    return replies.text("raw") if _ai_type(marks) else replies.bulk(encoding)
+
+
+@command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="RedisAI's keys can't be copied")
+def copy(client: Client, arguments: Sequence[bytes]) -> Plan:
+    """COPY source destination [DB database] [REPLACE]"""
+    if client.in_transaction:  # what the key will hold isn't known yet; a copy of RedisAI's keys does no harm
+        return (yield from relay(arguments))
+    if _ai_type((yield _marks(arguments[1]))):
+        raise CommandError(texts.NOT_COPYABLE)
+    client.engine.models.forget_keys(arguments[1:3])
+    (raw,) = yield Pass(encode(arguments))
+    client.engine.models.forget_keys(arguments[1:3])
+    return bytes(raw)

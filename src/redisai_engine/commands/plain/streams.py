@@ -1,0 +1,80 @@
+"""
+SUBSCRIBE and its kin, and MONITOR: behind them come replies that no command asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from redisai_engine.commands.connection import Connection
+from redisai_engine.commands.steps import Pass, PassUntil, Plan
+from redisai_engine.commands.table import connection_command
+from redisai_engine.protocol import replies
+from redisai_engine.protocol.replies import command as encode_command
+from redisai_engine.protocol.requests import encode
+
+MESSAGES, _MONITOR = "MESSAGES", "MONITOR"  # streams
+_CONFIRMATION = re.compile(rb"[*>]3\r\n\$\d+\r\n[ps]?(un)?subscribe\r\n")
+
+
+def _subscription(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """
+    [P | S] SUBSCRIBE or UNSUBSCRIBE has any number of replies.
+
+    Inside MULTI it makes of EXEC's reply what it makes of it in Redis: with two channels there is one element too many.
+    """
+    if connection.in_transaction:
+        (raw,) = yield Pass(encode(arguments))
+        if connection.protocol == 2 and is_confirmation(raw):
+            connection.streams.add(MESSAGES)
+        return bytes(raw)
+    yield from look_at_subscriptions(connection, encode(arguments))
+    return b""
+
+
+def look_at_subscriptions(connection: Connection, request: bytes) -> Generator[Any, Any, None]:
+    """Sends a request and PING behind it, whose reply shows by its form whether RESP2's subscriber mode is on."""
+    token = secrets.token_hex(8).encode()
+    confirmations = _Confirmations(token, answered=not request)
+    raw = yield PassUntil(request + encode_command(b"PING", token), confirmations.is_last)
+    subscribed = raw[:1] == b"*" or (raw[:1] == b"-" and connection.protocol == 2 and confirmations.subscribed)
+    (connection.streams.add if subscribed else connection.streams.discard)(MESSAGES)
+
+
+class _Confirmations:
+    """Looks at what comes for a SUBSCRIBE or UNSUBSCRIBE and the PING behind it, which may be refused, both of them."""
+
+    def __init__(self, token: bytes, *, answered: bool) -> None:
+        self.subscribed = False
+        self._token = token
+        self._answered = answered
+
+    def is_last(self, reply: bytes) -> bool:
+        if is_confirmation(reply):
+            self._answered = True
+            self.subscribed = not reply.endswith(b":0\r\n")
+        elif reply[:1] == b"-":
+            answered, self._answered = self._answered, True
+            return answered
+        return self._token in reply
+
+
+def is_confirmation(reply: bytes) -> bool:
+    """Tells whether a reply says that a channel was subscribed to or left."""
+    return _CONFIRMATION.match(reply) is not None
+
+
+for _name in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"):
+    connection_command(_name, waits=True)(_subscription)
+
+
+@connection_command("MONITOR", waits=True)
+def monitor(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """MONITOR"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        connection.streams.add(_MONITOR)
+    return bytes(raw)

@@ -1,0 +1,178 @@
+"""
+MULTI, EXEC, DISCARD and WATCH: what is queued in between, and the rewriting of EXEC's reply.
+
+Theory of operation. Redis queues the plain commands of the client as they are, and for an AI command those of its
+plan; the client sees one QUEUED for each of its own. EXEC's reply has an element for each command that Redis queued.
+Those of an AI command are taken out, its body goes on with them, and its reply takes their place. A body that needs
+more of Redis then (to mend what it saw too late) gets it before EXEC is answered, in the database that it ran in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from redisai_engine.commands.connection import Connection
+from redisai_engine.commands.steps import Pass, Permit, Plan, relay
+from redisai_engine.commands.table import Command, InTransaction, connection_command
+from redisai_engine.commands.transaction import Entry, Transaction
+from redisai_engine.errors import CommandError, EngineError
+from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.frames import ReplyError, decode, elements
+from redisai_engine.protocol.requests import encode
+
+_PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing of Redis, so that it has its place
+
+
+@connection_command("WATCH", in_transaction=InTransaction.NOW)
+def watch(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """WATCH key ... is never queued: inside MULTI it is an error that does no harm."""
+    return (yield from relay(arguments))
+
+
+@connection_command("MULTI", in_transaction=InTransaction.NOW)
+def multi(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """MULTI"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        connection.transaction = Transaction()
+    return bytes(raw)
+
+
+@connection_command("EXEC", in_transaction=InTransaction.NOW)
+def exec_(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """EXEC"""
+    transaction = connection.transaction
+    connection.transaction = None
+    (raw,) = yield Pass(encode(arguments))
+    if transaction is None:
+        return bytes(raw)
+    models = connection.engine.models
+    models.forget_keys(models.tracked_keys if transaction.changes_any_key else transaction.changed_keys)
+    if transaction.is_plain:
+        return bytes(raw)
+    return (yield from finish(connection, transaction, raw))
+
+
+@connection_command("DISCARD", in_transaction=InTransaction.NOW)
+def discard(connection: Connection, arguments: Sequence[bytes]) -> Plan:
+    """DISCARD"""
+    (raw,) = yield Pass(encode(arguments))
+    if raw == replies.OK:
+        connection.transaction = None
+    return bytes(raw)
+
+
+# Queueing
+
+
+def queue(connection: Connection, row: Command[Connection], arguments: Sequence[bytes]) -> Plan:
+    """The body of a command of the table inside MULTI: queues its plan, answers QUEUED."""
+    assert connection.transaction is not None
+    entry = Entry()
+    commands: Any = _PLACEHOLDER
+    try:
+        if not row.fits(len(arguments)):
+            raise CommandError(row.arity_text)
+        if row.in_transaction is InTransaction.REFUSE:
+            raise CommandError(texts.IN_TRANSACTION)
+        entry.plan = row.body(connection, arguments)
+        commands = yield from _first_look_at_redis(entry)
+    except _Refused as refused:
+        return replies.error(refused.args[0])
+    except EngineError as error:
+        entry.plan, entry.reply = None, replies.error(error.wire)
+    except _Finished as finished:
+        entry.plan, entry.reply = None, finished.args[0]
+    entry.raw = isinstance(commands, Pass)
+    answers = yield commands
+    entry.count = entry.permits + len(answers)
+    for answer in answers:
+        decoded = decode(answer) if entry.raw else answer
+        if isinstance(decoded, ReplyError):
+            return replies.error(decoded.text)
+    connection.transaction.entries.append(entry)
+    connection.transaction.selects |= arguments[0].upper() == b"SELECT"
+    return replies.QUEUED
+
+
+def _first_look_at_redis(entry: Entry) -> Generator[Any, Any, Any]:
+    """Runs a plan up to its first commands for Redis and gives them; what it asks for before that is done now."""
+    plan = entry.plan
+    assert plan is not None
+    step = _next(plan, None)
+    while not isinstance(step, list | Pass):
+        if isinstance(step, Permit):
+            yield from _permit(entry, step)
+            step = _next(plan, None)
+            continue
+        try:
+            outcome = yield step
+        except EngineError as error:
+            step = plan.throw(error)
+        else:
+            step = _next(plan, outcome)
+    return step
+
+
+def _permit(entry: Entry, step: Permit) -> Generator[Any, Any, None]:
+    """Raises _Refused where Redis refuses to queue; then it aborts the transaction itself."""
+    answers = yield step.commands
+    entry.permits += len(answers)
+    for answer in answers:
+        if isinstance(answer, ReplyError):
+            raise _Refused(answer.text)
+
+
+class _Refused(Exception):
+    """Redis queues nothing for this command."""
+
+
+class _Finished(Exception):
+    """A plan ended; a generator must not let StopIteration out."""
+
+
+def _next(plan: Plan, value: Any) -> Any:
+    try:
+        return plan.send(value)
+    except StopIteration as stop:
+        raise _Finished(stop.value) from None
+
+
+def finish(connection: Connection, transaction: Transaction, raw: bytes) -> Plan:
+    """Makes EXEC's reply of the one that Redis gave."""
+    if not raw.startswith(b"*") or raw == b"*-1\r\n":
+        return raw
+    parts = elements(raw)
+    if len(parts) != sum(entry.count for entry in transaction.entries):
+        return raw
+    answers: list[bytes] = []
+    for entry in transaction.entries:
+        mine, parts = parts[: entry.count], parts[entry.count :]
+        if entry.plan is not None:
+            answers.append((yield from _go_on(connection, entry, mine, selects=transaction.selects)))
+        else:
+            answers.append(entry.reply or mine[0])
+    if transaction.selects:
+        yield [_select(connection)]
+    return replies.array(answers)
+
+
+def _select(connection: Connection) -> tuple[bytes, bytes]:
+    return b"SELECT", b"%d" % connection.database
+
+
+def _go_on(connection: Connection, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
+    assert entry.plan is not None
+    mine = mine[entry.permits :]
+    value: Any = mine if entry.raw else [decode(part) for part in mine]
+    try:
+        while True:
+            step = _next(entry.plan, value)
+            if selects:  # the connection is in the last one; SELECTs before this entry have set the context's
+                yield [_select(connection)]
+            value = yield step
+    except _Finished as finished:
+        return bytes(finished.args[0])
+    except EngineError as error:
+        return replies.error(error.wire)

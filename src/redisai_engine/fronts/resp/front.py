@@ -1,0 +1,68 @@
+"""
+The front that speaks Redis' protocol: listens, makes a session of each connection, and drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from typing import cast
+
+from redisai_engine.config import Settings
+from redisai_engine.errors import StartError
+from redisai_engine.fronts.resp.relayed_names import RelayedNames
+from redisai_engine.fronts.resp.session import LOOKED_AT, Session
+from redisai_engine.service.engine import Engine
+
+_DRAIN_SECONDS = 30.0
+
+
+class RespFront:
+    """All connections of one process, and what they share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sessions: set[Session] = set()
+        self._relayed_names = RelayedNames(LOOKED_AT)
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, settings: Settings, *, shared: bool) -> tuple[str, int]:
+        """Accept connections and return host and port; `shared`: others listen there, too. Raise StartError."""
+        tls = _tls(settings)
+        try:
+            self._server = await self._engine.loop.create_server(
+                self._session, settings.bind, settings.port, ssl=tls, backlog=1024, reuse_port=shared or None
+            )
+        except OSError as error:
+            # uvloop's own text is long; what getaddrinfo() reports has a number below zero, unknown to the system.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
+            raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def drain(self) -> None:
+        """Accept no more, let every connection finish what it has begun, and close it."""
+        if self._server is not None:
+            self._server.close()
+        for session in list(self._sessions):
+            session.finish()
+        deadline = self._engine.loop.time() + _DRAIN_SECONDS
+        while self._sessions and self._engine.loop.time() < deadline:
+            await asyncio.sleep(0.005)
+
+    def _session(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_cert:
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"tls-cert {settings.tls_cert} and tls-key can't be used: {error}") from None
+    return tls

@@ -1,0 +1,118 @@
+"""
+The replies of one connection that are pending, in the order of the requests.
+
+Theory of operation. Every request has an entry here: a command being carried out, a run of relayed commands, or a reply
+that was ready at once. What is ready at the front moves to the output; a relayed reply at the front moves chunk by
+chunk. Chunks of later ones are held until it is their turn.
+
+Invariant: replies leave in the order of the entries, each exactly once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeAlias
+
+from redisai_engine.commands.ai.prepared import PreparedRun
+from redisai_engine.commands.task import Task
+from redisai_engine.fronts.resp.output import Output
+from redisai_engine.redis.upstream import Relayed
+
+_MOST_WAITING = 100_000  # requests of one connection, about 1 KB each, that have begun and wait for their replies
+_HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
+
+
+class Ready:
+    """A reply that is there from the beginning."""
+
+    __slots__ = ("is_detached", "reply", "silent")
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+        self.silent = False
+        self.is_detached = True
+
+    def end(self, reply: bytes) -> None:
+        """Do nothing: it has ended."""
+
+
+Pending: TypeAlias = Task | PreparedRun | Relayed | Ready
+
+
+class PendingReplies:
+    """The pending replies of one connection."""
+
+    def __init__(self) -> None:
+        self._due: deque[Pending] = deque()
+        self._held_size = 0  # bytes of relayed replies that wait for earlier ones
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._due
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether no more requests should begin until some are answered."""
+        return len(self._due) > _MOST_WAITING
+
+    def add(self, entry: Pending) -> None:
+        self._due.append(entry)
+
+    @property
+    def last(self) -> Pending | None:
+        return self._due[-1] if self._due else None
+
+    @property
+    def hold_too_much(self) -> bool:
+        """Whether Redis should wait with the replies that it has."""
+        return self._held_size > _HELD_BYTES
+
+    def take(self, entry: Relayed, data: bytes, out: Output) -> None:
+        """Take bytes of relayed replies from Redis."""
+        if entry.silent:
+            return
+        if self._due and self._due[0] is entry:
+            out.add(data)
+        else:
+            entry.held.append(data)
+            self._held_size += len(data)
+
+    def collect(self, out: Output) -> None:
+        """Move the replies that are ready from the front to the output."""
+        due = self._due
+        while due:
+            first = due[0]
+            if isinstance(first, Relayed):
+                if first.held:
+                    self._release(first, out)
+                if first.count:
+                    return
+            elif first.reply is None:
+                return
+            elif not first.silent:
+                out.add(first.reply)
+            due.popleft()
+
+    def _release(self, entry: Relayed, out: Output) -> None:
+        for data in entry.held:
+            out.add(data)
+        self._held_size -= sum(map(len, entry.held))
+        entry.held.clear()
+
+    def lose(self, error: bytes, *, in_reply: bool, detached_too: bool) -> None:
+        """
+        End all that is due with an error, because Redis is gone.
+
+        There is none behind a part of a reply (`in_reply`), where it would look like the reply's rest. What needs Redis
+        no more goes on unless `detached_too`.
+        """
+        for entry in list(self._due):
+            if not isinstance(entry, Relayed):
+                if detached_too or not entry.is_detached:
+                    entry.end(error)
+            elif entry.count:
+                entry.count = 0
+                if in_reply:
+                    error = b""
+                elif not entry.silent:
+                    entry.held.append(error)

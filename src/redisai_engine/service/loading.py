@@ -1,0 +1,86 @@
+"""
+Loading models, and other long computations, in a thread of their own, so that the event loop goes on.
+
+Invariant: every caller gets one outcome, in the event loop's thread; a model that several ask for is loaded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.registry import backend
+from redisai_engine.errors import EngineError, ModelLoadError
+from redisai_engine.execution.job import RunnableModel
+from redisai_engine.redis.store import ModelMeta
+from redisai_engine.service.models import Models
+
+Loaded = Callable[[RunnableModel | EngineError], None]
+
+
+class Loader:
+    """One thread, in which frameworks load models and compile scripts one after another."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings) -> None:
+        self._loop = loop
+        self._models = models
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._waiting: dict[str, list[Loaded]] = {}
+
+    def load(self, meta: ModelMeta, blob: bytes, done: Loaded) -> None:
+        """Load a model and call `done` with it; the same model is loaded once."""
+        loaded = self._models.loaded(meta.id.encode())
+        if loaded is not None:  # by another connection, while this one was reading it
+            done(loaded)
+            return
+        waiting = self._waiting.setdefault(meta.id, [])
+        waiting.append(done)
+        if len(waiting) == 1:
+            future = self._loop.run_in_executor(self._thread, self._load, meta, blob)
+            future.add_done_callback(lambda finished: self._loaded(meta, finished.result()))
+
+    def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Call `function`, then `done` with its outcome or its EngineError."""
+        future = self._loop.run_in_executor(self._thread, _outcome_of, function)
+        future.add_done_callback(lambda finished: done(finished.result()))
+
+    def close(self) -> None:
+        """Finish what is at work, drop what waits, and end the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, meta: ModelMeta, blob: bytes) -> RunnableModel | EngineError:
+        try:
+            loaded = backend(meta.backend).load(
+                blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
+            )
+        except EngineError as error:
+            return error
+        except Exception as error:  # a framework's fault must reach the client, not end the thread
+            return ModelLoadError(f"ERR the model can't be loaded: {error}")
+        return RunnableModel(
+            loaded,
+            backend_name=meta.backend,
+            device=meta.device,
+            batch_size=meta.batch_size,
+            min_batch_size=meta.min_batch_size,
+            min_batch_timeout_ms=meta.min_batch_timeout_ms,
+        )
+
+    def _loaded(self, meta: ModelMeta, outcome: RunnableModel | EngineError) -> None:
+        if not isinstance(outcome, EngineError):
+            self._models.keep(meta.id.encode(), outcome, meta.blob_size)
+        for done in self._waiting.pop(meta.id):
+            done(outcome)
+
+
+def _outcome_of(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except EngineError as error:
+        return error
+    except Exception as error:  # whatever goes wrong must reach the client, not leave it waiting
+        return EngineError(f"ERR the engine failed on this command: {error!r}")

@@ -1,0 +1,96 @@
+"""
+A front without a socket: arguments in, replies out, by the narrow interface that any front has to the engine.
+
+It shows what an HTTP front needs: `Client` and four methods for the turn, four for what Redis sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from redisai_engine.commands.ai.prepared import PreparedDags, PreparedRun
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.table import COMMANDS
+from redisai_engine.commands.task import Task
+from redisai_engine.config import Settings
+from redisai_engine.protocol import replies
+from redisai_engine.redis.address import Address
+from redisai_engine.redis.backpressure import Reading
+from redisai_engine.redis.upstream import Relayed
+from redisai_engine.service.engine import Engine
+
+Request = tuple[list[bytes], "asyncio.Future[bytes]"]
+
+
+class MemoryFront:
+    """One client. Its requests are carried out one after another, predictions by the short way where there is one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.reading = Reading()
+        self.client = Client(engine, self)
+        self.short_ways = 0  # requests that went it
+        self._prepared = PreparedDags()
+        self._requests: list[Request] = []
+        self._runs: list[tuple[PreparedRun, asyncio.Future[bytes]]] = []
+
+    async def ask(self, *words: bytes | str | int) -> bytes:
+        """Carry out a command of RedisAI and return its reply."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        arguments = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self._requests.append((arguments, answer))
+        self.client.touch()
+        return await answer
+
+    # What the turn wants
+
+    def dispatch(self) -> None:
+        requests, self._requests = self._requests, []
+        for arguments, answer in requests:
+            form = self._prepared.find(arguments) if arguments[0] == b"AI.DAGEXECUTE_RO" else None
+            run = None if form is None else form.run(self.client, form.blobs(arguments))
+            if run is not None:
+                self.short_ways += 1
+                self._runs.append((run, answer))
+            else:
+                body = COMMANDS[arguments[0]].body(self.client, arguments)
+                Task(self.client, body, lambda task, a=answer: a.set_result(task.reply), silent=False).go_on()  # type: ignore[misc]
+
+    def flush(self) -> None:
+        for run, answer in self._runs:
+            if run.reply is not None:
+                answer.set_result(run.reply if isinstance(run.reply, bytes) else b"".join(run.reply))
+        self._runs = [(run, answer) for run, answer in self._runs if run.reply is None]
+        if self.client.opened_upstream is not None:
+            self.client.opened_upstream.flush()
+
+    def fail(self) -> None:
+        raise AssertionError("dispatch failed")
+
+    def abort(self) -> None:
+        raise AssertionError("flush failed")
+
+    # What Redis sends without being asked, or instead of an answer
+
+    def relayed(self, entry: Relayed, data: bytes) -> None:
+        raise AssertionError("nothing is relayed")
+
+    def pushed(self, data: bytes) -> None:
+        raise AssertionError("nothing is subscribed to")
+
+    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+        self.client.lose(replies.error(reason))
+
+
+@contextlib.asynccontextmanager
+async def memory_front(port: int) -> AsyncIterator[MemoryFront]:
+    """A front of an engine in this process, before the Redis on that port."""
+    engine = Engine(Settings(), Address(port=port), asyncio.get_running_loop())
+    front = MemoryFront(engine)
+    try:
+        yield front
+    finally:
+        if front.client.opened_upstream is not None:
+            front.client.opened_upstream.close()
+        await engine.close()
