@@ -41,7 +41,7 @@ class Verification:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user is told unasked: nothing if he has asked for no verification."""
+        """Return what the user is told unasked: nothing if verification is off."""
         return (self.status,) if self.status.startswith(_NOT_VERIFIED) else ()
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
     """
     Run the model's input example through `run` and compare the answer with the model's own.
 
-    `run` takes the tensors of one request and gives the fetched outputs (`mapping.fetch`), in that order.
+    `run` takes the tensors of one request and returns the fetched outputs (`mapping.fetch`), in that order.
     Raise VerificationFailed naming the largest difference.
     """
     example = deployable.example if model.input_example is None else model.input_example

@@ -20,7 +20,7 @@ Attempt = TypeVar("Attempt")
 
 
 def choose_flavor(model: MlflowModel, flavor: str | None = None) -> str:
-    """Gives the flavor to deploy: the one asked for, else the first of the table that the model has."""
+    """Return the flavor to deploy: the one asked for, else the first of the table that the model has."""
     if flavor is not None:
         return _asked_for(model, flavor)
     for name in FLAVORS:
@@ -43,10 +43,10 @@ def convert(
     outputs: str | None = None,
 ) -> Deployable:
     """
-    Turns `model` into a Deployable. `opset` overrides the server's limit, `outputs` names outputs, separated by commas.
+    Convert `model`. `opset` overrides the server's limit, `outputs` names outputs, separated by commas.
 
-    With `auto` the flavor's backends are tried in the order of the table. Raises MissingConverter before anything is
-    done if a package of the flavor's row isn't there, whichever backend it is for, and NotConvertible naming the
+    With `auto` the flavor's backends are tried in the order of the table. Raise MissingConverter before anything is
+    done if a package of the flavor's row is missing, whichever backend it is for, and NotConvertible naming the
     estimator, operator or version that stands in the way.
     """
     _check_installed(flavor)
@@ -72,9 +72,9 @@ def first_backend_that_works(
     flavor: str, backend: str, attempt: Callable[[str], Attempt], refusals: tuple[type[RedisAIError], ...]
 ) -> tuple[Attempt, tuple[str, ...]]:
     """
-    Gives what `attempt` made of the first backend that raised no refusal, and sentences on those before it.
+    Return what `attempt` made of the first backend that raised no refusal, and sentences on those before it.
 
-    Raises the refusal if there is only one, or NotConvertible with all of them.
+    Raise the refusal if there is only one, or NotConvertible with all of them.
     """
     refused: dict[str, RedisAIError] = {}
     for each in _backends(flavor, backend):
@@ -93,7 +93,7 @@ def first_backend_that_works(
 
 
 def _backends(flavor: str, backend: str) -> tuple[str, ...]:
-    """The backends to try: all of the flavor's, or the one that the user named."""
+    """Return the backends to try: all of the flavor's, or the one that the user named."""
     row = FLAVORS[flavor]
     if backend == "auto":
         return row.backends
@@ -119,6 +119,6 @@ def _asked_for(model: MlflowModel, flavor: str) -> str:
 
 
 def _shown(model: MlflowModel) -> list[str]:
-    """Every model has python_function beside its own flavor; it is named only if it is all there is."""
+    """Return the flavors to name: python_function, which every model has, only if it is all there is."""
     own = [name for name in model.flavors if name != "python_function"]
     return own or list(model.flavors)

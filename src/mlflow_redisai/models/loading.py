@@ -37,7 +37,7 @@ class MlflowModel:
         return f"MlflowModel({self.uri!r}, flavors={', '.join(self.flavors)})"
 
     def close(self) -> None:
-        """Removes the files that were fetched; loaded objects stay usable where their library has read them."""
+        """Remove the files that were fetched; loaded objects stay usable where their library has read them."""
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
@@ -62,7 +62,7 @@ class MlflowModel:
         return found
 
     def configuration(self, flavor: str) -> dict[str, Any]:
-        """Gives what MLmodel says about one flavor."""
+        """Return what MLmodel says about one flavor."""
         return dict(self.meta.flavors[flavor])
 
     @cached_property
@@ -77,7 +77,7 @@ class MlflowModel:
         return inputs if self.input_schema is None else _enforce_schema(inputs, self.input_schema)
 
     def pyfunc(self) -> Any:
-        """Gives the loaded mlflow.pyfunc model."""
+        """Return the loaded mlflow.pyfunc model."""
         return self._pyfunc
 
     @cached_property
@@ -89,9 +89,9 @@ class MlflowModel:
 
 def open_model(model_uri: str) -> MlflowModel:
     """
-    Opens the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
+    Open the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
 
-    Raises ModelNotFound if there is none, or if what is there is no MLflow model.
+    Raise ModelNotFound if there is none, or if what is there is no MLflow model.
     """
     folder = _local_folder(model_uri)
     if folder is not None:
@@ -116,7 +116,7 @@ def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[s
 
 
 def _local_folder(model_uri: str) -> Path | None:
-    """Gives the folder that a plain path or a file: URI names, None for everything that must be fetched."""
+    """Return the folder that a plain path or a file: URI names, None for everything that must be fetched."""
     parsed = urlparse(model_uri)
     if parsed.scheme == "file":
         return Path(url2pathname(parsed.path))

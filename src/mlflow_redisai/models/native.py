@@ -16,9 +16,9 @@ from mlflow_redisai.models.registry import extra_with
 
 def load_native(model: MlflowModel, flavor: str) -> Any:
     """
-    Gives the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
+    Return the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
 
-    Raises MissingConverter for a library that is not installed and that an extra brings, NotConvertible for all else.
+    Raise MissingConverter for a library that is not installed and that an extra brings, NotConvertible for all else.
     """
     try:
         return import_module(f"mlflow.{flavor}").load_model(str(model.path))

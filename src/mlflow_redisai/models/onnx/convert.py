@@ -27,7 +27,7 @@ Labels = dict[str, tuple[int | str, ...]]
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of an ONNX model, outputs and inputs under their own names."""
+    """Make a Deployable of an ONNX model, outputs and inputs under their own names."""
     what = f"the ONNX model {model.uri}"
     path = _file(model)
     proto = _read(path, what)
@@ -50,7 +50,7 @@ def describe(
     wanted: dict[str, str],
     labels: Labels,
 ) -> Mapping:
-    """Makes the mapping of a graph whose inputs go by the names or the order that the signature has."""
+    """Make the mapping of a graph whose inputs go by the names or the order that the signature has."""
     inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(free_inputs(proto)))
     outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     names = [item.name for item in outputs]
@@ -86,7 +86,7 @@ def _input(item: Any, index: int, schema: Schema | None, proto: onnx.ModelProto)
 
 
 def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
-    """Finds what fills an input: the field of its name; a model's only input takes all there is, as in MLflow."""
+    """Return the fields that fill an input: the one of its name, or all for a model's only input, as in MLflow."""
     if name in schema.names():
         return (schema.names().index(name),)
     if count == 1:
@@ -120,7 +120,7 @@ def _read(path: Path, what: str) -> onnx.ModelProto:
 
 
 def _take_off_zipmaps(proto: onnx.ModelProto) -> Labels:
-    """Replaces a list of dicts by the matrix it is made from; gives the dicts' keys by the output's name."""
+    """Replace a list of dicts by the matrix it is made from. Return the dicts' keys by the output's name."""
     found: Labels = {}
     outputs = {item.name: item for item in proto.graph.output}
     for node in list(proto.graph.node):
@@ -150,7 +150,7 @@ def _as_matrix(proto: onnx.ModelProto, node: onnx.NodeProto, item: onnx.ValueInf
 
 
 def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
-    """Leaves only outputs that are tensors, and makes sure that those asked for are there."""
+    """Leave only outputs that are tensors, and make sure that those asked for are there."""
     names = [item.name for item in proto.graph.output]
     for name in request.outputs:
         if name not in names:

@@ -75,18 +75,18 @@ def _method(model: MlflowModel, estimator: Any, output: str) -> Method | None:
 
 
 def _without_target(output: str) -> tuple[str, int | None]:
-    """An output of one of several targets ends in the target's number: probabilities_1."""
+    """Split off the target's number, which an output of one of several targets ends in: probabilities_1."""
     stem, _, number = output.rpartition("_")
     return (stem, int(number)) if number.isdecimal() else (output, None)
 
 
 def _gives_scores(estimator: Any) -> bool:
-    """Whether skl2onnx calls the scores of a classifier probabilities: of support vectors without probabilities."""
+    """Return whether skl2onnx calls a classifier's scores probabilities: for support vectors that have none."""
     from sklearn.svm import SVC, NuSVC
 
     return isinstance(last_of(estimator), (SVC, NuSVC)) and not hasattr(estimator, "predict_proba")
 
 
 def _two_columns(scores: Array) -> Array:
-    """Of two classes scikit-learn gives the second one's score; skl2onnx puts its negative behind it."""
+    """Return scores as skl2onnx lays them out: for two classes, where scikit-learn gives one, its negative too."""
     return np.column_stack([scores, -scores]) if scores.ndim == 1 else scores

@@ -86,7 +86,7 @@ class Precisions:
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a scikit-learn estimator or pipeline."""
+    """Make a Deployable of a scikit-learn estimator or pipeline."""
     conversion = _read(model, request)
     categories = categories_of(conversion.estimator, conversion.schema)
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
@@ -103,7 +103,7 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
 
 
 def _notes(conversion: SklearnConversion, precisions: Precisions, problems: list[NotConvertible]) -> tuple[str, ...]:
-    """Warns where rounding comes before a tree, whose bounds often are numbers of the training rows."""
+    """Return a note where rounding comes before a tree, whose bounds often are numbers of the training rows."""
     asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(conversion.estimator))
     if not problems or precisions.body is dtypes.DOUBLE or not asks:
         return ()
@@ -123,7 +123,7 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
 
 
 def _function(model: MlflowModel, estimator: Any) -> str:
-    """Gives the method that pyfunc calls, transform for an estimator that has no predict."""
+    """Return the method that pyfunc calls, transform for an estimator that has no predict."""
     function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return "transform"
@@ -203,7 +203,7 @@ def _asked_for(conversion: SklearnConversion) -> str:
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Asks for probabilities as a matrix, not as a list of dicts, and for words as scikit-learn finds them."""
+    """Return skl2onnx's options: probabilities as a matrix, no list of dicts, and words as scikit-learn finds them."""
     from sklearn.base import is_classifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
@@ -234,7 +234,7 @@ def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str
 
 
 def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
-    """Makes the graph take the signature's types and cast them to those it computes in."""
+    """Make the graph take the signature's types and cast them to those it computes in."""
     for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True):
         wanted = conversion.schema.fields[fields[0]].dtype if conversion.by_column else matrix_dtype(conversion.schema)
         if dtype_of(item) is not wanted:
@@ -243,7 +243,7 @@ def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) 
 
 def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple[int, ...]]:
     """
-    Gives the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
+    Return the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
 
     The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
     those named like its own outputs ("label").
@@ -262,7 +262,7 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
 
 
 def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[str]:
-    """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
+    """Leave only tensors among the graph's outputs. Return the names of those that pyfunc's answer is made of."""
     names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
     wanted = _OUTPUT_OF[conversion.function]
     if not wanted:
@@ -275,7 +275,7 @@ def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> l
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
-    """Makes outputs of the tensors that an output sequence is built of; gives the new names by the old one."""
+    """Make outputs of the tensors that an output sequence is built of. Return the new names by the old one."""
     unpacked: dict[str, list[str]] = {}
     makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
     for item in list(proto.graph.output):
@@ -294,7 +294,7 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
 
 
 def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> dict[str, list[str]]:
-    """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
+    """Make an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
     last = last_of(conversion.estimator)
     stacked = [item for item in proto.graph.output if item.name == "probabilities"]
     if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
@@ -309,7 +309,7 @@ def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> di
 
 
 def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
-    """Takes one target out of the stack; a target of fewer classes than the widest is filled up with zeros there."""
+    """Take one target out of the stack, where targets of fewer classes than the widest are filled up with zeros."""
     import onnx
 
     name = f"probabilities_{index}"
@@ -364,7 +364,7 @@ def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Inpu
 
 
 def _expected_part(conversion: SklearnConversion, name: str) -> Part:
-    """Says what pyfunc gives by the estimator's kind; a probe's real answer overrides it."""
+    """Return what pyfunc gives for this kind of estimator; a probe's real answer overrides it."""
     if conversion.function != "predict":
         return Part(name, "float64")
     classes = getattr(conversion.estimator, "classes_", None)

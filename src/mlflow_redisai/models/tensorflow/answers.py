@@ -51,7 +51,7 @@ def fetched(run: Run, mapping: Mapping) -> Run:
 
 
 def _on_host(answer: Any) -> Any:
-    """Makes numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
+    """Make numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
     if isinstance(answer, dict):
         return {name: _on_host(value) for name, value in answer.items()}
     if isinstance(answer, tuple) or (isinstance(answer, list) and answer and hasattr(answer[0], "dtype")):

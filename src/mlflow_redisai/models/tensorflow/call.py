@@ -34,7 +34,7 @@ _WHERE = ("Exception encountered", "in user code", "File ")
 
 
 def import_tensorflow(flavor: str) -> Any:
-    """Gives the package. Raises MissingConverter, naming the extra."""
+    """Return the package. Raise MissingConverter, naming the extra."""
     # Read by TensorFlow's own code when it is loaded: no notes about instructions of this CPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -46,7 +46,7 @@ def import_tensorflow(flavor: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the libraries: Keras draws bars on standard output, the others log and warn."""
+    """Silence the libraries: Keras draws bars on standard output, the others log and warn."""
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -112,9 +112,9 @@ class Traced:
 
 def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: str) -> Traced:
     """
-    Gives the model as called in the first of the conventions that it takes. `names` are for outputs that have none.
+    Return the model as called in the first of the conventions that it takes. `names` are for outputs that have none.
 
-    Raises NotConvertible with TensorFlow's reason, that of the first convention.
+    Raise NotConvertible with TensorFlow's reason, that of the first convention.
     """
     problems: list[Exception] = []
     for convention in conventions:
@@ -171,7 +171,7 @@ def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:
 
 
 def tf_dtype(dtype: DType | None) -> Any:
-    """Gives TensorFlow's element type for one of RedisAI's."""
+    """Return TensorFlow's element type for one of RedisAI's."""
     import tensorflow as tf
 
     if dtype is None or dtype.is_string:
@@ -180,7 +180,7 @@ def tf_dtype(dtype: DType | None) -> Any:
 
 
 def dtype_of(spec_dtype: Any, what: str) -> DType:
-    """Gives RedisAI's element type for an input of TensorFlow's. Raises NotConvertible if there is none."""
+    """Return RedisAI's element type for an input of TensorFlow's. Raise NotConvertible if there is none."""
     found = _dtype(spec_dtype)
     if found is None:
         raise NotConvertible(f"{what} takes a tensor of {spec_dtype.name}, which RedisAI has no tensors for")
@@ -188,7 +188,7 @@ def dtype_of(spec_dtype: Any, what: str) -> DType:
 
 
 def _dtype(kind: Any) -> DType | None:
-    """Types that RedisAI lacks are taken and given as the next one that holds all their values."""
+    """Return RedisAI's type: for one that it lacks, the next that holds all its values."""
     import tensorflow as tf
 
     if kind == tf.string:
@@ -210,7 +210,7 @@ def _shape(shape: Any) -> tuple[int | None, ...] | None:
 
 
 def to_tensor(array: Any) -> Tensor:
-    """Makes a tensor of what TensorFlow gives: text is bytes there, and some types are none of RedisAI's."""
+    """Make a tensor of what TensorFlow gives: text is bytes there, and some types are none of RedisAI's."""
     values = to_text(np.asarray(array))
     if values.dtype.kind == "f" and values.dtype.itemsize < 4:
         values = values.astype(np.float32)
@@ -220,7 +220,7 @@ def to_tensor(array: Any) -> Tensor:
 
 
 def to_text(values: Any) -> Any:
-    """Makes text of an array of bytes, and leaves every other as it is."""
+    """Make text of an array of bytes, and leave every other as it is."""
     if values.dtype.kind not in "OS":
         return values
     text = np.empty(values.size, object)
@@ -229,7 +229,7 @@ def to_text(values: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """Gives the line of a TensorFlow error that says what is wrong: the first that isn't about where it was."""
+    """Return the line of a TensorFlow error that says what is wrong: the first that isn't about where it was."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(_WHERE)]
     if not telling:

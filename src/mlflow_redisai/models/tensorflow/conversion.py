@@ -51,7 +51,7 @@ class TensorFlowConversion:
 
 
 def open_schema(model: MlflowModel) -> Schema | None:
-    """Gives the signature; the number of rows is left to the plugin, even if it was written with a fixed one."""
+    """Return the signature's schema; the number of rows is left to the plugin, even where it was written as fixed."""
     schema = schema_of(model.input_schema)
     if schema is None:
         return None
@@ -89,7 +89,7 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
 
 
 def _traced(conversion: TensorFlowConversion) -> tuple[Traced, tuple[str, ...]]:
-    """Traces for any number of rows if the model takes that, and if it was made for one number, gives a note on it."""
+    """Trace for any number of rows if the model takes that. Return a note if it was made for one number."""
     traced = trace(conversion.conventions, conversion.names, conversion.what)
     fixed = [convention for convention in conversion.conventions if fixed_batch(convention.inputs) is not None]
     if not fixed or fixed_batch(traced.inputs) is not None:
@@ -102,7 +102,7 @@ def _traced(conversion: TensorFlowConversion) -> tuple[Traced, tuple[str, ...]]:
 
 
 def _same_for_any_rows(conversion: TensorFlowConversion, traced: Traced, own: Traced) -> bool:
-    """A model may be traced for any number of rows and still compute with the one that it was made for."""
+    """Return whether other numbers of rows are answered alike: a model may still compute with its own number."""
     count = 2 * (fixed_batch(own.inputs) or 1) + 1
     inputs = tuple(replace(item, shape=(count, *item.shape[1:])) if item.shape else item for item in traced.inputs)
     rows = _made_up(conversion, inputs, conversion.model.input_example, 0)
@@ -118,7 +118,7 @@ def _same_for_any_rows(conversion: TensorFlowConversion, traced: Traced, own: Tr
 
 
 def _everything(conversion: TensorFlowConversion, traced: Traced) -> Mapping:
-    """Makes a mapping that gives all outputs as they come."""
+    """Make a mapping that gives all outputs as they come."""
     parts = tuple(Part(name) for name in traced.structure.names)
     fetch = tuple(range(len(parts)))
     return Mapping(
@@ -176,7 +176,7 @@ def _with_reference(
 
 
 def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
-    """Gives a dict's or frame's entries the order that pyfunc gives them."""
+    """Put a dict's or frame's entries into the order that pyfunc gives them."""
     names = [part.name for part in mapping.answer.parts]
     wanted = list(expected) if isinstance(expected, dict) or hasattr(expected, "columns") else names
     if sorted(map(str, wanted)) != sorted(names):
@@ -217,7 +217,7 @@ def _check(
 
 
 def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:
-    """Gives the example, and rows made up around it in two lengths where lengths are open."""
+    """Return the example, and rows made up around it in two lengths where lengths are open."""
     example = conversion.model.input_example
     is_open = any(None in (item.shape or ())[1:] for item in traced.inputs)
     made = [_made_up(conversion, traced.inputs, example, extra) for extra in ((0, 1) if is_open else (0,))]
@@ -225,7 +225,7 @@ def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:
 
 
 def _made_up(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any, extra: int) -> Any:
-    """Gives rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
+    """Return rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
     schema = conversion.schema or _schema_of(inputs)
     if schema.kind == "columns":
         return made_up(schema, example, {})
@@ -249,7 +249,7 @@ def _schema_of(inputs: Sequence[Input]) -> Schema:
 
 
 def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any) -> list[tuple[int, ...]]:
-    """Gives the shapes that the example's tensors have, () where there is none."""
+    """Return the shapes that the example's tensors have, () where there is none."""
     if example is not None:
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), conversion.schema)
@@ -260,7 +260,7 @@ def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], exampl
 
 
 def _closed(item: Field, known: Shape | None, lengths: tuple[int, ...], extra: int) -> Field:
-    """Gives a field with a length for every axis but the first, and for the first if the model fixes that."""
+    """Return a field with a length for every axis but the first, and for the first if the model fixes that."""
     shape = [known[0] if known else None]
     for axis, length in enumerate(item.shape[1:], 1):
         fixed = length or (known[axis] if known and len(known) > axis else None)

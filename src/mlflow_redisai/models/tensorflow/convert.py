@@ -26,7 +26,7 @@ _DEFAULT_SIGNATURE = "serving_default"
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a model of the flavor tensorflow."""
+    """Make a Deployable of a model of the flavor tensorflow."""
     import_tensorflow(request.flavor)
     told = model.configuration(request.flavor)
     if told.get("model_type") == "keras":
@@ -76,7 +76,7 @@ def _kind(traced: Traced) -> Container:
 
 
 def _module_conventions(raw: Any, schema: Schema | None, what: str) -> list[CallingConvention]:
-    """Calls the module with its only tensor: as the signature has it, and as it was traced when it was saved."""
+    """Return ways to call the module with its only tensor: as the signature has it, and as it was traced when saved."""
     own = _own_inputs(raw.__call__, what)
     if schema is None:
         return [CallingConvention((item,), _caller(raw, item, None)) for item in own]
@@ -97,7 +97,7 @@ def _caller(raw: Any, item: Input, kind: str | None) -> Callable[[list[Any]], An
 
 
 def _own_inputs(function: Any, what: str) -> list[Input]:
-    """Gives the only tensor of each form in which a function was saved; the one with most open lengths first."""
+    """Return the only tensor of each form in which a function was saved; the one with most open lengths first."""
     import tensorflow as tf
 
     found = []
@@ -157,7 +157,7 @@ def _listed(schema: Schema | None) -> Container:
 
 
 def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: str) -> CallingConvention:
-    """Calls a signature with its tensors by name, each filled from the field of that name."""
+    """Return how to call a signature: with its tensors by name, each filled from the field of that name."""
     import tensorflow as tf
 
     specs = function.structured_input_signature[1]
@@ -181,7 +181,7 @@ def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: 
 
 
 def _filled(known: Input, schema: Schema, what: str) -> Input:
-    """Finds what fills an input: the field of its name, or the only one."""
+    """Fill an input from the field of its name, or from the only one."""
     names = schema.names()
     if known.name not in names and len(schema.fields) > 1:
         raise NotConvertible(

@@ -50,7 +50,7 @@ class TensorFlowExport:
 
 
 def export(traced: Traced, request: Request) -> TensorFlowExport:
-    """Converts for the request's backend. Raises NotConvertible naming the operator that stands in the way."""
+    """Convert for the request's backend. Raise NotConvertible naming the operator that stands in the way."""
     if request.backend == "ONNX":
         return _to_onnx(traced, request)
     frozen = _Frozen.of(traced, lower=True)
@@ -100,7 +100,7 @@ def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.Mod
 
 
 def _replace_erfc(proto: onnx.ModelProto) -> None:
-    """Writes erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
+    """Write erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
     import onnx
 
     for index, node in reversed(list(enumerate(proto.graph.node))):
@@ -130,7 +130,7 @@ def _unknown_operators(proto: onnx.ModelProto) -> list[str]:
 
 
 def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Gives inputs or outputs the names that the user knows, where no other value has them."""
+    """Rename inputs or outputs as the user knows them, where no other value has that name."""
     taken = {name for node in graph.nodes(proto.graph) for name in [*node.input, *node.output]}
     taken |= {item.name for item in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]}
     free = {old: new for old, new in names.items() if new not in taken}
@@ -179,7 +179,7 @@ class _Frozen:
 
 
 def _without_defaults(definition: Any) -> Any:
-    """Leaves out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
+    """Leave out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
     import tensorflow as tf
     from tensorflow.python.framework.meta_graph import strip_graph_default_valued_attrs
 
@@ -194,7 +194,7 @@ def _keepers(definition: Any) -> list[str]:
 
 
 def _depth(nodes: Iterable[Any]) -> int:
-    """Counts the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
+    """Count the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
     level: dict[str, int] = {}
     for node in nodes:
         below = max((level.get(name.split(":")[0].removeprefix("^"), 0) for name in node.input), default=0)
@@ -224,7 +224,7 @@ def _to_graph_def(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
 
 
 def _operation_names(definition: Any, operations: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Finds for each operation the name that the user knows it by, as far as TensorFlow allows such names."""
+    """Return for each operation the name that the user knows it by, as far as TensorFlow allows it."""
     taken = {node.name for node in definition.node}
     names = {}
     for operation, name in zip(operations, known, strict=True):
@@ -288,7 +288,7 @@ def _tflite_reason(error: BaseException) -> str:
 
 
 def _plain(name: str) -> str:
-    """An input is called serving_default_input_0:0 by some versions, input_0 by others."""
+    """Return an input's own name, which some versions write as serving_default_input_0:0."""
     return name.removeprefix("serving_default_").split(":")[0]
 
 

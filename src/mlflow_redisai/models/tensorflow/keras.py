@@ -28,12 +28,12 @@ KerasCall = Callable[[Any], Any]
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a model of the flavor keras."""
+    """Make a Deployable of a model of the flavor keras."""
     return finish(keras_conversion(model, request.flavor), request)
 
 
 def keras_conversion(model: MlflowModel, flavor: str) -> TensorFlowConversion:
-    """Reads a Keras model of either flavor."""
+    """Read a Keras model of either flavor."""
     what = f"the Keras model {model.uri}"
     import_tensorflow(flavor)
     _check_backend(what, flavor)
@@ -90,7 +90,7 @@ def _load(model: MlflowModel, flavor: str, what: str) -> Any:
 
 
 def _own_inputs(raw: Any, what: str) -> list[Input]:
-    """Gives what the model says of its inputs; a subclassed model says nothing."""
+    """Return what the model says of its inputs; a subclassed model says nothing."""
     import tensorflow as tf
 
     return [
@@ -100,7 +100,7 @@ def _own_inputs(raw: Any, what: str) -> list[Input]:
 
 
 def _schema_of_example(model: MlflowModel, own: Sequence[Input], what: str) -> Schema | None:
-    """Gives what the input example tells, for a model that tells nothing itself."""
+    """Return what the input example tells, for a model that tells nothing itself."""
     if own:
         return None
     if model.input_example is None:
@@ -131,14 +131,14 @@ def _input(item: Field, index: int, own: Sequence[Input], count: int) -> Input:
 
 
 def _closest(shape: Shape, own: Shape | None) -> Shape:
-    """Gives the lengths that either of signature and model tells; rows are none of it."""
+    """Return the lengths that the signature or the model tells, all but the number of rows."""
     if own is None or len(own) != len(shape):
         return shape
     return (shape[0], *(told or known for told, known in zip(shape[1:], own[1:], strict=True)))
 
 
 def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tuple[Input, ...]]:
-    """Gives the inputs for any number of rows, and, to be tried after that, for the model's own number."""
+    """Return the inputs for any number of rows, and, to be tried after that, for the model's own number."""
     batches = {item.shape[0] for item in own if item.shape} - {None}
     rows = [None, *batches] if len(batches) == 1 else [None]
     return [
@@ -186,7 +186,7 @@ def _convention(
 
 
 def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:
-    """Names the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
+    """Return the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
     if schema is None or schema.kind == "columns":
         return [None] * len(inputs)
     return [None if item.dtype.is_string else item.type for item in schema.fields]
@@ -209,7 +209,7 @@ def _with_casts(call: KerasCall, types: Sequence[str | None]) -> KerasCall:
 
 
 def _container(traced: Traced, schema: Schema | None, *, stacked: bool) -> tuple[Container, bool]:
-    """Says what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
+    """Return what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
     kind = traced.structure.kind
     if kind == "dict":
         # There the flavor keras puts the dict into an array of one object.

@@ -22,7 +22,7 @@ _STRUCTURE = Structure("tensor", ("embedding",))
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a SentenceTransformer."""
+    """Make a Deployable of a SentenceTransformer."""
     what = f"the sentence-transformers model {model.uri}"
     _refuse_task(model, what)
     embedder = _load(model, what)
@@ -62,7 +62,7 @@ def _load(model: MlflowModel, what: str) -> Any:
 
 
 def _features(embedder: Any, texts: list[str]) -> dict[str, Any]:
-    """Gives what the model's own library makes of texts; the method got a new name in version 5."""
+    """Return what the model's own library makes of texts; the method got a new name in version 5."""
     prepare = getattr(embedder, "preprocess", None) or embedder.tokenize
     return dict(prepare(texts))
 

@@ -58,7 +58,7 @@ class Reader:
     constants: dict[str, Any]
 
     def texts(self) -> list[str]:
-        """Gives the texts that the model reads."""
+        """Return the texts that the model reads."""
         return [text for text in TEXTS if self._fits(text)]
 
     def _fits(self, text: str) -> bool:
@@ -70,7 +70,7 @@ class Reader:
 
 
 def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
-    """Makes a Reader; `text` has everything but the tokenizer's own part. Raises NotConvertible."""
+    """Make a Reader; `text` has everything but the tokenizer's own part. Raise NotConvertible."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         raise NotConvertible(
@@ -92,7 +92,7 @@ def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, te
 
 
 def _schema(model: MlflowModel, what: str) -> Schema:
-    """One column of text: MLflow's own default, under whatever name."""
+    """Return a schema of one column of text, under whatever name: MLflow's own default."""
     schema = schema_of(model.input_schema) or Schema("columns", (Field(None, "string", dtypes.STRING),))
     if schema.kind != "columns" or len(schema.fields) != 1 or not schema.fields[0].dtype.is_string:
         raise NotConvertible(
@@ -102,7 +102,7 @@ def _schema(model: MlflowModel, what: str) -> Schema:
 
 
 def _check_tokens(found: Reader) -> None:
-    """Raises NotConvertible unless the client makes the same tokens as the model's library."""
+    """Raise NotConvertible unless the client makes the same tokens as the model's library."""
     for text in found.texts():
         expected = found.features([found.text.prefix + text])
         actual = found.tokenizer.tokenize([text])
@@ -127,7 +127,7 @@ def check_answers(reference: Reference, deployable: Deployable, found: Reader) -
 
 
 def _as_signature(texts: list[str], schema: Schema | None) -> Any:
-    """Gives texts as pyfunc takes them: a list, or a frame where the signature names its column."""
+    """Return texts as pyfunc takes them: a list, or a frame where the signature names its column."""
     if schema is None or not schema.named:
         return texts
     import pandas as pd
@@ -149,7 +149,7 @@ def _answer(reference: Reference, inputs: Any, what: str) -> Any:
 def export_network(
     found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any, structure: Structure, request: Request
 ) -> TorchExport:
-    """Converts `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
+    """Convert `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
     inputs = found.tokens.inputs
     call = ModuleCall(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
     return export(Source(call, structure), _trials(found, call, structure), request)

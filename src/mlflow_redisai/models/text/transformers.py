@@ -34,7 +34,7 @@ class PipelineTask:
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a pipeline."""
+    """Make a Deployable of a pipeline."""
     what = f"the transformers model {model.uri}"
     make = _TASKS.get(_task(model))
     if make is None:
@@ -80,7 +80,7 @@ def _features(pipeline: Any, texts: list[str]) -> dict[str, Any]:
 
 
 def _text(pipeline: Any, task: PipelineTask) -> Text:
-    """A pipeline doesn't cut long texts, whatever its tokenizer says: its network fails beyond its positions."""
+    """Return how texts are read: never cut, whatever the tokenizer says, as the network fails beyond its positions."""
     limit = getattr(pipeline.model.config, "max_position_embeddings", None) or pipeline.tokenizer.model_max_length
     return Text(max_length=int(limit), cut=False, first=task.first_only)
 
@@ -99,7 +99,7 @@ def _feature_extraction(pipeline: Any) -> PipelineTask:
 
 
 def _text_classification(pipeline: Any) -> PipelineTask:
-    """The most likely label of each text, and its score."""
+    """Return the task whose answer is the most likely label of each text, and its score."""
     config = pipeline.model.config
     torch = untyped_torch()
     # As the pipeline chooses by itself.

@@ -24,7 +24,7 @@ _WIDENED = {"torch.bfloat16": "float32"}
 
 
 def untyped_torch() -> Any:
-    """Gives the package torch, without its types: type checks give the same where it isn't installed."""
+    """Return the package torch, without its types: type checks give the same where it isn't installed."""
     import torch
 
     return torch
@@ -47,18 +47,18 @@ class ModuleCall:
     batch: int | None = None
 
     def answer(self, tensors: Sequence[Any]) -> Any:
-        """Calls the module with torch's tensors."""
+        """Call the module with torch's tensors."""
         return _called(self.module, self.keywords, _cast(tensors, self.casts))
 
     def structure(self, arrays: Sequence[Array]) -> Structure:
-        """Runs the module once to see what it gives. Raises NotConvertible for what no list of tensors can be."""
+        """Run the module once to see what it gives. Raise NotConvertible for what no list of tensors can be."""
         torch = untyped_torch()
 
         with torch.no_grad():
             return _structure(self.answer(self._tensors(arrays)[0]), self.what)
 
     def run(self, arrays: Sequence[Array], structure: Structure) -> list[Array]:
-        """Runs the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
+        """Run the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
         torch = untyped_torch()
 
         with torch.no_grad():
@@ -80,7 +80,7 @@ class ModuleCall:
 
 
 def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
-    """Gives a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
+    """Return a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
     base: Any = untyped_torch().nn.Module
 
     class Flat(base):  # type: ignore[misc]  # a base without types
@@ -96,7 +96,7 @@ def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
 
 
 def to_numpy(tensor: Any) -> Array:
-    """Gives an array with the tensor's elements, widened where numpy lacks the type."""
+    """Return an array with the tensor's elements, widened where numpy lacks the type."""
     widened = _WIDENED.get(str(tensor.dtype))
     array: Array = (tensor if widened is None else tensor.float()).detach().cpu().numpy()
     return array

@@ -55,12 +55,12 @@ class TorchConversion:
     checked: bool = True
 
     def mapping(self) -> Mapping:
-        """Gives a mapping that only encodes."""
+        """Return a mapping that only encodes."""
         return Mapping(self.call.inputs, (), (), Answer("list", ()), self.schema, self.call.batch)
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a PyTorch model."""
+    """Make a Deployable of a PyTorch model."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -94,7 +94,7 @@ def _read(model: MlflowModel) -> TorchConversion:
 
 
 def _load(model: MlflowModel, data: Path, what: str) -> tuple[Any, Any]:
-    """Gives the module, and the program that it was made of, if it was."""
+    """Return the module, and the program that it was made of, if it was."""
     import mlflow.pytorch
 
     is_program = pt2.file_of(data).is_file()
@@ -109,7 +109,7 @@ def _load(model: MlflowModel, data: Path, what: str) -> tuple[Any, Any]:
 
 
 def _own_example(program: Any, model: MlflowModel) -> Any:
-    """Gives the inputs that the program was exported with, in the container that the signature asks for."""
+    """Return the inputs that the program was exported with, in the container that the signature asks for."""
     arrays = pt2.example(program)
     schema = schema_of(model.input_schema)
     if arrays is None or schema is None or len(arrays) != len(schema.fields):
@@ -139,7 +139,7 @@ def _as_float32(item: Field) -> Field:
 
 
 def _any_rows(schema: Schema) -> Schema:
-    """Leaves the number of rows to the plugin, which splits, even if the signature was written with a fixed one."""
+    """Leave the number of rows to the plugin, which splits, even where the signature was written with a fixed one."""
     fields = [replace(item, shape=(None, *item.shape[1:])) if item.shape else item for item in schema.fields]
     return replace(schema, fields=tuple(fields))
 
@@ -161,7 +161,7 @@ def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) ->
 
 
 def _columns(schema: Schema, what: str) -> tuple[tuple[Input, ...], tuple[str | None, ...]]:
-    """All columns are one matrix, which pyfunc makes float32."""
+    """Return one input for all columns: a matrix, which pyfunc makes float32."""
     for item in schema.fields:
         if item.dtype.is_string:
             raise NotConvertible(f"{what} has the column {item.name!r} of text, which PyTorch has no tensors for")
@@ -176,12 +176,12 @@ def _tensors(schema: Schema) -> tuple[tuple[Input, ...], tuple[str | None, ...]]
 
 
 def _cast(item: Field) -> str | None:
-    """Names the type that the signature has and RedisAI's tensors lack."""
+    """Return the type that the signature has and RedisAI's tensors lack; None for any other."""
     return None if np.dtype(item.type) == item.dtype.numpy else str(item.type)
 
 
 def _narrower(item: Input, shape: Shape, what: str) -> Shape:
-    """Gives the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
+    """Return the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
     if item.shape is not None and len(item.shape) != len(shape):
         raise NotConvertible(
             f"{what} takes a tensor of {len(shape)} dimensions as {item.name!r}, its signature has {len(item.shape)}"
@@ -190,7 +190,7 @@ def _narrower(item: Input, shape: Shape, what: str) -> Shape:
 
 
 def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
-    """Calls by name if forward has parameters of all the signature's names, else by position."""
+    """Return names to call by, if forward has parameters of all the signature's names; None: by position."""
     import inspect
 
     torch = untyped_torch()
@@ -206,7 +206,7 @@ def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
 
 
 def _trials(conversion: TorchConversion) -> tuple[Structure, list[Trial]]:
-    """Gives inputs of several lengths with the module's own answers, and what those are made of."""
+    """Return inputs of several lengths with the module's own answers, and what those are made of."""
     problems: list[Exception] = []
     structure: Structure | None = None
     trials = []
@@ -231,7 +231,7 @@ def _trials(conversion: TorchConversion) -> tuple[Structure, list[Trial]]:
 
 def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
     """
-    Takes a program's checks away where they refuse its own example for its place in memory.
+    Remove a program's checks where they refuse its own example for its place in memory.
 
     torch.export writes down the strides of its example (part of a larger array, say), which no file and no request
     keeps. What the program computes doesn't depend on them; that many and few rows are answered alike is tried.
@@ -252,7 +252,7 @@ def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
 
 
 def _inputs(conversion: TorchConversion) -> Iterator[list[Array]]:
-    """Gives inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
+    """Return inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
     random = np.random.default_rng(_SEED)
     start = _encoded(conversion, conversion.example)
     around = _encoded(conversion, made_up(_closed(conversion), conversion.example, {}))
@@ -278,7 +278,7 @@ def _encoded(conversion: TorchConversion, inputs: Any) -> list[Array] | None:
 
 
 def _closed(conversion: TorchConversion) -> Schema:
-    """Gives the schema with a length for every axis but the first."""
+    """Return the schema with a length for every axis but the first."""
     fields = []
     for item, known in zip(conversion.schema.fields, conversion.call.inputs, strict=False):
         inner = known.shape[1:] if item.shape and known.shape else item.shape[1:]
@@ -289,7 +289,7 @@ def _closed(conversion: TorchConversion) -> Schema:
 
 
 def _other_lengths(inputs: tuple[Input, ...], rows: list[Array]) -> list[int]:
-    """Gives a shorter and a longer length for the first inner axis that is open."""
+    """Return a shorter and a longer length for the first inner axis that is open."""
     for item, array in zip(inputs, rows, strict=True):
         for axis, length in enumerate(item.shape or ()):
             if axis and length is None:

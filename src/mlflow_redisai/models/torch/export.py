@@ -80,7 +80,7 @@ class Plan:
         )
 
     def example(self) -> list[Array]:
-        """Gives the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
+        """Return the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
         arrays = max(self.trials, key=lambda trial: len(trial.arrays[0]) > 1).arrays
         if self.batch is None:
             return arrays
@@ -88,7 +88,7 @@ class Plan:
 
 
 def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchExport:
-    """Converts for `request.backend`. Raises NotConvertible with the reason of the first way."""
+    """Convert for `request.backend`. Raise NotConvertible with the reason of the first way."""
     problems: list[NotConvertible] = []
     for batch in dict.fromkeys((None, source.call.batch)):
         plan = Plan(source, trials, request, batch)
@@ -101,7 +101,7 @@ def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchEx
 
 
 def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
-    """Gives a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
     return graph.runner(blob, fetch, what) if backend == "ONNX" else torchscript.runner(blob, fetch)
 
 
@@ -148,13 +148,13 @@ def _outputs(plan: Plan) -> tuple[Output, ...]:
 
 
 def _output_names(source: Source) -> list[str]:
-    """A graph has no two tensors of one name."""
+    """Return the outputs' names, none of them an input's: a graph has no two tensors of one name."""
     taken = {item.name for item in source.call.inputs}
     return [f"{name}_output" if name in taken else name for name in source.structure.names]
 
 
 def _output_shapes(plan: Plan) -> list[Shape]:
-    """Gives each output's shape, with None for every length that differs from trial to trial."""
+    """Return each output's shape, with None for every length that differs from trial to trial."""
     shapes = []
     for answers in zip(*[trial.answers for trial in plan.trials], strict=True):
         if len({answer.ndim for answer in answers}) > 1:
@@ -181,7 +181,7 @@ def _mapping(plan: Plan, outputs: tuple[Output, ...], depth: int, precision: DTy
 
 
 def _precision(plan: Plan) -> DType:
-    """Gives DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
+    """Return DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
     kinds = {str(tensor.dtype) for tensor in plan.source.call.module.parameters()}
     kinds |= {f"torch.{answer.dtype}" for answer in plan.trials[0].answers if answer.dtype.kind == "f"}
     return dtypes.DOUBLE if kinds == {"torch.float64"} else dtypes.FLOAT
@@ -218,7 +218,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
 
 @contextlib.contextmanager
 def _quiet(torch: Any) -> Iterator[None]:
-    """Keeps the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
+    """Keep the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
     log = getattr(torch._C, "_jit_onnx_log", None)
     if log is None:
         yield
@@ -231,7 +231,7 @@ def _quiet(torch: Any) -> Iterator[None]:
 
 
 def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
-    """Names the axes of any length; the same name would mean the same length."""
+    """Return names for the axes of any length; the same name would mean the same length."""
     return {axis: f"{name}_{axis}" if axis else "rows" for axis, length in enumerate(shape or ()) if length is None}
 
 
@@ -246,7 +246,7 @@ def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto)
 
 
 def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
-    """Runs all trials. Raises NotConvertible if an answer isn't the module's own."""
+    """Run all trials. Raise NotConvertible if an answer isn't the module's own."""
     for trial in plan.trials:
         try:
             actual = _answers(run, trial.arrays, mapping)

@@ -60,12 +60,12 @@ class BoostingConversion:
 
     @property
     def categories(self) -> list[int]:
-        """The positions of the columns of categories."""
+        """Return the positions of the columns of categories."""
         return list(self.boosted.categories)
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Makes a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
+    """Make a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
     conversion = _read(model, request)
     reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
     schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
@@ -87,7 +87,7 @@ def _with_outputs(conversion: BoostingConversion, deployable: Deployable, inputs
 
 
 def reader(library: str) -> ModelReader:
-    """Gives the function that reads a library's models."""
+    """Return the function that reads a library's models."""
     found: ModelReader = import_module(f"mlflow_redisai.models.trees.{library}").read
     return found
 
@@ -119,14 +119,14 @@ def _schema_of_example(model: MlflowModel) -> Schema | None:
 
 
 def _schema_of_training(boosted: Boosted) -> Schema:
-    """Says what a model without signature and example takes: numbers, under the names it was trained with."""
+    """Return what a model without signature and example takes: numbers, under the names it was trained with."""
     if boosted.names:
         return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in boosted.names))
     return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, boosted.columns)),))
 
 
 def _check_columns(conversion: BoostingConversion) -> None:
-    """Refuses what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
+    """Refuse what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
     schema, columns = conversion.schema, conversion.boosted.columns
     if schema.kind == "tensors":
         only = schema.fields[0]
@@ -149,7 +149,7 @@ def _check_columns(conversion: BoostingConversion) -> None:
 
 
 def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
-    """Gives the values to try in columns of categories."""
+    """Return the values to try in columns of categories."""
     names = [item.name if item.name is not None else index for index, item in enumerate(conversion.schema.fields)]
     if conversion.schema.kind == "tensors":
         return {}
@@ -199,7 +199,7 @@ def _inputs(conversion: BoostingConversion) -> tuple[Input, ...]:
 
 
 def _columns(conversion: BoostingConversion, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
-    """Makes one matrix of all columns, where categories became codes."""
+    """Make one matrix of all columns, where categories became codes."""
     number = np.float32 if conversion.boosted.reads_float32 else np.float64
     made = []
     for index, item in enumerate(inputs):
@@ -212,7 +212,7 @@ def _columns(conversion: BoostingConversion, nodes: Nodes, inputs: tuple[Input, 
 
 
 def _codes(nodes: Nodes, source: str, dtype: DType | None, known: tuple[Any, ...]) -> str:
-    """Gives each category's number; one that the model never saw counts as a gap."""
+    """Look up each category's number; one that the model never saw counts as a gap."""
     codes = [float(code) for code in range(len(known))]
     if dtype is not None and dtype.is_string:
         keys: dict[str, Any] = {"keys_strings": [str(value) for value in known]}
@@ -261,7 +261,7 @@ def _mapping(proto: onnx.ModelProto, conversion: BoostingConversion) -> Mapping:
 
 
 def _expected_part(conversion: BoostingConversion, output: Output) -> Part:
-    """Says what pyfunc gives by the model's kind; a probe's real answer overrides it."""
+    """Return what pyfunc gives for this kind of model; a probe's real answer overrides it."""
     classes = conversion.boosted.classes
     if classes is not None:
         return Part(output.name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name)
