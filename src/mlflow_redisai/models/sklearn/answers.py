@@ -50,9 +50,10 @@ def chosen_reference(
     """
 
     def method_of(name: str) -> Method | None:
-        return _method(model, estimator, name) or (
-            Method(function, _called(model, getattr(estimator, function))) if [name] == list(default) else None
-        )
+        found = _method(model, estimator, name)
+        if found is None and [name] == list(default) and hasattr(estimator, function):
+            return Method(function, _called(model, getattr(estimator, function)))
+        return found
 
     return reference_of(type(estimator).__name__, outputs, method_of)
 

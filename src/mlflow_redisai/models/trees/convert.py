@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 ModelReader = Callable[[Any, Schema], Boosted]
 
-_LIBRARIES = ("xgboost", "lightgbm", "catboost")
-
 # Versions of ONNX and of ai.onnx.ml.
 NEWEST_NEEDED = (15, 3)
 
