@@ -11,6 +11,7 @@ Invariant: the graph's inputs have the signature's types, whatever it computes i
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,13 +93,13 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
     conversion = replace(conversion, schema=schema)
     problems: list[NotConvertible] = []
-    for precisions in _candidates(conversion):
+    for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
-            deployable = _try(conversion, precisions, inputs)
+            deployable = _try(conversion, function, precisions, inputs)
             return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
-    # The first precisions are those that should have worked.
+    # The first is the one that should have worked.
     raise problems[0]
 
 
@@ -148,8 +149,14 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
-def _try(conversion: SklearnConversion, precisions: Precisions, inputs: list[Any]) -> Deployable:
-    proto = _to_onnx(conversion, precisions)
+def _functions(conversion: SklearnConversion) -> list[str]:
+    """Return the methods to convert for: that of pyfunc, and the one that gives probabilities where they are chosen."""
+    asks = "probabilities" in conversion.request.outputs and hasattr(conversion.estimator, "predict_proba")
+    return list(dict.fromkeys((conversion.function, "predict_proba"))) if asks else [conversion.function]
+
+
+def _try(conversion: SklearnConversion, function: str, precisions: Precisions, inputs: list[Any]) -> Deployable:
+    proto = _to_onnx(conversion, function, precisions)
     names = _arrange_outputs(proto, conversion)
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
@@ -164,10 +171,10 @@ def _try(conversion: SklearnConversion, precisions: Precisions, inputs: list[Any
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
 
 
-def _to_onnx(conversion: SklearnConversion, precisions: Precisions) -> onnx.ModelProto:
+def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precisions) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
 
-    estimator = convertible(conversion.estimator, _asked_for(conversion))
+    estimator = convertible(conversion.estimator, function)
     if precisions.last is dtypes.FLOAT and reads_float32(estimator):
         estimator = with_float32_thresholds(estimator)
     if precisions.last is not precisions.body:
@@ -194,12 +201,6 @@ def _to_onnx(conversion: SklearnConversion, precisions: Precisions) -> onnx.Mode
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
     return proto
-
-
-def _asked_for(conversion: SklearnConversion) -> str:
-    """Return the method that the graph must be right for."""
-    asks = "probabilities" in conversion.request.outputs and hasattr(conversion.estimator, "predict_proba")
-    return "predict_proba" if asks else conversion.function
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:

@@ -26,7 +26,7 @@ def test_types_and_versions_are_the_files_own(outputs: str, tmp_path: Path) -> N
         nodes,
         [tensor("x", TensorProto.FLOAT16, [None])],
         [tensor("y", TensorProto.FLOAT16, [None]), tensor("z", TensorProto.UINT32, [None])],
-        opset=19,
+        opset=18,
         ir_version=9,
     )
     rows = np.array([1.5, 2], np.float16)
