@@ -1,10 +1,12 @@
 """
-Compiles the engine's hot modules with mypyc into the wheel; where that isn't possible the wheel is pure Python.
+The build hook that compiles the engine's hot modules with mypyc into the wheel, or leaves the wheel pure Python.
 
-The source stays as it is: a compiled module stands beside its source and is taken instead of it. Without a C compiler,
-or with MLFLOW_REDISAI_PURE=1 in the environment, the same wheel comes without them, and everything works, only slower.
-Which modules are compiled stands in pyproject.toml. `python hatch_build.py FOLDER` puts a compiled copy of the engine
-into a folder, for PYTHONPATH, unless it is there already; `scripts/test --compiled` and `scripts/bench` use that.
+The source is not changed: a compiled module lies next to its source, and Python imports it first. Without a C compiler,
+or with MLFLOW_REDISAI_PURE=1 in the environment, the wheel has no compiled modules; everything works, only slower. The
+list of modules is in pyproject.toml.
+
+`python hatch_build.py FOLDER` puts a compiled copy of the engine into FOLDER, for use on PYTHONPATH, unless an
+up-to-date copy exists. `scripts/test --compiled` and `scripts/bench` use it.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ SWITCH = "MLFLOW_REDISAI_PURE"
 
 
 class CompileFailed(Exception):
-    """There is no compiler here, or it refused."""
+    """The compiler is missing or failed."""
 
 
 def compile_engine(folder: Path, modules: list[str]) -> list[Path]:
-    """Puts a copy of the engine into `folder` and compiles it there. Raises CompileFailed; gives the new files."""
+    """Copy the engine into `folder`, compile it there and return the compiled files. Raise CompileFailed."""
     shutil.copytree(ROOT / "src" / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    # No settings file: mypy would find the checkout's, which judges more strictly what is checked less completely here.
+    # No config file: mypy would find the checkout's, whose strict checks fail where imports aren't followed.
     command = [sys.executable, "-m", "mypyc", "--config-file=", "--follow-imports=skip", "--ignore-missing-imports"]
     files = [f"{PACKAGE}/{module.replace('.', '/')}.py" for module in modules]
     environment = {**os.environ, "MYPYC_DEBUG_LEVEL": "0", "MYPYPATH": str(folder)}
@@ -52,12 +54,12 @@ def compile_engine(folder: Path, modules: list[str]) -> list[Path]:
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-except ImportError:  # called by hand
+except ImportError:  # run by hand, where hatchling need not be installed
     BuildHookInterface = object
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[misc, valid-type]
-    """Adds the compiled modules to a wheel; an editable installation runs the source."""
+    """Hatchling's hook, which adds the compiled modules to a wheel. An editable installation runs the source."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable" or os.environ.get(SWITCH) == "1":
@@ -67,7 +69,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[misc, valid-type]
         try:
             built = compile_engine(folder, self.config["modules"])
         except (CompileFailed, OSError) as error:
-            self.app.display_warning(f"The engine is not compiled, it will be slower: {error}")
+            self.app.display_warning(f"The engine is not compiled and will be slower: {error}")
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -81,7 +83,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[misc, valid-type]
 def _modules() -> list[str]:
     try:
         import tomllib
-    except ImportError:  # Python 3.10, where hatchling brings it
+    except ImportError:  # Python 3.10, where hatchling depends on tomli
         import tomli as tomllib
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -90,7 +92,7 @@ def _modules() -> list[str]:
 
 
 def _fingerprint() -> str:
-    """What the compiled copy depends on, as one hash."""
+    """Return one hash of everything that the compiled copy depends on: Python, this file, the list, the sources."""
     parts = [sys.version.encode()]
     sources = sorted((ROOT / "src" / PACKAGE).rglob("*.py"))
     parts += [path.read_bytes() for path in (ROOT / "pyproject.toml", Path(__file__), *sources)]
@@ -98,11 +100,11 @@ def _fingerprint() -> str:
 
 
 def main(folder: Path) -> None:
-    """Makes the copy, unless it is there already and nothing has changed since."""
+    """Make the compiled copy, unless one exists and nothing has changed since."""
     stamp = folder / "stamp"
     if stamp.exists() and stamp.read_text() == _fingerprint():
         return
-    print(f"Compiling the engine into {folder} (half a minute) ...", file=sys.stderr)
+    print(f"Compiling the engine into {folder} (takes half a minute) ...", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     try:
         compile_engine(folder, _modules())

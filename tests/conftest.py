@@ -24,6 +24,7 @@ os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.mlflow_models import LoggedModel, log_wine_classifier
 from support.servers import Server, start_engine, start_redis
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that has other things to do is no failure, and one server is meant for all examples of a property.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("tests")
 
 
 # -- environment ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 from support.waiting import accepts_connections, wait_until
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.timeout(900)  # some ten `mlflow` processes one after another
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # some ten `mlflow` processes one after another
 
 
 @pytest.fixture

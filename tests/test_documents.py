@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,31 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     missing = [target for target in local if not (document.parent / target).exists()]
 
     assert missing == []
+
+
+def texts(*folders: str) -> Iterator[tuple[Path, str]]:
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            with contextlib.suppress(UnicodeDecodeError):  # a model, a picture
+                yield path.relative_to(ROOT), path.read_text()
+
+
+def test_nothing_is_read_from_beside_the_repository() -> None:
+    """A plain clone has all that its tests, scripts, measurements and documents use."""
+    beside = re.compile(r"\bshared[\"'`]* ?/")
+
+    assert [str(path) for path, text in texts("tests", "scripts", "bench", "docs", ".ci") if beside.search(text)] == []
+
+
+def test_no_program_looks_above_the_repository() -> None:
+    """`parents[n]` of a program's own file reaches the root at most."""
+    above = re.compile(r"__file__\)(?:\.\w+\(\))?\.parents\[(\d)")
+
+    assert [
+        str(path)
+        for path, text in texts("tests", "scripts", "bench", "examples")
+        if any(int(number) >= len(path.parts) for number in above.findall(text))
+    ] == []
 
 
 def test_the_readme_is_short_and_shows_code_at_once() -> None:

@@ -303,6 +303,7 @@ def test_importing_a_module_loads_none_of_what_its_layer_must_not_have(module: s
     assert loaded_after(f"import {module}") & forbidden == set()
 
 
+@pytest.mark.slow
 def test_the_plugin_adds_no_framework_to_what_mlflow_loads() -> None:
     """MLflow imports the plugin for every `mlflow deployments` command."""
     added = loaded_after("import mlflow_redisai") - loaded_after("import mlflow.deployments, mlflow.exceptions")

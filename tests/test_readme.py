@@ -23,6 +23,8 @@ import pytest
 
 from support.waiting import free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -16,6 +16,8 @@ from support.connection import connected
 from support.gateway import predict, store_model
 from support.servers import start_engine
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -1,8 +1,8 @@
-"""The engine: answers RedisAI's commands over Redis' protocol in front of any stock Redis or Valkey."""
+"""The engine: a server that answers RedisAI's commands over RESP, in front of any stock Redis or Valkey."""
 
 import os
 
-# ONNX Runtime's official builds write a device's id below ~/.cache and report to Microsoft, unless this stands in the
-# environment before the first import. The plugin and everything else that may import it comes by here. A user's own
-# value stays.
+# ONNX Runtime's official builds write a device id under ~/.cache and report to Microsoft, unless this variable is set
+# before the first import. The plugin and everything else that may import ONNX Runtime imports this package first. A
+# value that the user has set is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""`python -m redisai_engine`."""
+"""The entry point of `python -m redisai_engine`."""
 
 import sys
 

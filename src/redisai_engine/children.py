@@ -1,4 +1,4 @@
-"""What all processes that the engine starts have in common."""
+"""What all processes started by the engine have in common: they end with their parent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ctypes
 import os
 import signal
 
-_PR_SET_PDEATHSIG = 1  # from Linux' prctl.h
+_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 
 def end_with_parent() -> None:
-    """Has Linux send SIGTERM to this process when the one that started it dies, however it dies."""
+    """Have Linux send SIGTERM to the calling process when its parent dies, even by SIGKILL. A no-op elsewhere."""
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

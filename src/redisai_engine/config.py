@@ -1,8 +1,8 @@
 """
-The engine's settings: one table that makes flags, environment variables, the config file's keys and the documentation.
+The engine's settings: one table that defines the flags, environment variables, config file keys and documentation.
 
 A setting is `--some-name` on the command line, `REDISAI_ENGINE_SOME_NAME` in the environment and `some-name VALUE` in
-the file that `--config` names. The command line wins over the environment, and that over the file.
+the file that `--config` names. The command line overrides the environment, which overrides the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
         except ValueError:
             value = least - 1
         if not least <= value <= most:
-            raise ValueError(f"allowed are whole numbers from {least} to {most}")
+            raise ValueError(f"it must be a whole number from {least} to {most}")
         return value
 
     return parse
@@ -35,7 +35,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 def _switch(text: str) -> bool:
     values = {"yes": True, "true": True, "1": True, "on": True, "no": False, "false": False, "0": False, "off": False}
     if text.lower() not in values:
-        raise ValueError("allowed are yes and no")
+        raise ValueError("it must be yes or no")
     return values[text.lower()]
 
 
@@ -45,68 +45,89 @@ def _setting(default: object, parse: Callable[[str], Any], help_: str, *, unit: 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; each field's metadata has parser, help, unit and the reason for its default."""
+    """All settings. Each field's metadata has the parser, help text, unit and the reason for the default."""
 
-    port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0 takes a free one", why="Redis' own")
-    bind: str = _setting("127.0.0.1", str, "address to listen on", why="nobody else until asked for")
+    port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
+    bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
     redis: str = _setting(
         "",
         str,
-        "the Redis or Valkey to stand in front of: redis://, rediss:// or unix:// URL; empty: an own redis-server",
-        why="works at once",
+        "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
+        why="works out of the box",
     )
     data_dir: str = _setting(
-        "redisai-data", str, "folder where the own redis-server keeps its data", why="found again after a restart"
+        "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )
     workers: int = _setting(
-        1, _number(1, 256), "processes that share the port", unit="processes", why="one is the smallest"
+        1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
     threads_per_queue: int = _setting(
-        1, _number(1, 256), "worker threads for each device", unit="threads", why="as RedisAI"
+        1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
     )
     intra_op_threads: int = _setting(
-        1, _number(0, 256), "threads inside one operator; 0: the framework's choice", unit="threads", why="many clients"
+        1, _number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
     )
     inter_op_threads: int = _setting(
-        1, _number(0, 256), "operators at the same time; 0: the framework's choice", unit="threads", why="many clients"
+        1,
+        _number(0, 256),
+        "operators that run at the same time; 0: the framework decides",
+        unit="threads",
+        why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, _number(1, 10_000_000), "requests that may wait for one device", why="bounded memory"
+        10_000, _number(1, 10_000_000), "requests that may wait for one device", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
-        5000, _number(0, 86_400_000), "a longer ONNX run is stopped; 0: never", unit="milliseconds", why="as RedisAI"
+        5000,
+        _number(0, 86_400_000),
+        "an ONNX run that takes longer is stopped; 0: never",
+        unit="milliseconds",
+        why="same as RedisAI",
     )
     model_chunk_size: int = _setting(
-        535_822_336, _number(1, 2**62), "AI.MODELGET gives larger blobs in chunks", unit="bytes", why="as RedisAI"
+        535_822_336,
+        _number(1, 2**62),
+        "AI.MODELGET returns larger blobs in chunks of this size",
+        unit="bytes",
+        why="same as RedisAI",
     )
     model_memory: int = _setting(
-        4 * 2**30, _number(1, 2**62), "blobs of models kept loaded; the least used leave", unit="bytes", why="bounded"
+        4 * 2**30,
+        _number(1, 2**62),
+        "total size of loaded models' blobs; beyond it the least recently used are evicted",
+        unit="bytes",
+        why="bounds memory",
     )
     strict: bool = _setting(
-        False,  # noqa: FBT003  # a default, as the others
+        False,  # noqa: FBT003  # a default, like the others
         _switch,
-        "ask Redis for the model's version at every run instead of being told of changes",
+        "ask Redis for the model's version on every run instead of relying on its invalidation messages",
         why="speed",
     )
     output_limit: int = _setting(
-        256 * 2**20, _number(2**16, 2**40), "replies that may wait for one slow client", unit="bytes", why="bounded"
+        256 * 2**20,
+        _number(2**16, 2**40),
+        "unread replies after which a slow client is disconnected",
+        unit="bytes",
+        why="bounds memory",
     )
     busy_poll: int = _setting(
         200,
         _number(0, 10_000),
-        "a connection that asks again so soon finds the engine awake, which costs a processor meanwhile; 0: never",
+        "how long to stay awake for a busy connection's next request, at the cost of a core; 0: never",
         unit="microseconds",
-        why="a sleeping processor wakes slowly",
+        why="a sleeping core wakes slowly",
     )
-    tls_cert: str = _setting("", str, "certificate file; with tls-key clients have to use TLS", why="plain by default")
-    tls_key: str = _setting("", str, "private key file of the certificate", why="plain by default")
+    tls_cert: str = _setting("", str, "certificate file; with tls-key, clients must use TLS", why="TLS is opt-in")
+    tls_key: str = _setting("", str, "private key file of the certificate", why="TLS is opt-in")
 
 
 def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """
-    Reads the settings from the command line, the environment and the config file.
+    Read the settings from the command line, the environment and the config file.
 
-    Raises StartError that names the setting, its value and what is allowed.
+    Raise StartError that names the setting, its value and what is allowed. Unknown flags and `--help` raise SystemExit,
+    as argparse does.
     """
     given = vars(_parser().parse_args(arguments))
     config = given.pop("config") or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
@@ -119,23 +140,23 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
     settings = Settings(**values)
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise StartError("tls-cert and tls-key go together: one of them is missing")
+        raise StartError("tls-cert and tls-key go together: set both or neither")
     return settings
 
 
 def flag(name: str) -> str:
-    """Gives the command-line flag of a setting."""
+    """Return the command-line flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="redisai-engine",
-        description="Answers RedisAI's commands in front of any Redis or Valkey.",
-        epilog=f"Each setting is also an environment variable, such as {ENVIRONMENT_PREFIX}PORT.",
+        description="Answer RedisAI's commands in front of any Redis or Valkey.",
+        epilog=f"Each setting can also be an environment variable, such as {ENVIRONMENT_PREFIX}PORT.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", help="file with one `name value` a line; # begins a comment")
+    parser.add_argument("--config", help="settings file with one `name value` per line; # starts a comment")
     for row in fields(Settings):
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
         default = f" (default: {row.default})" if row.default not in ("", False) else ""
@@ -172,6 +193,6 @@ def _from_file(path: Path) -> dict[str, Any]:
         name, text = words[0], "".join(words[1:])
         if name.replace("-", "_") not in known:
             allowed = ", ".join(sorted(known)).replace("_", "-")
-            raise StartError(f"{path}, line {number}: there is no setting {name!r}; there are {allowed}")
+            raise StartError(f"{path}, line {number}: unknown setting {name!r}; the settings are {allowed}")
         values[name.replace("-", "_")] = _parse(name.replace("-", "_"), text.strip(), f"{path}, line {number}: {name}")
     return values

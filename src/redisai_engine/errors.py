@@ -1,27 +1,27 @@
 """
-The engine's one tree of errors; each knows the text that goes over the wire.
+The engine's one tree of errors. Each carries the text that goes over the wire.
 
     EngineError
     ├── CommandError            the client's command can't be carried out; the text is RedisAI's
-    │   ├── WrongType           the key holds something else
-    │   └── UpstreamError       Redis refused what the command is made of; the text is Redis' own
+    │   ├── WrongType           the key holds a value of another kind
+    │   └── UpstreamError       Redis refused a plain command that the AI command is made of; the text is Redis' own
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
-    │   └── DeviceUnavailable   this machine lacks the device
+    │   └── DeviceUnavailable   the machine lacks the device
     ├── ModelRunError           a run failed; the text is the backend's own
-    ├── QueueFull               too many requests wait for a device
-    ├── EngineClosing           the engine shuts down and runs nothing more
+    ├── QueueFull               too many requests are waiting for a device
+    ├── EngineClosing           the engine is shutting down and runs nothing more
     ├── StartError              the engine can't start; the text is for the operator
-    └── RedisEnded              the engine's own redis-server is gone, and so the engine goes; for the operator, too
+    └── RedisEnded              the embedded redis-server exited, so the engine stops; the text is for the operator
 
-Texts that RedisAI sends stand in `redisai_engine.protocol.texts` and at the errors below.
+Texts that RedisAI sends are in `redisai_engine.protocol.texts` and in the errors below.
 """
 
 from __future__ import annotations
 
 
 class EngineError(Exception):
-    """Anything that the engine reports; `wire` is the text of the error reply, prefix included."""
+    """Any error that the engine reports. `wire` is the text of the error reply, prefix included."""
 
     def __init__(self, wire: str) -> None:
         super().__init__(wire)
@@ -33,7 +33,7 @@ class CommandError(EngineError):
 
 
 class WrongType(CommandError):
-    """The key holds something else than the command needs."""
+    """The key holds a value of another kind than the command needs."""
 
     def __init__(self) -> None:
         super().__init__("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -48,14 +48,14 @@ class ModelLoadError(EngineError):
 
 
 class BackendMissing(ModelLoadError):
-    """The framework of a backend isn't installed."""
+    """The framework of a backend isn't installed. The text says which package to install."""
 
     def __init__(self, backend: str, package: str) -> None:
         super().__init__(f"ERR Could not load backend: {backend} needs {package}: pip install '{package}'")
 
 
 class DeviceUnavailable(ModelLoadError):
-    """The machine, or the framework as installed, lacks the device."""
+    """The machine lacks the device, or the installed build of the framework doesn't support it."""
 
 
 class ModelRunError(EngineError):
@@ -63,22 +63,22 @@ class ModelRunError(EngineError):
 
 
 class QueueFull(EngineError):
-    """More requests wait for a device than the engine is set to hold."""
+    """As many requests as `queue-limit` allows are already waiting for a device."""
 
     def __init__(self, device: str, limit: int) -> None:
-        super().__init__(f"ERR {limit} requests are waiting for device {device} already, which is the limit")
+        super().__init__(f"ERR the queue of device {device} is full: {limit} requests are waiting; try again later")
 
 
 class EngineClosing(EngineError):
-    """The engine shuts down and runs nothing more."""
+    """The engine is shutting down and runs nothing more."""
 
     def __init__(self) -> None:
         super().__init__("ERR the engine is shutting down; connect again")
 
 
 class StartError(EngineError):
-    """The engine can't start as it was asked to."""
+    """The engine can't start with the settings that it was given."""
 
 
 class RedisEnded(EngineError):
-    """The engine's own redis-server ended, though nobody asked it to."""
+    """The embedded redis-server exited although nobody asked it to."""

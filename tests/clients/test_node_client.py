@@ -11,6 +11,8 @@ import pytest
 from support.client_environments import Unavailable, node_with
 from support.client_programs import PROGRAM_S, PROGRAMS, Outcomes, outcomes_of
 
+pytestmark = pytest.mark.network
+
 PROGRAM = PROGRAMS / "node_redis.mjs"
 CHECKS = re.findall(r"^  async (\w+)\(client\)", PROGRAM.read_text(), re.MULTILINE)
 

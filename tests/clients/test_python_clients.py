@@ -11,6 +11,8 @@ import pytest
 from support.client_environments import Unavailable, python_with
 from support.client_programs import Outcomes, checks_of, run_program
 
+pytestmark = pytest.mark.network
+
 
 @dataclass(frozen=True)
 class PythonClient:

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from support.servers import Server, start_engine
-from support.transcripts import FOLDER
+from support.transcripts import recorded_model
 
 _FIRST_MODELS = (
     ("TF", "CPU", "INPUTS", 2, "a", "b", "OUTPUTS", 1, "mul", "BLOB", "mul.pb"),
@@ -33,8 +33,7 @@ def private_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 def _store_first(server: Server, arguments: tuple[str | int, ...]) -> None:
-    blob = FOLDER / "models" / str(arguments[-1])
+    blob = recorded_model(str(arguments[-1]))
     client = server.client(socket_timeout=120)
-    if blob.is_file():
-        with contextlib.suppress(redis.ResponseError):  # a framework that isn't installed; its scenarios are skipped
-            client.execute_command("AI.MODELSTORE", "first", *arguments[:-1], blob.read_bytes())
+    with contextlib.suppress(redis.ResponseError):  # a framework that isn't installed; its scenarios are skipped
+        client.execute_command("AI.MODELSTORE", "first", *arguments[:-1], blob)

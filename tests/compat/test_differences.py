@@ -12,13 +12,11 @@ from redis.exceptions import NoPermissionError
 
 from compat.differences import DIFFERENCES
 from support.servers import Server
-from support.transcripts import FOLDER, scenarios
+from support.transcripts import recorded_model
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
 COVERED: set[str] = set()
-
-pytestmark = pytest.mark.skipif(not scenarios(), reason="the models that these tests use lie beside the transcripts")
 
 
 def instead_of(*names: str) -> Callable[[Test], Test]:
@@ -57,8 +55,8 @@ def user(private_engine: Server, client: redis.Redis) -> Iterator[Callable[..., 
 
 def store_mul(client: redis.Redis, key: str) -> None:
     """Stores the model that multiplies its two inputs."""
-    blob = (Path(FOLDER) / "models" / "mul.onnx").read_bytes()
-    assert client.execute_command("AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", blob) == b"OK"
+    stored = client.execute_command("AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
+    assert stored == b"OK"
 
 
 def set_tensor(client: redis.Redis, key: str, *values: int) -> Any:

@@ -20,6 +20,8 @@ from enum import Enum, auto
 from itertools import pairwise
 from typing import Any
 
+from compat.transcripts.replay import argument_bytes
+
 Command = Sequence[bytes]
 Form = tuple[str, ...]  # of sections
 DAG_COMMANDS = ("AI.DAGEXECUTE", "AI.DAGEXECUTE_RO")
@@ -197,13 +199,13 @@ def form_text(command: Command) -> str:
 # -- reading the recorded conversations ----------------------------------------------------------
 
 
-def accepted_in(scenarios: Iterable[Any], argument: Any) -> Accepted:
-    """Collects what the recorded RedisAI carried out; `argument` turns a recorded argument into bytes."""
+def accepted_in(conversations: Iterable[Any]) -> Accepted:
+    """Collects what the recorded RedisAI carried out; a conversation is a list of steps."""
     accepted = Accepted()
-    for scenario in scenarios:
+    for steps in conversations:
         queues: dict[str, list[Command]] = {}
-        for connection, step in _walk(scenario["steps"], "a"):
-            command = [argument(each) for each in step["send"]]
+        for connection, step in _walk(steps, "a"):
+            command = [argument_bytes(each) for each in step["send"]]
             _take(accepted, queues, connection, command, step.get("reply", {"error": "none was read"}))
     return accepted
 

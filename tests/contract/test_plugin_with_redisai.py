@@ -26,10 +26,8 @@ from support.recording import Recording, recorded
 from support.saved_models import save_multiplication
 from support.servers import Server, start_engine
 from support.tiny_models import product_and_sum
-from support.transcripts import ABSENT, FOLDER, player, scenarios
+from support.transcripts import scenarios
 from support.wire import Wire
-
-needs_transcripts = pytest.mark.skipif(not scenarios(), reason=ABSENT)
 
 AROUND_TRANSACTIONS = {"WATCH", "MULTI", "EXEC"}
 GARBAGE = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), b"not a model", chunk_bytes=1000)
@@ -38,8 +36,7 @@ CHUNK_SIZE = 100  # of a model's blob: so small that every model is sent in piec
 
 @pytest.fixture(scope="module")
 def accepted() -> Accepted:
-    runner = player().Runner("", 0, str(FOLDER), 1.0)  # only for its reading of arguments; it connects to nothing
-    return accepted_in([scenario.steps for scenario in scenarios().values()], runner.arg)
+    return accepted_in(scenario.steps for scenario in scenarios().values())
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["resp2", "resp3"])
@@ -119,7 +116,6 @@ def ai_commands(recording: Recording) -> list[tuple[list[bytes], bool]]:
     ]
 
 
-@needs_transcripts
 def test_every_ai_command_has_a_form_that_redisai_carried_out(recording: Recording, accepted: Accepted):
     objections = {
         objection
@@ -183,7 +179,6 @@ def test_every_plain_command_is_known_to_redis(recording: Recording, redis_serve
     assert [row[0].decode().upper() for row in told if row] == sorted(plain)
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     "meta",
     [
@@ -201,7 +196,6 @@ def test_models_of_every_recorded_backend_are_stored_in_an_accepted_form(accepte
     assert not accepted.objections([each if isinstance(each, bytes) else str(each).encode() for each in command])
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     "line",
     [

@@ -13,6 +13,8 @@ from support.mlflow_models import LoggedModel
 from support.servers import Server
 from support.waiting import free_port
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3t"
 
 

@@ -20,18 +20,16 @@ from redisai_engine.codec.record import record_key
 from support.mlflow_models import LoggedModel
 from support.saved_models import save_multiplication, save_wine
 from support.servers import Server
+from support.transcripts import recorded_model
 from support.waiting import free_port
 
 Find = Callable[[str], list[str]]
-
-TINY = Path(__file__).parents[3] / "shared" / "redisai-transcripts" / "models"
-needs_tiny = pytest.mark.skipif(not TINY.is_dir(), reason="the recorded models are not beside the repository")
 
 
 def store_foreign(engine: Server, name: str, file: str = "mul.onnx", *options: object) -> None:
     """Stores a model as any RedisAI client would."""
     assert engine.client().execute_command(
-        "AI.MODELSTORE", name, "ONNX", "CPU", *options, "BLOB", (TINY / file).read_bytes()
+        "AI.MODELSTORE", name, "ONNX", "CPU", *options, "BLOB", recorded_model(file)
     ) in (b"OK", True)
 
 
@@ -344,7 +342,6 @@ def test_delete_takes_no_options(client: RedisAIClient) -> None:
 # -- list and get ---------------------------------------------------------------------------------
 
 
-@needs_tiny
 def test_models_of_others_list_get_predict_update_and_delete(client: RedisAIClient, engine: Server) -> None:
     store_foreign(engine, "foreign:mul", "mul.onnx", "TAG", "theirs")
 
@@ -369,7 +366,6 @@ def test_models_of_others_list_get_predict_update_and_delete(client: RedisAIClie
     assert engine.client().exists("foreign:mul") == 0
 
 
-@needs_tiny
 def test_a_record_whose_model_somebody_replaced_is_ignored(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel
 ) -> None:
@@ -480,7 +476,6 @@ def test_input_that_breaks_the_signature_is_refused(client: RedisAIClient, saved
     assert "ash" in message
 
 
-@needs_tiny
 def test_a_model_that_fails_is_told_with_the_servers_words(client: RedisAIClient, engine: Server) -> None:
     store_foreign(engine, "fails:mul")
 

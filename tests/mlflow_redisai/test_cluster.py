@@ -13,6 +13,8 @@ from support.saved_models import save_multiplication
 from support.servers import Server
 from support.waiting import free_port, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.array([[1.0, 2.0]], np.float32)
 
 

@@ -18,6 +18,8 @@ from support.mlflow_models import LoggedModel
 from support.servers import Server
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 Connect = Callable[..., RedisAIClient]
 
 

@@ -27,6 +27,8 @@ from support.boosted_models import cancer
 from support.mlflow_models import named
 from support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

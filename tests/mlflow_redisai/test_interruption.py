@@ -17,6 +17,8 @@ from support.saved_models import save_large, save_multiplication
 from support.servers import Server
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 Keys = Callable[[str], list[str]]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]

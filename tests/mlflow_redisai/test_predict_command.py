@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from conftest import Cli
     from support.servers import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:

@@ -25,9 +25,11 @@ from support.torch_models import save_torch  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit:DeprecationWarning",  # TorchScript is RedisAI's format, which torch deprecates
-)
+pytestmark = [
+    pytest.mark.slow,
+    # TorchScript is RedisAI's format, which torch deprecates.
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from support.text_models import minilm, sentences  # noqa: E402  # imports torch
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 def test_sentences_through_the_command_line(cli: Any, engine: Server, tmp_path: Path) -> None:

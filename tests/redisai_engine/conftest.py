@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests: an engine in front of a Redis that can be reached directly, and bare connections."""
+"""Fixtures for the engine's tests: an engine, the Redis behind it, and bare connections to both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.servers import Server, start_engine, start_redis
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """An engine in front of a Redis of its own, shared by the session: use keys of your own, never FLUSHALL."""
+    """An engine in front of its own Redis, shared by the whole session. Use keys of your own, and never FLUSHALL."""
     redis = start_redis(tmp_path_factory.mktemp("behind"))
     engine = start_engine(tmp_path_factory.mktemp("front"), "--redis", redis.url)
     yield Pair(engine, redis)
@@ -24,7 +24,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture
 def new_pair(new_redis: Callable[..., Server], new_engine: Callable[..., Server]) -> Callable[..., Pair]:
-    """Starts an engine and a Redis for one test: `new_pair("--strict", redis=("--requirepass", "secret"))`."""
+    """Return a function that starts both for one test: `new_pair("--strict", redis=("--requirepass", "secret"))`."""
 
     def start(*arguments: str, redis: tuple[str, ...] = ()) -> Pair:
         behind = new_redis(*redis)
@@ -35,7 +35,7 @@ def new_pair(new_redis: Callable[..., Server], new_engine: Callable[..., Server]
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Opens bare connections that are closed after the test: `connect(pair.engine)`."""
+    """Return a function that opens bare connections, closed after the test: `connect(pair.engine)`."""
     with contextlib.ExitStack() as opened:
         yield lambda server, **options: opened.enter_context(connected(server, **options))
 

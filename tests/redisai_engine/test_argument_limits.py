@@ -1,4 +1,4 @@
-"""How long an argument may be: 512 MB as in Redis, and no longer than the Redis behind the engine takes."""
+"""The length of an argument: at most 512 MB, as in Redis, and at most what the Redis behind the engine accepts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import Pair, predict, store_model
+from support.replies import bulk
 
 PONG = b"+PONG\r\n"
 TOO_LONG = b"-ERR Protocol error: invalid bulk length\r\n"
 LOST = b"-ERR the connection to Redis was lost\r\n"
 MOST = 512 * 1024 * 1024
-LOWERED = 1024 * 1024  # the least that Redis takes for proto-max-bulk-len
+LOWERED = 1024 * 1024  # the lowest proto-max-bulk-len that Redis accepts
 
 
 @pytest.mark.parametrize("length", [MOST + 1, -1, 10**30])
 @pytest.mark.parametrize("name", [b"SET", b"AI.TENSORSET"])
 def test_a_longer_argument_ends_the_connection(pair: Pair, connect: Connect, name: bytes, length: int):
-    """At its announcement, before a byte of it has come; what stood before it is answered."""
+    """The error comes with the announced length, before any byte of the argument. Earlier requests are answered."""
     wire = connect(pair.engine)
 
     wire.send(b"PING\r\n*3\r\n" + bulk(name) + b"$%d\r\n" % length)
@@ -44,19 +45,20 @@ def test_announced_bytes_take_no_memory(new_pair: Callable[..., Pair], connect: 
     assert (int(statm.read_text().split()[1]) - before) * resource.getpagesize() < 20 * LOWERED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
         ("SET", "k", b"x" * (LOWERED + 1)),
         ("AI.TENSORSET", "t", "UINT8", LOWERED + 1, "BLOB", b"x" * (LOWERED + 1)),
-        ("AI.TENSORSET", "t", "UINT8", LOWERED + 1),  # short, but what is stored is not
+        ("AI.TENSORSET", "t", "UINT8", LOWERED + 1),  # a short request, but a long value to store
     ],
     ids=["SET", "blob", "shape"],
 )
 def test_a_lower_limit_of_redis_holds(
     new_pair: Callable[..., Pair], connect: Connect, command: tuple[bytes | str | int, ...]
 ):
-    """Redis gives its error and closes; so does the engine, and the others notice nothing."""
+    """Redis replies with its error and closes the connection, and so does the engine. Other clients notice nothing."""
     pair = new_pair()
     other = connect(pair.engine)
     store_model(other, "m")
@@ -67,7 +69,7 @@ def test_a_lower_limit_of_redis_holds(
 
     first, *errors = wire.rest().splitlines(keepends=True)
     assert first == PONG
-    # Redis closes while bytes are on their way, so its own words may be lost with the connection.
+    # Redis closes the connection while bytes are in flight, so its own error may be lost.
     assert errors
     assert set(errors) <= {TOO_LONG, LOST}
     assert other.ask("EXISTS k t") == b":0\r\n"

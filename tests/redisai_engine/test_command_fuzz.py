@@ -1,9 +1,10 @@
 """
-AI commands of every kind, right and wrong: each gets exactly one reply, and errors are Redis errors.
+AI commands of every kind, right and wrong: each gets exactly one reply, and every error is a Redis error.
 
-Hypothesis takes a well-formed command for every row of the table and spoils it: words left out, doubled, swapped,
-replaced by odd ones. The commands go to a real engine in one write, alone and inside MULTI, in RESP2 and RESP3. A
-connection out of step shows at the PING behind them, an exception that is no Redis error in the engine's log.
+Hypothesis takes a well-formed command for each row of the table and spoils it: words are left out, doubled, swapped or
+replaced by odd ones. The commands go to a real engine in one write, alone and inside MULTI, in RESP2 and in RESP3. The
+PING behind them shows whether the connection is still in step. The engine's log shows exceptions that are no Redis
+errors.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from support.connection import Connection, connected, encoded
 from support.gateway import Pair, model_blob
 from support.servers import start_engine, start_redis
 
+pytestmark = pytest.mark.slow
+
 Words = list[bytes]
 
 EXAMPLES = 1200  # about 20 seconds
@@ -31,9 +34,9 @@ FAULT = "the engine failed on this command"
 
 SOURCE = b"def f(tensors: List[Tensor], keys: List[str], args: List[str]):\n    return tensors[0]\n"
 OLD_SOURCE = b"def f(a):\n    return a\n"
-NEEDS_TORCH = {b"AI.SCRIPTSTORE", b"AI.SCRIPTSET"}  # without torch they do little more than to say so
+NEEDS_TORCH = {b"AI.SCRIPTSTORE", b"AI.SCRIPTSET"}  # without torch they do little more than report that it is missing
 
-# A well-formed command of every name; `m` is a model, `t` and `u` are tensors, `c` is a script.
+# A well-formed request for every command; `m` is a model, `t` and `u` are tensors, `c` is a script.
 SEEDS: list[Words] = [
     b"AI.TENSORSET t FLOAT 2 VALUES 1 2".split(),
     b"AI.TENSORSET t INT8 3 BLOB abc".split(),
@@ -69,7 +72,7 @@ SEEDS: list[Words] = [
     b"AI.CONFIG BACKENDSPATH /nowhere".split(),
 ]
 
-# No number makes a tensor of more than some kilobytes and of less than Redis' limit, and nothing loads TensorFlow.
+# Every number makes a tensor either of a few kilobytes or beyond Redis' limit, and nothing loads TensorFlow.
 ODD_WORDS = [
     *(
         b"",
@@ -94,7 +97,7 @@ ODD_WORDS = [
 
 
 def spoil(words: Words, how: str, place: int, other: int, odd: bytes) -> Words:
-    """One change at a place; the name itself stays, so that the command remains one of the table's."""
+    """Change one place. The name stays, so that the command remains one of the table's."""
     if len(words) < 2:
         return [*words, odd]
     place = 1 + place % (len(words) - 1)
@@ -118,7 +121,7 @@ def spoil(words: Words, how: str, place: int, other: int, odd: bytes) -> Words:
 
 
 def parked(words: Words) -> Words:
-    """A model that waits for company would rightly wait for ever: it goes where no command runs it."""
+    """Send a model with MINBATCHSIZE to a key that no command runs: its runs would rightly wait forever."""
     return [words[0], b"batched", *words[2:]] if b"MINBATCHSIZE" in map(bytes.upper, words) else words
 
 
@@ -136,7 +139,7 @@ def ai_commands(draw: st.DrawFn) -> Words:
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """An engine for this alone, with a Redis behind it."""
+    """An engine that only this test uses, and the Redis behind it."""
     redis = start_redis(tmp_path_factory.mktemp("fuzzed-redis"))
     engine = start_engine(tmp_path_factory.mktemp("fuzzed"), "--redis", redis.url)
     if HAS_TORCH:
@@ -148,20 +151,20 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def new_faults(fuzzed: Pair) -> Callable[[], list[str]]:
-    """Gives what the engine's log tells of exceptions since it was last asked."""
+    """Return a function that returns what the engine has logged about exceptions since its last call."""
     read = 0
 
     def since() -> list[str]:
         nonlocal read
         text = fuzzed.engine.log.read_text()
         new, read = text[read:], len(text)
-        return re.findall(r".*(?:fault|Traceback).*", new)
+        return re.findall(r".*(?:bug in the engine|Traceback).*", new)
 
     return since
 
 
 def make_keys(wire: Connection) -> None:
-    """Keys of every kind, as the seeds name them."""
+    """Create keys of every kind, under the names that the seeds use."""
     wire.send(
         "FLUSHALL",
         ("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model_blob("Add")),
@@ -222,7 +225,7 @@ def test_every_command_gets_one_reply(
 
 
 def test_redis_still_has_one_connection_for_each_client(fuzzed: Pair):
-    """Behind all that was spoiled nothing is left open: what is there is the engine's own and this test's."""
+    """None of the spoiled commands leaves a connection open: only the engine's own and this test's remain."""
     clients = fuzzed.redis.client().client_list()
 
     assert len(clients) <= 4, clients

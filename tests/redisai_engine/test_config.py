@@ -1,4 +1,4 @@
-"""The settings' one table: flags, environment, config file, and what a bad value is told."""
+"""The one table of settings: flags, environment, config file, and the errors for bad values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def refusal(*arguments: str, **environment: str) -> str:
 
 
 class TestSources:
-    """The command line wins over the environment, and that over the file."""
+    """The command line wins over the environment, and the environment over the file."""
 
     def test_without_any_the_defaults_hold(self):
         assert load_settings([], {}) == Settings()
@@ -68,29 +68,29 @@ class TestSources:
 
 
 class TestRefusals:
-    """Each names the setting, its value and what is allowed."""
+    """Each error names the setting, its value and what is allowed."""
 
     def test_a_number_that_is_none(self):
-        assert refusal("--port", "abc") == "--port can't be 'abc': allowed are whole numbers from 0 to 65535"
+        assert refusal("--port", "abc") == "--port can't be 'abc': it must be a whole number from 0 to 65535"
 
     def test_a_number_out_of_range(self):
-        assert refusal("--port", "65536") == "--port can't be '65536': allowed are whole numbers from 0 to 65535"
+        assert refusal("--port", "65536") == "--port can't be '65536': it must be a whole number from 0 to 65535"
         assert (
-            refusal("--queue-limit=-1") == "--queue-limit can't be '-1': allowed are whole numbers from 1 to 10000000"
+            refusal("--queue-limit=-1") == "--queue-limit can't be '-1': it must be a whole number from 1 to 10000000"
         )
 
     def test_a_switch_that_is_none(self):
-        assert refusal("--strict=maybe") == "--strict can't be 'maybe': allowed are yes and no"
+        assert refusal("--strict=maybe") == "--strict can't be 'maybe': it must be yes or no"
 
     def test_a_variable(self):
-        expected = "REDISAI_ENGINE_PORT can't be '': allowed are whole numbers from 0 to 65535"
+        expected = "REDISAI_ENGINE_PORT can't be '': it must be a whole number from 0 to 65535"
         assert refusal(REDISAI_ENGINE_PORT="") == expected
 
     def test_a_line_of_the_file(self, tmp_path: Path):
         file = tmp_path / "engine.conf"
         file.write_text("\nport none\n")
 
-        expected = f"{file}, line 2: port can't be 'none': allowed are whole numbers from 0 to 65535"
+        expected = f"{file}, line 2: port can't be 'none': it must be a whole number from 0 to 65535"
         assert refusal("--config", str(file)) == expected
 
     def test_a_name_that_there_is_not(self, tmp_path: Path):
@@ -98,7 +98,7 @@ class TestRefusals:
         file.write_text("prot 6379\n")
         names = ", ".join(sorted(row.name for row in fields(Settings))).replace("_", "-")
 
-        assert refusal("--config", str(file)) == f"{file}, line 1: there is no setting 'prot'; there are {names}"
+        assert refusal("--config", str(file)) == f"{file}, line 1: unknown setting 'prot'; the settings are {names}"
 
     def test_a_file_that_is_not_there(self, tmp_path: Path):
         file = tmp_path / "engine.conf"
@@ -113,7 +113,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["--tls-cert", "--tls-key"])
     def test_half_of_tls(self, name: str):
-        assert refusal(name, "file") == "tls-cert and tls-key go together: one of them is missing"
+        assert refusal(name, "file") == "tls-cert and tls-key go together: set both or neither"
 
     @pytest.mark.parametrize("arguments", [["--prot", "1"], ["--por", "1"], ["--port"], ["stray"]])
     def test_unknown_flags_are_refused_with_the_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]):
@@ -132,4 +132,4 @@ def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFi
     for row in fields(Settings):
         assert flag(row.name) in told
         assert row.metadata["help"] in told
-    assert "a longer ONNX run is stopped; 0: never [milliseconds] (default: 5000)" in told
+    assert "an ONNX run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told

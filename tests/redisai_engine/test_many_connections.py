@@ -1,4 +1,8 @@
-"""Ten thousand clients that say nothing, or half a command: Redis has none of them, the engine little, none waits."""
+"""
+Ten thousand clients that send nothing, or half a command.
+
+None of them costs Redis a connection, each costs the engine little memory, and nobody has to wait.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,13 @@ from support.servers import Server
 from support.waiting import wait_until
 
 WANTED = 10_000
-SPARE = 200  # descriptors for everything else that the tests and the engine have open
-BYTES_EACH = 16 * 1024  # of the engine's memory, for a connection that has said nothing: about five times what is taken
+SPARE = 200  # descriptors for everything else that the tests and the engine keep open
+BYTES_EACH = 16 * 1024  # the engine's memory for a silent connection; about five times what it takes
 
 
 @pytest.fixture
 def descriptors() -> Iterator[int]:
-    """Raises this process's limit, which the engine's process inherits, as far as that is allowed."""
+    """Raise this process's limit, which the engine's process inherits, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED + SPARE
     try:
@@ -44,7 +48,8 @@ def open_descriptors(server: Server) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc, which is not here")
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc, which this system lacks")
 def test_ten_thousand_idle_connections_open_none_to_redis(
     descriptors: int, new_pair: Callable[..., Pair], connect: Connect
 ):
@@ -61,7 +66,7 @@ def test_ten_thousand_idle_connections_open_none_to_redis(
         for number in range(count):
             client = idle.enter_context(socket.create_connection((pair.engine.host, pair.engine.port), timeout=30))
             if number % 2:
-                client.send(b"*2\r\n$3\r\nGET\r\n")  # and never the key
+                client.send(b"*2\r\n$3\r\nGET\r\n")  # the key never comes
         wait_until(lambda: open_descriptors(pair.engine) >= files + count, what="accepting all connections")
         started = time.monotonic()
         answers = [predict(busy, "m", a, 2) for a in range(100)]

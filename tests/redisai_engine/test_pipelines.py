@@ -19,7 +19,7 @@ LARGE_DAG = (
     " |> AI.TENSORGET y META BLOB"
 )
 
-# A request and how often, so that its replies are far more than what sockets hold.
+# A request and how often it is sent: its replies are far more than the sockets can hold.
 REQUESTS: dict[str, tuple[bytes, int]] = {
     "plain": (encoded(("ECHO", TENSOR)), 2000),
     "plain, small replies": (encoded("PING x"), 100_000),
@@ -36,7 +36,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
 
 @pytest.fixture
 def filled(pair: Pair, connect: Connect) -> Connection:
-    """A connection to an engine that holds a model and tensors."""
+    """A connection to an engine that holds a model and two tensors."""
     wire = connect(pair.engine)
     store_model(wire, "pipe:m")
     predict(wire, "pipe:m", 1, 2)
@@ -69,7 +69,7 @@ def test_requests_of_all_kinds_are_answered_in_order(filled: Connection, seed: i
 
     answers = filled.replies(len(chosen))
     differing = [kind for kind, reply in zip(chosen, answers, strict=True) if reply[:20] != expected[kind][:20]]
-    assert set(differing) <= {"behind everything"}  # its figures count the runs
+    assert set(differing) <= {"behind everything"}  # its statistics count the runs
     assert filled.is_quiet()
 
 
@@ -77,7 +77,11 @@ def test_requests_of_all_kinds_are_answered_in_order(filled: Connection, seed: i
 def test_replies_that_nobody_reads_wait_in_redis(
     pair: Pair, filled: Connection, connect: Connect, direct: Connection, request_: str
 ):
-    """So does Redis with its own clients. In the engine is what a few reads bring, however much is asked for."""
+    """
+    Redis keeps the replies, as it does for its own clients.
+
+    The engine holds only what a few reads return, however much is requested.
+    """
     filled.ask("SET", "pipe:value", TENSOR)
     filled.ask("CLIENT SETNAME slow")
     count = 5000
@@ -95,7 +99,7 @@ def test_replies_that_nobody_reads_wait_in_redis(
 
 @pytest.mark.parametrize("kind", ["prediction", "with a key"])
 def test_a_client_whose_replies_outgrow_the_limit_is_closed(new_pair: Callable[..., Pair], connect: Connect, kind: str):
-    """What the engine computes waits in the engine, up to `output-limit`."""
+    """Replies that the engine computes wait in the engine, up to `output-limit`."""
     pair = new_pair("--output-limit", str(MIB))
     slow, other = connect(pair.engine), connect(pair.engine)
     store_model(other, "pipe:m")
@@ -106,6 +110,6 @@ def test_a_client_whose_replies_outgrow_the_limit_is_closed(new_pair: Callable[.
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         slow.send(request * 20_000)
 
-    closed = "a client was closed because it didn't read its replies (see --output-limit)"
+    closed = "closed a client that didn't read its replies (see --output-limit)"
     wait_until(lambda: closed in pair.engine.log.read_text())
     assert predict(other, "pipe:m", 2, 3) == 5.0

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "engine"
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_is_in_step_with_the_table(page: str) -> None:
-    """To write it anew: python -m redisai_engine.reference settings > docs/engine/settings.md (or commands)."""
+    """To write a page again: python -m redisai_engine.reference settings > docs/engine/settings.md (or commands)."""
     assert (FOLDER / f"{page}.md").read_text() == PAGES[page]()
 
 

@@ -1,9 +1,9 @@
 """
-Plain commands in any order: what comes back through the engine is, byte for byte, what Redis itself answers.
+Plain commands in any order: through the engine they get, byte for byte, the replies that Redis itself sends.
 
-Hypothesis makes up sequences of commands (transactions, subscriptions, reply modes, protocol switches, several
-databases and errors among them) and how their bytes are cut on the way. Each sequence goes to a plain Redis and,
-through the engine, to another one of the same version; both are emptied before.
+Hypothesis makes up sequences of commands (with transactions, subscriptions, reply modes, protocol switches, several
+databases and errors) and decides where their bytes are cut in transit. Each sequence goes to a plain Redis and, through
+the engine, to another Redis of the same version. Both are emptied first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from redisai_engine.protocol.requests import encode
 from support.servers import Server, start_engine, start_redis
 from support.streams import cut
 
-# Ends every state that a connection can be in, and marks the end of the replies. PING is for CLIENT REPLY SKIP.
+# Leaves every state that a connection can be in, and marks the end of the replies. PING is for CLIENT REPLY SKIP.
 END = encode([b"PING"]) + encode([b"RESET"]) + encode([b"ECHO", b"the end"])
 END_REPLY = b"+RESET\r\n$7\r\nthe end\r\n"
 
 TIMEOUT_S = 5.0
 
-# What may differ in HELLO's reply: the connection's number, and the module `ai` that the engine adds to the list.
+# HELLO's reply may differ in the connection's id, and in the module `ai` that the engine adds to the list.
 _CONNECTION_NUMBER = re.compile(rb"(\$2\r\nid\r\n):\d+\r\n")
 _MODULES = re.compile(
     rb"(\$7\r\nmodules\r\n)\*1\r\n[*%]\d\r\n\$4\r\nname\r\n\$2\r\nai\r\n.*?args\r\n\*0\r\n", re.DOTALL
@@ -38,7 +38,7 @@ channels = st.sampled_from(["news", "n*"])
 
 
 def command(*parts: str | st.SearchStrategy[str] | st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """One command whose words are fixed or drawn, as the bytes that a client sends."""
+    """Return a strategy for one command, encoded as a client sends it; its words are fixed or drawn."""
     drawn = [st.just(part) if isinstance(part, str) else part for part in parts]
     return st.tuples(*drawn).map(lambda words: encode([w.encode() if isinstance(w, str) else w for w in words]))
 
@@ -105,7 +105,7 @@ transactions = [
 subscriptions = [
     command("SUBSCRIBE", channels, channels),
     command("PSUBSCRIBE", channels),
-    command("UNSUBSCRIBE", channels),  # of all channels, their order would be that of a hash table
+    command("UNSUBSCRIBE", channels),  # for all channels at once, the order would be that of a hash table
     command("PUNSUBSCRIBE", channels),
     command("PUBLISH", channels, values),
     command("PUBSUB", "NUMSUB", channels),
@@ -121,18 +121,18 @@ mistakes = [
     command("NOSUCHCOMMAND", values),
     command("SET", keys, values, "NOPE"),
     command("INFO", "nosuchsection"),
-    # Empty requests, which Redis counts when it skips a reply, and we don't: so something stands before them.
+    # Redis counts empty requests when it skips a reply, and the engine doesn't: so something else comes before them.
     st.sampled_from([b"PING\r\n*0\r\n*-1\r\n", b"PING\r\n\r\n"]),
 ]
 inline = [st.sampled_from([b"PING\r\n", b"get a\n", b'SET b "in\\x6cine"\r\n', b"  EXISTS  a 'b' \r\n"])]
 
-# Inside a transaction these make Redis send an EXEC reply with more or fewer elements than it announces, which no
-# client can read and a gateway can't divide.
+# Inside a transaction these make Redis send an EXEC reply with more or fewer elements than it announces. No client can
+# read such a reply, and the engine can't divide it.
 OUT_OF_TRANSACTIONS = re.compile(rb"\*\d+\r\n\$\d+\r\n(CLIENT\r\n\$5\r\nREPLY|P?(UN)?SUBSCRIBE)\r\n")
 
 
 def without_broken_transactions(commands: list[bytes]) -> list[bytes]:
-    """Leaves out what must not stand behind MULTI; EXEC, DISCARD and RESET end the transaction."""
+    """Leave out the commands that must not follow MULTI. EXEC, DISCARD and RESET end the transaction."""
     kept = []
     inside = False
     for each in commands:
@@ -157,7 +157,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def through_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine in front of a Redis that was started as the plain one was."""
+    """An engine in front of a Redis that was started with the same options as the plain one."""
     upstream = start_redis(tmp_path_factory.mktemp("upstream"))
     engine = start_engine(tmp_path_factory.mktemp("engine"), "--redis", upstream.url)
     yield engine
@@ -166,7 +166,7 @@ def through_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 def answers(server: Server, chunks: list[bytes]) -> bytes:
-    """All that a server sends back for these chunks, up to and with the replies to END."""
+    """Return everything that a server sends back for these chunks, including the replies to END."""
     with socket.create_connection((server.host, server.port), timeout=TIMEOUT_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(encode([b"FLUSHALL"]))
@@ -184,7 +184,7 @@ def answers(server: Server, chunks: list[bytes]) -> bytes:
 @settings(
     max_examples=150,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # an autouse fixture that sets the environment once
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # an autouse fixture only sets the environment once
 )
 @given(st.lists(everything, min_size=1, max_size=25).map(without_broken_transactions), st.data())
 def test_any_commands_get_the_replies_of_redis(

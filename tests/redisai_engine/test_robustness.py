@@ -30,13 +30,13 @@ def descriptors_of(pair: Pair) -> int:
 
 
 def reset_by_client(wire: Connection) -> None:
-    """Ends the connection as a client that crashes does: with RST."""
+    """End the connection with RST, as a client that crashes does."""
     wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wire.close()
 
 
 def fill(wire: Connection, stream: bytes) -> int:
-    """Sends again and again without reading until the server takes no more; gives the bytes that it took."""
+    """Send again and again without reading, until the server accepts no more. Return the number of bytes sent."""
     sent = 0
     wire.socket.settimeout(1)
     try:
@@ -49,7 +49,7 @@ def fill(wire: Connection, stream: bytes) -> int:
 
 
 class TestMalformed:
-    """What Redis answers to bytes that are no request is answered here, behind what was right, and closes."""
+    """Malformed bytes get Redis' error, behind the replies to earlier requests. Then the connection closes."""
 
     @pytest.mark.parametrize(
         ("stream", "text"),
@@ -93,12 +93,17 @@ class TestMalformed:
         assert wire.reply() == PONG
 
 
+@pytest.mark.slow
 class TestSlowReaders:
-    """What waits for a client, or for a command before it, is bounded; others are served. More in test_pipelines.py."""
+    """
+    The bytes that wait for a client, or for an earlier command, are bounded, and other clients are served.
+
+    There is more in test_pipelines.py.
+    """
 
     @pytest.fixture
     def fresh(self, new_pair: Callable[..., Pair], connect: Connect) -> Pair:
-        """An engine that holds a model, and a value and a tensor of 4 MiB."""
+        """An engine that holds a model, and a value and a tensor of 4 MiB each."""
         pair = new_pair()
         wire = connect(pair.engine)
         store_model(wire, "m")
@@ -111,7 +116,7 @@ class TestSlowReaders:
         return pair
 
     def test_replies_behind_a_slow_command_stay_outside(self, fresh: Pair, connect: Connect):
-        """Redis would send them at once, but their turn hasn't come."""
+        """Redis would send them at once, but an earlier reply must come first."""
         from support.tiny_models import onnx_counter
 
         wire = connect(fresh.engine)
@@ -138,7 +143,7 @@ class TestSlowReaders:
         assert largest - before < 64 * MIB
 
     def test_requests_behind_a_blocked_one_stay_outside(self, fresh: Pair, connect: Connect):
-        """AI.INFO waits for the command before it, which waits for ever."""
+        """AI.INFO waits for the command before it, which blocks forever."""
         wire, other = connect(fresh.engine), connect(fresh.engine)
         before = memory_of(fresh)
         wire.send("BLPOP never 0", "AI.INFO m")
@@ -171,7 +176,7 @@ class TestSlowReaders:
             assert len(wire.ask("AI.TENSORGET tensor BLOB")) > 8 * MIB
 
     def test_a_subscriber_that_does_not_read_is_redis_own_concern(self, fresh: Pair, connect: Connect):
-        """Redis bounds what waits for a subscriber, and closes; so nothing waits in the engine."""
+        """Redis bounds what waits for a subscriber and closes the connection, so nothing waits in the engine."""
         slow, other = connect(fresh.engine), connect(fresh.engine)
         slow.ask("SUBSCRIBE news")
         before = memory_of(fresh)
@@ -182,14 +187,14 @@ class TestSlowReaders:
 
 
 class TestOddRequests:
-    """A request that nobody thought of fails by itself."""
+    """An unforeseen request fails alone."""
 
     @pytest.mark.parametrize("dimensions", [32, 33, 64, 65, 500])
     @pytest.mark.parametrize("warm", [False, True])
     def test_tensors_of_any_number_of_dimensions(
         self, pair: Pair, connect: Connect, wire: Connection, dimensions: int, *, warm: bool
     ):
-        """NumPy knows at most 32 or 64; what it raises once ended every later turn."""
+        """NumPy supports at most 32 or 64 dimensions. Its exception once stopped all later turns."""
         odd, other = connect(pair.engine), connect(pair.engine)
         store_model(wire, "robust:dims")
         for client in (odd, other) if warm else (other,):
@@ -217,8 +222,9 @@ class TestOddRequests:
         assert wire.is_quiet()
 
 
+@pytest.mark.slow
 class TestCrowds:
-    """Many connections, and many that die."""
+    """Many connections at once, and many that break off."""
 
     def test_two_thousand_idle_connections_open_none_to_redis(self, new_pair: Callable[..., Pair], connect: Connect):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,1 +1,1 @@
-"""What tests share: starting real servers, waiting for conditions. Tests are written elsewhere."""
+"""What tests share: real servers, connections to them, models, and waiting for conditions. There are no tests here."""

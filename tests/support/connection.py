@@ -1,7 +1,7 @@
 """
-A bare connection to a server: bytes out, replies back as they came. Every wait ends after some seconds.
+A bare connection to a server: bytes out, replies back unchanged. Every wait ends after some seconds.
 
-Written for the tests, so that what they expect does not hang on the engine's own parsers.
+Written for the tests, so that their expectations don't depend on the engine's own parsers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIZED = (b"$", b"=", b"!")
 
 
 class Connection:
-    """One connection. `ask` sends one command and gives its reply; `send` and `reply` do one half each."""
+    """One connection. `ask` sends a command and returns its reply; `send` and `reply` do one half each."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -28,18 +28,18 @@ class Connection:
         self._file = connection.makefile("rb")
 
     def send(self, *commands: bytes | str | tuple[bytes | str | int, ...]) -> None:
-        """Sends commands in one write: bytes as they are, text as the words of a line, a tuple as arguments."""
+        """Send commands in one write: bytes unchanged, text as the words of a line, a tuple as arguments."""
         self.socket.sendall(b"".join(map(encoded, commands)))
 
     def reply(self) -> bytes:
-        """The next reply or push, as it came."""
+        """Return the next reply or push, unchanged."""
         line = self._file.readline()
         assert line.endswith(b"\r\n"), f"the connection ended behind {line!r}"
         kind, number = line[:1], line[1:-2]
         if kind in _SIZED and int(number) >= 0:
             return line + self._exactly(int(number) + 2)
         if kind in _ITEMS:
-            attributed = kind == b"|"  # stands before a reply
+            attributed = kind == b"|"  # it precedes a reply
             return line + b"".join(self.replies(max(int(number), 0) * _ITEMS[kind] + attributed))
         return line
 
@@ -47,28 +47,32 @@ class Connection:
         return [self.reply() for _ in range(count)]
 
     def ask(self, *command: bytes | str | int) -> bytes:
-        """`ask("GET key")` or, with arguments that have spaces or are bytes, `ask("SET", "key", b"...")`."""
+        """
+        Send `ask("GET key")` or, with spaces or bytes in the arguments, `ask("SET", "key", b"...")`.
+
+        Return the reply.
+        """
         self.send(command[0] if len(command) == 1 and isinstance(command[0], str) else command)
         return self.reply()
 
     def ask_raw(self, request: bytes) -> bytes:
-        """Sends bytes that are one request and gives its reply."""
+        """Send bytes that are one request and return its reply."""
         self.send(request)
         return self.reply()
 
     def ends(self) -> bool:
-        """Tells whether the server closes the connection next, with nothing more to read."""
+        """Return whether the server closes the connection next, with nothing more to read."""
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:
             return True
 
     def rest(self) -> bytes:
-        """Everything up to the end of the connection."""
+        """Return everything up to the end of the connection."""
         return self._file.read()
 
     def is_quiet(self, *, barrier: str = "PING") -> bool:
-        """Tells whether nothing is to be read but the reply to the command that is sent for that purpose."""
+        """Return whether nothing can be read except the reply to `barrier`, which is sent for that purpose."""
         return self.ask(barrier) == b"+PONG\r\n"
 
     def half_close(self) -> None:
@@ -85,16 +89,12 @@ class Connection:
 
 
 def encoded(command: bytes | str | tuple[bytes | str | int, ...]) -> bytes:
-    """A command as an array of bulk strings; bytes are taken as they are."""
+    """Encode a command as an array of bulk strings. Bytes are returned unchanged."""
     if isinstance(command, bytes):
         return command
     words = command.split() if isinstance(command, str) else command
     arguments = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments)
-
-
-def bulk(data: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 @contextmanager

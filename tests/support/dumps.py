@@ -1,16 +1,16 @@
-"""Payloads of DUMP as RedisAI's server made them, written here with a checksum that Redis accepts."""
+"""Payloads as RedisAI's DUMP produces them, written here with a checksum that Redis accepts."""
 
 from __future__ import annotations
 
-RDB_VERSION = 9  # of Redis 5 and later, which every Redis since then reads
+RDB_VERSION = 9  # Redis 5's, which every later Redis reads
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_JONES = 0x95AC9329AC4BC9B5  # Redis' polynomial, bits reversed
+_JONES = 0x95AC9329AC4BC9B5  # Redis' CRC-64 polynomial, bits reversed
 _FLOAT = (2, 32)  # kind of number and bits
 _BACKENDS = ("TF", "TFLITE", "TORCH", "ONNX")
 
 
 def module_payload(name: str, encoding: int, *items: int | bytes) -> bytes:
-    """A module's value: its type's name and encoding version, then integers and strings."""
+    """Return a module's value: its type's name and encoding version, then integers and strings."""
     number = 0
     for letter in name:
         number = number << 6 | _LETTERS.index(letter)
@@ -19,7 +19,7 @@ def module_payload(name: str, encoding: int, *items: int | bytes) -> bytes:
 
 
 def sealed(value: bytes) -> bytes:
-    """Adds the version and the checksum."""
+    """Append the version and the checksum."""
     body = value + RDB_VERSION.to_bytes(2, "little")
     return body + _crc64(body).to_bytes(8, "little")
 
@@ -31,7 +31,7 @@ def float_tensor(shape: tuple[int, ...], blob: bytes) -> bytes:
 def model(
     backend: str, blob: bytes, *, tag: str = "", inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
 ) -> bytes:
-    """A model on the CPU with BATCHSIZE 4 and MINBATCHSIZE 2."""
+    """Return a model on the CPU with BATCHSIZE 4 and MINBATCHSIZE 2."""
     names = [item for some in (inputs, outputs) for item in (len(some), *(name.encode() + b"\0" for name in some))]
     number = _BACKENDS.index(backend)
     return module_payload("AI__MODEL", 4, number, b"CPU\0", tag.encode(), 4, 2, 0, *names, len(blob), 1, blob)

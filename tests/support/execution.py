@@ -1,4 +1,4 @@
-"""Submits jobs to a real executor as the server does, and watches real models run."""
+"""Submitting jobs to a real executor as the engine does, and watching real models run."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def load_onnx(blob: bytes) -> LoadedModel:
 
 
 def rows(*values: float, width: int = 2) -> list[Array]:
-    """The input for `doubling`: a row for each value."""
+    """Return the input for `doubling`: one row per value."""
     return [np.repeat(np.array(values, np.float32)[:, None], width, axis=1)]
 
 
 def count(times: int) -> list[Array]:
-    """The input that makes `counting` count so far; about a microsecond for each."""
+    """Return the input that makes `counting` count that far; a count takes about a microsecond."""
     return [np.array([times], np.int64), np.zeros(1, np.float32)]
 
 
 def empty_job(done: Callable[[Outcome], None]) -> Job:
-    """A job that runs nothing: its outcome, [], comes when all before it on the CPU have begun to run."""
+    """Return a job that runs nothing. Its outcome, [], comes once all earlier jobs on the CPU have started."""
     return Job(None, [], None, done, "CPU")
 
 
 class Client:
-    """Submits jobs as the server does, and gives a future for each outcome."""
+    """Submits jobs as the engine does, and returns a future for each outcome."""
 
     def __init__(self, **settings: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.executor = Executor(self.loop, **settings)
-        #: The outcomes in the order they came.
+        #: The names of the jobs, in the order of their outcomes.
         self.order: list[str] = []
 
     def submit(
@@ -50,20 +50,20 @@ class Client:
 
         def done(value: Outcome) -> None:
             self.order.append(name)
-            outcome.set_result(value)  # raises when called a second time
+            outcome.set_result(value)  # raises if called a second time
 
         deadline = None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
         self.executor.submit(Job(model, inputs, deadline, done))
         return outcome
 
     def start(self, *arguments: Any, **options: Any) -> asyncio.Future[Outcome]:
-        """Submits one job and ends the turn."""
+        """Submit one job and end the turn."""
         outcome = self.submit(*arguments, **options)
         self.executor.run_turn()
         return outcome
 
     async def learn(self, model: RunnableModel, inputs: list[Array]) -> None:
-        """Runs a model until its run time is known, on a busy machine too."""
+        """Run a model until its run time is known, on a busy machine too."""
         elements = sum(array.size for array in inputs)
         for runs in range(200):
             if runs >= 20 and model.is_short(elements):
@@ -78,7 +78,7 @@ class Client:
 
 
 class Observed(LoadedModel):
-    """A model that tells which thread ran it and how many rows it got, and may be held up."""
+    """A model that records which thread ran it and how many rows it got, and that can be held up."""
 
     def __init__(self, loaded: LoadedModel, *, gate: threading.Barrier | None = None) -> None:
         self.inputs, self.outputs, self.steady = loaded.inputs, loaded.outputs, loaded.steady

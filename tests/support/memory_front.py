@@ -1,7 +1,7 @@
 """
-A front without a socket: arguments in, replies out, by the narrow interface that any front has to the engine.
+A front without a socket: arguments in, replies out, through the narrow interface that every front has to the engine.
 
-It shows what an HTTP front needs: `Client` and four methods for the turn, four for what Redis sends.
+It shows what an HTTP front needs: a `Client`, four methods for the turn, and four members for what Redis sends.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Request = tuple[list[bytes], "asyncio.Future[bytes]"]
 
 
 class MemoryFront:
-    """One client. Its requests are carried out one after another, predictions by the short way where there is one."""
+    """One client. Its requests are carried out one after another, predictions on the fast path where possible."""
 
     def __init__(self, engine: Engine) -> None:
         self.reading = Reading()
         self.client = Client(engine, self)
-        self.short_ways = 0  # requests that went it
+        self.short_ways = 0  # requests that took the fast path
         self._prepared = PreparedDags()
         self._requests: list[Request] = []
         self._runs: list[tuple[PreparedRun, asyncio.Future[bytes]]] = []
@@ -43,7 +43,7 @@ class MemoryFront:
         self.client.touch()
         return await answer
 
-    # What the turn wants
+    # What the turn calls
 
     def dispatch(self) -> None:
         requests, self._requests = self._requests, []
@@ -71,7 +71,7 @@ class MemoryFront:
     def abort(self) -> None:
         raise AssertionError("flush failed")
 
-    # What Redis sends without being asked, or instead of an answer
+    # What the connection to Redis calls
 
     def relayed(self, entry: Relayed, data: bytes) -> None:
         raise AssertionError("nothing is relayed")
@@ -85,7 +85,7 @@ class MemoryFront:
 
 @contextlib.asynccontextmanager
 async def memory_front(port: int) -> AsyncIterator[MemoryFront]:
-    """A front of an engine in this process, before the Redis on that port."""
+    """Yield a front of an engine in this process, in front of the Redis on that port."""
     engine = Engine(Settings(), Address(port=port), asyncio.get_running_loop())
     front = MemoryFront(engine)
     try:

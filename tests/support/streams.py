@@ -1,4 +1,4 @@
-"""Cuts byte streams into chunks, as a network does."""
+"""Cutting byte streams into chunks, as a network does."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from itertools import pairwise
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    """The chunks of `data` when it is cut before each of these offsets; some may be empty."""
+    """Return the chunks of `data`, cut before each of these offsets. Some may be empty."""
     return [data[start:end] for start, end in pairwise([0, *sorted(places), len(data)])]

@@ -1,5 +1,5 @@
 """
-Small models made on the spot, the same function in the format of every backend.
+Small models made on the spot: the same function in the format of every backend.
 
 `product_and_sum` has two FLOAT inputs of any rank-2 shape and two outputs, a*b and a+b. A framework is imported only
 when a model of its kind is made.
@@ -29,7 +29,7 @@ def product_and_sum(backend: str) -> TinyModel:
 
 
 def passing(backend: str, kind: str) -> TinyModel:
-    """Gives back what it is given, a vector of numpy's type `kind`, as a column of that type; object is text."""
+    """Return a model that returns its input, a vector of NumPy type `kind`, as a column. The type object is text."""
     return _PASSING[backend](kind)
 
 
@@ -41,7 +41,7 @@ def onnx_model(
     *,
     initializers: Sequence[Any] = (),
 ) -> bytes:
-    """Makes an ONNX model; inputs and outputs are {name: (element type, shape)}."""
+    """Build an ONNX model. Inputs and outputs are {name: (element type, shape)}."""
     from onnx import helper
 
     def infos(values: dict[str, Any]) -> list[Any]:
@@ -53,7 +53,7 @@ def onnx_model(
 
 
 def onnx_elementwise(operator: str, element: int) -> bytes:
-    """Makes an ONNX model of one operator, `x` of any length in and `y` out."""
+    """Build an ONNX model of one operator, with input `x` of any length and output `y`."""
     from onnx import helper
 
     shape = (element, ("N",))
@@ -61,7 +61,7 @@ def onnx_elementwise(operator: str, element: int) -> bytes:
 
 
 def onnx_cast(element: int) -> bytes:
-    """Makes an ONNX model that casts `x`, FLOAT, to another type."""
+    """Build an ONNX model that casts `x`, FLOAT, to another type."""
     from onnx import TensorProto, helper
 
     node = helper.make_node("Cast", ["x"], ["y"], to=element)
@@ -69,7 +69,7 @@ def onnx_cast(element: int) -> bytes:
 
 
 def onnx_counter() -> bytes:
-    """Makes an ONNX model that adds 1 to `start` `n` times, one after another: as slow as one wants."""
+    """Build an ONNX model that adds 1 to `start` `n` times, one step after another: as slow as needed."""
     from onnx import TensorProto, helper
 
     add = [
@@ -118,7 +118,11 @@ def _torch() -> TinyModel:
 
 
 def torchscript(module: Any) -> bytes:
-    """Gives a scripted module's bytes. New versions of torch deprecate the format; it is the one RedisAI runs."""
+    """
+    Return a scripted module's bytes.
+
+    New versions of torch deprecate the format, but it is the one that RedisAI runs.
+    """
     import torch
 
     buffer = io.BytesIO()
@@ -163,7 +167,7 @@ def _onnx_passing(kind: str) -> TinyModel:
 
 
 def _torch_passing(kind: str) -> TinyModel:
-    """TorchScript doesn't say which type it takes: the model casts what comes."""
+    """Build a model that casts its input itself, because TorchScript doesn't say which type it takes."""
     import torch
 
     class Passing(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Waits for a condition, never for a time. The one place in the tests that polls."""
+"""Waiting for a condition, never for a time. This is the only place in the tests that polls."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_pause = threading.Event()  # never set: its wait() is the pause between two looks
+_pause = threading.Event()  # never set: its wait() is the pause between two polls
 
 
 def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0, what: str = "the condition") -> T:
-    """Returns the first true value of `condition`; fails the test when none came in time."""
+    """Return the first true value of `condition`. Fail the test if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
@@ -26,7 +26,7 @@ def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0, what: str
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    """Return a TCP port of 127.0.0.1 that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

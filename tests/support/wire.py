@@ -1,4 +1,4 @@
-"""A connection that shows replies as they are on the wire, for what client libraries hide or convert."""
+"""A connection that shows replies as they are on the wire, for cases that client libraries hide or convert."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Wire:
         self._socket.close()
 
     def raw(self, *words: bytes | str | int) -> bytes:
-        """Sends a command and gives its reply's bytes."""
+        """Send a command and return the bytes of its reply."""
         self.send(*words)
         return self.receive()
 
     def ask(self, *words: bytes | str | int) -> Value:
-        """Sends a command and gives its reply decoded: maps flat, simple strings as bytes, errors as ReplyError."""
+        """Send a command and return its reply decoded: maps flat, simple strings as bytes, errors as ReplyError."""
         return decode(self.raw(*words))
 
     def send(self, *words: bytes | str | int) -> None:

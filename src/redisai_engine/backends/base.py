@@ -1,11 +1,13 @@
 """
-What the engine asks of a framework: load a blob, then run lists of arrays.
+The interface between the engine and a framework: load a model from a blob, then run it on lists of arrays.
 
-A backend knows nothing of keys, queues, batches or the wire. Invariant: `LoadedModel.run` may be called from several
-threads at once, changes neither the model nor its arrays, and raises nothing but ModelRunError.
+A backend knows nothing of keys, queues, batches or the wire.
 
-Element types that RedisAI's tensors don't have follow one rule in every backend: such an input is fed from, and such
-an output is answered in, the smallest RedisAI type that holds all its values (`WIDENED`). What has none is an error.
+Every backend treats element types that RedisAI's tensors lack in the same way: such an input is taken, and such an
+output is returned, in the smallest RedisAI type that holds all its values (`WIDENED`). A type without one is an error.
+
+Invariant: `LoadedModel.run` may be called from several threads at once, changes neither the model nor its arrays, and
+raises nothing but ModelRunError.
 """
 
 from __future__ import annotations
@@ -22,46 +24,50 @@ from redisai_engine.errors import ModelRunError
 from redisai_engine.protocol import dtypes
 
 Array: TypeAlias = npt.NDArray[Any]
-#: One element for each of the model's outputs; None for one that isn't a tensor and is left out.
+#: One element for each of the model's outputs. None stands for an output that isn't a tensor and is left out.
 Outputs: TypeAlias = list[Array | None]
 
-#: numpy's name of a type that RedisAI lacks: the type it travels in.
+#: NumPy's name of each type that RedisAI lacks, and of the type that carries it.
 WIDENED = {"float16": "float32", "uint32": "int64", "uint64": "int64"}
 
 
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """Settings that hold for every model of every backend; 0 leaves a number of threads to the framework."""
+    """Settings for every model of every backend. A number of threads of 0 is the framework's choice."""
 
     intra_op_threads: int = 1
     inter_op_threads: int = 1
 
 
 class Stop(Protocol):
-    """Stops a run from another thread: set `terminate` to True."""
+    """A switch that stops one run from another thread: set `terminate` to True."""
 
     terminate: bool
 
 
 class LoadedModel(ABC):
-    """A model in memory; `inputs` and `outputs` are the names that AI.MODELGET shows."""
+    """A model in memory. `inputs` and `outputs` are the names that AI.MODELGET shows."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    #: The run time follows from the shapes of the inputs, not from their values: measured once, it is known.
+    #: The run time depends on the shapes of the inputs, not on their values, so earlier runs predict later ones.
     steady: bool = False
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
-        """Runs the model on one array for each input. Raises ModelRunError. `stop` comes from `new_stop`."""
+        """
+        Run the model on one array per input and return one element per output. Raise ModelRunError.
+
+        `stop` is from `new_stop`, or None for a run that can't be stopped.
+        """
 
     def new_stop(self) -> Stop | None:
-        """Gives a switch for one run, or None where the framework can't stop a run."""
+        """Return a switch for one run, or None if the framework can't stop a run."""
         return None
 
 
 class Backend(ABC):
-    """A framework. Making one imports it: ImportError if it isn't there."""
+    """A framework. Creating an instance imports it and raises ImportError if it isn't installed."""
 
     name: ClassVar[str]
     version: str
@@ -71,20 +77,20 @@ class Backend(ABC):
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
     ) -> LoadedModel:
         """
-        Loads a model from its bytes. Raises ModelLoadError or DeviceUnavailable.
+        Load a model from its bytes onto a device such as "CPU" or "GPU:1". Raise ModelLoadError or DeviceUnavailable.
 
-        `inputs` and `outputs` are the names given with AI.MODELSTORE; only TF needs them.
+        `inputs` and `outputs` are the names given to AI.MODELSTORE; only TF needs them.
         """
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """Splits `GPU:1` into ("GPU", 1); a missing or odd number is 0. Letter case doesn't matter."""
+    """Split `GPU:1` into ("GPU", 1), in any letter case. A missing or malformed number is 0."""
     kind, _, index = device.upper().partition(":")
     return kind, int(index) if index.isdecimal() else 0
 
 
 def widen(array: Array, name: str) -> Array:
-    """Gives an output in a type that RedisAI has. Raises ModelRunError if there is none or a value doesn't fit."""
+    """Return an output in a type that RedisAI has. Raise ModelRunError if there is none or a value doesn't fit."""
     if dtypes.by_numpy(array.dtype) is not None:
         return array
     target = WIDENED.get(array.dtype.name)
@@ -97,9 +103,10 @@ def widen(array: Array, name: str) -> Array:
 
 def narrow(array: Array, dtype: npt.DTypeLike, name: str) -> Array:
     """
-    Gives an input in the type the model wants, if it came in the type that stands for it.
+    Return an input in the type that the model wants, if it arrived in the type that carries it.
 
-    Any other type is passed on as it is, for the framework to refuse in its own words.
+    An input of any other type is returned unchanged, so that the framework refuses it in its own words. Raise
+    ModelRunError for a number that the model's unsigned type can't hold.
     """
     wanted = np.dtype(dtype)
     if array.dtype.name != WIDENED.get(wanted.name):
@@ -109,5 +116,5 @@ def narrow(array: Array, dtype: npt.DTypeLike, name: str) -> Array:
         lowest, highest = int(array.min()), int(array.max())
         if lowest < 0 or highest > limits.max:
             wrong = lowest if lowest < 0 else highest
-            raise ModelRunError(f"ERR input {name} ({wanted}) has the value {wrong}; allowed are 0 to {limits.max}")
+            raise ModelRunError(f"ERR input {name} ({wanted}) has the value {wrong}; allowed: 0 to {limits.max}")
     return array.astype(wanted)

@@ -1,8 +1,8 @@
 """
-Runs ONNX models with ONNX Runtime.
+The ONNX backend, which runs models with ONNX Runtime.
 
-The names of inputs and outputs are the graph's. Outputs that aren't tensors (sequences of maps from a ZipMap) are
-listed but never asked for: they are left out of the answer, as RedisAI does. Errors are ONNX Runtime's own texts.
+The names of inputs and outputs are the graph's. Outputs that aren't tensors (such as a ZipMap's sequence of maps) are
+listed but never fetched; they are left out of the reply, as RedisAI does. Errors are ONNX Runtime's own texts.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from redisai_engine.backends.onnx_file import BadFile, OnnxFile, read
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 from redisai_engine.protocol.dtypes import DTYPES
 
-#: Operators whose work depends on the values they get; a model with one has no known run time.
+#: Operators whose work depends on the values of their inputs. The run time of a model with one can't be predicted.
 _UNSTEADY = ("Loop", "Range", "Tile", "Expand", "ConstantOfShape", "Resize", "Upsample", "NonMaxSuppression")
 
-#: What ONNX Runtime's Python layer puts in front of the runtime's own text.
+#: The prefix that ONNX Runtime's Python layer puts in front of the runtime's own text.
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
-#: ONNX's names where they differ from numpy's.
+#: NumPy's names of ONNX's element types, where the two differ.
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
-#: The element types that can be passed on, by numpy's name.
+#: The supported element types, by NumPy's names.
 _TYPES = {dtype.numpy.name for dtype in DTYPES} | WIDENED.keys()
 
 
@@ -64,9 +64,10 @@ class OnnxBackend(Backend):
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
         if file is None:
-            raise ModelLoadError("ERR the model isn't an ONNX file that can be checked before it is loaded")
+            # ONNX Runtime accepts what `read` couldn't parse, so nobody has checked it for external data.
+            raise ModelLoadError("ERR the model isn't an ONNX file that the engine can check for external data")
         if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
-            raise _no_cuda()  # the provider is built in, but its driver or device isn't there
+            raise _no_cuda()  # ONNX Runtime was built with CUDA, but the driver or the device is missing
         steady = len(providers) == 1 and file.operators.isdisjoint(_UNSTEADY)
         return OnnxModel(session, self._runtime.RunOptions, steady=steady)
 
@@ -82,30 +83,30 @@ class OnnxBackend(Backend):
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = settings.intra_op_threads
         options.inter_op_num_threads = settings.inter_op_threads
-        # A thread that spins for its next task takes a core from the event loop.
+        # A thread that spins while it waits for work takes a core away from the event loop.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 4  # errors come back as exceptions; nothing is printed besides
+        options.log_severity_level = 4  # fatal only: errors are raised as exceptions and need not be printed too
         return options
 
 
 class OnnxModel(LoadedModel):
-    """A session, with everything about its inputs and outputs looked up once."""
+    """An ONNX Runtime session, with everything about its inputs and outputs looked up once."""
 
     def __init__(self, session: Any, new_run_options: Callable[[], Stop], *, steady: bool) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_types(inputs, outputs)
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
-        self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # mostly; then nothing has to be zipped
+        self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # the usual case, which needs no zip
         self.steady = steady
         self._new_run_options = new_run_options
-        # InferenceSession.run checks names and counts again that are checked already; the bound method below it is
-        # a fifth faster on a small model. It is there in every version from 1.0 on, yet private: hence the way out.
+        # InferenceSession.run checks names and counts that have already been checked. The method below it is a fifth
+        # faster on a small model. Every version since 1.0 has it, but it is private, hence the fallback.
         self._run = getattr(session, "_sess", session).run
         self._fetch = [node.name for node in outputs if _is_tensor(node.type)]
         self._narrowed = [(i, _numpy_name(node.type)) for i, node in enumerate(inputs) if _is_widened(node.type)]
-        # The usual model: only tensors come out, all of types that RedisAI has.
+        # The usual model: all outputs are tensors of types that RedisAI has, so they need no conversion.
         self._plain = len(self._fetch) == len(outputs) and not any(_is_widened(node.type) for node in outputs)
         self._bindings = Bindings(session, self.inputs, self._fetch) if self._plain and steady else None
 
@@ -137,8 +138,8 @@ class OnnxModel(LoadedModel):
         return changed
 
     def _in_order(self, found: Sequence[Any]) -> Outputs:
-        """Puts None in the places of outputs that aren't tensors, and casts those whose type RedisAI lacks."""
-        # With nothing to fetch ONNX Runtime gives all outputs; none of them is a tensor then.
+        """Return all outputs in order: None for one that isn't a tensor, widened where RedisAI lacks its type."""
+        # Asked for no outputs, ONNX Runtime returns all of them; in that case none is a tensor.
         by_name = dict(zip(self._fetch, found, strict=False))
         return [_tensor(by_name.get(name), name) for name in self.outputs]
 
@@ -148,14 +149,14 @@ def _tensor(value: Any, name: str) -> Array | None:
 
 
 def _check_types(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Refuses a model that could never be given its inputs, or whose outputs no array can hold."""
+    """Raise ModelLoadError for a model with an input or output of a type that no RedisAI tensor can carry."""
     for role, node in [*(("input", node) for node in inputs), *(("output", node) for node in outputs)]:
         if role == "output" and not _is_tensor(node.type):
             continue
         name = _numpy_name(node.type)
         if name not in _TYPES:
             raise ModelLoadError(
-                f"ERR {role} {node.name} has the type {node.type}, which the engine can't pass on; "
+                f"ERR {role} {node.name} has the type {node.type}, which the engine doesn't support; "
                 "convert the model to one of FLOAT, DOUBLE, FLOAT16 or an integer type"
             )
 
@@ -175,9 +176,10 @@ def _is_widened(onnx_type: str) -> bool:
 
 def _read(blob: bytes) -> OnnxFile | None:
     """
-    Read what the model's bytes tell; None for bytes that ONNX Runtime says in its own words what is wrong with.
+    Read the model's operators and external data. Return None for bytes that can't be parsed.
 
-    Raise ModelLoadError for a model that would have ONNX Runtime read files of the engine's machine.
+    ONNX Runtime then says in its own words what is wrong with them. Raise ModelLoadError for a model that would have
+    ONNX Runtime read files on the engine's machine.
     """
     try:
         file = read(blob)

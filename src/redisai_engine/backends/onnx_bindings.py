@@ -1,13 +1,14 @@
 """
-Small runs of one form after another on buffers that are bound to an ONNX Runtime session once.
+The fast path for small runs of the same form: buffers that are bound to an ONNX Runtime session once.
 
-A form is the shapes and dtypes of inputs and outputs. When the inputs' comes twice in a row, buffers for it are bound;
-from then on a run copies its inputs there and its outputs from there, which takes less time than ONNX Runtime's own
-conversions. A binding is used only if its first run wrote what the ordinary way answered: ONNX Runtime leaves a bound
-output alone that nothing computes. Whatever isn't as usual goes the ordinary way, errors too, so there are no texts.
+Theory of operation. A form is the shapes and dtypes of a run's inputs. When a form occurs twice in a row, buffers for
+it are bound. From then on a run copies its inputs into the buffers and its outputs out of them, which takes less time
+than ONNX Runtime's own conversions. A binding is used only if its first run reproduced the outputs of the regular path,
+because ONNX Runtime leaves a bound output untouched if nothing computes it. Anything unusual, errors included, falls
+back to the regular path, so this module has no error texts.
 
-Invariant: a binding is used by one thread at a time, because it is taken out of the list of free ones for the run, and
-no array that was handed out is written again.
+Invariant: a binding is used by one thread at a time, because a run removes it from the list of free ones, and no array
+that was handed out is written again.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import numpy as np
 
 from redisai_engine.backends.base import Array, Outputs
 
-_LARGEST_BYTES = 16 * 1024  # of all inputs, and of all outputs: the copies have to cost less than what they save
+_LARGEST_BYTES = 16 * 1024  # of all inputs, and of all outputs: copies must cost less than they save
 
-Form = list[Any]
+Form = list[Any]  # shape, dtype, shape, dtype ... of the inputs
 
-#: A run failed on bound buffers. The ordinary way tells whether that is the request's fault.
+#: A run failed on bound buffers. The regular path shows whether the request is to blame.
 FAILED: Final = ()
 
 
 class Bound:
-    """One binding with its buffers."""
+    """One binding and its buffers."""
 
     __slots__ = ("binding", "form", "inputs", "outputs")
 
@@ -41,9 +42,10 @@ class Bound:
 
 class Bindings:
     """
-    Those of one session, whose outputs are all tensors.
+    The bindings of one session, all of whose outputs are tensors.
 
-    A run that fails here and works the ordinary way ends them for good: its outputs' shapes follow from values, say.
+    A run that fails here but succeeds on the regular path ends their use for good. The shapes of such a model's outputs
+    may depend on values, for example.
     """
 
     __slots__ = ("_form", "_free", "_inputs", "_outputs", "_run", "_session", "_usable")
@@ -52,25 +54,29 @@ class Bindings:
         self._session = session
         self._inputs = list(inputs)
         self._outputs = list(outputs)
-        # As in onnx.py: the method below InferenceSession's, which checks again what is checked already.
+        # As in onnx.py: the private method below InferenceSession's, which repeats checks.
         self._run: Any = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
         self._usable = self._run is not None
-        self._form: Form = []  # of the latest run that went the ordinary way
+        self._form: Form = []  # of the latest run on the regular path
         self._free: list[Bound] = []
 
     def run(self, arrays: Sequence[Array], stop: Any) -> Outputs | tuple[()] | None:
-        """Return the outputs; None or FAILED: the run has to go the ordinary way. `stop` is RunOptions or None."""
+        """
+        Return the outputs, or None or FAILED if the run has to take the regular path.
+
+        `stop` is a RunOptions or None.
+        """
         if not self._free:
             return None
         try:
             bound = self._free.pop()
-        except IndexError:  # another thread was faster
+        except IndexError:  # another thread took the binding in between
             return None
         form = bound.form
         place = 0
         for array in arrays:
             if array.shape != form[place] or array.dtype != form[place + 1]:
-                return None
+                return None  # another form: drop the binding; `learn` binds this form if it repeats
             bound.inputs[place >> 1][...] = array
             place += 2
         try:
@@ -83,9 +89,9 @@ class Bindings:
 
     def learn(self, arrays: Sequence[Array], outputs: Sequence[Array], *, failed: bool) -> None:
         """
-        Take note of what went the ordinary way, and bind buffers for a form that came twice in a row.
+        Learn from a run on the regular path, and bind buffers for a form that occurred twice in a row.
 
-        `failed`: the same run failed on bound buffers before.
+        `failed`: the same run had failed on bound buffers.
         """
         self._usable = self._usable and not failed
         if not self._usable:
@@ -114,9 +120,10 @@ class Bindings:
         return Bound(form, ins, outs, binding._iobinding)
 
     def _answers(self, bound: Bound, arrays: Sequence[Array], outputs: Sequence[Array]) -> bool:
-        """Tell whether a run on the buffers writes these outputs, each of them whole."""
+        """Return whether a run on the buffers writes these outputs completely."""
         for buffer, array in zip(bound.inputs, arrays, strict=True):
             buffer[...] = array
+        # Fill each output with the complement of what is expected, so that a byte left unwritten shows.
         for buffer, output in zip(bound.outputs, outputs, strict=True):
             buffer.reshape(-1).view(np.uint8)[:] = ~np.frombuffer(output.tobytes(), np.uint8)
         self._run(bound.binding, None)
@@ -124,7 +131,7 @@ class Bindings:
 
 
 def _is_small(arrays: Sequence[Array]) -> bool:
-    """Tells whether arrays are of numbers, and few."""
+    """Return whether all arrays are numeric and together small enough, but not empty."""
     size = 0
     for array in arrays:
         if array.dtype.kind not in "fiub":

@@ -1,11 +1,12 @@
 """
-Read just enough of an ONNX model's bytes to judge it before it is loaded: its operators, and data kept elsewhere.
+A reader of ONNX files that extracts only what decides about loading: the operators, and tensors with external data.
 
-Theory of operation. A model is a message of Protocol Buffers: fields, each a number, a kind and a value; some values
-are messages again. `_MESSAGES` names those to go into, by the numbers of onnx.proto; everything else is skipped by its
-length. So weights are never touched, and neither the package onnx nor a copy of the model is needed.
+Theory of operation. A model is a Protocol Buffers message: a sequence of fields, each with a number, a wire type and a
+value. Some values are messages themselves. `_MESSAGES` lists the ones to descend into, by their field numbers in
+onnx.proto; everything else is skipped by its length. So weights are never touched, and neither the package onnx nor a
+copy of the model is needed.
 
-Invariant: bytes that this module can't read are never taken for a model without external data (`BadFile`).
+Invariant: bytes that can't be parsed raise BadFile and never pass for a model without external data.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-#: Kinds of values on the wire.
+#: Wire types of Protocol Buffers. Types 3 and 4, groups, are deprecated, and ONNX has none.
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
-#: Messages inside messages: the number of the field and the name of the message there.
+#: For each message, the fields that hold messages to descend into: field number and name of the message.
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -34,21 +35,22 @@ _EXTERNAL = 1
 
 
 class BadFile(ValueError):
-    """The bytes are no message of Protocol Buffers."""
+    """The bytes are not a Protocol Buffers message."""
 
 
 @dataclass
 class OnnxFile:
-    """What a model's bytes tell: the types of its operators, and the names of tensors whose data is in other files."""
+    """What was read of a model: the types of its operators, and the names of tensors whose data is in other files."""
 
     operators: set[str] = field(default_factory=set)
     external: list[str] = field(default_factory=list)
 
 
 def read(blob: bytes) -> OnnxFile:
-    """Read a model. Raise BadFile."""
+    """Read a model's operators and external tensors. Raise BadFile."""
     found = OnnxFile()
     view = memoryview(blob)
+    # A list of messages to visit, not recursion: the file decides how deep its messages nest.
     waiting = [("model", 0, len(blob))]
     while waiting:
         message, start, end = waiting.pop()
@@ -62,14 +64,18 @@ def read(blob: bytes) -> OnnxFile:
             elif (message, number) == _TENSOR_NAME:
                 name = _text(view[low:high])
             elif (message, number) == _DATA_LOCATION:
-                external |= value == _EXTERNAL
+                external |= value == _EXTERNAL  # any occurrence counts: a repeated field must not hide an earlier one
         if external:
             found.external.append(name)
     return found
 
 
 def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each field of a message: its number, a number's value, and where bytes begin and end."""
+    """
+    Yield each field of a message: field number, value, start, end.
+
+    The value is that of a varint, otherwise 0. Start and end delimit the bytes of a length-delimited field.
+    """
     position = start
     while position < end:
         tag, position = _varint(view, position, end)
@@ -83,21 +89,21 @@ def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             position += 8 if kind == _EIGHT_BYTES else 4
         else:
-            raise BadFile(f"a field has kind {kind}, which ONNX doesn't use")
+            raise BadFile(f"a field has wire type {kind}, which ONNX doesn't use")
         if position > end:
-            raise BadFile("a field ends behind its message")
+            raise BadFile("a field extends beyond its message")
         yield number, value, low, high
 
 
 def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first; return it and the position behind it."""
+    """Read a number of seven bits per byte, lowest first. Return it and the position after it."""
     value = shift = 0
-    while position < end and shift < 70:
+    while position < end and shift < 70:  # 64 bits take at most ten bytes
         byte = view[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, position
+            return value & 0xFFFF_FFFF_FFFF_FFFF, position  # Protocol Buffers drops the bits above 64
         shift += 7
     raise BadFile("a number has no end")
 

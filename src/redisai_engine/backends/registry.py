@@ -1,8 +1,8 @@
 """
-Finds the backend for a name: a table of import strings, each loaded when a model first needs it.
+The backends by name: a table of import strings, each imported when a model first needs it.
 
-Invariant: a backend is made once in a process, and a failed attempt leaves no trace, so that a framework installed
-meanwhile is found by the next one.
+Invariant: a backend is created once per process, and a failed attempt leaves no trace, so that the next attempt finds
+a framework that was installed in the meantime.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 from redisai_engine.backends.base import Backend
 from redisai_engine.errors import BackendMissing
 
-#: RedisAI's name of a backend: where its class is.
+#: RedisAI's name of each backend, and where its class is.
 BACKENDS = {
     "ONNX": "redisai_engine.backends.onnx:OnnxBackend",
     "TORCH": "redisai_engine.backends.torch:TorchBackend",
@@ -22,7 +22,7 @@ BACKENDS = {
     "TFLITE": "redisai_engine.backends.tflite:TFLiteBackend",
 }
 
-#: What pip has to install for a backend's framework.
+#: What pip must install for each backend's framework.
 PACKAGES = {
     "ONNX": "mlflow-redisai[engine]",
     "TORCH": "mlflow-redisai[torch]",
@@ -35,12 +35,16 @@ _lock = Lock()
 
 
 def backend(name: str) -> Backend:
-    """Gives the backend that RedisAI calls `name` (upper case). Raises BackendMissing; KeyError for another name."""
+    """
+    Return the backend that RedisAI calls `name` (in upper case).
+
+    Raise BackendMissing if its framework isn't installed, and KeyError for an unknown name.
+    """
     found = _loaded.get(name)
     if found is not None:
         return found
     where = BACKENDS[name]
-    # A second thread must wait: frameworks don't like to be imported twice at once.
+    # A second thread must wait: frameworks may break if two threads import them at the same time.
     with _lock:
         if name not in _loaded:
             _loaded[name] = _make(name, where)
@@ -48,7 +52,7 @@ def backend(name: str) -> Backend:
 
 
 def loaded_versions() -> dict[str, str]:
-    """Gives the version of each framework that is in memory, by backend."""
+    """Return the version of each loaded framework, by backend."""
     return {name: found.version for name, found in _loaded.items()}
 
 

@@ -1,8 +1,9 @@
 """
-Runs frozen TensorFlow graphs (GraphDef) with a session.
+The TF backend, which runs frozen TensorFlow graphs (GraphDef) with a session.
 
-The graph doesn't tell its inputs and outputs: AI.MODELSTORE names them, each an operation whose first output is meant.
-TensorFlow's session would cast inputs silently; here a wrong type is an error, as with RedisAI. A run can't be stopped.
+A graph doesn't state its inputs and outputs. AI.MODELSTORE names them: each name is an operation and means its first
+output. TensorFlow's session would cast inputs silently; here a wrong type is an error, as in RedisAI. A run can't be
+stopped.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 
-#: Operators whose work depends on the values they get; a graph with one has no known run time.
+#: Operators whose work depends on the values of their inputs. The run time of a graph with one can't be predicted.
 _UNSTEADY = {"While", "StatelessWhile", "LoopCond", "Range", "Tile", "Fill", "BroadcastTo", "Where"}
 
-#: TensorFlow's own names where they differ from numpy's.
+#: TensorFlow's names of NumPy's dtypes, where the two differ.
 _NAMES = {"float32": "float", "float64": "double", "float16": "half", "object": "string"}
 
 
 class TensorFlowBackend(Backend):
-    """TensorFlow, on the CPU or a GPU that it knows."""
+    """TensorFlow, on the CPU or on a GPU that it supports."""
 
     name = "TF"
 
@@ -52,6 +53,7 @@ class TensorFlowBackend(Backend):
             _first_output(graph, name, f'ERR Output node named "{name}" not found in TF graph') for name in outputs
         ]
         session = self._tf.compat.v1.Session(graph=graph, config=self._config(settings))
+        # On a GPU, the time measured on the CPU says nothing.
         steady = place == "" and not any(operation.type in _UNSTEADY for operation in graph.get_operations())
         return TensorFlowModel(session, feeds, fetches, (tuple(inputs), tuple(outputs)), steady=steady)
 
@@ -75,7 +77,7 @@ class TensorFlowBackend(Backend):
         return graph
 
     def _config(self, settings: BackendSettings) -> Any:
-        # -1 runs all operations in the caller's thread: measured twice as fast on a small graph as a pool of one.
+        # -1 runs all operations in the calling thread: measured twice as fast on a small graph as a pool of one thread.
         inter = -1 if settings.inter_op_threads == 1 else settings.inter_op_threads
         return self._tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=settings.intra_op_threads,
@@ -85,7 +87,7 @@ class TensorFlowBackend(Backend):
 
 
 class TensorFlowModel(LoadedModel):
-    """A session with its feeds and fetches prepared."""
+    """A session whose feeds and fetches are prepared."""
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class TensorFlowModel(LoadedModel):
         self.inputs, self.outputs = names
         self.steady = steady
         self._dtypes = [np.dtype(feed.dtype.as_numpy_dtype) for feed in feeds]
+        # Session.run would resolve feeds and fetches again on every call.
         self._run = session.make_callable(list(fetches), list(feeds))
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -106,6 +109,7 @@ class TensorFlowModel(LoadedModel):
         try:
             found = self._run(*checked)
         except Exception as error:
+            # The text of a TensorFlow error appends the operation's stack trace; `message` doesn't have it.
             raise ModelRunError(getattr(error, "message", None) or str(error)) from error
         return [_output(value, name) for value, name in zip(found, self.outputs, strict=True)]
 
@@ -120,7 +124,8 @@ class TensorFlowModel(LoadedModel):
 def _first_output(graph: Any, name: str, missing: str) -> Any:
     try:
         return graph.get_operation_by_name(name).outputs[0]
-    except (KeyError, ValueError, IndexError) as error:  # no such operation, an odd name, an operation without output
+    # In this order: no such operation, a malformed name, an operation without outputs.
+    except (KeyError, ValueError, IndexError) as error:
         raise ModelLoadError(missing) from error
 
 
@@ -130,7 +135,7 @@ def _output(value: Any, name: str) -> Array:
 
 
 def _encoded(array: Array) -> Array:
-    """Gives text as TensorFlow takes it: bytes, whatever they are."""
+    """Return text as TensorFlow takes it: as bytes, of any encoding."""
     return _each(array, lambda text: text.encode("utf-8", "surrogateescape"))
 
 

@@ -1,9 +1,11 @@
 """
-Runs TFLite models with LiteRT, on the CPU.
+The TFLITE backend, which runs models with LiteRT on the CPU.
 
-An interpreter holds the tensors of one run, so each thread that runs takes a free one or makes another. Inputs may
-have other sizes than the model was made with, but not another rank: the interpreter is then laid out anew, and stays
-so for the next run. A run can't be stopped.
+An interpreter holds the tensors of one run, so each run takes a free interpreter or creates another one. Inputs may
+have other sizes than those in the model, but not another rank. The interpreter is then resized and keeps the new sizes
+for the next run. A run can't be stopped.
+
+Invariant: an interpreter is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class TFLiteBackend(Backend):
             raise DeviceUnavailable("ERR GPU requested but TFLITE models run on the CPU only")
 
         def new_interpreter() -> Any:
-            # None leaves the number of threads to LiteRT.
+            # With None, LiteRT chooses the number of threads.
             interpreter = self._interpreter(model_content=blob, num_threads=settings.intra_op_threads or None)
             interpreter.allocate_tensors()
             return interpreter
@@ -58,7 +60,7 @@ class TFLiteBackend(Backend):
 
 
 class TFLiteModel(LoadedModel):
-    """Interpreters of one model; names are those of its tensors, in the order of its graph."""
+    """The interpreters of one model. The names are those of its tensors, in the order of its graph."""
 
     def __init__(self, new_interpreter: Callable[[], Any]) -> None:
         self._new_interpreter = new_interpreter
@@ -67,7 +69,7 @@ class TFLiteModel(LoadedModel):
         self.inputs = tuple(detail["name"] for detail in self._inputs)
         self.outputs = tuple(detail["name"] for detail in self._outputs)
         self.steady = True
-        # With the shapes that it is laid out for.
+        # Each with the input shapes that it was last resized to, [] before the first time.
         self._free: deque[tuple[Any, list[tuple[int, ...]]]] = deque([(first, [])])
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -84,7 +86,7 @@ class TFLiteModel(LoadedModel):
                 _output(interpreter.get_tensor(detail["index"]), detail["name"]) for detail in self._outputs
             ]
         except (ValueError, RuntimeError, TypeError) as error:
-            # The interpreter is dropped: nobody knows what state it is in.
+            # The interpreter is dropped, because its state is unknown.
             raise ModelRunError(str(error)) from error
         self._free.append((interpreter, shapes))
         return outputs

@@ -1,8 +1,8 @@
 """
-Runs TorchScript models with PyTorch.
+The TORCH backend, which runs TorchScript models with PyTorch.
 
-Inputs are the arguments of `forward`; outputs have no names, their number is that of its return type. A model gets
-copies of its inputs, because TorchScript may write into them. PyTorch can't stop a run.
+The inputs are the arguments of `forward`. Outputs have no names; their number follows from the return type. A model
+gets copies of its inputs, because TorchScript may write into them. PyTorch can't stop a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, parse_device, widen
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 
-_FILE_OPERATORS = ("aten::save", "aten::from_file")  # the only ones of PyTorch's that open files
+_FILE_OPERATORS = ("aten::save", "aten::from_file")  # the only operators of PyTorch that open files
 
 
 class TorchBackend(Backend):
@@ -41,7 +41,7 @@ class TorchBackend(Backend):
         self.set_threads(settings)
         try:
             with warnings.catch_warnings():
-                # RedisAI's format is TorchScript, which new versions of torch deprecate.
+                # RedisAI's format is TorchScript, which newer versions of torch deprecate.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 module = self.torch.jit.load(io.BytesIO(blob), map_location=target)
             module.eval()
@@ -51,11 +51,11 @@ class TorchBackend(Backend):
             raise ModelLoadError(str(error)) from error
         for operator in _FILE_OPERATORS:
             if operator in graph:
-                raise ModelLoadError(f"ERR the model calls {operator}, which would reach the engine's files")
+                raise ModelLoadError(f"ERR the model calls {operator}, which could access the engine's files")
         return TorchModel(self, module, schema, target)
 
     def device(self, device: str) -> Any:
-        """Gives PyTorch's device for RedisAI's name. Raises DeviceUnavailable."""
+        """Return PyTorch's device for RedisAI's name, such as "CPU" or "GPU:1". Raise DeviceUnavailable."""
         kind, index = parse_device(device)
         if kind != "GPU":
             return self.torch.device("cpu")
@@ -64,7 +64,7 @@ class TorchBackend(Backend):
         return self.torch.device("cuda", index)
 
     def set_threads(self, settings: BackendSettings) -> None:
-        """PyTorch's numbers of threads are the process's, and may be set only before its first run."""
+        """Set PyTorch's numbers of threads once: they hold for the process and can be set only before the first run."""
         if self._threads_set:
             return
         self._threads_set = True
@@ -75,10 +75,10 @@ class TorchBackend(Backend):
 
     def limit_threads(self) -> None:
         """
-        Has the calling thread, in which something is about to run, keep to the number of threads that was set.
+        Make PyTorch respect the configured number of threads for runs in the calling thread. Call it before a run.
 
-        PyTorch tells OpenMP and MKL only when a thread first asks for the number. Without that a matrix product in
-        another thread than the one that set it takes all cores: 6 ms instead of 0.6 on a machine with others to serve.
+        PyTorch passes the number on to OpenMP and MKL only when a thread first asks for it. Without that, a matrix
+        product takes all cores in any thread but the one that set the number: 6 ms instead of 0.6 ms on a busy machine.
         """
         if not hasattr(self._limited, "asked"):
             self.torch.get_num_threads()
@@ -91,7 +91,7 @@ class TorchModel(LoadedModel):
     def __init__(self, backend: TorchBackend, module: Any, schema: Any, device: Any) -> None:
         self.inputs = tuple(argument.name for argument in schema.arguments[1:])  # the first is the module itself
         self.outputs = ("",) * _output_count(schema.returns)
-        # A loop's length may depend on values. On a GPU the time on the processor says nothing.
+        # The length of a loop may depend on values. On a GPU, the time measured on the CPU says nothing.
         self.steady = device.type == "cpu" and "prim::Loop" not in str(module.inlined_graph)
         self._backend = backend
         self._torch = backend.torch
@@ -112,28 +112,32 @@ class TorchModel(LoadedModel):
 
 
 def to_tensor(torch: Any, array: Array, device: Any) -> Any:
-    """Copies an array to a tensor on the device. Raises ModelRunError for text."""
+    """Copy an array to a tensor on the device. Raise ModelRunError for text."""
     if array.dtype == object:
-        raise ModelRunError("Unsupported code 7")  # RedisAI's words for text
+        raise ModelRunError("Unsupported code 7")  # RedisAI's text
     return torch.from_numpy(np.array(array, order="C")).to(device)
 
 
 def to_array(torch: Any, value: Any, index: int) -> Array | None:
-    """Gives the array of an output, in a type that RedisAI has; None for what isn't a tensor."""
+    """
+    Return output `index` as an array of a type that RedisAI has, or None if it isn't a tensor.
+
+    Raise ModelRunError if RedisAI has no such type.
+    """
     if not isinstance(value, torch.Tensor):
         return None
     tensor = value.detach().cpu()
     if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()  # numpy has no such type; FLOAT holds all its values
+        tensor = tensor.float()  # NumPy lacks bfloat16; FLOAT holds all its values
     return widen(tensor.numpy(), str(index))
 
 
 def _output_count(returns: Sequence[Any]) -> int:
-    """Counts outputs by the return type. Raises ModelLoadError for one that leaves the number open."""
+    """Return the number of outputs by the return type. Raise ModelLoadError for a type that leaves the number open."""
     kinds = [str(value.type) for value in returns]
     if len(kinds) == 1 and kinds[0].startswith("Tuple["):
         kinds = [str(element) for element in returns[0].type.elements()]
     if any(kind.startswith(("List[", "Dict[")) for kind in kinds):
-        # RedisAI's words, its spelling too.
+        # RedisAI's text, misspelled as in RedisAI.
         raise ModelLoadError("Erorr while trying to retrive model outputs number: std::exception")
     return len(kinds)

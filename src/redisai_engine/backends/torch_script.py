@@ -1,15 +1,15 @@
 """
-Compiles and runs scripts: TorchScript source, whose functions a client calls by name.
+Scripts: TorchScript source, compiled here, whose functions clients call by name.
 
-Theory of operation. A script knows three names, which are looked up while it is compiled. `torch` has PyTorch's
-operators and constants and nothing of Python's module else. `redis` and `redisAI` have functions that leave
-TorchScript for Python: these find the call they belong to by its thread, and put what the script asks to the call's
-`Caller`, which may wait for the event loop. (They are TorchScript functions themselves, around calls of Python
-functions: PyTorch reads past the end of a call to a Python function whose last arguments are gathered into a list.)
+Theory of operation. A script can use three names, which are resolved while it is compiled. `torch` has PyTorch's
+operators and constants, and nothing else of the Python module. `redis` and `redisAI` have functions that leave
+TorchScript for Python. These find the call that they belong to by its thread, and pass the script's request to the
+call's `Caller`, which may wait for the event loop. (They are TorchScript functions that wrap Python functions, because
+PyTorch reads past the end of a direct call to a Python function whose last arguments are gathered into a list.)
 
-A call runs as a model runs, so that it waits in the device's queue, can time out there and is counted like one.
+A call runs the way a model runs: it waits in the device's queue, can time out there and is counted in the same way.
 
-Invariant: a script reaches neither Python nor the file system, but through its `Caller`.
+Invariant: a script can't reach Python or the file system, except through its `Caller`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redisai_engine.protocol import texts
 from redisai_engine.protocol.frames import ReplyError, Value
 
 _ENTRY_POINT_TYPES = ["List[Tensor]", "List[str]", "List[str]"]
-_FILE_OPERATORS = frozenset(("save", "from_file"))  # the only ones of PyTorch's that open files
+_FILE_OPERATORS = frozenset(("save", "from_file"))  # the only operators of PyTorch that open files
 _WRAPPERS = """
 def execute(command: str, args: List[str]) -> Any:
     return python.execute(command, args)
@@ -46,28 +46,28 @@ def model_execute(name: str, inputs: List[Tensor], outputs: int) -> List[Tensor]
 
 
 class Caller(Protocol):
-    """What a script may ask for while it runs; called in the script's thread. Errors may be of any kind."""
+    """What a script may ask for while it runs. Methods are called in the script's thread and may raise anything."""
 
     def command(self, arguments: Sequence[bytes]) -> Value:
-        """Has Redis carry out a command, as the client that called the script."""
+        """Have Redis execute a command on behalf of the client that called the script. Return the decoded reply."""
 
     def model(self, key: bytes) -> LoadedModel:
-        """Gives the model that the client would run under that key."""
+        """Return the model that the client would run under that key."""
 
 
 def compile_script(source: str, entry_points: Sequence[str], device: str, settings: BackendSettings) -> TorchScript:
     """
-    Compile a script.
+    Compile a script (AI.SCRIPTSTORE).
 
-    Raise ModelLoadError with the compiler's text, RedisAI's for a bad entry point, or ours for a source that would end
-    the process.
+    Raise ModelLoadError with the compiler's text, with RedisAI's text for a bad entry point, or with the engine's own
+    for a source so long or so deep that compiling it could crash the process.
     """
     check_source(source)
     framework = cast(TorchBackend, backend("TORCH"))
     framework.set_threads(settings)
     try:
         with warnings.catch_warnings():
-            # RedisAI's scripts are TorchScript, which new versions of torch deprecate.
+            # RedisAI's scripts are TorchScript, which newer versions of torch deprecate.
             warnings.simplefilter("ignore", DeprecationWarning)
             unit = framework.torch._C.CompilationUnit()
             unit.define(source, _names(framework.torch))
@@ -92,7 +92,7 @@ def _check_entry_point(unit: Any, name: str) -> None:
 
 
 def _raw(text: str) -> bytes:
-    """As PyTorch takes text that may have bytes that aren't utf-8."""
+    """Return text in the form in which PyTorch accepts bytes that aren't UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -107,7 +107,7 @@ class TorchScript:
         self._entry_points = frozenset(entry_points)
 
     def call(self, name: str, tensors: list[Any], keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
-        """Calls a function. One that is no entry point gets tensors alone, as its arguments ask for them."""
+        """Call a function. One that isn't an entry point gets only tensors, dealt out according to its signature."""
         function = self._unit.find_function(_raw(name))
         if name in self._entry_points:
             return function(tensors, list(keys), list(arguments))
@@ -117,7 +117,12 @@ class TorchScript:
 
 
 def _by_signature(name: str, function: Any, tensors: list[Any]) -> list[Any]:
-    """Deals out tensors to a function's arguments; a list takes all that are left, and none is too many."""
+    """
+    Deal out tensors to a function's arguments (AI.SCRIPTRUN). Surplus tensors are ignored.
+
+    An argument of type List[Tensor] takes all remaining tensors. Raise ModelRunError for too few tensors or an argument
+    of another type.
+    """
     arguments = function.schema.arguments
     if len(arguments) > len(tensors):
         raise ModelRunError(texts.FUNCTION_INPUTS % name)
@@ -134,7 +139,7 @@ def _by_signature(name: str, function: Any, tensors: list[Any]) -> list[Any]:
 
 @dataclass(eq=False)
 class ScriptCall(LoadedModel):
-    """One call of a script's function, to be run as a model is run."""
+    """One call of a script's function, in the form of a model, so that the executor can run it."""
 
     script: TorchScript
     function: str
@@ -147,7 +152,7 @@ class ScriptCall(LoadedModel):
         script = self.script
         script.backend.limit_threads()
         try:
-            # Not inference_mode, as for models: a script is any code, and may do what that forbids.
+            # Not inference_mode, which models run in: a script may be any code, and may do what that mode forbids.
             with script.torch.no_grad(), _running_call(self):
                 tensors = [to_tensor(script.torch, array, script.device) for array in arrays]
                 answer = script.call(self.function, tensors, self.keys, self.arguments)
@@ -155,7 +160,7 @@ class ScriptCall(LoadedModel):
         except ModelRunError:
             raise
         except Exception as error:
-            # PyTorch names the kind of an error from Python twice, and then lines of the engine's own source.
+            # For an error from Python, PyTorch names its class twice and appends lines of the engine's own source.
             text = (
                 str(error).partition("\n\nAt:\n")[0].replace("RuntimeError: RuntimeError: ", "RuntimeError: ").strip()
             )
@@ -173,7 +178,7 @@ class ScriptCall(LoadedModel):
         return arrays
 
 
-# The call that a thread carries out
+# The call that each thread is running
 
 
 class _Running(threading.local):
@@ -193,20 +198,20 @@ def _running_call(call: ScriptCall) -> Iterator[None]:
 
 
 def _present_call() -> ScriptCall:
-    if _running.call is None:  # torch.jit.fork's threads are PyTorch's own
-        raise RuntimeError("redis and redisAI can be used only in the thread that the script began in")
+    if _running.call is None:  # in a thread of PyTorch's own, which torch.jit.fork uses
+        raise RuntimeError("redis and redisAI can be used only in the thread in which the script started")
     return _running.call
 
 
-# The names that a script knows
+# The names that a script can use
 
 
 class _Namespace(types.ModuleType):
     """
-    A module made up for scripts, since PyTorch looks names up in modules; it has what `find` finds and nothing else.
+    A synthetic module for scripts, because PyTorch resolves names in modules. It has what `find` finds, nothing else.
 
-    What every module has must not be found: PyTorch would compile Python's own classes then, and having failed it shows
-    parts of that script in the errors of the next ones.
+    Attributes that every module has must not be found. PyTorch would try to compile Python's own classes, fail, and
+    then show parts of that script in the errors of later scripts.
     """
 
     def __init__(self, name: str, find: Callable[[str], Any]) -> None:
@@ -223,7 +228,7 @@ class _Namespace(types.ModuleType):
 
 
 def _torch_member(torch: Any) -> Callable[[str], Any]:
-    """Gives the function that finds what a script may use of `torch`: operators, and constants such as `float32`."""
+    """Return a function that finds what scripts may use of `torch`: operators, and constants such as `float32`."""
     constants = (torch.dtype, torch.layout, torch.memory_format, float)
     operators = torch.ops.aten
     operator = type(operators.add)
@@ -240,7 +245,7 @@ def _torch_member(torch: Any) -> Callable[[str], Any]:
 
 @cache
 def _names(torch: Any) -> Callable[[str], Any]:
-    """Gives the function that finds what a name in a script means; letter case doesn't matter to RedisAI."""
+    """Return a function that resolves the names in a script. Letter case doesn't matter, as in RedisAI."""
     functions = _python_functions(torch)
     unit = torch._C.CompilationUnit()
     unit.define(_WRAPPERS, {"python": _Namespace("python", functions.get)}.get)
@@ -255,7 +260,7 @@ def _names(torch: Any) -> Callable[[str], Any]:
 
 
 def _python_functions(torch: Any) -> dict[str, Any]:
-    """The functions that a script's thread comes to when it uses `redis` or `redisAI`."""
+    """Return the Python functions behind `redis` and `redisAI`, by name. They run in the script's thread."""
 
     def model_execute(name: str, inputs: list[Any], outputs: int) -> list[Any]:
         call = _present_call()
@@ -267,7 +272,7 @@ def _python_functions(torch: Any) -> dict[str, Any]:
         arrays = [cast(Array, to_array(torch, tensor, i)) for i, tensor in enumerate(inputs)]
         answer = model.run(arrays)
         if any(array is None for array in answer):
-            raise RuntimeError(f"an output of model {name} is no tensor")
+            raise RuntimeError(f"an output of model {name} isn't a tensor")
         return [to_tensor(torch, cast(Array, array), call.script.device) for array in answer]
 
     annotations: dict[Callable[..., Any], dict[str, Any]] = {
@@ -276,7 +281,7 @@ def _python_functions(torch: Any) -> dict[str, Any]:
         model_execute: {"name": str, "inputs": list[torch.Tensor], "outputs": int, "return": list[torch.Tensor]},
     }
     for function, types_ in annotations.items():
-        function.__annotations__ = types_  # PyTorch wants types, not their names
+        function.__annotations__ = types_  # PyTorch needs types, but this module's annotations are strings
     return {function.__name__.lstrip("_"): torch.jit.ignore(function) for function in annotations}
 
 
@@ -288,21 +293,21 @@ def _execute(command: str, arguments: list[str]) -> Any:
 
 
 def _script_value(reply: Value) -> Any:
-    """Gives Redis' reply as a script sees it: text, integers, None, and arrays of these for redis.asList."""
+    """Convert a reply of Redis to what a script sees: text, integers, None, and arrays of these for redis.asList."""
     if isinstance(reply, list):
         values = [_script_value(value) for value in reply]
-        # PyTorch finds out the type of a list only if all is of one, and of a tuple always.
+        # PyTorch can infer the type of a list only if all elements are of one type, but that of any tuple.
         return values if values and all(isinstance(value, str) for value in values) else tuple(values)
     if isinstance(reply, ReplyError):
         return reply.text
     if isinstance(reply, bytes):
         return reply.decode()
     if isinstance(reply, float):
-        return f"{reply:.17g}"  # text, as RESP2 has it
+        return f"{reply:.17g}"  # text, as in RESP2
     return None if reply is None else int(reply)
 
 
 def _as_list(reply: Any) -> list[Any]:
     if not isinstance(reply, list | tuple):
-        raise RuntimeError(f"redis.asList takes an array that Redis replied, not {reply!r}")
+        raise RuntimeError(f"redis.asList takes an array from a reply of Redis, not {reply!r}")
     return list(reply)

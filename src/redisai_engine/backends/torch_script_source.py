@@ -1,14 +1,14 @@
 """
-Limits on a script's source, checked before PyTorch's compiler sees it. Compiles nothing.
+Limits on a script's source, checked before PyTorch's compiler sees it. This module compiles nothing.
 
-Theory of operation. The compiler calls itself for every level of the syntax tree. A tree of a few thousand levels ends
-the process, and one of brackets takes seconds long before that. Brackets, chains of operators (`1 + 1 + ...`), unary
-operators, calls, types, blocks and `elif` all make levels. So the depth is bounded from above by what stands in the
-text: every operator and bracket may be a level above the deepest of its operands; every block is one level, every
-`elif` of the script one more. Elements of a list stand side by side, so a table of numbers of any length is fine.
-Strings, comments (but for `# type:`), lines and indentation are told apart as PyTorch's lexer does it.
+Theory of operation. PyTorch's compiler recurses for every level of the syntax tree. A tree of a few thousand levels
+crashes the process, and nested brackets take seconds long before that. Brackets, chains of operators (`1 + 1 + ...`),
+unary operators, calls, types, blocks and `elif` all add levels. So an upper bound of the depth is computed from the
+text: every operator and every bracket may be one level above its deepest operand, every block is one level, and every
+`elif` in the script is one more. The elements of a list are siblings, so a table of numbers may have any length.
+Strings, comments (except `# type:`), lines and indentation are recognized as PyTorch's lexer does.
 
-Invariant: the depth counted here is never less than that of PyTorch's tree.
+Invariant: the depth computed here is never less than that of PyTorch's tree.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import re
 from redisai_engine.errors import ModelLoadError
 from redisai_engine.protocol import texts
 
-#: Characters. PyTorch 2.13 compiles as many in about three seconds, and all other clients wait meanwhile.
+#: Characters. PyTorch 2.13 compiles this many in up to three seconds and holds the interpreter's lock for much of that
+#: time, so all other clients wait.
 MAX_SOURCE = 256 * 1024
 
-#: Levels. The costliest are nested lists: 1,000 take 0.3 seconds, 3,000 end the process (8 MiB of stack).
+#: Levels. Nested lists cost the most: 1,000 levels take 0.3 seconds, 3,000 crash the process (8 MiB of stack).
 MAX_DEPTH = 500
 
 _TOKEN = re.compile(
@@ -51,7 +52,7 @@ def check_source(source: str) -> None:
 
 
 def _first_too_deep(source: str) -> int:
-    """Return the number of the first line that is too deep, 0 if there is none."""
+    """Return the number of the first line that is nested too deep, or 0 if there is none."""
     depth = _Depth()
     for token in _TOKEN.finditer(source):
         depth.take(str(token.lastgroup), token[0])
@@ -61,14 +62,14 @@ def _first_too_deep(source: str) -> int:
 
 
 class _Expression:
-    """An expression, or one of those that stand side by side in a bracket, as far as it has been read."""
+    """An expression, or one of the comma-separated elements in a bracket, as far as it has been read."""
 
     __slots__ = ("deepest", "operand", "operators")
 
     def __init__(self) -> None:
-        self.operators = 0  # each may be a level above all that it works on
-        self.operand = 0  # levels of the deepest bracket in it
-        self.deepest = 0  # levels of the deepest expression before the last comma
+        self.operators = 0  # each may be a level above its operands
+        self.operand = 0  # levels of the deepest bracket in the expression
+        self.deepest = 0  # levels of the deepest element before the last comma
 
     @property
     def levels(self) -> int:
@@ -80,15 +81,15 @@ class _Expression:
 
 
 class _Depth:
-    """The depth of the syntax tree, at most, where the text has been read up to."""
+    """An upper bound of the syntax tree's depth at the point up to which the text has been read."""
 
     def __init__(self) -> None:
-        self._open: list[_Expression] = []  # those around the present one
-        self._above = 0  # levels that they make
+        self._open: list[_Expression] = []  # the expressions whose brackets are open, outermost first
+        self._above = 0  # levels that they add
         self._present = _Expression()
-        self._blocks = [0]  # their indentations
-        self._elifs = 0
-        self._indentation: int | None = None  # of the line whose first word has not come yet
+        self._blocks = [0]  # the indentations of the enclosing blocks
+        self._elifs = 0  # of the whole script, because a chain of any length nests that deep
+        self._indentation: int | None = None  # of a line whose first word hasn't been read yet
 
     @property
     def levels(self) -> int:
@@ -98,7 +99,7 @@ class _Depth:
         if kind in ("comment", "space"):
             return
         if kind == "newline":
-            if not self._open:
+            if not self._open:  # inside brackets, line breaks and indentation mean nothing
                 self._indentation = len(text) - 1
             return
         if self._indentation is not None:
@@ -115,7 +116,7 @@ class _Depth:
             self._elifs += 1
 
     def _open_bracket(self) -> None:
-        self._present.operators += 1  # a call or a subscript, of what stands before it
+        self._present.operators += 1  # the bracket may be a call or a subscript of what precedes it
         self._above += self._present.operators
         self._open.append(self._present)
         self._present = _Expression()

@@ -1,5 +1,5 @@
 """
-The commands that the engine sees: the table, what bodies may ask for, and what carries them out.
+The commands that the engine handles itself: their tables, the steps that a body may yield, and the task that runs it.
 
-The bodies are in `ai` and `plain`; importing those enters their commands in the table.
+The bodies are in `ai` and `plain`. Importing those packages registers their commands in the tables.
 """

@@ -1,10 +1,11 @@
 """
-Whoever sends commands, as far as the carrying out of a command has to know.
+A client, as far as the commands that it sends need to know it.
 
-This is all that bodies, tasks and the short way get of a front: its connection to Redis, the shared engine, and "look
-after me at the end of the turn". There is no socket here, so any front will do that keeps `Front`.
+Bodies, tasks and the fast path see only this much of a front: its connection to Redis, the shared engine, and a way to
+be served at the end of the turn. There is no socket here, so anything that implements `Front` can be a front.
 
-Invariant: everything done for a client goes to Redis over its own connection, so rights, database and order are Redis'.
+Invariant: everything done for a client reaches Redis over that client's own connection. So access rights, database and
+order are Redis' own business.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from redisai_engine.service.turn import Participant
 
 
 class Front(Participant, Owner, Protocol):
-    """What stands behind a client: the turn looks after it, and it takes what Redis sends without being asked."""
+    """The transport side of a client: served by the turn, and given what its connection to Redis receives."""
 
 
 class Part(Protocol):
-    """A command that runs in the midst of another one (`task.carry_out`)."""
+    """A command that runs inside another one (`task.carry_out`)."""
 
     def end(self, reply: bytes) -> None:
-        """End with that reply, whatever it waits for."""
+        """End with this reply, even if an outcome is still pending."""
 
 
 class Client:
-    """A client, and what its commands have changed for those that come after them."""
+    """One client, and the state that its commands leave behind for later ones."""
 
     def __init__(self, engine: Engine, front: Front) -> None:
         self.engine = engine
@@ -41,13 +42,13 @@ class Client:
         self.rights = Rights(engine.loop)
         self.tensor_script = TensorScript(engine.loop)
         self.parts: set[Part] = set()
-        self.lost = b""  # the error of whatever would need Redis still
-        self.opened_upstream: Upstream | None = None  # the connection to Redis, if it was needed before
+        self.lost = b""  # the error reply for anything that still needs Redis; empty while the connection holds
+        self.opened_upstream: Upstream | None = None  # None until a command needs Redis
         self._front = front
 
     @property
     def upstream(self) -> Upstream:
-        """The connection to Redis, opened when it is first needed."""
+        """The connection to Redis, opened on first use."""
         if self.opened_upstream is None:
             self.opened_upstream = Upstream(self.engine.redis_address, self._front, self.engine.loop)
         return self.opened_upstream
@@ -59,28 +60,29 @@ class Client:
     @property
     def may_trust(self) -> bool:
         """
-        Whether what is known of keys without asking may be used for the present request.
+        Whether the current request may rely on cached knowledge about keys instead of asking Redis.
 
-        Not behind a plain command that is still on its way: its reply may show a change that the engine hasn't been
-        told of yet, and what one client sees must fit together.
+        Not while a reply from Redis is pending: the reply to a plain command earlier in the pipeline may reveal a
+        change of which the engine hasn't been notified yet. A client must never see the new state first and the old one
+        afterwards.
         """
         return self.opened_upstream is None or self.opened_upstream.is_idle
 
     def touch(self) -> None:
-        """Look after this client at the end of this turn."""
+        """Serve this client at the end of this turn."""
         self.engine.turn.touch(self._front)
 
     def answered(self) -> None:
-        """Write a reply at the end of this turn; none of the client's requests waited for it."""
+        """Write a finished reply at the end of this turn; none of the client's requests waited for it."""
         self.engine.turn.answered(self._front)
 
     def forget_rights(self) -> None:
-        """Forget what the client was seen to be allowed: it may be another user from now on."""
+        """Forget all remembered rights: from now on the client may be a different user."""
         self.rights.forget()
         self.tensor_script.allow()
 
     def lose(self, error: bytes) -> None:
-        """End whatever needs Redis still, now and later, with this error: nothing comes from there any more."""
+        """End all parts, now and later, with this error: no more replies will come from Redis."""
         self.lost = error
         for part in list(self.parts):
             part.end(error)

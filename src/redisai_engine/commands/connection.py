@@ -1,7 +1,7 @@
 """
-A client on a connection of its own, as the plain commands see it that change what the connection is.
+A client with a connection of its own, as seen by the plain commands that change the connection's state.
 
-Those are RESET, QUIT, CLIENT REPLY and SUBSCRIBE, for instance. A front without such commands needs `Client` alone.
+Examples are RESET, QUIT, CLIENT REPLY and SUBSCRIBE. A front without such commands needs `Client` only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from redisai_engine.service.engine import Engine
 
 
 class Silence(Enum):
-    """What CLIENT REPLY asked for."""
+    """The reply mode that CLIENT REPLY has set."""
 
     NONE = "every command is answered"
     SKIP = "the next command is not answered"
@@ -22,36 +22,36 @@ class Silence(Enum):
 
 
 class Connection(Client):
-    """A client whose connection has a state of its own."""
+    """A client whose connection has state of its own."""
 
     def __init__(self, engine: Engine, front: Front) -> None:
         super().__init__(engine, front)
         self.silence = Silence.NONE
-        self.task: Task | None = None  # the command that later ones wait for
+        self.task: Task | None = None  # the running command, which later ones wait for
         self.is_closing = False  # no more requests are taken
 
     @property
     def streams(self) -> set[str]:
-        """What comes without being asked for: "MESSAGES" in RESP2, "MONITOR"."""
+        """The streams that the client asked Redis for: "MESSAGES" (subscriptions in RESP2) and "MONITOR"."""
         return self.upstream.streams
 
     def end_silence(self) -> None:
-        """Send replies again, that of the command being carried out included."""
+        """Send replies again, the reply of the running command included."""
         self.silence = Silence.NONE
         if self.task is not None:
             self.task.silent = False
 
     def reset(self) -> None:
-        """Put everything back to how a new connection is, after RESET."""
+        """Return everything to the state of a new connection, after RESET."""
         self.protocol = 2
         self.database = 0
         self.transaction = None
         self.streams.clear()
-        if self.silence is Silence.OFF:  # Redis sends RESET's own reply then, but not behind CLIENT REPLY SKIP
+        if self.silence is Silence.OFF:  # then Redis does send RESET's own reply; after CLIENT REPLY SKIP it doesn't
             self.end_silence()
         self.forget_rights()
 
     def close(self) -> None:
-        """Take no more requests, and close when those that have begun are answered."""
+        """Take no more requests, and close once those that have begun are answered."""
         self.is_closing = True
         self.touch()

@@ -1,7 +1,8 @@
 """
-What models and scripts have in common: each is one hash of a kind (`store.Kind`), written, deleted and found whole.
+What models and scripts share: each is one hash of a kind (`store.Kind`), written, deleted and found as a whole.
 
-Invariant: a hash that isn't of the kind is never changed, not even for a moment that another client could see.
+Invariant: a hash of another kind keeps its fields and its expiry. The key is checked before the write. Where the check
+comes too late (inside MULTI, or in a race with another client), the write is undone.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from redisai_engine.protocol import replies
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis import store
 
-_SLICE = b"1000"  # keys looked at before other clients get their turn
-_NO_FIELD = b"ai.engine:none"  # of no hash: deleting it needs the right to write and does nothing
-READ_RIGHT = b"r"  # to the key, as a connection remembers it
+_SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
+_NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
+READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
 
 def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
     """
-    Raises UpstreamError unless this client may write the key, and WrongType when the key holds another kind.
+    Check that this client may write the key, and that the key is free or already holds this kind.
 
-    Comes before anything is compiled or loaded for a client. Inside MULTI what the key holds is seen too late for it.
+    Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
+    is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
     """
     write = (b"HDEL", key, _NO_FIELD)
     if client.in_transaction:
@@ -47,12 +49,14 @@ def write_hash(
     before: Sequence[UpstreamCommand] = (),
 ) -> Generator[Any, Any, None]:
     """
-    Writes fields and values, over an older hash of the same kind.
+    Write fields and values, replacing an older hash of the same kind.
 
-    `expiry` is the command that says when the key expires; those of `before` are sent first, in the same write.
+    `expiry` is the command that sets or removes the key's expiry. The commands of `before` are sent first, in the same
+    write. Raise WrongType if the key holds another kind, UpstreamError if Redis refuses to write.
     """
     if client.transaction is not None:
         client.transaction.stored.add(key)
+    # An older, larger model under the same key may have more fields.
     unused = set(kind.fields) - set(map(bytes, fields[::2]))
     answers = yield [
         *before,
@@ -64,7 +68,7 @@ def write_hash(
         expiry,
     ]
     exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
-    if exists and not isinstance(marker, bytes):  # somebody's key, seen too late inside MULTI: it gets back what it was
+    if exists and not isinstance(marker, bytes):  # another kind of key, noticed too late: restore it
         expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
         yield [(b"HDEL", key, *kind.fields), *expires]
         raise WrongType
@@ -72,7 +76,11 @@ def write_hash(
 
 
 def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
-    """Deletes exactly the fields of the kind. Raises CommandError(missing) where there is no key."""
+    """
+    Delete exactly the fields of the kind.
+
+    Raise CommandError(missing) if there is no key, WrongType if the key holds another kind.
+    """
     exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *kind.fields)]
     refuse_error(exists, deleted)
     if not exists:
@@ -84,10 +92,10 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
 
 def scan_hashes(client: Client, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
     """
-    Gives the value of `field` for every key whose hash has it.
+    Return the value of `field` for every key whose hash has it.
 
-    Inside MULTI only what earlier commands of the same transaction stored is read in its place; the other keys are
-    scanned when EXEC is over, because a scan in its middle would stop Redis for as long as it takes.
+    Inside MULTI only the keys that the same transaction stored earlier are read in place. All others are scanned after
+    EXEC, because a scan in the middle of the transaction would block Redis for its whole duration.
     """
     own: dict[bytes, bytes] = {}
     if client.transaction is not None:
@@ -111,12 +119,12 @@ def present(keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, bytes]:
 
 
 def values_of(reply: Any) -> list[Any]:
-    """HMGET's reply. Raises UpstreamError if it is an error."""
+    """Return HMGET's reply. Raise UpstreamError if it is an error."""
     refuse_error(reply)
     return list(reply)
 
 
 def hash_of(reply: Any) -> dict[bytes, Any]:
-    """HGETALL's reply as a dict. Raises UpstreamError if it is an error."""
+    """Return HGETALL's reply as a dict. Raise UpstreamError if it is an error."""
     refuse_error(reply)
     return dict(zip(reply[::2], reply[1::2], strict=True))

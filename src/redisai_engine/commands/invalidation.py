@@ -1,7 +1,7 @@
 """
-Plain commands that may change the key of a model that is in use.
+Plain commands that may change the key of a cached model.
 
-What is known of the key is distrusted when such a command is sent, and again when its reply is there.
+What is known of such a key is forgotten when the command is sent, and again when its reply arrives.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVAL
 
 
 def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """The body of any plain command that may change the key of a model that is in use."""
+    """Relay a plain command that may change the key of a cached model. This is the body of every such command."""
     models = client.engine.models
     changes_any_key = arguments[0].upper() in CHANGES_ANY_KEY
     keys = models.tracked_keys if changes_any_key else models.tracked_keys.intersection(arguments)
-    keys = set(keys)
+    keys = set(keys)  # a copy, since forget_keys() shrinks `tracked_keys`
     models.forget_keys(keys)
     (raw,) = yield Pass(encode(arguments))
-    models.forget_keys(keys)
+    models.forget_keys(keys)  # a run may have cached the old state while the command was in flight
     return bytes(raw)

@@ -1,7 +1,7 @@
 """
-What a client was seen to be allowed, remembered for a moment, so that not every request has to ask Redis again.
+The rights that Redis has shown a client to have, remembered briefly so that not every request asks again.
 
-Invariant: a right that Redis takes away holds for at most `_SECONDS` more.
+Invariant: a right that is revoked in Redis still counts for at most `_SECONDS`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 
 _SECONDS = 1.0
-_MOST = 1000  # keys with rights that are remembered
+_MOST = 1000  # remembered rights of one client
 
 
 class Rights:
-    """The rights of one client, each to a key, by the loop's time until which they count."""
+    """The rights of one client, each to one key, with the loop's time at which they expire."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._until: dict[tuple[bytes, bytes], float] = {}
-        self.changes = 0  # as long as this number stays, what `until` returned is true
+        self.changes = 0  # while this number stays the same, what `until` returned is valid
 
     def has(self, key: bytes, right: bytes) -> bool:
         return self.until(key, right) > self._loop.time()
 
     def until(self, key: bytes, right: bytes) -> float:
-        """Return the loop's time at which a right has to be shown anew."""
+        """Return the loop's time at which a right must be confirmed again; 0.0 if it isn't remembered."""
         return self._until.get((key, right), 0.0)
 
     def grant(self, key: bytes, right: bytes) -> None:
-        """Remember that Redis has just allowed it."""
+        """Remember a right that Redis has just confirmed."""
         if len(self._until) > _MOST:
             self._until.clear()
         self._until[key, right] = self._loop.time() + _SECONDS

@@ -1,15 +1,17 @@
 """
-What the body of a command asks for while it is carried out.
+The steps that a command's body may yield.
 
-Theory of operation. A body is a generator. What it yields is done for it, and it is resumed with the outcome:
+Theory of operation. A body is a generator. Each value that it yields is a step to carry out, and the body is resumed
+with the step's outcome:
 
-* a list of Redis commands: sent to Redis on the client's own connection; resumed with the list of their replies,
-  decoded (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
-* one of the classes here: see there.
+* a list of Redis commands: they are sent on the client's own connection, and the body is resumed with the list of their
+  decoded replies (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
+* an instance of one of the classes below: see its docstring.
 
-What it returns is the reply's bytes. An EngineError that it raises is the error reply. So a body is a plan (up to the
-first yield) and a finish (after it). Inside MULTI the commands of the first yield are queued, and the rest runs when
-EXEC's reply is there, which is why nothing may be decided before the first yield that needs Redis' answer.
+The value that a body returns is the reply's bytes. An EngineError that it raises becomes the error reply. So a body has
+two halves: a plan (up to the first yield) and a finish (after it). Inside MULTI the commands of the first yield are
+queued, and the finish runs once EXEC's reply has arrived. That is why nothing that depends on Redis' answer may be
+decided before the first yield.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ Plan = Generator[Any, Any, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Sends a command to Redis as it is; resumed with its reply's bytes."""
+    """A command sent to Redis unchanged. The body is resumed with a list of one element, the bytes of its reply."""
 
     request: bytes
 
 
 def relay(arguments: Sequence[bytes]) -> Plan:
-    """Send a command to Redis as it is, and return its reply."""
+    """Relay a command unchanged and return Redis' reply."""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
 
@@ -45,10 +47,10 @@ def relay(arguments: Sequence[bytes]) -> Plan:
 @dataclass(frozen=True, slots=True)
 class Permit:
     """
-    Inside MULTI alone: commands that change nothing are queued, which Redis refuses at once where a right lacks.
+    Commands without effect, queued inside MULTI because Redis refuses them at once if the client lacks a right.
 
-    Resumed with None. Where Redis refuses, the command is answered so and the body goes no further: work on behalf of
-    a client begins only when Redis lets it.
+    Only for use inside MULTI. The body is resumed with None. If Redis refuses, the client gets that error and the body
+    goes no further: work on behalf of a client begins only once Redis allows it.
     """
 
     commands: list[UpstreamCommand]
@@ -57,7 +59,8 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class PassUntil:
     """
-    Sends bytes to Redis; every reply goes to the client until one that `is_last`, whose bytes the body is resumed with.
+    Bytes sent to Redis whose replies go to the client, up to the one that `is_last`; the body is resumed with its
+    bytes.
 
     For commands with any number of replies, such as SUBSCRIBE.
     """
@@ -68,7 +71,7 @@ class PassUntil:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Asks for the model in memory that `blob` becomes; resumed with a RunnableModel, or an EngineError is thrown."""
+    """A model to load from `blob`. The body is resumed with a RunnableModel, or an EngineError is thrown into it."""
 
     meta: ModelMeta
     blob: bytes
@@ -76,21 +79,25 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Has `function` called in the load thread; resumed with its outcome, or its EngineError is thrown."""
+    """A function to call in the load thread. The body is resumed with its outcome, or its EngineError is thrown."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class AskPeers:
-    """Asks the engine's other workers; resumed with the list of their answers, empty if there are none."""
+    """A question to the other worker processes. The body is resumed with the list of their answers, if any."""
 
     question: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One run: arrays in the order of the model's inputs. No model: only a turn in the queue of `device`."""
+    """
+    One run: the model and its input arrays, in the order of the model's inputs.
+
+    Without a model it only waits for its turn in the queue of `device`.
+    """
 
     model: RunnableModel | None
     inputs: list[Any]
@@ -100,10 +107,10 @@ class RunRequest:
 @dataclass(frozen=True, slots=True)
 class Run:
     """
-    Asks for runs, all at the same time; resumed with the list of their outcomes in order.
+    Runs to carry out at the same time; the body is resumed with the list of their outcomes, in the same order.
 
-    `deadline`: the event loop's time after which a run that hasn't begun isn't begun any more. `detached`: the body
-    needs Redis no more, so later commands of the connection may go on meanwhile.
+    `deadline` is the event loop's time after which a run that hasn't started yet is not started any more. `detached`
+    means that the body no longer needs Redis, so later commands of the connection may proceed.
     """
 
     requests: list[RunRequest]
@@ -112,7 +119,7 @@ class Run:
 
 
 def refuse_error(*upstream_replies: object) -> None:
-    """Raises UpstreamError for the first of Redis' replies that is an error."""
+    """Raise UpstreamError for the first of these replies that is an error."""
     for reply in upstream_replies:
         if isinstance(reply, ReplyError):
             raise UpstreamError(reply.text)

@@ -1,10 +1,10 @@
 """
-The tables of the commands that the engine sees: one row a command.
+The tables of the commands that the engine handles itself, one row per command.
 
-There are three: commands of RedisAI, plain commands whose reply AI keys change although Redis answers them, and plain
-commands that change what the connection is. All other commands are relayed as they come.
+There are three: RedisAI's commands; plain commands that Redis answers but whose replies RedisAI changes; and plain
+commands that change the connection's state. All other commands are relayed unchanged.
 
-Invariant: arity is checked before a body runs, by the table.
+Invariant: a body runs only with a number of arguments that its row allows.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Concerns = Callable[[Sequence[bytes]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Where a command's keys stand: first and last position and the step between, as COMMAND INFO tells them."""
+    """The positions of a command's keys: first, last and the step between, as COMMAND INFO reports them."""
 
     first: int
     last: int | None = None
     step: int = 1
-    find: FindKeys | None = None  # for keys that stand nowhere fixed; the other fields are what RedisAI says of those
+    find: FindKeys | None = None  # for keys without fixed positions; the other fields are then what RedisAI reports
 
     def of(self, arguments: Sequence[bytes]) -> list[bytes]:
-        """Return the keys that a request names, as COMMAND GETKEYS tells them."""
+        """Return the keys that a request names, as COMMAND GETKEYS reports them."""
         if self.find is not None:
             return self.find(arguments)
         last = self.first if self.last is None else self.last
@@ -50,7 +50,7 @@ DELETE = ("write",)
 
 
 class InTransaction(Enum):
-    """What becomes of a command between MULTI and EXEC."""
+    """How a command behaves between MULTI and EXEC."""
 
     QUEUE = "its plan is queued, its finish runs after EXEC"
     REFUSE = "EXEC's reply has RedisAI's error in its place"
@@ -59,7 +59,7 @@ class InTransaction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Command(Generic[Of_contra]):
-    """One row. `arity` counts the name; no maximum: None."""
+    """One row. `arity` is the least and the greatest number of words, name included; None means no maximum."""
 
     name: str
     arity: tuple[int, int | None]
@@ -69,12 +69,12 @@ class Command(Generic[Of_contra]):
     summary: str
     usage: str
     body: Body[Of_contra]
-    single_step: bool  # later commands of the connection may be sent before this one's reply is there
+    single_step: bool  # later commands of the connection may be sent before this one's reply arrives
     in_transaction: InTransaction
-    waits: bool  # begins only when all earlier commands of the connection have their replies
-    concerns: Concerns | None  # of a plain command: a request that isn't just relayed
-    made_of: tuple[str, ...]  # of an AI command: the plain commands that it takes, whose rights are its own
-    in_redisai: bool  # RedisAI has it too, so it is listed among its module's commands
+    waits: bool  # starts only when all earlier commands of the connection are answered
+    concerns: Concerns | None  # of a plain command: whether a request needs the body; others are relayed
+    made_of: tuple[str, ...]  # of an AI command: the plain commands it consists of, whose rights it needs
+    in_redisai: bool  # whether RedisAI has it, so that it is listed among the module's commands
 
     def fits(self, count: int) -> bool:
         least, most = self.arity
@@ -101,7 +101,7 @@ def command(
     made_of: tuple[str, ...] = (),
     in_redisai: bool = True,
 ) -> Callable[[Body[Client]], Body[Client]]:
-    """Enter a body in the table; the first paragraph of its docstring is the usage that the documentation shows."""
+    """Register the decorated body. The first paragraph of its docstring is the usage that the documentation shows."""
 
     def enter(body: Body[Client]) -> Body[Client]:
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
@@ -134,7 +134,7 @@ def connection_command(
     waits: bool = False,
     concerns: Concerns | None = None,
 ) -> Callable[[Body[Connection]], Body[Connection]]:
-    """Enter the body of a command that changes what the connection is. Redis checks its arguments."""
+    """Register the decorated body of a command that changes the connection's state. Redis checks its arguments."""
 
     def enter(body: Body[Connection]) -> Body[Connection]:
         CONNECTION_COMMANDS[name.encode()] = Command(

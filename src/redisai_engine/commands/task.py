@@ -1,7 +1,7 @@
 """
-One command while it is carried out: run its body and do what that yields.
+One command in progress: runs its body and carries out the steps that the body yields.
 
-Invariant: a task ends exactly once, with a reply; whatever goes wrong in a body becomes an error reply.
+Invariant: a task ends exactly once, with a reply. Any failure in a body becomes an error reply.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class Task:
-    """`reply` is None until the task has ended."""
+    """A command in progress. `reply` is None until the task has ended."""
 
     __slots__ = ("_body", "_client", "_ended", "_outcomes", "_waiting", "is_detached", "reply", "silent")
 
     def __init__(self, client: Client, body: Plan, ended: Callable[[Task], None], *, silent: bool) -> None:
         self.reply: bytes | None = None
         self.silent = silent
-        self.is_detached = False  # it needs Redis no more, so later commands of the client may begin
+        self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
         self._body = body
         self._ended = ended
@@ -36,7 +36,7 @@ class Task:
         self._waiting = 0
 
     def go_on(self, outcome: Any = None) -> None:
-        """Resume the body with the outcome of what it yielded."""
+        """Resume the body with the outcome of the step that it yielded."""
         try:
             self._do(self._body.send(outcome))
         except StopIteration as stop:
@@ -58,21 +58,21 @@ class Task:
             self._fail()
 
     def _fail(self) -> None:
-        """Answer for the engine's own mistake, which the log tells of."""
-        _log.exception("a command failed in a way that is the engine's fault")
+        """Answer for a bug in the engine; the log has the details."""
+        _log.exception("a command failed because of a bug in the engine")
         self.end(replies.error(texts.ENGINE_FAILED))
 
     def end(self, reply: bytes) -> None:
-        """Set the reply and tell whoever waits for it, unless that happened before."""
+        """Set the reply and notify the owner. A no-op once the task has ended."""
         if self.reply is None:
-            self._body.close()
+            self._body.close()  # runs its `finally` clauses
             self.reply = reply
             self.is_detached = True
             self._ended(self)
 
     def _do(self, step: Any) -> None:
         engine = self._client.engine
-        if step and isinstance(step, list):  # first, because it is by far the most frequent
+        if step and isinstance(step, list):  # checked first: by far the most frequent step
             self._ask(step)
         elif isinstance(step, Run):
             self._run(step)
@@ -84,7 +84,7 @@ class Task:
             engine.ask_peers(step.question, self.go_on)
         elif step:
             self._ask(step)
-        else:
+        else:  # an empty list of commands needs no round trip
             self.go_on([])
 
     def _ask(self, step: Any) -> None:
@@ -97,14 +97,14 @@ class Task:
             upstream.ask_until(step.request, step.is_last, self.go_on)
         else:
             raise TypeError(f"a body can't yield {step!r}")
-        self._client.touch()  # has it sent at the end of this turn
+        self._client.touch()  # so that the commands are sent at the end of this turn
 
     def _run(self, run: Run) -> None:
         if run.detached:
             self.is_detached = True
-            self._client.touch()
+            self._client.touch()  # later requests may start now
         engine = self._client.engine
-        engine.turn.plan()
+        engine.turn.plan()  # submitted jobs run in a turn
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
@@ -136,7 +136,7 @@ def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:
-    """Carry out a body in the midst of the command that is running; `done` gets its reply, come what may."""
+    """Run a body inside the command that is running. `done` gets its reply even if the connection is lost."""
 
     def ended(part: Task) -> None:
         client.parts.discard(part)

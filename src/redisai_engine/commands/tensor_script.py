@@ -1,10 +1,11 @@
 """
-A tensor set in one round trip: a Lua script in Redis looks at the key and writes, where else two commands are needed.
+Set a tensor in one round trip: a Lua script in Redis checks the key and writes it, which otherwise takes two commands.
 
-Theory of operation. `TensorScript` is one connection's. It sends the script by its digest, the whole of it where Redis
-doesn't have it yet. The script writes, or says no to whatever is unusual: a key that holds no tensor, too little
-memory, a right that lacks. Then the command goes the ordinary way, which has the errors, so this module has no error
-texts and no behaviour of its own. Where the script itself isn't allowed, the connection does without it.
+Theory of operation. Each connection has its own `TensorScript`. It sends the script by its digest, and in full if Redis
+doesn't have it yet. The script either writes or reports that it did nothing: the key holds something other than a
+tensor, memory is short, or a right is missing. The command then falls back to the regular path, which reports the
+error. So this module has no error texts and no behaviour of its own. A connection that isn't allowed to run the script
+stops trying for `_REFUSED_SECONDS`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.redis.store import TENSOR_MAGIC
 
-LARGEST = 8 * 1024  # bytes of a value; Lua copies it, and above about 10 KB two commands keep Redis less busy
-_REFUSED_SECONDS = 60.0  # for so long an error is remembered; most, such as a right that lacks, don't go away soon
+LARGEST = 8 * 1024  # bytes of a value; Lua copies it, and above about 10 KB two commands cost Redis less time
+_REFUSED_SECONDS = 60.0  # how long an error stops further attempts; a missing right, for one, rarely goes away soon
 
-# As in the ordinary way, an empty answer means no key or somebody's empty string; NX tells them apart.
+# As on the regular path, an empty reply means no key or an empty string, which is no tensor; NX tells them apart.
 _SCRIPT = b"""
 local held = redis.pcall('GETRANGE', KEYS[1], 0, 7)
 local done
@@ -35,18 +36,18 @@ _DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 
 class TensorScript:
-    """Whether this connection may set tensors in one step, and how."""
+    """The script as one connection uses it, and whether it is worth trying now."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._refused_until = 0.0
 
     def allow(self) -> None:
-        """Tries again, since whoever asks may have other rights than before."""
+        """Try the script again on the next occasion: the client may have other rights now."""
         self._refused_until = 0.0
 
     def set(self, key: bytes, value: bytes) -> Generator[Any, Any, bool]:
-        """Sets a tensor's string; False: nothing was done, the ordinary way has to be gone."""
+        """Set a tensor's string. Return False if nothing was done and the caller must take the regular path."""
         if len(value) > LARGEST or self._refused_until > self._loop.time():
             return False
         (done,) = yield [(b"EVALSHA", _DIGEST, b"1", key, value)]

@@ -1,7 +1,8 @@
 """
 What a client has queued between MULTI and EXEC.
 
-Invariant: `entries` has what Redis queued, in order, and nothing that it refused to queue: then EXEC aborts.
+Invariant: `entries` lists what Redis has queued, in order. A command that Redis refused to queue isn't listed, and then
+EXEC aborts the transaction.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from redisai_engine.commands.steps import Plan
 @dataclass(slots=True)
 class Entry:
     """
-    `count` commands that Redis queued. `plan` goes on with their replies; without one their reply stands.
+    One of the client's commands, for which Redis has queued `count` commands.
 
-    The first `permits` of them only showed that the client may do what it asks for.
+    With a `plan`, their replies resume it. Without one, the answer is `reply` or else Redis' own reply. The first
+    `permits` of the commands only showed that the client has the rights that it needs.
     """
 
     count: int = 1
     permits: int = 0
     plan: Plan | None = None
-    raw: bool = False  # the plan wants the reply's bytes
-    reply: bytes = b""  # the answer, where it is known already
+    raw: bool = False  # the plan wants replies as bytes, not decoded
+    reply: bytes = b""  # the answer, if it is already known
 
 
 @dataclass(slots=True)
@@ -31,11 +33,12 @@ class Transaction:
     """Everything between one MULTI and its EXEC."""
 
     entries: list[Entry] = field(default_factory=list)
-    changed_keys: set[bytes] = field(default_factory=set)  # keys that queued plain commands name
+    changed_keys: set[bytes] = field(default_factory=set)  # tracked keys that queued plain commands name
     changes_any_key: bool = False
     stored: set[bytes] = field(default_factory=set)  # keys under which queued commands store models or scripts
-    selects: bool = False  # another database is selected somewhere in it
+    selects: bool = False  # whether a queued command is SELECT
 
     @property
     def is_plain(self) -> bool:
+        """Whether EXEC's reply can go to the client unchanged."""
         return all(entry.plan is None and not entry.reply for entry in self.entries)

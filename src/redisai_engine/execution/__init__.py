@@ -1,6 +1,6 @@
 """
-Runs models: a queue for each device, batches formed from what waits, threads, and the event loop's run phase.
+Execution of models: a queue per device, batches formed from waiting requests, threads, and the event loop's run phase.
 
-`job.py` has the data structures, `device_queue.py` and `batching.py` decide what runs next and together (no threads,
-no clocks of their own), `threads.py` and `executor.py` run it.
+`job.py` has the data structures. `device_queue.py` and `batching.py` decide which jobs run next and which run together;
+they have no threads and no clocks. `threads.py` and `executor.py` run the jobs.
 """

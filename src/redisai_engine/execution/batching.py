@@ -1,9 +1,11 @@
 """
-Joins requests for one model into one run, and splits what comes out.
+Batching: requests for one model are joined into one run, whose outputs are split among them.
 
-Requests may join when every input has the same dtype and the same shape but for the first dimension, the batch
-dimension, which all inputs of one request share. A batch never harms its members: when a joined run fails, or its
-outputs don't have a row for each row that went in, each request runs alone.
+Requests can be joined if their inputs have the same dtypes and the same shapes except for the first dimension, the
+batch dimension, which is equal in all inputs of one request.
+
+Invariant: a batch never harms its members. If a joined run fails, or an output doesn't have one row per input row, each
+request runs alone.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ BatchKey = tuple[Any, ...]
 
 
 def batch_key(model: RunnableModel, inputs: Sequence[Array]) -> BatchKey | None:
-    """Gives what requests must have in common to join; None for a request that can only run alone."""
+    """Return a key that is equal for requests that can be joined, or None for a request that can only run alone."""
     if not model.batch_size or not inputs or not inputs[0].ndim:
         return None
-    # The model itself is in the key: requests for its predecessor under the same name must not join.
+    # The key contains the model itself, not its name: requests for another version under that name must not join.
     first = inputs[0]
     if len(inputs) == 1:
         return model, first.dtype.char, first.shape[1:]
@@ -36,19 +38,23 @@ def batch_key(model: RunnableModel, inputs: Sequence[Array]) -> BatchKey | None:
 
 
 def enough(model: RunnableModel, first_rows: int, all_rows: int) -> bool:
-    """Tells whether a batch may run before MINBATCHTIMEOUT: MINBATCHSIZE rows, or a request that fills BATCHSIZE."""
+    """
+    Return whether a batch may run without waiting for MINBATCHTIMEOUT.
+
+    It may with MINBATCHSIZE rows, or if the first request alone fills BATCHSIZE.
+    """
     return all_rows >= model.min_batch_size or first_rows >= model.batch_size
 
 
 def is_full(model: RunnableModel, rows: int) -> bool:
-    """Tells whether a batch takes no more. RedisAI fills until BATCHSIZE is reached, so it may be exceeded."""
+    """Return whether a batch takes no more requests. As in RedisAI, the last one may exceed BATCHSIZE."""
     return rows >= model.batch_size and rows >= model.min_batch_size
 
 
 def run_jobs(jobs: Sequence[Job], stop: Any = None) -> list[Outputs | EngineError]:
-    """Runs jobs for one model, together if that works; gives what came of each."""
+    """Run jobs for one model, together if possible. Return the outcome of each."""
     model = jobs[0].model
-    if model is None:
+    if model is None:  # such a job only waits for its turn in the queue
         return [[] for _ in jobs]
     if len(jobs) > 1 and model.joinable:
         joined = _run_joined(model, jobs, stop)
@@ -58,7 +64,7 @@ def run_jobs(jobs: Sequence[Job], stop: Any = None) -> list[Outputs | EngineErro
 
 
 def run_alone(model: RunnableModel, inputs: Sequence[Array], stop: Any = None) -> Outputs | EngineError:
-    """Runs one request; an error is a value here, because the neighbours' runs go on."""
+    """Run one request. Return an error instead of raising it, because the other requests of the batch still run."""
     try:
         return model.loaded.run(inputs, stop)
     except Exception as error:
@@ -66,17 +72,21 @@ def run_alone(model: RunnableModel, inputs: Sequence[Array], stop: Any = None) -
 
 
 def failure(error: Exception) -> EngineError:
-    """Gives what a failed run is answered with; a backend's own fault must not take the thread with it."""
+    """Return the error to answer a failed run with. A bug in a backend must not end the thread."""
     return error if isinstance(error, EngineError) else ModelRunError(f"ERR {type(error).__name__}: {error}")
 
 
 def join(requests: Sequence[Sequence[Array]]) -> list[Array]:
-    """Puts the rows of all requests one after another, input by input."""
+    """Concatenate the rows of all requests, input by input."""
     return [np.concatenate(arrays) for arrays in zip(*requests, strict=True)]
 
 
 def split(outputs: Outputs, rows: Sequence[int]) -> list[Outputs] | None:
-    """Gives each request its own rows of every output; None if some output hasn't a row for each."""
+    """
+    Return each request's own rows of every output. `rows` has the number of rows of each request.
+
+    Return None if an output doesn't have one row per input row.
+    """
     total = sum(rows)
     if any(array is not None and (not array.ndim or array.shape[0] != total) for array in outputs):
         return None
@@ -88,13 +98,13 @@ def split(outputs: Outputs, rows: Sequence[int]) -> list[Outputs] | None:
 
 
 def _run_joined(model: RunnableModel, jobs: Sequence[Job], stop: Any) -> list[Outputs | EngineError] | None:
-    """Runs all jobs at once; None if each has to run alone."""
+    """Run all jobs in one run. Return None if each has to run alone."""
     try:
         outputs = model.loaded.run(join([job.inputs for job in jobs]), stop)
-    except (EngineError, MemoryError, ValueError):
+    except (EngineError, MemoryError, ValueError):  # the last two come from NumPy, on inputs that it can't join
         return None
     parts = split(outputs, [job.rows for job in jobs])
-    if parts is None:
+    if parts is None:  # the model doesn't work row by row, which won't change: don't try again
         model.joinable = False
         return None
     return list(parts)

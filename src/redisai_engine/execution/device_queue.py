@@ -1,13 +1,15 @@
 """
-The requests that wait for one device, and which of them run next.
+The queue of one device: the jobs that wait for it, and which of them run next.
 
-Theory of operation: jobs stand in lanes. All that run alone share one lane; jobs that may join share a lane for each
-batch key. A lane is ready when its first job may run. The next to run is the ready lane whose first job came first, so
-the order is first come first served, but for requests that still wait for MINBATCHSIZE, which let others pass.
-`wake_at` is the earliest moment at which time alone could change anything (a TIMEOUT, a MINBATCHTIMEOUT); it may be
-too early, never too late. Callers sweep when it is reached.
+Theory of operation. Jobs wait in lanes. All jobs that run alone share one lane; jobs that can be joined share a lane
+per batch key. A lane is ready when its first job may run. The next lane to run is the ready one whose first job arrived
+first. So the order is first come, first served, except that jobs still waiting for MINBATCHSIZE let others pass.
+`wake_at` is the earliest time at which the clock alone could change something (a TIMEOUT, a MINBATCHTIMEOUT). It may be
+too early but never too late. Callers sweep when it is reached.
 
-Invariant: `_ready` holds exactly the lanes that are ready. No clock, no thread: callers hold `lock` and tell the time.
+The queue has no clock and no thread: callers hold `lock` and pass the time.
+
+Invariant: `_ready` holds exactly the lanes that are ready.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from redisai_engine.execution.job import Batch, Job, RunnableModel
 
 
 class Lane:
-    """Jobs that run one at a time (`model` None), or that may be joined."""
+    """Jobs that run one at a time (if `model` is None), or jobs that can be joined."""
 
     __slots__ = ("is_ready", "jobs", "key", "model", "rows")
 
@@ -34,7 +36,7 @@ class Lane:
         self.is_ready = False
 
     def ready_at(self) -> float:
-        """Gives when the first job may run: -inf for now, inf for not before others join."""
+        """Return the time at which the first job may run: -inf for now, inf for not before more jobs arrive."""
         model = self.model
         if model is None or enough(model, self.jobs[0].rows, self.rows):
             return -inf
@@ -42,19 +44,19 @@ class Lane:
         return self.jobs[0].queued_at + wait_ms / 1000 if wait_ms else inf
 
     def batch_length(self) -> int:
-        """Counts the first jobs that run together."""
+        """Return how many jobs from the front of the lane run together."""
         if self.model is None:
             return 1
         rows = 0
         for length, job in enumerate(self.jobs, 1):
-            # A first job that fills the batch by itself runs alone, whatever MINBATCHSIZE says.
+            # A first job that fills the batch alone doesn't wait for others, even if MINBATCHSIZE is larger.
             rows += job.rows
             if is_full(self.model, rows) or (length == 1 and rows >= self.model.batch_size):
                 return length
         return len(self.jobs)
 
     def is_short(self) -> bool:
-        """Tells whether the next run is known to be shorter than a thread hand-over."""
+        """Return whether the next run is known to take less time than a hand-off to a thread."""
         first = self.jobs[0].model
         if first is None:
             return True
@@ -65,25 +67,26 @@ class Lane:
 
 
 class DeviceQueue:
-    """All that waits for one device. `running` has what its threads run right now."""
+    """The jobs that wait for one device. `running` has the batches that its threads are running now."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.lock = threading.Lock()
-        #: Workers wait on it, with `lock`.
+        #: The device's threads wait on this condition. It shares `lock`.
         self.work = threading.Condition(self.lock)
         self.size = 0
         self.wake_at = inf
         self.running: list[Batch] = []
         #: Set when the engine drains: batches no longer wait to fill up.
         self.in_haste = False
-        self._next_ticket = 0
+        self._next_ticket = 0  # tickets number the jobs in order of arrival
         self._alone = Lane(None, None)
         self._lanes: dict[BatchKey, Lane] = {}
+        # A heap by the first job's ticket. Tickets are unique, so lanes are never compared.
         self._ready: list[tuple[int, Lane]] = []
 
     def put(self, job: Job, now: float) -> None:
-        """Queues a job."""
+        """Queue a job. `now` is the current time of the monotonic clock, in seconds."""
         self._next_ticket += 1
         job.ticket = self._next_ticket
         job.queued_at = now
@@ -93,15 +96,15 @@ class DeviceQueue:
         self.size += 1
         if job.deadline is not None and job.deadline < self.wake_at:
             self.wake_at = job.deadline
-        if not lane.is_ready:
+        if not lane.is_ready:  # a ready lane keeps its place in the heap, because its first job is the same
             self._place(lane, now)
 
     def next_lane(self) -> Lane | None:
-        """Gives the lane whose first jobs run next."""
+        """Return the lane whose first jobs run next, or None if no lane is ready."""
         return self._ready[0][1] if self._ready else None
 
     def take(self, now: float) -> list[Job]:
-        """Removes the jobs that run next, together. There must be a next lane."""
+        """Remove and return the jobs that run next, together. There must be a ready lane."""
         lane = heappop(self._ready)[1]
         lane.is_ready = False
         jobs = [lane.jobs.popleft() for _ in range(lane.batch_length())]
@@ -112,8 +115,9 @@ class DeviceQueue:
         return jobs
 
     def sweep(self, now: float) -> list[Job]:
-        """Removes and gives the jobs whose deadline is over, and readies the lanes whose time has come."""
+        """Remove and return the jobs whose deadline has passed, and make the lanes ready whose time has come."""
         expired: list[Job] = []
+        # Expired jobs may have been first in their lanes, so the heap is built again.
         self._ready.clear()
         self.wake_at = inf
         for lane in [self._alone, *self._lanes.values()]:
@@ -123,7 +127,7 @@ class DeviceQueue:
         return expired
 
     def clear(self) -> list[Job]:
-        """Removes and gives all jobs."""
+        """Remove and return all jobs."""
         jobs = [job for lane in (self._alone, *self._lanes.values()) for job in lane.jobs]
         self._alone.jobs.clear()
         self._lanes.clear()
@@ -147,7 +151,7 @@ class DeviceQueue:
         return lane
 
     def _place(self, lane: Lane, now: float) -> None:
-        """Puts a lane that has jobs among the ready ones, or notes when to look again."""
+        """Add a lane that has jobs to the ready ones, or record when it may become ready."""
         ready_at = -inf if self.in_haste else lane.ready_at()
         if ready_at <= now:
             lane.is_ready = True
@@ -156,14 +160,14 @@ class DeviceQueue:
             self.wake_at = ready_at
 
     def _tidy(self, lane: Lane, now: float) -> None:
-        """Puts a lane in its place after jobs were removed."""
+        """Put a lane in its place after jobs were removed, or delete it if it is empty."""
         if lane.jobs:
             self._place(lane, now)
-        elif lane.key is not None:
+        elif lane.key is not None:  # its key holds the model, which would otherwise stay in memory
             del self._lanes[lane.key]
 
     def _expire(self, lane: Lane, now: float) -> list[Job]:
-        """Removes the expired jobs of a lane, and brings `wake_at` down to the next deadline."""
+        """Remove and return a lane's expired jobs, and lower `wake_at` to the next deadline."""
         expired: list[Job] = []
         kept: deque[Job] = deque()
         for job in lane.jobs:

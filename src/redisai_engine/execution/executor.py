@@ -1,13 +1,13 @@
 """
-Runs the jobs of all devices: short ones in the event loop's run phase, all others in threads.
+The executor, which runs the jobs of all devices: short ones in the event loop's run phase, all others in threads.
 
-Theory of operation: during a turn of the event loop the server submits jobs; nothing runs yet. At the end of the turn
-it calls `run_turn`, which goes through the queues. While a queue's next run is known to be short and a thread of that
-device is free, it is done right there; what isn't short is left to the threads. Finished runs of the threads come back
-in one callback for all that finished meanwhile. No task, no future and no copy is made for a request.
+Theory of operation. During a turn of the event loop, commands submit jobs; nothing runs yet. At the end of the turn
+`run_turn` goes through the queues. As long as a queue's next run is known to be short and a thread of its device would
+be free, the run takes place right there, which saves the hand-off. Other runs are left to the threads. Runs that finish
+in threads come back in one callback for all that finished in the meantime. No task, future or copy is made per request.
 
-Invariant: every submitted job gets exactly one outcome, in the event loop's thread, never from within `submit`.
-All methods belong to the event loop's thread but `_finished`, which threads call.
+Invariant: every submitted job gets exactly one outcome, in the event loop's thread and never from within `submit`. All
+methods must be called in the event loop's thread, except `_finished`, which the threads call.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from redisai_engine.execution.job import SHORT_RUN_SECONDS, Batch, Job, Outcome,
 from redisai_engine.execution.threads import QueueThread, timed_out
 from redisai_engine.protocol import texts
 
-#: How long one turn may run models before the event loop looks after its connections again.
+#: How long one turn may run models before the event loop serves its connections again.
 _TURN_SECONDS = 0.010
 
-#: Of the runs in the event loop so few are measured, beside those that turn out to be long: it costs a tenth of one.
+#: Of the runs in the event loop, one in this many is measured, in addition to those that turn out to be long. Measuring
+#: costs a tenth of a run.
 _MEASURED_ONE_IN = 8
 
 
@@ -36,8 +37,8 @@ class Executor:
     """
     The queues and threads of all devices.
 
-    `execution_timeout_ms` limits a run in a thread, where the framework can stop one; 0 is no limit.
-    `queue_limit` is how many jobs may wait for one device.
+    `execution_timeout_ms` limits a run in a thread if the framework can stop one; 0 means no limit. `queue_limit` is
+    how many jobs may wait for one device.
     """
 
     def __init__(
@@ -57,23 +58,23 @@ class Executor:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_timer: asyncio.TimerHandle | None = None
         self._submitted: list[Job] = []
-        self._results: deque[Batch] = deque()
+        self._results: deque[Batch] = deque()  # finished runs of the threads, which append without a lock
         self._result_announced = False
-        self._pending = 0
-        self._queues_wait = False
+        self._pending = 0  # submitted jobs without an outcome
+        self._queues_wait = False  # a queue may have something to run in this or the next turn
         self._in_turn = False
         self._closing = False
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, job: Job) -> None:
-        """Takes a job for the end of this turn. Never blocks, never runs it, never calls `done`."""
+        """Take a job for the end of this turn. Never block, run the job or call `done`."""
         self._pending += 1
         self._submitted.append(job)
 
     def run_turn(self) -> None:
-        """Runs what is short and hands on the rest; called at the end of a turn, after all its submits."""
+        """Run short jobs and leave the rest to the threads. Call it at the end of a turn, after all its submits."""
         if self._in_turn or not (self._submitted or self._queues_wait):
-            return  # called from a job's `done`: the loop below sees to what that submitted
+            return  # inside a turn, the caller is a job's `done`; the loop below takes what that has submitted
         self._in_turn = True
         try:
             until = monotonic() + _TURN_SECONDS
@@ -87,24 +88,24 @@ class Executor:
         finally:
             self._in_turn = False
         if self._submitted or self._queues_wait:
-            # Time is up. Connections come first, then the rest.
+            # The turn's time is up. The event loop serves its connections first, then the rest of the jobs.
             self._loop.call_soon(self.run_turn)
 
     @property
     def is_running(self) -> bool:
-        """Tells whether jobs wait or run in threads."""
+        """Whether jobs are waiting or running in threads."""
         return self._pending > 0
 
     def queue_sizes(self) -> dict[str, int]:
-        """Gives how many jobs wait for each device."""
+        """Return how many jobs wait for each device."""
         return {device: queue.size for device, queue in self._queues.items()}
 
     def thread_cpu_seconds(self) -> dict[str, list[float]]:
-        """Gives the processor time that each thread spent in models, by device."""
+        """Return the CPU time in seconds that each thread has spent in models, by device."""
         return {device: [thread.cpu_seconds for thread in threads] for device, threads in self._threads.items()}
 
     async def drain(self) -> None:
-        """Takes no more jobs, and returns when all that are here have their outcome."""
+        """Refuse new jobs, and return when all submitted ones have their outcome."""
         self._closing = True
         for queue in self._queues.values():
             with queue.lock:
@@ -119,7 +120,7 @@ class Executor:
         await self._drained
 
     def close(self) -> None:
-        """Stops what runs, refuses what waits, and ends the threads. Call `drain` before to let the work finish."""
+        """Stop running jobs, refuse waiting ones and end the threads. To let the work finish, call `drain` first."""
         self._closing = True
         for queue in self._queues.values():
             with queue.lock:
@@ -138,16 +139,18 @@ class Executor:
     # -- the run phase
 
     def _run_or_queue(self, jobs: list[Job], until: float) -> None:
-        """Runs a short job whose device is free at once; queues every other."""
+        """Run each short job whose device is idle at once, and queue every other."""
         now = monotonic()
-        model, elements = None, -1  # of the jobs that are run here: mostly one is as the one before
+        # Model and size of the jobs that may run here. A job usually resembles the previous one, and then need not be
+        # checked again.
+        model, elements = None, -1
         for job in jobs:
             if job.model is not model or job.elements != elements:
                 model, elements = (job.model, job.elements) if self._may_run_here(job) else (None, -1)
             if model is not None and now < until and (job.deadline is None or now < job.deadline):
                 now = self._run_here(model, job, now)
             else:
-                model, elements = None, -1  # what is queued comes before later jobs
+                model, elements = None, -1  # a later job must not overtake the queued one
                 self._queue(self._queue_of(job), job, now)
 
     def _may_run_here(self, job: Job) -> bool:
@@ -178,7 +181,7 @@ class Executor:
                 self._queues_wait = True
 
     def _run_queue(self, queue: DeviceQueue, until: float) -> bool:
-        """Runs what is short until something isn't, and leaves that to the threads; False if time is up before."""
+        """Run a queue's short jobs up to the first long one, which is for the threads. Return False if time is up."""
         now = monotonic()
         while True:
             jobs: list[Job] = []
@@ -198,7 +201,7 @@ class Executor:
         return True
 
     def _run_here(self, model: RunnableModel, job: Job, started_at: float) -> float:
-        """Runs one job in this thread, which is the event loop's; gives the time after."""
+        """Run one job in this thread, which is the event loop's. Return the time after it."""
         try:
             outcome: Outcome = model.loaded.run(job.inputs)
         except Exception as error:
@@ -215,7 +218,7 @@ class Executor:
         return now
 
     def _run_together(self, jobs: list[Job], started_at: float) -> float:
-        """Runs a batch in this thread; gives the time after."""
+        """Run a batch in this thread. Return the time after it."""
         batch = Batch(jobs, started_at, None)
         batch.outcomes = run_jobs(jobs)
         now = monotonic()
@@ -224,7 +227,7 @@ class Executor:
         return now
 
     def _wait_on(self, queue: DeviceQueue, *, needs_thread: bool) -> None:
-        """Sees to it that what is left in a queue goes on: by its threads, or when its time comes."""
+        """Make sure that a queue's remaining jobs proceed: in its threads, or when their time comes."""
         if needs_thread:
             self._start_threads(queue)
             with queue.lock:
@@ -239,7 +242,7 @@ class Executor:
         self._timers[queue.device] = self._loop.call_at(queue.wake_at, self._wake, queue.device)
 
     def _wake(self, device: str) -> None:
-        """A deadline or MINBATCHTIMEOUT is over."""
+        """Run a device's queue again because a deadline or a MINBATCHTIMEOUT has passed."""
         del self._timers[device]
         self._queues_wait = True
         self.run_turn()
@@ -258,9 +261,9 @@ class Executor:
             self._threads[queue.device] = [QueueThread(queue, number, self._finished) for number in numbers]
 
     def _finished(self, batch: Batch) -> None:
-        """Takes a finished run from a thread, and announces it unless the announcement is on its way."""
+        """Take a finished run from a thread, and announce it to the event loop unless that is already under way."""
         self._results.append(batch)
-        # `_take_results` lowers the flag before it looks, so a run that comes while it is up is never overlooked.
+        # `_take_results` clears the flag before it looks, so a run that is appended while the flag is set isn't missed.
         if not self._result_announced:
             self._result_announced = True
             self._loop.call_soon_threadsafe(self._results_came)
@@ -276,7 +279,7 @@ class Executor:
             self._answer(self._results.popleft())
 
     def _stop_long_runs(self) -> None:
-        """Stops the runs that take longer than allowed; looks again when the next one may."""
+        """Stop the runs that take longer than allowed, and schedule the next check for when another one may."""
         now = monotonic()
         batches = [batch for queue in self._queues.values() for batch in list(queue.running)]
         for batch in batches:
@@ -291,9 +294,9 @@ class Executor:
     # -- outcomes
 
     def _answer(self, batch: Batch) -> None:
-        """Counts a run and gives its jobs their outcomes."""
+        """Record a run's statistics and give its jobs their outcomes."""
         model = batch.jobs[0].model if batch.jobs else None
-        if model is not None and batch.cpu_seconds:
+        if model is not None and batch.cpu_seconds:  # zero for jobs that didn't run: timed out, or refused
             for outcome in batch.outcomes:
                 _count(model, outcome, batch.seconds)
             # A failure says nothing about how long a run takes.
@@ -306,21 +309,21 @@ class Executor:
         self._pending -= 1
         try:
             job.done(outcome)
-        except Exception as error:  # one caller's fault must not cost the others their answers
-            self._loop.call_exception_handler({"message": "a job's done() failed", "exception": error})
+        except Exception as error:  # a bug in one caller must not cost the others their outcomes
+            self._loop.call_exception_handler({"message": "a job's done callback failed", "exception": error})
             self._fail(job)
         if self._drained is not None and not self._pending and not self._drained.done():
             self._drained.set_result(None)
 
     @staticmethod
     def _fail(job: Job) -> None:
-        """Give a job that couldn't take its outcome an error, which is easier to take."""
+        """Give an error to a job whose callback failed on the outcome, so that its client isn't left waiting."""
         with contextlib.suppress(Exception):
             job.done(EngineError(texts.ENGINE_FAILED))
 
 
 def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
-    """Adds a run to the model's figures."""
+    """Add one request's run to the model's statistics."""
     if isinstance(outcome, list):
         model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
     else:
@@ -328,7 +331,7 @@ def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
 
 
 def _samples(outputs: Outputs) -> int:
-    """Gives the first dimension of the first output; 1 for a scalar, 0 where it isn't a tensor."""
+    """Return the first dimension of the first output: 1 for a scalar, 0 if it isn't a tensor."""
     first = outputs[0] if outputs else None
     if first is None:
         return 0
@@ -336,7 +339,7 @@ def _samples(outputs: Outputs) -> int:
 
 
 def _refused(jobs: list[Job]) -> Batch:
-    """Makes the result of jobs that come too late."""
+    """Return a batch that answers jobs with EngineClosing."""
     batch = Batch(jobs, 0.0, None)
     batch.outcomes = [EngineClosing()] * len(jobs)
     return batch

@@ -1,7 +1,8 @@
 """
-What waits in a queue: a model that can be run, and a request to run it.
+The data structures of execution: a model that can be run, a request to run it, and requests that run together.
 
-Invariant: a job's `done` is called exactly once, in the event loop's thread.
+Invariant: a job's `done` is called in the event loop's thread, exactly once unless it raises: then once more, with an
+error.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.statistics import RunStatistics
 
-#: A run up to this long costs less in the event loop than the way to a thread and back.
+#: A run of up to this long costs less in the event loop than the hand-off to a thread and back.
 SHORT_RUN_SECONDS = 200e-6
 
-#: How much one measurement counts. Down fast: a first run is slow, later ones tell the truth. Up slowly: on a busy
-#: machine every other run may be interrupted.
+#: The weight of one measurement. Estimates fall fast, because a model's first run is slow and later ones are typical.
+#: They rise slowly, because on a busy machine every other run may be interrupted.
 _WEIGHT_DOWN, _WEIGHT_UP = 0.5, 0.05
 
 
@@ -37,8 +38,8 @@ class RunnableModel:
     """
     A stored model in memory, ready to run.
 
-    `batch_size` 0 means no batching, `min_batch_size` 0 no waiting, `min_batch_timeout_ms` 0 waiting without limit.
-    `joinable` becomes False when a joined run shows that outputs can't be split among the requests.
+    A `batch_size` of 0 means no batching, a `min_batch_size` of 0 no waiting, a `min_batch_timeout_ms` of 0 waiting
+    without limit. `joinable` becomes False when a joined run shows that outputs can't be split among the requests.
     """
 
     __slots__ = (
@@ -72,30 +73,30 @@ class RunnableModel:
         self.min_batch_timeout_ms = min_batch_timeout_ms
         self.statistics = statistics or RunStatistics()
         self.joinable = True
-        self._seconds: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}  # estimated run times, by the bit length of the number of input elements
 
     def is_short(self, elements: int) -> bool:
-        """Tells whether runs on about that many input elements are known to be shorter than a thread hand-over."""
+        """Return whether runs on about this many input elements are known to be shorter than a hand-off to a thread."""
         seconds = self._seconds.get(elements.bit_length())
         return seconds is not None and seconds < SHORT_RUN_SECONDS and self.loaded.steady
 
     def measured(self, elements: int, seconds: float) -> None:
-        """Takes in how long a run on that many input elements took."""
+        """Record how long a run on this many input elements took."""
         size = elements.bit_length()
         known = self._seconds.get(size)
         if known is None or seconds < known:
             weight = _WEIGHT_DOWN
         else:
-            # One run that the machine interrupted must not count as much as many that it left alone.
+            # The cap keeps one run that the machine interrupted from outweighing many undisturbed ones.
             weight, seconds = _WEIGHT_UP, min(seconds, known + 4 * SHORT_RUN_SECONDS)
         self._seconds[size] = seconds if known is None else known + weight * (seconds - known)
 
 
 class Job:
     """
-    A request to run `model` on `inputs`; `deadline` (the event loop's time) limits how long it may wait.
+    A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
-    Without a model the job only waits its turn in the queue of `device`.
+    Without a model, the job only waits for its turn in the queue of `device`.
     """
 
     __slots__ = ("_done", "deadline", "device", "elements", "inputs", "model", "queued_at", "rows", "ticket")
@@ -113,20 +114,20 @@ class Job:
         self.deadline = deadline
         self._done = done
         self.device = device.upper() if device is not None else model.device if model is not None else "CPU"
-        #: Size of all inputs together: what the run time is known by.
+        #: Number of elements of all inputs together, by which run times are estimated.
         self.elements = inputs[0].size if len(inputs) == 1 else sum([array.size for array in inputs])
-        # Set by the queue: place in line, size of the batch dimension, when it was queued.
+        # Set by the queue: order of arrival, size of the batch dimension, time of arrival.
         self.ticket = 0
         self.rows = 0
         self.queued_at = 0.0
 
     def done(self, outcome: Outcome) -> None:
-        """Takes the outcome."""
+        """Deliver the outcome to whoever submitted the job."""
         self._done(outcome)
 
 
 class Batch:
-    """Jobs that run together: what a thread is given, and what it hands back."""
+    """Jobs that run together, with their outcomes after the run. It is what a thread takes and hands back."""
 
     __slots__ = ("cpu_seconds", "jobs", "outcomes", "seconds", "started_at", "stop")
 
@@ -135,6 +136,6 @@ class Batch:
         self.started_at = started_at
         self.stop = stop
         self.outcomes: Sequence[Outcome] = ()
-        #: Time on the clock, and the thread's own time, which leaves out waiting for the interpreter's lock.
+        #: Wall-clock time, and the thread's CPU time, which excludes waiting for the interpreter's lock.
         self.seconds = 0.0
         self.cpu_seconds = 0.0

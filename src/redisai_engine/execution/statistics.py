@@ -1,7 +1,7 @@
 """
-The figures that AI.INFO shows for a model or script, counted as RedisAI counts them.
+The run statistics that AI.INFO shows for a model or script, counted as in RedisAI.
 
-Invariant: figures change in the event loop's thread only, so they need no lock.
+Invariant: statistics change only in the event loop's thread, so they need no lock.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class RunStatistics:
     """
-    What happened to the runs of one stored model or script.
+    The statistics of one stored model or script.
 
-    `duration_us` leaves out the time in the queue; a request that ran in a batch counts the whole batch's time.
-    `samples` adds up the first dimension of the first output. `calls` counts failed runs too.
+    `duration_us` is in microseconds and excludes time in the queue; a request that ran in a batch counts the whole
+    batch's time. `samples` sums the first dimension of the first output. `calls` includes failed runs.
     """
 
     duration_us: int = 0

@@ -1,9 +1,11 @@
 """
-The thread that runs what is too long for the event loop.
+The threads that run what takes too long for the event loop.
 
-A thread takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short
-runs to the event loop, which does them without a hand-over. Invariant: a thread touches nothing of the event loop; it
-gives finished runs to `finished`, which may be called in any thread.
+A thread takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short runs
+to the event loop, which needs no hand-off for them.
+
+Invariant: a thread touches nothing of the event loop. It passes finished runs to `finished`, which may be called in any
+thread.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ class QueueThread:
         self._queue = queue
         self._finished = finished
         self._closing = False
-        # `close` ends the thread; a daemon, so that an engine that fails before that doesn't hang.
+        # `close` ends the thread. It is a daemon so that an engine that fails before `close` doesn't hang.
         self._thread = threading.Thread(target=self._work, name=f"{queue.device}-{number}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread when its present run is over, and waits for that."""
+        """End the thread after its current run, and wait for it."""
         with self._queue.lock:
             self._closing = True
             self._queue.work.notify_all()
@@ -38,6 +40,7 @@ class QueueThread:
 
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
+            # CPU time decides whether a run is short: wall-clock time includes waiting for the interpreter's lock.
             cpu_started = thread_time()
             batch.outcomes = run_jobs(batch.jobs, batch.stop)
             batch.cpu_seconds = thread_time() - cpu_started
@@ -48,7 +51,7 @@ class QueueThread:
             self._finished(batch)
 
     def _next_batch(self) -> Batch | None:
-        """Waits for a batch that isn't the event loop's; None when the thread has to end."""
+        """Wait for a batch that isn't left to the event loop. Return None when the thread has to end."""
         queue = self._queue
         while True:
             with queue.lock:
@@ -61,7 +64,7 @@ class QueueThread:
                     if lane is not None and not lane.is_short():
                         return self._begin(queue.take(now), now)
                     queue.work.wait()
-            if expired:
+            if expired:  # outside the lock, which the event loop may be waiting for
                 self._finished(timed_out(expired))
 
     def _begin(self, jobs: list[Job], now: float) -> Batch:
@@ -72,7 +75,7 @@ class QueueThread:
 
 
 def timed_out(jobs: list[Job]) -> Batch:
-    """Makes the result of jobs that waited too long."""
+    """Return a batch that answers jobs with TIMED_OUT."""
     batch = Batch(jobs, 0.0, None)
     batch.outcomes = [TIMED_OUT] * len(jobs)
     return batch

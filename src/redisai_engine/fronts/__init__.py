@@ -1,1 +1,3 @@
-"""What clients talk to: a folder for each protocol. A front turns bytes into requests and replies into bytes."""
+"""
+The fronts that clients talk to, one folder per protocol. A front turns bytes into requests and replies into bytes.
+"""

@@ -1,1 +1,1 @@
-"""The life of the engine's processes: start, serve, drain, leave; several workers behind one port."""
+"""The life cycle of the engine's processes: start, serve, drain, exit; and worker processes that share a port."""

@@ -1,10 +1,11 @@
 """
-How the workers of one engine reach each other: questions to all others, and their answers, through the parent.
+Communication between the worker processes of one engine: questions to all others, answered through the parent.
 
-Worker and hub speak one JSON object a line over a unix socket. A worker asks `{"ask": n, "question": {...}}` and gets
-`{"answers": n, "all": [...]}`; it is asked `{"question": {...}, "number": n}` and says `{"answer": ..., "number": n}`.
+Theory of operation. Workers and hub exchange one JSON object per line over a unix socket. A worker asks
+`{"ask": n, "question": {...}}` and gets `{"answers": n, "all": [...]}`. It is asked `{"question": {...}, "number": n}`
+and answers `{"answer": ..., "number": n}`. Each side numbers its own questions, so answers may come in any order.
 
-Invariant: every question is answered; by an empty list where there are no other workers, or when they are gone.
+Invariant: every question is answered, with an empty list if there are no other workers or they are gone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from redisai_engine.service.engine import Question
 
 Answer = Callable[[Question], Any]
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0  # a worker that hangs must not keep the others' clients waiting
 
 
 class Peers:
-    """A worker's side. `answer` is what this worker says to the questions of the others."""
+    """A worker's side. `answer` answers the questions of the other workers."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -33,12 +34,12 @@ class Peers:
         self._task: asyncio.Task[None] | None = None
 
     async def join(self, path: str) -> None:
-        """Joins the other workers. Raises OSError."""
+        """Connect to the hub. Raise OSError."""
         reader, self._writer = await asyncio.open_unix_connection(path)
         self._task = asyncio.create_task(self._listen(reader))
 
     def ask(self, question: Question, done: Callable[[list[Any]], None]) -> None:
-        """Asks all other workers; `done` gets the list of their answers."""
+        """Ask all other workers. `done` gets the list of their answers."""
         if self._writer is None:
             done([])
             return
@@ -61,13 +62,14 @@ class Peers:
                 _write(self._writer, {"answer": self._answer(message["question"]), "number": message["number"]})
             else:
                 self._waiting.pop(message["answers"])(message["all"])
+        # The hub is gone, so no more answers will come.
         self._writer = None
         for done in self._waiting.values():
             done([])
 
 
 class Hub:
-    """The parent's side: passes each question to all other workers and their answers back."""
+    """The parent's side, which passes each question to all other workers and returns their answers."""
 
     def __init__(self) -> None:
         self._workers: set[asyncio.StreamWriter] = set()
@@ -91,13 +93,14 @@ class Hub:
             while line := await reader.readline():
                 message = json.loads(line)
                 if "ask" in message:
+                    # A task, because this coroutine must go on reading: the asker may have to answer others meanwhile.
                     task = asyncio.create_task(self._pass_on(writer, message))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
                 elif (future := self._open.get(message["number"])) is not None and not future.done():
                     future.set_result(message["answer"])
         except ConnectionError:
-            pass  # the worker died; whoever started it sees to that
+            pass  # the worker died; `Workers` starts another one
         finally:
             self._workers.discard(writer)
             writer.close()

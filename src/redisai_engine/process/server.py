@@ -1,5 +1,7 @@
 """
-The life of the engine's process: start Redis if need be, listen, serve, drain, leave.
+The life cycle of the engine's process: start an embedded redis-server if needed, listen, serve, drain, exit.
+
+Invariant: the embedded redis-server ends with the process, on Linux even if the process is killed.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.service.engine import Engine
 
-_REACH_SECONDS = 10.0
+_REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
 
 
 async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises StartError where it can't start."""
+    """
+    Run the engine until SIGTERM or SIGINT.
+
+    Raise StartError if it can't start, and RedisEnded if the embedded redis-server failed.
+    """
     worker = worker_settings()
-    if worker is not None:
+    if worker is not None:  # the parent has started Redis, or has checked that it can be reached
         settings, hub = worker
         await _serve_clients(settings, parse_address(settings.redis), _stop_signal(), hub)
         return
@@ -35,7 +41,7 @@ async def serve(settings: Settings) -> None:
             await process.start()
             process.watch(stop)
         upstream = process.address if process is not None else parse_address(settings.redis)
-        if process is None:
+        if process is None:  # an embedded server has answered already
             await _check(upstream)
         if settings.workers > 1:
             await _serve_with_workers(settings, str(upstream) if process is not None else settings.redis, stop)
@@ -68,7 +74,7 @@ async def _serve_clients(settings: Settings, redis_address: Address, stop: async
             await peers.join(hub)
             engine.ask_peers = peers.ask
         host, port = await front.listen(settings, shared=bool(hub))
-        spare_the_collector()
+        spare_the_collector()  # by now everything long-lived exists
         print(f"ready: {host}:{port}", flush=True)
         await stop.wait()
         await front.drain()
@@ -85,7 +91,7 @@ def _stop_signal() -> asyncio.Event:
 
 
 async def _check(upstream: Address) -> None:
-    """Raises StartError if nothing listens there."""
+    """Raise StartError if Redis can't be reached, so that a wrong address shows at the start."""
     try:
         await asyncio.wait_for(upstream.connect(_Visit), _REACH_SECONDS)
     except asyncio.TimeoutError:
@@ -95,7 +101,7 @@ async def _check(upstream: Address) -> None:
 
 
 class _Visit(asyncio.Protocol):
-    """A connection that ends when it is there."""
+    """A connection that closes as soon as it is open."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

@@ -1,9 +1,9 @@
 """
-Several workers behind one port: the parent starts them, passes their questions around, and ends them.
+Worker processes behind one port: the parent starts them, connects them to each other, and ends them.
 
-Theory of operation. Each worker is a whole engine in a process of its own; the kernel shares the connections of the
-port among them (SO_REUSEPORT). The parent serves no client: it starts the one redis-server if there is to be one,
-waits until all workers are ready, and starts a worker anew that died. Batches form within one worker.
+Theory of operation. Each worker is a complete engine in its own process. The kernel distributes the port's connections
+among them (SO_REUSEPORT). The parent serves no clients: it starts the embedded redis-server if one is needed, waits
+until all workers are ready, and restarts a worker that dies. Batches form within one worker.
 
 Invariant: no worker outlives the parent.
 """
@@ -26,7 +26,7 @@ from redisai_engine.errors import StartError
 from redisai_engine.process.peers import Hub
 from redisai_engine.service.polling import microseconds
 
-#: The environment variable in which a worker finds its settings and the hub's socket.
+#: The environment variable that holds a worker's settings and the path of the hub's socket, as JSON.
 VARIABLE = "REDISAI_ENGINE_WORKER"
 
 _RESTART_SECONDS = 0.5
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def worker_settings() -> tuple[Settings, str] | None:
-    """Gives what the parent wants of this process, if it is a worker: settings and the hub's socket."""
+    """Return this process's settings and the path of the hub's socket if it is a worker, otherwise None."""
     text = os.environ.get(VARIABLE)
     if text is None:
         return None
@@ -44,13 +44,14 @@ def worker_settings() -> tuple[Settings, str] | None:
 
 
 class Workers:
-    """The parent's children. `redis_url` is where all of them find Redis."""
+    """The parent's worker processes. `redis_url` is the Redis behind all of them."""
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="redisai-engine-")
         self._hub = Hub()
         self._socket = self._hold_port(settings)
         self.host, self.port = self._socket.getsockname()[:2]
+        # Whether to poll is decided here: a worker's own settings no longer show how many workers there are.
         own = replace(settings, redis=redis_url, port=self.port, workers=1, busy_poll=microseconds(settings))
         self._given = json.dumps({"settings": asdict(own), "hub": self._path})
         self._count = settings.workers
@@ -64,11 +65,11 @@ class Workers:
 
     @staticmethod
     def _hold_port(settings: Settings) -> socket.socket:
-        """Binds the port without listening, so that it stays ours and port 0 is the same for all."""
+        """Bind the port without listening, so that no other program takes it and port 0 is the same for all workers."""
         family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
         holder = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # Without SO_REUSEPORT first: another program's port must be refused, not shared.
+            # Bind without SO_REUSEPORT first: the port of another program must be refused, not shared.
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((settings.bind, settings.port))
@@ -83,16 +84,17 @@ class Workers:
         return holder
 
     async def start(self) -> None:
-        """Starts all workers and returns when they are ready. Raises StartError."""
+        """Start all workers and return when they are ready. Raise StartError if one of them can't start."""
         await self._hub.start(self._path)
+        # Start all before waiting for the first, so that they import their modules at the same time.
         started = [await self._start_one() for _ in range(self._count)]
         for process in started:
             if not await _is_ready(process):
-                raise StartError("a worker ended at its start; what it said stands above")
+                raise StartError("a worker process exited while starting; see its error message above")
         self._tasks = [asyncio.create_task(self._keep_alive(process)) for process in started]
 
     async def stop(self) -> None:
-        """Has all workers drain and end."""
+        """Have all workers drain and exit, and wait for them."""
         self._stopping = True
         for process in list(self._processes):
             if process.returncode is None:
@@ -111,7 +113,7 @@ class Workers:
             env={**os.environ, VARIABLE: self._given},
             stdout=asyncio.subprocess.PIPE,
             preexec_fn=end_with_parent,
-            start_new_session=True,  # Ctrl-C is for the parent
+            start_new_session=True,  # Ctrl-C must reach only the parent, which then drains the workers
         )
         self._processes.add(process)
         return process
@@ -122,13 +124,13 @@ class Workers:
             self._processes.discard(process)
             if self._stopping:
                 return
-            _log.error("a worker ended with code %s and is started anew", code)
+            _log.error("a worker process exited with code %s; restarting it", code)
             await asyncio.sleep(_RESTART_SECONDS)
             process = await self._start_one()
             await _is_ready(process)
 
 
 async def _is_ready(process: asyncio.subprocess.Process) -> bool:
-    """Waits for a worker's ready line; False if it ended before."""
+    """Wait for a worker's ready line. Return False if it exited first."""
     assert process.stdout is not None
     return (await process.stdout.readline()).startswith(b"ready:")

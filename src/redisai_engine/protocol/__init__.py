@@ -1,5 +1,5 @@
 """
-What both halves of the project know about RedisAI: dtypes, tensors, replies and texts.
+What both halves of the project know about RedisAI: dtypes, tensors, requests, replies and error texts.
 
-Does no I/O and imports no framework, so that the plugin may use it without an engine.
+The package does no I/O and imports no framework, so the plugin can use it without an engine.
 """

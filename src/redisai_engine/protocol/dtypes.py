@@ -1,7 +1,8 @@
 """
-The element types that RedisAI's tensors have, and their numpy counterparts.
+The element types of RedisAI's tensors and their NumPy counterparts.
 
-Invariant: the order of `DTYPES` is part of the store's format (a tensor's header holds an index into it); append only.
+Invariant: the order of `DTYPES` is part of the storage format, because a stored tensor's header holds an index into it.
+Only append.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DType:
-    """One element type: RedisAI's name, number in stored headers, numpy's dtype, size in bytes (0: varies)."""
+    """One element type: RedisAI's name, its number in stored headers, NumPy's dtype, its size in bytes (0: varies)."""
 
     name: str
     code: int
@@ -58,17 +59,17 @@ _BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES}
 
 
 def by_name(name: str) -> DType | None:
-    """Gives the dtype that RedisAI calls `name` (upper case), or None."""
+    """Return the dtype that RedisAI calls `name` (in upper case), or None."""
     return _BY_NAME.get(name)
 
 
 def by_wire_name(name: bytes) -> DType | None:
-    """Gives the dtype for a name as it came over the wire, in any letter case, or None."""
+    """Return the dtype for a name from the wire, in any letter case, or None."""
     return _BY_WIRE_NAME.get(name) or _BY_WIRE_NAME.get(name.upper())
 
 
 def by_numpy(dtype: npt.DTypeLike) -> DType | None:
-    """Gives the dtype that holds numpy's `dtype` exactly, or None; text of any width is STRING."""
+    """Return the dtype that holds NumPy's `dtype` exactly, or None. Text and bytes of any width are STRING."""
     found = np.dtype(dtype)
     if found.kind in "US":
         return STRING

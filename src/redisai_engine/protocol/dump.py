@@ -1,19 +1,21 @@
 """
-What RedisAI's DUMP gives for its keys, decoded: tensors, models and scripts of a server that is moved over.
+Decoding of DUMP payloads from a real RedisAI: tensors, models and scripts of a server that is being migrated.
 
-Theory of operation. A payload is the type of value, the value, and ten bytes at the end (version and checksum). A
-module's value is the module type (nine letters of six bits, and ten bits for the version of the encoding, packed into
-a number) and then items, each with an opcode before it, up to an opcode that says it is over. Which items follow on
-each other is up to RedisAI, and differs by the version of the encoding:
+Theory of operation. A payload consists of the value's type, the value, and a ten-byte footer (version and checksum). A
+module's value starts with the module type, a number that packs nine letters of six bits and the encoding version of ten
+bits. Items follow, each after an opcode, up to an end opcode. Which items there are, and in which order, is RedisAI's
+choice and depends on the encoding version:
 
-    0  as RedisAI 1.0 had it
-    1  a model's blob in chunks; tags without a closing zero byte
+    0  as in RedisAI 1.0
+    1  a model's blob in chunks; tags without a terminating zero byte
     2  a model's minbatchtimeout
     3  a script's entry points
     4  a tensor without device, lanes, strides and offset; STRING and BOOL tensors
 
-The checksum is not looked at: a payload comes here only after Redis has found it right, and found that it knows no
-module of this type.
+The checksum is not verified here. A payload arrives only after Redis has checked it and has then refused it because it
+doesn't know the module type.
+
+Invariant: no payload, however damaged, raises anything but DumpError.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
 
 NEWEST_ENCODING = 4
 
-_MODULE_VALUE = b"\x07\x81"  # Redis' RDB_TYPE_MODULE_2, and the mark of a number of eight bytes, the module's type
+_MODULE_VALUE = b"\x07\x81"  # Redis' RDB_TYPE_MODULE_2, and the mark of an eight-byte number: the module type
 _FOOTER_BYTES = 10
 _SHORTEST = len(_MODULE_VALUE) + 8 + _FOOTER_BYTES
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 _OPCODE_EOF = 0
-_OPCODES_INTEGER = (1, 2)  # signed, unsigned; both are written as unsigned
+_OPCODES_INTEGER = (1, 2)  # signed, unsigned; Redis writes both as unsigned
 _OPCODE_STRING = 5
 
-# RedisAI's numbers for backends, and DLPack's for types: kind of number and bits.
+# RedisAI's numbers for backends, and DLPack's codes for types: kind of number, bits.
 _BACKENDS = ("TF", "TFLITE", "TORCH", "ONNX")
 _DTYPES: dict[tuple[int, int], DType] = {
     (0, 8): dtypes.INT8,
@@ -53,12 +55,12 @@ _DTYPES: dict[tuple[int, int], DType] = {
 
 
 class DumpError(ValueError):
-    """The payload is RedisAI's, but can't be read."""
+    """The payload is RedisAI's but can't be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpedModel:
-    """A model as AI.MODELSTORE got it; texts have surrogates for bytes that aren't utf-8."""
+    """A model as AI.MODELSTORE received it. Texts have surrogates for bytes that aren't UTF-8."""
 
     backend: str
     device: str
@@ -73,7 +75,7 @@ class DumpedModel:
 
 @dataclass(frozen=True, slots=True)
 class DumpedScript:
-    """A script as AI.SCRIPTSTORE got it; one stored by AI.SCRIPTSET has no entry points."""
+    """A script as AI.SCRIPTSTORE received it. A script stored by AI.SCRIPTSET has no entry points."""
 
     device: str
     tag: str
@@ -85,15 +87,16 @@ Dumped = Tensor | DumpedModel | DumpedScript
 
 
 def is_dump(payload: bytes) -> bool:
-    """Tells at a glance whether this is a module's value; only `decode_dump` finds out whether it is RedisAI's."""
+    """Return whether this looks like a module's value. Whether it is RedisAI's, only `decode_dump` finds out."""
     return payload[:2] == _MODULE_VALUE and len(payload) >= _SHORTEST
 
 
 def decode_dump(payload: bytes) -> Dumped | None:
     """
-    Decodes a payload of DUMP; None: it isn't from RedisAI.
+    Decode a payload of DUMP. Return None if it isn't RedisAI's.
 
-    Raises DumpError for what RedisAI itself could not restore. Decompressing 100 MB takes seconds.
+    Raise DumpError for a payload that RedisAI itself couldn't restore, or a tensor of too many dimensions.
+    Decompressing 100 MB takes seconds, so call it in a thread.
     """
     if not is_dump(payload):
         return None
@@ -103,12 +106,12 @@ def decode_dump(payload: bytes) -> Dumped | None:
     if decode is None:
         return None
     if encoding > NEWEST_ENCODING:
-        raise DumpError(f"a payload of {name} has encoding version {encoding}; known are 0 to {NEWEST_ENCODING}")
+        raise DumpError(f"a payload of {name} has encoding version {encoding}; 0 to {NEWEST_ENCODING} are supported")
     try:
         value = decode(items, encoding)
         items.end()
     except (IndexError, lzf.LzfError) as error:
-        raise DumpError(f"a payload of {name} ends too early or is damaged: {error}") from None
+        raise DumpError(f"a payload of {name} is truncated or damaged: {error}") from None
     return value
 
 
@@ -117,13 +120,13 @@ def _decoders() -> dict[str, Callable[[_Items, int], Dumped]]:
 
 
 def _module_type(number: int) -> tuple[str, int]:
-    """The module type's name and the version of its encoding."""
+    """Return the module type's name and its encoding version."""
     letters = number >> 10
     name = "".join(_LETTERS[letters >> 6 * place & 63] for place in reversed(range(9)))
     return name, number & 1023
 
 
-# -- what RedisAI wrote ---------------------------------------------------------------------------
+# -- RedisAI's part: the order of the items -------------------------------------------------------
 
 
 def _tensor(items: _Items, encoding: int) -> Tensor:
@@ -136,14 +139,14 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
         raise DumpError(f"a tensor has elements of DLPack type {code} with {bits} bits, which RedisAI does not have")
     shape = tuple(items.integers())
     if encoding < 4:
-        for _ in range(len(shape) + 1):  # strides, which are those of a dense tensor, and offset, which is zero
+        for _ in range(len(shape) + 1):  # strides, which are those of a dense tensor, and the offset, which is zero
             items.integer()
     blob = items.string()
     if dtype.is_string:
-        for _ in range(element_count(shape)):  # where each element begins, which its closing zero byte tells as well
+        for _ in range(element_count(shape)):  # the elements' offsets, which follow from their terminating zero bytes
             items.integer()
     if len(shape) > MAX_DIMENSIONS:
-        raise DumpError(f"a tensor has {len(shape)} dimensions; allowed are {MAX_DIMENSIONS}")
+        raise DumpError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are supported")
     _check_size(dtype, shape, blob)
     return Tensor(dtype, shape, blob)
 
@@ -158,7 +161,8 @@ def _check_size(dtype: DType, shape: tuple[int, ...], blob: bytes) -> None:
 def _model(items: _Items, encoding: int) -> DumpedModel:
     number = items.integer()
     if number >= len(_BACKENDS):
-        raise DumpError(f"a model has backend number {number}; known are 0 to {len(_BACKENDS) - 1}")
+        raise DumpError(f"a model has backend number {number}; 0 to {len(_BACKENDS) - 1} are known")
+    # Arguments are evaluated in order, which is the order of the items.
     return DumpedModel(
         backend=_BACKENDS[number],
         device=items.text(),
@@ -176,7 +180,7 @@ def _blob(items: _Items) -> bytes:
     size = items.integer()
     blob = b"".join([items.string() for _ in range(items.integer())])
     if len(blob) != size:
-        raise DumpError(f"a model says that it has {size} bytes, and has {len(blob)}")
+        raise DumpError(f"a model declares a blob of {size} bytes but has {len(blob)}")
     return blob
 
 
@@ -198,15 +202,15 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-# -- how Redis wrote it ---------------------------------------------------------------------------
+# -- Redis' part: the encoding of the items -------------------------------------------------------
 
 
 class _Items:
-    """Reads the items of a module's value one after another."""
+    """The items of a module's value, read one after another. Damage raises IndexError."""
 
     def __init__(self, payload: bytes) -> None:
         self._data = payload
-        self._position = 1
+        self._position = 1  # after the value's type; the module type comes first
         self._limit = len(payload) - _FOOTER_BYTES
 
     def integer(self) -> int:
@@ -214,7 +218,7 @@ class _Items:
         return self.length()
 
     def integers(self) -> Iterator[int]:
-        """An integer that says how many integers follow, and those."""
+        """Read a count and that many integers."""
         return (self.integer() for _ in range(self.integer()))
 
     def string(self) -> bytes:
@@ -222,31 +226,33 @@ class _Items:
         first = self._data[self._position]
         if first >> 6 != 3:
             return self._take(self.length())
+        # The upper two bits are set: no length, but a special encoding.
         self._position += 1
         if first == 0xC3:
             compressed, length = self.length(), self.length()
             return lzf.decompress(self._take(compressed), length)
         if first > 0xC3:
-            raise IndexError(f"a string begins with byte {first}")
-        number = self._take(1 << (first & 3))  # a short string of digits is kept as a number
+            raise IndexError(f"a string starts with byte {first}")
+        number = self._take(1 << (first & 3))  # Redis stores a short string of digits as a number of 1, 2 or 4 bytes
         return b"%d" % int.from_bytes(number, "little", signed=True)
 
     def text(self) -> str:
-        """A string that was written with its closing zero byte."""
+        """Read a string that was written with its terminating zero byte."""
         return _text(self.string().partition(b"\0")[0])
 
     def texts(self) -> Iterator[str]:
-        """An integer that says how many texts follow, and those."""
+        """Read a count and that many texts."""
         return (self.text() for _ in range(self.integer()))
 
     def end(self) -> None:
         self._expect((_OPCODE_EOF,))
         if self._position != self._limit:
-            raise IndexError("something stands behind its end")
+            raise IndexError("bytes follow its end")
 
     def length(self) -> int:
-        """A number in Redis' form of varying width: the first two bits say how wide it is."""
+        """Read a number in Redis' variable-width encoding, whose first two bits select the width."""
         first = self._take(1)[0]
+        # 00: six bits in this byte; 01: fourteen bits, big-endian; 10: four or eight bytes follow, big-endian.
         if first >> 6 == 0:
             return first
         if first >> 6 == 1:
@@ -255,17 +261,17 @@ class _Items:
             return int.from_bytes(self._take(4), "big")
         if first == 0x81:
             return int.from_bytes(self._take(8), "big")
-        raise IndexError(f"a length begins with byte {first}")
+        raise IndexError(f"a length starts with byte {first}")
 
     def _expect(self, opcodes: tuple[int, ...]) -> None:
         opcode = self.length()
         if opcode not in opcodes:
-            raise IndexError(f"opcode {opcode} where {opcodes[-1]} belongs")
+            raise IndexError(f"opcode {opcode} instead of {opcodes[-1]}")
 
     def _take(self, count: int) -> bytes:
         end = self._position + count
         if end > self._limit:
-            raise IndexError(f"{count} bytes at {self._position} of {self._limit}")
+            raise IndexError(f"{count} bytes expected at offset {self._position} of {self._limit}")
         taken = self._data[self._position : end]
         self._position = end
         return taken

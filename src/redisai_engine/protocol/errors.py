@@ -1,7 +1,7 @@
 """
-What is raised for bytes that break RESP, whichever side they came from.
+The error for bytes that violate RESP, from a client or from Redis.
 
-Not the errors that commands answer: those are texts, and belong to the commands.
+Error replies of commands are not here: they are texts (`texts.py`) and belong to the commands.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 class ProtocolError(ValueError):
     """
-    The bytes are not RESP, and nothing after them can be understood: the connection has to be closed.
+    The bytes are not RESP and nothing after them can be understood, so the connection must be closed.
 
-    `text` is what Redis says of the same bytes, without the "ERR " that it writes before it.
+    For a client's bytes, `text` is what Redis answers to the same bytes, without its prefix "ERR ".
     """
 
     def __init__(self, text: str) -> None:

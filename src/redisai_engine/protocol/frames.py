@@ -1,15 +1,15 @@
 """
-Finds where each reply ends in the bytes that come from Redis, and takes single replies apart. Does no I/O.
+Framing of Redis' replies: where each reply ends in the bytes from Redis; and decoding of single replies. No I/O.
 
-Theory of operation. RESP is made of items: a line (`+OK`, `:1`), a line and so many bytes behind it (`$3 / abc`), or
-a line that announces further items (`*2`). Whether an item closes a reply needs one number, `_open`: how many items
-the reply that is being read still lacks. A reply starts with 1; an item takes 1 away and an aggregate adds what it
-announces; at 0 the reply is over. So nesting needs no stack, nothing is decoded, and bytes of a large bulk are
-counted, not looked at: a reply of any size passes through chunk by chunk.
+Theory of operation. RESP consists of items: a line (`+OK`, `:1`), a line followed by a number of bytes (`$3 / abc`), or
+a line that announces further items (`*2`). One number decides whether an item completes a reply: `_open`, the count of
+items that the reply being read still lacks. It starts at 1; each item subtracts 1, an aggregate adds the number of
+items that it announces, and at 0 the reply is complete. So nesting needs no stack, nothing is decoded, and the bytes of
+a large bulk are skipped without being examined: a reply of any size passes through chunk by chunk.
 
-An attribute (`|1`) is no item but stands before one: it adds its content and takes nothing away.
+An attribute (`|1`) is not an item but precedes one: it adds its content and subtracts nothing.
 
-Invariant of the scanner: between two calls of `scan` it holds at most the beginning of one line.
+Invariant: between two calls of `scan`, the scanner holds at most the start of one line.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from redisai_engine.protocol.errors import ProtocolError
 PUSH = ord(">")
 ERRORS = frozenset(b"-!")
 
-_LINES = frozenset(b"+-:_,#(")  # the item is the line
-_BULK = ord("$")  # so many bytes and a line break follow
-_SIZED = frozenset(b"=!")  # as a bulk
-_ITEMS_PER_ENTRY = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}  # so many items follow
+_LINES = frozenset(b"+-:_,#(")  # the line is the whole item
+_BULK = ord("$")  # the line states a length; that many bytes and a line break follow
+_SIZED = frozenset(b"=!")  # framed like a bulk
+_ITEMS_PER_ENTRY = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}  # items per announced entry
 _ATTRIBUTE = ord("|")
 
 
-# A reply that is complete: its type (its first byte; not the attribute's before it) and where it ends. A plain tuple,
-# because making a NamedTuple would cost as much as finding the reply.
+# A complete reply: its type (the first byte, not that of an attribute before it) and the offset of its end. A plain
+# tuple, because creating a NamedTuple would cost as much as finding the reply.
 Frame = tuple[int, int]
 
 
 class FrameScanner:
-    """Takes the chunks of one connection from Redis with `scan`, in order."""
+    """The scanner of one connection to Redis. `scan` takes the connection's chunks, in order."""
 
     __slots__ = ("_held", "_kind", "_open", "_skip")
 
     def __init__(self) -> None:
         self._open = 1  # items that the reply being read still lacks
-        self._kind = 0  # type of the reply being read; 0: it has not begun
-        self._skip = 0  # bytes of a bulk, with its line break, that are in chunks to come
-        self._held = b""  # the beginning of a line whose end is in a chunk to come
+        self._kind = 0  # type of the reply being read; 0: not started
+        self._skip = 0  # bytes of a bulk, line break included, that later chunks will bring
+        self._held = b""  # the start of a line whose end a later chunk will bring
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the bytes so far end with a complete reply."""
+        """Whether the bytes scanned so far end with a complete reply."""
         return not (self._kind or self._held)
 
     def scan(self, data: bytes) -> list[Frame]:
         """
-        Gives type and end of each reply that ends in this chunk; ends count from the beginning of the chunk.
+        Return type and end of each reply that ends in this chunk. Ends are offsets from the start of the chunk.
 
-        Raises ProtocolError for bytes that no Redis sends.
+        Raise ProtocolError for bytes that are not RESP.
         """
         frames: list[Frame] = []
         shift = len(self._held)
@@ -65,10 +65,11 @@ class FrameScanner:
         try:
             self._scan(data, frames, shift)
         except (ValueError, KeyError):
-            raise ProtocolError(f"Protocol error: Redis sent something that is no reply: {data[:40]!r}") from None
+            raise ProtocolError(f"Protocol error: Redis sent bytes that are not a reply: {data[:40]!r}") from None
         return frames
 
     def _scan(self, data: bytes, frames: list[Frame], shift: int) -> None:
+        # This loop runs for every item of every reply: state is in locals, which are faster than attributes.
         position = self._skip
         size = len(data)
         lacking = self._open
@@ -103,7 +104,7 @@ class FrameScanner:
 
 
 class _BulkSizes(dict[bytes, int]):
-    """Bytes behind the header of a bulk, by the header's number: kept for short bulks, worked out for others."""
+    """The bytes that follow a bulk's header, by the header's number: prepared for short bulks, computed for others."""
 
     def __missing__(self, number: bytes) -> int:
         length = int(number)
@@ -115,18 +116,22 @@ _bulk_size = _BulkSizes((b"%d\r\n" % length, length + 2) for length in range(102
 
 @dataclass(frozen=True, slots=True)
 class ReplyError:
-    """An error that Redis answered; `text` is all of it, such as "WRONGTYPE Operation against ..."."""
+    """An error reply of Redis. `text` is the whole error, such as "WRONGTYPE Operation against ..."."""
 
     text: str
 
 
-# A simple string is bytes, as a bulk is. Maps come flat, key and value by turns, and null in each form is None, so that
-# RESP2 and RESP3 look the same.
+# A simple string is bytes, like a bulk. A map is a flat list (key, value, key, value ...), and every form of null is
+# None, so that RESP2 and RESP3 look the same.
 Value = bytes | int | float | bool | None | ReplyError | list["Value"]
 
 
 def elements(reply: bytes) -> list[bytes]:
-    """Cuts an array, set, push or map (key and value by turns) into its elements as they are; a null array has none."""
+    """
+    Cut an array, set, push or map into its encoded elements. A map yields key, value, key, value ...
+
+    A null array has none. Raise ProtocolError for a reply of another type.
+    """
     start = reply.index(b"\n") + 1
     if reply[0] not in _ITEMS_PER_ENTRY:
         raise ProtocolError(f"Protocol error: expected an array, got {reply[:40]!r}")
@@ -135,12 +140,12 @@ def elements(reply: bytes) -> list[bytes]:
 
 
 def decode(reply: bytes) -> Value:
-    """Decodes one complete reply, without attributes."""
+    """Decode one complete reply without attributes."""
     return _decode(reply, 0)[0]
 
 
 def _decode(reply: bytes, start: int) -> tuple[Value, int]:
-    """Decodes the item at `start`; gives it and the offset behind it."""
+    """Decode the item at `start`. Return its value and the offset after it."""
     end = reply.index(b"\n", start) + 1
     kind = reply[start : start + 1]
     line = reply[start + 1 : end - 2]
@@ -166,7 +171,7 @@ def _decode_aggregate(reply: bytes, position: int, count: int, *, null: bool) ->
 
 def _bulk(kind: bytes, content: bytes) -> Value:
     if kind == b"=":
-        return content[4:]  # a verbatim string begins with its format, such as "txt:"
+        return content[4:]  # a verbatim string starts with its format, such as "txt:"
     return _error(content) if kind == b"!" else content
 
 
@@ -175,7 +180,7 @@ def _error(content: bytes) -> ReplyError:
 
 
 def _announced(item: int, count: bytes) -> int:
-    """How many more items a reply lacks once the header of this aggregate is read."""
+    """Return how many more items a reply lacks after the header of this aggregate."""
     items = max(int(count), 0) * _ITEMS_PER_ENTRY[item]
     return items if item == _ATTRIBUTE else items - 1
 

@@ -1,9 +1,9 @@
 """
-Inline requests: a line of words as somebody types it into telnet.
+Inline requests: a line of words, as typed into telnet.
 
-Knows only the words of one line; where a line ends is the request parser's business. The rules are Redis' own:
-words stand between blanks; double quotes understand \\n \\r \\t \\b \\a and \\xHH, single quotes only \\';
-a blank must follow a closing quote.
+This module splits one line into words; finding the end of the line is the request parser's job. The rules are Redis'
+own: words are separated by blanks; double quotes understand \\n \\r \\t \\b \\a and \\xHH, single quotes only \\'; a
+blank must follow a closing quote.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _NAMED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
 def split_line(line: bytes) -> list[bytes]:
-    """Splits a line, without its line break, into words. Raises ProtocolError where quotes are not balanced."""
-    line = line.partition(b"\0")[0].rstrip()  # Redis reads it as a C string
+    """Split a line, without its line break, into words. Raise ProtocolError for unbalanced quotes."""
+    line = line.partition(b"\0")[0].rstrip()  # Redis reads the line as a C string
     words = []
     position = 0
     while position < len(line):
         match = _WORD.match(line, position)
+        # An empty match stands at a quote that opens no valid word.
         if match is None or match.end() == match.start(1):
             raise ProtocolError("Protocol error: unbalanced quotes in request")
         words.append(_unquote(match[1]))

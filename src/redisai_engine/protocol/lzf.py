@@ -1,30 +1,33 @@
 """
-LZF, the compression that Redis uses for strings in its dumps; only the way back is needed.
+LZF, the compression that Redis uses for strings in its dumps. Only decompression is needed.
 
-The compressed bytes are a row of pieces. A piece begins with a control byte: below 32 it is followed by that many
-bytes and one more, as they are; else its upper three bits (and, when all are set, a further byte) give the length and
-its lower five with the next byte the distance of a piece of what has come out so far, to be repeated.
+Theory of operation. The compressed bytes are a sequence of pieces, each starting with a control byte. Below 32, the
+control byte is followed by that many literal bytes plus one. Otherwise the piece repeats earlier output: the upper
+three bits (plus a further byte if all three are set) give its length minus two, and the lower five bits together with
+the next byte give the distance back minus one.
+
+Invariant: damaged input raises LzfError, and its repetitions can't expand far beyond `length` bytes.
 """
 
 from __future__ import annotations
 
 
 class LzfError(ValueError):
-    """The bytes are not what LZF makes of `length` bytes."""
+    """The bytes don't decompress to exactly `length` bytes."""
 
     def __init__(self, length: int) -> None:
-        super().__init__(f"the compressed bytes do not give {length} bytes")
+        super().__init__(f"the compressed bytes don't expand to {length} bytes")
 
 
 def decompress(data: bytes, length: int) -> bytes:
-    """Gives the `length` bytes that `data` was made of. Raises LzfError if it wasn't."""
+    """Decompress `data` to exactly `length` bytes. Raise LzfError if that isn't what it holds."""
     output = bytearray()
     position = 0
     try:
         while position < len(data):
             control = data[position]
             position += 1
-            if control < 32:
+            if control < 32:  # literal bytes
                 output += data[position : position + control + 1]
                 position += control + 1
                 continue
@@ -35,7 +38,7 @@ def decompress(data: bytes, length: int) -> bytes:
             start = len(output) - ((control & 31) << 8 | data[position]) - 1
             position += 1
             _repeat(output, start, count + 2)
-            if len(output) > length:
+            if len(output) > length:  # bounds what damaged input can allocate
                 break
     except IndexError:
         raise LzfError(length) from None
@@ -45,8 +48,9 @@ def decompress(data: bytes, length: int) -> bytes:
 
 
 def _repeat(output: bytearray, start: int, count: int) -> None:
-    """Appends `count` bytes from `start` on, some of which this very call may append."""
+    """Append `count` bytes from `start` on. The range may reach into the bytes that this call appends."""
     if start < 0:
         raise IndexError
+    # Where source and destination overlap, the source is shorter than `count` and repeats.
     piece = output[start : start + count]
     output += (piece * (count // len(piece) + 1))[:count]

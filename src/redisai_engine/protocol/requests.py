@@ -1,25 +1,25 @@
 """
-Turns bytes from a client into requests. Does no I/O.
+The parser that turns a client's bytes into requests. It does no I/O.
 
-Theory of operation. A request is a list of arguments, and there are three ways to get it out of the bytes, tried
-in this order:
+Theory of operation. A request is a list of arguments. There are three ways to extract it from the bytes, tried in this
+order:
 
-* By layout. Once two requests in a row had arguments of the same lengths, the next ones are expected to have them
-  too (see layouts.py).
-* Splitting. At the start of a request, a small buffer is cut at every line break at once (`bytes.split`). With
-  `*2 / $3 / GET / $1 / k` the headers are every other piece, and they are right exactly when each one says the
-  length of the piece behind it. So a request costs two slices and one comparison of lists, all of it in C. A line
-  break inside an argument, or any form that is unusual but allowed, makes the comparison fail.
-* Step by step, as Redis itself does it: for what the others refused, for requests that arrive in parts, for large
-  arguments, for inline requests. Progress is kept between calls: no byte of an argument is looked at twice, and of
-  an argument that is still arriving only what has arrived takes memory.
+* By layout. Once two requests in a row had arguments of the same lengths, the next ones are expected to have the same
+  lengths again (see layouts.py).
+* By splitting. At the start of a request, a small buffer is cut at all its line breaks at once (`bytes.split`). In
+  `*2 / $3 / GET / $1 / k` every other piece is a header, and the request is well formed exactly if each header states
+  the length of the piece after it. So a request costs two slices and one comparison of lists, all in C. A line break
+  inside an argument, or any form that is unusual but allowed, makes the comparison fail.
+* Step by step, as Redis does it. This handles what the others refused, requests that arrive in parts, large arguments
+  and inline requests. Progress is kept between calls: no byte of an argument is examined twice, and an argument that is
+  still arriving takes no more memory than the bytes received so far.
 
-What an erroneous request looks like, and which text it gets, is Redis 7's networking.c; requests before the
-erroneous one are handed out first.
+Which requests are malformed, and which text they get, follows Redis 7's networking.c. Requests before the malformed one
+are handed out first.
 
-Invariant: bytes of a request that was handed out are never read again. Either `_pieces` is in use (splitting) and
-`_index` is the piece where the next request starts, or `_pieces` is empty and `_position` is the offset in
-`_buffer` that is read next.
+Invariant: the bytes of a request that was handed out are never read again. Either `_pieces` is in use (splitting) and
+`_index` is the piece at which the next request starts, or `_pieces` is empty and `_position` is the offset in `_buffer`
+at which reading goes on.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ MAX_BULK_BYTES = 512 * 1024 * 1024  # Redis' proto-max-bulk-len
 MAX_LINE_BYTES = 64 * 1024  # Redis' PROTO_INLINE_MAX_SIZE
 MAX_ARGUMENTS = 2**31 - 1
 
-# Above this a buffer is not split: its arguments are large, and then looking for line breaks inside costs more than
-# it saves. See docs/decisions/0001-request-parser.md.
+# A larger buffer is not split: its arguments are large, and searching them for line breaks costs more than it saves.
+# See docs/decisions/0001-request-parser.md.
 MAX_SPLIT_BYTES = 64 * 1024
 
-SMALL_PART_BYTES = 4096  # a list of parts smaller than this would take much more memory than they do
+SMALL_PART_BYTES = 4096  # smaller parts are joined: an object for each would take far more memory than its bytes
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,17}")  # as strict as Redis: no plus sign, no leading zero
 
 
 class _Headers(dict[int, bytes]):
-    """The header of an argument by its length: kept for short ones, made on demand for the others."""
+    """The header of an argument by its length: prepared for short arguments, built on demand for the others."""
 
     def __missing__(self, length: int) -> bytes:
         return b"$%d" % length
@@ -60,9 +60,10 @@ _ARGUMENT_COUNTS = {b"*%d" % count: count for count in range(1, 1024)}
 
 class RequestParser:
     """
-    Takes bytes with `feed`, gives requests with `next`.
+    A parser of one client's requests: `feed` takes bytes, `next` returns requests.
 
-    Until `next` or `feed` is called again, `raw` is the request that `next` gave, as it can be passed on to a Redis.
+    `raw` is the request that `next` returned last, in a form that can be relayed to Redis. It is valid until `next` or
+    `feed` is called again.
     """
 
     __slots__ = (
@@ -87,21 +88,21 @@ class RequestParser:
         self._max_bulk_bytes = max_bulk_bytes
         self._buffer = b""
         self._position = 0
-        self._start = -1  # where the request handed out last starts in the buffer; -1: it isn't in there as it was
-        self._layout: Layout | None = None  # that the next request is expected to have
-        self._headers: list[bytes] = []  # of the request that was handed out last, for the layout
+        self._start = -1  # offset of the request handed out last; -1: the buffer doesn't hold its bytes verbatim
+        self._layout: Layout | None = None  # the layout expected of the next request
+        self._headers: list[bytes] = []  # of the request handed out last; a repetition sets the layout
         self._pieces: list[bytes] = []  # the buffer, cut at its line breaks; empty: not splitting
-        self._first = 0  # the piece where the request handed out last started
-        self._index = 0  # the piece where the next request starts
-        self._unsplittable = False  # splitting failed in this buffer and is not tried again
-        self._arguments: Request = []  # of the request that is being read, or was handed out last
+        self._first = 0  # the piece at which the request handed out last started
+        self._index = 0  # the piece at which the next request starts
+        self._unsplittable = False  # splitting failed in this buffer, or it is too large; don't try again
+        self._arguments: Request = []  # of the request being read, or of the one handed out last
         self._outstanding = 0  # arguments that this request still lacks
-        self._arriving: list[bytes | bytearray] = []  # parts of an argument that is not all here ...
-        self._missing = 0  # ... and how many bytes of it are to come, its line break included
-        self._error: ProtocolError | None = None
+        self._arriving: list[bytes | bytearray] = []  # the parts so far of an incomplete argument ...
+        self._missing = 0  # ... and how many of its bytes are still to come, its line break included
+        self._error: ProtocolError | None = None  # sticky: what follows malformed bytes can't be understood
 
     def feed(self, data: bytes) -> None:
-        """Adds bytes as they came from the client."""
+        """Add bytes received from the client."""
         if self._missing:
             self._continue_argument(data)
             return
@@ -112,9 +113,9 @@ class RequestParser:
 
     def next(self) -> Request | None:
         """
-        Gives the next request, or None when more bytes are needed for one.
+        Return the next request, or None if more bytes are needed.
 
-        Raises ProtocolError, now and in every further call, when the bytes are no request.
+        Raise ProtocolError, now and in every later call, if the bytes are not a request.
         """
         pieces = self._pieces
         if not pieces:
@@ -131,13 +132,15 @@ class RequestParser:
         first = self._index
         count = _ARGUMENT_COUNTS.get(pieces[first])
         if count is not None:
-            behind = first + 1 + 2 * count
-            headers = pieces[first + 1 : behind : 2]
-            arguments = pieces[first + 2 : behind : 2]
-            # The last piece has no line break behind it yet: it belongs to a later request, or is empty.
-            if behind < len(pieces) and headers == list(map(_header, map(len, arguments))):
+            end = first + 1 + 2 * count
+            headers = pieces[first + 1 : end : 2]
+            arguments = pieces[first + 2 : end : 2]
+            # No line break follows the last piece yet: it is the start of an incomplete line, or empty. It must not be
+            # part of this request.
+            if end < len(pieces) and headers == list(map(_header, map(len, arguments))):
                 self._first = first
-                self._index = behind
+                self._index = end
+                # Equal headers twice in a row: a third request of this form is likely, and worth a layout.
                 if headers == self._headers and self._layout is None:
                     self._layout = layout_of(arguments)
                 self._headers = headers
@@ -146,7 +149,11 @@ class RequestParser:
         return self._next_by_steps()
 
     def take(self, template: Template) -> list[bytes] | None:
-        """Gives what the next request has at the template's places; None if it is another, or more bytes are needed."""
+        """
+        Return the next request's arguments at the template's places.
+
+        Return None, and take nothing, if the request doesn't match the template or more bytes are needed.
+        """
         start = self._position
         if start == len(self._buffer) or self._pieces or self._outstanding:
             return None
@@ -158,9 +165,10 @@ class RequestParser:
 
     def extend(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
         """
-        Takes further requests as long as they begin with one of `names` and hold none of `apart_from`.
+        Take further requests as long as they start with one of `names` and contain none of `apart_from`.
 
-        Gives how many; `raw` covers them together with the one before. For runs of requests that are only passed on.
+        Return how many were taken. `raw` then covers them together with the request that `next` returned. This is for
+        runs of requests that are only relayed.
         """
         if self._pieces:
             return self._extend_pieces(names, apart_from)
@@ -181,25 +189,25 @@ class RequestParser:
         index = self._index
         taken = 0
         while (count := _ARGUMENT_COUNTS.get(pieces[index])) is not None:
-            behind = index + 1 + 2 * count
-            if behind >= len(pieces) or pieces[index + 2] not in names:
+            end = index + 1 + 2 * count
+            if end >= len(pieces) or pieces[index + 2] not in names:
                 break
-            arguments = pieces[index + 2 : behind : 2]
-            whole = pieces[index + 1 : behind : 2] == list(map(_header, map(len, arguments)))
+            arguments = pieces[index + 2 : end : 2]
+            whole = pieces[index + 1 : end : 2] == list(map(_header, map(len, arguments)))
             if not whole or not apart_from.isdisjoint(arguments):
                 break
-            index = behind
+            index = end
             taken += 1
         self._index = index
         return taken
 
     @property
     def raw(self) -> bytes:
-        """The bytes of the request handed out last, as they came; an inline or oddly written one in the usual form."""
+        """The bytes of the request handed out last. One read step by step is encoded again in the usual form."""
         pieces = self._pieces
         if pieces:
             if not self._first and self._index == len(pieces) - 1 and not pieces[-1]:
-                return self._buffer  # nothing else was in it
+                return self._buffer  # it holds exactly this request, so nothing need be copied
             return b"%b\r\n" % b"\r\n".join(pieces[self._first : self._index])
         if self._start >= 0:
             return self._buffer[self._start : self._position]
@@ -211,7 +219,7 @@ class RequestParser:
             return None
         request = layout.read(self._buffer, start)
         if request is None:
-            self._layout = None
+            self._layout = None  # the client sends something else now: find its layout first
             return None
         self._start = start
         self._position = end
@@ -231,8 +239,9 @@ class RequestParser:
         return self._pieces
 
     def _stop_splitting(self) -> None:
-        """Turns the place among the pieces back into an offset; this buffer is not split again."""
+        """Turn the index among the pieces back into an offset in the buffer, which is not split again."""
         if self._pieces:
+            # The pieces had been separated by line breaks of two bytes.
             left = self._pieces[self._index :]
             self._position = len(self._buffer) - sum(map(len, left)) - 2 * (len(left) - 1)
             self._pieces = []
@@ -246,7 +255,7 @@ class RequestParser:
             return self._read_request()
         except ProtocolError as error:
             self._error = error
-            self._outstanding = 1  # so that every further call comes here
+            self._outstanding = 1  # makes every further call of `next` come here
             raise
 
     def _read_request(self) -> Request | None:
@@ -262,13 +271,13 @@ class RequestParser:
                     return None
                 words = split_line(self._buffer[self._position : end])
                 self._position = end + 1
-                if words:
+                if words:  # Redis ignores empty lines
                     self._arguments = words
                     return words
         return self._arguments if self._read_arguments() else None
 
     def _read_count(self) -> bool:
-        """Reads `*3`; False: it is not all here. A count below one means an empty request, which is skipped."""
+        """Read `*3`. Return False if it is incomplete. A count below one is an empty request, which is skipped."""
         line = self._read_header("too big mbulk count string")
         if line is None:
             return False
@@ -281,7 +290,7 @@ class RequestParser:
         return True
 
     def _read_arguments(self) -> bool:
-        """Reads what the request still lacks; False: it is not all here."""
+        """Read the arguments that the request still lacks. Return False if they are incomplete."""
         while self._outstanding:
             argument = self._read_argument() if not self._arriving else self._take_arrived()
             if argument is None:
@@ -291,15 +300,16 @@ class RequestParser:
         return True
 
     def _read_argument(self) -> bytes | None:
-        """Reads `$3 / GET`; None: it is not all here."""
+        """Read `$3 / GET`. Return None if it is incomplete."""
         line = self._read_header("too big bulk count string")
         if line is None:
             return None
         start = self._position
         end = start + self._argument_length(line)
-        self._position = end + 2  # Redis doesn't look at the line break either
+        self._position = end + 2  # like Redis, skip the line break without checking it
         if self._position <= len(self._buffer):
             return self._buffer[start:end]
+        # Keep only this argument's bytes from here on, so that a large one isn't copied with every chunk.
         self._arriving.append(self._buffer[start:])
         self._missing = self._position - len(self._buffer)
         self._buffer = b""
@@ -316,7 +326,7 @@ class RequestParser:
             self._start_buffer(data, taken)
 
     def _keep(self, part: bytes) -> None:
-        """Holds a part of an argument; small parts together, so that they take no more memory than what was sent."""
+        """Keep a part of an argument. Small parts are joined, so that they take no more memory than the client sent."""
         if len(part) >= SMALL_PART_BYTES:
             self._arriving.append(part)
         elif isinstance(self._arriving[-1], bytearray):
@@ -327,7 +337,7 @@ class RequestParser:
     def _take_arrived(self) -> bytes | None:
         if self._missing:
             return None
-        while len(self._arriving[-1]) < 2:  # the line break itself came in two parts
+        while len(self._arriving[-1]) < 2:  # the line break itself arrived in two parts
             self._arriving[-2:] = [b"".join(self._arriving[-2:])]
         self._arriving[-1] = self._arriving[-1][:-2]
         argument = b"".join(self._arriving)
@@ -344,7 +354,7 @@ class RequestParser:
         return length
 
     def _read_header(self, too_long: str) -> bytes | None:
-        """Reads a line that closes with \\r and one byte that Redis ignores; None: it is not all here."""
+        """Read a line that ends in \\r and one byte that Redis ignores. Return None if it is incomplete."""
         start = self._position
         end = self._find(b"\r", too_long)
         if end < 0 or end + 2 > len(self._buffer):
@@ -360,7 +370,7 @@ class RequestParser:
 
 
 def encode(arguments: Sequence[bytes]) -> bytes:
-    """Writes a request in the usual form: an array of bulk strings."""
+    """Encode a request in the usual form: an array of bulk strings."""
     pieces = [b"*%d" % len(arguments)]
     for argument in arguments:
         pieces += (_header(len(argument)), argument)

@@ -1,8 +1,8 @@
 """
-A tensor as RedisAI means it: a dtype, a shape and a little-endian blob in row order.
+A tensor in RedisAI's sense: a dtype, a shape and a little-endian blob in row-major order.
 
-Elements of a STRING tensor stand one after another in the blob, each closed by a zero byte. Nothing is copied
-unless it must be: `Tensor.array()` of a number tensor is a read-only view of the blob.
+The elements of a STRING tensor follow each other in the blob, each terminated by a zero byte. Nothing is copied unless
+it must be: `Tensor.array()` of a numeric tensor is a read-only view of the blob.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redisai_engine.protocol.dtypes import DType
 
 Buffer = bytes | bytearray | memoryview
 
-#: NumPy 1 takes no more, NumPy 2 takes 64. RedisAI has no limit and crashes somewhere above.
+#: NumPy 1 allows no more; NumPy 2 allows 64. RedisAI has no limit and crashes somewhere above.
 MAX_DIMENSIONS = 32
 
 
@@ -28,19 +28,19 @@ class UnsupportedDType(ValueError):
 
     def __init__(self, dtype: npt.DTypeLike) -> None:
         allowed = ", ".join(d.name for d in dtypes.DTYPES)
-        super().__init__(f"no RedisAI tensor has elements of type {np.dtype(dtype)}; there are {allowed}")
+        super().__init__(f"RedisAI's tensors can't hold elements of type {np.dtype(dtype)}; the types are {allowed}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A tensor: `shape` () is a scalar; `blob` has prod(shape) elements."""
+    """A tensor. `blob` holds prod(shape) elements; the shape of a scalar is ()."""
 
     dtype: DType
     shape: tuple[int, ...]
     blob: Buffer
 
     def array(self) -> npt.NDArray[Any]:
-        """Gives the elements as an array of `shape`: a view for numbers, an object array of str for STRING."""
+        """Return the elements as an array of `shape`: a view for numbers, an object array of str for STRING."""
         if self.dtype.is_string:
             return string_array(self.blob, self.shape)
         return np.frombuffer(self.blob, self.dtype.numpy).reshape(self.shape)
@@ -48,9 +48,9 @@ class Tensor:
     @classmethod
     def from_array(cls, array: npt.NDArray[Any]) -> Tensor:
         """
-        Makes a tensor of any array whose dtype RedisAI has; text becomes STRING.
+        Build a tensor from an array whose dtype RedisAI has. Text becomes STRING.
 
-        Raises UnsupportedDType for others, ValueError for text with a zero byte inside.
+        Raise UnsupportedDType for any other dtype, and ValueError for text that contains a zero byte.
         """
         dtype = dtypes.by_numpy(array.dtype)
         if dtype is None:
@@ -61,12 +61,12 @@ class Tensor:
 
 
 def element_count(shape: tuple[int, ...]) -> int:
-    """Counts the elements of a tensor of `shape`; a scalar has one."""
+    """Return the number of elements of a tensor of `shape`. A scalar has one."""
     return prod(shape)
 
 
 def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Splits a STRING blob into an object array of str; bytes that are not utf-8 survive as surrogates."""
+    """Split a STRING blob into an object array of str. Bytes that are not UTF-8 survive as surrogates."""
     elements = bytes(blob).decode("utf-8", "surrogateescape").split("\0")[:-1]
     array: npt.NDArray[Any] = np.empty(len(elements), object)
     array[:] = elements
@@ -74,7 +74,7 @@ def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def string_blob(array: npt.NDArray[Any]) -> bytes:
-    """Joins text, each element closed by a zero byte. Raises ValueError for a zero byte inside an element."""
+    """Join text into a blob, each element terminated by a zero byte. Raise ValueError for an element that has one."""
     encoded = [_encode(element) + b"\0" for element in array.ravel().tolist()]
     return b"".join(encoded)
 

@@ -1,8 +1,8 @@
 """
-The error texts of RedisAI 1.2.7, letter for letter, each as the recorded transcripts show it.
+The error texts of RedisAI 1.2.7, letter for letter, as the recorded transcripts show them.
 
-Some lack the «ERR» that Redis puts in front, and spellings differ; clients match on them, so they stay. Texts with a
-`%s` take one word.
+Some lack Redis' prefix "ERR", and some are misspelled. Clients match on these texts, so they stay. The few texts that
+are the engine's own are marked.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ UNEXPECTED = "Invalid argument: %s"
 
 # Scripts
 SCRIPT_MISSING = "ERR script key is empty"
-SCRIPT_TOO_LARGE = "ERR the script has %d characters; allowed are %d"  # ours, as the next
+SCRIPT_TOO_LARGE = "ERR the script has %d characters; at most %d are allowed"  # ours, like the next one
 SCRIPT_TOO_DEEP = "ERR the script is nested deeper than %d levels in line %d"
 SOURCE_MISSING = "ERR Insufficient arguments, missing script SOURCE"
 ENTRY_POINTS_MISSING = "ERR Insufficient arguments, missing script entry points"
@@ -114,7 +114,7 @@ DAG_UNSUPPORTED = "Unsupported command within DAG"
 DAG_DEPRECATED_OP = "Deprecated %s cannot be used in AI.DAGEXECUTE command"
 DAG_NEW_OP = "%s cannot be used in a deprecated AI.DAGRUN command"
 
-# Figures and configuration
+# Statistics and configuration
 INFO_MISSING = "ERR cannot find run info for key"
 CONFIG_UNKNOWN = "ERR unsupported subcommand"
 CONFIG_PATH_MISSING = "ERR BACKENDSPATH: missing path argument"
@@ -127,19 +127,19 @@ NOT_COPYABLE = "ERR not supported for this module key"
 BUSY_KEY = "BUSYKEY Target key name already exists."
 BAD_DUMP = "ERR Bad data format: %s"
 
-# What only the engine says
+# The engine's own
 ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
 
-# What the engine adds to errors of Redis that RedisAI's users wouldn't expect
+# The engine's own explanations, appended to errors of Redis that RedisAI's users wouldn't expect
 NO_LUA = (
-    " AI commands can't be called from Lua: the engine answers them in front of Redis, where scripts run."
-    " Send them outside of the script."
+    " AI commands can't be called from Lua: scripts run inside Redis, but AI commands are answered by the engine in"
+    " front of it. Send them outside the script."
 )
 NO_RIGHTS = (
-    " (AI commands have no rights of their own in front of a Redis without RedisAI: the right to one is the right to"
-    " the plain commands that it is made of%s)"
+    " (AI commands have no permissions of their own in front of a Redis without RedisAI: to allow one, allow the plain"
+    " commands that it is made of%s)"
 )
 
-# What Redis says of any module's commands
+# Redis' errors for the commands of any module
 NO_KEYS = "ERR The command has no key arguments"
 KEYS_MISSING = "ERR Invalid arguments specified for command"

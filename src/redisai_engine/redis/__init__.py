@@ -1,1 +1,1 @@
-"""Redis as the engine uses it: where it is, connections to it, its tracking messages, and how our keys look there."""
+"""Redis as the engine uses it: its address, connections to it, invalidation messages, and the format of stored keys."""

@@ -1,7 +1,7 @@
 """
-Where Redis is, and how a connection to it is opened.
+The address of Redis, and how a connection to it is opened.
 
-URLs are those of redis-py, read by redis-py; what a client chooses for itself (a database) can't stand in one here.
+URLs are redis-py's and are parsed by redis-py. They can't select a database here, because each client selects its own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from urllib.parse import urlsplit
 from redisai_engine.errors import StartError
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
-#: What may stand behind the question mark of rediss://, by redis-py's names.
+#: The query parameters that rediss:// allows, by redis-py's names.
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Redis listens: a unix socket's path, or host and port. User and password are for the engine itself."""
+    """
+    Where Redis listens: the path of a unix socket, or a host and port.
+
+    User name and password are for the engine's own connection. Clients authenticate for themselves.
+    """
 
     path: str = ""
     host: str = "127.0.0.1"
@@ -35,7 +39,7 @@ class Address:
         return f"unix://{self.path}" if self.path else f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}"
 
     async def connect(self, factory: Callable[[], asyncio.Protocol]) -> None:
-        """Open a connection. Raise OSError."""
+        """Open a connection for the protocol that `factory` makes. Raise OSError."""
         loop = asyncio.get_running_loop()
         if self.path:
             await loop.create_unix_connection(factory, self.path)
@@ -44,25 +48,26 @@ class Address:
 
     @property
     def credentials(self) -> tuple[bytes, ...]:
-        """The arguments of AUTH, empty where there is no password."""
+        """The arguments of AUTH; empty without a password."""
         if not self.password:
             return ()
         return tuple(part.encode() for part in (self.username, self.password) if part)
 
 
 def parse_address(url: str) -> Address:
-    """Read a redis://, rediss:// or unix:// URL. Raise StartError that names the part and what is allowed."""
-    from redis.connection import parse_url  # takes 0.15 s, which an engine with a Redis of its own need not wait
+    """Parse a redis://, rediss:// or unix:// URL. Raise StartError that names the wrong part and what is allowed."""
+    from redis.connection import parse_url  # takes 0.15 s, which an engine with an embedded redis-server need not wait
 
     if not url.startswith(_SCHEMES):
-        raise StartError(f"--redis can't be {_hidden(url)!r}: it has to begin with redis://, rediss:// or unix://")
+        raise StartError(f"--redis can't be {_hidden(url)!r}: it must start with redis://, rediss:// or unix://")
     try:
         given: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
         is_tcp, path, port = not url.startswith("unix:"), urlsplit(url).path, urlsplit(url).port
     except ValueError:
         port = 0
     if port == 0:
-        raise StartError(f"--redis has a bad port in {_hidden(url)!r}: allowed are 1 to 65535")
+        raise StartError(f"--redis has a bad port in {_hidden(url)!r}: it must be from 1 to 65535")
+    # redis-py ignores a path that isn't a number; here it is refused like a database.
     if given.pop("db", 0) or (is_tcp and path not in ("", "/", "/0")):
         raise StartError(f"--redis can't name a database, as {_hidden(url)!r} does: clients choose theirs with SELECT")
     if not (is_tcp or given.get("path")):
@@ -76,8 +81,8 @@ def parse_address(url: str) -> Address:
 def _refuse_unknown(url: str, given: dict[str, Any], *, allowed: tuple[str, ...]) -> None:
     unknown = given.keys() - {"host", "port", "path", "username", "password"}
     if unknown:
-        what = f"allowed are {', '.join(allowed)}" if allowed else "there are none for this scheme"
-        raise StartError(f"--redis has the parameter {min(unknown)!r} in {_hidden(url)!r}: {what}")
+        what = f"the parameters are {', '.join(allowed)}" if allowed else "this scheme has no parameters"
+        raise StartError(f"--redis has the unknown parameter {min(unknown)!r} in {_hidden(url)!r}: {what}")
 
 
 def _tls(url: str, given: dict[str, Any]) -> ssl.SSLContext:
@@ -94,6 +99,6 @@ def _tls(url: str, given: dict[str, Any]) -> ssl.SSLContext:
 
 
 def _hidden(url: str) -> str:
-    """Take the password out of a URL."""
-    before, at, behind = url.rpartition("@")
-    return f"{before.partition('://')[0]}://***@{behind}" if at else url
+    """Return the URL with user name and password replaced, for error messages."""
+    before, at, rest = url.rpartition("@")
+    return f"{before.partition('://')[0]}://***@{rest}" if at else url

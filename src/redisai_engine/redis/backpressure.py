@@ -1,10 +1,10 @@
 """
-Whether a connection is read from: not while there is a reason against it.
+Backpressure: a connection is not read while at least one reason holds it back.
 
-Slow readers are waited for at their side and buffers stay bounded, because the other side is not read meanwhile. There
-may be several reasons at a time, so each is taken back by itself.
+When one side reads slowly, the engine stops reading the other side. So data waits at its sender, and the engine's
+buffers stay bounded. Several reasons may hold at the same time, so each is released separately.
 
-Invariant: a transport is paused exactly while there are reasons.
+Invariant: a transport is paused exactly while at least one reason holds.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from enum import Flag, auto
 
 
 class Reason(Flag):
-    """Why a connection is not read."""
+    """Why a connection is not being read."""
 
     NONE = 0
-    SLOW_CLIENT = auto()  # the client doesn't take its replies
-    SLOW_REDIS = auto()  # Redis doesn't take the requests, or is not connected yet
-    BACKLOG = auto()  # many bytes of requests wait for one that must end first
-    HELD_REPLIES = auto()  # many bytes of replies wait for an earlier one
+    SLOW_CLIENT = auto()  # the client doesn't read its replies
+    SLOW_REDIS = auto()  # Redis doesn't read its requests, or isn't connected yet
+    BACKLOG = auto()  # many bytes of requests wait for an earlier request to end
+    HELD_REPLIES = auto()  # many bytes of replies wait for an earlier reply
 
 
 class Reading:
-    """The reading side of one transport, which may come later than the first reason."""
+    """The reading side of one transport. Reasons may hold before the transport is attached."""
 
     __slots__ = ("_reasons", "_transport")
 

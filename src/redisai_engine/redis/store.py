@@ -1,12 +1,12 @@
 """
-How tensors and models look as Redis keys: a tensor is one string, a model is one hash.
+The storage format: a tensor is one Redis string, a model or script is one Redis hash.
 
-Turns them into the arguments of plain Redis commands and back; sends nothing itself.
+This module converts them to the arguments of plain Redis commands and back. It sends nothing itself.
 
-Invariants: a tensor's value begins with a header of at least 48 bytes (so that Redis never embeds it and it aligns)
-whose first eight bytes are `TENSOR_MAGIC`; a model's hash has the field `MARKER`, a script's `SCRIPT_MARKER`. Anything
-else is somebody else's key. The id of a model or script is new at every store, so an id names one version of it for
-ever.
+Invariants: a tensor's value starts with a header whose first eight bytes are `TENSOR_MAGIC`. The header has at least 48
+bytes and a multiple of 16, so that Redis never embeds the string in its object and the blob is aligned. A model's hash
+has the field `MARKER`, a script's hash has `SCRIPT_MARKER`; a key without them isn't the engine's. Every store gives a
+model or script a new id, so an id names one version forever.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
-_HEADER = struct.Struct("<8sBBHI")  # magic, dtype's code, number of dimensions, spare, header's size in bytes
-_HEADER_MIN = 48  # bytes; strings up to 44 bytes are embedded by Redis and show another OBJECT ENCODING
+_HEADER = struct.Struct("<8sBBHI")  # magic, code of the dtype, number of dimensions, unused, header's size in bytes
+_HEADER_MIN = 48  # bytes; Redis embeds strings of up to 44 bytes, which shows in OBJECT ENCODING
 
-# The fields of a model's hash. Deleting exactly these deletes the model and can't hurt another hash.
+# The fields of a model's hash. AI.MODELDEL deletes exactly these, so it can't destroy a hash of another kind.
 MARKER = b"ai.model"
 FORMAT = b"1"
 ID = b"ai.model:id"
@@ -35,15 +35,16 @@ META = b"ai.model:meta"
 _BLOB = b"ai.model:blob:%d"
 _MAX_BLOB_FIELDS = 64
 
-# The fields of a script's hash, likewise.
+# The fields of a script's hash, for the same reason.
 SCRIPT_MARKER = b"ai.script"
 SCRIPT_ID = b"ai.script:id"
 SCRIPT_META = b"ai.script:meta"
 SCRIPT_SOURCE = b"ai.script:source"
 
-BLOB_FIELD_SIZE = 64 * 1024 * 1024  # bytes of a model in one hash field; Redis takes at most 512 MiB in one argument
+BLOB_FIELD_SIZE = 64 * 1024 * 1024  # bytes of a model in one hash field; Redis allows at most 512 MiB per argument
 
 
+# Headers are cached both ways: an application uses few shapes, and each header costs more than its dictionary look-up.
 @lru_cache(maxsize=4096)
 def _header(code: int, shape: tuple[int, ...]) -> bytes:
     size = max(_HEADER_MIN, -(-(_HEADER.size + 8 * len(shape)) // 16) * 16)
@@ -58,17 +59,21 @@ def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
 
 
 def tensor_value(tensor: Tensor) -> bytes:
-    """Gives the string that holds `tensor` in Redis."""
+    """Return the string that holds `tensor` in Redis."""
     return _header(tensor.dtype.code, tensor.shape) + tensor.blob
 
 
 def is_tensor(prefix: Buffer | None) -> bool:
-    """Tells whether a string that begins with `prefix` (at least eight bytes of it) is a tensor."""
+    """Return whether a string that starts with `prefix`, of at least eight bytes, is a tensor."""
     return prefix is not None and bytes(prefix[:8]) == TENSOR_MAGIC
 
 
 def check_tensor_head(head: object) -> None:
-    """Looks at GETRANGE's reply for a key's first eight bytes. Raises unless there is a tensor or nothing."""
+    """
+    Check that a key holds a tensor or nothing, by GETRANGE's reply for its first eight bytes.
+
+    Raise WrongType for another string, UpstreamError for an error reply.
+    """
     if isinstance(head, ReplyError):
         raise UpstreamError(head.text)
     if head and not (isinstance(head, bytes) and is_tensor(head)):
@@ -76,19 +81,23 @@ def check_tensor_head(head: object) -> None:
 
 
 def parse_tensor(value: bytes) -> Tensor:
-    """Reads a tensor from its Redis string without copying. Raises WrongType for any other string."""
+    """Read a tensor from its Redis string without copying the blob. Raise WrongType for any other string."""
     if value[:8] != TENSOR_MAGIC or len(value) < _HEADER_MIN:
         raise WrongType
-    size = int.from_bytes(value[12:16], "little")
+    size = int.from_bytes(value[12:16], "little")  # the header's, after which the blob starts
     dtype, shape = _parse_header(value[:size])
     blob = memoryview(value)[size:]
     if dtype.size and len(blob) != dtype.size * element_count(shape):
-        raise WrongType  # somebody wrote into the string
+        raise WrongType  # a plain command, such as APPEND, has changed the string
     return Tensor(dtype, shape, blob)
 
 
 def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
-    """Reads dtype and shape from a tensor's first bytes. Raises WrongType, or CommandError where there are none."""
+    """
+    Read dtype and shape from a tensor's first bytes, which must include its header.
+
+    Raise CommandError if `prefix` is empty, because the key doesn't exist, and WrongType for another string.
+    """
     if not prefix:
         raise CommandError(texts.TENSOR_MISSING)
     if prefix[:8] != TENSOR_MAGIC or len(prefix) < _HEADER_MIN:
@@ -102,7 +111,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModelMeta:
-    """What is kept of a model beside its blob; names and tag are text with surrogates for bytes that aren't utf-8."""
+    """What is stored of a model besides its blob. Names and tag have surrogates for bytes that aren't UTF-8."""
 
     backend: str
     device: str
@@ -122,7 +131,7 @@ class ModelMeta:
 
 
 def model_fields(meta: ModelMeta, blob: bytes) -> list[Buffer]:
-    """Gives field, value, field, value ... of the hash that holds a model."""
+    """Return field, value, field, value ... of the hash that holds a model."""
     fields: list[Buffer] = [MARKER, FORMAT, ID, meta.id.encode(), META, json.dumps(asdict(meta)).encode()]
     view = memoryview(blob)
     for i, name in enumerate(meta.blob_fields):
@@ -141,7 +150,7 @@ def parse_meta(raw: bytes) -> ModelMeta:
 
 @dataclass(frozen=True, slots=True)
 class ScriptMeta:
-    """What is kept of a script beside its source. One that AI.SCRIPTSET stored has no entry points."""
+    """What is stored of a script besides its source. A script stored by AI.SCRIPTSET has no entry points."""
 
     device: str
     tag: str = ""
@@ -150,7 +159,7 @@ class ScriptMeta:
 
 
 def script_fields(meta: ScriptMeta, source: str) -> list[Buffer]:
-    """Gives field, value, field, value ... of the hash that holds a script."""
+    """Return field, value, field, value ... of the hash that holds a script."""
     raw = source.encode("utf-8", "surrogateescape")
     described = json.dumps(asdict(meta)).encode()
     return [SCRIPT_MARKER, FORMAT, SCRIPT_ID, meta.id.encode(), SCRIPT_META, described, SCRIPT_SOURCE, raw]
@@ -164,7 +173,7 @@ def parse_script_meta(raw: bytes) -> ScriptMeta:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is kept in a hash: the field that marks it, and all its fields, the marker among them."""
+    """A kind of object stored as a hash: the field that marks it, and all its fields including the marker."""
 
     marker: bytes
     fields: tuple[bytes, ...]

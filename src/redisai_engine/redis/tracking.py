@@ -1,10 +1,12 @@
 """
-The engine's own connection to Redis with client tracking on: reads model ids and is told when their keys change.
+The engine's own connection to Redis with client tracking on. It reads model ids and receives invalidation messages.
 
-It speaks RESP3, because there the messages come on the same connection and in order with the replies: a message
-about a key that comes after the reply means that what was read is no longer true.
+Theory of operation. The connection speaks RESP3, in which invalidation messages come on the same connection as the
+replies and in order with them. So an invalidation that follows the reply for a key means that the value read is stale.
+When the connection is lost, invalidations may be lost too: everything is invalidated (`changed(None)`), and the
+connection is opened again.
 
-Invariant: while `is_open` is False nothing is read, and `changed(None)` was called since the last read.
+Invariant: while `is_open` is False nothing is read, and `changed(None)` has been called since the last read.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ Answered = Callable[[bytes | None, int], None]
 
 
 class Tracking(asyncio.Protocol):
-    """Opens itself again when it was lost. Where Redis refuses tracking it stays closed."""
+    """
+    A connection with client tracking, which opens again after it was lost.
+
+    If Redis refuses tracking, `is_open` stays False. `changed` is called with the keys that were invalidated, or with
+    None if any key may have changed.
+    """
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop, changed: Changed) -> None:
         self.is_open = False
@@ -52,11 +59,17 @@ class Tracking(asyncio.Protocol):
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def read(self, database: int, key: bytes, field: bytes, answered: Answered) -> None:
-        """Reads a hash's field under tracking; `answered` gets it and the milliseconds until the key expires."""
+        """
+        Read a field of a hash under tracking.
+
+        `answered` gets the value, or None, and the milliseconds until the key expires, negative if it doesn't.
+        """
         if self._database != database:
             self._database = database
             self._send((b"SELECT", b"%d" % database), lambda reply: None)
         held: list[Any] = []
+        # Redis sends the invalidation of an expired key only when it deletes the key, which may be later than the
+        # expiry. So the caller needs the expiry as well.
         self._send((b"HGET", key, field), held.append)
         self._send((b"PTTL", key), lambda ttl: answered(_bytes(held[0]), ttl if isinstance(ttl, int) else 0))
 
@@ -74,14 +87,16 @@ class Tracking(asyncio.Protocol):
     # Protocol's interface
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class with asyncio's
         self._transport = transport
+        # A new connection starts in database 0, and replies to the old one's commands never come.
         self._scanner = FrameScanner()
         self._buffer = b""
         self._waiting.clear()
         self._database = 0
         credentials = self._address.credentials
         if credentials:
+            # HELLO's AUTH needs a user name, unlike the command AUTH.
             user = credentials if len(credentials) == 2 else (b"default", *credentials)
             self._send((b"HELLO", b"3", b"AUTH", *user), lambda reply: None)
         else:
@@ -95,6 +110,7 @@ class Tracking(asyncio.Protocol):
         was_open, self.is_open = self.is_open, False
         self._changed(None)
         if not self._closed:
+            # Reconnect at once, but not in a tight loop with a Redis that drops the connection before tracking is on.
             self._task = self._loop.create_task(self._open(later=not was_open))
 
     def data_received(self, data: bytes) -> None:
@@ -116,7 +132,7 @@ class Tracking(asyncio.Protocol):
         self._buffer += data[start:]
 
     def _message(self, message: Any) -> None:
-        """`invalidate` with a list of keys, or with nothing where all are gone (FLUSHALL)."""
+        """Handle a push: `invalidate` with a list of keys, or with null if all keys are gone (FLUSHALL)."""
         if isinstance(message, list) and message and message[0] == b"invalidate":
             self._changed(message[1])
 

@@ -1,12 +1,16 @@
 """
-The connection to Redis that each client has.
+The upstream connection: each client's own connection to Redis.
 
-Theory of operation. What was sent is remembered as a queue of expectations, since Redis answers in order: a `Relayed`
-run of plain commands whose replies go to the client as they came, chunk by chunk, or `Own` commands of an AI command
-whose replies are taken out and decoded. What belongs to no command goes to the client: pushes of RESP3 and, where the
-client asked for a stream (`streams`), messages of RESP2 and what MONITOR shows.
+Theory of operation. Redis answers in order, so a queue of expectations records what was sent:
 
-Invariant: bytes of a relayed reply are handed on in the chunks they came in, never copied together.
+* `Relayed`: a run of plain commands, whose replies go to the client unchanged, chunk by chunk.
+* `Own`: commands that an AI command is made of, whose replies are taken out and decoded.
+* `Until`: a request with any number of replies.
+
+Replies that belong to no command go to the client: RESP3's pushes and, if the client has asked for a stream
+(`streams`), RESP2's messages and the lines of MONITOR.
+
+Invariant: the bytes of a relayed reply are handed on in the chunks in which they arrived and never joined.
 """
 
 from __future__ import annotations
@@ -24,13 +28,18 @@ from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading, Reason
 
-#: Messages to a subscriber, a shard channel that moved away, a line of MONITOR: what no command asked for, in RESP2.
+#: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
-_GRACE_SECONDS = 5.0  # for the last replies of a Redis that can't be told that no more comes
+_GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
 class Relayed:
-    """`count` plain commands sent one after another whose replies are still due; `held` waits for earlier replies."""
+    """
+    A run of plain commands.
+
+    `count` replies are still due. `held` has the bytes of replies that wait for earlier replies. The replies of a
+    `silent` run are dropped (CLIENT REPLY).
+    """
 
     __slots__ = ("count", "held", "silent")
 
@@ -41,7 +50,7 @@ class Relayed:
 
 
 class Own:
-    """Commands of the engine's own. `done` gets their replies, decoded, or as bytes if `raw`."""
+    """Commands of the engine's own. `done` gets the list of their replies: decoded, or as bytes if `raw`."""
 
     __slots__ = ("done", "raw", "replies", "want")
 
@@ -54,9 +63,10 @@ class Own:
 
 class Until:
     """
-    Bytes sent that have any number of replies: they go to the client up to the one that `is_last`.
+    A request with any number of replies.
 
-    `is_last` is shown every reply and push in order, but a push is never the last.
+    `done` gets the reply for which `is_last` is true; those before it go to the client. `is_last` sees every reply and
+    push in order, but a push is never the last.
     """
 
     __slots__ = ("done", "is_last")
@@ -67,34 +77,41 @@ class Until:
 
 
 class Owner(Protocol):
-    """The client's side."""
+    """The client's side, which an upstream connection calls."""
 
-    def relayed(self, entry: Relayed, data: bytes) -> None: ...
+    def relayed(self, entry: Relayed, data: bytes) -> None:
+        """Take bytes of relayed replies."""
 
-    def pushed(self, data: bytes) -> None: ...
+    def pushed(self, data: bytes) -> None:
+        """Take a whole message that belongs to no command."""
 
-    def upstream_lost(self, reason: str, *, in_reply: bool) -> None: ...
+    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+        """End everything that waits for Redis. `in_reply`: the last reply was cut off in the middle."""
 
     @property
     def reading(self) -> Reading: ...
 
 
 class Upstream:
-    """A client's connection to Redis. What is sent before it is open waits. It has no base for Session's reason."""
+    """
+    A client's connection to Redis. Requests wait until it is open.
+
+    An asyncio.Protocol in all but the base class, which would keep mypyc from compiling it to a native class.
+    """
 
     def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self.reading = Reading()
-        self.streams: set[str] = set()  # what the client subscribed to: "MESSAGES" in RESP2, "MONITOR"
+        self.streams: set[str] = set()  # what the client asked for: "MESSAGES" (in RESP2), "MONITOR"
         self._owner = owner
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._scanner = FrameScanner()
         self._expected: deque[Relayed | Own | Until] = deque()
-        self._partial: list[bytes] = []  # of a reply that isn't relayed
+        self._partial: list[bytes] = []  # chunks of an incomplete reply that isn't handed on at once
         self._out: list[Buffer] = []
         self._closed = False
         self._finished = False
-        owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is there
+        owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is open
         self._task = loop.create_task(self._open(address))
 
     async def _open(self, address: Address) -> None:
@@ -111,43 +128,44 @@ class Upstream:
     # Sending
 
     def relay(self, requests: bytes, entry: Relayed, count: int = 1) -> None:
-        """Sends `count` plain commands whose replies belong to `entry`."""
+        """Send `count` plain commands, whose replies belong to `entry`."""
         self._out.append(requests)
         entry.count += count
         if not self._expected or self._expected[-1] is not entry:
             self._expected.append(entry)
 
     def is_last(self, entry: object) -> bool:
-        """Tells whether nothing was sent behind `entry`."""
+        """Return whether nothing has been sent after `entry`."""
         return bool(self._expected) and self._expected[-1] is entry
 
     @property
     def is_idle(self) -> bool:
-        """Tells whether every reply has come."""
+        """Whether no reply is due."""
         return not self._expected
 
     def ask(self, commands: Sequence[tuple[Buffer, ...]], done: Callable[[list[Any]], None]) -> None:
-        """Sends the engine's own commands; `done` gets the list of their decoded replies."""
+        """Send the engine's own commands. `done` gets the list of their decoded replies."""
         self._out += [command(*arguments) for arguments in commands]
         self._expected.append(Own(len(commands), done, raw=False))
 
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
-        """Sends a command as it is; `done` gets its reply's bytes."""
+        """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
         self._expected.append(Own(1, done, raw=True))
 
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
-        """Sends bytes; `done` gets the reply that `is_last`, the client those before it."""
+        """Send a request with any number of replies (see `Until`)."""
         self._out.append(request)
         self._expected.append(Until(is_last, done))
 
     def flush(self) -> None:
+        """Write everything that was sent since the last call, in one write, if the connection is open."""
         if self._out and self._transport is not None and not self._closed:
             self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
 
     def finish(self) -> None:
-        """Tells Redis that no more comes: it answers what it can answer now and closes."""
+        """Tell Redis that no more requests come. It answers what it can answer now and closes."""
         if self._finished or self._transport is None:
             return
         self._finished = True
@@ -165,8 +183,8 @@ class Upstream:
     # Protocol's interface
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
-        if self._closed:
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class with asyncio's
+        if self._closed:  # the client left while the connection was being opened
             transport.abort()
             return
         self._transport = transport
@@ -191,11 +209,13 @@ class Upstream:
             self._lost(f"ERR {error}")
             self.close()
             return
-        start = 0
-        done = 0
+        start = 0  # offset of the first byte that hasn't been dealt with
+        done = 0  # frames that have been dealt with
         while done < len(frames):
             first = self._expected[0] if self._expected else None
             if self._is_handed_on(first):
+                # All replies of the run that this chunk completes go to the client as one slice; a chunk that has
+                # nothing else isn't even sliced.
                 count, done = _count_replies(frames, done, first.count)
                 end = frames[done - 1][1]
                 first.count -= count
@@ -211,15 +231,16 @@ class Upstream:
             self._keep(data[start:] if start else data)
 
     def _is_handed_on(self, entry: Relayed | Own | Until | None) -> TypeGuard[Relayed]:
-        """Tells whether bytes go to the client as they come. They don't where single replies must be looked at."""
+        """Return whether bytes go to the client in chunks. Not so if single replies must be examined."""
         return isinstance(entry, Relayed) and not (self._partial or entry.silent or self.streams)
 
     def _take(self, entry: Relayed | Own | Until | None, kind: int, data: bytes) -> None:
-        """Takes a whole reply that is not simply handed on."""
+        """Take a whole reply that isn't handed on in chunks."""
         if self._partial:
             data = b"".join((*self._partial, data))
             self._partial.clear()
         if isinstance(entry, Until):
+            # Before the test for pushes: in RESP3 its own replies, such as confirmations of SUBSCRIBE, are pushes.
             if entry.is_last(data) and kind != PUSH:
                 self._expected.popleft()
                 entry.done(data)
@@ -241,7 +262,7 @@ class Upstream:
             entry.done(entry.replies)
 
     def _keep(self, tail: bytes) -> None:
-        """Takes the beginning of a reply: on its way at once if it is relayed, else kept until the rest has come."""
+        """Take the start of a reply: hand it on at once if it is relayed, otherwise keep it until the rest arrives."""
         first = self._expected[0] if self._expected else None
         if self._is_handed_on(first):
             self._owner.relayed(first, tail)
@@ -250,9 +271,13 @@ class Upstream:
 
 
 def _count_replies(frames: list[Frame], start: int, most: int) -> tuple[int, int]:
-    """Counts at most `most` replies from frame `start` on, pushes left out; gives the count and the frame behind."""
+    """
+    Count at most `most` replies from frame `start` on, leaving out pushes.
+
+    Return the count and the index of the frame after them.
+    """
     stop = start + most
-    if all(kind != PUSH for kind, _ in frames[start:stop]):
+    if all(kind != PUSH for kind, _ in frames[start:stop]):  # the usual case, without a loop in Python
         return min(most, len(frames) - start), min(stop, len(frames))
     count = 0
     position = start

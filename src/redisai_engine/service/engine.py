@@ -1,7 +1,8 @@
 """
-What all clients of one process share: settings, the models and scripts in memory, the queues, the turn.
+What all clients of a process share: the settings, the models and scripts in memory, the queues and the turn.
 
-Knows no connection and no command. The rest of the process is built around one `Engine` (`process/server.py`).
+This module knows no connections and no commands. The rest of the process is built around one `Engine`
+(`process/server.py`).
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
 
 
 class Engine:
-    """The shared state of one process; `redis_address` is where its clients find Redis."""
+    """The shared state of a process. `redis_address` is the Redis behind it."""
 
     def __init__(self, settings: Settings, redis_address: Address, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
         self.redis_address = redis_address
         self.loop = loop
-        self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG changes these two
+        self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
         self.models = Models(settings, redis_address, loop)
@@ -46,19 +47,24 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.backend_settings)
-        #: Asks the engine's other workers a question; there are none until `process/` says so.
+        #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
     def deadline(self, timeout_ms: int | None) -> float | None:
-        """Return the event loop's time that is `timeout_ms` from now."""
+        """Return the event loop's time `timeout_ms` from now, or None without a timeout."""
         return None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
 
     def statistics(self, id_: bytes) -> RunStatistics:
-        """Return the figures of the model or script with that id; zeros where it isn't in memory."""
+        """Return the run statistics of the model or script with this id: zeros if it isn't in memory."""
         return self.models.statistics(id_) or self.scripts.statistics(id_) or RunStatistics()
 
     def answer_peer(self, question: Question) -> Any:
-        """Answer another worker: a model's figures, or a change that a client made there."""
+        """
+        Answer another worker process.
+
+        It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
+        RESETSTAT or AI.CONFIG.
+        """
         if "figures" in question:
             return asdict(self.statistics(question["figures"].encode()))
         if "reset" in question:
@@ -69,7 +75,7 @@ class Engine:
         return None
 
     async def close(self) -> None:
-        """Finish what runs, then end the threads."""
+        """Finish all submitted runs, then end the threads and the connection to Redis."""
         await self.executor.drain()
         self.executor.close()
         self.models.close()

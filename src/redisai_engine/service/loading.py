@@ -1,7 +1,8 @@
 """
-Loading models, and other long computations, in a thread of their own, so that the event loop goes on.
+Loading of models, and other long computations, in a thread of their own, so that the event loop keeps running.
 
-Invariant: every caller gets one outcome, in the event loop's thread; a model that several ask for is loaded once.
+Invariant: every caller gets one outcome, in the event loop's thread. A model that several callers ask for at the same
+time is loaded once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Loaded = Callable[[RunnableModel | EngineError], None]
 
 
 class Loader:
-    """One thread, in which frameworks load models and compile scripts one after another."""
+    """One thread in which frameworks load models and compile scripts, one at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings) -> None:
         self._loop = loop
@@ -32,24 +33,24 @@ class Loader:
         self._waiting: dict[str, list[Loaded]] = {}
 
     def load(self, meta: ModelMeta, blob: bytes, done: Loaded) -> None:
-        """Load a model and call `done` with it; the same model is loaded once."""
+        """Load a model and call `done` with it or with the EngineError. A model already being loaded is shared."""
         loaded = self._models.loaded(meta.id.encode())
-        if loaded is not None:  # by another connection, while this one was reading it
+        if loaded is not None:  # another connection loaded it while this one was reading the blob
             done(loaded)
             return
         waiting = self._waiting.setdefault(meta.id, [])
         waiting.append(done)
-        if len(waiting) == 1:
+        if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             future = self._loop.run_in_executor(self._thread, self._load, meta, blob)
             future.add_done_callback(lambda finished: self._loaded(meta, finished.result()))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Call `function`, then `done` with its outcome or its EngineError."""
+        """Call `function` in the thread, then `done` with its result or its EngineError."""
         future = self._loop.run_in_executor(self._thread, _outcome_of, function)
         future.add_done_callback(lambda finished: done(finished.result()))
 
     def close(self) -> None:
-        """Finish what is at work, drop what waits, and end the thread."""
+        """Finish the current computation, drop the waiting ones and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, meta: ModelMeta, blob: bytes) -> RunnableModel | EngineError:
@@ -59,7 +60,7 @@ class Loader:
             )
         except EngineError as error:
             return error
-        except Exception as error:  # a framework's fault must reach the client, not end the thread
+        except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
         return RunnableModel(
             loaded,
@@ -82,5 +83,5 @@ def _outcome_of(function: Callable[[], Any]) -> Any:
         return function()
     except EngineError as error:
         return error
-    except Exception as error:  # whatever goes wrong must reach the client, not leave it waiting
+    except Exception as error:  # any failure must reach the client instead of leaving it waiting
         return EngineError(f"ERR the engine failed on this command: {error!r}")

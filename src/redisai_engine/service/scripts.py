@@ -1,7 +1,8 @@
 """
-The scripts in memory, by id, each with its run figures.
+The cache of compiled scripts, by id, each with its run statistics.
 
-Invariant: an id names one version of one script for ever, so what is kept never goes stale; what is used least leaves.
+Invariant: an id names one version of one script forever, so a cached script never goes stale. The least recently used
+script is evicted first.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from collections import OrderedDict
 from redisai_engine.backends.torch_script import TorchScript
 from redisai_engine.execution.statistics import RunStatistics
 
-_LIMIT = 1000  # scripts; compiled, one of ordinary size takes some 100 kB
+_LIMIT = 1000  # scripts; a compiled script of typical size takes about 100 kB
 
 
 class Scripts:
-    """What is compiled. A script that left is compiled again when it is next called."""
+    """The compiled scripts. An evicted script is compiled again when it is next called."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
         self._by_id: OrderedDict[bytes, tuple[TorchScript, RunStatistics]] = OrderedDict()
 
     def compiled(self, id_: bytes) -> TorchScript | None:
-        """Return the script with that id, which becomes the last to leave."""
+        """Return the script with this id, if it is cached, and mark it as the most recently used."""
         found = self._by_id.get(id_)
         if found is None:
             return None
@@ -30,12 +31,12 @@ class Scripts:
         return found[0]
 
     def statistics(self, id_: bytes) -> RunStatistics | None:
-        """Return the figures of a script in memory."""
+        """Return the run statistics of a script, or None if it isn't cached."""
         found = self._by_id.get(id_)
         return None if found is None else found[1]
 
     def keep(self, id_: bytes, script: TorchScript) -> None:
-        """Keep a compiled script; its figures begin at zero, and the least recently used script leaves for it."""
+        """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
         self._by_id[id_] = script, RunStatistics()
         if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)

@@ -19,6 +19,8 @@ from support.mlflow_models import LoggedModel
 from support.servers import Server
 from support.waiting import accepts_connections, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:

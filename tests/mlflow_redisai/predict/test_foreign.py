@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,7 @@ from mlflow_redisai.server.commands import ModelMeta
 from redisai_engine.protocol import dtypes
 from support.servers import Server
 from support.tiny_models import onnx_cast
-
-TINY = Path(__file__).parents[4] / "shared" / "redisai-transcripts" / "models"
-needs_tiny = pytest.mark.skipif(not TINY.is_dir(), reason="the recorded models are not beside the repository")
+from support.transcripts import recorded_model
 
 
 @pytest.fixture
@@ -31,7 +28,6 @@ def store(engine: Server) -> Callable[[str, bytes], None]:
     return send
 
 
-@needs_tiny
 @pytest.mark.parametrize(
     ("file", "given", "expected"),
     [
@@ -45,15 +41,14 @@ def test_an_onnx_model_is_fed_with_its_own_types(
     client: RedisAIClient, store: Callable[[str, bytes], None], file: str, given: Any, expected: list[object]
 ) -> None:
     """The types that numpy gives these would be refused by the model."""
-    store(f"types:{file}", (TINY / file).read_bytes())
+    store(f"types:{file}", recorded_model(file))
 
     assert client.predict(f"types:{file}", np.array(given))["predictions"].tolist() == expected
 
 
-@needs_tiny
 def test_a_model_with_a_zipmap_is_not_run(client: RedisAIClient, store: Callable[[str, bytes], None]) -> None:
     """skl2onnx makes one unless told otherwise; a RedisAI 1.2.7 dies of it in a DAG."""
-    store("zipmap:iris", (TINY / "iris_zipmap.onnx").read_bytes())
+    store("zipmap:iris", recorded_model("iris_zipmap.onnx"))
 
     with pytest.raises(MlflowException) as caught:
         client.predict("zipmap:iris", np.ones((1, 4)))

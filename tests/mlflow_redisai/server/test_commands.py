@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +12,7 @@ from redis.exceptions import ResponseError
 from mlflow_redisai.server import commands
 from mlflow_redisai.server.commands import BadReply, Command, ModelMeta, ModelToStore, RunTimedOut, pieces
 from redisai_engine.protocol.tensor import Tensor
-
-TRANSCRIPTS = Path(__file__).parents[4] / "shared" / "redisai-transcripts"
-
-recorded = pytest.mark.skipif(not TRANSCRIPTS.is_dir(), reason="the recorded transcripts are not beside the repository")
-
-
-def transcript(family: str, scenario: str) -> list[dict[str, Any]]:
-    for line in (TRANSCRIPTS / f"{family}.jsonl").read_text().splitlines():
-        found = json.loads(line)
-        if found["name"] == scenario:
-            steps: list[dict[str, Any]] = found["steps"]
-            return steps
-    raise AssertionError(f"no scenario {scenario} in {family}")
+from support.transcripts import recorded_model, scenarios
 
 
 def as_redis_py_gives_it(reply: dict[str, Any]) -> Any:
@@ -45,17 +31,16 @@ def as_redis_py_gives_it(reply: dict[str, Any]) -> Any:
     return value if kind == "int" else value.encode()
 
 
-def reply_to(family: str, scenario: str, *start: str) -> Any:
+def reply_to(scenario: str, *start: str) -> Any:
     """The recorded reply to the first command of a scenario that starts so."""
-    for step in transcript(family, scenario):
+    for step in scenarios()[scenario].steps:
         if step.get("send", [])[: len(start)] == list(start):
             return as_redis_py_gives_it(step["reply"])
     raise AssertionError(f"{start} is not sent in {scenario}")
 
 
-@recorded
 def test_the_meta_of_a_model_is_read_as_redisai_tells_it() -> None:
-    reply = reply_to("model", "store_all_options", "AI.MODELGET", "m", "META")
+    reply = reply_to("model/store_all_options", "AI.MODELGET", "m", "META")
 
     assert ModelMeta.from_reply(reply) == ModelMeta(
         backend="ONNX",
@@ -85,7 +70,6 @@ def test_a_model_with_other_facts_has_another_fingerprint(change: dict[str, Any]
     assert ModelMeta(**{**facts, **change}).fingerprint() != ModelMeta(**facts).fingerprint()
 
 
-@recorded
 @pytest.mark.parametrize(
     ("scenario", "meta"),
     [
@@ -120,7 +104,7 @@ def test_a_model_with_other_facts_has_another_fingerprint(change: dict[str, Any]
     ],
 )
 def test_a_model_is_stored_with_the_arguments_in_redisais_order(scenario: str, meta: ModelMeta) -> None:
-    sent = transcript("model", scenario)[0]["send"]
+    sent = scenarios()[f"model/{scenario}"].steps[0]["send"]
 
     command = ModelToStore(meta, b"blob", chunk_bytes=100).command(b"m")
 
@@ -157,21 +141,19 @@ def test_the_pieces_of_a_long_argument_are_views_of_it() -> None:
     assert [(view.obj is blob, len(view)) for view in views] == [(True, 300), (True, 300), (True, 300), (True, 100)]
 
 
-@recorded
 def test_a_blob_that_comes_in_chunks_is_put_together() -> None:
-    chunks = reply_to("model", "get_in_chunks", "AI.MODELGET", "m", "BLOB")
+    chunks = reply_to("model/get_in_chunks", "AI.MODELGET", "m", "BLOB")
 
     assert len(chunks) == 3
-    assert commands.joined_blob(chunks) == (TRANSCRIPTS / "models" / "mul.onnx").read_bytes()
+    assert commands.joined_blob(chunks) == recorded_model("mul.onnx")
     assert commands.joined_blob(b"whole") == b"whole"
 
 
-@recorded
 def test_the_names_of_models_are_read_with_their_tags() -> None:
     reply = [[b"m1", b"one"], [b"m2", b""]]
 
     assert commands.scanned_names(reply) == [(b"m1", "one"), (b"m2", "")]
-    assert commands.scanned_names(reply_to("model", "scan_empty", "AI._MODELSCAN")) == []
+    assert commands.scanned_names(reply_to("model/scan_empty", "AI._MODELSCAN")) == []
 
 
 def test_a_prediction_is_one_read_only_command() -> None:
@@ -187,25 +169,22 @@ def test_a_prediction_is_one_read_only_command() -> None:
     ]
 
 
-@recorded
 def test_the_last_elements_of_a_reply_are_the_tensors_that_were_asked_for() -> None:
-    reply = reply_to("dag", "model_tf", "AI.DAGEXECUTE")
+    reply = reply_to("dag/model_tf", "AI.DAGEXECUTE")
 
     [tensor] = commands.dag_tensors(reply, 1)
 
     assert tensor.array().tolist() == [[10.0, 40.0]]
 
 
-@recorded
 def test_text_and_numbers_of_a_reply_keep_dtype_and_shape() -> None:
-    label = reply_to("model", "execute_string_labels", "AI.TENSORGET", "label", "META", "BLOB")
-    probabilities = reply_to("model", "execute_iris", "AI.TENSORGET", "prob", "META", "BLOB")
+    label = reply_to("model/execute_string_labels", "AI.TENSORGET", "label", "META", "BLOB")
+    probabilities = reply_to("model/execute_iris", "AI.TENSORGET", "prob", "META", "BLOB")
 
     assert commands.tensor(label).array().tolist() == ["barolo", "grignolino", "barbera"]
     assert commands.tensor(probabilities).shape == (2, 3)
 
 
-@recorded
 def test_an_error_among_the_elements_is_raised_not_the_na_behind_it() -> None:
     reply = [b"OK", ResponseError("the model failed"), b"NA", b"NA"]
 

@@ -194,6 +194,7 @@ def test_a_replica_takes_no_writes(redis_server: Server, new_redis: Callable[...
     assert "name the primary as the target" in caught.value.message
 
 
+@pytest.mark.slow
 def test_tls_to_a_server_without_it_is_told(redis_server: Server) -> None:
     error = failure(f"redisai://127.0.0.1:{redis_server.port}?tls=true&connect_timeout=1&read_timeout=1")
 
@@ -217,6 +218,7 @@ def cluster(new_redis: Callable[..., Server]) -> tuple[Server, Server]:
     return nodes
 
 
+@pytest.mark.slow
 def test_keys_go_to_their_node_of_a_cluster(cluster: tuple[Server, Server]) -> None:
     connection = connect(f"{cluster[0].target}?cluster=true".replace("/0?", "?"))
 
@@ -231,6 +233,7 @@ def test_keys_go_to_their_node_of_a_cluster(cluster: tuple[Server, Server]) -> N
     assert all(connection.everywhere("DBSIZE"))
 
 
+@pytest.mark.slow
 def test_a_slot_that_moved_is_found_again(cluster: tuple[Server, Server]) -> None:
     connection = connect(f"redisai://127.0.0.1:{cluster[0].port}?cluster=true")
     key = b"moved"
@@ -248,6 +251,7 @@ def test_a_slot_that_moved_is_found_again(cluster: tuple[Server, Server]) -> Non
         assert transaction.execute() == [b"x"]
 
 
+@pytest.mark.slow
 def test_a_cluster_without_its_parameter_is_told(cluster: tuple[Server, Server]) -> None:
     key = next(key for key in (b"key%d" % n for n in range(99)) if _slot(cluster[0], key) > 8191)
 

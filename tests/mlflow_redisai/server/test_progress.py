@@ -84,6 +84,7 @@ def create(engine: Server, large: str) -> Iterator[list[str]]:
     engine.client().execute_command("AI.MODELDEL", "progress:large")
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_both_uploads_of_a_large_model(
     create: list[str], cli: Any, client: RedisAIClient, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_terminal_shows_both_uploads_of_a_large_model(
     assert client.predict("progress:large", np.ones((1, LARGE_WIDTH), np.float32))["predictions"]["y"].max() == 2.0
 
 
+@pytest.mark.slow
 def test_without_a_terminal_a_large_model_is_uploaded_silently(create: list[str], cli: Any) -> None:
     finished = cli(*create)
 

@@ -1,4 +1,4 @@
-"""What every backend does: one suite, run with each of them. A framework that isn't installed skips its part."""
+"""What every backend does: one suite, run with each of them. Parts whose framework isn't installed are skipped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def load(name: str) -> Callable[..., LoadedModel]:
-    """Loads the tiny model, or the bytes given instead of its own."""
+    """Load the tiny model, or the bytes given instead of its own."""
     tiny = product_and_sum(name)
 
     def load(blob: bytes | None = None, device: str = "CPU") -> LoadedModel:
@@ -66,7 +66,7 @@ def test_takes_any_number_of_rows(model: LoadedModel, rows: int) -> None:
 
 
 def test_leaves_inputs_as_they_are_and_takes_read_only_ones(model: LoadedModel) -> None:
-    """Tensors from the store are views of bytes, which can't be written."""
+    """Tensors from the store are read-only views of bytes."""
     a, b = (np.frombuffer(array.tobytes(), np.float32).reshape(array.shape) for array in _inputs(3))
     before = a.copy()
 
@@ -76,7 +76,7 @@ def test_leaves_inputs_as_they_are_and_takes_read_only_ones(model: LoadedModel) 
 
 
 def test_outputs_of_one_run_survive_the_next(model: LoadedModel) -> None:
-    """A framework's own buffers must not shine through: batches are split and answered later."""
+    """A framework must not reuse the buffers of outputs: batches are split, and answered later."""
     a, b = _inputs(4)
     first = model.run([a, b])
     kept = [None if array is None else array.copy() for array in first]
@@ -119,7 +119,7 @@ def test_text_instead_of_numbers_is_an_error(model: LoadedModel) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
 def test_every_type_of_redisai_goes_in_and_out(name: str, dtype: DType) -> None:
-    """Text too, of any script and none; only PyTorch has no text."""
+    """That includes text, of any script and of none; only PyTorch has no text."""
     given = ["a b", "größe", ""] if dtype.is_string else [1, 0, 100]
     x = np.array(given, dtype.numpy)
 
@@ -140,7 +140,7 @@ def test_every_type_of_redisai_goes_in_and_out(name: str, dtype: DType) -> None:
 def test_a_type_that_redisai_lacks_travels_in_the_next_larger_one(
     name: str, lacking: str, travels: str, value: float
 ) -> None:
-    """In and out, by one rule for all; only TorchScript doesn't tell which type it takes, so that it casts itself."""
+    """The same rule holds for all, in and out. TorchScript doesn't say which type it takes, so its model casts."""
     answer = passed(name, lacking, np.array([value, 0], travels))
 
     assert answer.dtype == travels
@@ -187,7 +187,7 @@ def test_tells_its_version(model: LoadedModel, name: str) -> None:
 
 
 def passed(name: str, kind: str, x: Array) -> Array:
-    """What a model of numpy's type `kind` answers that gives back what it is given, as a column."""
+    """Return the output of a model that returns its input of NumPy type `kind` as a column."""
     tiny = passing(name, kind)
     model = registry.backend(name).load(
         tiny.blob, "CPU", inputs=tiny.inputs, outputs=tiny.outputs, settings=BackendSettings()
@@ -198,7 +198,7 @@ def passed(name: str, kind: str, x: Array) -> Array:
 
 
 def run(model: LoadedModel, a: Array, b: Array) -> Outputs:
-    """Runs the model; gives product and sum, whatever order the framework's converter gave them."""
+    """Run the model and return product and sum, in whichever order the converter put them."""
     outputs = zip(model.outputs, model.run([a, b]), strict=True)
     return [array for _, array in sorted(outputs, key=itemgetter(0))]
 

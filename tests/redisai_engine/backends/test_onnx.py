@@ -71,7 +71,7 @@ def test_text_that_is_not_utf_8_is_an_error() -> None:
     ],
 )
 def test_a_type_that_redisai_lacks_travels_in_the_next_larger_one(element: int, came: Any, value: float) -> None:
-    """RedisAI itself crashes over such outputs."""
+    """RedisAI itself crashes on such outputs."""
     (y,) = load(onnx_elementwise("Identity", element)).run([np.array([value], came)])
 
     assert y is not None
@@ -82,8 +82,8 @@ def test_a_type_that_redisai_lacks_travels_in_the_next_larger_one(element: int, 
 @pytest.mark.parametrize(
     ("element", "value", "text"),
     [
-        (TensorProto.UINT32, -5, "ERR input x (uint32) has the value -5; allowed are 0 to 4294967295"),
-        (TensorProto.UINT32, 2**32, "ERR input x (uint32) has the value 4294967296; allowed are 0 to 4294967295"),
+        (TensorProto.UINT32, -5, "ERR input x (uint32) has the value -5; allowed: 0 to 4294967295"),
+        (TensorProto.UINT32, 2**32, "ERR input x (uint32) has the value 4294967296; allowed: 0 to 4294967295"),
     ],
 )
 def test_a_value_that_the_model_s_type_cannot_hold_is_an_error(element: int, value: int, text: str) -> None:
@@ -111,7 +111,7 @@ def test_a_model_with_an_element_type_that_nothing_stands_for_is_refused() -> No
         load(blob)
 
     assert refused.value.wire == (
-        "ERR output y has the type tensor(bfloat16), which the engine can't pass on; "
+        "ERR output y has the type tensor(bfloat16), which the engine doesn't support; "
         "convert the model to one of FLOAT, DOUBLE, FLOAT16 or an integer type"
     )
 

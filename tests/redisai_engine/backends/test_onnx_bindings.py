@@ -1,4 +1,4 @@
-"""Runs on bound buffers answer as the ordinary ones do, whatever comes in between."""
+"""Runs on bound buffers answer as regular runs do, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE_THREAD = BackendSettings()
 
 
 def model_of(*nodes: Any, output: tuple[int, tuple[Any, ...]]) -> LoadedModel:
-    """A model of FLOAT rows of three."""
+    """Build a model of FLOAT rows of three."""
     made = onnx_model(list(nodes), {"x": (TensorProto.FLOAT, ("N", 3))}, {"y": output})
     return backend("ONNX").load(made, "CPU", inputs=(), outputs=(), settings=ONE_THREAD)
 
@@ -114,7 +114,7 @@ def test_a_value_that_the_model_refuses_fails_as_before_and_harms_nothing() -> N
         assert answer(model, fine) == [[1.0, 2.0, 0.0]]
 
 
-# What a graph's outputs can be, beside what its nodes compute: name of the output → its nodes.
+# What a graph's outputs can be besides the results of its nodes: name of the output → its nodes.
 OUTPUTS = {
     "x": [],  # the input itself
     "k": [],  # an initializer
@@ -130,7 +130,7 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("names", [[name] for name in OUTPUTS] + [["x", "negative"], ["k", "sum", "x"], list(OUTPUTS)])
 def test_whatever_an_output_is_it_is_answered_each_time(names: list[str]) -> None:
-    """Bound buffers are written only by what is computed."""
+    """Only computed outputs are written to bound buffers."""
     shapes = {
         "sum": (TensorProto.FLOAT, ()),
         "large": (TensorProto.BOOL, (4,)),

@@ -1,4 +1,4 @@
-"""What is read off an ONNX model's bytes before anything loads it."""
+"""What is read from an ONNX model's bytes before anything loads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOATS = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
 
 
 def elsewhere(location: str = "weights", name: str = "k") -> TensorProto:
-    """A tensor whose data is in another file."""
+    """Return a tensor whose data is in another file."""
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", location), ("offset", "0"), ("length", "16")):
         tensor.external_data.add(key=key, value=value)
@@ -98,7 +98,7 @@ def test_data_inside_the_model_is_none(place) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_engine_reads_no_other_file(place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even one that lies in the folder in which it runs."""
+    """Not even one in its working directory."""
     monkeypatch.chdir(tmp_path)
     Path("weights").write_bytes(os.urandom(16))
 
@@ -121,11 +121,11 @@ MODEL = in_branch(elsewhere()).SerializeToString()
 
 
 @given(st.integers(0, len(MODEL)), st.binary(max_size=12))
-@example(0, b"\x0b")  # a group, which Protocol Buffers has given up
+@example(0, b"\x0b")  # a group, a kind of field that Protocol Buffers has abandoned
 @example(0, b"\xff" * 11)
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_are_read_or_refused(place: int, other: bytes) -> None:
-    """And what onnx itself can read, and finds external data in, is never passed."""
+    """No model in which onnx itself finds external data is ever let through."""
     blob = MODEL[:place] + other + MODEL[place + len(other) :]
     try:
         found = read(blob)
@@ -133,7 +133,7 @@ def test_any_bytes_are_read_or_refused(place: int, other: bytes) -> None:
         return
     try:
         parsed = ModelProto.FromString(blob)
-    except Exception:  # of protobuf's, whichever of its implementations is installed
+    except Exception:  # protobuf's own, whose class depends on the installed implementation
         return
 
     tensors = [

@@ -1,4 +1,4 @@
-"""Backends are found by name, loaded when first needed, and a missing framework names its cure."""
+"""Backends are found by name and loaded on first use, and the error for a missing framework names its cure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_backend_is_made_once() -> None:
     ],
 )
 def test_a_missing_framework_names_the_pip_command(name: str, module: str, package: str) -> None:
-    """Run in a process where the import system says that the framework isn't there."""
+    """Runs in a process where the import system reports the framework as missing."""
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "from redisai_engine.backends import registry\n"

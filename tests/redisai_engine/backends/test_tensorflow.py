@@ -21,7 +21,7 @@ def load(blob: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Load
 
 
 def casting(to: str) -> LoadedModel:
-    """y = x, FLOAT, as another type."""
+    """Build a model that casts `x`, FLOAT, to another type."""
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
@@ -61,7 +61,7 @@ def test_names_are_those_given() -> None:
 
 
 def test_a_wrong_type_is_an_error() -> None:
-    """TensorFlow's session would cast it in silence."""
+    """TensorFlow's session would cast it silently."""
     tiny = product_and_sum("TF")
     a = np.ones((1, 2), np.int32)
 
@@ -72,7 +72,7 @@ def test_a_wrong_type_is_an_error() -> None:
 
 
 def test_text_goes_in_and_out() -> None:
-    """Text that isn't UTF-8 too: TensorFlow takes any bytes."""
+    """That includes text that isn't UTF-8: TensorFlow takes any bytes."""
     x = np.array([["hello", "wörld"], [b"\xff".decode("utf-8", "surrogateescape"), ""]], object)
 
     (y,) = passing("string").run([x])

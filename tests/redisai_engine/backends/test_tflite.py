@@ -1,4 +1,4 @@
-"""What only the TFLITE backend does: shapes that change, interpreters for several threads."""
+"""What only the TFLITE backend does: changing shapes, and interpreters for several threads."""
 
 from __future__ import annotations
 

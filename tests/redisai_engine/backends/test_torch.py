@@ -112,7 +112,7 @@ def test_mixed_types_follow_torch_s_rules(add: LoadedModel) -> None:
 
 
 def test_types_that_redisai_lacks_are_widened() -> None:
-    """RedisAI crashes over half precision."""
+    """RedisAI crashes on half precision."""
     outputs = load(Types()).run([np.array([1.5, 0.5], np.float32)])
 
     assert [array.dtype.name for array in outputs if array is not None] == ["float32", "float32", "bool", "float32"]
@@ -183,10 +183,10 @@ class ReadsFiles(torch.nn.Module):
 
 
 def test_a_model_that_reaches_for_files_is_refused() -> None:
-    """TorchScript has operators that read and write files; a stored model must not use the engine's."""
+    """TorchScript has operators that read and write files. A stored model must not get at the engine's."""
     blob = torchscript(ReadsFiles())
 
-    with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which would reach"):
+    with pytest.raises(ModelLoadError, match=r"^ERR the model calls aten::from_file, which could access"):
         registry.backend("TORCH").load(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
 
 
@@ -213,11 +213,12 @@ print((time.process_time() - all_threads) / (time.thread_time() - this_thread))
 """
 
 
+@pytest.mark.slow
 def test_a_run_in_another_thread_than_the_load_takes_one_core() -> None:
-    """PyTorch keeps the number of threads for each thread; MKL would use all cores here."""
+    """PyTorch keeps the number of threads per thread; MKL would use all cores here."""
     module = torchscript(Product())
 
     ran = subprocess.run([sys.executable, "-c", ONE_THREAD], input=module, capture_output=True, timeout=120)
 
     assert ran.returncode == 0, ran.stderr.decode()
-    assert float(ran.stdout) < 1.2  # processor time of the process for each second of the thread's own
+    assert float(ran.stdout) < 1.2  # the process's CPU time per second of the thread's own

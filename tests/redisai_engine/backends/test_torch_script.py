@@ -1,4 +1,4 @@
-"""Compiling and running scripts: the names they know, what they may return, and what they ask for."""
+"""Compiling and running scripts: the names they know, what they may return, and what they ask Redis for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Execute = Callable[[Sequence[bytes]], Value]
 
 
 class Asked:
-    """Answers what scripts ask for, and keeps it."""
+    """Answers a script's commands and records them."""
 
     def __init__(self, answer: Value = None) -> None:
         self.answer = answer
@@ -55,14 +55,14 @@ def run(
     entry_points: Sequence[str] | None = None,
     caller: Asked | None = None,
 ) -> Outputs:
-    """Compiles a script and calls its function, an entry point unless said otherwise."""
+    """Compile a script and call its function, which is an entry point unless stated otherwise."""
     names = [function] if entry_points is None else entry_points
     script = compile_script(source, names, "CPU", BackendSettings())
     return ScriptCall(script, function, keys, arguments, outputs, caller or Asked()).run(arrays)
 
 
 def returns(expression: str, *arrays: Array, outputs: int = 1) -> list[list[float]]:
-    """What a function that returns this expression gives."""
+    """Return the outcome of a function that returns this expression."""
     made = run(entry_point("f", f"return {expression}"), "f", *arrays, outputs=outputs)
     return [array.tolist() for array in made if array is not None]
 
@@ -115,7 +115,7 @@ def test_a_gpu_that_is_not_there():
 
 
 def test_without_torch_the_error_names_the_pip_command():
-    """Run in a process where the import system says that torch isn't there."""
+    """Runs in a process where the import system reports torch as missing."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from redisai_engine.backends.base import BackendSettings\n"
@@ -304,7 +304,7 @@ def test_an_array_becomes_a_list(reply: Value, seen: str):
 
 
 def test_what_is_no_array_becomes_no_list():
-    with pytest.raises(ModelRunError, match=r"redis\.asList takes an array that Redis replied, not 'OK'"):
+    with pytest.raises(ModelRunError, match=r"redis\.asList takes an array from a reply of Redis, not 'OK'"):
         run(entry_point("f", 'redis.asList(redis.execute("A", "b"))'), "f", caller=Asked(b"OK"))
 
 

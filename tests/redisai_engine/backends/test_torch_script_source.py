@@ -1,4 +1,4 @@
-"""Limits on scripts: whatever makes the compiler's tree deep is refused before PyTorch sees it."""
+"""Limits on scripts: anything that makes the compiler's tree deep is refused before PyTorch sees it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_tenth_of_the_limit_is_fine(kind: str) -> None:
 
 
 def test_a_table_of_any_length_is_fine() -> None:
-    """Elements stand side by side."""
+    """Elements are siblings, so they add no depth."""
     numbers = ", ".join(["-1.0", "2 * (3 + 4)"] * 5000)
 
     check_source(f"{HEAD}    return [{numbers}]\n")
@@ -58,7 +58,7 @@ def test_a_long_script_is_refused_with_its_size() -> None:
     with pytest.raises(ModelLoadError) as refusal:
         check_source(source)
 
-    assert refusal.value.wire == f"ERR the script has {len(source)} characters; allowed are {MAX_SOURCE}"
+    assert refusal.value.wire == f"ERR the script has {len(source)} characters; at most {MAX_SOURCE} are allowed"
 
 
 def most_levels(source: str) -> int:
@@ -71,7 +71,7 @@ def most_levels(source: str) -> int:
 
 
 def tree_depth(node: ast.AST) -> int:
-    """Counts expressions in expressions and blocks in blocks, as Python's parser has them."""
+    """Count the nesting of expressions and of blocks, as Python's parser sees it."""
     below = max((tree_depth(child) for child in ast.iter_child_nodes(node)), default=0)
     return below + isinstance(node, (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Attribute, ast.List, ast.If))
 

@@ -1,4 +1,4 @@
-"""The narrow interface between fronts and everything below: a second kind of front, with no socket to a client."""
+"""The narrow interface between fronts and everything below, shown by a second kind of front without a client socket."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_front_without_a_socket_answers_as_the_one_of_redis_protocol(pair: Pai
     assert in_memory[9].endswith(struct.pack("<f", 5) + b"\r\n")
 
 
-def test_it_may_take_the_short_way_too(pair: Pair):
+def test_it_may_take_the_fast_path_too(pair: Pair):
     answers: list[bytes] = []
 
     async def story(front: MemoryFront) -> None:
         await front.ask(*REQUESTS[0])
-        while not front.short_ways:  # the first ones find the model, and Redis says that it tells of changes
+        while not front.short_ways:  # the first ones load the model and have it tracked
             answers.append(await front.ask(*SUM))
         await front.ask("AI.MODELDEL", "front:m")
 

@@ -1,4 +1,4 @@
-"""Rights are Redis' own: whoever may not do it to the plain keys may not do it by an AI command."""
+"""Access rights are Redis' own: what a user may not do to the plain keys, no AI command does for that user."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def secret_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture
 def login(pair: Pair, connect: Connect, direct: Connection) -> Iterator[Callable[..., Connection]]:
-    """Makes a user with these rules and gives a connection of that user."""
+    """Create a user with these rules and return a connection of that user."""
     made = []
 
     def make(name: str, *rules: str) -> Connection:
@@ -83,7 +83,7 @@ def test_a_client_that_is_not_authenticated_may_do_nothing(
 
 
 class TestKeys:
-    """Key patterns hold for models, tensors, ROUTING and PERSIST."""
+    """Key patterns apply to models, tensors, ROUTING and PERSIST."""
 
     @pytest.mark.parametrize(
         "command",
@@ -109,7 +109,7 @@ class TestKeys:
             wire.ask(f"AI.TENSORSET {key} FLOAT 1 VALUES 1")
         store_model(wire, "theirs:m")
         store_model(wire, "mine:m")
-        predict(wire, "theirs:m", 1, 2)  # so that it is in memory
+        predict(wire, "theirs:m", 1, 2)  # so that it is loaded
         user = login("tenant", "~mine:*", "+@all")
 
         user.send(command)
@@ -149,7 +149,7 @@ class TestKeys:
 
 
 class TestFirst:
-    """Redis is asked before anything is loaded or compiled: who may not write learns that and nothing else."""
+    """Redis is asked before anything is loaded or compiled. Without the right to write, a user learns just that."""
 
     STORING = (
         ("AI.MODELSTORE", "theirs:new", "ONNX", "CPU", "BLOB", b"no model"),
@@ -197,8 +197,9 @@ class TestFirst:
         assert predict(wire, "first:m", 2, 3) == 5.0
 
 
+@pytest.mark.slow
 class TestChanges:
-    """A right that is taken away stops models in memory within about a second."""
+    """A right that is revoked stops predictions with loaded models within about a second."""
 
     @pytest.mark.parametrize("rule", ["resetkeys", "-hmget", "off"])
     def test_of_an_open_connection(
@@ -210,7 +211,7 @@ class TestChanges:
 
         direct.ask("ACL", "SETUSER", "changing", rule)
 
-        if rule == "off":  # as in Redis: who is in stays in
+        if rule == "off":  # as in Redis: a user who is logged in stays logged in
             assert predict(user, "changing:m", 1, 2) == 3.0
             return
         wait_until(lambda: isinstance(predict(user, "changing:m", 1, 2), bytes), timeout_s=3)
@@ -253,7 +254,7 @@ class TestChanges:
 
 
 class TestConfig:
-    """AI.CONFIG changes the engine for everybody: that needs the right to CONFIG."""
+    """AI.CONFIG changes the engine for everybody, so it needs the right to CONFIG."""
 
     def test_without_it_settings_can_be_read_only(self, login: Callable[..., Connection]):
         user = login("plainuser", "~*", "+@all", "-config")

@@ -1,4 +1,6 @@
-"""AI.TENSORSET of a small tensor is one script in Redis; what that can't do, two commands do, with the same answers."""
+"""
+AI.TENSORSET of a small tensor is one script in Redis. Where that isn't possible, two commands give the same replies.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from support.servers import Server
 OK = b"+OK\r\n"
 WRONGTYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
 SMALL = "AI.TENSORSET %s FLOAT 2 VALUES 1 2"
-LARGE = f"AI.TENSORSET %s FLOAT {LARGEST // 4}"  # with its header it is larger than one step takes
+LARGE = f"AI.TENSORSET %s FLOAT {LARGEST // 4}"  # with its header too large for the script
 KEYS = {
     "a string": "SET %s abc",
     "a long string": f"SET %s {'x' * 100}",
@@ -30,14 +32,14 @@ KEYS = {
 
 
 def scripts(direct: Connection) -> int:
-    """How many scripts Redis was asked to run, by digest or whole."""
+    """Return how many scripts Redis was asked to run, by digest or in full."""
     told = direct.ask("INFO commandstats")
     return sum(int(calls) for calls in re.findall(rb"cmdstat_eval(?:sha)?:calls=(\d+)", told))
 
 
 @pytest.fixture
 def user(pair: Pair, connect: Connect, direct: Connection) -> Iterator[Callable[..., Connection]]:
-    """Gives a connection of a user with these rules."""
+    """Return a function that opens a connection of a user with these rules."""
 
     def login(*rules: str) -> Connection:
         assert direct.ask("ACL", "SETUSER", "stepper", "reset", "on", "nopass", "~*", *rules) == OK
@@ -97,7 +99,7 @@ class TestKeys:
 
 
 class TestWay:
-    """When a script is used."""
+    """When the script is used."""
 
     def test_small_tensors_take_one_script(self, wire: Connection, direct: Connection):
         wire.ask(SMALL % "step:way")
@@ -145,7 +147,7 @@ class TestWay:
 
 
 class TestRights:
-    """Nobody needs the right to scripts, and scripts give nobody a right."""
+    """Nobody needs the right to run scripts, and the script gives nobody a right."""
 
     @pytest.mark.parametrize("rules", [("-evalsha",), ("-@scripting",), ("-eval",)], ids=" ".join)
     def test_without_scripts_it_is_two_commands(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, encoded
+from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, model_blob, modelstore, predict, prediction, store_model
+from support.replies import bulk
 
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
@@ -22,7 +23,7 @@ def array(*elements: bytes) -> bytes:
 
 
 def transact(wire: Connection, *commands: Command) -> bytes:
-    """Sends MULTI, the commands and EXEC one by one, each QUEUED; gives EXEC's reply."""
+    """Send MULTI, the commands and EXEC one by one; each command is QUEUED. Return EXEC's reply."""
     assert wire.ask("MULTI") == OK
     for command in commands:
         wire.send(command)
@@ -31,7 +32,7 @@ def transact(wire: Connection, *commands: Command) -> bytes:
 
 
 class TestExec:
-    """Each command's reply stands in EXEC's, whoever makes it."""
+    """EXEC's reply has the reply of each command, whether Redis or the engine answers it."""
 
     @pytest.mark.parametrize("protocol", [2, 3])
     def test_ai_and_plain_commands_are_answered_in_their_places(self, wire: Connection, protocol: int):
@@ -115,7 +116,7 @@ class TestExec:
 
 
 class TestErrors:
-    """What Redis refuses to queue makes EXEC fail; what AI commands find wrong is an element of its reply."""
+    """What Redis refuses to queue makes EXEC fail. An AI command's own error is an element of EXEC's reply."""
 
     def test_errors_of_ai_commands_are_elements(self, wire: Connection):
         wire.send("SET tx:string x", "DEL tx:gone")
@@ -173,7 +174,7 @@ class TestErrors:
         key = "tx:other"
         wire.send(f"DEL {key}", make.format(key), f"EXPIRE {key} 1000")
         wire.replies(3)
-        look = f"HGETALL {key}" if make.startswith("HSET") else f"DUMP {key}"  # a hash may be encoded anew
+        look = f"HGETALL {key}" if make.startswith("HSET") else f"DUMP {key}"  # a hash may get another encoding
         before = wire.ask(look)
 
         command = modelstore(key) if store == "model" else f"AI.TENSORSET {key} FLOAT 1 VALUES 1"
@@ -198,7 +199,7 @@ class TestErrors:
 
 
 class TestWatch:
-    """WATCH is Redis' own and sees the keys of AI commands."""
+    """WATCH is Redis' own and covers the keys of AI commands."""
 
     @pytest.mark.parametrize("protocol", [2, 3])
     @pytest.mark.parametrize("change", ["AI.TENSORSET tx:w FLOAT 1 VALUES 2", "DEL tx:w", "model", "AI.MODELDEL tx:w"])
@@ -248,7 +249,7 @@ class TestWatch:
 
 
 class TestState:
-    """What a queued command changes of the connection holds from EXEC on, and not at all without it."""
+    """A queued command that changes the connection takes effect at EXEC, and never without it."""
 
     def test_discard_forgets_everything(self, wire: Connection):
         wire.send("MULTI", "AI.TENSORSET tx:t4 FLOAT 1 VALUES 1", "SELECT 5", "DISCARD", "EXISTS tx:t4")

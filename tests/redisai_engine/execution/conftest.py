@@ -1,4 +1,4 @@
-"""Real models and a real event loop for the tests of execution."""
+"""Real models and real event loops for the tests of execution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def doubling() -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def summing() -> LoadedModel:
-    """y = the sum of all rows: a model whose requests can't be joined."""
+    """y = the sum of all rows: a model whose requests can't be batched."""
     node = helper.make_node("ReduceMax", ["x"], ["y"], axes=[0], keepdims=1)
     shape = (TensorProto.FLOAT, ("N", "M"))
     return load_onnx(onnx_model([node], {"x": shape}, {"y": (TensorProto.FLOAT, (1, "M"))}))
@@ -36,7 +36,7 @@ def summing() -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def picking() -> LoadedModel:
-    """y = row x of a table with five rows; an x beyond it is an error."""
+    """y = row x of a table with five rows; a larger x is an error."""
     node = [
         helper.make_node(
             "Constant", [], ["t"], value=helper.make_tensor("t", TensorProto.FLOAT, [5], [0, 10, 20, 30, 40])
@@ -48,13 +48,13 @@ def picking() -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def counting() -> LoadedModel:
-    """As slow as one wants: see `count`."""
+    """A model that is as slow as needed: see `count`."""
     return load_onnx(onnx_counter())
 
 
 @pytest.fixture
 def model(doubling: LoadedModel) -> MakeModel:
-    """Makes a runnable model: `model(batch_size=4)`, of `doubling` unless told otherwise."""
+    """Return a function that makes a runnable model: `model(batch_size=4)`, of `doubling` by default."""
 
     def make(loaded: LoadedModel = doubling, **options: Any) -> RunnableModel:
         return RunnableModel(loaded, backend_name="ONNX", **options)
@@ -64,7 +64,7 @@ def model(doubling: LoadedModel) -> MakeModel:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run_loop(request: pytest.FixtureRequest) -> Iterator[RunLoop]:
-    """Runs a coroutine function to its end, on Python's event loop and on uvloop's."""
+    """Return a function that runs a coroutine function to its end, on asyncio's event loop and on uvloop's."""
     loop = asyncio.new_event_loop() if request.param == "asyncio" else uvloop.new_event_loop()
     problems: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: problems.append(context))

@@ -1,4 +1,4 @@
-"""Which requests may join, how they are joined and split, and what a failed batch does."""
+"""Which requests may be batched, how they are joined and split, and what a failed batch does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_requests_that_differ_in_rows_only_may_join(model) -> None:
     ids=["width", "rank", "dtype", "number of inputs"],
 )
 def test_other_shapes_and_dtypes_do_not_join(model, other: list[Array]) -> None:
-    """RedisAI joins different dtypes, and gives wrong numbers."""
+    """RedisAI joins different dtypes and returns wrong numbers."""
     batched = model(batch_size=4)
 
     assert batch_key(batched, [array(1, 3)]) != batch_key(batched, other)
@@ -110,7 +110,7 @@ def test_jobs_run_as_one(model) -> None:
 
 
 def test_a_bad_request_does_not_fail_its_neighbours(model, picking: LoadedModel) -> None:
-    """RedisAI gives the error to the whole batch."""
+    """RedisAI answers the whole batch with the error."""
     batched = model(picking, batch_size=4)
     inputs = [np.array([1]), np.array([7]), np.array([4, 0])]
 
@@ -123,7 +123,7 @@ def test_a_bad_request_does_not_fail_its_neighbours(model, picking: LoadedModel)
 
 
 def test_a_model_whose_outputs_cannot_be_split_runs_each_request_alone(model, summing: LoadedModel) -> None:
-    """RedisAI crashes, or answers «Model did not generate the expected batch size»."""
+    """RedisAI crashes, or answers "Model did not generate the expected batch size"."""
     batched = model(summing, batch_size=4)
 
     outcomes = run_jobs([job(batched, array(2, 2) * 3), job(batched, array(1, 2) * 5)])

@@ -1,4 +1,4 @@
-"""Which jobs run next, with a clock that the tests turn."""
+"""Which jobs run next, by a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_batch_takes_matching_jobs_from_behind_others(model) -> None:
 
 
 def test_a_batch_is_taken_until_batchsize_is_reached_or_exceeded(model) -> None:
-    """7 and 7 rows with BATCHSIZE 8 make a batch of 14, as with RedisAI."""
+    """7 and 7 rows with BATCHSIZE 8 make a batch of 14, as in RedisAI."""
     queue, batched = DeviceQueue("CPU"), model(batch_size=8)
     a, b, c = (put(queue, batched, rows(*range(7))) for _ in range(3))
 
@@ -168,7 +168,7 @@ def test_clear_gives_back_everything(model) -> None:
 
 
 def test_a_batch_is_short_when_runs_of_its_size_were(model) -> None:
-    """One row took little; what four rows take isn't known yet."""
+    """One row took little time; what four rows take isn't known yet."""
     queue, batched = DeviceQueue("CPU"), model(batch_size=4)
     batched.measured(2, 1e-5)
 

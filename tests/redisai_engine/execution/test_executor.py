@@ -1,4 +1,4 @@
-"""Jobs on real event loops, real threads and real models: what runs where, when, and what comes back."""
+"""Jobs on real event loops, real threads and real models: what runs where and when, and what comes back."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_another_device_does_not_wait(run_loop, model, counting) -> None:
 
 @pytest.mark.parametrize("devices", [("CPU", "CPU"), ("CPU", "CPU:1")])
 def test_runs_overlap_on_two_threads_or_two_devices(run_loop, model, doubling, devices: tuple[str, str]) -> None:
-    """Each run waits for the other to begin."""
+    """Each run waits until the other has started."""
 
     async def test() -> None:
         async with Client(threads_per_queue=2) as client:
@@ -150,10 +150,11 @@ def test_timeout_removes_a_job_that_waits_behind_a_long_one(run_loop, model, cou
     run_loop(test)
 
 
+@pytest.mark.slow
 def test_timeout_does_not_touch_a_run_that_began_in_time(run_loop, model, counting) -> None:
     async def test() -> None:
         async with Client() as client:
-            # A busy machine needs a while to begin; the run itself takes about a second.
+            # On a busy machine the run may start late; the run itself takes about a second.
             outcome = await client.start(model(counting), count(1_000_000), timeout_ms=500)
 
             assert values(outcome) == [1_000_000.0]
@@ -210,7 +211,7 @@ def test_minbatchsize_waits_for_company(run_loop, model) -> None:
         async with Client() as client:
             batched = model(batch_size=4, min_batch_size=2)
             first = client.start(batched, rows(1))
-            await client.start(model(), rows(9))  # others pass meanwhile
+            await client.start(model(), rows(9))  # other requests overtake it
 
             assert not first.done()
             second = client.start(batched, rows(2))
@@ -284,14 +285,14 @@ def test_beyond_the_queue_s_limit_jobs_are_refused(run_loop, model) -> None:
             refused = await client.start(batched, rows(1))
 
             assert isinstance(refused, QueueFull)
-            assert refused.wire == "ERR 2 requests are waiting for device CPU already, which is the limit"
+            assert refused.wire == "ERR the queue of device CPU is full: 2 requests are waiting; try again later"
             assert not any(outcome.done() for outcome in waiting)
 
     run_loop(test)
 
 
 def test_a_job_submitted_from_done_runs_in_the_same_turn(run_loop, model) -> None:
-    """So does one operation of a DAG after the other."""
+    """So do the operations of a DAG that depend on each other."""
 
     async def test() -> None:
         async with Client() as client:
@@ -331,7 +332,7 @@ def test_a_barrier_on_a_free_device_comes_at_once(run_loop) -> None:
 
 
 def test_many_short_jobs_leave_the_event_loop_room(run_loop, model) -> None:
-    """A turn ends after some milliseconds, however many jobs there are."""
+    """A turn ends after some milliseconds, however many jobs are left."""
 
     async def test() -> None:
         async with Client() as client:
@@ -387,7 +388,7 @@ def test_each_of_many_jobs_from_all_sides_gets_exactly_its_own_outcome(run_loop,
 
 
 def test_drain_finishes_what_runs_and_what_waits(run_loop, model, counting) -> None:
-    """A batch that waits for company runs with what there is."""
+    """A batch that waits for more requests runs with those that it has."""
 
     async def test() -> None:
         async with Client() as client:
@@ -443,7 +444,7 @@ def test_a_caller_s_fault_does_not_cost_others_their_answers(model) -> None:
 
 
 def test_a_caller_that_can_not_take_its_outcome_gets_an_error() -> None:
-    """So that somebody who waits for it isn't left waiting."""
+    """Otherwise its client would wait forever."""
     taken: list[Outcome] = []
 
     def take(outcome: Outcome) -> None:

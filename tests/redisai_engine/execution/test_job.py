@@ -1,4 +1,4 @@
-"""How a model's run time is learned, and what a job knows of itself."""
+"""How a model's run time is learned, and what a job knows about itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_an_unknown_run_is_not_short(model) -> None:
 
 
 def test_a_slow_first_run_is_forgotten_soon(model) -> None:
-    """The first run of a session allocates and optimises."""
+    """A session's first run allocates memory and optimizes."""
     learned = model()
 
     for seconds in (1e-3, 2e-5, 2e-5, 2e-5):

@@ -1,4 +1,4 @@
-"""The figures behind AI.INFO."""
+"""The statistics behind AI.INFO."""
 
 from __future__ import annotations
 

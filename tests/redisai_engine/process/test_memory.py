@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next large tensor, and no more than a bounded amount of it."""
+"""Freed memory is kept for the next large tensor, up to a bound."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def page_faults(how: str) -> int:
     return int(ran.stdout)
 
 
-@pytest.mark.skipif(not list(Path("/lib").glob("*-linux-gnu*")), reason="only glibc can be told so")
+@pytest.mark.skipif(not list(Path("/lib").glob("*-linux-gnu*")), reason="only glibc's allocator can be configured so")
 def test_large_blocks_that_come_and_go_take_no_new_pages() -> None:
     assert page_faults("kept") < page_faults("as it is") / 10

@@ -1,4 +1,4 @@
-"""The life of the engine's process: listening, draining, TLS, and a Redis that comes and goes."""
+"""The life of the engine's process: listening, draining, TLS, and a Redis that goes away and comes back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, connected
+from support.connection import Connect, Connection, connected
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.servers import Server, redis_server_binary
 from support.tiny_models import onnx_counter
 from support.waiting import accepts_connections, free_port, wait_until
@@ -25,14 +26,14 @@ PONG = b"+PONG\r\n"
 
 
 def run_engine(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs an engine that is expected to end by itself."""
+    """Run an engine that is expected to exit without a signal."""
     return subprocess.run(
         [sys.executable, "-m", "redisai_engine", *arguments], capture_output=True, text=True, timeout=60
     )
 
 
 class TestListening:
-    """Where it listens, and what it says."""
+    """Where the engine listens, and what it prints."""
 
     def test_a_taken_port_is_refused(self, tmp_path: Path, redis_server: Server):
         port = str(redis_server.port)
@@ -78,12 +79,12 @@ class TestListening:
         result = subprocess.run([script, "--port", "x"], capture_output=True, text=True, timeout=60)
 
         assert result.returncode == 1
-        assert result.stderr == ("redisai-engine: --port can't be 'x': allowed are whole numbers from 0 to 65535\n")
+        assert result.stderr == ("redisai-engine: --port can't be 'x': it must be a whole number from 0 to 65535\n")
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost and its key."""
+    """A self-signed certificate for localhost, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "cert.pem", folder / "key.pem"
     make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
@@ -93,7 +94,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 class TestTls:
-    """Encrypted to the client, and to Redis."""
+    """TLS to the client, and to Redis."""
 
     def test_clients_use_tls_where_there_is_a_certificate(
         self,
@@ -140,6 +141,7 @@ class TestTls:
         assert result.returncode == 1
         assert result.stderr.startswith(f"redisai-engine: tls-cert {tmp_path}/x and tls-key can't be used: ")
 
+    @pytest.mark.slow
     def test_redis_behind_tls(
         self,
         new_redis: Callable[..., Server],
@@ -170,7 +172,7 @@ class TestTls:
 
 
 class TestRedis:
-    """The Redis that it stands in front of."""
+    """The Redis behind the engine."""
 
     def test_a_unix_socket(self, redis_server: Server, new_engine: Callable[..., Server], connect: Connect):
         server = new_engine("--redis", f"unix://{redis_server.unix_socket}")
@@ -232,7 +234,7 @@ class TestRedis:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = new_engine("--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}", "--strict")
             listener.settimeout(10)
-            listener.accept()[0].close()  # the engine's look at the start
+            listener.accept()[0].close()  # the engine's check at startup
             wire = connect(server)
             wire.send("GET value", "PING")
             redis, _ = listener.accept()
@@ -255,7 +257,7 @@ class TestRedis:
 
             redis.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent something that is no reply: b'HTTP/1.1")
+            assert wire.rest().startswith(b"-ERR Protocol error: Redis sent bytes that are not a reply: b'HTTP/1.1")
             redis.close()
 
     def test_too_many_connections_there_are_an_error_here(self, new_pair: Callable[..., Pair], connect: Connect):
@@ -273,12 +275,13 @@ class TestRedis:
         assert answers[-1] == b"-ERR max number of clients reached\r\n"
 
 
+@pytest.mark.slow
 class TestDraining:
-    """SIGTERM: no more requests are taken, what has begun is finished."""
+    """After SIGTERM no more requests are taken, and those that have begun are finished."""
 
     @pytest.fixture
     def slow(self, new_engine: Callable[..., Server], connect: Connect) -> tuple[Server, Connection]:
-        """An engine with a model that takes as many steps as its input says."""
+        """An engine with a model that runs as many steps as its input says."""
         server = new_engine("--model-execution-timeout", "0")
         wire = connect(server)
         wire.ask("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_counter())
@@ -296,7 +299,7 @@ class TestDraining:
         idle.ask("PING")
         wire.send("AI.MODELEXECUTE slow INPUTS 2 n start OUTPUTS 1 y")
         started = time.monotonic()
-        idle.ask("PING")  # what came before it has been read
+        idle.ask("PING")  # all earlier bytes have been read by then
 
         server.process.send_signal(number)
 

@@ -1,4 +1,4 @@
-"""Several workers behind one port act as one engine."""
+"""Several worker processes behind one port act as one engine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 import redis
 
 from support.servers import Server
-from support.transcripts import FOLDER
+from support.transcripts import recorded_model
 from support.waiting import wait_until
 
-CONNECTIONS = 12  # so many that both workers get some
-
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no transcripts at {FOLDER}")
+CONNECTIONS = 12  # enough for both workers to get some
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def connections(server: Server) -> list[redis.Redis]:
 
 
 def store(client: redis.Redis) -> None:
-    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", (FOLDER / "models" / "mul.onnx").read_bytes())
+    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     client.execute_command("AI.TENSORSET", "a", "FLOAT", 1, 2, "VALUES", 1, 2)
 
 
@@ -56,6 +54,7 @@ def test_run_figures_of_all_workers_add_up(two_workers: Server) -> None:
     assert {figures(client)[b"calls"] for client in clients} == {CONNECTIONS}
 
 
+@pytest.mark.slow
 def test_resetstat_reaches_all_workers(two_workers: Server) -> None:
     clients = connections(two_workers)
     store(clients[0])
@@ -67,6 +66,7 @@ def test_resetstat_reaches_all_workers(two_workers: Server) -> None:
     assert {figures(client)[b"calls"] for client in clients} == {0}
 
 
+@pytest.mark.slow
 def test_a_changed_setting_holds_in_all_workers(two_workers: Server) -> None:
     clients = connections(two_workers)
 
@@ -75,8 +75,9 @@ def test_a_changed_setting_holds_in_all_workers(two_workers: Server) -> None:
     assert {client.execute_command("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE") for client in clients} == {12345}
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_started_anew(two_workers: Server) -> None:
-    """Its connections are lost; new ones are served, and no worker is missing."""
+    """Its connections are lost. New ones are served, and no worker is missing."""
     pid = two_workers.process.pid
     before = children(pid)
     worker = next(child for child in before if b"redisai_engine" in Path(f"/proc/{child}/cmdline").read_bytes())
@@ -89,6 +90,7 @@ def test_a_worker_that_dies_is_started_anew(two_workers: Server) -> None:
     assert all(client.ping() for client in connections(two_workers))
 
 
+@pytest.mark.slow
 def test_no_process_is_left_when_the_parent_is_killed(two_workers: Server) -> None:
     workers = children(two_workers.process.pid)
 

@@ -1,4 +1,4 @@
-"""Payloads of RedisAI's DUMP: those of a real server, and for older versions, ones written as they wrote them."""
+"""Payloads of RedisAI's DUMP: recorded from a real server and, for older versions, written here in their format."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from redisai_engine.protocol.dump import DumpedModel, DumpedScript, DumpError, decode_dump
 from redisai_engine.protocol.tensor import Tensor
-from support.transcripts import ABSENT, FOLDER, scenarios
-
-needs_transcripts = pytest.mark.skipif(not scenarios(), reason=ABSENT)
+from support.transcripts import recorded_model, scenarios
 
 
 def recorded(command: str, scenario: str) -> bytes:
-    """The payload that a scenario sends with RESTORE, or that the real server gave it for DUMP."""
-    (step,) = (s for s in scenarios()[scenario].steps["steps"] if s["send"][0] == command and "nil" not in s["reply"])
+    """Return the payload that a scenario sends with RESTORE, or that the real server returned for DUMP."""
+    (step,) = (s for s in scenarios()[scenario].steps if s["send"][0] == command and "nil" not in s["reply"])
     encoded = step["send"][3]["b64"] if command == "RESTORE" else step["reply"]["bulk_b64"]
     return base64.b64decode(encoded)
 
@@ -26,7 +24,6 @@ def recorded(command: str, scenario: str) -> bytes:
 # -- from a real server ---------------------------------------------------------------------------
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     ("command", "scenario", "dtype", "shape", "values"),
     [
@@ -43,7 +40,6 @@ def test_a_recorded_tensor(command: str, scenario: str, dtype: str, shape: tuple
     assert tensor.array().ravel().tolist() == values
 
 
-@needs_transcripts
 @pytest.mark.parametrize(
     ("command", "scenario", "tag", "sizes"),
     [("RESTORE", "model/rdb_restore_model", "tg", (4, 2)), ("DUMP", "model/dump_model", "", (0, 0))],
@@ -52,7 +48,7 @@ def test_a_recorded_model(command: str, scenario: str, tag: str, sizes: tuple[in
     """Its blob was compressed by Redis."""
     model = decode_dump(recorded(command, scenario))
 
-    blob = (FOLDER / "models" / "mul.onnx").read_bytes()
+    blob = recorded_model("mul.onnx")
     assert model == DumpedModel("ONNX", "CPU", tag, *sizes, 0, ("a", "b"), ("product",), blob)
 
 
@@ -68,7 +64,7 @@ def length(number: int) -> bytes:
 
 
 def payload(name: str, encoding: int, *items: int | bytes) -> bytes:
-    """A module's value as Redis frames it."""
+    """Return a module's value, framed as Redis frames it."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     number = 0
     for letter in name:
@@ -165,16 +161,16 @@ def test_other_values_are_not_ours(other: bytes):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (payload("AI_TENSOR", 5, 2, 32, 1, 1, b"1234"), "encoding version 5; known are 0 to 4"),
+        (payload("AI_TENSOR", 5, 2, 32, 1, 1, b"1234"), "encoding version 5; 0 to 4 are supported"),
         (payload("AI_TENSOR", 4, 5, 64, 1, 1, bytes(8)), "DLPack type 5 with 64 bits"),
         (payload("AI_TENSOR", 4, 2, 32, 1, 2, b"1234"), r"a FLOAT tensor of shape \(2,\) has 4 bytes"),
         (payload("AI_TENSOR", 4, 2, 32, 1, 2, b"123456789"), r"a FLOAT tensor of shape \(2,\) has 9 bytes"),
         (payload("AI_TENSOR", 4, 7, 8, 1, 2, b"one\0", 0, 4), r"a STRING tensor of shape \(2,\) has 4 bytes"),
-        (payload("AI_TENSOR", 4, 2, 32, 1, 1, b"1234", 9), "opcode 2 where 0 belongs"),
-        (payload("AI_TENSOR", 4, 2, 32, b"x"), "opcode 5 where 2 belongs"),
-        (payload("AI__MODEL", 4, 9, b"CPU\0"), "backend number 9; known are 0 to 3"),
-        (payload("AI__MODEL", 4, 3, b"CPU\0", b"", 0, 0, 0, 0, 0, 9, 1, b"x"), "says that it has 9 bytes, and has 1"),
-        (payload("AI_SCRIPT", 4, b"CPU\0", b"", b"x\0", 2**40), "ends too early or is damaged"),
+        (payload("AI_TENSOR", 4, 2, 32, 1, 1, b"1234", 9), "opcode 2 instead of 0"),
+        (payload("AI_TENSOR", 4, 2, 32, b"x"), "opcode 5 instead of 2"),
+        (payload("AI__MODEL", 4, 9, b"CPU\0"), "backend number 9; 0 to 3 are known"),
+        (payload("AI__MODEL", 4, 3, b"CPU\0", b"", 0, 0, 0, 0, 0, 9, 1, b"x"), "declares a blob of 9 bytes but has 1"),
+        (payload("AI_SCRIPT", 4, b"CPU\0", b"", b"x\0", 2**40), "is truncated or damaged"),
     ],
 )
 def test_what_redisai_could_not_restore_is_an_error_that_says_why(data: bytes, text: str):
@@ -185,7 +181,7 @@ def test_what_redisai_could_not_restore_is_an_error_that_says_why(data: bytes, t
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_payload_gives_a_value_or_a_dump_error(data: st.DataObject):
-    """Fuzz: bytes changed or cut anywhere between the module's type and the footer."""
+    """Fuzz: bytes are changed or cut anywhere between the module's type and the footer."""
     whole = data.draw(
         st.sampled_from(
             [

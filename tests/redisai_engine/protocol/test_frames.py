@@ -1,4 +1,4 @@
-"""Replies as Redis writes them: where each one ends, however the stream is cut, and what single ones contain."""
+"""Replies as Redis writes them: where each one ends, however the stream is cut, and what each one contains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode, elements
 from support.streams import cut
 
-# Each type of RESP2 and RESP3, null and empty forms, nested ones, and line breaks inside bulks.
+# Every type of RESP2 and RESP3, null, empty and nested ones, and line breaks inside bulk strings.
 REPLIES = [
     b"+OK\r\n",
     b"+\r\n",
@@ -42,12 +42,12 @@ STREAM = b"".join(REPLIES)
 
 
 def kind_of(reply: bytes) -> str:
-    """The type that a reply shows: an attribute's is that of the reply behind it."""
+    """Return the type that a reply shows: an attribute has the type of the reply after it."""
     return {b"|1\r\n+t": "$", b"|0\r\n>1": ">"}.get(reply[:6], reply[:1].decode())
 
 
 def replies(*chunks: bytes) -> list[tuple[str, bytes]]:
-    """Type and bytes of each complete reply in these chunks, as the scanner divides them."""
+    """Return type and bytes of each complete reply in these chunks, as the scanner divides them."""
     scanner = FrameScanner()
     found = []
     reply = b""
@@ -83,7 +83,7 @@ def test_where_the_stream_is_cut_makes_no_difference():
 
 
 def test_a_large_bulk_passes_without_being_held():
-    """100 MB go by chunk by chunk; only where they end is said."""
+    """100 MB pass chunk by chunk; the scanner only reports where they end."""
     scanner = FrameScanner()
     chunk = b"\r\n" * 32768
     chunks = 100 * 1024 * 1024 // len(chunk)
@@ -104,7 +104,7 @@ def test_a_push_among_replies_is_told_by_its_type():
 
 @pytest.mark.parametrize("stream", [b"HTTP/1.1 200 OK\r\n", b"\r\n", b"$x\r\n", b"*\r\n", b"$\r\n", b"%1x\r\n"])
 def test_bytes_that_are_no_reply_are_an_error(stream: bytes):
-    with pytest.raises(ProtocolError, match="Redis sent something that is no reply"):
+    with pytest.raises(ProtocolError, match="Redis sent bytes that are not a reply"):
         FrameScanner().scan(b"+OK\r\n" + stream)
 
 

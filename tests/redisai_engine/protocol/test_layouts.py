@@ -1,4 +1,4 @@
-"""A layout reads requests whose arguments have the known lengths, a template those of the known content."""
+"""A layout reads requests by the lengths of their arguments, a template by the content of most of them."""
 
 from __future__ import annotations
 

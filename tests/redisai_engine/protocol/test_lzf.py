@@ -1,4 +1,4 @@
-"""What Redis compressed comes out as it went in."""
+"""Text that Redis compressed is restored unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = {
 
 
 def compressed_by_redis(server: Server, text: bytes) -> bytes:
-    """The compressed bytes in a DUMP of a string: behind the type, the mark of LZF and two lengths."""
+    """Return the compressed bytes in a DUMP of a string: they follow the type, the mark of LZF and two lengths."""
     client = server.client()
     client.set("lzf", text)
     dump = client.dump("lzf")
@@ -52,10 +52,10 @@ def test_plain_pieces_and_repetitions():
         (b"\x05abc", 3),
         (b"\x02abc\x20", 6),
         (b"\x02abc\xe0\x01", 6),
-        (b"\x02abc\x20\x03", 6),  # from before the beginning
+        (b"\x02abc\x20\x03", 6),  # refers to bytes before the start
         (b"\x20\x00", 3),
     ],
 )
 def test_damaged_bytes_are_an_error(data: bytes, length: int):
-    with pytest.raises(LzfError, match=f"do not give {length} bytes"):
+    with pytest.raises(LzfError, match=f"don't expand to {length} bytes"):
         decompress(data, length)

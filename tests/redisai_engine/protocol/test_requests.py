@@ -1,4 +1,4 @@
-"""Requests as clients write them: raw bytes in, arguments out, and Redis' own words for what is no request."""
+"""Requests as clients write them: raw bytes in, arguments out, and Redis' own errors for bytes that are no request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.streams import cut
 
 
 def parse(*chunks: bytes, parser: RequestParser | None = None) -> list[Request]:
-    """Feeds one chunk after another and takes all requests out after each."""
+    """Feed one chunk after another and take all requests after each."""
     parser = parser or RequestParser()
     requests = []
     for chunk in chunks:
@@ -26,7 +26,7 @@ def parse(*chunks: bytes, parser: RequestParser | None = None) -> list[Request]:
 
 
 def outcome(*chunks: bytes) -> tuple[list[Request], str | None]:
-    """What a client gets to hear: the requests that were understood, and the error that ended it."""
+    """Return the requests that were understood, and the error that ended the connection."""
     parser = RequestParser()
     requests: list[Request] = []
     try:
@@ -65,7 +65,7 @@ def test_a_pipeline_gives_its_requests_in_order():
 
 
 def test_where_the_bytes_are_cut_makes_no_difference():
-    """Every way to send the stream in two and in three parts, and byte by byte."""
+    """The stream is sent in every possible two or three parts, and byte by byte."""
     for first in range(len(STREAM) + 1):
         for second in range(first, len(STREAM) + 1):
             assert parse(*cut(STREAM, (first, second))) == REQUESTS, (first, second)
@@ -104,7 +104,7 @@ def test_bytes_may_be_added_before_the_earlier_requests_were_taken():
 
 
 def test_arguments_that_are_still_to_come_take_no_memory():
-    """A header may announce 512 MB, or two thousand million arguments; nothing is set aside for them."""
+    """A header may announce 512 MB, or two thousand million arguments; no memory is set aside for them."""
     parser = RequestParser()
 
     assert parse(b"*2147483647\r\n$536870912\r\nabc", parser=parser) == []
@@ -122,7 +122,7 @@ def test_line_breaks_are_not_looked_at_where_redis_does_not(odd: bytes):
     st.data(),
 )
 def test_any_requests_come_back_however_they_are_cut(requests: list[Request], times: int, data: st.DataObject):
-    """Also repeated ones, which are read in another way once their layout is known."""
+    """That includes repeated requests, which are read differently once their layout is known."""
     repeated = [request for request in requests for _ in range(times)]
     stream = b"".join(map(encode, repeated))
     places = data.draw(st.lists(st.integers(0, len(stream)), max_size=5))
@@ -132,7 +132,7 @@ def test_any_requests_come_back_however_they_are_cut(requests: list[Request], ti
 
 
 def test_a_request_of_known_lengths_but_other_form_is_read_right():
-    """What follows three requests of one layout has the same number of bytes, but is something else."""
+    """After three requests of one layout comes something else with the same number of bytes."""
     known = encode([b"SET", b"k", b"0123456789"])
     others = [
         [b"SET", b"key", b"01234567"],
@@ -149,7 +149,7 @@ def test_a_request_of_known_lengths_but_other_form_is_read_right():
             assert parse(known, known, *cut(known + encode(other), [place])) == expected
 
 
-# -- raw: the request as it is passed on ----------------------------------------------------------
+# -- raw: the request as it is relayed ------------------------------------------------------------
 
 
 def raws(*chunks: bytes) -> list[bytes]:
@@ -294,14 +294,14 @@ def test_the_largest_argument_is_a_parameter():
     ),
 )
 def test_any_bytes_give_requests_or_a_protocol_error(known: int, chunks: list[bytes]):
-    """Fuzz: nothing but ProtocolError ever comes out, and how the bytes are cut makes no difference."""
+    """Fuzz: no other exception than ProtocolError is raised, and it makes no difference how the bytes are cut."""
     before = [encode([b"1"])] * known
 
     assert outcome(*before, *chunks) == outcome(b"".join(before + chunks))
 
 
 def test_a_run_of_relayed_requests_is_taken_in_one_piece() -> None:
-    """It ends before a name that was not given, an argument to stay apart from, and a request that is not all here."""
+    """It ends before a name that wasn't given, an argument to avoid, or an incomplete request."""
     get, other, guarded = encode([b"GET", b"k"]), encode([b"PING"]), encode([b"GET", b"model"])
     for rest in (other, guarded, get[:-1], b"*1\r\n$x\r\n", b"GET k\r\n"):
         for repeated in (1, 3):
@@ -314,7 +314,7 @@ def test_a_run_of_relayed_requests_is_taken_in_one_piece() -> None:
 
 
 def test_a_run_of_equal_layout_is_taken_in_one_piece() -> None:
-    """Requests of a known layout are recognised without splitting; their run ends where the others' does."""
+    """Requests of a known layout are recognized without splitting; their run ends at the same places."""
     parser = RequestParser()
     requests = [encode([b"SET", b"k%d" % i, b"v"]) for i in range(6)]
     for request in requests[:3]:

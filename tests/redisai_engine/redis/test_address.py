@@ -1,4 +1,4 @@
-"""--redis URLs. What happens on the connections is tested at the session and the server."""
+"""--redis URLs. The tests of the session and the server cover what happens on the connections."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_rediss_means_tls(query: str):
 @pytest.mark.parametrize(
     ("url", "refusal"),
     [
-        ("localhost:6379", "--redis can't be 'localhost:6379': it has to begin with redis://, rediss:// or unix://"),
-        ("http://u:pw@h", "--redis can't be 'http://***@h': it has to begin with redis://, rediss:// or unix://"),
-        ("redis://:pw@h:x", "--redis has a bad port in 'redis://***@h:x': allowed are 1 to 65535"),
-        ("redis://h:70000", "--redis has a bad port in 'redis://h:70000': allowed are 1 to 65535"),
-        ("redis://h:0", "--redis has a bad port in 'redis://h:0': allowed are 1 to 65535"),
+        ("localhost:6379", "--redis can't be 'localhost:6379': it must start with redis://, rediss:// or unix://"),
+        ("http://u:pw@h", "--redis can't be 'http://***@h': it must start with redis://, rediss:// or unix://"),
+        ("redis://:pw@h:x", "--redis has a bad port in 'redis://***@h:x': it must be from 1 to 65535"),
+        ("redis://h:70000", "--redis has a bad port in 'redis://h:70000': it must be from 1 to 65535"),
+        ("redis://h:0", "--redis has a bad port in 'redis://h:0': it must be from 1 to 65535"),
         (
             "redis://:pw@h/5",
             "--redis can't name a database, as 'redis://***@h/5' does: clients choose theirs with SELECT",

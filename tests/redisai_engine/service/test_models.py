@@ -1,7 +1,7 @@
 """
-Models in memory: a prediction uses the model that Redis holds, though Redis isn't asked.
+Models in memory: a prediction uses the model that Redis holds, although Redis isn't asked.
 
-A change made through the same engine holds at once, one made directly at Redis within BOUND_S.
+A change made through the same engine takes effect at once, one made directly in Redis within BOUND_S.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from support.waiting import wait_until
 OK = b"+OK\r\n"
 BOUND_S = 0.5  # milliseconds on an idle machine
 
-# Deletes or replaces the model `key`, in some way or other.
+# Commands that delete or replace the model `key` in some way.
 REMOVALS = [
     "DEL {key}",
     "UNLINK {key}",
@@ -35,26 +35,26 @@ REMOVALS = [
 
 @pytest.fixture(params=["engine", "direct"])
 def changer(request: pytest.FixtureRequest, pair: Pair, connect: Connect) -> Connection:
-    """Who makes the change: another client of the engine, or one that is connected to Redis itself."""
+    """The connection that makes the change: another client of the engine, or a direct connection to Redis."""
     return connect(pair.engine if request.param == "engine" else pair.redis)
 
 
 def used(wire: Connection, key: str, operator: str = "Add") -> None:
-    """Stores a model and predicts with it until it is surely known without asking."""
+    """Store a model and predict with it until it is certainly known without asking Redis."""
     store_model(wire, key, operator)
     for _ in range(5):
         assert predict(wire, key, 2, 3) == (5.0 if operator == "Add" else 6.0)
 
 
 def commands_of(direct: Connection, names: tuple[str, ...] = ("exists", "hmget", "hget", "hgetall")) -> int:
-    """How many commands that read models Redis has carried out."""
+    """Return how many commands that read models Redis has carried out."""
     stats = direct.ask("INFO COMMANDSTATS").decode()
     lines = [line for line in stats.splitlines() if line.split(":")[0].removeprefix("cmdstat_") in names]
     return sum(int(line.split("calls=")[1].split(",")[0]) for line in lines)
 
 
 class TestKnown:
-    """What is known is not asked for."""
+    """Redis isn't asked for what is known."""
 
     def test_predictions_ask_redis_about_once_a_second(self, wire: Connection, direct: Connection):
         used(wire, "models:known")
@@ -89,7 +89,7 @@ class TestKnown:
 
 
 class TestThroughTheEngine:
-    """A change made through the same engine holds for the next command of anybody."""
+    """A change made through the same engine takes effect for the next command of any client."""
 
     @pytest.mark.parametrize("removal", REMOVALS)
     def test_a_removed_model_is_gone_at_once(self, pair: Pair, connect: Connect, removal: str):
@@ -173,7 +173,7 @@ class TestThroughTheEngine:
 
 
 class TestDirectly:
-    """A change made at Redis itself holds when its message has come."""
+    """A change made in Redis itself takes effect when Redis' invalidation message has arrived."""
 
     @pytest.mark.parametrize("removal", [removal for removal in REMOVALS if not removal.startswith("AI.")])
     def test_a_removed_model_is_gone_soon(self, wire: Connection, direct: Connection, removal: str):
@@ -218,7 +218,7 @@ class TestDirectly:
 
 
 def tracking_ids(direct: Connection) -> list[str]:
-    """The connections that have client tracking on, by their numbers in Redis."""
+    """Return the ids of the connections that have client tracking on."""
     lines = direct.ask("CLIENT LIST").decode().splitlines()
     tracking = [line for line in lines if "flags=t" in line or ("flags=" in line and "t" in flags_of(line))]
     return [line.split("id=")[1].split()[0] for line in tracking]
@@ -229,7 +229,7 @@ def flags_of(line: str) -> str:
 
 
 class TestLosingTracking:
-    """Without the connection that tells of changes nothing is known, and every prediction asks."""
+    """Without the connection that receives invalidations nothing is known, and every prediction asks Redis."""
 
     def test_the_cache_is_emptied_and_comes_back(self, new_pair: Callable[..., Pair], connect: Connect):
         pair = new_pair()
@@ -255,7 +255,7 @@ class TestLosingTracking:
         return commands_of(direct, ("hmget",)) - before < 10
 
     def test_a_redis_that_refuses_tracking_is_asked_every_time(self, new_pair: Callable[..., Pair], connect: Connect):
-        """The engine's own connection isn't authenticated where its URL has no password."""
+        """The engine's own connection isn't authenticated if its URL has no password."""
         pair = new_pair(redis=("--requirepass", "secret"))
         wire, direct = connect(pair.engine), connect(pair.redis)
         for connection in (wire, direct):
@@ -280,8 +280,9 @@ class TestLosingTracking:
         wait_until(lambda: self.is_known(wire, direct), timeout_s=5)
 
 
+@pytest.mark.slow
 class TestMemory:
-    """Models that were not used for longest leave when there are too many bytes of them."""
+    """The least recently used models are evicted when all of them take too many bytes."""
 
     def test_the_bound_makes_models_leave_and_they_come_back(self, new_pair: Callable[..., Pair], connect: Connect):
         pair = new_pair("--model-memory", str(len(model_blob("Add")) * 3))
@@ -292,7 +293,7 @@ class TestMemory:
             for number in range(6):
                 assert predict(wire, f"m{number}", number, 1) == number + 1
 
-        assert commands_of(direct, ("hgetall",)) >= 6  # they had to be read again
+        assert commands_of(direct, ("hgetall",)) >= 6  # evicted models had to be read again
 
     def test_storing_a_model_again_and_again_does_not_fill_the_memory(
         self, new_pair: Callable[..., Pair], connect: Connect

@@ -14,7 +14,7 @@ LONG = 3600.0  # seconds; longer than any test
 
 
 def polling_after(turns: int, seconds: float) -> bool:
-    """Whether it polls behind so many turns that came one right after the other."""
+    """Return whether it polls after that many turns, one right after the other."""
 
     async def run() -> bool:
         polling = BusyPolling(asyncio.get_running_loop(), seconds)

@@ -1,4 +1,4 @@
-"""The scripts in memory: bounded, and the least recently used leaves."""
+"""The scripts in memory: their number is bounded, and the least recently used is evicted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The turn: who is looked after when, and that nothing that fails in one keeps the next from coming."""
+"""The turn: in which order connections are served, and that no failure keeps the next turn from coming."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redisai_engine.service.turn import Turn
 
 
 class Participant:
-    """Notes what is asked of it; `dispatch` and `flush` may raise."""
+    """Records what is asked of it; `dispatch` and `flush` may raise."""
 
     def __init__(self, notes: list[str], name: str, *, fails_in: str = "") -> None:
         self._notes = notes
@@ -43,7 +43,7 @@ class Participant:
 
 
 def turns(story: Callable[[Turn, list[str]], None], *, count: int = 1) -> list[str]:
-    """Notes of what happens in so many turns of a loop after `story`."""
+    """Return the notes of `count` turns of a loop after `story`."""
     notes: list[str] = []
 
     async def run() -> None:
@@ -109,7 +109,7 @@ def test_what_fails_in_one_connection_costs_no_other_its_turn(where: str, expect
 
 @pytest.mark.parametrize("where", ["dispatch", "flush"])
 def test_after_a_failure_turns_go_on(where: str):
-    """Once, a turn that failed was planned for ever, and nobody was answered any more."""
+    """Once, after a failed turn no other was planned, and nobody was answered any more."""
 
     def story(turn: Turn, notes: list[str]) -> None:
         turn.touch(Participant(notes, "a", fails_in=where))

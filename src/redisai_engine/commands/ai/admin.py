@@ -1,4 +1,4 @@
-"""AI.INFO and AI.CONFIG."""
+"""AI.INFO and AI.CONFIG: run statistics, and the settings that a client may change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from redisai_engine.redis import store
     flags=READ,
     keys=Keys(1),
     waits=True,
-    summary="Tells a model's or script's run figures",
+    summary="Returns a model's or script's run statistics",
     made_of=("HMGET",),
 )
 def info(client: Client, arguments: Sequence[bytes]) -> Plan:
@@ -48,7 +48,7 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
-    """Adds up the figures of all workers."""
+    """Add up the figures of all worker processes."""
     everyone = [asdict(figures), *others]
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
@@ -70,8 +70,8 @@ def _info_reply(key: bytes, meta: store.ModelMeta | store.ScriptMeta, figures: R
     )
 
 
-_READING = (b"PING",)  # needs to be let in by Redis, no more
-_CHANGING = (b"CONFIG", b"SET", b"ai-engine", b"")  # no such setting; asks for the right to change Redis' own
+_READING = (b"PING",)  # requires only that Redis lets the client in
+_CHANGING = (b"CONFIG", b"SET", b"ai-engine", b"")  # no such setting exists; requires the right to change Redis' own
 
 
 @command(
@@ -128,7 +128,11 @@ def _set_chunk_size(client: Client, words: list[bytes]) -> bytes:
 
 
 def _load_backend(words: list[bytes]) -> bytes:
-    """Backends load themselves here; a path to a library of RedisAI's can't be one of ours."""
+    """
+    Raise an error: LOADBACKEND can't succeed here.
+
+    Backends load themselves on first use, and a path to one of RedisAI's C libraries can't name one of ours.
+    """
     if len(words) < 2:
         raise CommandError(texts.ARITY % "ai.config")
     if text(words[0]).upper() not in BACKENDS:

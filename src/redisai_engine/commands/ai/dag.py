@@ -1,10 +1,10 @@
 """
-AI.DAGEXECUTE, AI.DAGEXECUTE_RO and the deprecated AI.DAGRUN, AI.DAGRUN_RO.
+AI.DAGEXECUTE, AI.DAGEXECUTE_RO and the deprecated AI.DAGRUN and AI.DAGRUN_RO.
 
-Theory of operation. `dag_grammar` describes what the arguments say; here keys are looked up, in RedisAI's order, and
-the operations run. Whatever is ready can run at the same time. An operation whose places were never filled, because one
-before it failed, answers NA. Names live in the DAG alone; only LOAD and PERSIST touch keys. A DAG whose form was seen
-before may go a shorter way (`prepared.py`).
+Theory of operation. `grammar/dags.py` describes what the arguments say. Here keys are looked up, in RedisAI's order,
+and the operations run. All operations that are ready run at the same time. An operation whose inputs were never filled,
+because an earlier one failed, answers NA. Names exist only inside the DAG; only LOAD and PERSIST touch keys. A
+read-only DAG whose form was seen before may take the fast path instead (`prepared.py`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from redisai_engine.redis import store
 _READING = (*RESOLVING, "GET")
 _WRITING = (*_READING, "GETRANGE", "SET", "SETRANGE")
 _KEYS = Keys(3, 3, 1, find=dag_keys)
-ROUTE_RIGHT = b"e"
-_WRITE_RIGHT = b"w"
+ROUTE_RIGHT = b"e"  # the right to ask whether ROUTING's key exists, as `Rights` remembers it
+_WRITE_RIGHT = b"w"  # the right to write a key, likewise
 
 
 @command(
@@ -100,7 +100,7 @@ def dagrun_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 @dataclass(slots=True)
 class Step:
-    """A run that the DAG asks for, with what it runs: places read, places filled."""
+    """A run that is part of the DAG: what runs, the places that it reads and those that it fills."""
 
     model: RunnableModel
     inputs: list[int]
@@ -108,11 +108,11 @@ class Step:
 
 
 class Progress:
-    """A DAG while it runs: what its places hold, and what became of its steps, by the number of the operation."""
+    """The state of a running DAG: what its places hold, and the outcomes of its steps by operation number."""
 
     def __init__(self, dag: Dag) -> None:
         self.dag = dag
-        self.places: list[Tensor | Array | None] = [None] * dag.places  # None where there is nothing (yet)
+        self.places: list[Tensor | Array | None] = [None] * dag.places  # None for an empty place
         self.steps: dict[int, Step] = {}
         self.done: set[int] = set()
         self.failed: dict[int, bytes] = {}
@@ -126,11 +126,11 @@ class Progress:
 
     def _array(self, place: int) -> Array:
         value = self.places[place]
-        assert value is not None  # whose caller has looked
+        assert value is not None  # the caller has checked is_ready()
         return value.array() if isinstance(value, Tensor) else value
 
     def take(self, number: int, outcome: Any) -> None:
-        """Note what a run gave: its outputs, or an error."""
+        """Record the outcome of a run: its outputs, or an error."""
         if isinstance(outcome, EngineError):
             self.failed[number] = replies.error(outcome.wire)
             return
@@ -145,6 +145,7 @@ class Progress:
 
 def _run_dag(client: Client, dag: Dag) -> Plan:
     deadline = client.engine.deadline(dag.timeout_ms)
+    # The order of what follows is RedisAI's: it decides which of several errors a client sees.
     progress = Progress(dag)
     if dag.load:
         values = yield [(b"GET", key) for key in dag.load]
@@ -158,6 +159,7 @@ def _run_dag(client: Client, dag: Dag) -> Plan:
     if not (yield from _run(progress, deadline)):
         return replies.TIMEDOUT
     answers = [_answer(progress, number, client.protocol) for number in range(len(dag.operations))]
+    # Nothing is persisted if an operation failed or could not run.
     if dag.persist and not any(answer.startswith((b"-", b"+NA")) for answer in answers):
         answers += yield from _persist(progress)
     return replies.array(answers)
@@ -165,12 +167,12 @@ def _run_dag(client: Client, dag: Dag) -> Plan:
 
 def _check_rights(client: Client, dag: Dag) -> Generator[Any, Any, None]:
     """
-    Send commands that change nothing, but that Redis refuses where it would refuse the DAG.
+    Send commands that change nothing, but that Redis refuses wherever it would refuse the DAG.
 
-    SETRANGE with an empty value needs the right to write and memory to write to; that the key holds another type
-    than a string, a model for instance, doesn't matter.
+    SETRANGE with an empty value requires the right to write, and free memory. A WRONGTYPE error from it is ignored: the
+    key may hold another type than a string, such as a model.
     """
-    if not (dag.load or dag.persist or dag.routing is not None):  # DAGRUN may name no key; Redis must let it in
+    if not (dag.load or dag.persist or dag.routing is not None):  # a DAGRUN without keys only needs Redis to let it in
         refuse_error(*(yield [(b"PING",)]))
         return
     if dag.read_only:
@@ -191,7 +193,7 @@ def _is_wrong_type(answer: object) -> bool:
 
 
 def _resolve(client: Client, progress: Progress) -> Generator[Any, Any, None]:
-    """Find the models and scripts, one operation after another, and place the tensors that came with the request."""
+    """Look up models and scripts, one operation after another, and put the request's own tensors into their places."""
     for number, operation in enumerate(progress.dag.operations):
         if isinstance(operation, SetTensor):
             progress.places[operation.place] = operation.words.tensor
@@ -207,9 +209,10 @@ def _resolve(client: Client, progress: Progress) -> Generator[Any, Any, None]:
 
 
 def _run(progress: Progress, deadline: float | None) -> Generator[Any, Any, bool]:
-    """Run all steps, those that are ready together; False when the time ran out."""
+    """Run all steps, at the same time those that are ready. Return False if the time ran out."""
     detached = not progress.dag.needs_redis
     waiting = list(progress.steps)
+    # A DAG without runs waits for its turn in the queue like any other, and may time out there.
     if not waiting and (yield Run([RunRequest(None, [])], deadline, detached=detached)) == [TIMED_OUT]:
         return False
     while ready := [number for number in waiting if progress.is_ready(number)]:
@@ -235,6 +238,7 @@ def _tensor_answer(progress: Progress, operation: GetTensor, protocol: int) -> b
     value = progress.places[operation.place]
     if value is None:
         return replies.NA
+    # An output in the default format is encoded without making a Tensor of it first.
     if operation.form == META_AND_BLOB and not isinstance(value, Tensor):
         pieces: list[Buffer] = []
         add_array(pieces, value)
@@ -245,7 +249,7 @@ def _tensor_answer(progress: Progress, operation: GetTensor, protocol: int) -> b
 
 
 def _persist(progress: Progress) -> Generator[Any, Any, list[bytes]]:
-    """Store the tensors; where a key can't take one nothing is stored and the answer is that error."""
+    """Store the tensors. If one of the keys can't take a tensor, store nothing; the answer is that error."""
     dag = progress.dag
     names = dag.persist or []
     heads = yield [(b"GETRANGE", name, b"0", b"7") for name in names]

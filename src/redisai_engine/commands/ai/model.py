@@ -1,8 +1,8 @@
 """
 AI.MODELSTORE, AI.MODELGET, AI.MODELDEL, AI._MODELSCAN, AI._MODELID and the deprecated AI.MODELSET.
 
-A model is one hash (see store.py). Storing loads it first, so that what is in the store can run; a failed store
-changes nothing.
+A model is one hash (`redis/store.py`). It is loaded before it is stored, so that everything in the store can run. A
+store that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def put_model(
     before: Sequence[UpstreamCommand] = (),
 ) -> Plan:
     """
-    Loads a model and writes it under the key, over an older one.
+    Load a model and write it under the key, replacing an older one. Raise ModelLoadError if it can't be loaded.
 
-    What `expiry` and `before` are says `write_hash`.
+    `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
     model = yield Load(asked, blob)
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
@@ -98,7 +98,7 @@ def put_model(
     flags=READ,
     keys=Keys(1),
     single_step=True,
-    summary="Reads a model back",
+    summary="Returns a model's metadata and blob",
     made_of=("EXISTS", "HMGET", "HGETALL"),
 )
 def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
@@ -121,7 +121,7 @@ def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def check_model(exists: Any, fields: dict[bytes, Any]) -> None:
-    """Raises CommandError where there is no key, WrongType where there is no model."""
+    """Raise CommandError if there is no key, WrongType if the key holds no model."""
     if fields.get(store.MARKER) is None:
         if exists:
             raise WrongType
@@ -129,12 +129,12 @@ def check_model(exists: Any, fields: dict[bytes, Any]) -> None:
 
 
 def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelMeta:
-    """Reads a model's metadata. Raises as check_model does."""
+    """Return a model's metadata. Raise the errors of `check_model`."""
     check_model(exists, fields)
     return store.parse_meta(fields[store.META])
 
 
-@lru_cache(maxsize=256)  # clients ask again and again whether a model is still the same
+@lru_cache(maxsize=256)  # clients ask repeatedly whether a model is still the same
 def _meta_alone(raw: bytes) -> bytes:
     return replies.array(_meta_reply(store.parse_meta(raw)))
 
@@ -153,7 +153,11 @@ def _meta_reply(meta: store.ModelMeta) -> list[bytes]:
 
 
 def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
-    """A blob of a chunk's size or more comes as an array, whose last chunk may be empty: so RedisAI counts."""
+    """
+    Encode a blob: as it is if it is smaller than a chunk, otherwise as an array of chunks.
+
+    The last chunk is empty if the size is a multiple of a chunk's, as in RedisAI.
+    """
     if len(blob) < chunk_size:
         return replies.bulk(blob)
     view = memoryview(blob)
@@ -166,7 +170,7 @@ def _blob_reply(blob: bytes, chunk_size: int) -> bytes:
     flags=READ,
     keys=Keys(1),
     single_step=True,
-    summary="Tells which version of a model runs: every store makes another id (RedisAI has no such command)",
+    summary="Returns the id of a model's stored version; every store assigns a new one (RedisAI has no such command)",
     made_of=("EXISTS", "HMGET"),
     in_redisai=False,
 )
@@ -179,7 +183,7 @@ def modelid(client: Client, arguments: Sequence[bytes]) -> Plan:
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)]
     marker, id_ = values_of(values)
     check_model(exists, {store.MARKER: marker})
-    models.forget_others(client.database, key, id_)  # no run behind this answer may be of an older version
+    models.forget_others(client.database, key, id_)  # no run after this reply may use an older version
     return replies.bulk(id_)
 
 
@@ -200,7 +204,7 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
     try:
         reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
     finally:
-        models.forget(client.database, key)
+        models.forget(client.database, key)  # again: a run may have cached it while HDEL was in flight
     models.note_version(client.database, key, None)
     return reply
 

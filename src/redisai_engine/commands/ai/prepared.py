@@ -1,15 +1,16 @@
 """
-DAGs of a form that was seen before: the short way for predictions, which repeat one form with other numbers.
+The fast path for predictions: DAGs whose form was seen before, with other numbers in them.
 
-Theory of operation. A client that predicts sends the same AI.DAGEXECUTE_RO again and again; only the blobs differ.
-The first one is described by the grammar (`dags.py`), and a `PreparedDag` is made of the description: the arguments as
-a pattern with holes for the blobs, and everything that follows from the others. A request that fits the pattern needs
-no parsing, from the second on not even into arguments: its blobs become arrays, the model runs, the outputs become the
-reply. What isn't as simple as that (LOAD, VALUES, several models, a model or a right that has to be looked up, a blob
-of another size) goes the long way, so this module has no grammar, no error texts and no behaviour of its own: the
-answers are dag.py's, only sooner.
+Theory of operation. A client that predicts sends the same AI.DAGEXECUTE_RO again and again; only the blobs differ. The
+first one is described by the grammar (`grammar/dags.py`), and a `PreparedDag` is built from the description: the
+arguments as a pattern with holes for the blobs, and everything that follows from the fixed ones. A request that fits
+the pattern needs no parsing: its blobs become arrays, the model runs, and the outputs become the reply. Once a form has
+come twice, further requests aren't even split into arguments; their blobs are cut straight out of the received bytes.
+Anything less simple (LOAD, VALUES, several models, a model or a right that must be looked up, a blob of another size)
+falls back to the regular path. So this module has no grammar, no error texts and no behaviour of its own: its answers
+are those of `dag.py`, only sooner.
 
-Invariant: a request that is taken here needs nothing of Redis but, behind a plain command of the same pipeline, the
+Invariant: a request taken here needs nothing from Redis except, behind a plain command of the same pipeline, the
 model's id.
 """
 
@@ -41,7 +42,7 @@ from redisai_engine.service.models import KnownModel
 
 
 class Hole:
-    """A blob's place among the arguments, and what stands there."""
+    """The position of a blob among the arguments, and the tensor that the blob stands for."""
 
     __slots__ = ("_count", "_dtype", "_shape", "_size", "place")
 
@@ -53,7 +54,7 @@ class Hole:
         self._size = tensor.dtype.size * self._count
 
     def fill(self, blob: bytes) -> Array | None:
-        """Return the blob's elements; None if it isn't right for dtype and shape."""
+        """Return the blob's elements; None if the blob doesn't fit dtype and shape."""
         if self._dtype.is_string:
             whole = blob.count(0) == self._count and blob[-1:] == b"\0"
             return Tensor(self._dtype, self._shape, blob).array() if whole else None
@@ -61,15 +62,16 @@ class Hole:
 
 
 class Form:
-    """What a simple DAG is made of: tensors that came as blobs, one run of a model on all of them, and outputs."""
+    """The parts of a simple DAG: tensors that came as blobs, one run of a model on all of them, requested outputs."""
 
     def __init__(self, dag: Dag) -> None:
-        """Raise ValueError for a DAG that only dag.py can do."""
+        """Raise ValueError for a DAG that only `dag.py` can carry out."""
         if dag.scopes_error or dag.operations_error or dag.load or dag.routing is None:
             raise ValueError
         sets = [operation for operation in dag.operations if isinstance(operation, SetTensor)]
         gets = [operation for operation in dag.operations if isinstance(operation, GetTensor)]
         runs = [operation for operation in dag.operations if isinstance(operation, RunModel)]
+        # In any other order an operation could overwrite what another one reads; that is left to dag.py.
         if len(runs) != 1 or dag.operations != [*sets, *runs, *gets]:
             raise ValueError
         self.run = runs[0]
@@ -80,31 +82,31 @@ class Form:
         self.gets = self._gets(gets)
 
     def _holes(self, sets: list[SetTensor]) -> list[Hole]:
-        """Return the holes in the order of the model's inputs; each tensor is used once."""
+        """Return the holes in the order of the model's inputs. Raise ValueError unless each tensor is used once."""
         if self.run.call.error is not None or sorted(self.run.inputs) != [operation.place for operation in sets]:
             raise ValueError
         holes = {operation.place: _hole(operation) for operation in sets}
         return [holes[place] for place in self.run.inputs]
 
     def _gets(self, gets: list[GetTensor]) -> list[int]:
-        """Return the numbers of the outputs that are answered."""
+        """Return the numbers of the outputs that the request asks for."""
         if any(operation.form != META_AND_BLOB for operation in gets):
             raise ValueError
         return [self.run.outputs.index(operation.place) for operation in gets]
 
 
 def _hole(operation: SetTensor) -> Hole:
-    # The values of a BOOL blob have to be looked at.
+    # A BOOL blob's values must be checked, which only the grammar does.
     if operation.blob_at is None or operation.words.tensor.dtype is dtypes.BOOL:
         raise ValueError
     return Hole(operation.blob_at, operation.words.tensor)
 
 
 class PreparedDag:
-    """One form of one client. `accepts` tells whether a request has it, `run` carries it out."""
+    """One form of one client's DAGs. `accepts` recognizes a request of this form, and `run` carries it out."""
 
     def __init__(self, arguments: Sequence[bytes]) -> None:
-        """Raise ValueError for a form that only dag.py can do."""
+        """Raise ValueError for a form that only `dag.py` can carry out."""
         form = Form(parse_dag(arguments, read_only=True, deprecated=False))
         self._routing = form.routing
         self._timeout_s = None if form.timeout_ms is None else form.timeout_ms / 1000
@@ -112,15 +114,15 @@ class PreparedDag:
         self._holes = form.holes
         self._positions = [hole.place for hole in form.holes]
         self._outputs = len(form.run.outputs)
-        self.gets = form.gets  # the outputs that are answered, by number
+        self.gets = form.gets  # the numbers of the outputs that the request asks for
         self.sets = form.sets
         self.before_gets = b"*%d\r\n" % (self.sets + 1 + len(self.gets)) + replies.OK * (self.sets + 1)
-        # The arguments between the holes: from, to, and what they are.
+        # The arguments between the holes: start, end, and the words there.
         edges = [-1, *sorted(self._positions), len(arguments)]
         self._fixed = [(low + 1, high, list(arguments[low + 1 : high])) for low, high in pairwise(edges)]
         self._first = list(arguments)
         self._template: Template | None = None
-        # What was found out about model and rights, and how long it holds.
+        # What is known about the model and the rights, and for how long it holds.
         self._known: KnownModel | None = None
         self._database = 0
         self._model_changes = 0
@@ -129,33 +131,34 @@ class PreparedDag:
 
     @property
     def template(self) -> Template:
-        """How requests of this form stand in the bytes: reads their blobs. Made when it is first needed."""
+        """The layout of this form's requests in the received bytes. Built on first use."""
         if self._template is None:
             self._template = Template(self._first, self._positions)
         return self._template
 
     def accepts(self, arguments: list[bytes]) -> bool:
-        """Tell whether a request of as many arguments differs in its blobs only."""
+        """Return whether a request with the same number of arguments differs only in its blobs."""
         for low, high, fixed in self._fixed:  # noqa: SIM110  # a generator costs more than all the comparisons
             if arguments[low:high] != fixed:
                 return False
         return True
 
     def blobs(self, arguments: list[bytes]) -> list[bytes]:
-        """Return the blobs of a request that `accepts` took."""
+        """Return the blobs of a request that `accepts` recognized."""
         return [arguments[place] for place in self._positions]
 
     def arguments(self, blobs: list[bytes]) -> list[bytes]:
-        """Return the request that has these blobs."""
+        """Return the request that contains these blobs."""
         whole = list(self._first)
         for place, blob in zip(self._positions, blobs, strict=True):
             whole[place] = blob
         return whole
 
     def run(self, client: Client, blobs: list[bytes]) -> PreparedRun | None:
-        """Begin with a request; None if it has to go the long way."""
+        """Start a request. Return None if it must take the regular path."""
         engine = client.engine
         now = engine.loop.time()
+        # Comparing what the last lookup depended on costs less than repeating it.
         known = self._known if now < self._holds_until else None
         if (
             known is None
@@ -167,21 +170,21 @@ class PreparedDag:
             if known is None:
                 return None
         arrays = []
-        for hole, blob in zip(self._holes, blobs):  # noqa: B905  # there are as many; being strict costs time
+        for hole, blob in zip(self._holes, blobs):  # noqa: B905  # as many blobs as holes; strict=True would cost time
             array = hole.fill(blob)
             if array is None:
                 return None
             arrays.append(array)
         deadline = None if self._timeout_s is None else now + self._timeout_s
         run = PreparedRun(self, client, known.model, arrays, deadline)
-        if client.may_trust:
+        if client.may_trust:  # see there: otherwise the known id must be confirmed first
             engine.executor.submit(run)
         else:
             run.check(known.id, blobs)
         return run
 
     def _look_up(self, client: Client) -> KnownModel | None:
-        """Find the model, if it and the rights are known without asking Redis."""
+        """Return the model if it and the rights are known without asking Redis."""
         rights = client.rights
         self._known = known = known_model(client, self.model_key)
         if known is None or not self._fits(known.model.loaded) or not rights.has(self._routing, ROUTE_RIGHT):
@@ -198,9 +201,10 @@ class PreparedDag:
 
 class PreparedRun(Job):
     """
-    A request on its way; `reply` is None until it is answered.
+    A request in flight; `reply` is None until it is answered.
 
-    It takes its outcome itself, since a bound method in it would be a cycle, which only gc could free.
+    It takes its outcome itself (`done`): with a bound method of its own it would be a reference cycle, which only the
+    garbage collector could free.
     """
 
     __slots__ = ("_client", "_dag", "is_detached", "reply", "silent")
@@ -208,7 +212,7 @@ class PreparedRun(Job):
     def __init__(
         self, dag: PreparedDag, client: Client, model: RunnableModel, arrays: list[Array], deadline: float | None
     ) -> None:
-        # Job's own fields, set here: its __init__ would take as long as all of this.
+        # Job's own fields are set here, because calling its __init__ would take as long as all of this.
         self.model = model
         self.inputs = arrays
         self.deadline = deadline
@@ -217,15 +221,15 @@ class PreparedRun(Job):
         self.rows = 0
         self.reply: Reply | None = None
         self.silent = False
-        self.is_detached = True  # it needs Redis no more
+        self.is_detached = True  # it needs nothing more from Redis
         self._dag = dag
         self._client = client
 
     def check(self, id_: bytes, blobs: list[bytes]) -> None:
         """
-        Ask whether the key still holds that model, then run it; later requests are sent meanwhile.
+        Ask Redis whether the key still holds that model, then run it. Later requests are sent in the meantime.
 
-        If it doesn't, the request goes the long way after all.
+        If the key holds another model, the request falls back to the regular path.
         """
         client, dag = self._client, self._dag
 
@@ -242,13 +246,13 @@ class PreparedRun(Job):
         client.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered)
 
     def end(self, reply: Reply) -> None:
-        """Set the reply, unless that happened before."""
+        """Set the reply. A no-op once it is set."""
         if self.reply is None:
             self.reply = reply
             self._client.answered()
 
     def done(self, outcome: Any) -> None:
-        """Take the model's outcome."""
+        """Turn the outcome of the run into the reply."""
         if type(outcome) is list:
             self.end(self._encode(outcome))
         elif outcome is TIMED_OUT:
@@ -266,7 +270,7 @@ class PreparedRun(Job):
             else:
                 size += array.nbytes
                 add_array(pieces, array)
-        return b"".join(pieces) if size < LARGE else pieces
+        return b"".join(pieces) if size < LARGE else pieces  # joining would copy a large output
 
     def _failed(self, error: EngineError) -> bytes:
         sets = [replies.OK] * self._dag.sets
@@ -274,7 +278,7 @@ class PreparedRun(Job):
 
 
 class PreparedDags:
-    """The forms that one client sent lately. `latest` is the one that came at least twice, most recently."""
+    """The forms that one client has sent lately. `latest` is the most recent one that came at least twice."""
 
     _LIMIT = 32
 
@@ -283,7 +287,8 @@ class PreparedDags:
         self.latest: PreparedDag | None = None
 
     def find(self, arguments: list[bytes]) -> PreparedDag | None:
-        """Return the form of a request, if it is a simple one."""
+        """Return the form of a request; None if it isn't a simple one."""
+        # The third word is mostly ROUTING's key: a cheap way to tell apart the models that a client uses.
         key = (len(arguments), arguments[2] if len(arguments) > 2 else b"")
         form = self._forms.get(key)
         if form is not None and form.accepts(arguments):

@@ -1,7 +1,8 @@
 """
-From a key to the model that it holds now, as this client may see it.
+Find the model that a key holds now, as this client may see it.
 
-Invariant: a run uses the version of the model that the store held when the command came.
+Invariant: a run uses the version that the store holds when the command arrives. Only a change made past this engine may
+take milliseconds to be noticed (`service/models.py`).
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from redisai_engine.execution.job import RunnableModel
 from redisai_engine.redis import store
 from redisai_engine.service.models import KnownModel
 
-RESOLVING = ("EXISTS", "HMGET", "HGETALL")  # what it takes
+RESOLVING = ("EXISTS", "HMGET", "HGETALL")  # the plain commands that resolving sends
 
 
 def known_model(client: Client, key: bytes) -> KnownModel | None:
-    """Return the model, if it is known without asking Redis, and that this client may read it."""
+    """Return the model if both it and the client's right to read it are known without asking Redis."""
     known = client.engine.models.known(client.database, key)
     return known if known is not None and client.rights.has(key, READ_RIGHT) else None
 
 
 def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableModel]:
     """
-    Find the model that the key holds now, and load it where this process hasn't yet.
+    Find the model that the key holds now, and load it if this process hasn't yet.
 
-    Raise CommandError where there is none, WrongType for another kind of key, UpstreamError without the right to read.
+    Raise CommandError if there is no key, WrongType if it holds no model, UpstreamError without the right to read it.
     """
     known = known_model(client, key) if client.may_trust else None
     if known is not None:

@@ -1,5 +1,5 @@
 """
-AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what running shares with calls of scripts.
+AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what runs of models share with calls of scripts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ def _run(client: Client, key: bytes, call: ModelCall) -> Plan:
 
 
 def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall) -> Plan:
-    """Read the inputs, run the model or the script's function, and store the outputs."""
+    """
+    Read the inputs, run the model or the script's function, and store the outputs.
+
+    Raise CommandError for an input that is missing, WrongType for an input or output key that holds anything else than
+    a tensor, and the EngineError of the run. A run that exceeds its timeout in the queue answers TIMEDOUT.
+    """
     deadline = client.engine.deadline(call.timeout_ms)
     outputs = call.outputs
     got = yield [
@@ -74,7 +79,7 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
         return replies.TIMEDOUT
     if isinstance(outcome, EngineError):
         raise outcome
-    # An output that isn't a tensor is left out, as RedisAI does; of two outputs to one key the last one stays.
+    # An output that isn't a tensor is left out, as in RedisAI. Of two outputs to one key the last one stays.
     tensors = {key: Tensor.from_array(array) for key, array in zip(outputs, outcome, strict=True) if array is not None}
     if tensors:
         refuse_error(*(yield [(b"SET", key, store.tensor_value(tensor)) for key, tensor in tensors.items()]))

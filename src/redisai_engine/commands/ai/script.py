@@ -1,7 +1,7 @@
 """
 AI.SCRIPTSTORE, AI.SCRIPTGET, AI.SCRIPTDEL, AI._SCRIPTSCAN and the deprecated AI.SCRIPTSET.
 
-A script is one hash (see store.py). It is compiled before it is stored, so that what is in the store can run.
+A script is one hash (`redis/store.py`). It is compiled before it is stored, so that everything in the store can run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def scriptstore(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def scriptset(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTSET key device [TAG tag] SOURCE source"""
-    if len(arguments) == 6:  # a tag takes two words
+    if len(arguments) == 6:  # TAG and its value come together
         raise CommandError(texts.ARITY % "ai.scriptset")
     words = Words(list(arguments[2:]))
     meta = store.ScriptMeta(*_device_and_tag(words))
@@ -74,7 +74,7 @@ def _entry_points(words: Words) -> tuple[str, ...]:
 
 
 def _source(words: Words) -> str:
-    """Words behind the source are ignored, as by RedisAI."""
+    """Read the source. Words after it are ignored, as in RedisAI."""
     source = words.take() if words.take_if(b"SOURCE") else None
     if source is None:
         raise CommandError(texts.SOURCE_MISSING)
@@ -97,14 +97,18 @@ def put_script(
     expiry: UpstreamCommand,
     before: Sequence[UpstreamCommand] = (),
 ) -> Plan:
-    """Compiles a script and writes it under the key, over an older one; `expiry` and `before` as for `write_hash`."""
+    """
+    Compile a script and write it under the key, replacing an older one. Raise ModelLoadError if it doesn't compile.
+
+    `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
+    """
     yield from compiled(client, meta, source)
     yield from write_hash(client, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
     return replies.OK
 
 
 def compiled(client: Client, meta: store.ScriptMeta, source: str) -> Generator[Any, Any, TorchScript]:
-    """Compiles a script, and keeps it in memory. Raises ModelLoadError."""
+    """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
     script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
     engine.scripts.keep(meta.id.encode(), script)
@@ -118,7 +122,7 @@ def compiled(client: Client, meta: store.ScriptMeta, source: str) -> Generator[A
     flags=READ,
     keys=Keys(1),
     single_step=True,
-    summary="Reads a script back",
+    summary="Returns a script's metadata and source",
     made_of=("EXISTS", "HMGET"),
 )
 def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
@@ -136,7 +140,7 @@ def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptMeta, bytes]]:
-    """Reads a script. Raises CommandError where there is no key, WrongType where there is no script."""
+    """Read a script from its key. Raise CommandError if there is no key, WrongType if the key holds no script."""
     names = (*_META, store.SCRIPT_SOURCE) if with_source else _META
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *names)]
     marker, _, meta, *source = values_of(values)

@@ -1,12 +1,12 @@
 """
-What a running script asks of Redis, done as the client's own command.
+Commands that a running script sends to Redis, carried out as the client's own.
 
-Theory of operation. A script runs in a thread of the executor and waits there; what it asks for is a body like any
-command's, carried out in the event loop on the connection of the client that called the script. That connection does
-nothing else meanwhile, because the command that runs the script isn't over. So rights, database and order are the
-client's.
+Theory of operation. A script runs in a thread of the executor and blocks there until it is answered. Each of its
+commands is a body like any other, carried out in the event loop on the connection of the client that called the script.
+That connection does nothing else in the meantime, because the command that runs the script hasn't ended. So access
+rights, database and order are the client's.
 
-Invariant: whatever becomes of the connection, the thread gets an answer.
+Invariant: the thread gets an answer even if the connection is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, Value, decode
 
-# Those that change what the connection is, and those that block it: Redis lets no script use them, or not so.
+# Commands that change the connection's state or block it. Redis' own scripts can't use them, or not to that effect.
 _CONNECTION = "AUTH ASKING CLIENT HELLO MONITOR PSYNC QUIT READONLY READWRITE REPLCONF RESET SELECT SYNC"
 _TRANSACTION = "DISCARD EXEC MULTI UNWATCH WATCH"
 _STREAM = "PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE"
@@ -35,7 +35,7 @@ _MAY_BLOCK = (b"XREAD", b"XREADGROUP")
 
 
 class ClientCaller:
-    """What a script asks for, on behalf of one client; its methods are called in the script's thread."""
+    """Sends a script's commands on behalf of one client. Its methods are called in the script's thread."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -66,7 +66,7 @@ def _command(client: Client, arguments: Sequence[bytes]) -> Plan:
     if not row.fits(len(arguments)):
         raise CommandError(row.arity_text)
     if row.in_transaction is InTransaction.REFUSE:
-        raise CommandError(texts.IN_TRANSACTION)  # a script in a script would wait for itself
+        raise CommandError(texts.IN_TRANSACTION)  # a run inside a script would wait for itself
     return (yield from row.body(client, arguments))
 
 

@@ -1,7 +1,7 @@
 """
-AI.SCRIPTEXECUTE and the deprecated AI.SCRIPTRUN, and what calling scripts shares with DAGs.
+AI.SCRIPTEXECUTE and the deprecated AI.SCRIPTRUN, and what calls of scripts share with DAGs.
 
-A call is run as a model is run: it waits in the same queue and has the same outcomes.
+A call is run as a model is: it waits in the same queue and has the same outcomes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redisai_engine.commands.table import WRITE, InTransaction, Keys, command
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol import texts
 
-_CALLING = ("EXISTS", "HMGET", "GET", "GETRANGE", "SET")  # and what the script itself asks Redis for
+_CALLING = ("EXISTS", "HMGET", "GET", "GETRANGE", "SET")  # plus the commands that the script itself sends
 
 
 @command(
@@ -66,14 +66,14 @@ def _call(client: Client, key: bytes, function: bytes, call: FunctionCall) -> Pl
 
 @dataclass(frozen=True, slots=True)
 class ResolvedScript:
-    """A script as the store holds it now."""
+    """A compiled script, as the store holds it now."""
 
     id: bytes
     device: str
     script: TorchScript
 
     def runnable(self, client: Client, function: bytes, call: FunctionCall) -> RunnableModel:
-        """Return what runs one call, by the rights of the client."""
+        """Return an object that runs one call, with the client's rights."""
         loaded = ScriptCall(
             self.script, text(function), call.keys, call.arguments, len(call.outputs), ClientCaller(client)
         )
@@ -83,9 +83,9 @@ class ResolvedScript:
 
 def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedScript]:
     """
-    Find the script that the key holds now, and compile it where this process hasn't yet.
+    Find the script that the key holds now, and compile it if this process hasn't yet.
 
-    Raise CommandError where there is none, WrongType for another kind of key, UpstreamError without the right to read.
+    Raise CommandError if there is no key, WrongType if it holds no script, UpstreamError without the right to read it.
     """
     meta, _ = yield from read_script(key, with_source=False)
     script = client.engine.scripts.compiled(meta.id.encode())

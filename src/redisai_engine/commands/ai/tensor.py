@@ -1,7 +1,7 @@
 """
 AI.TENSORSET and AI.TENSORGET.
 
-RedisAI checks the key before the arguments; so do the bodies here.
+RedisAI checks the key before the arguments, and so do the bodies here.
 """
 
 from __future__ import annotations
@@ -43,18 +43,19 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
         store.check_tensor_head(head)
         if isinstance(value, CommandError):
             raise value
-        # An empty answer means that there is no key, or an empty string; NX tells them apart.
+        # An empty reply means that there is no key, or an empty string, which is no tensor; NX tells them apart.
         (reply,) = yield [(b"SET", key, value) if head else (b"SET", key, value, b"NX")]
         refuse_error(reply)
         if reply is not None:
             return replies.OK
+        # NX failed because of an empty string, or of a key that another client has just set: then start over.
         (size,) = yield [(b"STRLEN", key)]
         if size == 0:
             raise WrongType
 
 
 def _value_or_error(arguments: Sequence[bytes]) -> bytes | CommandError:
-    """Gives the tensor's string, or the error that is raised when the key has been looked at."""
+    """Return the tensor's string, or the error to raise once the key has been checked."""
     try:
         return store.tensor_value(parse_tensor(arguments[2:]).tensor)
     except CommandError as error:
@@ -62,7 +63,11 @@ def _value_or_error(arguments: Sequence[bytes]) -> bytes | CommandError:
 
 
 def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
-    """Nothing can be looked at before EXEC; a string that was no tensor is put back right after it."""
+    """
+    Set a tensor inside MULTI, where the key can't be checked before EXEC.
+
+    A string that turns out to be no tensor is put back right after EXEC.
+    """
     key = arguments[1]
     value = _value_or_error(arguments)
     if isinstance(value, CommandError):
@@ -99,7 +104,7 @@ def tensorget(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def tensor_of(value: Any) -> Tensor:
-    """Reads the tensor from GET's reply. Raises WrongType, or CommandError where there is none or Redis refused."""
+    """Return the tensor in GET's reply. Raise WrongType, or CommandError if there is no key or Redis refused."""
     refuse_error(value)
     if value is None:
         raise CommandError(texts.TENSOR_MISSING)

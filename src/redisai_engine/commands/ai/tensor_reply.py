@@ -1,5 +1,5 @@
 """
-What AI.TENSORGET answers for a tensor: dtype, shape, and the elements as bytes or as values.
+The replies of AI.TENSORGET: a tensor's dtype and shape, and its elements as bytes or as values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from redisai_engine.protocol import dtypes, replies
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 
-LARGE = 64 * 1024  # bytes; from here on one more piece to write costs less than a copy
+LARGE = 64 * 1024  # bytes; from this size on, one more piece to write costs less than a copy
 
 
 def tensor_reply(tensor: Tensor, form: frozenset[bytes], protocol: int) -> bytes:
-    """Encode a tensor in the form asked for."""
+    """Encode a tensor in the requested format."""
     if form == META_AND_BLOB:
         return _meta_before_blob(tensor.dtype, tensor.shape) + replies.bulk(tensor.blob)
     if b"BLOB" in form:
@@ -32,7 +32,7 @@ def tensor_reply(tensor: Tensor, form: frozenset[bytes], protocol: int) -> bytes
 
 
 def add_array(pieces: list[Buffer], array: Array) -> None:
-    """Add a model's output, encoded as META and BLOB, to the pieces of a reply: a large one isn't copied."""
+    """Append a model's output, encoded as META and BLOB, to a reply's pieces. A large one isn't copied."""
     head = _head(array.dtype, array.shape)
     if head is None:
         pieces.append(tensor_reply(Tensor.from_array(array), META_AND_BLOB, 2))
@@ -41,7 +41,7 @@ def add_array(pieces: list[Buffer], array: Array) -> None:
 
 
 def meta_reply(dtype: DType, shape: tuple[int, ...]) -> list[bytes]:
-    """Encode names and values of dtype and shape."""
+    """Encode dtype and shape, each preceded by its name."""
     dimensions = replies.array([replies.integer(dimension) for dimension in shape])
     return [replies.text("dtype"), replies.text(dtype.name), replies.text("shape"), dimensions]
 
@@ -52,9 +52,9 @@ def _view(array: Array) -> memoryview:
 
 @lru_cache(maxsize=4096)
 def _head(numpy: np.dtype[Any], shape: tuple[int, ...]) -> bytes | None:
-    """Encode the reply up to the bytes of the blob; None where shape and dtype don't tell how many there are."""
+    """Encode the reply up to the blob's bytes; None for strings, whose size doesn't follow from the shape."""
     dtype = dtypes.by_numpy(numpy)
-    assert dtype is not None  # backends give what tensors can hold
+    assert dtype is not None  # backends return only what tensors can hold
     if dtype.is_string:
         return None
     return b"%b$%d\r\n" % (_meta_before_blob(dtype, shape), dtype.size * element_count(shape))
@@ -62,7 +62,7 @@ def _head(numpy: np.dtype[Any], shape: tuple[int, ...]) -> bytes | None:
 
 @lru_cache(maxsize=4096)
 def _meta_before_blob(dtype: DType, shape: tuple[int, ...]) -> bytes:
-    """Encode the reply up to the blob, most of which is the same again and again."""
+    """Encode the reply up to the blob. Cached, because most replies repeat it."""
     return b"*6\r\n" + b"".join([*meta_reply(dtype, shape), replies.text("blob")])
 
 

@@ -1,3 +1,3 @@
 """
-The grammar of RedisAI's commands: words become plain descriptions. Looks nothing up and knows no client.
+The grammar of RedisAI's commands: arguments become plain descriptions. It looks nothing up and knows no client.
 """

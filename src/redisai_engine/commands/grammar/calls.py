@@ -1,11 +1,11 @@
 """
-The grammar of runs and calls: what follows the key in AI.MODELEXECUTE, AI.MODELRUN, AI.SCRIPTEXECUTE, AI.SCRIPTRUN.
+The grammar of runs and calls: what follows the key in AI.MODELEXECUTE, AI.MODELRUN, AI.SCRIPTEXECUTE and AI.SCRIPTRUN.
 
-Words become a plain description; nothing is looked up. RedisAI checks counts against the model in the midst of reading
-the words, and its first error counts. So what is wrong is kept in the description (`error`) until the model is there,
-and `check` raises what RedisAI would.
+Arguments become a plain description; nothing is looked up. RedisAI checks the counts against the model while it reads
+the arguments, and reports the first error that it meets. So an error found here is kept in the description (`error`)
+until the model is known, and `check` raises the error that RedisAI would report.
 
-Invariant: a description without error is whole.
+Invariant: a description without an error is complete.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
 
 _INPUTS, _OUTPUTS, _KEYS, _ARGS, _TIMEOUT = b"INPUTS", b"OUTPUTS", b"KEYS", b"ARGS", b"TIMEOUT"
-_COUNTED = {_INPUTS: "inputs", _OUTPUTS: "outputs", _ARGS: "keys"}  # RedisAI's name in the error of a bad count
+_COUNTED = {_INPUTS: "inputs", _OUTPUTS: "outputs", _ARGS: "keys"}  # their names in RedisAI's error for a bad count
 
 
 class ModelCall:
-    """What to run a model on and where its outputs go; the counts as far as they could be read, else None."""
+    """The inputs of a run and the keys for its outputs. A count is None if reading failed before it."""
 
     __slots__ = ("error", "input_count", "inputs", "output_count", "outputs", "timeout_ms")
 
@@ -35,7 +35,7 @@ class ModelCall:
         self.error: CommandError | None = None
 
     def check(self, inputs: int, outputs: int) -> None:
-        """Raise what RedisAI finds first for a model of so many inputs and outputs."""
+        """Raise the error that RedisAI reports first for a model with this many inputs and outputs."""
         if self.input_count is not None and self.input_count != inputs:
             raise CommandError(texts.INPUTS_MISMATCH)
         if self.output_count is not None and self.output_count != outputs:
@@ -46,7 +46,11 @@ class ModelCall:
 
 @dataclass(slots=True)
 class FunctionCall:
-    """What to call a function with. `keys` and `arguments` go to the function, which may touch those keys."""
+    """
+    The inputs of a call and the keys for its outputs.
+
+    The function also receives `keys`, which it may access, and `arguments`.
+    """
 
     inputs: list[bytes] = field(default_factory=list)
     outputs: list[bytes] = field(default_factory=list)
@@ -56,7 +60,7 @@ class FunctionCall:
     error: CommandError | None = None
 
     def check(self) -> None:
-        """Raise what is wrong with the words."""
+        """Raise the error found in the arguments, if there is one."""
         if self.error is not None:
             raise self.error
 
@@ -65,7 +69,7 @@ class FunctionCall:
 
 
 def parse_modelexecute(arguments: Sequence[bytes]) -> ModelCall:
-    """Read `INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]`."""
+    """Read `INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]`. An error is kept in the result."""
     call = ModelCall()
     try:
         _read_modelexecute(Words(list(arguments)), call)
@@ -79,6 +83,7 @@ def _read_modelexecute(words: Words, call: ModelCall) -> None:
         raise CommandError(texts.INPUTS_MISSING)
     call.input_count = _count(words, texts.BAD_INPUT_COUNT, texts.INPUT_COUNT_ZERO)
     call.inputs = words.take_many(call.input_count)
+    # A count that is too large has swallowed the keyword OUTPUTS, which is then missing.
     if not words.take_if(_OUTPUTS):
         raise CommandError(texts.OUTPUTS_MISSING)
     call.output_count = _count(words, texts.BAD_OUTPUT_COUNT, texts.OUTPUT_COUNT_ZERO)
@@ -101,7 +106,7 @@ def _count(words: Words, bad: str, zero: str) -> int:
 
 
 def parse_timeout(words: Words) -> int:
-    """Read the value behind TIMEOUT, in milliseconds. Raise CommandError."""
+    """Read the value of TIMEOUT, in milliseconds. Raise CommandError if it is missing or not a positive integer."""
     word = words.take()
     if word is None:
         raise CommandError(texts.TIMEOUT_MISSING)
@@ -112,7 +117,7 @@ def parse_timeout(words: Words) -> int:
 
 
 def parse_modelrun(arguments: Sequence[bytes]) -> ModelCall:
-    """Read the deprecated `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`."""
+    """Read the deprecated `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`. An error is kept in the result."""
     call = ModelCall()
     try:
         _read_modelrun(Words(list(arguments)), call)
@@ -136,7 +141,7 @@ def _read_modelrun(words: Words, call: ModelCall) -> None:
 
 
 def parse_scriptexecute(arguments: Sequence[bytes], *, in_dag: bool) -> FunctionCall:
-    """Read the scopes, each at most once, in any order; outside of a DAG one of keys and inputs comes first."""
+    """Read the scopes: each at most once, in any order. Outside a DAG, KEYS or INPUTS must come first."""
     call = FunctionCall()
     try:
         if not in_dag and (not arguments or arguments[0].upper() not in (_KEYS, _INPUTS)):
@@ -174,7 +179,7 @@ def _timeout_at_the_end(words: Words) -> int:
 
 
 def _scope(words: Words, scope: bytes) -> list[bytes]:
-    """Read a count and so many words. A negative count is none, as for RedisAI."""
+    """Read a count and that many words. A negative count means none, as in RedisAI."""
     word = words.take()
     if word is None:
         raise CommandError(texts.SCRIPT_SCOPE_EMPTY)
@@ -198,7 +203,7 @@ def _key_scope(words: Words) -> list[bytes]:
 
 
 def parse_scriptrun(arguments: Sequence[bytes]) -> FunctionCall:
-    """Read `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`; a `$` before the inputs that make a list means nothing."""
+    """Read `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`. A `$`, which marks a list among the inputs, has no effect."""
     call = FunctionCall()
     try:
         _read_sections(Words(list(arguments)), call)

@@ -1,15 +1,15 @@
 """
-The grammar of DAGs: the arguments of AI.DAGEXECUTE and its kin become a plain description. Nothing is looked up.
+The grammar of DAGs: the arguments of AI.DAGEXECUTE and its variants become a plain description. Nothing is looked up.
 
-Theory of operation. Every name becomes the number of a place: each key of LOAD, each AI.TENSORSET and each output opens
-a new place, and the name means that one from then on. So an operation depends exactly on the places that it reads, and
-a name may be used again.
+Theory of operation. Every name becomes the number of a place. Each key of LOAD, each AI.TENSORSET and each output opens
+a new place, and from then on the name stands for that place. So an operation depends on exactly the places that it
+reads, and a name may be reused.
 
-RedisAI looks keys up while it reads the words, and its first error counts. So reading stops at the first word that is
-wrong, and the error is kept where it was found: in `scopes_error`, in the call of an operation whose model comes first,
-or in `operations_error`. Whoever carries the DAG out raises it when its turn has come.
+RedisAI looks keys up while it reads the arguments, and reports the first error that it meets. So reading stops at the
+first bad argument, and the error is kept where it was found: in `scopes_error`, in the call of an operation whose model
+is looked up first, or in `operations_error`. The code that runs the DAG raises it at the point where RedisAI would.
 
-Invariant: the description of a DAG without any of these errors is whole.
+Invariant: the description of a DAG without any of these errors is complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEPARATOR = b"|>"
 
 @dataclass(slots=True)
 class SetTensor:
-    """AI.TENSORSET: fills a place. `blob_at` is where the blob stands among the DAG's arguments, if there is one."""
+    """AI.TENSORSET: fills a place. `blob_at` is the position of the blob among the DAG's arguments, if there is one."""
 
     name: bytes
     place: int
@@ -46,7 +46,7 @@ class SetTensor:
 
 @dataclass(slots=True)
 class GetTensor:
-    """AI.TENSORGET of a place."""
+    """AI.TENSORGET of one place."""
 
     place: int
     form: frozenset[bytes]
@@ -54,7 +54,7 @@ class GetTensor:
 
 @dataclass(slots=True)
 class RunModel:
-    """A run of the model under a key: places read, places filled."""
+    """A run of the model under a key: it reads the places `inputs` and fills the places `outputs`."""
 
     key: bytes
     call: ModelCall
@@ -64,7 +64,7 @@ class RunModel:
 
 @dataclass(slots=True)
 class CallFunction:
-    """A call of a function of the script under a key: places read, places filled."""
+    """A call of a function of the script under a key: it reads the places `inputs` and fills the places `outputs`."""
 
     key: bytes
     function: bytes
@@ -78,7 +78,7 @@ Operation = SetTensor | GetTensor | RunModel | CallFunction
 
 @dataclass(slots=True)
 class Dag:
-    """What the arguments of a DAG say. `load` fills the first places."""
+    """A DAG as its arguments describe it. The keys of `load` fill the first places."""
 
     read_only: bool
     deprecated: bool
@@ -93,13 +93,13 @@ class Dag:
     places: int = 0
 
     def open(self, name: bytes) -> int:
-        """Make `name` mean a new place."""
+        """Open a new place for `name` and return its number."""
         self.names[name] = self.places
         self.places += 1
         return self.names[name]
 
     def find(self, name: bytes) -> int:
-        """Return the place that `name` means now. Raise CommandError for a name that is not known."""
+        """Return the place that `name` stands for now. Raise CommandError for an unknown name."""
         place = self.names.get(name)
         if place is None:
             raise CommandError(texts.DAG_INPUT_UNKNOWN)
@@ -107,18 +107,19 @@ class Dag:
 
     @property
     def needs_redis(self) -> bool:
-        """Whether Redis is needed still while the operations run, or after."""
+        """Whether Redis is needed while the operations run or afterwards."""
         return bool(self.persist) or any(isinstance(operation, CallFunction) for operation in self.operations)
 
 
 def parse_dag(arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Dag:
-    """Describe a DAG, as far as its arguments are right."""
+    """Describe a DAG, up to the first error in its arguments."""
     dag = Dag(read_only, deprecated)
     words = Words(list(arguments), position=1)
     try:
         _read_scopes(words, dag)
     except CommandError as error:
         dag.scopes_error = error
+    # LOAD's keys have places even if another scope is wrong, because RedisAI looks them up first.
     for key in dag.load:
         dag.open(key)
     if dag.scopes_error is None:
@@ -134,8 +135,9 @@ def parse_dag(arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) 
 
 
 def _read_scopes(words: Words, dag: Dag) -> None:
-    """Read LOAD, PERSIST, ROUTING and TIMEOUT up to the first separator; each at most once, in any order."""
+    """Read LOAD, PERSIST, ROUTING and TIMEOUT up to the first separator: each at most once, in any order."""
     timeout_seen = False
+    # A separator at the very end starts no operation. RedisAI reports it as an unexpected argument.
     while words.rest and not (words.rest[0] == SEPARATOR and len(words.rest) > 1):
         if not dag.load and words.take_if(b"LOAD"):
             dag.load = _load(words)
@@ -157,7 +159,7 @@ def _read_scopes(words: Words, dag: Dag) -> None:
 
 
 def _timeout(words: Words) -> int | None:
-    """Here, unlike elsewhere, RedisAI takes zero and negative numbers, which mean none."""
+    """Read TIMEOUT's value. Here, unlike elsewhere, RedisAI accepts zero and negative numbers; they mean no timeout."""
     if not words.rest:
         raise CommandError(texts.TIMEOUT_MISSING)
     value = integer(words.rest[0])
@@ -204,16 +206,16 @@ def _check_persist(dag: Dag) -> None:
 
 
 def _read_operations(words: Words, dag: Dag) -> None:
-    """Read the operations up to the first that is wrong. Raise CommandError for one that can't even be described."""
+    """Read the operations up to the first bad one. Raise CommandError for one that can't even be described."""
     for start, operation in _split(words):
         described = _OPERATIONS[_name(operation, dag)](operation, dag, start)
         dag.operations.append(described)
         if isinstance(described, RunModel | CallFunction) and described.call.error is not None:
-            return
+            return  # RedisAI looks up the model or script, and reports this error, before it reads on
 
 
 def _split(words: Words) -> list[tuple[int, list[bytes]]]:
-    """Cut at the separators, which `words` is at. Raise CommandError for a separator with nothing behind it."""
+    """Cut at the separators, the first of which comes next. Raise CommandError if nothing follows the last one."""
     rest = words.rest
     if rest[-1] == SEPARATOR:
         raise CommandError(texts.DAG_UNEXPECTED % text(SEPARATOR))
@@ -223,7 +225,7 @@ def _split(words: Words) -> list[tuple[int, list[bytes]]]:
 
 
 def _name(words: list[bytes], dag: Dag) -> bytes:
-    """Return the operation's name. Raise CommandError for one that this kind of DAG doesn't have."""
+    """Return the operation's name. Raise CommandError for one that this kind of DAG doesn't allow."""
     name = words[0].upper() if words else b""
     if name in (b"AI.MODELEXECUTE", b"AI.SCRIPTEXECUTE") and dag.deprecated:
         raise CommandError(texts.DAG_NEW_OP % text(name))
@@ -237,6 +239,7 @@ def _name(words: list[bytes], dag: Dag) -> bytes:
 def _set_tensor(words: list[bytes], dag: Dag, start: int) -> Operation:
     _check_arity(words, least=4, most=None)
     tensor = parse_tensor(words[2:])
+    # `start` is the position of the operation's name; name and key come before the tensor's own words.
     blob_at = None if tensor.blob_at is None else start + 2 + tensor.blob_at
     return SetTensor(words[1], dag.open(words[1]), tensor, blob_at)
 
@@ -269,7 +272,7 @@ def _call_function(words: list[bytes], dag: Dag, start: int) -> Operation:
 
 
 def _connect(operation: RunModel | CallFunction, dag: Dag) -> Operation:
-    """Find the places that an operation reads, and open those that it fills."""
+    """Find the places that an operation reads, and open those that it fills. An error is kept in its call."""
     call = operation.call
     if call.error is not None:
         return operation

@@ -1,8 +1,9 @@
 """
-Which keys a request names, for the commands whose keys stand nowhere fixed: what COMMAND GETKEYS answers.
+Find the keys that a request names, for commands whose keys have no fixed positions: COMMAND GETKEYS answers with them.
 
-RedisAI reads keys off before it looks at anything else, so a request may be wrong here and still have keys; where a
-count is wrong, the keys found up to there are all. These functions keep that, and what RedisAI leaves out by mistake.
+RedisAI collects keys before it checks anything else, so even a malformed request may have keys. After a bad count, the
+keys found so far are all there are. These functions reproduce that, and they leave out what RedisAI leaves out by
+mistake.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _DAG_KEYS = (b"ROUTING", b"AI.MODELEXECUTE", b"AI.SCRIPTEXECUTE")  # one key fol
 
 
 def modelexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """The model, and if both counts are right the inputs and outputs."""
+    """Return the model and, if both counts are valid, the inputs and outputs."""
     if len(arguments) < 4:
         return []
     model = [arguments[1]]
@@ -29,17 +30,17 @@ def modelexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
 
 
 def modelrun_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """The model, inputs and outputs of the deprecated form."""
+    """Return the model, inputs and outputs of the deprecated form."""
     return _run_keys(arguments, 2)
 
 
 def scriptrun_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """The script, inputs and outputs of the deprecated form."""
+    """Return the script, inputs and outputs of the deprecated form."""
     return _run_keys(arguments, 3)
 
 
 def _run_keys(arguments: Sequence[bytes], position: int) -> list[bytes]:
-    """All words but the keywords; `position` is where INPUTS or TIMEOUT stands."""
+    """Return all words except the keywords; `position` is the index of INPUTS or TIMEOUT."""
     if len(arguments) > position and arguments[position].upper() == b"TIMEOUT":
         position += 2
     words = arguments[position + 1 :]
@@ -47,7 +48,11 @@ def _run_keys(arguments: Sequence[bytes], position: int) -> list[bytes]:
 
 
 def scriptexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """The script and its lists up to ARGS; a list at the very end doesn't count."""
+    """
+    Return the script and the words of its lists up to ARGS.
+
+    A list at the very end is left out, as RedisAI does by mistake.
+    """
     keys = list(arguments[1:2])
     position = 3
     while position < len(arguments) and arguments[position].upper() in _SCRIPT_LISTS:
@@ -60,7 +65,7 @@ def scriptexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
 
 
 def dag_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """The keys of LOAD, PERSIST and ROUTING, and models and scripts; the other names live in the DAG alone."""
+    """Return the keys of LOAD, PERSIST and ROUTING, and the models and scripts; other names live in the DAG only."""
     keys: list[bytes] = []
     position = 1
     while position < len(arguments):
@@ -79,7 +84,7 @@ def dag_keys(arguments: Sequence[bytes]) -> list[bytes]:
 
 
 def _counted(arguments: Sequence[bytes], position: int) -> list[bytes] | None:
-    """The words behind the count at `position`; None where there is no count or are fewer words."""
+    """Return the words that the count at `position` announces; None if there is no count or there are too few words."""
     count = integer(arguments[position]) if position < len(arguments) else None
     if count is None or count < 0:
         return None

@@ -1,7 +1,7 @@
 """
-The arguments of AI.MODELSTORE, and of AI.MODELSET that it replaced: words in, `ModelMeta` and blob out.
+The arguments of AI.MODELSTORE and of its predecessor AI.MODELSET: words in, `ModelOptions` and the blob out.
 
-The order of the checks is RedisAI's, since it decides which error a client sees.
+The order of the checks is RedisAI's, because it decides which error a client sees.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OLD_KEYWORDS = (b"TAG", b"BATCHSIZE", b"MINBATCHSIZE", b"MINBATCHTIMEOUT", b"IN
 
 @dataclass(slots=True)
 class ModelOptions:
-    """What a client says of a model beside its blob."""
+    """What a client specifies for a model besides its blob."""
 
     backend: str
     device: str
@@ -35,7 +35,11 @@ class ModelOptions:
 
 
 def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
-    """Reads `backend device [TAG t] [BATCHSIZE n ...] [INPUTS n ... OUTPUTS n ...] BLOB chunk ...`."""
+    """
+    Read `backend device [TAG t] [BATCHSIZE n ...] [INPUTS n ... OUTPUTS n ...] BLOB chunk ...`.
+
+    Raise CommandError with RedisAI's text.
+    """
     words = Words(list(arguments))
     options = ModelOptions(_backend(words), _device(words))
     _tag_and_batching(words, options)
@@ -47,7 +51,11 @@ def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
 
 
 def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
-    """Reads the deprecated form: names without a count, unknown words before BLOB skipped."""
+    """
+    Read the deprecated form: names have no count, and unknown words before BLOB are skipped.
+
+    Raise CommandError with RedisAI's text.
+    """
     words = Words(list(arguments))
     backend = _backend(words)
     device = words.take() or b""

@@ -1,5 +1,5 @@
 """
-Tensors as AI.TENSORSET has them, `type [dim ...] [BLOB data | VALUES value ...]`, and the forms of AI.TENSORGET.
+The tensor arguments of AI.TENSORSET, `type [dim ...] [BLOB data | VALUES value ...]`, and the formats of AI.TENSORGET.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
 
 META_AND_BLOB = frozenset((b"META", b"BLOB"))
 _FORMATS = (b"META", b"BLOB", b"VALUES")
-_MAX_TENSOR_BYTES = 512 * 1024 * 1024  # Redis' limit for a string; RedisAI crashes on larger shapes
+#: Redis' limit for a string, less room for the header of a tensor. RedisAI crashes on larger shapes.
+_MAX_TENSOR_BYTES = 512 * 1024 * 1024 - 512
 
 
 class TensorWords:
-    """A tensor, and where its blob stands among the words, if it came as one."""
+    """A tensor, and the position of its blob among the words if it came as a blob."""
 
     __slots__ = ("blob_at", "tensor")
 
@@ -30,12 +31,12 @@ class TensorWords:
 
 
 def parse_tensor(arguments: Sequence[bytes]) -> TensorWords:
-    """Read a tensor. Raise CommandError with RedisAI's text."""
+    """Read a tensor; without BLOB or VALUES it is all zeros. Raise CommandError with RedisAI's text."""
     dtype = dtypes.by_wire_name(arguments[0])
     if dtype is None:
         raise CommandError(texts.BAD_DTYPE)
     shape: list[int] = []
-    size = max(dtype.size, 1)  # bytes, of strings at least so many
+    size = max(dtype.size, 1)  # bytes; for strings a lower bound, since each ends with a zero byte
     for position, word in enumerate(arguments[1:], 2):
         keyword = word.upper()
         if keyword == b"BLOB":
@@ -76,19 +77,23 @@ def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) 
     numbers = [double(value) for value in values] if dtype.is_float else [integer(value) for value in values]
     if None in numbers or not (dtype.is_float or _in_range(dtype, numbers)):
         raise CommandError(texts.BAD_VALUE)
-    with np.errstate(over="ignore"):  # a FLOAT too large becomes infinite, as in RedisAI
+    with np.errstate(over="ignore"):  # a value too large for FLOAT becomes infinite, as in RedisAI
         array = np.array(numbers, np.float64 if dtype.is_float else np.int64).astype(dtype.numpy)
     return Tensor(dtype, shape, array.tobytes())
 
 
 def _in_range(dtype: DType, numbers: Sequence[float | None]) -> bool:
-    """RedisAI takes no negative integer as text, whatever the dtype."""
+    """Return whether the dtype can hold all numbers. RedisAI accepts no negative integers as text, for any dtype."""
     largest = 1 if dtype is dtypes.BOOL else np.iinfo(dtype.numpy).max
     return all(number is not None and 0 <= number <= largest for number in numbers)
 
 
 def _terminated(value: bytes) -> bytes:
-    """A value may bring its own final zero byte; an empty one counts as a zero byte inside."""
+    """
+    Return a value with one final zero byte, which it may already have.
+
+    Raise CommandError for any other zero byte, and for an empty value, as RedisAI does.
+    """
     text = value.removesuffix(b"\0")
     if not value or b"\0" in text:
         raise CommandError(texts.ZERO_BYTE)
@@ -96,7 +101,11 @@ def _terminated(value: bytes) -> bytes:
 
 
 def parse_format(words: Sequence[bytes]) -> frozenset[bytes]:
-    """Read `[META] [BLOB | VALUES]` in any order. Raise CommandError for other words and for BLOB with VALUES."""
+    """
+    Read `[META] [BLOB | VALUES]` in any order; nothing means META and BLOB.
+
+    Raise CommandError for any other word, and for BLOB together with VALUES.
+    """
     chosen: set[bytes] = set()
     for word in words:
         keyword = word.upper()

@@ -1,11 +1,12 @@
 """
-What stands in arguments: words from left to right, text, and numbers as strict as Redis reads them.
+The pieces of arguments: words from left to right, text, and numbers read as strictly as Redis reads them.
 """
 
 from __future__ import annotations
 
 import re
 
+# What Redis' string2ll() and strtod() accept: a module reads the numbers in its arguments with them.
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _DOUBLE = re.compile(rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?)", re.IGNORECASE)
 _HEX_DOUBLE = re.compile(rb"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?", re.IGNORECASE)
@@ -13,7 +14,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def integer(text: bytes) -> int | None:
-    """Reads a 64-bit integer; None for anything that Redis refuses (spaces, a plus, leading zeros, fractions)."""
+    """Read a 64-bit integer; None for all that Redis refuses (spaces, a plus sign, leading zeros, fractions)."""
     if not _INTEGER.fullmatch(text):
         return None
     value = int(text)
@@ -21,24 +22,28 @@ def integer(text: bytes) -> int | None:
 
 
 def double(text: bytes) -> float | None:
-    """Reads a double as C does, hexadecimal too; None for nan and for what is no number or out of a double's range."""
+    """
+    Read a double as C's strtod does, hexadecimal included.
+
+    Return None for nan, for text that is no number, and for values outside a double's range.
+    """
     if _HEX_DOUBLE.fullmatch(text):
         return float.fromhex(text.decode())
     if not _DOUBLE.fullmatch(text):
         return None
     value = float(text)
     if value in (float("inf"), float("-inf")) and b"n" not in text.lower():
-        return None  # strtod says ERANGE
+        return None  # strtod reports ERANGE
     return value
 
 
 def text(word: bytes) -> str:
-    """Turns a word into text; bytes that aren't utf-8 survive."""
+    """Decode a word; bytes that aren't UTF-8 survive as surrogates."""
     return word.decode("utf-8", "surrogateescape")
 
 
 class Words:
-    """The arguments from left to right; reads past the end give None."""
+    """The arguments from left to right. Reading past the end gives None."""
 
     __slots__ = ("left", "position")
 
@@ -52,7 +57,7 @@ class Words:
         return word
 
     def take_if(self, keyword: bytes) -> bool:
-        """Skips the next word if it is `keyword` in any letter case."""
+        """Skip the next word and return True if it is `keyword`, in any letter case."""
         if self.position < len(self.left) and self.left[self.position].upper() == keyword:
             self.position += 1
             return True

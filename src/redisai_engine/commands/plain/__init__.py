@@ -1,5 +1,5 @@
 """
-Plain commands that the engine must see although Redis answers them; importing this package enters them in the table.
+Plain commands that the engine must see although Redis answers them. Importing this package registers them in the table.
 """
 
 from redisai_engine.commands.plain import (  # noqa: F401

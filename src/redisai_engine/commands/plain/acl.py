@@ -1,8 +1,8 @@
 """
-ACL SETUSER with rights to AI commands: Redis' error gets an explanation.
+ACL SETUSER with rights to AI commands: adds an explanation to Redis' error.
 
-Redis knows no right to a command that it doesn't have. The right to an AI command is the right to the plain commands
-that it is made of, which its row in the table names.
+Redis accepts no right to a command that it doesn't know. The right to an AI command is the right to the plain commands
+that it consists of; its row in the table names them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _names_ai_command(arguments: Sequence[bytes]) -> bool:
     return len(arguments) > 3 and arguments[1].upper() == b"SETUSER" and any(map(_RULE.search, arguments[3:]))
 
 
-@command("ACL", arity=(1, None), flags=(), keys=NO_KEYS, concerns=_names_ai_command, summary="Knows no AI commands")
+@command("ACL", arity=(1, None), flags=(), keys=NO_KEYS, concerns=_names_ai_command, summary="Explains AI rights")
 def acl(client: Client, arguments: Sequence[bytes]) -> Plan:
     """ACL SETUSER username rule ..."""
     (raw,) = yield Pass(encode(arguments))

@@ -1,8 +1,8 @@
 """
-COMMAND: what Redis says of its commands, and the same of RedisAI's, read off the table.
+COMMAND: what Redis reports about its commands, and the same for RedisAI's, read from the table.
 
-Redis is always asked first, so that its rights and its errors hold. Redis 7 tells more of a command than Redis 6.2;
-a row of ours has the form of the rows that Redis gives at the same time.
+Redis is always asked first, so that its access rights and its errors apply. Redis 7 reports more about a command than
+Redis 6.2. Our rows take the form of the rows that Redis sends in the same reply.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from redisai_engine.protocol.frames import elements
 from redisai_engine.protocol.requests import encode
 
 _REDIS_6_ROW = 7  # elements of a command's row in Redis 6.2; Redis 7 has ten
-_KEY_FLAGS = ("RW", "access", "update")  # Redis says so of any module's keys
+_KEY_FLAGS = ("RW", "access", "update")  # what Redis reports for any module's keys
 
 
-@command("COMMAND", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Knows RedisAI's commands too")
+@command("COMMAND", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Reports RedisAI's commands too")
 def command_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """COMMAND [COUNT | DOCS name ... | GETKEYS command ... | GETKEYSANDFLAGS command ... | INFO name ... | LIST]"""
     subcommand = arguments[1].upper() if len(arguments) > 1 else b""
@@ -60,7 +60,7 @@ def _info(client: Client, arguments: Sequence[bytes]) -> Plan:
     names = arguments[2:]
     if not names:
         return (yield from _all(client, arguments))
-    raw = yield from _relay(client, [*arguments, b"GET"])  # one that Redis knows, to see the form
+    raw = yield from _relay(client, [*arguments, b"GET"])  # which Redis knows: its row shows the form
     if _is_error(raw):
         return raw
     *found, known = elements(raw)
@@ -72,7 +72,11 @@ def _info(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _row(row: Command[Client], example: bytes, protocol: int) -> bytes:
-    """What COMMAND INFO tells of a command, in the form that `example` has. Modules leave the arity open."""
+    """
+    Encode a command's row of COMMAND INFO, in the same form as `example`.
+
+    The arity stays open (-1), as a module's commands have it.
+    """
     is_redis_6 = len(elements(example)) == _REDIS_6_ROW
     flags = [*row.flags, *(() if is_redis_6 else ("module",)), *(("movablekeys",) if row.keys.find else ())]
     keys = row.keys
@@ -109,7 +113,7 @@ def _key_specifications(row: Command[Client], protocol: int) -> bytes:
     return replies.unordered([named(flags=flags, begin_search=begin, find_keys=end)], protocol)
 
 
-# COMMAND LIST, COMMAND DOCS: both are new in Redis 7, so Redis 6.2 answers an error
+# COMMAND LIST, COMMAND DOCS: both are new in Redis 7, so Redis 6.2 answers with an error
 
 
 def _list(client: Client, arguments: Sequence[bytes]) -> Plan:
@@ -121,13 +125,18 @@ def _list(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _is_listed(row: Command[Client], condition: Sequence[bytes]) -> bool:
-    """`condition` is what follows FILTERBY; Redis has found it right. No command of a module is in a category."""
+    """
+    Return whether COMMAND LIST names a command.
+
+    `condition` is what follows FILTERBY, which Redis has already accepted. No command of a module is in an ACL
+    category.
+    """
     if not condition:
         return True
     kind, value = condition[0].upper(), condition[1]
     if kind == b"MODULE":
         return value == MODULE.encode() and row.in_redisai
-    # Redis writes [^a] for what is [!a] here; neither tells upper from lower case in these names.
+    # Redis' pattern [^a] is [!a] for fnmatch. Upper and lower case don't differ, as in Redis.
     return kind == b"PATTERN" and fnmatchcase(row.name.lower(), text(value).lower().replace("[^", "[!"))
 
 
@@ -154,7 +163,7 @@ def _getkeys(client: Client, arguments: Sequence[bytes]) -> Plan:
     row = COMMANDS.get(arguments[2].upper()) if len(arguments) > 3 else None
     if row is None:
         return (yield from _relay(client, arguments))
-    refuse_error(*(yield [(*arguments[:2], b"GET", b"key")]))  # may this client ask at all?
+    refuse_error(*(yield [(*arguments[:2], b"GET", b"key")]))  # shows whether this client may ask at all
     if not row.keys.first:
         raise CommandError(texts.NO_KEYS)
     keys = row.keys.of(arguments[2:])

@@ -1,5 +1,5 @@
 """
-Plain commands that change what the engine must know of the connection: protocol, database, silence, its end.
+Plain commands that change what the engine must know about the connection: protocol, database, silence, and its end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode, elements
 from redisai_engine.protocol.requests import encode
 
-PONG_RIGHT = (b"", b"PING")  # that Redis is there and lets this client ask
+PONG_RIGHT = (b"", b"PING")  # Redis is up and lets this client ask
 
 
 @connection_command("SELECT")
@@ -46,7 +46,7 @@ def hello(connection: Connection, arguments: Sequence[bytes]) -> Plan:
     before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
     if connection.protocol == 3:
         connection.streams.discard(MESSAGES)
-    elif before == 3 and not queued:
+    elif before == 3 and not queued:  # subscriptions made in RESP3 now mean subscriber mode
         yield from look_at_subscriptions(connection, b"")
     fields = elements(raw)
     names = [decode(name) for name in fields[::2]]
@@ -69,9 +69,10 @@ def reset(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 @connection_command("PING", single_step=True, concerns=lambda arguments: len(arguments) == 1)
 def ping(connection: Connection, arguments: Sequence[bytes]) -> Plan:
     """
-    PING asks Redis, and for a second after its PONG the session answers further ones itself (`PONG_RIGHT`).
+    PING asks Redis. For a second after its PONG, the session answers further ones itself (`PONG_RIGHT`).
 
-    A client that measures its way to the engine measures that way, and health checks still see a Redis that hangs.
+    So a client that measures latency sees the round trip to the engine, and a health check still notices a Redis that
+    hangs.
     """
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.PONG and not connection.streams and not connection.in_transaction:
@@ -94,9 +95,9 @@ def _is_client_reply(arguments: Sequence[bytes]) -> bool:
 
 @connection_command("CLIENT", concerns=_is_client_reply)
 def client_reply(connection: Connection, arguments: Sequence[bytes]) -> Plan:
-    """CLIENT REPLY ON | OFF | SKIP is done here, since the engine needs Redis' replies."""
+    """CLIENT REPLY ON | OFF | SKIP is carried out here, because the engine itself needs Redis' replies."""
     queued = connection.in_transaction
-    (raw,) = yield Pass(encode((*arguments[:2], b"ON")))  # changes nothing, but shows whether it is allowed
+    (raw,) = yield Pass(encode((*arguments[:2], b"ON")))  # changes nothing, but shows whether the client may do it
     if raw != replies.OK:
         return bytes(raw)
     wanted = arguments[2].upper()
@@ -106,5 +107,5 @@ def client_reply(connection: Connection, arguments: Sequence[bytes]) -> Plan:
         connection.silence = Silence.OFF
     elif connection.silence is Silence.NONE:
         connection.silence = Silence.SKIP
-    # Among EXEC's replies none may be missing: then nobody could read the rest.
+    # EXEC's reply must not lack an element: the client couldn't make out the others.
     return replies.OK if wanted == b"ON" or queued else b""

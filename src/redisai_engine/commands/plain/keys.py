@@ -1,5 +1,5 @@
 """
-TYPE, OBJECT ENCODING and COPY of RedisAI's keys, which are strings and hashes to Redis.
+TYPE, OBJECT ENCODING and COPY for RedisAI's keys, which are strings and hashes to Redis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MODEL_TYPE = "AI__MODEL"
 _SCRIPT_TYPE = "AI_SCRIPT"
 
 
-@command("TYPE", arity=(2, 2), flags=READ, keys=Keys(1), single_step=True, summary="Names RedisAI's types too")
+@command("TYPE", arity=(2, 2), flags=READ, keys=Keys(1), single_step=True, summary="Reports RedisAI's types too")
 def type_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """TYPE key"""
     key = arguments[1]
@@ -29,13 +29,13 @@ def type_(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _marks(key: bytes) -> list[UpstreamCommand]:
-    """The commands whose replies tell `_ai_type`."""
+    """Return the commands whose replies `_ai_type` reads."""
     markers = (store.MARKER, store.SCRIPT_MARKER)
     return [(b"GETRANGE", key, b"0", b"7"), *((b"HGET", key, marker) for marker in markers)]
 
 
 def _ai_type(marks: Sequence[object]) -> str | None:
-    """RedisAI's name for the type of a key; None for a key of another."""
+    """Return RedisAI's name for the type of a key; None if it isn't one of RedisAI's keys."""
     head, model, script = marks
     if isinstance(head, bytes) and store.is_tensor(head):
         return _TENSOR_TYPE
@@ -51,7 +51,7 @@ def _ai_type(marks: Sequence[object]) -> str | None:
     keys=Keys(2),
     single_step=True,
     concerns=lambda arguments: len(arguments) == 3 and arguments[1].upper() == b"ENCODING",
-    summary="Tells the encoding that module keys have",
+    summary="Reports the encoding of a module's keys",
 )
 def object_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """OBJECT ENCODING key"""
@@ -62,10 +62,10 @@ def object_(client: Client, arguments: Sequence[bytes]) -> Plan:
     return replies.text("raw") if _ai_type(marks) else replies.bulk(encoding)
 
 
-@command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="RedisAI's keys can't be copied")
+@command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="Refuses to copy RedisAI's keys")
 def copy(client: Client, arguments: Sequence[bytes]) -> Plan:
     """COPY source destination [DB database] [REPLACE]"""
-    if client.in_transaction:  # what the key will hold isn't known yet; a copy of RedisAI's keys does no harm
+    if client.in_transaction:  # what the key will hold isn't known yet; a copied AI key does no harm
         return (yield from relay(arguments))
     if _ai_type((yield _marks(arguments[1]))):
         raise CommandError(texts.NOT_COPYABLE)

@@ -1,8 +1,8 @@
 """
-EVAL of a script that names an AI command: Redis' error gets an explanation.
+EVAL of a script that names an AI command: adds an explanation to Redis' error.
 
-Scripts run inside Redis, and AI commands live in front of it. Other scripts, and those called by their digest or as a
-function, are relayed without a look: their error is Redis' own.
+Scripts run inside Redis, and AI commands are answered in front of it. Other scripts, and those called by digest or as a
+function, are relayed unseen, so their error is Redis' own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def _names_ai_command(arguments: Sequence[bytes]) -> bool:
 def eval_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """EVAL script count [key ...] [argument ...]"""
     raw = yield from relay_and_invalidate(client, arguments)
+    # Redis 6.2 says "called from Lua script", Redis 7 "called from script".
     if raw.startswith(b"-") and b"nknown" in raw and b"command called from" in raw:
         return replies.error(raw[1:-2].decode("utf-8", "surrogateescape") + texts.NO_LUA)
     return raw

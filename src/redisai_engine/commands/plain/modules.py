@@ -1,8 +1,8 @@
 """
-The module `ai` as Redis would tell of it: MODULE LIST, HELLO's list of modules, and RedisAI's part of INFO.
+The module `ai` as Redis would report it: in MODULE LIST, in HELLO's list of modules, and as RedisAI's part of INFO.
 
-Redis answers, and what it says of its own modules stays; the engine adds an entry. Redis 7 tells more of a module than
-Redis 6.2, and that goes by Redis' version.
+Redis answers first, and what it reports about its own modules stays; the engine adds an entry. Redis 7 reports more
+about a module than Redis 6.2, so the entry depends on Redis' version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from redisai_engine.service.engine import Engine
 
 MODULE = "ai"
-REDISAI_VERSION = "1.2.7"  # whose behaviour this is
+REDISAI_VERSION = "1.2.7"  # the version whose behaviour the engine reproduces
 
 _MODULE_VERSION = 10207
 _HEADING = b"# Modules\r\n"
@@ -34,7 +34,7 @@ _VERSION_FIELDS = {
     "TORCH": "Torch_version",
     "ONNX": "onnxruntime_version",
 }
-_RUSAGE_THREAD = 1  # Linux alone has it
+_RUSAGE_THREAD = 1  # Linux only; the `resource` module has no name for it everywhere
 
 Fields = Iterator[tuple[str, object]]
 
@@ -61,7 +61,7 @@ def module(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def with_module(modules: bytes, redis_version: bytes, protocol: int) -> bytes:
-    """Adds RedisAI to an encoded list of modules."""
+    """Add RedisAI to an encoded list of modules."""
     entry = [
         (replies.text("name"), replies.text(MODULE)),
         (replies.text("ver"), replies.integer(_MODULE_VERSION)),
@@ -74,7 +74,7 @@ def with_module(modules: bytes, redis_version: bytes, protocol: int) -> bytes:
 # INFO
 
 
-@command("INFO", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Has RedisAI's sections")
+@command("INFO", arity=(1, None), flags=READ, keys=NO_KEYS, summary="Reports RedisAI's sections too")
 def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     """INFO [section ...]"""
     (raw,) = yield Pass(encode(arguments))
@@ -89,7 +89,7 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _sections(wanted: set[bytes], engine: Engine) -> Iterator[bytes]:
-    """Gives the sections that are asked for: each by its name, or all; they aren't among Redis' default ones."""
+    """Yield the requested sections: each by its name, or all of them. They aren't among Redis' default sections."""
     all_wanted = not wanted.isdisjoint((b"modules", b"everything", MODULE.encode()))
     for name, fields in _SECTIONS.items():
         if all_wanted or f"{MODULE}_{name}".encode() in wanted:
@@ -104,7 +104,7 @@ def _versions(engine: Engine) -> Fields:
 
 
 def _git(engine: Engine) -> Fields:
-    yield "git_sha", "unknown"  # what RedisAI says where it was built from no repository of its own
+    yield "git_sha", "unknown"  # as RedisAI reports if it wasn't built from a repository
 
 
 def _load_time_configs(engine: Engine) -> Fields:
@@ -137,7 +137,7 @@ def _cpu(engine: Engine) -> Fields:
             system, user = f"{usage.ru_stime:.6f}", f"{usage.ru_utime:.6f}"
         yield f"{whose}_used_cpu_sys", system
         yield f"{whose}_used_cpu_user", user
-    idle = {"CPU": [0.0] * engine.settings.threads_per_queue}  # threads begin when they are needed
+    idle = {"CPU": [0.0] * engine.settings.threads_per_queue}  # threads that haven't started yet
     for device, threads in (idle | engine.executor.thread_cpu_seconds()).items():
         for number, seconds in enumerate(threads, 1):
             yield f"queue_{device}_bthread_n{number}_used_cpu_total", f"{seconds:.6f}"

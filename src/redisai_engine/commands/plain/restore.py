@@ -1,9 +1,9 @@
 """
-RESTORE of what a real RedisAI gave to DUMP, and so MIGRATE from one: decoded into the engine's own keys.
+RESTORE of a payload that a real RedisAI's DUMP returned, and so MIGRATE from one: decoded into the engine's own keys.
 
-Redis gets the command first. It checks rights, arguments, whether the key is free and the payload's checksum, and only
-then finds that it knows no such module; that one error is where the engine takes over. So a model is loaded before
-anything is replaced, and payloads of other kinds never come here.
+Redis gets the command first. It checks access rights, arguments, the payload's checksum and whether the key is free.
+Only then does it find that it doesn't know the module, and at that one error the engine takes over. So a model is
+loaded before anything is replaced, and payloads of other kinds never get here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _UNKNOWN_MODULE = b"-ERR Bad data format\r\n"
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """RESTORE's arguments, which Redis has found right. IDLETIME and FREQ can't be set but by RESTORE itself."""
+    """
+    RESTORE's arguments, which Redis has accepted.
+
+    IDLETIME and FREQ are dropped: only RESTORE itself can set them.
+    """
 
     key: bytes
     ttl_ms: bytes  # b"0": the key doesn't expire
@@ -38,7 +42,7 @@ class _Request:
 
     @property
     def expiry(self) -> UpstreamCommand:
-        """The command that gives the key its expiry."""
+        """The command that sets the key's expiry."""
         if self.ttl_ms == b"0":
             return (b"PERSIST", self.key)
         return (b"PEXPIREAT" if self.absolute else b"PEXPIRE", self.key, self.ttl_ms)
@@ -49,7 +53,7 @@ def restore(client: Client, arguments: Sequence[bytes]) -> Plan:
     raw = yield from relay_and_invalidate(client, arguments)
     if raw != _UNKNOWN_MODULE:
         return raw
-    dumped = yield Compute(lambda: _decode(arguments[3]))  # a large one takes seconds
+    dumped = yield Compute(lambda: _decode(arguments[3]))  # decoding a large payload takes seconds
     options = {word.upper() for word in arguments[4:]}
     request = _Request(arguments[1], arguments[2], b"REPLACE" in options, b"ABSTTL" in options)
     if isinstance(dumped, Tensor):
@@ -61,14 +65,14 @@ def restore(client: Client, arguments: Sequence[bytes]) -> Plan:
     return raw
 
 
-for _name in ("RESTORE", "RESTORE-ASKING"):  # a cluster's node that migrates a slot sends the second
+for _name in ("RESTORE", "RESTORE-ASKING"):  # a cluster node that migrates a slot sends the second
     command(
         _name,
         arity=(1, None),
         flags=WRITE,
         keys=Keys(1),
         concerns=lambda arguments: len(arguments) > 3 and is_dump(arguments[3]),
-        summary="Takes what RedisAI's DUMP gave",
+        summary="Accepts payloads of RedisAI's DUMP",
     )(restore)
 
 
@@ -92,7 +96,7 @@ def _restore_tensor(client: Client, request: _Request, tensor: Tensor) -> Plan:
 
 def _restore_model(client: Client, request: _Request, dumped: DumpedModel) -> Plan:
     before = yield from _clearing(request, store.MODEL)
-    names_given = dumped.backend == "TF"  # the names are a model's own elsewhere
+    names_given = dumped.backend == "TF"  # other backends read the names from the model itself
     asked = store.ModelMeta(
         dumped.backend,
         dumped.device,
@@ -114,7 +118,7 @@ def _restore_script(client: Client, request: _Request, dumped: DumpedScript) -> 
 
 
 def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[UpstreamCommand]]:
-    """Gives the commands that make room for a hash of this kind, where REPLACE meets a key of another."""
+    """Return the commands that make room for a hash of this kind where REPLACE meets another kind of key."""
     if request.replace:
         exists, marker = yield [(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)]
         if exists and not isinstance(marker, bytes):

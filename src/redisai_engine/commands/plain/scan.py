@@ -1,8 +1,8 @@
 """
 SCAN with RedisAI's types.
 
-Redis doesn't know them, so strings or hashes are scanned and each is asked for its mark. A key that the client may not
-read isn't found.
+Redis doesn't know these types, so strings or hashes are scanned and each is checked for its marker. A key that the
+client may not read isn't listed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MARKERS = {_MODEL: store.MARKER, _SCRIPT: store.SCRIPT_MARKER}
 
 
 def _type_position(arguments: Sequence[bytes]) -> int | None:
-    """Where a request of SCAN has one of RedisAI's types, if it does; options stand in pairs behind the cursor."""
-    for place in range(2, len(arguments) - 1, 2):
+    """Return the position of one of RedisAI's types in a SCAN request; None if there is none."""
+    for place in range(2, len(arguments) - 1, 2):  # options come in pairs after the cursor
         if arguments[place].upper() == b"TYPE" and arguments[place + 1].upper() in _HELD_BY:
             return place + 1
     return None
@@ -35,7 +35,7 @@ def _type_position(arguments: Sequence[bytes]) -> int | None:
     flags=READ,
     keys=NO_KEYS,
     concerns=lambda arguments: _type_position(arguments) is not None,
-    summary="Knows RedisAI's types too",
+    summary="Accepts RedisAI's types too",
 )
 def scan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """SCAN cursor TYPE AI_TENSOR | AI__MODEL | AI_SCRIPT [MATCH pattern] [COUNT count]"""

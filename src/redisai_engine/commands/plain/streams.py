@@ -1,5 +1,5 @@
 """
-SUBSCRIBE and its kin, and MONITOR: behind them come replies that no command asked for.
+SUBSCRIBE and its variants, and MONITOR: after them, messages arrive that answer no command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _subscription(connection: Connection, arguments: Sequence[bytes]) -> Plan:
     """
     [P | S] SUBSCRIBE or UNSUBSCRIBE has any number of replies.
 
-    Inside MULTI it makes of EXEC's reply what it makes of it in Redis: with two channels there is one element too many.
+    Inside MULTI it does to EXEC's reply what it does in Redis: with two channels there is one element too many.
     """
     if connection.in_transaction:
         (raw,) = yield Pass(encode(arguments))
@@ -36,16 +36,17 @@ def _subscription(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 def look_at_subscriptions(connection: Connection, request: bytes) -> Generator[Any, Any, None]:
-    """Sends a request and PING behind it, whose reply shows by its form whether RESP2's subscriber mode is on."""
+    """Send a request with a PING behind it: the form of PING's reply shows whether RESP2's subscriber mode is on."""
     token = secrets.token_hex(8).encode()
     confirmations = _Confirmations(token, answered=not request)
     raw = yield PassUntil(request + encode_command(b"PING", token), confirmations.is_last)
+    # In subscriber mode PING is answered with an array. If PING itself is refused, the confirmations must do.
     subscribed = raw[:1] == b"*" or (raw[:1] == b"-" and connection.protocol == 2 and confirmations.subscribed)
     (connection.streams.add if subscribed else connection.streams.discard)(MESSAGES)
 
 
 class _Confirmations:
-    """Looks at what comes for a SUBSCRIBE or UNSUBSCRIBE and the PING behind it, which may be refused, both of them."""
+    """Watches the replies to a SUBSCRIBE or UNSUBSCRIBE and to the PING behind it. Redis may refuse either of them."""
 
     def __init__(self, token: bytes, *, answered: bool) -> None:
         self.subscribed = False
@@ -53,6 +54,7 @@ class _Confirmations:
         self._answered = answered
 
     def is_last(self, reply: bytes) -> bool:
+        """Return whether this is PING's reply. Of two errors the first belongs to the request."""
         if is_confirmation(reply):
             self._answered = True
             self.subscribed = not reply.endswith(b":0\r\n")
@@ -63,7 +65,7 @@ class _Confirmations:
 
 
 def is_confirmation(reply: bytes) -> bool:
-    """Tells whether a reply says that a channel was subscribed to or left."""
+    """Return whether a reply confirms that a channel was subscribed to or left."""
     return _CONFIRMATION.match(reply) is not None
 
 

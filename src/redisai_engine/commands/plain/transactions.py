@@ -1,10 +1,11 @@
 """
-MULTI, EXEC, DISCARD and WATCH: what is queued in between, and the rewriting of EXEC's reply.
+MULTI, EXEC, DISCARD and WATCH: what is queued in between, and how EXEC's reply is rewritten.
 
-Theory of operation. Redis queues the plain commands of the client as they are, and for an AI command those of its
-plan; the client sees one QUEUED for each of its own. EXEC's reply has an element for each command that Redis queued.
-Those of an AI command are taken out, its body goes on with them, and its reply takes their place. A body that needs
-more of Redis then (to mend what it saw too late) gets it before EXEC is answered, in the database that it ran in.
+Theory of operation. Redis queues the client's plain commands unchanged and, for an AI command, those of its plan; the
+client sees one QUEUED for each of its own commands. EXEC's reply has one element for each command that Redis queued.
+The elements of an AI command are taken out, its body is resumed with them, and its reply takes their place. A body that
+then needs more from Redis (to repair what it saw too late) gets it before EXEC is answered, in the database that the
+command ran in.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
 
-_PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing of Redis, so that it has its place
+_PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing from Redis, to hold its place
 
 
 @connection_command("WATCH", in_transaction=InTransaction.NOW)
 def watch(connection: Connection, arguments: Sequence[bytes]) -> Plan:
-    """WATCH key ... is never queued: inside MULTI it is an error that does no harm."""
+    """WATCH key ... is never queued: inside MULTI it is a harmless error."""
     return (yield from relay(arguments))
 
 
@@ -67,7 +68,7 @@ def discard(connection: Connection, arguments: Sequence[bytes]) -> Plan:
 
 
 def queue(connection: Connection, row: Command[Connection], arguments: Sequence[bytes]) -> Plan:
-    """The body of a command of the table inside MULTI: queues its plan, answers QUEUED."""
+    """Queue the plan of a command of the table, and answer QUEUED. Inside MULTI this is the body of all of them."""
     assert connection.transaction is not None
     entry = Entry()
     commands: Any = _PLACEHOLDER
@@ -80,7 +81,7 @@ def queue(connection: Connection, row: Command[Connection], arguments: Sequence[
         commands = yield from _first_look_at_redis(entry)
     except _Refused as refused:
         return replies.error(refused.args[0])
-    except EngineError as error:
+    except EngineError as error:  # RedisAI reports it as an element of EXEC's reply; the placeholder is queued for it
         entry.plan, entry.reply = None, replies.error(error.wire)
     except _Finished as finished:
         entry.plan, entry.reply = None, finished.args[0]
@@ -89,7 +90,7 @@ def queue(connection: Connection, row: Command[Connection], arguments: Sequence[
     entry.count = entry.permits + len(answers)
     for answer in answers:
         decoded = decode(answer) if entry.raw else answer
-        if isinstance(decoded, ReplyError):
+        if isinstance(decoded, ReplyError):  # Redis will abort EXEC, so the entry isn't listed
             return replies.error(decoded.text)
     connection.transaction.entries.append(entry)
     connection.transaction.selects |= arguments[0].upper() == b"SELECT"
@@ -97,7 +98,7 @@ def queue(connection: Connection, row: Command[Connection], arguments: Sequence[
 
 
 def _first_look_at_redis(entry: Entry) -> Generator[Any, Any, Any]:
-    """Runs a plan up to its first commands for Redis and gives them; what it asks for before that is done now."""
+    """Run a plan up to its first commands for Redis and return those. Anything that it asks for earlier is done now."""
     plan = entry.plan
     assert plan is not None
     step = _next(plan, None)
@@ -116,7 +117,7 @@ def _first_look_at_redis(entry: Entry) -> Generator[Any, Any, Any]:
 
 
 def _permit(entry: Entry, step: Permit) -> Generator[Any, Any, None]:
-    """Raises _Refused where Redis refuses to queue; then it aborts the transaction itself."""
+    """Queue the commands of a Permit. Raise _Refused if Redis refuses one; it then aborts the transaction itself."""
     answers = yield step.commands
     entry.permits += len(answers)
     for answer in answers:
@@ -125,11 +126,11 @@ def _permit(entry: Entry, step: Permit) -> Generator[Any, Any, None]:
 
 
 class _Refused(Exception):
-    """Redis queues nothing for this command."""
+    """Redis refused to queue this command."""
 
 
 class _Finished(Exception):
-    """A plan ended; a generator must not let StopIteration out."""
+    """A plan has ended. A generator can't let StopIteration out: Python would turn it into a RuntimeError."""
 
 
 def _next(plan: Plan, value: Any) -> Any:
@@ -140,8 +141,8 @@ def _next(plan: Plan, value: Any) -> Any:
 
 
 def finish(connection: Connection, transaction: Transaction, raw: bytes) -> Plan:
-    """Makes EXEC's reply of the one that Redis gave."""
-    if not raw.startswith(b"*") or raw == b"*-1\r\n":
+    """Build the client's reply to EXEC from Redis' own."""
+    if not raw.startswith(b"*") or raw == b"*-1\r\n":  # nothing ran: an error, or a watched key has changed
         return raw
     parts = elements(raw)
     if len(parts) != sum(entry.count for entry in transaction.entries):
@@ -153,7 +154,7 @@ def finish(connection: Connection, transaction: Transaction, raw: bytes) -> Plan
             answers.append((yield from _go_on(connection, entry, mine, selects=transaction.selects)))
         else:
             answers.append(entry.reply or mine[0])
-    if transaction.selects:
+    if transaction.selects:  # `_go_on` may have left Redis in another database than the last one
         yield [_select(connection)]
     return replies.array(answers)
 
@@ -169,7 +170,8 @@ def _go_on(connection: Connection, entry: Entry, mine: list[bytes], *, selects: 
     try:
         while True:
             step = _next(entry.plan, value)
-            if selects:  # the connection is in the last one; SELECTs before this entry have set the context's
+            if selects:
+                # EXEC left Redis in the last database; the SELECTs before this entry have set `connection.database`.
                 yield [_select(connection)]
             value = yield step
     except _Finished as finished:

@@ -1,1 +1,1 @@
-"""Redis' protocol: one session a connection, requests in, replies out, in order."""
+"""The front for Redis' protocol: one session per connection, requests in, replies out, in order."""

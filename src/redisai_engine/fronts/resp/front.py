@@ -1,5 +1,5 @@
 """
-The front that speaks Redis' protocol: listens, makes a session of each connection, and drains.
+The front that speaks Redis' protocol: listens, creates a session for each connection, and drains them at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
 from redisai_engine.service.engine import Engine
 
-_DRAIN_SECONDS = 30.0
+_DRAIN_SECONDS = 30.0  # how long connections get to finish what they have begun
 
 
 class RespFront:
@@ -29,14 +29,18 @@ class RespFront:
         self._server: asyncio.Server | None = None
 
     async def listen(self, settings: Settings, *, shared: bool) -> tuple[str, int]:
-        """Accept connections and return host and port; `shared`: others listen there, too. Raise StartError."""
+        """
+        Accept connections and return host and port. With `shared`, other processes listen on the same port.
+
+        Raise StartError if the address or the certificate can't be used.
+        """
         tls = _tls(settings)
         try:
             self._server = await self._engine.loop.create_server(
                 self._session, settings.bind, settings.port, ssl=tls, backlog=1024, reuse_port=shared or None
             )
         except OSError as error:
-            # uvloop's own text is long; what getaddrinfo() reports has a number below zero, unknown to the system.
+            # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
             raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
@@ -44,7 +48,7 @@ class RespFront:
         return host, port
 
     async def drain(self) -> None:
-        """Accept no more, let every connection finish what it has begun, and close it."""
+        """Accept no new connections, let all others finish what they have begun, and close them."""
         if self._server is not None:
             self._server.close()
         for session in list(self._sessions):

@@ -1,8 +1,8 @@
 """
-What is ready to be written to a client, until the end of the turn.
+The bytes that are ready to be written to a client at the end of the turn.
 
-Small replies are put together, so that there is one write per connection and turn; a large one is written in its own
-pieces, because putting it together would copy it.
+Small replies are joined, so that there is one write per connection and turn. A large reply is written in its own
+pieces, because joining them would copy it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from redisai_engine.protocol.tensor import Buffer
 
 
 class Output:
-    """The bytes for one transport, in order."""
+    """The ready bytes of one transport, in order."""
 
     __slots__ = ("_in_pieces", "_ready")
 
@@ -33,7 +33,7 @@ class Output:
             self._in_pieces = True
 
     def write(self, transport: asyncio.Transport) -> None:
-        """Writes all of it."""
+        """Write everything to the transport."""
         ready, self._ready = self._ready, []
         if self._in_pieces:
             self._in_pieces = False

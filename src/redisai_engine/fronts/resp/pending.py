@@ -1,9 +1,9 @@
 """
-The replies of one connection that are pending, in the order of the requests.
+The pending replies of one connection, in the order of the requests.
 
-Theory of operation. Every request has an entry here: a command being carried out, a run of relayed commands, or a reply
-that was ready at once. What is ready at the front moves to the output; a relayed reply at the front moves chunk by
-chunk. Chunks of later ones are held until it is their turn.
+Theory of operation. Every request has an entry here: a command in progress, a run of relayed commands, or a reply that
+was ready at once. Ready replies at the front move to the output. A relayed reply at the front moves chunk by chunk; the
+chunks of later ones are held until they reach the front.
 
 Invariant: replies leave in the order of the entries, each exactly once.
 """
@@ -18,12 +18,12 @@ from redisai_engine.commands.task import Task
 from redisai_engine.fronts.resp.output import Output
 from redisai_engine.redis.upstream import Relayed
 
-_MOST_WAITING = 100_000  # requests of one connection, about 1 KB each, that have begun and wait for their replies
-_HELD_BYTES = 2**20  # so much of later replies is taken from Redis while an earlier one isn't ready
+_MOST_WAITING = 100_000  # unanswered requests of one connection, about 1 KB each; beyond that no more are started
+_HELD_BYTES = 2**20  # of later replies, read from Redis while an earlier one isn't ready; then Redis is left waiting
 
 
 class Ready:
-    """A reply that is there from the beginning."""
+    """A reply that is complete from the start."""
 
     __slots__ = ("is_detached", "reply", "silent")
 
@@ -33,7 +33,7 @@ class Ready:
         self.is_detached = True
 
     def end(self, reply: bytes) -> None:
-        """Do nothing: it has ended."""
+        """Do nothing: the reply is final."""
 
 
 Pending: TypeAlias = Task | PreparedRun | Relayed | Ready
@@ -52,7 +52,7 @@ class PendingReplies:
 
     @property
     def are_too_many(self) -> bool:
-        """Whether no more requests should begin until some are answered."""
+        """Whether no more requests should start until some are answered."""
         return len(self._due) > _MOST_WAITING
 
     def add(self, entry: Pending) -> None:
@@ -64,11 +64,11 @@ class PendingReplies:
 
     @property
     def hold_too_much(self) -> bool:
-        """Whether Redis should wait with the replies that it has."""
+        """Whether Redis should keep its further replies for now."""
         return self._held_size > _HELD_BYTES
 
     def take(self, entry: Relayed, data: bytes, out: Output) -> None:
-        """Take bytes of relayed replies from Redis."""
+        """Accept bytes of relayed replies from Redis."""
         if entry.silent:
             return
         if self._due and self._due[0] is entry:
@@ -85,7 +85,7 @@ class PendingReplies:
             if isinstance(first, Relayed):
                 if first.held:
                     self._release(first, out)
-                if first.count:
+                if first.count:  # Redis still owes some of its replies
                     return
             elif first.reply is None:
                 return
@@ -101,10 +101,10 @@ class PendingReplies:
 
     def lose(self, error: bytes, *, in_reply: bool, detached_too: bool) -> None:
         """
-        End all that is due with an error, because Redis is gone.
+        End all pending replies with an error, because Redis is gone.
 
-        There is none behind a part of a reply (`in_reply`), where it would look like the reply's rest. What needs Redis
-        no more goes on unless `detached_too`.
+        If part of a relayed reply has already been sent (`in_reply`), no error follows: it would look like the rest of
+        that reply. Entries that no longer need Redis go on unless `detached_too`.
         """
         for entry in list(self._due):
             if not isinstance(entry, Relayed):

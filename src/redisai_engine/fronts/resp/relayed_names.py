@@ -1,16 +1,16 @@
 """
-Names of commands that nobody in the engine looks at: found once, then runs of them are relayed in one piece.
+The names of commands that the engine only relays. A name is checked once; then runs of such commands go in one piece.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 
-_MOST = 1000  # names, as clients write them; beyond that commands are relayed one by one
+_MOST = 1000  # names, in the clients' own letter case; commands beyond that are relayed one by one
 
 
 class RelayedNames:
-    """The names seen so far by all connections of a front, but for those that are `looked_at` (in upper case)."""
+    """The names that all connections of a front have sent so far, except those `looked_at` (in upper case)."""
 
     def __init__(self, looked_at: Container[bytes]) -> None:
         self.names: set[bytes] = set()

@@ -1,18 +1,21 @@
 """
 One client connection: requests in, replies out, in order.
 
-Theory of operation. A request is either relayed to Redis as it came or carried out as a task (a command of the table).
-Each has an entry among the pending replies (`pending.py`); whatever is at the front and ready is written once per
+Theory of operation. A request is either relayed to Redis unchanged or carried out as a task (a command of the table).
+Each has an entry among the pending replies (`pending.py`). Everything that is ready at the front is written once per
 turn.
 
-All commands of a connection, the parts of AI commands included, go to Redis over one connection of its own, so Redis
-sees them in the client's order. While a task may need Redis again, later requests wait, as they wait in Redis behind a
-blocked client.
+All commands of a client, the parts of AI commands included, go to Redis over one connection that belongs to this
+client, so Redis sees them in the client's order. While a task may still need Redis, later requests wait, just as they
+wait in Redis behind a blocked client.
 
-A client may write a whole pipeline before it reads the first reply, so its requests are taken while its replies wait.
-Those of Redis wait there: it isn't read from, unless a command of the engine's own needs its answer to go on. What
-waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis does. A client that ends its side
-still gets what is due; then Redis is told that no more comes, so a command that blocks there ends, too.
+Backpressure. A client may write a whole pipeline before it reads the first reply, so its requests are taken while its
+replies wait. Replies of Redis then wait in Redis: the engine doesn't read them, unless a command of the engine's own
+needs its answer to go on. What waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis
+does.
+
+A client that shuts down its sending side still gets its pending replies. Then Redis is told that nothing more comes, so
+that a command that blocks there ends, too.
 
 Invariant: `dispatch` and `flush` run only in a turn of the engine; callbacks only touch.
 """
@@ -45,24 +48,24 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_REQUESTS_PER_TURN = 256  # of one connection; a large pipeline must not keep all others waiting
-_BACKLOG_BYTES = 2**20  # so much is read before the requests in it have begun
+_REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
+_BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
 
 Row: TypeAlias = Command[Connection]
-# The packages `ai` and `plain`, which modules above come from, have entered their commands in these tables.
+# The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
 LOOKED_AT = frozenset(CHANGES_ANY_KEY | ROWS.keys())
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 _PING = CONNECTION_COMMANDS[b"PING"]
 _PONG = Ready(replies.PONG)
-_SPEAKING = Silence.NONE  # looking into an enumeration takes longer than all the rest of `_is_silent`
+_SPEAKING = Silence.NONE  # a global, because looking into an enum takes longer than the rest of `_is_silent`
 
 
 class Session:
     """
     The client's side of a connection.
 
-    An asyncio.Protocol in all but the base, which would keep it from being compiled to a native class.
+    An asyncio.Protocol in all but the base class, which would prevent mypyc from compiling it to a native class.
     """
 
     def __init__(self, engine: Engine, sessions: set[Session], relayed_names: RelayedNames) -> None:
@@ -74,23 +77,23 @@ class Session:
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser()
         self._prepared = PreparedDags()
-        # Replies that are due, and bytes that are ready to be written
+        # Replies that are pending, and bytes that are ready to be written
         self._pending = PendingReplies()
         self._out = Output()
-        self._output_is_full = False  # the client doesn't read as fast as it is answered
-        # What later requests wait for, beside the client's task
+        self._output_is_full = False  # the client reads more slowly than it is answered
+        # What later requests wait for besides the client's task
         self._delayed: tuple[Row, list[bytes]] | None = None
-        self._rests = False  # until the next turn, because it had its share of this one
-        self._redis_waits = False  # with replies whose turn has not come
-        self._backlog = 0  # bytes that came since all requests were taken
+        self._rests = False  # until the next turn, because it has had its share of this one
+        self._redis_waits = False  # its replies aren't read, because too many bytes are held for earlier ones
+        self._backlog = 0  # bytes received since all requests were last taken
         # How it ends
-        self._ended = False  # the client sends no more
-        self._finishing = False  # Redis is told so, too
+        self._ended = False  # the client has shut down its sending side
+        self._finishing = False  # `finish` was called: Redis, too, will be told that nothing more comes
 
     # Requests
 
     def dispatch(self) -> None:
-        """Begin with every request that may begin now."""
+        """Start every request that may start now."""
         if self._delayed is not None and self._pending.is_empty:
             row, delayed = self._delayed
             self._delayed = None
@@ -109,33 +112,34 @@ class Session:
                 self._all_taken()
                 return
             self._take(arguments)
+        # There may be more requests in the buffer; the other connections have their turn first.
         self._rests = True
         self._engine.loop.call_soon(self._go_on)
 
     def _is_busy(self) -> bool:
-        """Tell whether requests wait for an earlier one."""
+        """Return whether requests must wait for an earlier one."""
         task = self._client.task
         if task is None:
             return self._delayed is not None
         if not task.is_detached:
             return True
-        self._client.task = None
+        self._client.task = None  # it has ended, or needs nothing more from Redis: later requests may pass it
         return self._delayed is not None
 
     def _take_another(self) -> bool:
-        """Take the next request if it is a prediction of the same form as the latest, straight out of the bytes."""
+        """Take the next request straight out of the bytes if it is a prediction of the same form as the latest."""
         form = self._prepared.latest
         if form is None or self._client.transaction is not None:
             return False
         blobs = self._parser.take(form.template)
         if blobs is None:
             return False
-        if not self._predict(form, blobs):
+        if not self._predict(form, blobs):  # the bytes are consumed, so its arguments are put together again
             self._take(form.arguments(blobs))
         return True
 
     def _all_taken(self) -> None:
-        """Read on, if there is more to come."""
+        """Continue reading, if the backlog had stopped it."""
         if self._backlog > _BACKLOG_BYTES:
             self.reading.release(Reason.BACKLOG)
         self._backlog = 0
@@ -148,6 +152,7 @@ class Session:
 
     def _take(self, arguments: list[bytes]) -> None:
         name = arguments[0]
+        # Most clients send names in upper case; looking those up unchanged saves a copy.
         row = ROWS.get(name) or ROWS.get(name.upper())
         if row is not None and row.concerns is not None and not row.concerns(arguments):
             row = None
@@ -156,6 +161,7 @@ class Session:
         elif row is not None:
             self._begin(row, arguments)
         else:
+            # The engine must see the reply to a command that may change a known model's key. The rest is just relayed.
             tracked = self._engine.models.tracked_keys
             if tracked and (not tracked.isdisjoint(arguments) or name.upper() in CHANGES_ANY_KEY):
                 self._start(relay_and_invalidate(self._client, arguments))
@@ -163,7 +169,7 @@ class Session:
                 self._relay(self._further(name))
 
     def _further(self, name: bytes) -> int:
-        """Count the requests behind the present one that are relayed together with it."""
+        """Count the requests behind the current one that are relayed together with it."""
         if self._client.silence is not _SPEAKING:
             return 0
         names = self._relayed_names.names
@@ -185,7 +191,7 @@ class Session:
         self._relay()
 
     def _begin(self, row: Row, arguments: list[bytes]) -> None:
-        """Begin with a command of the table."""
+        """Start a command of the table."""
         if row.waits and not self._pending.is_empty:
             self._delayed = (row, arguments)
             return
@@ -201,7 +207,7 @@ class Session:
             self._pending.add(Ready(replies.error(row.arity_text)))
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
-        """Take the short way if the request needs nothing of Redis."""
+        """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
         run = form.run(self._client, blobs)
         if run is None:
             return False
@@ -210,7 +216,7 @@ class Session:
         return True
 
     def _pong(self) -> bool:
-        """Answer PING if Redis did so lately."""
+        """Answer PING if Redis has done so recently. Return whether it was answered."""
         if not self._client.rights.has(*PONG_RIGHT) or self._client.streams:
             return False
         if not self._is_silent():
@@ -220,14 +226,14 @@ class Session:
     def _start(self, body: Plan, *, busy: bool = True) -> None:
         task = Task(self._client, body, self._task_ended, silent=self._is_silent())
         self._pending.add(task)
-        self._client.task = task if busy else None
+        self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
 
     def _task_ended(self, task: Task) -> None:
         self._client.touch()
 
     def _is_silent(self) -> bool:
-        """Tell whether the present request's reply is dropped (CLIENT REPLY)."""
+        """Return whether the current request's reply is dropped (CLIENT REPLY). SKIP ends with it."""
         silence = self._client.silence
         if silence is _SPEAKING:
             return False
@@ -237,10 +243,11 @@ class Session:
         return silence is Silence.OFF
 
     def _relay(self, further: int = 0) -> None:
-        """Pass the present request on, and `further` ones that the parser took with it."""
+        """Relay the current request, and `further` ones that the parser took with it."""
         silent = self._is_silent()
         last = self._pending.last
         upstream = self._client.upstream
+        # A run of relayed commands shares one entry, unless something else was sent to Redis in between.
         if not isinstance(last, Relayed) or last.silent != silent or not upstream.is_last(last):
             last = Relayed(silent=silent)
             self._pending.add(last)
@@ -249,7 +256,7 @@ class Session:
     # Replies
 
     def relayed(self, entry: Relayed, data: bytes) -> None:
-        """Take bytes of relayed replies from Redis."""
+        """Accept bytes of relayed replies from Redis."""
         self._pending.take(entry, data, self._out)
         if self._pending.hold_too_much:
             self._redis_waits = True
@@ -257,7 +264,7 @@ class Session:
         self._client.touch()
 
     def pushed(self, data: bytes) -> None:
-        """Take a message that belongs to no command. As in Redis, CLIENT REPLY OFF doesn't stop RESP3's."""
+        """Accept a message that belongs to no command. As in Redis, CLIENT REPLY OFF doesn't stop RESP3's."""
         if self._client.silence is not Silence.OFF or data[:1] == b">" or is_confirmation(data):
             self._out.add(data)
         self._client.touch()
@@ -266,7 +273,7 @@ class Session:
         """Write what is ready, to the client and to Redis."""
         self._pending.collect(self._out)
         if self._delayed is not None and self._pending.is_empty:
-            self._client.touch()
+            self._client.touch()  # what the delayed command waited for is answered
         upstream = self._client.opened_upstream
         if upstream is not None:
             upstream.flush()
@@ -297,38 +304,38 @@ class Session:
             upstream.reading.hold(Reason.SLOW_CLIENT)
 
     def _close_slow(self, transport: asyncio.Transport) -> None:
-        _log.warning("a client was closed because it didn't read its replies (see --output-limit)")
+        _log.warning("closed a client that didn't read its replies (see --output-limit)")
         transport.abort()
 
     def _end(self, transport: asyncio.Transport) -> None:
-        """Close when all that is due is answered."""
+        """Close once everything pending is answered."""
         if self._pending.is_empty:
             transport.close()
         elif self._finishing and not self._is_busy():
             self._client.upstream.finish()
 
     def _refuse(self, text: str) -> None:
-        """Answer an error behind everything that is due, and close."""
+        """Answer with an error behind everything that is pending, and close."""
         self._pending.add(Ready(replies.error(text)))
         self._client.close()
 
     def fail(self) -> None:
-        """Answer a request that failed by the engine's own mistake, and take no more: its place may be lost."""
-        _log.exception("a connection failed in a way that is the engine's fault")
+        """Answer for a bug in the engine, and take no more requests: their replies could be out of step."""
+        _log.exception("a connection failed because of a bug in the engine")
         self._client.task = self._delayed = None
         self._refuse(texts.ENGINE_FAILED)
 
     def abort(self) -> None:
-        """End the connection at once: its replies can't be written."""
-        _log.exception("a connection's replies failed in a way that is the engine's fault")
+        """Close the connection at once: its replies can't be written."""
+        _log.exception("writing a connection's replies failed because of a bug in the engine")
         if self._transport is not None:
             self._transport.abort()
 
     def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
         """
-        Answer what is due with an error, because Redis is gone; the client has to connect anew.
+        Answer everything pending with an error, because Redis is gone; the client has to reconnect.
 
-        There is no error for a client that has ended its side: then Redis has closed as it was told to.
+        Once `finish` was called there is no error: then Redis has closed because it was told to.
         """
         error = replies.error(reason)
         self._client.lose(error)
@@ -339,7 +346,7 @@ class Session:
     # Protocol's interface
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no common class
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports don't derive from asyncio's
         self._transport = transport
         self.reading.attach(transport)
         self._sessions.add(self)
@@ -352,7 +359,7 @@ class Session:
         self._client.touch()
 
     def eof_received(self) -> bool:
-        """Note that the client sends no more; it may still read, but for TLS, which has no such state."""
+        """Record that the client sends no more. It may still read, except over TLS, which has no such state."""
         self._ended = True
         self._client.touch()
         return self._transport is not None and self._transport.get_extra_info("sslcontext") is None
@@ -366,7 +373,7 @@ class Session:
             self._client.opened_upstream.close()
 
     def pause_writing(self) -> None:
-        """Note that the client reads too slowly; `flush` draws the consequences."""
+        """Record that the client reads too slowly; `flush` acts on it."""
         self._output_is_full = True
         self._client.touch()
 
@@ -377,7 +384,7 @@ class Session:
         self._client.touch()
 
     def finish(self) -> None:
-        """Take no more requests and close when all is answered, but don't wait for commands that block in Redis."""
+        """Take no more requests and close once all are answered, but don't wait for commands that block in Redis."""
         self._delayed = None
         self._finishing = True
         self._client.close()

@@ -1,4 +1,4 @@
-"""AI.CONFIG and AI.INFO: whom they answer."""
+"""AI.CONFIG and AI.INFO: which users get an answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANGES = ["MODEL_CHUNK_SIZE 1000", "BACKENDSPATH /nowhere", "LOADBACKEND ONNX /
 
 @pytest.fixture
 def guarded(new_redis: Callable[..., Server], new_engine: Callable[..., Server]) -> Server:
-    """An engine in front of a Redis that asks for a password."""
+    """An engine in front of a Redis that requires a password."""
     redis = new_redis("--requirepass", "secret")
     return new_engine("--redis", f"redis://:secret@127.0.0.1:{redis.port}")
 

@@ -1,4 +1,4 @@
-"""The short way of predictions answers as the long way does, and never with a model that the client can't mean."""
+"""The fast path of predictions answers as the regular path does, and never with a model that the client can't mean."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ import redis
 from support.connection import connected, encoded
 from support.gateway import model_blob
 from support.servers import Server
-from support.transcripts import FOLDER
+from support.transcripts import recorded_model
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no transcripts at {FOLDER}")
-
 Command = list[object]
-
-
-def model(name: str) -> bytes:
-    return (FOLDER / "models" / name).read_bytes()
 
 
 def blob(*values: float) -> bytes:
@@ -38,7 +32,7 @@ def prediction(key: str, *operations: Command, timeout: int | None = None) -> Co
 
 
 def product(key: str, a: bytes, b: bytes) -> Command:
-    """a * b with mul.onnx."""
+    """Return a * b, computed by mul.onnx."""
     run: Command = ["|>", "AI.MODELEXECUTE", key, "INPUTS", 2, "a", "b", "OUTPUTS", 1, "c"]
     get: Command = ["|>", "AI.TENSORGET", "c", "META", "BLOB"]
     return prediction(key, tensorset("a", a, 1, 2), tensorset("b", b, 1, 2), run, get, timeout=5000)
@@ -52,12 +46,12 @@ def client(engine: Server) -> redis.Redis:
 @pytest.fixture
 def key(client: redis.Redis) -> str:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("mul.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     return name
 
 
 def ask(client: redis.Redis, command: Command) -> object:
-    """The reply, errors in it as text."""
+    """Return the reply, with errors as text."""
     try:
         reply = client.execute_command(*command)
     except redis.ResponseError as error:
@@ -66,7 +60,7 @@ def ask(client: redis.Redis, command: Command) -> object:
 
 
 def both_ways(engine: Server, command: Command, warm: Command) -> tuple[object, object]:
-    """What a new connection answers, which has no form prepared, and one that has."""
+    """Return the answers of a new connection, which has no form prepared, and of one that has."""
     used = engine.client(single_connection_client=True)
     for _ in range(3):
         ask(used, warm)
@@ -91,9 +85,9 @@ def test_a_known_form_answers_as_an_unknown_one(engine: Server, key: str, data: 
 
 
 def test_a_run_that_fails_answers_alike_both_ways(engine: Server, client: redis.Redis) -> None:
-    """One element is the error, those behind it are NA."""
+    """One element is the error, and those behind it are NA."""
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("bad_reshape.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("bad_reshape.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 1, "y"]
     get: Command = ["|>", "AI.TENSORGET", "y", "BLOB", "META"]
     command = prediction(name, tensorset("x", blob(1, 2, 3, 4, 5), 5), run, get)
@@ -107,7 +101,7 @@ def test_a_run_that_fails_answers_alike_both_ways(engine: Server, client: redis.
 
 def test_text_goes_in_and_comes_out_both_ways(engine: Server, client: redis.Redis) -> None:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("string_identity.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("string_identity.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 1, "y"]
     get: Command = ["|>", "AI.TENSORGET", "y", "META", "BLOB"]
 
@@ -121,7 +115,7 @@ def test_text_goes_in_and_comes_out_both_ways(engine: Server, client: redis.Redi
 
 def test_an_output_that_is_no_tensor_answers_alike_both_ways(engine: Server, client: redis.Redis) -> None:
     name = uuid.uuid4().hex
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model("iris_zipmap.onnx"))
+    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", recorded_model("iris_zipmap.onnx"))
     run: Command = ["|>", "AI.MODELEXECUTE", name, "INPUTS", 1, "x", "OUTPUTS", 2, "label", "maps"]
     gets: list[Command] = [["|>", "AI.TENSORGET", name, "META", "BLOB"] for name in ("label", "maps")]
     command = prediction(name, tensorset("x", blob(5.1, 3.5, 1.4, 0.2), 1, 4), run, *gets)
@@ -153,7 +147,7 @@ def test_inputs_in_another_order_than_they_were_set(client: redis.Redis) -> None
 
 @pytest.mark.parametrize("size", [1, 7, 100, 100_000])
 def test_requests_in_pieces_of_any_size(engine: Server, key: str, size: int) -> None:
-    """Others stand between the predictions, some of which have blobs of another size."""
+    """Other requests come between the predictions, and some predictions have blobs of another size."""
     requests = [
         encoded(tuple(command))
         for i in range(20)
@@ -211,16 +205,16 @@ def test_a_prediction_behind_a_read_never_uses_an_older_model(
     new_redis: Callable[..., Server], new_engine: Callable[..., Server]
 ) -> None:
     """
-    Another program replaces model and version together, straight in Redis, again and again.
+    Another program replaces the model straight in Redis, again and again.
 
-    Who reads the version and predicts in one pipeline gets that version's answer, or a newer one's.
+    A prediction behind a read, in one pipeline, uses the model that Redis holds by then.
     """
     server = new_redis()
     client = new_engine("--redis", server.url).client(single_connection_client=True)
     direct = server.client()
     dumps = []
     for name in ("mul.onnx", "two_outputs.onnx"):
-        client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model(name))
+        client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model(name))
         dumps.append(direct.dump("m"))
     questions = [
         product("m", blob(2, 2), blob(3, 3)),
@@ -249,7 +243,7 @@ def test_a_model_that_was_deleted_elsewhere_is_gone_within_a_moment(
 ) -> None:
     server = new_redis()
     client = new_engine("--redis", server.url).client(single_connection_client=True)
-    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model("mul.onnx"))
+    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", recorded_model("mul.onnx"))
     command = product("m", blob(1, 2), blob(3, 4))
     for _ in range(5):
         ask(client, command)

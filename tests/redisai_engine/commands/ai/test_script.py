@@ -1,7 +1,8 @@
-"""Storing, reading, deleting and listing scripts, beside what the recorded conversations show."""
+"""Storing, reading, deleting and listing scripts, besides what the recorded conversations show."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,14 +21,14 @@ STORE_ADD = ("CPU", "ENTRY_POINTS", 1, "add", "SOURCE", ADD)
 
 @pytest.fixture
 def wire(engine: Server) -> Iterator[Wire]:
-    """A client; its keys are removed."""
+    """A connection whose keys are deleted after the test."""
     with Wire(engine.port) as wire:
         yield wire
         wire.ask("DEL", "script", "script:other", "script:a", "script:c")
 
 
 def add(wire: Wire, key: str = "script") -> object:
-    """What the script stored under the key makes of 2 and 2."""
+    """Return what the script stored under the key makes of 2 and 2."""
     wire.ask("AI.TENSORSET", "script:a", "FLOAT", 1, "VALUES", 2)
     reply = wire.ask("AI.SCRIPTEXECUTE", key, "add", "INPUTS", 2, "script:a", "script:a", "OUTPUTS", 1, "script:c")
     return wire.ask("AI.TENSORGET", "script:c", "VALUES") if reply == b"OK" else reply
@@ -95,10 +96,11 @@ def test_a_key_of_another_kind_stays_as_it_is(wire: Wire, made: str):
 
 
 def test_without_torch_storing_names_the_pip_command(new_engine: Callable[..., Server], tmp_path):  # type: ignore[no-untyped-def]
-    """The engine's process finds a module `torch` that can't be imported, as a broken installation has it."""
+    """The engine's process finds a module `torch` that can't be imported, as in a broken installation."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
 
-    engine = new_engine(environment={"PYTHONPATH": str(tmp_path)})
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    engine = new_engine(environment={"PYTHONPATH": path})
 
     with Wire(engine.port) as wire:
         package = "mlflow-redisai[torch]"

@@ -1,4 +1,4 @@
-"""What a script asks of Redis: by the rights, in the database and in the order of the client that called it."""
+"""A script's Redis commands run with the rights, in the database and in the order of the client that called it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOURCE = COMMAND + RUN_MODEL + SLOW_INCR
 
 @pytest.fixture
 def wire(engine: Server) -> Iterator[Wire]:
-    """A client; there is a script with NAMES, and a tensor. Its keys are removed."""
+    """A connection; a script with NAMES and a tensor are stored. Their keys are deleted after the test."""
     with Wire(engine.port) as wire:
         assert store(wire) == b"OK"
         yield wire
@@ -40,7 +40,7 @@ def store(wire: Wire) -> object:
 
 
 def execute(wire: Wire, *command: str) -> object:
-    """Has a script carry out a Redis command."""
+    """Have a script carry out a Redis command."""
     return wire.ask("AI.SCRIPTEXECUTE", "calls", "command", "KEYS", 1, "calls:k", "ARGS", len(command), *command)
 
 
@@ -174,8 +174,9 @@ def test_many_clients_scripts_do_not_get_in_each_others_way(engine: Server, wire
     assert wire.ask("GET", "calls:k") == b"160"
 
 
+@pytest.mark.slow
 def test_a_script_ends_when_redis_is_lost(new_pair: Callable[..., Pair]):
-    """The thread that it runs in must not wait for ever."""
+    """The thread that runs it must not wait forever."""
     pair = new_pair()
     with Wire(pair.engine.port) as wire:
         store(wire)
@@ -183,7 +184,7 @@ def test_a_script_ends_when_redis_is_lost(new_pair: Callable[..., Pair]):
         pair.redis.stop()
         assert b"Redis" in wire.receive()
 
-    assert pair.engine.stop() == 0  # which waits for what runs
+    assert pair.engine.stop() == 0  # it waits for running scripts
 
 
 def test_a_client_that_resets_its_connection_leaves_no_thread_behind(engine: Server, wire: Wire):
@@ -192,4 +193,4 @@ def test_a_client_that_resets_its_connection_leaves_no_thread_behind(engine: Ser
     dying._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     dying._socket.close()
 
-    assert wire.ask(*slow_incr(1)) == b"OK"  # there is one worker for all
+    assert wire.ask(*slow_incr(1)) == b"OK"  # all scripts share one thread

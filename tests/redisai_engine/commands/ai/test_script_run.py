@@ -1,4 +1,4 @@
-"""Calling scripts: the arguments' rules, alone and in a DAG, beside what the recorded conversations show."""
+"""Calling scripts, alone and in a DAG: the rules for their arguments, besides what the recorded conversations show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.wire import Wire
 
 @pytest.fixture
 def wire(engine: Server) -> Iterator[Wire]:
-    """A client; there is a script with `add` and `count`, and a tensor. Its keys are removed."""
+    """A connection; a script with `add` and `count` and a tensor are stored. Their keys are deleted after the test."""
     with Wire(engine.port) as wire:
         wire.ask("AI.SCRIPTSTORE", "run", "CPU", "ENTRY_POINTS", 2, "add", "count", "SOURCE", ADD + COUNT)
         wire.ask("AI.TENSORSET", "run:a", "FLOAT", 1, "VALUES", 2)
@@ -26,6 +26,7 @@ def wire(engine: Server) -> Iterator[Wire]:
 # -- running --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_script_stored_in_another_process_is_compiled_when_it_is_first_called(pair, new_engine):  # type: ignore[no-untyped-def]
     with Wire(pair.engine.port) as wire:
@@ -52,12 +53,13 @@ def test_an_output_key_of_another_type_is_refused_before_the_script_runs(wire: W
     assert wire.ask("AI.INFO", "run")[-3] == 0  # type: ignore[index]  # calls
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_call_that_waits_too_long_times_out_in_a_dag_too(engine: Server, wire: Wire):
     with Wire(engine.port) as slow:
         slow.send("AI.SCRIPTEXECUTE", "run", "count", "INPUTS", 1, "run:a", "ARGS", 1, 300_000)
         call = ("|>", "AI.SCRIPTEXECUTE", "run", "add", "INPUTS", 2, "run:a", "run:a", "OUTPUTS", 1, "c")
-        # The slow one may not have begun yet when the first of these comes.
+        # The slow call may not have started yet when the first of these arrives.
         wait_until(
             lambda: wire.ask("AI.DAGEXECUTE", "LOAD", 1, "run:a", "TIMEOUT", 1, *call) == b"TIMEDOUT",
             timeout_s=10,

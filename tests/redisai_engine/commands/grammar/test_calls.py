@@ -1,4 +1,4 @@
-"""Runs and calls as words: what is read, and which error comes first."""
+"""The arguments of runs and calls: what is read, and which error comes first."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_run_of_a_model():
     ],
 )
 def test_the_first_error_counts_those_of_the_model_too(words: str, error: str):
-    """For a model of two inputs and one output."""
+    """The model has two inputs and one output."""
     assert refused(parse_modelexecute(words.encode().split()), 2, 1) == error
 
 
@@ -153,7 +153,7 @@ WORDS = st.lists(st.sampled_from(b"INPUTS OUTPUTS TIMEOUT KEYS ARGS $ -1 0 1 2 3
 
 @given(WORDS)
 def test_any_words_are_described_or_refused(words: list[bytes]):
-    """Nothing is raised before its turn, and what is described without error has the counts that it names."""
+    """Errors are kept until their turn, and a description without an error has the counts that it names."""
     for call in (parse_modelexecute(words), parse_modelrun(words)):
         if call.error is None:
             assert (len(call.inputs), len(call.outputs)) == (call.input_count, call.output_count)

@@ -1,11 +1,11 @@
-"""Which keys a request names, as RedisAI 1.2.7 reads them off."""
+"""The keys that a request names, as RedisAI 1.2.7 collects them."""
 
 from __future__ import annotations
 
 import pytest
 
 import redisai_engine.commands.ai
-import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
+import redisai_engine.commands.plain  # noqa: F401  # registers all commands in the table
 from redisai_engine.commands.grammar import keys
 from redisai_engine.commands.table import COMMANDS
 
@@ -58,7 +58,7 @@ def test_a_wrong_request_has_the_keys_up_to_what_is_wrong(request_: str, expecte
         ("AI.SCRIPTEXECUTE s f KEYS 1 k INPUTS 1 a TIMEOUT 10", "s k a"),
         ("AI.SCRIPTEXECUTE s f KEYS 1 k OUTPUTS 1 c TIMEOUT 10", "s k c"),
         ("AI.SCRIPTEXECUTE s f INPUTS 2 a b OUTPUTS 1 c", "s a b"),  # the list at the very end doesn't count
-        ("AI.SCRIPTEXECUTE s f INPUTS 1 a ARGS 1 x OUTPUTS 1 c", "s a"),  # nor does what follows on ARGS
+        ("AI.SCRIPTEXECUTE s f INPUTS 1 a ARGS 1 x OUTPUTS 1 c", "s a"),  # nor does anything after ARGS
         ("AI.SCRIPTEXECUTE s f INPUTS x a OUTPUTS 1 c", "s"),
     ],
 )

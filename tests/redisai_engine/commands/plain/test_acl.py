@@ -1,4 +1,4 @@
-"""Rights to AI commands are those to the plain commands that they are made of."""
+"""The right to an AI command is the right to the plain commands that it consists of."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REQUESTS = {
 
 @pytest.fixture
 def wire(engine: Server) -> Iterator[Wire]:
-    """The default user; there are a tensor and a model."""
+    """A connection of the default user; a tensor and a model are stored."""
     blob = product_and_sum("ONNX").blob
     with Wire(engine.port) as wire:
         assert wire.ask("AI.TENSORSET", "rights:t", "FLOAT", 1, 2, "VALUES", 1, 2) == b"OK"

@@ -1,11 +1,11 @@
-"""COMMAND tells of AI commands as the Redis behind the engine tells of its own."""
+"""COMMAND reports AI commands in the form in which the Redis behind the engine reports its own."""
 
 from __future__ import annotations
 
 import pytest
 
 import redisai_engine.commands.ai
-import redisai_engine.commands.plain  # noqa: F401  # enters all commands in the table
+import redisai_engine.commands.plain  # noqa: F401  # registers all commands in the table
 from redisai_engine.commands.table import COMMANDS
 from redisai_engine.protocol.frames import ReplyError
 from support.servers import Server
@@ -57,7 +57,7 @@ def test_all_commands_are_listed_and_counted(engine: Server, redis_server: Serve
 
 
 def test_all_commands_are_listed_and_counted_in_front_of_redis_6(engine_on_6: Server):
-    """There COMMAND INFO without names is an empty list, and LIST and DOCS are unknown."""
+    """In Redis 6, COMMAND INFO without names is an empty list, and LIST and DOCS are unknown."""
     with Wire(engine_on_6.port) as wire:
         rows = wire.ask("COMMAND")
         assert set(names(rows)) > NAMES
@@ -73,12 +73,12 @@ def test_all_commands_are_listed_and_counted_in_front_of_redis_6(engine_on_6: Se
     ("condition", "expected"),
     [
         ("MODULE ai", NAMES - {b"ai._modelid"}),  # the engine's own
-        ("MODULE AI", set()),  # names of modules tell upper from lower case
+        ("MODULE AI", set()),  # names of modules are case-sensitive
         ("PATTERN AI.*", NAMES),
         ("PATTERN ai.tensor?et", {b"ai.tensorset", b"ai.tensorget"}),
         ("PATTERN ai.tensor[^g]et", {b"ai.tensorset"}),
         ("PATTERN ech*", {b"echo"}),
-        ("ACLCAT ai", set()),  # no command of a module is in a category
+        ("ACLCAT ai", set()),  # a module's commands are in no category
     ],
 )
 def test_list_takes_conditions(engine: Server, condition: str, expected: set[bytes]):

@@ -1,4 +1,4 @@
-"""The module `ai` in what Redis tells of itself."""
+"""The module `ai` in what Redis reports about itself."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_section_can_be_asked_for_by_name_in_any_letter_case(engine: Server):
 
 
 def test_other_sections_are_redis_own(engine: Server):
-    """Redis' default sections have the list of modules, and no section of a module's own."""
+    """Redis' default sections include the list of modules, but no section of a module."""
     with Wire(engine.port) as wire:
         assert headings(info(wire, "server")) == ["Server"]
         default, everything = info(wire), info(wire, "everything")

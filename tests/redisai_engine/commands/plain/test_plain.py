@@ -1,4 +1,4 @@
-"""Plain commands that the engine must see: what they change of a connection, and how it goes back."""
+"""Plain commands that the engine must see: what they change about a connection, and how that is undone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from support.connection import Connect, Connection, bulk
+from support.connection import Connect, Connection
 from support.gateway import Pair
+from support.replies import bulk
 from support.waiting import wait_until
 
 OK = b"+OK\r\n"
@@ -29,7 +30,7 @@ def message(channel: str, text: str, *, push: bool = False) -> bytes:
 
 
 class TestSubscriptions:
-    """Messages and replies of RESP2 share a connection; RESP3 sends messages as pushes."""
+    """In RESP2 messages and replies share a connection; RESP3 sends messages as pushes."""
 
     @pytest.mark.parametrize("kind", ["subscribe", "psubscribe", "ssubscribe"])
     def test_commands_behind_a_subscription_are_answered_in_order(self, wire: Connection, kind: str):
@@ -99,7 +100,7 @@ class TestSubscriptions:
     def test_a_user_without_the_right_to_ping_can_subscribe(
         self, pair: Pair, connect: Connect, direct: Connection, protocol: int
     ):
-        """The engine sends PING behind SUBSCRIBE for its own purposes."""
+        """The engine sends PING after SUBSCRIBE for its own purposes."""
         direct.ask("ACL SETUSER listener on nopass resetchannels &plain:* +@pubsub +auth +hello +echo")
         wire = connect(pair.engine)
         wire.send("AUTH listener x", f"HELLO {protocol}")
@@ -125,7 +126,7 @@ class TestSubscriptions:
 
 
 class TestMonitor:
-    """MONITOR's lines come between the replies to other commands."""
+    """MONITOR's lines arrive between the replies to other commands."""
 
     LINE = re.compile(rb"\+\d+\.\d+ \[\d+ [^]]*\] (.*)\r\n")
 
@@ -151,7 +152,7 @@ class TestMonitor:
 
 
 class TestClientReply:
-    """The engine needs Redis' replies, so it is the one that drops them."""
+    """The engine needs Redis' replies, so the engine itself drops them."""
 
     def test_off_drops_all_replies_until_on(self, wire: Connection):
         wire.send("CLIENT REPLY OFF", "SET plain:off 1", TENSOR, "PING", "CLIENT REPLY SKIP", "AI.CONFIG GET x", "GET")
@@ -196,7 +197,7 @@ class TestClientReply:
 
 
 class TestTracking:
-    """CLIENT TRACKING of the client's own: invalidations reach it, between the replies."""
+    """The client's own CLIENT TRACKING: invalidations reach the client, between the replies."""
 
     def test_a_client_is_told_of_keys_that_it_read(self, wire: Connection, direct: Connection):
         wire.send("HELLO 3", "CLIENT TRACKING ON", "GET plain:tracked")
@@ -210,7 +211,7 @@ class TestTracking:
     def test_a_client_is_told_of_tensors_that_it_read(self, wire: Connection, direct: Connection):
         wire.send("HELLO 3", "CLIENT TRACKING ON", "AI.TENSORSET plain:tt FLOAT 1 VALUES 1", "AI.TENSORGET plain:tt")
         replies = wire.replies(5)
-        assert replies[-1].startswith(b"*6")  # the third told of the client's own change
+        assert replies[-1].startswith(b"*6")  # the third reports the client's own change
 
         direct.ask("DEL plain:tt")
 
@@ -233,7 +234,7 @@ class TestTracking:
 
 
 class TestState:
-    """Protocol, database and user of a connection."""
+    """The protocol, database and user of a connection."""
 
     def test_select_holds_for_ai_commands(self, wire: Connection, direct: Connection):
         wire.send("SELECT 3", "AI.TENSORSET plain:db FLOAT 1 VALUES 1", "SELECT 0", "AI.TENSORGET plain:db META")
@@ -292,7 +293,7 @@ class TestState:
 
 
 class TestTypes:
-    """TYPE and COPY know RedisAI's keys."""
+    """TYPE and COPY recognize RedisAI's keys."""
 
     @pytest.mark.parametrize(
         ("make", "kind"),
@@ -331,8 +332,8 @@ def test_a_reply_that_looks_like_a_message_is_none(wire: Connection):
     assert wire.replies(4)[2:] == [message("channel", "text"), PONG]
 
 
-def test_commands_that_others_sent_are_seen_by_their_names(wire: Connection, direct: Connection):
-    """Redis' own view of a client is that of the engine's connection for it."""
+def test_redis_knows_a_client_by_the_connection_opened_for_it(wire: Connection, direct: Connection):
+    """The client's name is set at Redis, on the connection that belongs to this client alone."""
     wire.ask("CLIENT SETNAME plain-client")
 
     wait_until(lambda: b"name=plain-client" in direct.ask("CLIENT LIST"))
@@ -340,7 +341,7 @@ def test_commands_that_others_sent_are_seen_by_their_names(wire: Connection, dir
 
 
 class TestPing:
-    """Redis is asked; for a second after its answer the engine answers further ones itself."""
+    """Redis is asked. For a second after its answer, the engine answers further PINGs itself."""
 
     def test_many_in_a_row_ask_redis_once_a_second(self, wire: Connection, direct: Connection):
         before = pings(direct)

@@ -1,4 +1,4 @@
-"""RESTORE of what RedisAI's DUMP gave, and MIGRATE from a RedisAI, which sends RESTORE."""
+"""RESTORE of payloads from RedisAI's DUMP, and MIGRATE from a RedisAI, which sends RESTORE."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAYLOADS = pytest.mark.parametrize(
 
 @pytest.fixture
 def wire(engine: Server) -> Iterator[Wire]:
-    """A client; its keys are removed."""
+    """A connection whose keys are deleted after the test."""
     with Wire(engine.port) as wire:
         yield wire
         wire.ask("DEL", "restored", "restored:a", "restored:c", "restored:d")
@@ -234,7 +234,7 @@ def test_keys_of_redis_own_are_restored_as_they_came(wire: Wire):
 
 
 def test_what_migrate_sends(wire: Wire):
-    """A Redis that migrates keys sends SELECT and one RESTORE a key, all at once; a cluster's RESTORE-ASKING."""
+    """A Redis that migrates sends SELECT and one RESTORE per key, all at once; a cluster node sends RESTORE-ASKING."""
     wire.send("SELECT", 0)
     wire.send("RESTORE", "restored", 0, MODEL, "REPLACE")
     wire.send("RESTORE-ASKING", "restored:c", 0, TENSOR, "REPLACE")

@@ -15,7 +15,7 @@ Words = tuple[str, ...]
 
 @pytest.fixture
 def wire(new_engine: Callable[..., Server]) -> Iterator[Wire]:
-    """A client of an empty engine."""
+    """A connection to an empty engine."""
     with Wire(new_engine().port) as wire:
         yield wire
 

@@ -1,4 +1,4 @@
-"""One connection: replies in the order of the requests, however they come, and how a connection ends."""
+"""One connection: replies come in the order of the requests, however these arrive; and how a connection ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from support.connection import Connect, Connection, bulk, encoded
+from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, predict, prediction, store_model
+from support.replies import bulk
 from support.streams import cut
 from support.waiting import wait_until
 
@@ -22,7 +23,7 @@ def both(wire: Connection, direct: Connection, *command: bytes | str | int) -> t
 
 
 class TestRelay:
-    """What isn't the engine's goes to Redis as it came, and its reply comes back as it came."""
+    """Commands that aren't the engine's go to Redis unchanged, and so do their replies to the client."""
 
     @pytest.mark.parametrize("protocol", [2, 3])
     @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ class TestRelay:
             connection.ask("HELLO", protocol)
             connection.send("DEL relay:stream", "HSET relay:hash f v", "SADD relay:set a b", "ZADD relay:zset 1.5 one")
             connection.send("XADD relay:stream 1-1 f v", "ECHO ready")
-            wait_until(lambda c=connection: c.reply() == bulk(b"ready"))
+            connection.replies(6)
 
         through_engine, redis_own = both(wire, direct, command)
 
@@ -117,7 +118,7 @@ MIXED = [
 
 
 class TestOrder:
-    """Replies come in the order of the requests, whoever answers them."""
+    """Replies come in the order of the requests, whether Redis or the engine answers them."""
 
     def test_a_pipeline_of_ai_and_plain_commands_is_answered_in_order(self, wire: Connection):
         wire.send(*(request for request, _ in MIXED))
@@ -125,7 +126,7 @@ class TestOrder:
         assert [reply for _, reply in MIXED] == wire.replies(len(MIXED))
 
     def test_a_pipeline_may_be_cut_anywhere(self, pair: Pair, connect: Connect):
-        """At every offset, in two parts that arrive one after the other."""
+        """It is cut at every offset, in two parts that arrive one after the other."""
         stream = b"".join(request for request, _ in MIXED)
         expected = b"".join(reply for _, reply in MIXED)
         for offset in range(1, len(stream)):
@@ -168,7 +169,7 @@ def number_blob(number: float) -> bytes:
 
 
 class TestEnd:
-    """Whoever ends a connection, nothing of it is left behind."""
+    """However a connection ends, nothing of it is left behind."""
 
     def test_quit_is_answered_and_closes(self, wire: Connection):
         wire.send("QUIT", "PING")

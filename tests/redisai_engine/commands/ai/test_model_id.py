@@ -1,4 +1,4 @@
-"""AI._MODELID: every store under a key makes another id, whoever stored it."""
+"""AI._MODELID: every store under a key assigns a new id, whoever stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRONG_TYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of valu
 @pytest.fixture
 def stored(wire: Connection) -> Connection:
     store_model(wire, "ids:m")
-    predict(wire, "ids:m", 1, 2)  # from now on it is known without asking
+    predict(wire, "ids:m", 1, 2)  # from now on it is known without asking Redis
     return wire
 
 
@@ -51,7 +51,7 @@ def test_inside_multi_redis_is_asked(stored: Connection) -> None:
 def test_no_prediction_behind_an_id_is_of_an_older_version(
     pair: Pair, new_engine: Callable[..., Server], connect: Connect
 ) -> None:
-    """The model is replaced through another engine, of whose changes this one is only told."""
+    """The model is replaced through another engine, so this one only learns of it from Redis."""
     here, there = connect(pair.engine), connect(new_engine("--redis", pair.redis.url))
     operators = {"Add": 7.0, "Mul": 12.0}
     for turn in range(100):
