@@ -17,7 +17,7 @@ What can go wrong between MLflow and the server: one tree of exceptions, all of 
          ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             what predict was given breaks the model's signature
          ├─ UnreadableRecord         the record was written by a later version of the plugin
-         ├─ VerificationFailed       the stored model answers differently from mlflow.pyfunc
+         ├─ VerificationFailed       the stored model answers differently from the model itself
          └─ ServerProblem            what redis-py or the server says, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
              ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, OnlyDatabaseZero,
@@ -178,14 +178,14 @@ class UnreadableRecord(RedisAIError):
 
 
 class VerificationFailed(RedisAIError):
-    """The stored model answers differently from mlflow.pyfunc; nothing was changed."""
+    """The stored model answers differently from the model itself, whose answers are `reference`'s."""
 
     code = INVALID_STATE
     _END = "; nothing was deployed"
 
-    def __init__(self, difference: str) -> None:
+    def __init__(self, reference: str, difference: str) -> None:
         super().__init__(
-            "the stored model doesn't answer as mlflow.pyfunc does for the model's input example: "
+            f"the stored model doesn't answer as {reference} does for the model's input example: "
             f"{difference}{self._END}"
         )
 
@@ -424,6 +424,12 @@ def of_codec() -> Iterator[None]:
         yield
     except codec.CodecError as error:
         raise BY_CODEC_CLASS[type(error)](str(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, without a full stop; the name of its class if it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def is_missing(error: BaseException) -> bool:

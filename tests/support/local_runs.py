@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlflow_redisai.models import Deployable, LoadedModel, ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
+from mlflow_redisai.models.loading import MlflowModel, open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run, predict
@@ -23,7 +26,7 @@ from support.flavors_seen import seen
 class Deployed:
     """A converted model as a server would hold it: the blob, and the mapping read back from its JSON."""
 
-    model: LoadedModel
+    model: MlflowModel
     deployable: Deployable
     mapping: Mapping
     run: Run

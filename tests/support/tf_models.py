@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlflow_redisai.models import Deployable, ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import Run
@@ -120,6 +124,107 @@ def two_headed(outputs: str) -> Any:
 def two_inputs() -> dict[str, np.ndarray]:
     rows, _ = cancer()
     return {"means": rows[:, :10], "others": rows[:, 10:]}
+
+
+def rows() -> np.ndarray:
+    """The rows of the cancer data."""
+    return cancer()[0]
+
+
+@functools.cache
+def classifier() -> Any:
+    """A classifier of the cancer data that scales its rows itself."""
+    return sequential(normalize=True)
+
+
+@functools.cache
+def heads(outputs: str) -> Any:
+    """The model of two inputs and two outputs, each trained once."""
+    return two_headed(outputs)
+
+
+# -- tf.Module ------------------------------------------------------------------------------------
+
+
+def weights() -> np.ndarray:
+    """A linear model of the cancer data, by least squares."""
+    inputs, labels = cancer()
+    targets = np.eye(2, dtype=np.float32)[labels[:300]]
+    solution: np.ndarray = np.linalg.lstsq(inputs[:300], targets, rcond=None)[0]
+    return solution.astype(np.float32)
+
+
+def module(call: Callable[[Any, Any], Any], *specs: Any) -> Any:
+    """A tf.Module with the linear model's weights: `call` gets them and the inputs."""
+    import tensorflow as tf
+
+    made = tf.Module()
+    made.weights = tf.Variable(weights())
+    function = tf.function(lambda *inputs: call(made.weights, *inputs), input_signature=specs)
+
+    class Linear(tf.Module):
+        __call__ = staticmethod(function)
+
+    linear = Linear()
+    linear.weights = made.weights
+    return linear
+
+
+def matrix(count: int | None = None, width: int = 30, name: str | None = None, dtype: str = "float32") -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec((count, width), dtype, name=name)
+
+
+@functools.cache
+def linear() -> Any:
+    """A tf.Module of one input that gives probabilities."""
+    import tensorflow as tf
+
+    return module(lambda weights, inputs: tf.nn.softmax(inputs @ weights), matrix())
+
+
+def two_part_module() -> Any:
+    """Has no pyfunc answer: two inputs, by name."""
+    import tensorflow as tf
+
+    scored = tf.Module()
+    scored.weights = tf.Variable(weights())
+
+    @tf.function(input_signature=[matrix(None, 10, "means"), matrix(None, 20, "others")])
+    def score(means: Any, others: Any) -> Any:
+        return {"risk": means @ scored.weights[:10] + others @ scored.weights[10:], "size": means[:, 0]}
+
+    scored.score = score
+    return scored
+
+
+def old_model(folder: Path) -> str:
+    """Saves a SavedModel of two inputs and four outputs, text among them; gives its signature's key."""
+    import tensorflow as tf
+
+    scored = tf.Module()
+    scored.weights = tf.Variable(weights())
+
+    @tf.function(input_signature=[matrix(None, 30, "measures"), tf.TensorSpec((None,), tf.float64, name="age")])
+    def score(measures: Any, age: Any) -> Any:
+        probabilities = tf.nn.softmax(measures @ scored.weights)
+        best = tf.argmax(probabilities, 1)
+        return {
+            "probabilities": probabilities,
+            "class_ids": best[:, None],
+            "classes": tf.gather(tf.constant(["malign", "benign"]), best)[:, None],
+            "months": 12 * age,
+        }
+
+    scored.score = score
+    tf.saved_model.save(scored, str(folder), signatures={"predict": score})
+    return "predict"
+
+
+def old_inputs() -> dict[str, np.ndarray]:
+    """What old_model takes."""
+    return {"measures": rows(), "age": np.abs(rows()[:, 0]).astype(np.float64)}
 
 
 # -- saving ---------------------------------------------------------------------------------------

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
-from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.torch.export import runner
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Mapping
 from support.local_runs import Deployed
 
@@ -167,6 +171,32 @@ def train(module: torch.nn.Module, inputs: Any, target: Array, steps: int = 60) 
         torch.nn.functional.cross_entropy(answer, wanted).backward()
         optimizer.step()
     return module.eval()
+
+
+# -- what goes with Words --------------------------------------------------------------------------
+
+
+def mask_of(ids: Any) -> Any:
+    """Leaves out the end of every third row."""
+    mask = np.ones_like(ids)
+    mask[::3, 10:] = 0
+    return mask
+
+
+def spec(kind: str, shape: tuple[int, ...], name: str | None = None) -> TensorSpec:
+    return TensorSpec(np.dtype(kind), shape, name)
+
+
+WORDS = ModelSignature(Schema([spec("int64", (-1, -1), "ids"), spec("int64", (-1, -1), "mask")]))
+
+
+def answers(module: Any, *arrays: Any) -> Any:
+    """What the module itself gives, as arrays in the same container."""
+    with torch.no_grad():
+        given = module(*[torch.from_numpy(array) for array in arrays])
+    if isinstance(given, dict):
+        return {name: value.numpy() for name, value in given.items()}
+    return [value.numpy() for value in given]
 
 
 # -- saving and running ---------------------------------------------------------------------------

@@ -16,14 +16,9 @@ from typing import Any
 from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
-from mlflow_redisai.models import (
-    Deployable,
-    LoadedModel,
-    choose_flavor,
-    convert,
-    first_backend_that_works,
-    open_model,
-)
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.choice import choose_flavor, convert, first_backend_that_works
+from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server import facts as server
@@ -50,7 +45,7 @@ class Order:
 
 
 def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
-    """Converts and verifies. Raises what stands in the way; nothing stays on the server."""
+    """Convert and verify. Raise what stands in the way; nothing stays on the server."""
     with errors.of_codec(), open_model(model_uri) as model:
         order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
@@ -71,7 +66,7 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
 
 def _with_limits(order: Order) -> Order:
     """
-    Gives the order with what the server's ONNX Runtime loads.
+    Return the order with what the server's ONNX Runtime loads.
 
     RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it, and
     a RedisAI may end when it is asked before that. So a model that does nothing is there while the server is asked.
@@ -86,7 +81,7 @@ def _with_limits(order: Order) -> Order:
 
 
 def _model_of_nothing() -> bytes:
-    """Gives an ONNX model that any version loads."""
+    """Return an ONNX model that any version loads."""
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
@@ -95,15 +90,15 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
-def _first_that_works(order: Order, model: LoadedModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
+def _first_that_works(order: Order, model: MlflowModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
         flavor, order.options.backend, lambda backend: _attempt(order, model, flavor, backend), _REFUSALS
     )
     return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
 
-def _attempt(order: Order, model: LoadedModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
-    """Converts for one backend, stores the model aside, which shows that the server loads it, and verifies it."""
+def _attempt(order: Order, model: MlflowModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
+    """Convert for one backend, store the model aside, which shows that the server loads it, and verify it."""
     options, facts = order.options, order.facts
     deployable = convert(
         model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
@@ -139,13 +134,13 @@ def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
 
 
 def _stored(options: DeploymentOptions) -> dict[str, Any]:
-    """The options that RedisAI keeps with the model."""
+    """Return the options that RedisAI keeps with the model."""
     names = ("device", "tag", "batchsize", "minbatchsize", "minbatchtimeout")
     return {name: getattr(options, name) for name in names}
 
 
 def with_options(order: Order, current: Deployment) -> Prepared:
-    """Prepares the model that is stored already with other options; a model without a record gets one."""
+    """Prepare the model that is stored already with other options; a model without a record gets one."""
     options = order.options
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)

@@ -6,15 +6,12 @@ A converter is one function, `convert(model, request) -> Deployable`, named by t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
+from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.mapping import Mapping
-
-if TYPE_CHECKING:
-    from mlflow_redisai.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -29,15 +26,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Deployable:
-    """A model as the server takes it; `tf_inputs` and `tf_outputs` only for TF, `notes` are for the user."""
+    """
+    A model as the server takes it, and whose answers it must give.
+
+    `tf_inputs` and `tf_outputs` are only for TF, `notes` are for the user. `example` is an input that the model's own
+    file keeps, for a model that MLflow keeps none for.
+    """
 
     flavor: str
     backend: str
     blob: bytes
     mapping: Mapping
+    reference: Reference | NoReference
+    example: Any = None
     tf_inputs: tuple[str, ...] = ()
     tf_outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-Converter = Callable[["LoadedModel", Request], Deployable]

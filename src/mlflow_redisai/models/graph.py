@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.onnx_types import element_type, free_inputs
 from redisai_engine.protocol import dtypes
@@ -35,7 +35,7 @@ _STAND_INS = {
 
 
 def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
-    """Brings `model` within `limits`, checks it, loads it once, and gives its bytes. Raises NotConvertible."""
+    """Bring `model` within `limits`, check it, load it once, and return its bytes. Raise NotConvertible."""
     import onnx
 
     lowered = lower_versions(model, limits, what)
@@ -49,7 +49,7 @@ def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
 
 
 def serialize(model: onnx.ModelProto, what: str) -> bytes:
-    """Gives the model's bytes, weights included. Raises NotConvertible for more than a protobuf holds."""
+    """Return the model's bytes, weights included. Raise NotConvertible for more than a protobuf holds."""
     size = model.ByteSize()
     if size > _PROTOBUF_LIMIT:
         raise NotConvertible(f"{what} is {size >> 20} MB as ONNX, and a model of one piece can have 2047 MB at most")
@@ -57,14 +57,18 @@ def serialize(model: onnx.ModelProto, what: str) -> bytes:
     return blob
 
 
-def load(blob: bytes, what: str) -> Any:
-    """Gives an ONNX Runtime session on the CPU. Raises NotConvertible with the reason if the model doesn't load."""
+def load(model: bytes | str, what: str) -> Any:
+    """
+    Return an ONNX Runtime session on the CPU, of a model's bytes or of the file at a path.
+
+    Raise NotConvertible with the reason if the model doesn't load.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise NotConvertible(f"{what} gives an ONNX graph that ONNX Runtime refuses: {first_line(error)}") from error
 
@@ -73,7 +77,7 @@ def load(blob: bytes, what: str) -> Any:
 
 
 def lower_versions(model: onnx.ModelProto, limits: ServerLimits, what: str) -> onnx.ModelProto:
-    """Lowers operator sets and IR version to the limits, where the graph uses nothing newer."""
+    """Lower operator sets and IR version to the limits, where the graph uses nothing newer."""
     import onnx
 
     result = onnx.ModelProto()
@@ -114,7 +118,7 @@ def _too_new(what: str, domain: str, version: int, limit: int, newer: list[str])
 
 
 def _operators_newer_than(model: onnx.ModelProto, domain: str, version: int, limit: int) -> list[str]:
-    """Names the operators whose meaning at `version` is younger than `limit`."""
+    """Return the operators whose definition at `version` is newer than `limit`."""
     import onnx
 
     found = {}
@@ -131,7 +135,7 @@ def _operators_newer_than(model: onnx.ModelProto, domain: str, version: int, lim
 
 
 def nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
-    """Gives every node, those inside loops and branches too."""
+    """Yield every node, those inside loops and branches too."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -142,7 +146,7 @@ def nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
 
 
 def depth(model: onnx.ModelProto) -> int:
-    """Counts the operations on the longest way through the graph."""
+    """Count the operations on the longest way through the graph."""
     level: dict[str, int] = {}
     for node in model.graph.node:
         below = max((level.get(name, 0) for name in node.input), default=0)
@@ -152,7 +156,7 @@ def depth(model: onnx.ModelProto) -> int:
 
 
 def precision(model: onnx.ModelProto) -> DType:
-    """Gives FLOAT if any number on the way is a float32 (or smaller), else DOUBLE."""
+    """Return FLOAT if any number on the way is a float32 (or smaller), else DOUBLE."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model)
@@ -165,7 +169,7 @@ def precision(model: onnx.ModelProto) -> DType:
 
 
 def cast_foreign_types(model: onnx.ModelProto) -> list[str]:
-    """Puts a Cast behind each input and before each output of a type that RedisAI lacks; gives sentences on it."""
+    """Put a Cast behind each input and before each output of a type that RedisAI lacks. Return notes on them."""
     notes = []
     for item in free_inputs(model):
         stand_in = _STAND_INS.get(element_type(item) or "")
@@ -181,7 +185,7 @@ def cast_foreign_types(model: onnx.ModelProto) -> list[str]:
 
 
 def cast_input(model: onnx.ModelProto, item: onnx.ValueInfoProto, dtype: DType) -> None:
-    """Makes the graph take `dtype` for an input and cast it to what the model wants."""
+    """Make the graph take `dtype` for an input and cast it to what the model wants."""
     import onnx
 
     inner = f"{item.name}__cast"
@@ -216,20 +220,14 @@ def _onnx_type(dtype: DType) -> int:
 
 
 def drop_output(model: onnx.ModelProto, name: str) -> None:
-    """Takes an output away; what only it needed is left to ONNX Runtime to drop."""
+    """Remove an output; ONNX Runtime drops what only it needed."""
     keep = [item for item in model.graph.output if item.name != name]
     del model.graph.output[:]
     model.graph.output.extend(keep)
 
 
-def first_line(error: BaseException) -> str:
-    """Gives the first line of an error's text, without a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
 def runner(blob: bytes, fetch: tuple[int, ...], what: str) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Gives a function that runs the model on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs the model on this machine as a server would: tensors in, fetched tensors out."""
     session = load(blob, what)
     inputs = [item.name for item in session.get_inputs()]
     outputs = [session.get_outputs()[index].name for index in fetch]

@@ -7,28 +7,17 @@ Invariant: what `open_model` fetched is removed by `close()`; a folder that the 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from mlflow_redisai.errors import MissingConverter, ModelNotFound, NotConvertible
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.registry import extra_with
-
-Reference = Callable[[Any], Any]
+from mlflow_redisai.errors import ModelNotFound, first_line
 
 
-class LoadedModel:
-    """
-    An MLflow model on this machine's disk; use it as a context manager, or call close().
-
-    `reference` is what the deployed model must answer like: pyfunc's predict, unless the converter says that pyfunc
-    has no answer for this model and puts another function there.
-    """
+class MlflowModel:
+    """An MLflow model on this machine's disk; use it as a context manager, or call close()."""
 
     def __init__(self, uri: str, path: Path, temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
         from mlflow.models import Model
@@ -37,19 +26,18 @@ class LoadedModel:
         self.path = path
         self._temporary = temporary
         self.meta: Any = Model.load(str(path))
-        self.reference: Reference = lambda inputs: self.pyfunc().predict(inputs)
 
-    def __enter__(self) -> LoadedModel:
+    def __enter__(self) -> MlflowModel:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"LoadedModel({self.uri!r}, flavors={', '.join(self.flavors)})"
+        return f"MlflowModel({self.uri!r}, flavors={', '.join(self.flavors)})"
 
     def close(self) -> None:
-        """Removes the files that were fetched; loaded objects stay usable where their library has read them."""
+        """Remove the files that were fetched; loaded objects stay usable where their library has read them."""
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
@@ -74,7 +62,7 @@ class LoadedModel:
         return found
 
     def configuration(self, flavor: str) -> dict[str, Any]:
-        """Gives what MLmodel says about one flavor."""
+        """Return what MLmodel says about one flavor."""
         return dict(self.meta.flavors[flavor])
 
     @cached_property
@@ -82,8 +70,14 @@ class LoadedModel:
         """The model's own input example as pyfunc takes it, or None."""
         return None if self.meta.saved_input_example_info is None else self.meta.load_input_example(str(self.path))
 
+    def enforced(self, inputs: Any) -> Any:
+        """Return inputs as pyfunc hands them to the library: cast and ordered by the signature, if there is one."""
+        from mlflow.models.utils import _enforce_schema
+
+        return inputs if self.input_schema is None else _enforce_schema(inputs, self.input_schema)
+
     def pyfunc(self) -> Any:
-        """Gives the loaded mlflow.pyfunc model."""
+        """Return the loaded mlflow.pyfunc model."""
         return self._pyfunc
 
     @cached_property
@@ -93,11 +87,11 @@ class LoadedModel:
         return mlflow.pyfunc.load_model(str(self.path))
 
 
-def open_model(model_uri: str) -> LoadedModel:
+def open_model(model_uri: str) -> MlflowModel:
     """
-    Opens the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
+    Open the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
 
-    Raises ModelNotFound if there is none, or if what is there is no MLflow model.
+    Raise ModelNotFound if there is none, or if what is there is no MLflow model.
     """
     folder = _local_folder(model_uri)
     if folder is not None:
@@ -110,35 +104,19 @@ def open_model(model_uri: str) -> LoadedModel:
         raise
 
 
-def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> LoadedModel:
+def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[str] | None) -> MlflowModel:
     if not folder.exists():
         raise ModelNotFound(model_uri, "no such folder")
     if not (folder / "MLmodel").is_file():
         raise ModelNotFound(model_uri, "the folder has no file MLmodel; name the folder that holds it")
     try:
-        return LoadedModel(model_uri, folder, temporary)
+        return MlflowModel(model_uri, folder, temporary)
     except Exception as error:
         raise ModelNotFound(model_uri, f"its file MLmodel can't be read: {first_line(error)}") from error
 
 
-def load_native(model: LoadedModel, flavor: str) -> Any:
-    """
-    Gives the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
-
-    Raises MissingConverter for a library that is not installed and that an extra brings, NotConvertible for all else.
-    """
-    try:
-        return import_module(f"mlflow.{flavor}").load_model(str(model.path))
-    except Exception as error:
-        module = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-        extra = extra_with(module)
-        if extra is not None:
-            raise MissingConverter(flavor, module, extra) from error
-        raise NotConvertible(f"the {flavor} model {model.uri} can't be loaded: {first_line(error)}") from error
-
-
 def _local_folder(model_uri: str) -> Path | None:
-    """Gives the folder that a plain path or a file: URI names, None for everything that must be fetched."""
+    """Return the folder that a plain path or a file: URI names, None for everything that must be fetched."""
     parsed = urlparse(model_uri)
     if parsed.scheme == "file":
         return Path(url2pathname(parsed.path))

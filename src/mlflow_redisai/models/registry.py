@@ -7,12 +7,16 @@ names one. A model's own exchange format comes first, then the library it was tr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
-from mlflow_redisai.models.base import Converter
+from mlflow_redisai.models.base import Deployable, Request
+from mlflow_redisai.models.loading import MlflowModel
+
+Converter = Callable[[MlflowModel, Request], Deployable]
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,17 @@ class Flavor:
         return cast(Converter, getattr(import_module(module), function))
 
     def missing(self) -> str | None:
-        """Names the first of the packages that isn't installed; imports none of them, which can take seconds."""
+        """Return the first of the packages that isn't installed. None is imported, which can take seconds."""
         return next((name for name in self.packages if find_spec(module_of(name)) is None), None)
 
 
 def module_of(package: str) -> str:
-    """Gives the name that a package of the table is imported by."""
+    """Return the name that a package of the table is imported by."""
     return {"scikit-learn": "sklearn", "tensorflow-cpu": "tensorflow"}.get(package, package.replace("-", "_"))
 
 
 def extra_with(module: str) -> str | None:
-    """Names the extra that brings a module, None if none of them does."""
+    """Return the extra that brings a module, None if none of them does."""
     return next((row.extra for row in FLAVORS.values() if module in map(module_of, row.packages)), None)
 
 
@@ -59,7 +63,7 @@ FLAVORS: dict[str, Flavor] = {
     for row in (
         Flavor(
             "onnx",
-            "mlflow_redisai.models.onnx:convert",
+            "mlflow_redisai.models.onnx.convert:convert",
             ("ONNX",),
             packages=("onnx", "onnxruntime"),
             how="the graph itself, in one piece and lowered to the server's versions; a ZipMap is done by the client",

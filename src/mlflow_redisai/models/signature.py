@@ -17,7 +17,7 @@ from redisai_engine.protocol.dtypes import DType
 
 
 def schema_of(signature_inputs: Any) -> Schema | None:
-    """Turns MLflow's schema of the inputs into ours, None into None. Raises NotConvertible naming the field."""
+    """Return MLflow's schema of the inputs as ours, None for None. Raise NotConvertible naming the field."""
     if signature_inputs is None:
         return None
     if signature_inputs.is_tensor_spec():
@@ -49,7 +49,7 @@ def _tensor(spec: Any) -> Field:
 
 def schema_without_signature(example: Any, estimator: Any) -> Schema:
     """
-    Makes a schema of the input example, else of what a scikit-learn estimator remembers of its training.
+    Return a schema of the input example, else of what a scikit-learn estimator remembers of its training.
 
     Without an example all columns are taken for numbers.
     """
@@ -72,12 +72,12 @@ def schema_without_signature(example: Any, estimator: Any) -> Schema:
 
 
 def tensor_name(name: str | None, index: int) -> str:
-    """Names the input tensor of a column that is a tensor of its own."""
+    """Return the name of the input tensor for a column that is a tensor of its own."""
     return f"column_{index}" if name is None else name
 
 
 def matrix_dtype(schema: Schema) -> DType:
-    """Gives the type that numpy finds for all columns together, as scikit-learn does."""
+    """Return the type that numpy finds for all columns together, as scikit-learn does."""
     if any(item.dtype.is_string for item in schema.fields):
         return dtypes.STRING
     found = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields]))

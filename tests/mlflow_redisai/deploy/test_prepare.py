@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlflow_redisai import RedisAIClient, errors
 from mlflow_redisai.deploy.prepare import tensors_of
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.target import Target
+from redisai_engine.codec.record import record_key
 from support.local_runs import save_onnx
 from support.mlflow_models import LoggedModel, wine_frame
 from support.saved_models import save_wine
@@ -105,3 +107,49 @@ def test_of_several_flavors_the_first_of_the_table_is_deployed_or_the_one_named(
     numbers = client.predict("both:first", frame).get_predictions()["variable"]
     np.testing.assert_allclose(numbers, frame["alcohol"], rtol=1e-3)
     assert client.predict("both:named", frame).get_predictions().tolist() == saved.expected().tolist()
+
+
+# -- whose answer the stored model was compared with ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reference"), [(None, "mlflow.pyfunc"), ("probabilities", "Pipeline's own predict_proba")]
+)
+def test_get_tells_whose_answer_the_model_was_compared_with(
+    outputs: str | None, reference: str, client: RedisAIClient, saved_wine: LoggedModel
+) -> None:
+    config = {} if outputs is None else {"outputs": outputs}
+    created = client.create_deployment(f"compared:{outputs}", saved_wine.uri, config=config)
+
+    found = client.get_deployment(f"compared:{outputs}")["verification"]
+
+    assert (found["status"], found["rows"], found["reference"]) == ("passed", 5, reference)
+    assert created["verification"] == found
+
+
+def test_a_record_that_was_written_before_reads_as_saying_nothing_of_it(
+    client: RedisAIClient, engine: Server, saved_wine: LoggedModel
+) -> None:
+    client.create_deployment("compared:before", saved_wine.uri)
+    record = record_key(b"compared:before")
+    written = json.loads(engine.client().hget(record, "verification"))
+    del written["reference"]
+    engine.client().hset(record, "verification", json.dumps(written))
+
+    assert client.get_deployment("compared:before")["verification"] == {**written, "reference": None}
+
+
+def test_an_output_that_the_model_itself_does_not_give_is_deployed_with_a_warning(
+    client: RedisAIClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The graph of a linear support vector machine has probabilities; the library has none to compare them with."""
+    from sklearn.svm import LinearSVC
+
+    _, labels = wine_frame()
+    saved = save_wine(tmp_path / "wine", LinearSVC(), labels)
+
+    created = client.create_deployment("compared:nobody", saved.uri, config={"outputs": "probabilities"})
+
+    status = "not verified: LinearSVC itself has no method that gives 'probabilities'"
+    assert (created["verification"]["status"], created["notes"]) == (status, [status])
+    assert f"compared:nobody: {status}" in caplog.text

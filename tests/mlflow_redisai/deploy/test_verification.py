@@ -1,10 +1,12 @@
-"""A model that answers differently is never deployed, and one without example is never said to be verified."""
+"""A model that answers differently is never deployed; one with nothing to compare with is never said to be verified."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -14,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, verify
 from mlflow_redisai.errors import VerificationFailed
+from mlflow_redisai.models.reference import NoReference, Reference
 from redisai_engine.protocol.tensor import Tensor
 from support.local_runs import deploy, save_sklearn
 
@@ -29,10 +32,16 @@ def test_a_model_that_answers_the_same_passes(regression: Path) -> None:
 
     found = verify(deployed.run, deployed.deployable, deployed.model)
 
-    assert (found.status, found.rows) == (PASSED, 5)
+    assert (found.status, found.rows, found.reference) == (PASSED, 5, "mlflow.pyfunc")
     assert found.difference is not None
     assert found.difference < 1e-12
-    assert json.loads(json.dumps(found.to_json()))["status"] == "passed"
+    assert json.loads(json.dumps(found.to_json())) == {
+        "status": "passed",
+        "rows": 5,
+        "difference": found.difference,
+        "tolerance": 1e-9,
+        "reference": "mlflow.pyfunc",
+    }
 
 
 def test_a_model_that_answers_differently_fails_with_the_largest_difference(regression: Path) -> None:
@@ -63,7 +72,47 @@ def test_a_model_without_example_is_not_said_to_be_verified(tmp_path: Path) -> N
     path = save_sklearn(tmp_path / "m", GaussianNB().fit(data.data, data.target), data.data, example_rows=0)
     deployed = deploy(path)
 
-    assert verify(deployed.run, deployed.deployable, deployed.model).status == NO_EXAMPLE
+    found = verify(deployed.run, deployed.deployable, deployed.model)
+    assert (found.status, found.rows, found.reference, found.notes) == (NO_EXAMPLE, 0, None, (NO_EXAMPLE,))
+
+
+class TestReference:
+    """Whose answer counts is the deployable's to say."""
+
+    def test_another_reference_is_named_where_the_answer_differs(self, regression: Path) -> None:
+        deployed = deploy(regression)
+        other = Reference("the estimator before it was trained", lambda rows: np.zeros(len(rows)))
+
+        with pytest.raises(VerificationFailed, match="doesn't answer as the estimator before it was trained does for"):
+            verify(deployed.run, replace(deployed.deployable, reference=other), deployed.model)
+
+    def test_without_a_reference_the_example_is_run_and_nothing_is_said_to_be_verified(self, regression: Path) -> None:
+        deployed = deploy(regression)
+        asked: list[tuple[int, ...]] = []
+
+        def run(tensors: list[Tensor]) -> list[Tensor]:
+            asked.extend(tensor.shape for tensor in tensors)
+            return deployed.run(tensors)
+
+        found = verify(run, replace(deployed.deployable, reference=NoReference("nobody knows")), deployed.model)
+
+        assert (found.status, found.rows, found.difference, found.reference) == (
+            "not verified: nobody knows",
+            5,
+            None,
+            None,
+        )
+        assert asked == [(5, 10)]
+        assert found.notes == (found.status,)
+
+    def test_an_example_of_the_models_own_file_is_taken_where_mlflow_keeps_none(self, tmp_path: Path) -> None:
+        data = load_iris(as_frame=True)
+        path = save_sklearn(tmp_path / "m", GaussianNB().fit(data.data, data.target), data.data, example_rows=0)
+        deployed = deploy(path)
+
+        found = verify(deployed.run, replace(deployed.deployable, example=data.data[:7]), deployed.model)
+
+        assert (found.status, found.rows) == (PASSED, 7)
 
 
 def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _STEPS = {
 
 
 def register_boosting() -> None:
-    """Tells skl2onnx of the estimators of the boosting libraries that are loaded."""
+    """Register the estimators of the boosting libraries that are loaded with skl2onnx."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
@@ -47,7 +47,7 @@ def register_boosting() -> None:
 
 
 def _parser(alias: str) -> Callable[..., Any]:
-    """Declares labels and probabilities; skl2onnx takes for classifiers only what inherits from scikit-learn's."""
+    """Declare labels and probabilities; skl2onnx takes for classifiers only what inherits from scikit-learn's."""
 
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
         from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
@@ -86,7 +86,7 @@ def _source(nodes: Nodes, operator: Any) -> str:
 
 
 def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
-    """Gives an output the type that skl2onnx has settled for it: what follows a step relies on it."""
+    """Cast an output to the type that skl2onnx has settled for it: what follows the step relies on it."""
     kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64}
     dtype = kinds.get(type(wanted).__name__)
     if dtype is None:

@@ -11,7 +11,9 @@ Invariant: the graph's inputs have the signature's types, whatever it computes i
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,11 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel, load_native
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.native import load_native
+from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
+from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
@@ -37,7 +42,7 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
-from mlflow_redisai.models.trial import Trial
+from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
@@ -51,10 +56,10 @@ _OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", 
 
 
 @dataclass(frozen=True)
-class Job:
+class SklearnConversion:
     """What one conversion works with; `function` is the method that pyfunc calls."""
 
-    model: LoadedModel
+    model: MlflowModel
     request: Request
     estimator: Any
     function: str
@@ -65,8 +70,8 @@ class Job:
         return f"the scikit-learn model {type(self.estimator).__name__}"
 
     @property
-    def trial(self) -> Trial:
-        return Trial(self.model, self.what)
+    def reference(self) -> Reference:
+        return default_reference(self.model, self.estimator, self.function)
 
     @property
     def by_column(self) -> bool:
@@ -74,39 +79,40 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to convert: the type that transformers compute in, and the one for the last estimator."""
+class Precisions:
+    """What a graph computes in: the type for the transformers, and the one for the last estimator."""
 
     body: DType
     last: DType
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a scikit-learn estimator or pipeline."""
-    job = _job(model, request)
-    schema, probes = job.trial.probes(job.schema, categories_of(job.estimator, job.schema))
-    job = replace(job, schema=schema)
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a scikit-learn estimator or pipeline."""
+    conversion = _read(model, request)
+    categories = categories_of(conversion.estimator, conversion.schema)
+    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
+    conversion = replace(conversion, schema=schema)
     problems: list[NotConvertible] = []
-    for way in _ways(job):
+    for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
-            deployable = _try(job, way, probes)
-            return replace(deployable, notes=_notes(job, way, problems))
+            deployable = _try(conversion, function, precisions, inputs)
+            return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
-    # The first way is the one that should have worked.
+    # The first is the one that should have worked.
     raise problems[0]
 
 
-def _notes(job: Job, way: Way, problems: list[NotConvertible]) -> tuple[str, ...]:
-    """Warns where rounding comes before a tree, whose bounds often are numbers of the training rows."""
-    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(job.estimator))
-    if not problems or way.body is dtypes.DOUBLE or not asks:
+def _notes(conversion: SklearnConversion, precisions: Precisions, problems: list[NotConvertible]) -> tuple[str, ...]:
+    """Return a note where rounding comes before a tree, whose bounds often are numbers of the training rows."""
+    asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(conversion.estimator))
+    if not problems or precisions.body is dtypes.DOUBLE or not asks:
         return ()
     note = "the pipeline computes in float32, so a row right at a tree's bound may go the other way"
     return (f"{note}; in float64: {problems[0].message}",)
 
 
-def _job(model: LoadedModel, request: Request) -> Job:
+def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     try:
         import skl2onnx  # noqa: F401
     except ImportError as error:
@@ -114,13 +120,11 @@ def _job(model: LoadedModel, request: Request) -> Job:
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
-    if function == "transform":
-        model.reference = lambda inputs: estimator.transform(_as_pyfunc_would(model, inputs))
-    return Job(model, request, estimator, function, schema)
+    return SklearnConversion(model, request, estimator, function, schema)
 
 
-def _function(model: LoadedModel, estimator: Any) -> str:
-    """Gives the method that pyfunc calls, transform for an estimator that has no predict."""
+def _function(model: MlflowModel, estimator: Any) -> str:
+    """Return the method that pyfunc calls, transform for an estimator that has no predict."""
     function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return "transform"
@@ -132,45 +136,51 @@ def _function(model: LoadedModel, estimator: Any) -> str:
     return function
 
 
-def _as_pyfunc_would(model: LoadedModel, inputs: Any) -> Any:
-    from mlflow.models.utils import _enforce_schema
-
-    return inputs if model.input_schema is None else _enforce_schema(inputs, model.input_schema)
-
-
 # -- trying the ways ------------------------------------------------------------------------------
 
 
-def _ways(job: Job) -> list[Way]:
-    numbers = [item.dtype for item in job.schema.fields if not item.dtype.is_string]
-    exact = Way(dtypes.DOUBLE, dtypes.DOUBLE)
-    mixed = Way(dtypes.DOUBLE, dtypes.FLOAT)
-    single = Way(dtypes.FLOAT, dtypes.FLOAT)
+def _candidates(conversion: SklearnConversion) -> list[Precisions]:
+    numbers = [item.dtype for item in conversion.schema.fields if not item.dtype.is_string]
+    exact = Precisions(dtypes.DOUBLE, dtypes.DOUBLE)
+    mixed = Precisions(dtypes.DOUBLE, dtypes.FLOAT)
+    single = Precisions(dtypes.FLOAT, dtypes.FLOAT)
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [mixed, single] if reads_float32(job.estimator) else [exact, mixed, single]
+    return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
-def _try(job: Job, way: Way, probes: list[Any]) -> Deployable:
-    proto = _to_onnx(job, way)
-    outputs = _arrange_outputs(proto, job)
-    blob = graph.finish(proto, job.request.limits, job.what)
-    deployable = Deployable("sklearn", "ONNX", blob, _mapping(proto, job, outputs))
-    for probe in probes:
-        deployable = job.trial.check(deployable, probe)
-    return job.trial.with_outputs(deployable, job.request.outputs)
+def _functions(conversion: SklearnConversion) -> list[str]:
+    """Return the methods to convert for: that of pyfunc, and the one that gives probabilities where they are chosen."""
+    asks = "probabilities" in conversion.request.outputs and hasattr(conversion.estimator, "predict_proba")
+    return list(dict.fromkeys((conversion.function, "predict_proba"))) if asks else [conversion.function]
 
 
-def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
+def _try(conversion: SklearnConversion, function: str, precisions: Precisions, inputs: list[Any]) -> Deployable:
+    proto = _to_onnx(conversion, function, precisions)
+    names = _arrange_outputs(proto, conversion)
+    blob = graph.finish(proto, conversion.request.limits, conversion.what)
+    mapping = _mapping(proto, conversion, names)
+    deployable = checked(Deployable("sklearn", "ONNX", blob, mapping, conversion.reference), inputs, conversion.what)
+    chosen = conversion.request.outputs
+    if not chosen:
+        return deployable
+
+    def own(outputs: Sequence[Output]) -> Reference | NoReference:
+        return chosen_reference(conversion.model, conversion.estimator, conversion.function, names, outputs)
+
+    return with_outputs(deployable, chosen, own, inputs, conversion.what)
+
+
+def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precisions) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
 
-    estimator = convertible(job.estimator, job.function)
-    if way.last is dtypes.FLOAT and reads_float32(estimator):
+    estimator = convertible(conversion.estimator, function)
+    if precisions.last is dtypes.FLOAT and reads_float32(estimator):
         estimator = with_float32_thresholds(estimator)
-    if way.last is not way.body:
+    if precisions.last is not precisions.body:
         estimator = cast_before_last(estimator)
-    types = _initial_types(job, way.body)
-    limits = job.request.limits
+    types = _initial_types(conversion, precisions.body)
+    limits = conversion.request.limits
     register_boosting()
     try:
         with warnings.catch_warnings(), plain_tree_attributes():
@@ -183,16 +193,18 @@ def _to_onnx(job: Job, way: Way) -> onnx.ModelProto:
             )
     # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
     except Exception as error:
-        raise NotConvertible(f"{job.what} can't be converted to ONNX: {culprit(job.estimator, error)}") from error
-    if way.body is dtypes.DOUBLE:
-        to_float64(proto, every_estimator(job.estimator), limits.ml_opset)
-    set_ways_of_gaps(proto, job.estimator)
-    _restore_input_types(proto, job)
+        raise NotConvertible(
+            f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
+        ) from error
+    if precisions.body is dtypes.DOUBLE:
+        to_float64(proto, every_estimator(conversion.estimator), limits.ml_opset)
+    set_ways_of_gaps(proto, conversion.estimator)
+    _restore_input_types(proto, conversion)
     return proto
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Asks for probabilities as a matrix, not as a list of dicts, and for words as scikit-learn finds them."""
+    """Return skl2onnx's options: probabilities as a matrix, no list of dicts, and words as scikit-learn finds them."""
     from sklearn.base import is_classifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
@@ -204,12 +216,12 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     return options
 
 
-def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
+def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str, Any]]:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
-    schema = job.schema
+    schema = conversion.schema
     number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
-    if job.by_column:
+    if conversion.by_column:
         return [
             (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
             for index, item in enumerate(schema.fields)
@@ -222,47 +234,49 @@ def _initial_types(job: Job, body: DType) -> list[tuple[str, Any]]:
     return [("input", kind([None, *item.shape[1:]]))]
 
 
-def _restore_input_types(proto: onnx.ModelProto, job: Job) -> None:
-    """Makes the graph take the signature's types and cast them to those it computes in."""
-    for item, fields in zip(free_inputs(proto), _fields(proto, job), strict=True):
-        wanted = job.schema.fields[fields[0]].dtype if job.by_column else matrix_dtype(job.schema)
+def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
+    """Make the graph take the signature's types and cast them to those it computes in."""
+    for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True):
+        wanted = conversion.schema.fields[fields[0]].dtype if conversion.by_column else matrix_dtype(conversion.schema)
         if dtype_of(item) is not wanted:
             graph.cast_input(proto, item, wanted)
 
 
-def _fields(proto: onnx.ModelProto, job: Job) -> list[tuple[int, ...]]:
+def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple[int, ...]]:
     """
-    Gives the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
+    Return the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
 
     The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
     those named like its own outputs ("label").
     """
     count = len(free_inputs(proto))
-    if not job.by_column:
-        return [tuple(range(len(job.schema.fields)))] * count
-    if count != len(job.schema.fields):
-        raise NotConvertible(f"{job.what} gives an ONNX graph of {count} inputs for {len(job.schema.fields)} columns")
+    if not conversion.by_column:
+        return [tuple(range(len(conversion.schema.fields)))] * count
+    if count != len(conversion.schema.fields):
+        raise NotConvertible(
+            f"{conversion.what} gives an ONNX graph of {count} inputs for {len(conversion.schema.fields)} columns"
+        )
     return [(index,) for index in range(count)]
 
 
 # -- outputs and mapping --------------------------------------------------------------------------
 
 
-def _arrange_outputs(proto: onnx.ModelProto, job: Job) -> list[str]:
-    """Leaves only tensors among the graph's outputs, and gives the names of those that pyfunc's answer is made of."""
-    names = {**_unpack_sequences(proto), **_unpack_targets(proto, job)}
-    wanted = _OUTPUT_OF[job.function]
+def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[str]:
+    """Leave only tensors among the graph's outputs. Return the names of those that pyfunc's answer is made of."""
+    names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
+    wanted = _OUTPUT_OF[conversion.function]
     if not wanted:
         return [proto.graph.output[0].name]
     chosen = names.get(wanted, [wanted])
     present = {item.name for item in proto.graph.output}
     if not present.issuperset(chosen):
-        raise NotConvertible(f"{job.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
-    return [_add_log(proto, name) for name in chosen] if job.function == "predict_log_proba" else chosen
+        raise NotConvertible(f"{conversion.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
+    return [_add_log(proto, name) for name in chosen] if conversion.function == "predict_log_proba" else chosen
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
-    """Makes outputs of the tensors that an output sequence is built of; gives the new names by the old one."""
+    """Make outputs of the tensors that an output sequence is built of. Return the new names by the old one."""
     unpacked: dict[str, list[str]] = {}
     makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
     for item in list(proto.graph.output):
@@ -280,9 +294,9 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
     return unpacked
 
 
-def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
-    """Makes an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
-    last = last_of(job.estimator)
+def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> dict[str, list[str]]:
+    """Make an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
+    last = last_of(conversion.estimator)
     stacked = [item for item in proto.graph.output if item.name == "probabilities"]
     if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
         return {}
@@ -296,7 +310,7 @@ def _unpack_targets(proto: onnx.ModelProto, job: Job) -> dict[str, list[str]]:
 
 
 def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
-    """Takes one target out of the stack; a target of fewer classes than the widest is filled up with zeros there."""
+    """Take one target out of the stack, where targets of fewer classes than the widest are filled up with zeros."""
     import onnx
 
     name = f"probabilities_{index}"
@@ -326,35 +340,35 @@ def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, e
     return name
 
 
-def _mapping(proto: onnx.ModelProto, job: Job, names: list[str]) -> Mapping:
+def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[str]) -> Mapping:
     outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     positions = [item.name for item in outputs]
     fetch = tuple(positions.index(name) for name in names)
     container: Container = "ndarray" if len(names) == 1 else "list"
-    parts = tuple(_expected_part(job, name) for name in names)
+    parts = tuple(_expected_part(conversion, name) for name in names)
     return Mapping(
-        _inputs(proto, job),
+        _inputs(proto, conversion),
         outputs,
         fetch,
         Answer(container, parts),
-        job.schema,
+        conversion.schema,
         depth=graph.depth(proto),
         precision=graph.precision(proto),
     )
 
 
-def _inputs(proto: onnx.ModelProto, job: Job) -> tuple[Input, ...]:
+def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Input, ...]:
     return tuple(
         Input(item.name, dtype_of(item), shape_of(item), fields)
-        for item, fields in zip(free_inputs(proto), _fields(proto, job), strict=True)
+        for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True)
     )
 
 
-def _expected_part(job: Job, name: str) -> Part:
-    """Says what pyfunc gives by the estimator's kind; a probe's real answer overrides it."""
-    if job.function != "predict":
+def _expected_part(conversion: SklearnConversion, name: str) -> Part:
+    """Return what pyfunc gives for this kind of estimator; a probe's real answer overrides it."""
+    if conversion.function != "predict":
         return Part(name, "float64")
-    classes = getattr(job.estimator, "classes_", None)
+    classes = getattr(conversion.estimator, "classes_", None)
     if isinstance(classes, np.ndarray):
         return Part(name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name, (-1,))
-    return Part(name, "float64" if hasattr(job.estimator, "coef_") else None)
+    return Part(name, "float64" if hasattr(conversion.estimator, "coef_") else None)

@@ -19,7 +19,7 @@ from redisai_engine.codec.values import Array
 
 
 def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Walks pipelines, column transformers and unions down to the single estimators, with the names of their steps."""
+    """Yield the single estimators in pipelines, column transformers and unions, with the names of their steps."""
     steps = _steps(estimator)
     if steps is None:
         yield path, estimator
@@ -43,32 +43,32 @@ def _steps(estimator: Any) -> list[tuple[str, Any]] | None:
 
 
 def last_of(estimator: Any) -> Any:
-    """Gives the estimator that makes the answer."""
+    """Return the estimator that makes the answer."""
     from sklearn.pipeline import Pipeline
 
     return last_of(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
 def every_estimator(estimator: Any) -> Iterator[Any]:
-    """Walks down to every fitted estimator, through pipelines and ensembles."""
+    """Yield every fitted estimator, through pipelines and ensembles."""
     for _, part in parts(estimator):
         yield from _inside(part)
 
 
 def reads_float32(estimator: Any) -> bool:
-    """Says whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
+    """Return whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
     from sklearn.tree import BaseDecisionTree
 
     return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
 
 
 def is_boosted(estimator: Any) -> bool:
-    """Says whether an estimator is one of the boosting libraries' own."""
+    """Return whether an estimator is one of the boosting libraries' own."""
     return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
 
 
 def _inside(estimator: Any) -> Iterator[Any]:
-    """Walks from an ensemble down to all estimators it asks."""
+    """Yield an ensemble and all estimators it asks."""
     yield estimator
     for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
         inner = getattr(estimator, name, None)
@@ -78,7 +78,7 @@ def _inside(estimator: Any) -> Iterator[Any]:
 
 
 def takes_columns(estimator: Any, schema: Schema) -> bool:
-    """Says whether each column is a tensor: if the model picks them by name, or takes text beside numbers."""
+    """Return whether each column is a tensor: if the model picks them by name, or takes text beside numbers."""
     if schema.kind != "columns":
         return False
     text = [item.dtype.is_string for item in schema.fields]
@@ -102,7 +102,7 @@ def _names(columns: Any) -> bool:
 
 
 def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
-    """Gives the categories that encoders know, by column, as far as they stand right behind the columns."""
+    """Return the categories that encoders know, by column, as far as they stand right behind the columns."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
@@ -132,7 +132,7 @@ def _first_encoder(step: Any) -> Any:
 
 
 def _known(values: Array) -> Array:
-    """Leaves out gaps, which some encoders count as a category."""
+    """Return the categories without gaps, which some encoders count as one."""
     kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
     return np.array(kept, values.dtype)
 
@@ -141,7 +141,7 @@ def _known(values: Array) -> Array:
 
 
 def cast_before_last(estimator: Any) -> Any:
-    """Puts a rounding to float32 before the last estimator."""
+    """Put a rounding to float32 before the last estimator."""
     from skl2onnx.sklapi import CastTransformer
     from sklearn.pipeline import Pipeline
 
@@ -154,7 +154,7 @@ def cast_before_last(estimator: Any) -> Any:
 
 
 def convertible(estimator: Any, function: str) -> Any:
-    """Gives the estimator in a form that skl2onnx converts to the same answers, itself where it does so already."""
+    """Return the estimator in a form that skl2onnx converts to the same answers: itself where it does so already."""
     from sklearn.ensemble import VotingClassifier
     from sklearn.pipeline import Pipeline
 
@@ -172,7 +172,7 @@ def convertible(estimator: Any, function: str) -> Any:
 
 
 def _is_linear(estimator: Any) -> bool:
-    """Says whether the label is the largest score of a linear classifier, by which skl2onnx doesn't always go."""
+    """Return whether the label is the largest score of a linear classifier, by which skl2onnx doesn't always go."""
     from sklearn.linear_model import (
         PassiveAggressiveClassifier,
         Perceptron,
@@ -191,7 +191,7 @@ def _is_linear(estimator: Any) -> bool:
 
 
 def _as_logistic_regression(estimator: Any) -> Any:
-    """Makes the logistic regression of the same scores: the same labels, and a conversion that stays in float64."""
+    """Return the logistic regression of the same scores: the same labels, and a conversion that stays in float64."""
     from sklearn.linear_model import LogisticRegression
 
     twin = LogisticRegression()
@@ -206,7 +206,7 @@ def _as_logistic_regression(estimator: Any) -> Any:
 
 
 def culprit(estimator: Any, error: BaseException) -> str:
-    """Names the step that has no converter, else the estimator and what the converter said."""
+    """Return a sentence that names the step without a converter, else what the converter said."""
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
     if isinstance(error, NotConvertible):

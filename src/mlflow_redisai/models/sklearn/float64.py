@@ -23,7 +23,7 @@ _DOUBLE_TREES = 3
 
 
 def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int) -> None:
-    """Rewrites imputers and histogram trees of a graph that computes in float64."""
+    """Rewrite imputers and histogram trees of a graph that computes in float64."""
     fitted = list(estimators)
     _widen_ones(proto)
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
@@ -64,7 +64,7 @@ def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> l
 
 
 def _widen_ones(proto: onnx.ModelProto) -> None:
-    """Makes the column of ones that skl2onnx puts beside polynomial features float64 like them."""
+    """Make the column of ones that skl2onnx puts beside polynomial features float64 like them."""
     import onnx
 
     joined = {name for node in proto.graph.node if node.op_type == "Concat" for name in node.input}
@@ -79,7 +79,7 @@ def _widen_ones(proto: onnx.ModelProto) -> None:
 
 
 def _thresholds(estimator: Any) -> Array:
-    """Gives the thresholds of all trees in the order in which skl2onnx writes them; a leaf has 0."""
+    """Return the thresholds of all trees in the order in which skl2onnx writes them; a leaf has 0."""
     nodes = [predictor.nodes for row in estimator._predictors for predictor in row]
     parts = [np.where(one["is_leaf"], 0.0, one["num_threshold"]) for one in nodes]
     return np.concatenate(parts)
@@ -120,7 +120,7 @@ def _widen(node: onnx.NodeProto, attributes: dict[str, Any], thresholds: Array) 
 
 
 def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """The scores come as float32 whatever the trees are; the rest of the graph wants float64."""
+    """Cast scores, which come as float32 whatever the trees are, to the float64 of the rest of the graph."""
     import onnx
 
     scores = node.output[-1]
@@ -134,7 +134,7 @@ def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
 
 
 def _declare_real_output_types(proto: onnx.ModelProto) -> None:
-    """Corrects outputs that skl2onnx declares as float32 after text columns came first, and computes in float64."""
+    """Correct outputs that skl2onnx declares as float32, where text columns come first, and computes in float64."""
     import onnx
 
     bare = onnx.ModelProto()
@@ -153,7 +153,7 @@ def _declare_real_output_types(proto: onnx.ModelProto) -> None:
 
 
 def _exact(rounded: Array, candidates: list[Array]) -> Array:
-    """Gives the one of `candidates` that rounds to `rounded`, else `rounded` itself, as float64."""
+    """Return the one of `candidates` that rounds to `rounded`, else `rounded` itself, as float64."""
     for candidate in candidates:
         if candidate.shape == rounded.shape and np.array_equal(candidate.astype(np.float32), rounded, equal_nan=True):
             return candidate
@@ -161,7 +161,7 @@ def _exact(rounded: Array, candidates: list[Array]) -> Array:
 
 
 def _replace(proto: onnx.ModelProto, node: onnx.NodeProto, new: list[onnx.NodeProto]) -> None:
-    """Puts `new` where `node` stood: nodes must come in the order in which they run."""
+    """Put `new` where `node` stood: nodes must come in the order in which they run."""
     nodes = list(proto.graph.node)
     position = next(index for index, one in enumerate(nodes) if one is node or one.output == node.output)
     nodes[position : position + 1] = new

@@ -26,7 +26,7 @@ _LOCALE = "C.UTF-8"
 
 
 def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Gives skl2onnx's options by step. Raises NotConvertible naming a step that no graph computes."""
+    """Return skl2onnx's options by step. Raise NotConvertible naming a step that no graph computes."""
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 
     options = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.models.sklearn.estimators import every_estimator, last_of
+from mlflow_redisai.models.trees.ensemble import float32_not_above
 from redisai_engine.codec.values import Array
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def with_float32_thresholds(estimator: Any) -> Any:
     """
-    Gives a copy whose trees have float32 thresholds and go the same way for every float32.
+    Return a copy whose trees have float32 thresholds and go the same way for every float32.
 
     A threshold is a float64, and scikit-learn rounds what it compares with it to float32. Rounded to the nearest
     float32, as ONNX stores it, a threshold may let a value pass that it should not; rounded down it never does.
@@ -36,14 +37,9 @@ def with_float32_thresholds(estimator: Any) -> Any:
     return copied
 
 
-def float32_not_above(thresholds: Array) -> Array:
-    nearest = thresholds.astype(np.float32)
-    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
-
-
 @contextlib.contextmanager
 def plain_tree_attributes() -> Iterator[None]:
-    """Lets skl2onnx write the trees of histogram gradient boosting, for which it hands booleans to newer onnx."""
+    """Let skl2onnx write the trees of histogram gradient boosting, for which it hands booleans to newer onnx."""
     from skl2onnx.common import tree_ensemble
 
     original = tree_ensemble.add_node
@@ -63,7 +59,7 @@ def plain_tree_attributes() -> Iterator[None]:
 
 
 def set_ways_of_gaps(proto: onnx.ModelProto, estimator: Any) -> None:
-    """Writes into the graph's trees to which side scikit-learn sends a gap, which is another one at each node."""
+    """Write into the graph's trees to which side scikit-learn sends a gap, which is another one at each node."""
     trees = [inner.tree_ for inner in every_estimator(estimator) if hasattr(inner, "tree_")]
     for node in proto.graph.node:
         # Histogram trees in float64 have no such attribute any more, and know their ways already.
@@ -91,7 +87,7 @@ def _set_ways(node: onnx.NodeProto, trees: list[Any]) -> None:
 
 
 def _take_tree(trees: list[Any], attributes: dict[str, Any], places: Array) -> Any:
-    """Finds the tree that was written at `places`; trees are written in their order, so the next one is tried first."""
+    """Return the tree written at `places`; trees are written in their order, so the next one is tried first."""
     numbers = np.array(attributes["nodes_nodeids"].ints)[places]
     values = np.array(attributes["nodes_values"].floats, np.float32)[places]
     features = np.array(attributes["nodes_featureids"].ints)[places]

@@ -15,12 +15,12 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models.graph import first_line
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
+from mlflow_redisai.models.structure import Structure
 from redisai_engine.codec.mapping import Input, Output
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
@@ -34,7 +34,7 @@ _WHERE = ("Exception encountered", "in user code", "File ")
 
 
 def import_tensorflow(flavor: str) -> Any:
-    """Gives the package. Raises MissingConverter, naming the extra."""
+    """Return the package. Raise MissingConverter, naming the extra."""
     # Read by TensorFlow's own code when it is loaded: no notes about instructions of this CPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -46,7 +46,7 @@ def import_tensorflow(flavor: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences the libraries: Keras draws bars on standard output, the others log and warn."""
+    """Silence the libraries: Keras draws bars on standard output, the others log and warn."""
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -60,24 +60,16 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a model gives: one tensor, a dict of tensors, or a list or tuple of them; `names` go with the tensors."""
+class CallingConvention:
+    """
+    How a model is called: its inputs, and what is done with one tensor for each of them.
 
-    kind: Literal["tensor", "dict", "list"]
-    names: tuple[str, ...]
-
-    def flat(self, answer: Any) -> tuple[Any, ...]:
-        if self.kind == "tensor":
-            return (answer,)
-        return tuple(answer.values()) if self.kind == "dict" else tuple(answer)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to call a model: the inputs, and what is done with a tensor for each of them."""
+    `predict` is the library's own way to ask the model, where that is another than calling it; it can't be traced.
+    """
 
     inputs: tuple[Input, ...]
     call: Callable[[list[Any]], Any]
+    predict: Callable[[list[Any]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,36 +77,49 @@ class Traced:
     """
     A model as one TensorFlow function.
 
-    `specs` are TensorFlow's of the inputs, named input_0, input_1 ...; `wanted` are numpy's names of the outputs'
-    types, which RedisAI may lack.
+    `convention` is how it was called for that. `specs` are TensorFlow's of the inputs, named input_0, input_1 ...;
+    `wanted` are numpy's names of the outputs' types, which RedisAI may lack.
     """
 
     what: str
-    inputs: tuple[Input, ...]
+    convention: CallingConvention
     structure: Structure
     outputs: tuple[Output, ...]
     wanted: tuple[str, ...]
     concrete: Any
     specs: tuple[Any, ...]
 
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return self.convention.inputs
+
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Runs the model itself: this is what a conversion is measured by where pyfunc has no answer."""
+        """Run the traced function."""
+        return [to_tensor(value.numpy()) for value in self.concrete(*self._fed(tensors))]
+
+    def ask_model(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Ask the model as it was loaded: nothing of the trace takes part, so this is what it is measured by."""
         import tensorflow as tf
 
-        fed = [tf.constant(tensor.array(), spec.dtype) for tensor, spec in zip(tensors, self.specs, strict=True)]
-        return [to_tensor(value.numpy()) for value in self.concrete(*fed)]
+        answer = (self.convention.predict or self.convention.call)(self._fed(tensors))
+        return [to_tensor(tf.convert_to_tensor(value).numpy()) for value in self.structure.flat(answer)]
+
+    def _fed(self, tensors: Sequence[Tensor]) -> list[Any]:
+        import tensorflow as tf
+
+        return [tf.constant(tensor.array(), spec.dtype) for tensor, spec in zip(tensors, self.specs, strict=True)]
 
 
-def trace(ways: Sequence[Way], names: Sequence[str], what: str) -> Traced:
+def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: str) -> Traced:
     """
-    Gives the model as called in the first of the ways that it takes. `names` are for outputs that have none.
+    Return the model as called in the first of the conventions that it takes. `names` are for outputs that have none.
 
-    Raises NotConvertible with TensorFlow's reason, that of the first way.
+    Raise NotConvertible with TensorFlow's reason, that of the first convention.
     """
     problems: list[Exception] = []
-    for way in ways:
+    for convention in conventions:
         try:
-            return _trace(way, names, what)
+            return _trace(convention, names, what)
         except NotConvertible:
             raise
         # Tracing runs the model's own code: whatever that raises for inputs that it isn't made for.
@@ -123,19 +128,20 @@ def trace(ways: Sequence[Way], names: Sequence[str], what: str) -> Traced:
     raise NotConvertible(f"{what} can't be called with the tensors of its signature: {reason(problems[0])}")
 
 
-def _trace(way: Way, names: Sequence[str], what: str) -> Traced:
+def _trace(convention: CallingConvention, names: Sequence[str], what: str) -> Traced:
     import tensorflow as tf
 
     seen: list[Structure] = []
 
     def flat(*tensors: Any) -> list[Any]:
-        answer = way.call(list(tensors))
+        answer = convention.call(list(tensors))
         structure = _structure(answer, names, what)
         seen.append(structure)
         return [tf.identity(tf.convert_to_tensor(value)) for value in structure.flat(answer)]
 
     specs = tuple(
-        tf.TensorSpec(item.shape, tf_dtype(item.dtype), name=f"input_{index}") for index, item in enumerate(way.inputs)
+        tf.TensorSpec(item.shape, tf_dtype(item.dtype), name=f"input_{index}")
+        for index, item in enumerate(convention.inputs)
     )
     function = tf.function(flat, autograph=False)
     concrete = function.get_concrete_function(*specs)
@@ -143,7 +149,7 @@ def _trace(way: Way, names: Sequence[str], what: str) -> Traced:
     found = zip(structure.names, concrete.outputs, strict=True)
     outputs = tuple(Output(name, _dtype(tensor.dtype), _shape(tensor.shape)) for name, tensor in found)
     wanted = tuple(_numpy_name(tensor.dtype) for tensor in concrete.outputs)
-    return Traced(what, way.inputs, structure, outputs, wanted, concrete, specs)
+    return Traced(what, convention, structure, outputs, wanted, concrete, specs)
 
 
 def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:
@@ -165,7 +171,7 @@ def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:
 
 
 def tf_dtype(dtype: DType | None) -> Any:
-    """Gives TensorFlow's element type for one of RedisAI's."""
+    """Return TensorFlow's element type for one of RedisAI's."""
     import tensorflow as tf
 
     if dtype is None or dtype.is_string:
@@ -174,7 +180,7 @@ def tf_dtype(dtype: DType | None) -> Any:
 
 
 def dtype_of(spec_dtype: Any, what: str) -> DType:
-    """Gives RedisAI's element type for an input of TensorFlow's. Raises NotConvertible if there is none."""
+    """Return RedisAI's element type for an input of TensorFlow's. Raise NotConvertible if there is none."""
     found = _dtype(spec_dtype)
     if found is None:
         raise NotConvertible(f"{what} takes a tensor of {spec_dtype.name}, which RedisAI has no tensors for")
@@ -182,7 +188,7 @@ def dtype_of(spec_dtype: Any, what: str) -> DType:
 
 
 def _dtype(kind: Any) -> DType | None:
-    """Types that RedisAI lacks are taken and given as the next one that holds all their values."""
+    """Return RedisAI's type: for one that it lacks, the next that holds all its values."""
     import tensorflow as tf
 
     if kind == tf.string:
@@ -204,7 +210,7 @@ def _shape(shape: Any) -> tuple[int | None, ...] | None:
 
 
 def to_tensor(array: Any) -> Tensor:
-    """Makes a tensor of what TensorFlow gives: text is bytes there, and some types are none of RedisAI's."""
+    """Make a tensor of what TensorFlow gives: text is bytes there, and some types are none of RedisAI's."""
     values = to_text(np.asarray(array))
     if values.dtype.kind == "f" and values.dtype.itemsize < 4:
         values = values.astype(np.float32)
@@ -214,7 +220,7 @@ def to_tensor(array: Any) -> Tensor:
 
 
 def to_text(values: Any) -> Any:
-    """Makes text of an array of bytes, and leaves every other as it is."""
+    """Make text of an array of bytes, and leave every other as it is."""
     if values.dtype.kind not in "OS":
         return values
     text = np.empty(values.size, object)
@@ -223,7 +229,7 @@ def to_text(values: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """Gives the line of a TensorFlow error that says what is wrong: the first that isn't about where it was."""
+    """Return the line of a TensorFlow error that says what is wrong: the first that isn't about where it was."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(_WHERE)]
     if not telling:

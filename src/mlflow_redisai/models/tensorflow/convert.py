@@ -14,10 +14,10 @@ from typing import Any
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.tensorflow.call import Traced, Way, dtype_of, import_tensorflow, quiet, reason
-from mlflow_redisai.models.tensorflow.job import Job, finish, open_schema
-from mlflow_redisai.models.tensorflow.keras import keras_job
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, dtype_of, import_tensorflow, quiet, reason
+from mlflow_redisai.models.tensorflow.conversion import TensorFlowConversion, finish, open_schema
+from mlflow_redisai.models.tensorflow.keras import keras_conversion
 from redisai_engine.codec.mapping import Container, Field, Input, Schema
 from redisai_engine.protocol import dtypes
 
@@ -25,17 +25,17 @@ from redisai_engine.protocol import dtypes
 _DEFAULT_SIGNATURE = "serving_default"
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a model of the flavor tensorflow."""
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a model of the flavor tensorflow."""
     import_tensorflow(request.flavor)
     told = model.configuration(request.flavor)
     if told.get("model_type") == "keras":
-        return finish(keras_job(model, request.flavor), request)
-    job = _estimator_job(model, told) if "signature_def_key" in told else _module_job(model, told)
-    return finish(job, request)
+        return finish(keras_conversion(model, request.flavor), request)
+    conversion = _signature_conversion(model, told) if "signature_def_key" in told else _module_conversion(model, told)
+    return finish(conversion, request)
 
 
-def _load(model: LoadedModel, told: dict[str, Any], what: str) -> Any:
+def _load(model: MlflowModel, told: dict[str, Any], what: str) -> Any:
     import tensorflow as tf
 
     folder = model.path / str(told.get("saved_model_dir", "tf2model"))
@@ -49,14 +49,16 @@ def _load(model: LoadedModel, told: dict[str, Any], what: str) -> Any:
 # -- tf.Module ------------------------------------------------------------------------------------
 
 
-def _module_job(model: LoadedModel, told: dict[str, Any]) -> Job:
+def _module_conversion(model: MlflowModel, told: dict[str, Any]) -> TensorFlowConversion:
     what = f"the TensorFlow model {model.uri}"
     raw = _load(model, told, what)
     schema = open_schema(model)
     if callable(raw) and not (schema is not None and schema.named):
-        ways = _module_ways(raw, schema, what)
-        if ways:
-            return Job(model, what, schema, tuple(ways), (), lambda traced: (_kind(traced), True))
+        conventions = _module_conventions(raw, schema, what)
+        if conventions:
+            return TensorFlowConversion(
+                model, what, schema, tuple(conventions), (), lambda traced: (_kind(traced), True)
+            )
     signatures = dict(raw.signatures)
     if not signatures:
         raise NotConvertible(
@@ -64,8 +66,8 @@ def _module_job(model: LoadedModel, told: dict[str, Any]) -> Job:
             "saved_model_kwargs={'signatures': ...}, or give its __call__ an input_signature"
         )
     function = signatures.get(_DEFAULT_SIGNATURE) or next(iter(signatures.values()))
-    ways = [_signature_way(raw, function, schema, what)]
-    return Job(model, what, schema, tuple(ways), (), lambda _: ("dict", False))
+    conventions = [_signature_convention(raw, function, schema, what)]
+    return TensorFlowConversion(model, what, schema, tuple(conventions), (), lambda _: ("dict", False))
 
 
 def _kind(traced: Traced) -> Container:
@@ -73,11 +75,11 @@ def _kind(traced: Traced) -> Container:
     return "ndarray" if kind == "tensor" else kind
 
 
-def _module_ways(raw: Any, schema: Schema | None, what: str) -> list[Way]:
-    """Calls the module with its only tensor: as the signature has it, and as it was traced when it was saved."""
+def _module_conventions(raw: Any, schema: Schema | None, what: str) -> list[CallingConvention]:
+    """Return ways to call the module with its only tensor: as the signature has it, and as it was traced when saved."""
     own = _own_inputs(raw.__call__, what)
     if schema is None:
-        return [Way((item,), _caller(raw, item, None)) for item in own]
+        return [CallingConvention((item,), _caller(raw, item, None)) for item in own]
     if schema.kind == "columns":
         return []
     field = schema.fields[0]
@@ -85,7 +87,7 @@ def _module_ways(raw: Any, schema: Schema | None, what: str) -> list[Way]:
     kind = None if field.dtype.is_string else field.type
     fixed = [replace(wanted, name=item.name, shape=item.shape) for item in own if item.shape is not None]
     fixed = [item for item in fixed if len(item.shape or ()) == len(field.shape)]
-    return [Way((item,), _caller(raw, item, kind)) for item in [wanted, *fixed]]
+    return [CallingConvention((item,), _caller(raw, item, kind)) for item in [wanted, *fixed]]
 
 
 def _caller(raw: Any, item: Input, kind: str | None) -> Callable[[list[Any]], Any]:
@@ -95,7 +97,7 @@ def _caller(raw: Any, item: Input, kind: str | None) -> Callable[[list[Any]], An
 
 
 def _own_inputs(function: Any, what: str) -> list[Input]:
-    """Gives the only tensor of each form in which a function was saved; the one with most open lengths first."""
+    """Return the only tensor of each form in which a function was saved; the one with most open lengths first."""
     import tensorflow as tf
 
     found = []
@@ -116,7 +118,7 @@ def _input(name: str, spec: Any, what: str) -> Input:
 # -- signatures -----------------------------------------------------------------------------------
 
 
-def _estimator_job(model: LoadedModel, told: dict[str, Any]) -> Job:
+def _signature_conversion(model: MlflowModel, told: dict[str, Any]) -> TensorFlowConversion:
     what = f"the TensorFlow model {model.uri}"
     raw = _load(model, told, what)
     key = str(told["signature_def_key"])
@@ -126,8 +128,8 @@ def _estimator_job(model: LoadedModel, told: dict[str, Any]) -> Job:
     container = _listed(open_schema(model))
     # The SavedModel's own, where MLflow's is missing: it tells how the cells of a frame are laid out.
     schema = open_schema(model) or _own_schema(signatures[key], what)
-    way = _signature_way(raw, signatures[key], schema, what)
-    return Job(model, what, schema, (way,), (), lambda _: (container, True))
+    convention = _signature_convention(raw, signatures[key], schema, what)
+    return TensorFlowConversion(model, what, schema, (convention,), (), lambda _: (container, True))
 
 
 def _own_schema(function: Any, what: str) -> Schema | None:
@@ -154,8 +156,8 @@ def _listed(schema: Schema | None) -> Container:
     return "cells" if schema.kind == "columns" else "listed"
 
 
-def _signature_way(raw: Any, function: Any, schema: Schema | None, what: str) -> Way:
-    """Calls a signature with its tensors by name, each filled from the field of that name."""
+def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: str) -> CallingConvention:
+    """Return how to call a signature: with its tensors by name, each filled from the field of that name."""
     import tensorflow as tf
 
     specs = function.structured_input_signature[1]
@@ -175,11 +177,11 @@ def _signature_way(raw: Any, function: Any, schema: Schema | None, what: str) ->
         }
         return function(**fed)
 
-    return Way(tuple(inputs), call)
+    return CallingConvention(tuple(inputs), call)
 
 
 def _filled(known: Input, schema: Schema, what: str) -> Input:
-    """Finds what fills an input: the field of its name, or the only one."""
+    """Fill an input from the field of its name, or from the only one."""
     names = schema.names()
     if known.name not in names and len(schema.fields) > 1:
         raise NotConvertible(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.tensorflow.call import Traced, reason, to_tensor
@@ -33,7 +33,7 @@ _TF2ONNX_OPSET = 18
 
 
 @dataclass(frozen=True)
-class Exported:
+class TensorFlowExport:
     """
     A model for one backend. `order` are the traced function's inputs as the model takes them: a converter may leave out
     one that nothing comes of. `run` gives all outputs.
@@ -49,8 +49,8 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export(traced: Traced, request: Request) -> Exported:
-    """Converts for the request's backend. Raises NotConvertible naming the operator that stands in the way."""
+def export(traced: Traced, request: Request) -> TensorFlowExport:
+    """Convert for the request's backend. Raise NotConvertible naming the operator that stands in the way."""
     if request.backend == "ONNX":
         return _to_onnx(traced, request)
     frozen = _Frozen.of(traced, lower=True)
@@ -60,7 +60,7 @@ def export(traced: Traced, request: Request) -> Exported:
 # -- ONNX -----------------------------------------------------------------------------------------
 
 
-def _to_onnx(traced: Traced, request: Request) -> Exported:
+def _to_onnx(traced: Traced, request: Request) -> TensorFlowExport:
     proto = _from_tf2onnx(traced, request.flavor, request.limits)
     _replace_erfc(proto)
     unknown = _unknown_operators(proto)
@@ -73,7 +73,7 @@ def _to_onnx(traced: Traced, request: Request) -> Exported:
     notes = graph.cast_foreign_types(proto)
     blob = graph.finish(proto, request.limits, traced.what)
     run = graph.runner(blob, tuple(range(len(traced.outputs))), traced.what)
-    return Exported(blob, order, run, graph.depth(proto), graph.precision(proto), notes=tuple(notes))
+    return TensorFlowExport(blob, order, run, graph.depth(proto), graph.precision(proto), notes=tuple(notes))
 
 
 def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.ModelProto:
@@ -100,7 +100,7 @@ def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.Mod
 
 
 def _replace_erfc(proto: onnx.ModelProto) -> None:
-    """Writes erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
+    """Write erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
     import onnx
 
     for index, node in reversed(list(enumerate(proto.graph.node))):
@@ -130,7 +130,7 @@ def _unknown_operators(proto: onnx.ModelProto) -> list[str]:
 
 
 def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Gives inputs or outputs the names that the user knows, where no other value has them."""
+    """Rename inputs or outputs as the user knows them, where no other value has that name."""
     taken = {name for node in graph.nodes(proto.graph) for name in [*node.input, *node.output]}
     taken |= {item.name for item in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]}
     free = {old: new for old, new in names.items() if new not in taken}
@@ -179,7 +179,7 @@ class _Frozen:
 
 
 def _without_defaults(definition: Any) -> Any:
-    """Leaves out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
+    """Leave out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
     import tensorflow as tf
     from tensorflow.python.framework.meta_graph import strip_graph_default_valued_attrs
 
@@ -194,7 +194,7 @@ def _keepers(definition: Any) -> list[str]:
 
 
 def _depth(nodes: Iterable[Any]) -> int:
-    """Counts the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
+    """Count the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
     level: dict[str, int] = {}
     for node in nodes:
         below = max((level.get(name.split(":")[0].removeprefix("^"), 0) for name in node.input), default=0)
@@ -210,7 +210,7 @@ def _precision(tf_graph: Any) -> DType:
 # -- TF -------------------------------------------------------------------------------------------
 
 
-def _to_graph_def(traced: Traced, frozen: _Frozen) -> Exported:
+def _to_graph_def(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
     inputs = [tensor.op.name for tensor in frozen.function.inputs]
     outputs = [tensor.op.name for tensor in frozen.function.outputs]
     known = [*(item.name for item in traced.inputs), *traced.structure.names]
@@ -220,11 +220,11 @@ def _to_graph_def(traced: Traced, frozen: _Frozen) -> Exported:
     tf_inputs, tf_outputs = tuple(names[name] for name in inputs), tuple(names[name] for name in outputs)
     run = _graph_runner(blob, tf_inputs, tf_outputs, traced.what)
     order = tuple(range(len(traced.inputs)))
-    return Exported(blob, order, run, frozen.depth, frozen.precision, tf_inputs, tf_outputs)
+    return TensorFlowExport(blob, order, run, frozen.depth, frozen.precision, tf_inputs, tf_outputs)
 
 
 def _operation_names(definition: Any, operations: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Finds for each operation the name that the user knows it by, as far as TensorFlow allows such names."""
+    """Return for each operation the name that the user knows it by, as far as TensorFlow allows it."""
     taken = {node.name for node in definition.node}
     names = {}
     for operation, name in zip(operations, known, strict=True):
@@ -267,7 +267,7 @@ def _graph_runner(blob: bytes, inputs: Sequence[str], outputs: Sequence[str], wh
 # -- TFLITE ---------------------------------------------------------------------------------------
 
 
-def _to_tflite(traced: Traced, frozen: _Frozen) -> Exported:
+def _to_tflite(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
     import tensorflow as tf
 
     try:
@@ -279,7 +279,7 @@ def _to_tflite(traced: Traced, frozen: _Frozen) -> Exported:
     details = interpreter.get_input_details()
     order = tuple(int(_plain(detail["name"]).removeprefix("input_")) for detail in details)
     run = _interpreter_runner(interpreter, traced.what)
-    return Exported(blob, order, run, frozen.depth, frozen.precision)
+    return TensorFlowExport(blob, order, run, frozen.depth, frozen.precision)
 
 
 def _tflite_reason(error: BaseException) -> str:
@@ -288,7 +288,7 @@ def _tflite_reason(error: BaseException) -> str:
 
 
 def _plain(name: str) -> str:
-    """An input is called serving_default_input_0:0 by some versions, input_0 by others."""
+    """Return an input's own name, which some versions write as serving_default_input_0:0."""
     return name.removeprefix("serving_default_").split(":")[0]
 
 
@@ -315,7 +315,7 @@ def _interpreter_runner(interpreter: Any, what: str) -> Run:
                 interpreter.set_tensor(detail["index"], tensor.array())
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise NotConvertible(f"{what} can't be run as TensorFlow Lite: {graph.first_line(error)}") from error
+            raise NotConvertible(f"{what} can't be run as TensorFlow Lite: {first_line(error)}") from error
         return [to_tensor(interpreter.get_tensor(detail["index"])) for detail in interpreter.get_output_details()]
 
     return run

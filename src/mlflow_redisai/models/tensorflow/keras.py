@@ -17,23 +17,23 @@ import numpy as np
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.tensorflow.call import Traced, Way, dtype_of, import_tensorflow, quiet, reason
-from mlflow_redisai.models.tensorflow.job import Job, finish, open_schema
+from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, dtype_of, import_tensorflow, quiet, reason
+from mlflow_redisai.models.tensorflow.conversion import TensorFlowConversion, finish, open_schema
 from redisai_engine.codec.mapping import Container, Field, Input, Schema, Shape
 from redisai_engine.protocol import dtypes
 
-Call = Callable[[Any], Any]
+KerasCall = Callable[[Any], Any]
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a model of the flavor keras."""
-    return finish(keras_job(model, request.flavor), request)
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a model of the flavor keras."""
+    return finish(keras_conversion(model, request.flavor), request)
 
 
-def keras_job(model: LoadedModel, flavor: str) -> Job:
-    """Reads a Keras model of either flavor."""
+def keras_conversion(model: MlflowModel, flavor: str) -> TensorFlowConversion:
+    """Read a Keras model of either flavor."""
     what = f"the Keras model {model.uri}"
     import_tensorflow(flavor)
     _check_backend(what, flavor)
@@ -43,12 +43,16 @@ def keras_job(model: LoadedModel, flavor: str) -> Job:
     own = [] if exported else _own_inputs(raw, what)
     inputs = _inputs(schema or _schema_of_example(model, own, what), own)
     calls = _served(raw, schema) if exported else _called(raw, schema)
-    ways = tuple(
-        Way(each, _with_casts(call, _types(schema, each))) for each in _with_any_rows(inputs, own) for call in calls
+    conventions = tuple(
+        _convention(each, call, predict, _types(schema, each))
+        for each in _with_any_rows(inputs, own)
+        for call, predict in calls
     )
     names = tuple(str(name) for name in getattr(raw, "output_names", None) or ())
     stacked = model.meta.flavors.get("python_function", {}).get("loader_module") == "mlflow.keras"
-    return Job(model, what, schema, ways, names, lambda traced: _container(traced, schema, stacked=stacked))
+    return TensorFlowConversion(
+        model, what, schema, conventions, names, lambda traced: _container(traced, schema, stacked=stacked)
+    )
 
 
 def _check_backend(what: str, flavor: str) -> None:
@@ -64,7 +68,7 @@ def _check_backend(what: str, flavor: str) -> None:
         )
 
 
-def _load(model: LoadedModel, flavor: str, what: str) -> Any:
+def _load(model: MlflowModel, flavor: str, what: str) -> Any:
     import mlflow
 
     try:
@@ -86,7 +90,7 @@ def _load(model: LoadedModel, flavor: str, what: str) -> Any:
 
 
 def _own_inputs(raw: Any, what: str) -> list[Input]:
-    """Gives what the model says of its inputs; a subclassed model says nothing."""
+    """Return what the model says of its inputs; a subclassed model says nothing."""
     import tensorflow as tf
 
     return [
@@ -95,8 +99,8 @@ def _own_inputs(raw: Any, what: str) -> list[Input]:
     ]
 
 
-def _schema_of_example(model: LoadedModel, own: Sequence[Input], what: str) -> Schema | None:
-    """Gives what the input example tells, for a model that tells nothing itself."""
+def _schema_of_example(model: MlflowModel, own: Sequence[Input], what: str) -> Schema | None:
+    """Return what the input example tells, for a model that tells nothing itself."""
     if own:
         return None
     if model.input_example is None:
@@ -127,14 +131,14 @@ def _input(item: Field, index: int, own: Sequence[Input], count: int) -> Input:
 
 
 def _closest(shape: Shape, own: Shape | None) -> Shape:
-    """Gives the lengths that either of signature and model tells; rows are none of it."""
+    """Return the lengths that the signature or the model tells, all but the number of rows."""
     if own is None or len(own) != len(shape):
         return shape
     return (shape[0], *(told or known for told, known in zip(shape[1:], own[1:], strict=True)))
 
 
 def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tuple[Input, ...]]:
-    """Gives the inputs for any number of rows, and, to be tried after that, for the model's own number."""
+    """Return the inputs for any number of rows, and, to be tried after that, for the model's own number."""
     batches = {item.shape[0] for item in own if item.shape} - {None}
     rows = [None, *batches] if len(batches) == 1 else [None]
     return [
@@ -146,39 +150,49 @@ def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tupl
 # -- calling ------------------------------------------------------------------------------------
 
 
-def _called(raw: Any, schema: Schema | None) -> list[Call]:
-    """Calls as Keras' predict would with what pyfunc gives it: a dict where the signature has names."""
-
-    def by_position(tensors: Any) -> Any:
-        return raw(tensors[0] if len(tensors) == 1 else tensors, training=False)
-
-    if schema is None or schema.kind == "columns" or not schema.named:
-        return [by_position]
-    names = schema.names()
-    by_name: Call = lambda tensors: raw(dict(zip(names, tensors, strict=True)), training=False)  # noqa: E731
-    return [by_name, by_position] if len(names) == 1 else [by_name]
+def _called(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
+    """Return calls with what pyfunc gives Keras, a dict where the signature has names, and Keras' predict with it."""
+    forms: list[Callable[[Any], Any]] = [lambda tensors: tensors[0] if len(tensors) == 1 else tensors]
+    if schema is not None and schema.kind == "tensors" and schema.named:
+        names = schema.names()
+        forms = [lambda tensors: dict(zip(names, tensors, strict=True)), *(forms if len(names) == 1 else [])]
+    return [(_calling(raw, form), _predicting(raw, form)) for form in forms]
 
 
-def _served(raw: Any, schema: Schema | None) -> list[Call]:
-    """Calls the only endpoint of an exported model."""
-    calls: list[Call] = [
+def _calling(raw: Any, form: KerasCall) -> KerasCall:
+    return lambda tensors: raw(form(tensors), training=False)
+
+
+def _predicting(raw: Any, form: KerasCall) -> KerasCall:
+    return lambda tensors: raw.predict(form(tensors), verbose=0)
+
+
+def _served(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
+    """Return calls of the only endpoint of an exported model, which has no predict."""
+    calls: list[KerasCall] = [
         lambda tensors: raw.serve(tensors[0] if len(tensors) == 1 else tensors),
         lambda tensors: raw.serve(*tensors),
     ]
     if schema is not None and schema.named:
         names = schema.names()
         calls.append(lambda tensors: raw.serve(dict(zip(names, tensors, strict=True))))
-    return calls
+    return [(call, None) for call in calls]
+
+
+def _convention(
+    inputs: tuple[Input, ...], call: KerasCall, predict: KerasCall | None, types: Sequence[str | None]
+) -> CallingConvention:
+    return CallingConvention(inputs, _with_casts(call, types), None if predict is None else _with_casts(predict, types))
 
 
 def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:
-    """Names the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
+    """Return the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
     if schema is None or schema.kind == "columns":
         return [None] * len(inputs)
     return [None if item.dtype.is_string else item.type for item in schema.fields]
 
 
-def _with_casts(call: Call, types: Sequence[str | None]) -> Call:
+def _with_casts(call: KerasCall, types: Sequence[str | None]) -> KerasCall:
     import keras
     import tensorflow as tf
 
@@ -195,7 +209,7 @@ def _with_casts(call: Call, types: Sequence[str | None]) -> Call:
 
 
 def _container(traced: Traced, schema: Schema | None, *, stacked: bool) -> tuple[Container, bool]:
-    """Says what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
+    """Return what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
     kind = traced.structure.kind
     if kind == "dict":
         # There the flavor keras puts the dict into an array of one object.

@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import pyfunc_reference
+from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
-from mlflow_redisai.models.torch.call import Structure
 from redisai_engine.codec.mapping import Answer, Part, Text
 
 _STRUCTURE = Structure("tensor", ("embedding",))
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a SentenceTransformer."""
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a SentenceTransformer."""
     what = f"the sentence-transformers model {model.uri}"
     _refuse_task(model, what)
     embedder = _load(model, what)
@@ -32,12 +32,15 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     )
     answer = Answer("ndarray", (Part("embedding", "float32"),))
     mapping = replace(exported.mapping, answer=answer, schema=reader.tokens.schema, text=reader.text)
-    deployable = Deployable("sentence_transformers", request.backend, exported.blob, mapping, notes=exported.notes)
-    text.check_answers(model, deployable, reader)
+    reference = pyfunc_reference(model)
+    deployable = Deployable(
+        "sentence_transformers", request.backend, exported.blob, mapping, reference, notes=exported.notes
+    )
+    text.check_answers(reference, deployable, reader)
     return deployable
 
 
-def _refuse_task(model: LoadedModel, what: str) -> None:
+def _refuse_task(model: MlflowModel, what: str) -> None:
     task = (model.meta.metadata or {}).get("task")
     if task:
         raise NotConvertible(
@@ -45,7 +48,7 @@ def _refuse_task(model: LoadedModel, what: str) -> None:
         )
 
 
-def _load(model: LoadedModel, what: str) -> Any:
+def _load(model: MlflowModel, what: str) -> Any:
     try:
         import sentence_transformers  # noqa: F401
     except ImportError as error:
@@ -59,7 +62,7 @@ def _load(model: LoadedModel, what: str) -> Any:
 
 
 def _features(embedder: Any, texts: list[str]) -> dict[str, Any]:
-    """Gives what the model's own library makes of texts; the method got a new name in version 5."""
+    """Return what the model's own library makes of texts; the method got a new name in version 5."""
     prepare = getattr(embedder, "preprocess", None) or embedder.tokenize
     return dict(prepare(texts))
 

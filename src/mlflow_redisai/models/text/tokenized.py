@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
-from mlflow_redisai.models.torch.export import Exported, Trial, export, runner
+from mlflow_redisai.models.structure import Structure
+from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
+from mlflow_redisai.models.torch.export import TorchExport, Trial, export, runner
 from mlflow_redisai.models.torch.torchscript import Source
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
@@ -57,7 +58,7 @@ class Reader:
     constants: dict[str, Any]
 
     def texts(self) -> list[str]:
-        """Gives the texts that the model reads."""
+        """Return the texts that the model reads."""
         return [text for text in TEXTS if self._fits(text)]
 
     def _fits(self, text: str) -> bool:
@@ -68,8 +69,8 @@ class Reader:
         return True
 
 
-def reader(model: LoadedModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
-    """Makes a Reader; `text` has everything but the tokenizer's own part. Raises NotConvertible."""
+def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
+    """Make a Reader; `text` has everything but the tokenizer's own part. Raise NotConvertible."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         raise NotConvertible(
@@ -90,8 +91,8 @@ def reader(model: LoadedModel, what: str, tokenizer: Any, features: Features, te
     return found
 
 
-def _schema(model: LoadedModel, what: str) -> Schema:
-    """One column of text: MLflow's own default, under whatever name."""
+def _schema(model: MlflowModel, what: str) -> Schema:
+    """Return a schema of one column of text, under whatever name: MLflow's own default."""
     schema = schema_of(model.input_schema) or Schema("columns", (Field(None, "string", dtypes.STRING),))
     if schema.kind != "columns" or len(schema.fields) != 1 or not schema.fields[0].dtype.is_string:
         raise NotConvertible(
@@ -101,7 +102,7 @@ def _schema(model: LoadedModel, what: str) -> Schema:
 
 
 def _check_tokens(found: Reader) -> None:
-    """Raises NotConvertible unless the client makes the same tokens as the model's library."""
+    """Raise NotConvertible unless the client makes the same tokens as the model's library."""
     for text in found.texts():
         expected = found.features([found.text.prefix + text])
         actual = found.tokenizer.tokenize([text])
@@ -113,20 +114,20 @@ def _check_tokens(found: Reader) -> None:
                 )
 
 
-def check_answers(model: LoadedModel, deployable: Deployable, found: Reader) -> None:
-    """Raises NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
+def check_answers(reference: Reference, deployable: Deployable, found: Reader) -> None:
+    """Raise NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
     run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
     for texts in (found.texts()[:1], found.texts()):
         try:
             inputs = _as_signature(texts, found.tokens.schema)
             actual, _ = predict(run, deployable.mapping, inputs)
-            compare(_answer(model, inputs, found.what), actual, tolerance_of(deployable.mapping))
+            compare(_answer(reference, inputs, found.what), actual, tolerance_of(deployable.mapping))
         except Difference as difference:
             raise NotConvertible(f"{found.what} answers differently once converted: {difference}") from difference
 
 
 def _as_signature(texts: list[str], schema: Schema | None) -> Any:
-    """Gives texts as pyfunc takes them: a list, or a frame where the signature names its column."""
+    """Return texts as pyfunc takes them: a list, or a frame where the signature names its column."""
     if schema is None or not schema.named:
         return texts
     import pandas as pd
@@ -134,9 +135,9 @@ def _as_signature(texts: list[str], schema: Schema | None) -> Any:
     return pd.DataFrame({schema.names()[0]: texts})
 
 
-def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
+def _answer(reference: Reference, inputs: Any, what: str) -> Any:
     try:
-        return model.reference(inputs)
+        return reference.answer(inputs)
     # A pipeline refuses columns by names that it doesn't know, for instance.
     except Exception as error:
         raise NotConvertible(
@@ -147,10 +148,10 @@ def _answer(model: LoadedModel, inputs: Any, what: str) -> Any:
 
 def export_network(
     found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any, structure: Structure, request: Request
-) -> Exported:
-    """Converts `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
+) -> TorchExport:
+    """Convert `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
     inputs = found.tokens.inputs
-    call = Call(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
+    call = ModuleCall(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
     return export(Source(call, structure), _trials(found, call, structure), request)
 
 
@@ -168,7 +169,7 @@ def _module(found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any)
     return OnTokens().eval()
 
 
-def _trials(found: Reader, call: Call, structure: Structure) -> Sequence[Trial]:
+def _trials(found: Reader, call: ModuleCall, structure: Structure) -> Sequence[Trial]:
     texts = found.texts()
     groups = (texts[:3], texts[1:2], texts, texts[:5] * 4)
     tokenizer = Tokenizer(replace(found.text, first=False))

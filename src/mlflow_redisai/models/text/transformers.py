@@ -12,17 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import pyfunc_reference
+from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
-from mlflow_redisai.models.torch.call import Structure, untyped_torch
+from mlflow_redisai.models.torch.call import untyped_torch
 from redisai_engine.codec.mapping import Answer, Part, Text
 
 
 @dataclass(frozen=True)
-class Task:
+class PipelineTask:
     """What the network of a task gives, what becomes of it, and what to tell the user."""
 
     network: Callable[[dict[str, Any]], Any]
@@ -32,8 +33,8 @@ class Task:
     notes: tuple[str, ...] = ()
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a pipeline."""
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a pipeline."""
     what = f"the transformers model {model.uri}"
     make = _TASKS.get(_task(model))
     if make is None:
@@ -49,16 +50,17 @@ def convert(model: LoadedModel, request: Request) -> Deployable:
     exported = text.export_network(reader, task.network, pipeline.model, task.structure, request)
     mapping = replace(exported.mapping, answer=task.answer, schema=reader.tokens.schema, text=reader.text)
     notes = (*exported.notes, *task.notes)
-    deployable = Deployable("transformers", request.backend, exported.blob, mapping, notes=notes)
-    text.check_answers(model, deployable, reader)
+    reference = pyfunc_reference(model)
+    deployable = Deployable("transformers", request.backend, exported.blob, mapping, reference, notes=notes)
+    text.check_answers(reference, deployable, reader)
     return deployable
 
 
-def _task(model: LoadedModel) -> str:
+def _task(model: MlflowModel) -> str:
     return str(model.configuration("transformers").get("task"))
 
 
-def _load(model: LoadedModel, what: str) -> Any:
+def _load(model: MlflowModel, what: str) -> Any:
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -77,8 +79,8 @@ def _features(pipeline: Any, texts: list[str]) -> dict[str, Any]:
     return dict(pipeline.tokenizer(texts, return_tensors="pt"))
 
 
-def _text(pipeline: Any, task: Task) -> Text:
-    """A pipeline doesn't cut long texts, whatever its tokenizer says: its network fails beyond its positions."""
+def _text(pipeline: Any, task: PipelineTask) -> Text:
+    """Return how texts are read: never cut, whatever the tokenizer says, as the network fails beyond its positions."""
     limit = getattr(pipeline.model.config, "max_position_embeddings", None) or pipeline.tokenizer.model_max_length
     return Text(max_length=int(limit), cut=False, first=task.first_only)
 
@@ -86,8 +88,8 @@ def _text(pipeline: Any, task: Task) -> Text:
 # -- tasks ----------------------------------------------------------------------------------------
 
 
-def _feature_extraction(pipeline: Any) -> Task:
-    return Task(
+def _feature_extraction(pipeline: Any) -> PipelineTask:
+    return PipelineTask(
         network=lambda features: pipeline.model(**features)[0],
         structure=Structure("tensor", ("vectors",)),
         answer=Answer("ndarray", (Part("vectors", "float64", (-1, int(pipeline.model.config.hidden_size))),)),
@@ -96,8 +98,8 @@ def _feature_extraction(pipeline: Any) -> Task:
     )
 
 
-def _text_classification(pipeline: Any) -> Task:
-    """The most likely label of each text, and its score."""
+def _text_classification(pipeline: Any) -> PipelineTask:
+    """Return the task whose answer is the most likely label of each text, and its score."""
     config = pipeline.model.config
     torch = untyped_torch()
     # As the pipeline chooses by itself.
@@ -110,14 +112,14 @@ def _text_classification(pipeline: Any) -> Task:
         return best.indices, best.values
 
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    return Task(
+    return PipelineTask(
         network=network,
         structure=Structure("list", ("label", "score")),
         answer=Answer("dataframe", (Part("label", choices=labels), Part("score", "float64"))),
     )
 
 
-_TASKS: dict[str, Callable[[Any], Task]] = {
+_TASKS: dict[str, Callable[[Any], PipelineTask]] = {
     "feature-extraction": _feature_extraction,
     "text-classification": _text_classification,
 }

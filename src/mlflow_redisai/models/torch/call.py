@@ -1,7 +1,7 @@
 """
 A torch module seen as a function from arrays to arrays: how it is called, and what it gives.
 
-Knows nothing of MLflow and of what the module becomes. Invariant: `Call.run` is what every conversion is measured by;
+Knows nothing of MLflow and of what the module becomes. Invariant: `ModuleCall.run` is what conversions are measured by;
 it runs the module as it was logged, on the CPU, without gradients, as mlflow.pyfunc does.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.structure import Structure
 from redisai_engine.codec.mapping import Input
 from redisai_engine.codec.values import Array
 
@@ -23,28 +24,14 @@ _WIDENED = {"torch.bfloat16": "float32"}
 
 
 def untyped_torch() -> Any:
-    """Gives the package torch, without its types: type checks give the same where it isn't installed."""
+    """Return the package torch, without its types: type checks give the same where it isn't installed."""
     import torch
 
     return torch
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a module's forward gives: one tensor, a dict of tensors, or a list or tuple of them."""
-
-    kind: Literal["tensor", "dict", "list"]
-    names: tuple[str, ...]
-
-    def flat(self, answer: Any) -> tuple[Any, ...]:
-        """Gives the tensors of an answer, in the order of `names`."""
-        if self.kind == "tensor":
-            return (answer,)
-        return tuple(answer[name] for name in self.names) if self.kind == "dict" else tuple(answer)
-
-
-@dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """
     A module and how to call it.
 
@@ -60,18 +47,18 @@ class Call:
     batch: int | None = None
 
     def answer(self, tensors: Sequence[Any]) -> Any:
-        """Calls the module with torch's tensors."""
+        """Call the module with torch's tensors."""
         return _called(self.module, self.keywords, _cast(tensors, self.casts))
 
     def structure(self, arrays: Sequence[Array]) -> Structure:
-        """Runs the module once to see what it gives. Raises NotConvertible for what no list of tensors can be."""
+        """Run the module once to see what it gives. Raise NotConvertible for what no list of tensors can be."""
         torch = untyped_torch()
 
         with torch.no_grad():
             return _structure(self.answer(self._tensors(arrays)[0]), self.what)
 
     def run(self, arrays: Sequence[Array], structure: Structure) -> list[Array]:
-        """Runs the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
+        """Run the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
         torch = untyped_torch()
 
         with torch.no_grad():
@@ -92,8 +79,8 @@ class Call:
         ]
 
 
-def flat_module(module: Any, call: Call, structure: Structure) -> Any:
-    """Gives a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
+def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
+    """Return a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
     base: Any = untyped_torch().nn.Module
 
     class Flat(base):  # type: ignore[misc]  # a base without types
@@ -109,7 +96,7 @@ def flat_module(module: Any, call: Call, structure: Structure) -> Any:
 
 
 def to_numpy(tensor: Any) -> Array:
-    """Gives an array with the tensor's elements, widened where numpy lacks the type."""
+    """Return an array with the tensor's elements, widened where numpy lacks the type."""
     widened = _WIDENED.get(str(tensor.dtype))
     array: Array = (tensor if widened is None else tensor.float()).detach().cpu().numpy()
     return array

@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import MissingConverter, NotConvertible
+from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import Reference, pyfunc_reference
 from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch import pt2
-from mlflow_redisai.models.torch.call import Call, Structure, untyped_torch
+from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
 from mlflow_redisai.models.torch.export import Trial, export
 from mlflow_redisai.models.torch.torchscript import Source
+from mlflow_redisai.models.trials.probes import made_up
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
-from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
+from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Output, Part, Schema, Shape
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
@@ -42,41 +43,44 @@ _LENGTH = 6
 
 
 @dataclass(frozen=True)
-class Job:
+class TorchConversion:
     """A model that was read: what it is called with, and how the user's input becomes that."""
 
-    model: LoadedModel
-    call: Call
+    model: MlflowModel
+    call: ModuleCall
     schema: Schema
     example: Any
     program: Any
     enforced: bool
+    checked: bool = True
 
     def mapping(self) -> Mapping:
-        """Gives a mapping that only encodes."""
+        """Return a mapping that only encodes."""
         return Mapping(self.call.inputs, (), (), Answer("list", ()), self.schema, self.call.batch)
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a PyTorch model."""
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a PyTorch model."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingConverter("pytorch", "torch", "torch") from error
-    job = _job(model)
-    job = _for_any_strides(job)
-    structure, trials = _trials(job)
-    source = Source(job.call, structure, job.program)
+    conversion = _read(model)
+    conversion = _for_any_strides(conversion)
+    structure, trials = _trials(conversion)
+    source = Source(conversion.call, structure, conversion.program)
     exported = export(source, trials, request)
-    mapping = _with_answer(job, exported.mapping, structure, trials[0], request.outputs)
-    _set_reference(job, structure, mapping, chosen=bool(request.outputs))
-    return Deployable("pytorch", request.backend, exported.blob, mapping, notes=exported.notes)
+    mapping = _with_answer(conversion, exported.mapping, structure, trials[0], request.outputs)
+    reference = _reference(conversion, structure, mapping, chosen=bool(request.outputs))
+    return Deployable(
+        "pytorch", request.backend, exported.blob, mapping, reference, conversion.example, notes=exported.notes
+    )
 
 
 # -- reading the model ----------------------------------------------------------------------------
 
 
-def _job(model: LoadedModel) -> Job:
+def _read(model: MlflowModel) -> TorchConversion:
     what = f"the PyTorch model {model.uri}"
     data = model.path / str(model.configuration("pytorch").get("model_data", "data"))
     module, program = _load(model, data, what)
@@ -86,11 +90,11 @@ def _job(model: LoadedModel) -> Job:
     schema = schema_of(model.input_schema) or _schema_of_example(example, module, what)
     shapes = None if program is None else pt2.shapes(program)
     call = _call(module, schema, shapes, what)
-    return Job(model, call, _any_rows(schema), example, program, model.input_schema is not None)
+    return TorchConversion(model, call, _any_rows(schema), example, program, model.input_schema is not None)
 
 
-def _load(model: LoadedModel, data: Path, what: str) -> tuple[Any, Any]:
-    """Gives the module, and the program that it was made of, if it was."""
+def _load(model: MlflowModel, data: Path, what: str) -> tuple[Any, Any]:
+    """Return the module, and the program that it was made of, if it was."""
     import mlflow.pytorch
 
     is_program = pt2.file_of(data).is_file()
@@ -104,16 +108,13 @@ def _load(model: LoadedModel, data: Path, what: str) -> tuple[Any, Any]:
         raise NotConvertible(f"{what} can't be loaded: {first_line(error)}") from error
 
 
-def _own_example(program: Any, model: LoadedModel) -> Any:
-    """Gives the inputs that the program was exported with, in the container that the signature asks for."""
+def _own_example(program: Any, model: MlflowModel) -> Any:
+    """Return the inputs that the program was exported with, in the container that the signature asks for."""
     arrays = pt2.example(program)
     schema = schema_of(model.input_schema)
     if arrays is None or schema is None or len(arrays) != len(schema.fields):
         return None
-    example: Any = dict(zip(schema.names(), arrays, strict=True)) if schema.named else arrays[0]
-    # It serves for verification too.
-    model.input_example = example
-    return example
+    return dict(zip(schema.names(), arrays, strict=True)) if schema.named else arrays[0]
 
 
 def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
@@ -138,7 +139,7 @@ def _as_float32(item: Field) -> Field:
 
 
 def _any_rows(schema: Schema) -> Schema:
-    """Leaves the number of rows to the plugin, which splits, even if the signature was written with a fixed one."""
+    """Leave the number of rows to the plugin, which splits, even where the signature was written with a fixed one."""
     fields = [replace(item, shape=(None, *item.shape[1:])) if item.shape else item for item in schema.fields]
     return replace(schema, fields=tuple(fields))
 
@@ -146,7 +147,7 @@ def _any_rows(schema: Schema) -> Schema:
 # -- how the module is called ---------------------------------------------------------------------
 
 
-def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) -> Call:
+def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) -> ModuleCall:
     inputs, casts = _columns(schema, what) if schema.kind == "columns" else _tensors(schema)
     if shapes is not None:
         if len(shapes) != len(inputs):
@@ -156,11 +157,11 @@ def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) ->
         )
     batches = {item.shape[0] for item in inputs if item.shape} - {None}
     keywords = None if shapes is not None or not schema.named or schema.kind == "columns" else _keywords(module, schema)
-    return Call(what, module, inputs, keywords, casts, batches.pop() if len(batches) == 1 else None)
+    return ModuleCall(what, module, inputs, keywords, casts, batches.pop() if len(batches) == 1 else None)
 
 
 def _columns(schema: Schema, what: str) -> tuple[tuple[Input, ...], tuple[str | None, ...]]:
-    """All columns are one matrix, which pyfunc makes float32."""
+    """Return one input for all columns: a matrix, which pyfunc makes float32."""
     for item in schema.fields:
         if item.dtype.is_string:
             raise NotConvertible(f"{what} has the column {item.name!r} of text, which PyTorch has no tensors for")
@@ -175,12 +176,12 @@ def _tensors(schema: Schema) -> tuple[tuple[Input, ...], tuple[str | None, ...]]
 
 
 def _cast(item: Field) -> str | None:
-    """Names the type that the signature has and RedisAI's tensors lack."""
+    """Return the type that the signature has and RedisAI's tensors lack; None for any other."""
     return None if np.dtype(item.type) == item.dtype.numpy else str(item.type)
 
 
 def _narrower(item: Input, shape: Shape, what: str) -> Shape:
-    """Gives the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
+    """Return the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
     if item.shape is not None and len(item.shape) != len(shape):
         raise NotConvertible(
             f"{what} takes a tensor of {len(shape)} dimensions as {item.name!r}, its signature has {len(item.shape)}"
@@ -189,7 +190,7 @@ def _narrower(item: Input, shape: Shape, what: str) -> Shape:
 
 
 def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
-    """Calls by name if forward has parameters of all the signature's names, else by position."""
+    """Return names to call by, if forward has parameters of all the signature's names; None: by position."""
     import inspect
 
     torch = untyped_torch()
@@ -204,15 +205,15 @@ def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
 # -- trials ---------------------------------------------------------------------------------------
 
 
-def _trials(job: Job) -> tuple[Structure, list[Trial]]:
-    """Gives inputs of several lengths with the module's own answers, and what those are made of."""
+def _trials(conversion: TorchConversion) -> tuple[Structure, list[Trial]]:
+    """Return inputs of several lengths with the module's own answers, and what those are made of."""
     problems: list[Exception] = []
     structure: Structure | None = None
     trials = []
-    for arrays in _inputs(job):
+    for arrays in _inputs(conversion):
         try:
-            structure = structure or job.call.structure(arrays)
-            trials.append(Trial(arrays, job.call.run(arrays, structure)))
+            structure = structure or conversion.call.structure(arrays)
+            trials.append(Trial(arrays, conversion.call.run(arrays, structure)))
         except NotConvertible:
             raise
         # Made-up input may be none for this model: an index beyond its vocabulary, a length that it wasn't made for.
@@ -220,39 +221,41 @@ def _trials(job: Job) -> tuple[Structure, list[Trial]]:
             problems.append(error)
     if structure is None:
         raise NotConvertible(
-            f"{job.call.what} doesn't answer {'its input example' if job.example is not None else 'made-up input'}: "
-            f"{first_line(problems[0])}"
-            + ("" if job.example is not None else "; log it with an input example, which shows what it takes")
+            f"{conversion.call.what} doesn't answer its input example: {first_line(problems[0])}"
+            if conversion.example is not None
+            else f"{conversion.call.what} doesn't answer made-up input: {first_line(problems[0])}; "
+            "log it with an input example, which shows what it takes"
         )
     return structure, trials
 
 
-def _for_any_strides(job: Job) -> Job:
+def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
     """
-    Takes a program's checks away where they refuse its own example for its place in memory.
+    Remove a program's checks where they refuse its own example for its place in memory.
 
     torch.export writes down the strides of its example (part of a larger array, say), which no file and no request
     keeps. What the program computes doesn't depend on them; that many and few rows are answered alike is tried.
     """
-    arrays = None if job.program is None else _encoded(job, job.example)
+    arrays = None if conversion.program is None else _encoded(conversion, conversion.example)
     if arrays is None:
-        return job
+        return conversion
     try:
-        job.call.structure(arrays)
+        conversion.call.structure(arrays)
     except AssertionError as error:
         if ".stride()" in str(error):
-            return replace(job, call=replace(job.call, module=pt2.without_guards(job.program)))
+            call = replace(conversion.call, module=pt2.without_guards(conversion.program))
+            return replace(conversion, call=call, checked=False)
     # Whatever else stands in the way is told where the trials are made.
     except Exception:
-        return job
-    return job
+        return conversion
+    return conversion
 
 
-def _inputs(job: Job) -> Iterator[list[Array]]:
-    """Gives inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
+def _inputs(conversion: TorchConversion) -> Iterator[list[Array]]:
+    """Return inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
     random = np.random.default_rng(_SEED)
-    start = _encoded(job, job.example)
-    around = _encoded(job, made_up(_closed(job), job.example, {}))
+    start = _encoded(conversion, conversion.example)
+    around = _encoded(conversion, made_up(_closed(conversion), conversion.example, {}))
     rows = start or around
     if rows is None:
         return
@@ -261,30 +264,32 @@ def _inputs(job: Job) -> Iterator[list[Array]]:
         yield [array[chosen] for array in rows]
     if around is not None:
         yield around
-    for length in _other_lengths(job.call.inputs, rows):
-        yield [_resized(array, item, length) for array, item in zip(rows, job.call.inputs, strict=True)]
+    for length in _other_lengths(conversion.call.inputs, rows):
+        yield [_resized(array, item, length) for array, item in zip(rows, conversion.call.inputs, strict=True)]
 
 
-def _encoded(job: Job, inputs: Any) -> list[Array] | None:
+def _encoded(conversion: TorchConversion, inputs: Any) -> list[Array] | None:
     if inputs is None:
         return None
     try:
-        return [tensor.array() for tensor in Encoder(job.mapping()).encode(inputs)]
+        return [tensor.array() for tensor in Encoder(conversion.mapping()).encode(inputs)]
     except InputMismatch:
         return None
 
 
-def _closed(job: Job) -> Schema:
-    """Gives the schema with a length for every axis but the first."""
+def _closed(conversion: TorchConversion) -> Schema:
+    """Return the schema with a length for every axis but the first."""
     fields = []
-    for item, known in zip(job.schema.fields, job.call.inputs, strict=False):
+    for item, known in zip(conversion.schema.fields, conversion.call.inputs, strict=False):
         inner = known.shape[1:] if item.shape and known.shape else item.shape[1:]
         fields.append(replace(item, shape=(None, *[length or _LENGTH for length in inner])) if item.shape else item)
-    return replace(job.schema, fields=tuple(fields)) if job.schema.kind == "tensors" else job.schema
+    return (
+        replace(conversion.schema, fields=tuple(fields)) if conversion.schema.kind == "tensors" else conversion.schema
+    )
 
 
 def _other_lengths(inputs: tuple[Input, ...], rows: list[Array]) -> list[int]:
-    """Gives a shorter and a longer length for the first inner axis that is open."""
+    """Return a shorter and a longer length for the first inner axis that is open."""
     for item, array in zip(inputs, rows, strict=True):
         for axis, length in enumerate(item.shape or ()):
             if axis and length is None:
@@ -302,45 +307,55 @@ def _resized(array: Array, item: Input, length: int) -> Array:
 # -- the answer -----------------------------------------------------------------------------------
 
 
-def _with_answer(job: Job, mapping: Mapping, structure: Structure, trial: Trial, outputs: tuple[str, ...]) -> Mapping:
+def _with_answer(
+    conversion: TorchConversion, mapping: Mapping, structure: Structure, trial: Trial, outputs: tuple[str, ...]
+) -> Mapping:
     for name in outputs:
         if name not in structure.names:
-            raise NotConvertible(f"{job.call.what} has no output {name!r}; it has {', '.join(structure.names)}")
+            raise NotConvertible(f"{conversion.call.what} has no output {name!r}; it has {', '.join(structure.names)}")
     fetch = tuple(structure.names.index(name) for name in outputs) or mapping.fetch
     parts = tuple(Part(structure.names[index], trial.answers[index].dtype.name) for index in fetch)
-    container = _container(job, structure, trial, outputs)
-    return replace(mapping, fetch=fetch, answer=Answer(container, parts), schema=job.schema)
+    container = _container(conversion, structure, trial, outputs)
+    return replace(mapping, fetch=fetch, answer=Answer(container, parts), schema=conversion.schema)
 
 
-def _container(job: Job, structure: Structure, trial: Trial, outputs: tuple[str, ...]) -> Container:
+def _container(conversion: TorchConversion, structure: Structure, trial: Trial, outputs: tuple[str, ...]) -> Container:
     if outputs:
         return "ndarray" if len(outputs) == 1 else "dict"
     if structure.kind != "tensor":
         return structure.kind
     # pandas makes a frame of one or two dimensions, and refuses more.
-    if trial.answers[0].ndim > 2 or (job.enforced and job.schema.kind == "tensors"):
+    if trial.answers[0].ndim > 2 or (conversion.enforced and conversion.schema.kind == "tensors"):
         return "ndarray"
-    return "matrix" if job.enforced else "matrix like input"
+    return "matrix" if conversion.enforced else "matrix like input"
 
 
-def _set_reference(job: Job, structure: Structure, mapping: Mapping, *, chosen: bool) -> None:
-    """Puts the module itself in pyfunc's place where pyfunc has no answer."""
+def _reference(conversion: TorchConversion, structure: Structure, mapping: Mapping, *, chosen: bool) -> Reference:
+    """Return pyfunc's answers, or the module's own for chosen outputs and where pyfunc has none."""
+    if not chosen and _pyfunc_answers(conversion):
+        return pyfunc_reference(conversion.model)
     encoder = Encoder(mapping)
 
     def own(inputs: Any) -> Any:
         arrays = [tensor.array() for tensor in encoder.encode(inputs)]
-        answers = job.call.run(arrays, structure)
-        return decode([Tensor.from_array(answers[index]) for index in mapping.fetch], mapping, inputs)
+        answers = conversion.call.run(arrays, structure)
+        tensors = [_as_tensor(answers[index], mapping.outputs[index]) for index in mapping.fetch]
+        return decode(tensors, mapping, inputs)
 
-    if chosen or not _pyfunc_answers(job):
-        job.model.reference = own
+    checks = "" if conversion.checked else ", without the checks that its export wrote into it"
+    return Reference(f"the PyTorch module itself{checks}", own)
 
 
-def _pyfunc_answers(job: Job) -> bool:
-    if job.example is None:
+def _as_tensor(answer: Array, output: Output) -> Tensor:
+    """Make a tensor of an array whose type RedisAI may lack; decoding gives it back its own."""
+    return Tensor.from_array(answer if output.dtype is None else answer.astype(output.dtype.numpy))
+
+
+def _pyfunc_answers(conversion: TorchConversion) -> bool:
+    if conversion.example is None:
         return True
     try:
-        job.model.pyfunc().predict(job.example)
+        conversion.model.pyfunc().predict(conversion.example)
     # TypeError for several inputs or outputs, MlflowException where the model was logged without pyfunc.
     except Exception:
         return False

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Request
+from mlflow_redisai.models.rows import batch_notes
 from mlflow_redisai.models.torch import torchscript
 from mlflow_redisai.models.torch.call import untyped_torch
 from mlflow_redisai.models.torch.torchscript import Source
@@ -51,7 +52,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Exported:
+class TorchExport:
     """A blob that has passed all trials, and what is known of it; `mapping` has everything but the schema."""
 
     blob: bytes
@@ -79,15 +80,15 @@ class Plan:
         )
 
     def example(self) -> list[Array]:
-        """Gives the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
+        """Return the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
         arrays = max(self.trials, key=lambda trial: len(trial.arrays[0]) > 1).arrays
         if self.batch is None:
             return arrays
         return [np.resize(array, (self.batch, *array.shape[1:])) for array in arrays]
 
 
-def export(source: Source, trials: Sequence[Trial], request: Request) -> Exported:
-    """Converts for `request.backend`. Raises NotConvertible with the reason of the first way."""
+def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchExport:
+    """Convert for `request.backend`. Raise NotConvertible with the reason of the first way."""
     problems: list[NotConvertible] = []
     for batch in dict.fromkeys((None, source.call.batch)):
         plan = Plan(source, trials, request, batch)
@@ -100,7 +101,7 @@ def export(source: Source, trials: Sequence[Trial], request: Request) -> Exporte
 
 
 def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
-    """Gives a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
     return graph.runner(blob, fetch, what) if backend == "ONNX" else torchscript.runner(blob, fetch)
 
 
@@ -111,7 +112,7 @@ def _ways(plan: Plan, problems: list[NotConvertible]) -> Iterator[Callable[[], A
         problems.append(problem)
 
 
-def _tried(plan: Plan, program: Any) -> Exported:
+def _tried(plan: Plan, program: Any) -> TorchExport:
     outputs = _outputs(plan)
     if plan.request.backend == "ONNX":
         proto = _to_onnx(plan, program, outputs)
@@ -122,7 +123,7 @@ def _tried(plan: Plan, program: Any) -> Exported:
         blob = torchscript.to_blob(program)
         mapping = _mapping(plan, outputs, torchscript.depth(program), _precision(plan))
     _check(runner(blob, mapping.fetch, plan.request.backend, plan.what), mapping, plan)
-    return Exported(blob, mapping, _notes(plan.source.call.batch, plan.batch))
+    return TorchExport(blob, mapping, _notes(plan.source.call.batch, plan.batch))
 
 
 def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
@@ -131,13 +132,7 @@ def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
     rows = "one row" if asked == 1 else f"{asked} rows"
     if batch is None:
         return (f"the model was logged for exactly {rows} at a time; it was found to take any number",)
-    if batch == 1:
-        return ("the model takes exactly one row at a time: predict sends each row by itself",)
-    note = (
-        f"the model takes exactly {rows} at a time: predict splits what it is given, "
-        "and fills the last request up with copies of its last row"
-    )
-    return (note,)
+    return batch_notes(batch)
 
 
 # -- inputs and outputs ---------------------------------------------------------------------------
@@ -153,13 +148,13 @@ def _outputs(plan: Plan) -> tuple[Output, ...]:
 
 
 def _output_names(source: Source) -> list[str]:
-    """A graph has no two tensors of one name."""
+    """Return the outputs' names, none of them an input's: a graph has no two tensors of one name."""
     taken = {item.name for item in source.call.inputs}
     return [f"{name}_output" if name in taken else name for name in source.structure.names]
 
 
 def _output_shapes(plan: Plan) -> list[Shape]:
-    """Gives each output's shape, with None for every length that differs from trial to trial."""
+    """Return each output's shape, with None for every length that differs from trial to trial."""
     shapes = []
     for answers in zip(*[trial.answers for trial in plan.trials], strict=True):
         if len({answer.ndim for answer in answers}) > 1:
@@ -186,7 +181,7 @@ def _mapping(plan: Plan, outputs: tuple[Output, ...], depth: int, precision: DTy
 
 
 def _precision(plan: Plan) -> DType:
-    """Gives DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
+    """Return DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
     kinds = {str(tensor.dtype) for tensor in plan.source.call.module.parameters()}
     kinds |= {f"torch.{answer.dtype}" for answer in plan.trials[0].answers if answer.dtype.kind == "f"}
     return dtypes.DOUBLE if kinds == {"torch.float64"} else dtypes.FLOAT
@@ -215,7 +210,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
             torch.onnx.export(program, example, buffer, **options)
     # The exporter raises whatever its parts raise, down to RuntimeError of C++.
     except Exception as error:
-        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {graph.first_line(error)}") from error
+        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {first_line(error)}") from error
     proto = onnx.load_from_string(buffer.getvalue())
     _check_inputs(plan, inputs, proto)
     return proto
@@ -223,7 +218,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
 
 @contextlib.contextmanager
 def _quiet(torch: Any) -> Iterator[None]:
-    """Keeps the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
+    """Keep the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
     log = getattr(torch._C, "_jit_onnx_log", None)
     if log is None:
         yield
@@ -236,7 +231,7 @@ def _quiet(torch: Any) -> Iterator[None]:
 
 
 def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
-    """Names the axes of any length; the same name would mean the same length."""
+    """Return names for the axes of any length; the same name would mean the same length."""
     return {axis: f"{name}_{axis}" if axis else "rows" for axis, length in enumerate(shape or ()) if length is None}
 
 
@@ -251,7 +246,7 @@ def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto)
 
 
 def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
-    """Runs all trials. Raises NotConvertible if an answer isn't the module's own."""
+    """Run all trials. Raise NotConvertible if an answer isn't the module's own."""
     for trial in plan.trials:
         try:
             actual = _answers(run, trial.arrays, mapping)
@@ -260,7 +255,7 @@ def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
             raise NotConvertible(f"{plan.what} answers differently once converted: {found}") from found
         # Whatever ONNX Runtime or TorchScript say about lengths that the conversion has fixed.
         except Exception as error:
-            raise NotConvertible(f"{plan.what} can't be run once converted: {graph.first_line(error)}") from error
+            raise NotConvertible(f"{plan.what} can't be run once converted: {first_line(error)}") from error
 
 
 def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:

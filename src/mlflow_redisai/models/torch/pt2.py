@@ -26,21 +26,21 @@ def file_of(data: Path) -> Path:
 
 
 def load(data: Path) -> Any:
-    """Reads the program. MLflow has loaded the model before, and refused it if its rules about pickle say so."""
+    """Read the program. MLflow has loaded the model before, and refused it if its rules about pickle say so."""
     torch = untyped_torch()
 
     return torch.export.load(str(file_of(data)))
 
 
 def shapes(program: Any) -> list[Shape]:
-    """Gives the shape of each input, with None for every length that the program leaves open."""
+    """Return the shape of each input, with None for every length that the program leaves open."""
     wanted = set(program.graph_signature.user_inputs)
     found = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
     return [tuple(length if type(length) is int else None for length in value.shape) for value in found]
 
 
 def example(program: Any) -> list[Array] | None:
-    """Gives the inputs that the program was exported with, None if they weren't kept."""
+    """Return the inputs that the program was exported with, None if they weren't kept."""
     kept = program.example_inputs
     if not kept or kept[1]:
         return None
@@ -48,7 +48,7 @@ def example(program: Any) -> list[Array] | None:
 
 
 def to_script(program: Any) -> Any:
-    """Gives a ScriptModule that takes the program's inputs by position and gives a tensor or a tuple, flattened."""
+    """Return a ScriptModule that takes the program's inputs by position and gives a tensor or a tuple, flattened."""
     torch = untyped_torch()
 
     module = without_guards(program)
@@ -65,7 +65,7 @@ def to_script(program: Any) -> Any:
 
 
 def without_guards(program: Any) -> Any:
-    """Gives the program's module without its checks of what comes in."""
+    """Return the program's module without its checks of what comes in."""
     try:
         return program.module(check_guards=False)
     # The parameter is younger than the method.
@@ -74,7 +74,7 @@ def without_guards(program: Any) -> Any:
 
 
 def _rewrite(node: Any) -> None:
-    """Names the operator as TorchScript does: without overload, which it finds by the arguments."""
+    """Name the operator as TorchScript does: without overload, which it finds by the arguments."""
     torch = untyped_torch()
 
     name = node.target._schema.name
@@ -89,7 +89,7 @@ def _rewrite(node: Any) -> None:
 
 
 def _as_view(node: Any) -> None:
-    """Writes unflatten as a view: from the former torch's ONNX exporter can't tell the number of dimensions."""
+    """Write unflatten as a view: from the former torch's ONNX exporter can't tell the number of dimensions."""
     aten = untyped_torch().ops.aten
     tensor, dim, sizes = node.args
     rank = tensor.meta["val"].ndim

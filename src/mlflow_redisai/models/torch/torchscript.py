@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.graph import first_line
-from mlflow_redisai.models.torch.call import Call, Structure, flat_module, to_numpy, untyped_torch
+from mlflow_redisai.errors import NotConvertible, first_line
+from mlflow_redisai.models.structure import Structure
+from mlflow_redisai.models.torch.call import ModuleCall, flat_module, to_numpy, untyped_torch
 from mlflow_redisai.models.torch.pt2 import to_script
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
@@ -28,13 +28,13 @@ from redisai_engine.protocol.tensor import Tensor
 class Source:
     """A module to convert; `program` is the torch.export program that it came from, None for any other."""
 
-    call: Call
+    call: ModuleCall
     structure: Structure
     program: Any = None
 
 
 def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
-    """Gives ways to make a program, best first; each raises NotConvertible if it can't. `arrays` are an example."""
+    """Yield ways to make a program, best first; each raises NotConvertible if it can't. `arrays` are an example."""
     call, structure = source.call, source.structure
     if source.program is not None:
         yield lambda: _of_program(source.program, call, structure, arrays)
@@ -46,8 +46,8 @@ def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], A
         yield from _of_module(call, structure, arrays)
 
 
-def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
-    """A trace is what others understand best; one that torch warns of may hold for the example only, and comes last."""
+def _of_module(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
+    """Yield a trace first, which others understand best; if torch warns that it may hold for the example only, last."""
     traced, doubtful = _trace(call.module, call, structure, arrays)
 
     def scripted() -> Any:
@@ -60,15 +60,15 @@ def _of_module(call: Call, structure: Structure, arrays: Sequence[Array]) -> Ite
     yield from (scripted, exported, lambda: traced) if doubtful else (lambda: traced, exported, scripted)
 
 
-def _of_program(program: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
-    """Scripts a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
+def _of_program(program: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Script a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
     plain = Structure("tensor" if len(structure.names) == 1 else "list", structure.names)
     script = _script(program, to_script, call.what)
     return _trace(script, replace(call, keywords=None), plain, arrays)[0]
 
 
-def _export(call: Call, structure: Structure, arrays: Sequence[Array]) -> Any:
-    """Makes a torch.export program of a module, every length left open that the inputs leave open."""
+def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
+    """Make a torch.export program of a module, every length left open that the inputs leave open."""
     torch = untyped_torch()
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
     try:
@@ -94,8 +94,8 @@ def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
         raise NotConvertible(f"{what} can't be scripted by torch: {first_line(error)}") from error
 
 
-def _trace(module: Any, call: Call, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
-    """Gives the traced program, and whether torch warned that its way may depend on the example's values."""
+def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
+    """Return the traced program, and whether torch warned that its way may depend on the example's values."""
     torch = untyped_torch()
 
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
@@ -110,7 +110,7 @@ def _trace(module: Any, call: Call, structure: Structure, arrays: Sequence[Array
 
 @contextlib.contextmanager
 def _plain_attention(torch: Any) -> Iterator[None]:
-    """Keeps attention layers to operators that others have too: their shortcut is one that only torch knows."""
+    """Keep attention layers to operators that others have too: their shortcut is one that only torch knows."""
     attention = torch.backends.mha
     before = attention.get_fastpath_enabled()
     attention.set_fastpath_enabled(False)
@@ -124,7 +124,7 @@ def _plain_attention(torch: Any) -> Iterator[None]:
 
 
 def to_blob(program: Any) -> bytes:
-    """Gives the program's bytes as RedisAI's backend TORCH takes them."""
+    """Return the program's bytes as RedisAI's backend TORCH takes them."""
     torch = untyped_torch()
 
     buffer = io.BytesIO()
@@ -135,7 +135,7 @@ def to_blob(program: Any) -> bytes:
 
 
 def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Gives a function that runs the program on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs the program on this machine as a server would: tensors in, fetched tensors out."""
     torch = untyped_torch()
 
     with warnings.catch_warnings():
@@ -152,7 +152,7 @@ def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list
 
 
 def depth(program: Any) -> int:
-    """Counts the operations on the longest way through the program, loops and branches left out."""
+    """Count the operations on the longest way through the program, loops and branches left out."""
     level: dict[str, int] = {}
     for node in program.inlined_graph.nodes():
         below = max((level.get(value.debugName(), 0) for value in node.inputs()), default=0)

@@ -37,7 +37,7 @@ _A_LABEL_A_TARGET = {"MultiLogloss", "MultiCrossEntropy"}
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Reads any of CatBoost's models. Raises NotConvertible naming what it can't express."""
+    """Read any of CatBoost's models. Raise NotConvertible naming what it can't express."""
     import catboost
 
     del schema

@@ -10,7 +10,7 @@ The converters of onnxmltools are not used: decision 3 in docs/decisions says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,13 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel, load_native
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.native import load_native
+from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
+from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
-from mlflow_redisai.models.trial import Trial
-from redisai_engine.codec.fields import take_columns
+from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, shape_of
 from redisai_engine.codec.values import Array
@@ -34,9 +36,7 @@ from redisai_engine.protocol.dtypes import DType
 if TYPE_CHECKING:
     import onnx
 
-Reader = Callable[[Any, Schema], Boosted]
-
-_LIBRARIES = ("xgboost", "lightgbm", "catboost")
+ModelReader = Callable[[Any, Schema], Boosted]
 
 # Versions of ONNX and of ai.onnx.ml.
 NEWEST_NEEDED = (15, 3)
@@ -46,37 +46,51 @@ _INPUT, _LABEL, _PROBABILITIES, _PREDICTION = "input", "label", "probabilities",
 
 
 @dataclass(frozen=True)
-class Job:
+class BoostingConversion:
     """What one conversion works with."""
 
-    model: LoadedModel
+    model: MlflowModel
     request: Request
+    estimator: Any
     boosted: Boosted
     schema: Schema
     what: str
 
-
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
-    job = _job(model, request)
-    trial = Trial(model, job.what)
-    schema, probes = trial.probes(job.schema, _choices(job))
-    job = replace(job, schema=schema)
-    proto = _graph(job)
-    blob = graph.finish(proto, request.limits, job.what)
-    deployable = Deployable(request.flavor, "ONNX", blob, _mapping(proto, job))
-    for probe in probes:
-        deployable = trial.check(deployable, probe)
-    return trial.with_outputs(deployable, request.outputs)
+    @property
+    def categories(self) -> list[int]:
+        """Return the positions of the columns of categories."""
+        return list(self.boosted.categories)
 
 
-def reader(library: str) -> Reader:
-    """Gives the function that reads a library's models."""
-    found: Reader = import_module(f"mlflow_redisai.models.{library}").read
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
+    conversion = _read(model, request)
+    reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
+    schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
+    conversion = replace(conversion, schema=schema)
+    proto = _graph(conversion)
+    blob = graph.finish(proto, request.limits, conversion.what)
+    deployable = Deployable(request.flavor, "ONNX", blob, _mapping(proto, conversion), reference)
+    deployable = checked(deployable, inputs, conversion.what)
+    return _with_outputs(conversion, deployable, inputs) if request.outputs else deployable
+
+
+def _with_outputs(conversion: BoostingConversion, deployable: Deployable, inputs: list[Any]) -> Deployable:
+    def own(outputs: Sequence[Output]) -> Reference | NoReference:
+        return chosen_reference(
+            conversion.model, conversion.estimator, conversion.schema, conversion.categories, outputs
+        )
+
+    return with_outputs(deployable, conversion.request.outputs, own, inputs, conversion.what)
+
+
+def reader(library: str) -> ModelReader:
+    """Return the function that reads a library's models."""
+    found: ModelReader = import_module(f"mlflow_redisai.models.trees.{library}").read
     return found
 
 
-def _job(model: LoadedModel, request: Request) -> Job:
+def _read(model: MlflowModel, request: Request) -> BoostingConversion:
     flavor = request.flavor
     try:
         import_module(flavor)
@@ -89,14 +103,12 @@ def _job(model: LoadedModel, request: Request) -> Job:
         boosted = reader(flavor)(estimator, schema or Schema("columns", ()))
     except NotConvertible as problem:
         raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
-    job = Job(model, request, boosted, schema or _schema_of_training(boosted), what)
-    _check_columns(job)
-    if boosted.categories:
-        model.reference = _with_categories(estimator, job)
-    return job
+    conversion = BoostingConversion(model, request, estimator, boosted, schema or _schema_of_training(boosted), what)
+    _check_columns(conversion)
+    return conversion
 
 
-def _schema_of_example(model: LoadedModel) -> Schema | None:
+def _schema_of_example(model: MlflowModel) -> Schema | None:
     if model.input_example is None:
         return None
     from mlflow.models.signature import infer_signature
@@ -105,116 +117,92 @@ def _schema_of_example(model: LoadedModel) -> Schema | None:
 
 
 def _schema_of_training(boosted: Boosted) -> Schema:
-    """Says what a model without signature and example takes: numbers, under the names it was trained with."""
+    """Return what a model without signature and example takes: numbers, under the names it was trained with."""
     if boosted.names:
         return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in boosted.names))
     return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, boosted.columns)),))
 
 
-def _check_columns(job: Job) -> None:
-    """Refuses what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
-    schema, columns = job.schema, job.boosted.columns
+def _check_columns(conversion: BoostingConversion) -> None:
+    """Refuse what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
+    schema, columns = conversion.schema, conversion.boosted.columns
     if schema.kind == "tensors":
         only = schema.fields[0]
         if schema.named or len(only.shape) != 2 or only.shape[1] not in {columns, None}:
             raise NotConvertible(
-                f"{job.what} was trained on {columns} columns; its signature must have them, or one tensor without "
-                f"name of the shape (-1, {columns})"
+                f"{conversion.what} was trained on {columns} columns; its signature must have them, or one tensor "
+                f"without name of the shape (-1, {columns})"
             )
         return
     if len(schema.fields) != columns:
-        raise NotConvertible(f"{job.what} was trained on {columns} columns, but its signature has {len(schema.fields)}")
+        raise NotConvertible(
+            f"{conversion.what} was trained on {columns} columns, but its signature has {len(schema.fields)}"
+        )
     for index, item in enumerate(schema.fields):
-        if item.dtype.is_string and index not in job.boosted.categories:
+        if item.dtype.is_string and index not in conversion.boosted.categories:
             raise NotConvertible(
-                f"{job.what} keeps no categories for the text column {tensor_name(item.name, index)!r}; "
+                f"{conversion.what} keeps no categories for the text column {tensor_name(item.name, index)!r}; "
                 "make it a column of categories before training (XGBoost keeps them from 3.1 on)"
             )
 
 
-def _choices(job: Job) -> dict[str | int, Array]:
-    """Gives the values to try in columns of categories."""
-    names = [item.name if item.name is not None else index for index, item in enumerate(job.schema.fields)]
-    if job.schema.kind == "tensors":
+def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
+    """Return the values to try in columns of categories."""
+    names = [item.name if item.name is not None else index for index, item in enumerate(conversion.schema.fields)]
+    if conversion.schema.kind == "tensors":
         return {}
     found: dict[str | int, Array] = {
-        names[index]: np.arange(largest + 2) for index, largest in job.boosted.codes.items()
+        names[index]: np.arange(largest + 2) for index, largest in conversion.boosted.codes.items()
     }
-    return {**found, **{names[index]: np.array(values) for index, values in job.boosted.categories.items()}}
-
-
-def _with_categories(estimator: Any, job: Job) -> Callable[[Any], Any]:
-    """
-    Gives the library's answer to rows with categories, as pyfunc has none.
-
-    The libraries want pandas' type for categories, which MLflow refuses where the signature says string.
-    """
-    import pandas as pd
-
-    def reference(inputs: Any) -> Any:
-        columns = dict(enumerate(take_columns(inputs, job.schema)))
-        frame = {
-            tensor_name(item.name, index): pd.Categorical(columns[index], categories=job.boosted.categories[index])
-            if index in job.boosted.categories
-            else columns[index]
-            for index, item in enumerate(job.schema.fields)
-        }
-        rows = pd.DataFrame(frame)
-        if job.request.flavor == "xgboost" and type(estimator).__name__ == "Booster":
-            import xgboost
-
-            return estimator.predict(xgboost.DMatrix(rows, enable_categorical=True))
-        return estimator.predict(rows)
-
-    return reference
+    return {**found, **{names[index]: np.array(values) for index, values in conversion.boosted.categories.items()}}
 
 
 # -- the graph ------------------------------------------------------------------------------------
 
 
-def _graph(job: Job) -> onnx.ModelProto:
+def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     import onnx
 
     nodes = Nodes()
-    inputs = _inputs(job)
-    source = _columns(job, nodes, inputs) if job.boosted.categories else _INPUT
-    names = (_PREDICTION, "") if job.boosted.classes is None else (_LABEL, _PROBABILITIES)
+    inputs = _inputs(conversion)
+    source = _columns(conversion, nodes, inputs) if conversion.boosted.categories else _INPUT
+    names = (_PREDICTION, "") if conversion.boosted.classes is None else (_LABEL, _PROBABILITIES)
     # Nothing newer is needed, and later versions have other operators for trees.
-    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(job), NEWEST_NEEDED, strict=True))
-    write(job.boosted, nodes, source, names, ml_opset)
+    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(conversion), NEWEST_NEEDED, strict=True))
+    write(conversion.boosted, nodes, source, names, ml_opset)
     made = onnx.helper.make_graph(
         nodes.nodes,
-        job.request.flavor,
+        conversion.request.flavor,
         [_value_info(item.name, item.dtype, item.shape) for item in inputs],
-        _outputs(job.boosted, names),
+        _outputs(conversion.boosted, names),
         nodes.constants,
     )
     opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("ai.onnx.ml", ml_opset)]
     return onnx.helper.make_model(made, opset_imports=opsets, producer_name="mlflow-redisai")
 
 
-def _limits(job: Job) -> tuple[int, int]:
-    return job.request.limits.opset, job.request.limits.ml_opset
+def _limits(conversion: BoostingConversion) -> tuple[int, int]:
+    return conversion.request.limits.opset, conversion.request.limits.ml_opset
 
 
-def _inputs(job: Job) -> tuple[Input, ...]:
-    schema = job.schema
-    if job.boosted.categories:
+def _inputs(conversion: BoostingConversion) -> tuple[Input, ...]:
+    schema = conversion.schema
+    if conversion.boosted.categories:
         return tuple(
             Input(tensor_name(item.name, index), item.dtype, (None, 1), (index,))
             for index, item in enumerate(schema.fields)
         )
     fields = tuple(range(len(schema.fields)))
-    return (Input(_INPUT, matrix_dtype(schema), (None, job.boosted.columns), fields),)
+    return (Input(_INPUT, matrix_dtype(schema), (None, conversion.boosted.columns), fields),)
 
 
-def _columns(job: Job, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
-    """Makes one matrix of all columns, where categories became codes."""
-    number = np.float32 if job.boosted.reads_float32 else np.float64
+def _columns(conversion: BoostingConversion, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
+    """Make one matrix of all columns, where categories became codes."""
+    number = np.float32 if conversion.boosted.reads_float32 else np.float64
     made = []
     for index, item in enumerate(inputs):
         source = item.name
-        known = job.boosted.categories.get(index)
+        known = conversion.boosted.categories.get(index)
         if known is not None:
             source = _codes(nodes, source, item.dtype, known)
         made.append(nodes.cast(source, number))
@@ -222,7 +210,7 @@ def _columns(job: Job, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
 
 
 def _codes(nodes: Nodes, source: str, dtype: DType | None, known: tuple[Any, ...]) -> str:
-    """Gives each category's number; one that the model never saw counts as a gap."""
+    """Look up each category's number; one that the model never saw counts as a gap."""
     codes = [float(code) for code in range(len(known))]
     if dtype is not None and dtype.is_string:
         keys: dict[str, Any] = {"keys_strings": [str(value) for value in known]}
@@ -257,23 +245,23 @@ def _outputs(boosted: Boosted, names: tuple[str, str]) -> list[onnx.ValueInfoPro
     return [label, _value_info(second, dtypes.FLOAT, [None, max(scores, 2)])]
 
 
-def _mapping(proto: onnx.ModelProto, job: Job) -> Mapping:
+def _mapping(proto: onnx.ModelProto, conversion: BoostingConversion) -> Mapping:
     outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     return Mapping(
-        _inputs(job),
+        _inputs(conversion),
         outputs,
         (0,),
-        Answer("ndarray", (_expected_part(job, outputs[0]),)),
-        job.schema,
+        Answer("ndarray", (_expected_part(conversion, outputs[0]),)),
+        conversion.schema,
         depth=graph.depth(proto),
         precision=graph.precision(proto),
     )
 
 
-def _expected_part(job: Job, output: Output) -> Part:
-    """Says what pyfunc gives by the model's kind; a probe's real answer overrides it."""
-    classes = job.boosted.classes
+def _expected_part(conversion: BoostingConversion, output: Output) -> Part:
+    """Return what pyfunc gives for this kind of model; a probe's real answer overrides it."""
+    classes = conversion.boosted.classes
     if classes is not None:
         return Part(output.name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name)
-    dtype = "float32" if job.request.flavor == "xgboost" else "float64"
-    return Part(output.name, dtype, (-1,) if len(job.boosted.base) == 1 else None)
+    dtype = "float32" if conversion.request.flavor == "xgboost" else "float64"
+    return Part(output.name, dtype, (-1,) if len(conversion.boosted.base) == 1 else None)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.trees import float32_not_above
 from redisai_engine.codec.values import Array
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Tree:
     leaves: dict[int, Sequence[float]] = field(default_factory=dict)
 
     def grow(self, root: Any, add: Callable[[Any], Added]) -> Tree:
-        """Adds the library's nodes from `root` down; `add` adds one, and says what follows it."""
+        """Add the library's nodes from `root` down; `add` adds one, and says what follows it."""
         pending: list[tuple[Any, list[int], list[int]]] = [(root, [], [])]
         while pending:
             node, yes_of, no_of = pending.pop()
@@ -82,7 +81,7 @@ class Tree:
         return number
 
     def any_of(self, feature: int, members: Sequence[int], *, gap_is_yes: bool) -> list[int]:
-        """Adds a comparison a member, each behind the no of the one before: older servers know no sets in a node."""
+        """Add a comparison for each member, behind the no of the one before: older servers know no sets in a node."""
         chain = [self.branch(feature, float(each), "BRANCH_EQ", gap_is_yes=gap_is_yes) for each in members]
         for one, following in pairwise(chain):
             self.no[one] = following
@@ -127,7 +126,7 @@ class Nodes:
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def add(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
-        """Adds a node of one output and gives the output's name."""
+        """Add a node of one output. Return the output's name."""
         import onnx
 
         output = name or f"{self.prefix}{operator}_{len(self.nodes)}"
@@ -151,7 +150,7 @@ class Nodes:
 
 def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], ml_opset: int) -> None:
     """
-    Writes the nodes from the matrix `source` to the answer; `names` are those of the labels and of the probabilities.
+    Write the nodes from the matrix `source` to the answer; `names` are those of the labels and of the probabilities.
 
     A model without labels gives its numbers under the first name.
     """
@@ -174,7 +173,7 @@ def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], m
 
 
 def _plain_labels(classes: Array) -> Array:
-    """Gives labels with a type that tensors have; what pyfunc makes of them stands in the mapping."""
+    """Return labels with a type that tensors have; what pyfunc makes of them stands in the mapping."""
     labels = np.asarray(classes.tolist())
     return labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
 
@@ -227,7 +226,7 @@ def _scores(boosted: Boosted, nodes: Nodes, source: str, ml_opset: int) -> str:
 
 
 def _add_linear(boosted: Boosted, nodes: Nodes, source: str, number: type[np.floating[Any]]) -> str:
-    """A gap adds nothing."""
+    """Add the nodes of a linear model, to whose sums a gap adds nothing."""
     filled = nodes.add("Where", nodes.add("IsNaN", source), nodes.constant(number(0)), source)
     product = nodes.add("MatMul", filled, nodes.constant(np.asarray(boosted.weights, number)))
     return nodes.add("Add", product, nodes.constant(np.asarray(boosted.base, number)))
@@ -268,9 +267,15 @@ def _node_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
 
 
 def _thresholds(trees: Sequence[Tree], number: type[np.floating[Any]]) -> Array:
-    """As float32, a bound that is not one itself is rounded down, which lets the same float32 pass as the bound."""
+    """Return all bounds; as float32 those that are none are rounded down, which lets the same float32 pass."""
     exact = np.array([threshold for tree in trees for threshold in tree.threshold])
     return float32_not_above(exact) if number is np.float32 else exact
+
+
+def float32_not_above(thresholds: Array) -> Array:
+    """Return the largest float32 that is not above each threshold (float64), of the same shape."""
+    nearest = thresholds.astype(np.float32)
+    return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _numbers(name: str, values: Array, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:

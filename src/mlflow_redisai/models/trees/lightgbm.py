@@ -32,7 +32,7 @@ _ZERO = float(np.float32(1e-35))
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Reads a Booster or a scikit-learn estimator of LightGBM. Raises NotConvertible naming what it can't express."""
+    """Read a Booster or a scikit-learn estimator of LightGBM. Raise NotConvertible naming what it can't express."""
     import lightgbm
 
     booster = model.booster_ if isinstance(model, lightgbm.LGBMModel) else model
@@ -59,7 +59,7 @@ def read(model: Any, schema: Schema) -> Boosted:
 
 
 def _objective(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Takes apart "binary sigmoid:1"; a model trained with a function of the user's own has no objective."""
+    """Take apart "binary sigmoid:1"; a model trained with a function of the user's own has no objective."""
     name, *rest = str(data.get("objective") or "custom").split()
     settings = [item.partition(":") for item in rest]
     return name, {key: value for key, _, value in settings}
@@ -109,7 +109,7 @@ def _asks_for_zero(tree: Tree) -> bool:
 
 
 def _codes(data: dict[str, Any]) -> dict[int, int]:
-    """Gives the largest code of each column that holds codes of categories."""
+    """Return the largest code of each column that holds codes of categories."""
     largest: dict[int, int] = {}
     for index, name in enumerate(data["feature_names"]):
         listed = data["feature_infos"].get(name, {}).get("values")
@@ -120,7 +120,7 @@ def _codes(data: dict[str, Any]) -> dict[int, int]:
 
 def _categories(data: dict[str, Any], schema: Schema) -> dict[int, tuple[Any, ...]]:
     """
-    Gives the text behind the codes of pandas' columns of categories.
+    Return the text behind the codes of pandas' columns of categories.
 
     LightGBM keeps the texts of each such column, in order, but not which column it is: the signature's text tells.
     """

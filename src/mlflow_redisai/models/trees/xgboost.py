@@ -48,7 +48,7 @@ _LINKS: dict[str, Link] = {
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Reads a Booster or a scikit-learn estimator of XGBoost. Raises NotConvertible naming what it can't express."""
+    """Read a Booster or a scikit-learn estimator of XGBoost. Raise NotConvertible naming what it can't express."""
     import xgboost
 
     wrapped = isinstance(model, xgboost.XGBModel)
@@ -74,7 +74,7 @@ def read(model: Any, schema: Schema) -> Boosted:
 
 
 def _check_columns(learner: dict[str, Any], schema: Schema) -> None:
-    """XGBoost itself refuses columns that go by other names than those it was trained on."""
+    """Refuse columns that go by other names than those of the training, as XGBoost itself does."""
     names = tuple(learner.get("feature_names") or ())
     if schema.kind == "columns" and schema.named and names and schema.names() != names:
         raise NotConvertible(
@@ -90,7 +90,7 @@ def _link(model: Any, objective: str) -> Link:
 
 
 def _base(parameters: dict[str, str], link: Link) -> list[float]:
-    """Gives the constant of each score; before XGBoost 3.1 it was one number for all."""
+    """Return the constant of each score; before XGBoost 3.1 it was one number for all."""
     scores = max(int(parameters["num_class"]), int(parameters.get("num_target", "1")), 1)
     values = [float(value) for value in parameters["base_score"].strip("[]").split(",")]
     constants = [_as_score(value, link) for value in values]
@@ -115,7 +115,7 @@ def _labels(model: Any, base: list[float]) -> dict[str, Any]:
 
 
 def _rounds(model: Any) -> int | None:
-    """Gives how many rounds count: a scikit-learn estimator that stopped early uses those up to its best one."""
+    """Return how many rounds count: a scikit-learn estimator that stopped early uses those up to its best one."""
     try:
         return None if not hasattr(model, "get_booster") else int(model.best_iteration) + 1
     except AttributeError:
@@ -143,7 +143,7 @@ def _learned(booster: Any, learner: dict[str, Any], base: list[float], rounds: i
 
 
 def _scores_of_zeros(booster: Any) -> list[float]:
-    """Asks the linear model for its constants: XGBoost 3 adds the first class's `base_score` to every class's."""
+    """Ask the linear model for its constants: XGBoost 3 adds the first class's `base_score` to every class's."""
     import xgboost
 
     zeros = np.zeros((1, booster.num_features()), np.float32)
@@ -201,7 +201,7 @@ def _leaf(data: dict[str, Any], node: int, width: int, scale: float) -> Sequence
 
 
 def _category_sets(data: dict[str, Any]) -> dict[int, list[int]]:
-    """Gives the categories that go right, by node."""
+    """Return the categories that go right, by node."""
     return {
         node: data["categories"][begin : begin + size]
         for node, begin, size in zip(
@@ -221,7 +221,7 @@ def _code_columns(learner: dict[str, Any], trees: list[Tree]) -> dict[int, int]:
 
 
 def _categories(learner: dict[str, Any], model: dict[str, Any]) -> dict[int, tuple[Any, ...]]:
-    """Gives the values behind a column's codes, which XGBoost keeps from 3.1 on; before, it knew codes only."""
+    """Return the values behind a column's codes, which XGBoost keeps from 3.1 on; before, it knew codes only."""
     kinds = learner.get("feature_types") or ()
     encoded = (model.get("cats") or {}).get("enc") or [{}] * len(kinds)
     found = {}

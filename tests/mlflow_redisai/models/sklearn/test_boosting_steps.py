@@ -16,7 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models import ServerLimits, convert, open_model
+from mlflow_redisai.models.choice import convert
+from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from support.boosted_models import cancer, diabetes, with_gaps
 from support.local_runs import deploy, mixed_frame, save_sklearn
 

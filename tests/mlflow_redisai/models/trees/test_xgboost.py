@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models import ServerLimits, convert, open_model
 from redisai_engine.protocol import dtypes
 from support.boosted_models import cancer, diabetes, digits, save_boosted, with_categories, with_gaps
 from support.local_runs import deploy
@@ -142,37 +140,6 @@ def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
         deployed.assert_equals_pyfunc(moved.astype("float64"))
 
 
-@pytest.mark.parametrize("columns", ["named", "by position"])
-def test_without_signature_the_trained_columns_are_taken(columns: str, tmp_path: Path) -> None:
-    frame, labels = cancer()
-    rows = frame if columns == "named" else frame.to_numpy()
-    model = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(rows, labels == "benign"), 8)
-
-    deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, rows, signature=False, input_example=None))
-
-    deployed.assert_equals_pyfunc(rows)
-
-
-def test_a_server_of_newer_versions_gets_what_it_loads(tmp_path: Path) -> None:
-    """Later versions of ai.onnx.ml have other operators for trees."""
-    frame, target = diabetes()
-    path = save_boosted(tmp_path / "m", "xgboost", xgboost.XGBRegressor(**TREES).fit(frame, target), frame)
-
-    with open_model(str(path)) as opened:
-        blob = convert(opened, flavor="xgboost", limits=ServerLimits(opset=21, ml_opset=5, ir_version=10)).blob
-
-    onnx.checker.check_model(blob)
-
-
-def test_outputs_gives_probabilities(tmp_path: Path) -> None:
-    frame, labels = cancer()
-    model = xgboost.XGBClassifier(**TREES).fit(frame, labels == "benign")
-
-    found = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame), outputs="probabilities").predict(frame)
-
-    np.testing.assert_allclose(found, model.predict_proba(frame), rtol=1e-5)
-
-
 class TestCategories:
     """XGBoost splits by sets of categories; a graph asks for one after another."""
 
@@ -202,14 +169,6 @@ class TestCategories:
         text = frame.astype({"bmi": str, "s1": str})
         np.testing.assert_allclose(deployed.predict(text), model.predict(frame), rtol=1e-5)
 
-    def test_text_without_categories_is_told(self, tmp_path: Path) -> None:
-        frame, target = diabetes()
-        model = xgboost.XGBRegressor(**TREES).fit(frame, target)
-        text = frame.astype({"bmi": str})
-
-        with pytest.raises(NotConvertible, match="keeps no categories for the text column 'bmi'"):
-            deploy(save_boosted(tmp_path / "m", "xgboost", model, text, input_example=None))
-
 
 class TestRefused:
     def test_columns_in_another_order_are_told(self, tmp_path: Path) -> None:
@@ -219,10 +178,3 @@ class TestRefused:
 
         with pytest.raises(NotConvertible, match=r"\(s6, .*\) are not those that XGBoost was trained on \(age, "):
             deploy(save_boosted(tmp_path / "m", "xgboost", model, turned, input_example=None))
-
-    def test_another_number_of_columns_is_told(self, tmp_path: Path) -> None:
-        frame, target = diabetes()
-        model = xgboost.XGBRegressor(**TREES).fit(frame.to_numpy(), target)
-
-        with pytest.raises(NotConvertible, match="was trained on 10 columns, but its signature has 3"):
-            deploy(save_boosted(tmp_path / "m", "xgboost", model, frame.iloc[:, :3], input_example=None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import pytest
 import yaml
 
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible
-from mlflow_redisai.models import choose_flavor, convert, open_model
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.registry import FLAVORS, REFUSED, module_of
-from scripts import flavors as flavors_page
 
 
 def model_with(flavors: list[str], folder: Path) -> Path:
@@ -61,11 +60,6 @@ def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
         chosen([], tmp_path)
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
-def test_every_row_of_the_table_names_a_converter_that_is_there(flavor: str) -> None:
-    assert callable(FLAVORS[flavor].load())
-
-
 @pytest.mark.parametrize(
     ("flavor", "package"), [(row.name, package) for row in FLAVORS.values() if row.extra for package in row.packages]
 )
@@ -85,14 +79,6 @@ def test_without_a_package_nothing_is_converted_and_the_extra_is_named(
         f"deploying the flavor {flavor} needs {package.removesuffix('-cpu')}, which isn't installed; "
         f'pip install "mlflow-redisai[{row.extra}]"'
     )
-
-
-@pytest.mark.parametrize("flavor", REFUSED)
-def test_a_refusal_says_what_works_instead(flavor: str) -> None:
-    reason = REFUSED[flavor]
-
-    assert any(word in reason for word in ("log that", "log the", "log a ", "mlflow models serve", "call it there"))
-    assert not reason.endswith(".")
 
 
 def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
@@ -116,12 +102,3 @@ def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path
         pytest.raises(NotConvertible, match="arbitrary Python can't run"),
     ):
         choose_flavor(model)
-
-
-def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
-    """To write it anew: scripts/flavors; to measure anew: RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
-    assert flavors_page.PAGE.read_text() == flavors_page.page()
-
-
-def test_every_flavor_was_tested() -> None:
-    assert list(json.loads(flavors_page.SEEN.read_text())) == list(FLAVORS)

@@ -10,14 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.onnx.answers import Original, reference_of
+from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, numpy_dtype_of, shape_of
-from redisai_engine.codec.prediction import predict
 
 if TYPE_CHECKING:
     import onnx
@@ -25,45 +26,21 @@ if TYPE_CHECKING:
 Labels = dict[str, tuple[int | str, ...]]
 
 
-def convert(model: LoadedModel, request: Request) -> Deployable:
-    """Makes a Deployable of an ONNX model, outputs and inputs under their own names."""
+def convert(model: MlflowModel, request: Request) -> Deployable:
+    """Make a Deployable of an ONNX model, outputs and inputs under their own names."""
     what = f"the ONNX model {model.uri}"
-    proto = _read(_file(model), what)
+    path = _file(model)
+    proto = _read(path, what)
+    kinds = {item.name: numpy_dtype_of(item) for item in free_inputs(proto) if element_type(item)}
     labels = _take_off_zipmaps(proto)
     wanted = {item.name: numpy_dtype_of(item) for item in proto.graph.output if element_type(item)}
     notes = graph.cast_foreign_types(proto)
     _check_tensors(proto, request, what)
     blob = graph.finish(proto, request.limits, what)
     mapping = describe(proto, schema_of(model.input_schema), request.outputs, wanted, labels)
-    notes += _set_reference(model, blob, mapping, what, chosen=bool(request.outputs))
-    if mapping.batch is not None:
-        notes.append(
-            f"the model takes exactly {mapping.batch} rows at a time: predict splits what it is given, "
-            "and fills the last request up with copies of its last row"
-        )
-    return Deployable("onnx", "ONNX", blob, mapping, notes=tuple(notes))
-
-
-def _set_reference(model: LoadedModel, blob: bytes, mapping: Mapping, what: str, *, chosen: bool) -> list[str]:
-    """Puts the graph itself, run here, in pyfunc's place where pyfunc has no answer, or not the one asked for."""
-    reason = None if chosen or model.input_example is None else _refusal(model)
-    if not chosen and reason is None:
-        return []
-    run = graph.runner(blob, mapping.fetch, what)
-    model.reference = lambda inputs: predict(run, mapping, inputs)[0]
-    if reason is None:
-        return []
-    instead = "the deployed model was compared with the model itself"
-    return [f"mlflow.pyfunc doesn't answer this model's input example ({reason}); {instead}"]
-
-
-def _refusal(model: LoadedModel) -> str | None:
-    """Says why pyfunc refuses the example, None if it answers: of outputs of unlike lengths it can't make a frame."""
-    try:
-        model.pyfunc().predict(model.input_example)
-    except Exception as error:
-        return graph.first_line(error)
-    return None
+    reference, told = reference_of(model, Original(path, mapping, kinds), chosen=bool(request.outputs))
+    notes = [*notes, *told, *batch_notes(mapping.batch)]
+    return Deployable("onnx", "ONNX", blob, mapping, reference, notes=tuple(notes))
 
 
 def describe(
@@ -73,7 +50,7 @@ def describe(
     wanted: dict[str, str],
     labels: Labels,
 ) -> Mapping:
-    """Makes the mapping of a graph whose inputs go by the names or the order that the signature has."""
+    """Make the mapping of a graph whose inputs go by the names or the order that the signature has."""
     inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(free_inputs(proto)))
     outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     names = [item.name for item in outputs]
@@ -89,12 +66,6 @@ def describe(
         graph.depth(proto),
         graph.precision(proto),
     )
-
-
-def fixed_batch(inputs: tuple[Input, ...]) -> int | None:
-    """Gives the number of rows that all inputs have, None if any number goes or they don't agree."""
-    lengths = {item.shape[0] if item.shape else None for item in inputs}
-    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _container(schema: Schema | None) -> Container:
@@ -115,7 +86,7 @@ def _input(item: Any, index: int, schema: Schema | None, proto: onnx.ModelProto)
 
 
 def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
-    """Finds what fills an input: the field of its name; a model's only input takes all there is, as in MLflow."""
+    """Return the fields that fill an input: the one of its name, or all for a model's only input, as in MLflow."""
     if name in schema.names():
         return (schema.names().index(name),)
     if count == 1:
@@ -129,7 +100,7 @@ def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
 # -- files ----------------------------------------------------------------------------------------
 
 
-def _file(model: LoadedModel) -> Path:
+def _file(model: MlflowModel) -> Path:
     return model.path / str(model.configuration("onnx").get("data", "model.onnx"))
 
 
@@ -142,14 +113,14 @@ def _read(path: Path, what: str) -> onnx.ModelProto:
         # Also reads the weights that stand in files beside it.
         return onnx.load(str(path))
     except Exception as error:
-        raise NotConvertible(f"{what} can't be read: {graph.first_line(error)}") from error
+        raise NotConvertible(f"{what} can't be read: {first_line(error)}") from error
 
 
 # -- outputs --------------------------------------------------------------------------------------
 
 
 def _take_off_zipmaps(proto: onnx.ModelProto) -> Labels:
-    """Replaces a list of dicts by the matrix it is made from; gives the dicts' keys by the output's name."""
+    """Replace a list of dicts by the matrix it is made from. Return the dicts' keys by the output's name."""
     found: Labels = {}
     outputs = {item.name: item for item in proto.graph.output}
     for node in list(proto.graph.node):
@@ -179,7 +150,7 @@ def _as_matrix(proto: onnx.ModelProto, node: onnx.NodeProto, item: onnx.ValueInf
 
 
 def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
-    """Leaves only outputs that are tensors, and makes sure that those asked for are there."""
+    """Leave only outputs that are tensors, and make sure that those asked for are there."""
     names = [item.name for item in proto.graph.output]
     for name in request.outputs:
         if name not in names:

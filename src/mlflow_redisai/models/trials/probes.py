@@ -31,7 +31,7 @@ _SINGLE_TRIES = 200
 
 
 def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
-    """Gives a frame or array as pyfunc takes it, None where the schema leaves lengths open."""
+    """Return a frame or array as pyfunc takes it, None where the schema leaves lengths open."""
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
     if schema.kind == "tensors":
@@ -49,7 +49,7 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
 
 
 def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
-    """Finds out in which fields the model takes NaN: most estimators refuse it, and a graph would just compute on."""
+    """Mark the fields in which the model takes NaN: most estimators refuse it, and a graph would just compute on."""
     numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
     if not numbers:
         return schema
@@ -67,7 +67,7 @@ def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Sche
 
 
 def with_gaps(schema: Schema, rows: Any) -> Any:
-    """Gives rows with gaps in every field that may have them, None if there is no such field."""
+    """Return rows with gaps in every field that may have them, None if there is no such field."""
     random = np.random.default_rng(_SEED)
     fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.gaps]
     return _replaced(schema, rows, fields, np.nan, random) if fields else None
@@ -76,7 +76,7 @@ def with_gaps(schema: Schema, rows: Any) -> Any:
 def _replaced(
     schema: Schema, rows: Any, fields: list[int] | None, value: float, random: np.random.Generator | None = None
 ) -> Any:
-    """Copies rows and puts `value` in place of every gap (`fields` None), of the first row, or of a third by chance."""
+    """Copy rows with `value` in place of every gap (`fields` None), of the first row, or of a third by chance."""
     if schema.kind == "tensors" and not schema.named:
         return _put(rows, value, fill=fields is None, random=random)
     copied = rows.copy()
@@ -103,7 +103,7 @@ def _is_numpy_text(example: Any) -> bool:
 
 
 def _known(schema: Schema, example: Any) -> list[Array | None]:
-    """Gives the example's values field by field, None where there is no example."""
+    """Return the example's values field by field, None where there is no example."""
     if example is not None:
         try:
             return list((take_columns if schema.kind == "columns" else take_tensors)(example, schema))

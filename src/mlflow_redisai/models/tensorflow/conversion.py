@@ -12,22 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import LoadedModel
-from mlflow_redisai.models.onnx import fixed_batch
-from mlflow_redisai.models.probes import made_up
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import Reference
+from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
-from mlflow_redisai.models.tensorflow.call import Traced, Way, quiet, reason, to_text, trace
-from mlflow_redisai.models.tensorflow.export import Exported, export
+from mlflow_redisai.models.tensorflow.answers import fetched, model_reference, pyfunc_reference
+from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, trace
+from mlflow_redisai.models.tensorflow.export import TensorFlowExport, export
+from mlflow_redisai.models.trials.probes import made_up
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
-from redisai_engine.codec.prediction import Run, predict
-from redisai_engine.protocol.tensor import Tensor
+from redisai_engine.codec.prediction import predict
 
 # Made up for axes that the signature leaves open.
 _LENGTH = 6
@@ -36,23 +35,23 @@ _NO_ANSWER = "mlflow.pyfunc has no answer for what this model gives; the deploye
 
 
 @dataclass(frozen=True)
-class Job:
+class TensorFlowConversion:
     """
     A model that was read. `schema` None: it has no signature. `names` are those of its outputs where it gives a list.
 
     `container` says what pyfunc's answer is made of, and whether pyfunc has an answer at all.
     """
 
-    model: LoadedModel
+    model: MlflowModel
     what: str
     schema: Schema | None
-    ways: tuple[Way, ...]
+    conventions: tuple[CallingConvention, ...]
     names: tuple[str, ...]
     container: Callable[[Traced], tuple[Container, bool]]
 
 
-def open_schema(model: LoadedModel) -> Schema | None:
-    """Gives the signature; the number of rows is left to the plugin, even if it was written with a fixed one."""
+def open_schema(model: MlflowModel) -> Schema | None:
+    """Return the signature's schema; the number of rows is left to the plugin, even where it was written as fixed."""
     schema = schema_of(model.input_schema)
     if schema is None:
         return None
@@ -60,11 +59,12 @@ def open_schema(model: LoadedModel) -> Schema | None:
     return replace(schema, fields=tuple(fields))
 
 
-def finish(job: Job, request: Request) -> Deployable:
-    """Converts for the request's backend. Raises NotConvertible if anything stands in the way, or differs."""
+def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
+    """Convert for the request's backend. Raise NotConvertible if anything stands in the way, or differs."""
     with quiet():
-        traced, rows_note = _traced(job)
-        plan, notes = _plan(job, traced, request.outputs)
+        traced, rows_note = _traced(conversion)
+        plan = _mapping(conversion, traced, request.outputs)
+        plan, reference, notes = _with_reference(conversion, traced, plan, chosen=bool(request.outputs))
         exported = export(traced, request)
         mapping = replace(
             plan,
@@ -72,53 +72,43 @@ def finish(job: Job, request: Request) -> Deployable:
             depth=exported.depth,
             precision=exported.precision,
         )
-        mapping = _checked(job, traced, exported, mapping)
+        _check(conversion, traced, exported, mapping, reference)
     return Deployable(
         request.flavor,
         request.backend,
         exported.blob,
         mapping,
-        exported.tf_inputs,
-        exported.tf_outputs,
-        (*notes, *exported.notes, *rows_note, *_batch_note(mapping)),
+        reference,
+        tf_inputs=exported.tf_inputs,
+        tf_outputs=exported.tf_outputs,
+        notes=(*notes, *exported.notes, *rows_note, *batch_notes(mapping.batch)),
     )
-
-
-def _batch_note(mapping: Mapping) -> tuple[str, ...]:
-    if mapping.batch is None:
-        return ()
-    rows = "one row" if mapping.batch == 1 else f"{mapping.batch} rows"
-    note = (
-        f"the model takes exactly {rows} at a time: predict splits what it is given, "
-        "and fills the last request up with copies of its last row"
-    )
-    return (note,)
 
 
 # -- any number of rows ---------------------------------------------------------------------------
 
 
-def _traced(job: Job) -> tuple[Traced, tuple[str, ...]]:
-    """Traces for any number of rows if the model takes that, and if it was made for one number, gives a note on it."""
-    traced = trace(job.ways, job.names, job.what)
-    fixed = [way for way in job.ways if fixed_batch(way.inputs) is not None]
+def _traced(conversion: TensorFlowConversion) -> tuple[Traced, tuple[str, ...]]:
+    """Trace for any number of rows if the model takes that. Return a note if it was made for one number."""
+    traced = trace(conversion.conventions, conversion.names, conversion.what)
+    fixed = [convention for convention in conversion.conventions if fixed_batch(convention.inputs) is not None]
     if not fixed or fixed_batch(traced.inputs) is not None:
         return traced, ()
-    own = trace(fixed, job.names, job.what)
-    if not _same_for_any_rows(job, traced, own):
+    own = trace(fixed, conversion.names, conversion.what)
+    if not _same_for_any_rows(conversion, traced, own):
         return own, ()
     rows = fixed_batch(own.inputs)
     return traced, (f"the model was logged for exactly {rows} rows at a time; it was found to take any number",)
 
 
-def _same_for_any_rows(job: Job, traced: Traced, own: Traced) -> bool:
-    """A model may be traced for any number of rows and still compute with the one that it was made for."""
+def _same_for_any_rows(conversion: TensorFlowConversion, traced: Traced, own: Traced) -> bool:
+    """Return whether other numbers of rows are answered alike: a model may still compute with its own number."""
     count = 2 * (fixed_batch(own.inputs) or 1) + 1
     inputs = tuple(replace(item, shape=(count, *item.shape[1:])) if item.shape else item for item in traced.inputs)
-    rows = _made_up(job, inputs, job.model.input_example, 0)
+    rows = _made_up(conversion, inputs, conversion.model.input_example, 0)
     if rows is None:
         return False
-    one, other = _everything(job, traced), _everything(job, own)
+    one, other = _everything(conversion, traced), _everything(conversion, own)
     try:
         compare(predict(own.run, other, rows)[0], predict(traced.run, one, rows)[0], tolerance_of(one))
     # Whatever TensorFlow raises where a length doesn't fit.
@@ -127,30 +117,31 @@ def _same_for_any_rows(job: Job, traced: Traced, own: Traced) -> bool:
     return True
 
 
-def _everything(job: Job, traced: Traced) -> Mapping:
-    """Makes a mapping that gives all outputs as they come."""
+def _everything(conversion: TensorFlowConversion, traced: Traced) -> Mapping:
+    """Make a mapping that gives all outputs as they come."""
     parts = tuple(Part(name) for name in traced.structure.names)
     fetch = tuple(range(len(parts)))
-    return Mapping(traced.inputs, traced.outputs, fetch, Answer("list", parts), job.schema, fixed_batch(traced.inputs))
+    return Mapping(
+        traced.inputs, traced.outputs, fetch, Answer("list", parts), conversion.schema, fixed_batch(traced.inputs)
+    )
 
 
 # -- what pyfunc answers --------------------------------------------------------------------------
 
 
-def _plan(job: Job, traced: Traced, chosen: tuple[str, ...]) -> tuple[Mapping, list[str]]:
-    """Makes the mapping of the traced function itself, and sets what the deployed model must answer like."""
+def _mapping(conversion: TensorFlowConversion, traced: Traced, chosen: tuple[str, ...]) -> Mapping:
+    """Make the mapping of the traced function itself: all outputs, or those that the user chose."""
     names = traced.structure.names
     for name in chosen:
         if name not in names:
-            raise NotConvertible(f"{job.what} has no output {name!r}; it has {', '.join(names)}")
-    container, answers = job.container(traced)
+            raise NotConvertible(f"{conversion.what} has no output {name!r}; it has {', '.join(names)}")
+    container, _ = conversion.container(traced)
     if chosen:
-        container, answers = "ndarray" if len(chosen) == 1 else "dict", False
+        container = "ndarray" if len(chosen) == 1 else "dict"
     fetch = tuple(names.index(name) for name in chosen) or tuple(range(len(names)))
     parts = tuple(_part(traced, index, listed=container in {"listed", "cells", "cells like input"}) for index in fetch)
     batch = fixed_batch(traced.inputs)
-    mapping = Mapping(traced.inputs, traced.outputs, fetch, Answer(container, parts), job.schema, batch)
-    return _with_reference(job, traced, mapping, answers=answers, chosen=bool(chosen))
+    return Mapping(traced.inputs, traced.outputs, fetch, Answer(container, parts), conversion.schema, batch)
 
 
 def _part(traced: Traced, index: int, *, listed: bool) -> Part:
@@ -162,56 +153,30 @@ def _part(traced: Traced, index: int, *, listed: bool) -> Part:
 
 
 def _with_reference(
-    job: Job, traced: Traced, mapping: Mapping, *, answers: bool, chosen: bool
-) -> tuple[Mapping, list[str]]:
-    own = _own(traced, mapping)
-    job.model.reference = own
-    if not answers:
-        return mapping, [] if chosen else [_NO_ANSWER]
-    example = job.model.input_example
-    if example is not None:
-        try:
-            expected = _pyfunc(job.model)(example)
-        # Whatever the flavor's wrapper raises for a model that it wasn't written for.
-        except Exception as error:
-            note = (
-                f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
-                "the deployed model was compared with the model itself"
-            )
-            return mapping, [note]
-        mapping = _in_order_of(expected, mapping)
-    job.model.reference = _pyfunc(job.model)
-    return mapping, []
-
-
-def _own(traced: Traced, mapping: Mapping) -> Callable[[Any], Any]:
-    run = _fetched(traced.run, mapping)
-    return lambda inputs: predict(run, mapping, inputs)[0]
-
-
-def _pyfunc(model: LoadedModel) -> Callable[[Any], Any]:
-    def answer(inputs: Any) -> Any:
-        with quiet():
-            return _on_host(model.pyfunc().predict(inputs))
-
-    return answer
-
-
-def _on_host(answer: Any) -> Any:
-    """Makes numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
-    if isinstance(answer, dict):
-        return {name: _on_host(value) for name, value in answer.items()}
-    if isinstance(answer, tuple) or (isinstance(answer, list) and answer and hasattr(answer[0], "dtype")):
-        return [_on_host(value) for value in answer]
-    if isinstance(answer, list):
-        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in answer]
-    if hasattr(answer, "numpy"):
-        answer = answer.numpy()
-    return to_text(answer) if isinstance(answer, np.ndarray) else answer
+    conversion: TensorFlowConversion, traced: Traced, mapping: Mapping, *, chosen: bool
+) -> tuple[Mapping, Reference, tuple[str, ...]]:
+    """Return pyfunc's answers, or the model's own for chosen outputs and where pyfunc has none; with notes."""
+    own = model_reference(traced, mapping)
+    _, answers = conversion.container(traced)
+    if chosen or not answers:
+        return mapping, own, () if chosen else (_NO_ANSWER,)
+    reference, example = pyfunc_reference(conversion.model), conversion.model.input_example
+    if example is None:
+        return mapping, reference, ()
+    try:
+        expected = reference.answer(example)
+    # Whatever the flavor's wrapper raises for a model that it wasn't written for.
+    except Exception as error:
+        note = (
+            f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
+            "the deployed model was compared with the model itself"
+        )
+        return mapping, own, (note,)
+    return _in_order_of(expected, mapping), reference, ()
 
 
 def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
-    """Gives a dict's or frame's entries the order that pyfunc gives them."""
+    """Put a dict's or frame's entries into the order that pyfunc gives them."""
     names = [part.name for part in mapping.answer.parts]
     wanted = list(expected) if isinstance(expected, dict) or hasattr(expected, "columns") else names
     if sorted(map(str, wanted)) != sorted(names):
@@ -224,20 +189,18 @@ def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
 # -- trying ---------------------------------------------------------------------------------------
 
 
-def _fetched(run: Run, mapping: Mapping) -> Run:
-    def fetch(tensors: list[Tensor]) -> list[Tensor]:
-        found = run(tensors)
-        return [found[index] for index in mapping.fetch]
-
-    return fetch
-
-
-def _checked(job: Job, traced: Traced, exported: Exported, mapping: Mapping) -> Mapping:
-    """Compares with what the model must answer like, wherever that has an answer."""
-    run = _fetched(exported.run, mapping)
-    for probe in _probes(job, traced):
+def _check(
+    conversion: TensorFlowConversion,
+    traced: Traced,
+    exported: TensorFlowExport,
+    mapping: Mapping,
+    reference: Reference,
+) -> None:
+    """Compare with the model's own answers to all probes that it answers. Raise NotConvertible if any differs."""
+    run = fetched(exported.run, mapping)
+    for probe in _probes(conversion, traced):
         try:
-            expected = job.model.reference(probe)
+            expected = reference.answer(probe)
         # Made-up input may be none for this model: an index beyond its vocabulary, a length it wasn't made for.
         except Exception:
             continue
@@ -245,29 +208,28 @@ def _checked(job: Job, traced: Traced, exported: Exported, mapping: Mapping) -> 
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
         except (Difference, InputMismatch) as found:
-            raise NotConvertible(f"{job.what} answers differently when converted: {found}") from found
+            raise NotConvertible(f"{conversion.what} answers differently when converted: {found}") from found
         except NotConvertible:
             raise
         # Some mistakes of a converter are found only when the graph runs.
         except Exception as error:
-            raise NotConvertible(f"{job.what} can't be run when converted: {reason(error)}") from error
-    return mapping
+            raise NotConvertible(f"{conversion.what} can't be run when converted: {reason(error)}") from error
 
 
-def _probes(job: Job, traced: Traced) -> list[Any]:
-    """Gives the example, and rows made up around it in two lengths where lengths are open."""
-    example = job.model.input_example
+def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:
+    """Return the example, and rows made up around it in two lengths where lengths are open."""
+    example = conversion.model.input_example
     is_open = any(None in (item.shape or ())[1:] for item in traced.inputs)
-    made = [_made_up(job, traced.inputs, example, extra) for extra in ((0, 1) if is_open else (0,))]
+    made = [_made_up(conversion, traced.inputs, example, extra) for extra in ((0, 1) if is_open else (0,))]
     return [probe for probe in (example, *made) if probe is not None]
 
 
-def _made_up(job: Job, inputs: tuple[Input, ...], example: Any, extra: int) -> Any:
-    """Gives rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
-    schema = job.schema or _schema_of(inputs)
+def _made_up(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any, extra: int) -> Any:
+    """Return rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
+    schema = conversion.schema or _schema_of(inputs)
     if schema.kind == "columns":
         return made_up(schema, example, {})
-    lengths = _lengths(job, inputs, example)
+    lengths = _lengths(conversion, inputs, example)
     by_field = {item.fields[0] if item.fields else index: index for index, item in enumerate(inputs)}
     closed = []
     for number, field in enumerate(schema.fields):
@@ -286,11 +248,11 @@ def _schema_of(inputs: Sequence[Input]) -> Schema:
     return Schema("tensors", tuple(fields))
 
 
-def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[int, ...]]:
-    """Gives the shapes that the example's tensors have, () where there is none."""
+def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any) -> list[tuple[int, ...]]:
+    """Return the shapes that the example's tensors have, () where there is none."""
     if example is not None:
         try:
-            mapping = Mapping(inputs, (), (), Answer("list", ()), job.schema)
+            mapping = Mapping(inputs, (), (), Answer("list", ()), conversion.schema)
             return [tensor.shape for tensor in Encoder(mapping).encode(example)]
         except InputMismatch:
             pass
@@ -298,7 +260,7 @@ def _lengths(job: Job, inputs: tuple[Input, ...], example: Any) -> list[tuple[in
 
 
 def _closed(item: Field, known: Shape | None, lengths: tuple[int, ...], extra: int) -> Field:
-    """Gives a field with a length for every axis but the first, and for the first if the model fixes that."""
+    """Return a field with a length for every axis but the first, and for the first if the model fixes that."""
     shape = [known[0] if known else None]
     for axis, length in enumerate(item.shape[1:], 1):
         fixed = length or (known[axis] if known and len(known) > axis else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,53 +11,17 @@ import pytest
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types.schema import ColSpec, Schema, TensorSpec
 from onnx import TensorProto, helper, numpy_helper
-from skl2onnx import to_onnx
-from sklearn.datasets import load_wine
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models import ServerLimits, choose_flavor, convert, open_model
+from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.models.loading import open_model
+from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx
-
-
-def wine() -> tuple[pd.DataFrame, np.ndarray]:
-    data = load_wine(as_frame=True)
-    return data.data, data.target.to_numpy()
-
-
-def wine_model(**options: Any) -> onnx.ModelProto:
-    frame, target = wine()
-    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, target)
-    return to_onnx(estimator, frame.to_numpy(np.float32), target_opset={"": 15, "ai.onnx.ml": 3}, **options)
-
-
-def regression_model() -> onnx.ModelProto:
-    frame, target = wine()
-    estimator = LinearRegression().fit(frame, target)
-    return to_onnx(estimator, frame.to_numpy(np.float32), target_opset={"": 15, "ai.onnx.ml": 3})
-
-
-def graph_model(
-    nodes: list[Any],
-    inputs: list[Any],
-    outputs: list[Any],
-    *,
-    opset: int = 15,
-    ir_version: int = 8,
-    weights: tuple[Any, ...] = (),
-) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "test", inputs, outputs, list(weights))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
-
-
-def tensor(name: str, kind: int, shape: list[Any]) -> Any:
-    return helper.make_tensor_value_info(name, kind, shape)
+from support.onnx_models import four_rows, graph_model, regression_model, tensor, wine, wine_model
 
 
 def large_product() -> tuple[onnx.ModelProto, np.ndarray]:
@@ -122,7 +85,7 @@ class TestContainers:
             deployed.expected(frame)
 
     def test_an_example_that_pyfunc_itself_refuses(self, tmp_path: Path) -> None:
-        """Then the graph is compared with itself, run here; the note says so."""
+        """Then it is compared with the file as it was logged, run here; the note says so."""
         frame, _ = wine()
         frame = frame.astype("float32")
         proto = wine_model(options={"zipmap": False})
@@ -130,7 +93,8 @@ class TestContainers:
 
         deployed = deploy(path)
 
-        assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+        found = verify(deployed.run, deployed.deployable, deployed.model)
+        assert (found.status, found.reference) == ("passed", "ONNX Runtime on the original file")
         [note] = deployed.deployable.notes
         assert note == (
             "mlflow.pyfunc doesn't answer this model's input example (All arrays must be of the same length); "
@@ -320,28 +284,16 @@ class TestFixedBatch:
 
     @pytest.mark.parametrize("rows", [1, 3, 4, 9])
     def test_rows_are_split_and_filled_up(self, rows: int, tmp_path: Path) -> None:
-        deployed = deploy(save_onnx(tmp_path / "m", self.four_rows()))
+        deployed = deploy(save_onnx(tmp_path / "m", four_rows()))
         array = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
 
         np.testing.assert_allclose(deployed.predict(array)["y"], array * 2)
         assert deployed.mapping.batch == 4
 
     def test_the_user_is_told(self, tmp_path: Path) -> None:
-        deployed = deploy(save_onnx(tmp_path / "m", self.four_rows()))
+        deployed = deploy(save_onnx(tmp_path / "m", four_rows()))
 
         assert deployed.deployable.notes[0].startswith("the model takes exactly 4 rows at a time")
-
-    @staticmethod
-    def four_rows() -> onnx.ModelProto:
-        flat = numpy_helper.from_array(np.array([12]), "flat")
-        back = numpy_helper.from_array(np.array([4, 3]), "back")
-        nodes = [
-            helper.make_node("Reshape", ["x", "flat"], ["row"]),
-            helper.make_node("Add", ["row", "row"], ["doubled"]),
-            helper.make_node("Reshape", ["doubled", "back"], ["y"]),
-        ]
-        inputs, outputs = [tensor("x", TensorProto.FLOAT, [4, 3])], [tensor("y", TensorProto.FLOAT, [4, 3])]
-        return graph_model(nodes, inputs, outputs, weights=(flat, back))
 
 
 class TestOutputs:
@@ -353,9 +305,10 @@ class TestOutputs:
         deployed = deploy(path, outputs="probabilities")
 
         answer = deployed.predict(frame.to_numpy(np.float32))
+        found = verify(deployed.run, deployed.deployable, deployed.model)
         assert list(answer) == ["probabilities"]
         assert deployed.mapping.fetch == (1,)
-        assert verify(deployed.run, deployed.deployable, deployed.model).status == "passed"
+        assert (found.status, found.reference) == ("passed", "ONNX Runtime on the original file")
 
     def test_an_output_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         path = save_onnx(tmp_path / "m", regression_model())

@@ -1,0 +1,89 @@
+"""
+What an ONNX model itself answers: through mlflow.pyfunc, or run by ONNX Runtime from the file as it was logged.
+
+The graph that is deployed has other versions, types and outputs than the file, and takes no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import first_line
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import NoReference, Reference, pyfunc_reference
+from redisai_engine.codec.mapping import Mapping, Output
+from redisai_engine.codec.prediction import predict
+from redisai_engine.protocol.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Original:
+    """
+    The file as it was logged, run by ONNX Runtime: with its own opset, element types and outputs.
+
+    `mapping` says only how the user's input becomes tensors, which outputs are wanted, and in which container;
+    `kinds` are the file's own element types of its inputs.
+    """
+
+    path: Path
+    mapping: Mapping
+    kinds: dict[str, str]
+
+    @cached_property
+    def session(self) -> Any:
+        return graph.load(str(self.path), "the original file")
+
+    def answer(self, inputs: Any) -> Any:
+        return predict(self._run, self.mapping, inputs)[0]
+
+    def _run(self, tensors: list[Tensor]) -> list[Tensor]:
+        feed = {
+            item.name: tensor.array().astype(self.kinds[item.name])
+            for item, tensor in zip(self.mapping.inputs, tensors, strict=True)
+        }
+        outputs = [self.mapping.outputs[index] for index in self.mapping.fetch]
+        values = self.session.run([output.name for output in outputs], feed)
+        return [
+            _tensor(value, output, part.labels)
+            for value, output, part in zip(values, outputs, self.mapping.answer.parts, strict=True)
+        ]
+
+
+def _tensor(value: Any, output: Output, labels: tuple[int | str, ...]) -> Tensor:
+    """Make a tensor of what the file gives: of a ZipMap's dicts the numbers, of a type RedisAI lacks the wider one."""
+    rows = [[row[label] for label in labels] for row in value] if isinstance(value, list) else value
+    return Tensor.from_array(np.asarray(rows, None if output.dtype is None else output.dtype.numpy))
+
+
+def reference_of(
+    model: MlflowModel, original: Original, *, chosen: bool
+) -> tuple[Reference | NoReference, tuple[str, ...]]:
+    """Return pyfunc's answers, or the file's own for chosen outputs and where pyfunc has none; with notes."""
+    refusal = None if chosen else _refusal(pyfunc_reference(model), model.input_example)
+    if not chosen and refusal is None:
+        return pyfunc_reference(model), ()
+    own = Reference("ONNX Runtime on the original file", original.answer)
+    problem = _refusal(own, model.input_example)
+    if problem is not None:
+        return NoReference(f"ONNX Runtime doesn't answer the input example with the original file ({problem})"), ()
+    if refusal is None:
+        return own, ()
+    instead = "the deployed model was compared with the model itself"
+    return own, (f"mlflow.pyfunc doesn't answer this model's input example ({refusal}); {instead}",)
+
+
+def _refusal(reference: Reference, example: Any) -> str | None:
+    """Return why the example isn't answered, None if it is: pyfunc makes no frame of outputs of unlike lengths."""
+    if example is None:
+        return None
+    try:
+        reference.answer(example)
+    except Exception as error:
+        return first_line(error)
+    return None

@@ -1,0 +1,93 @@
+"""
+What a scikit-learn estimator itself answers for an output of its graph, by the names that skl2onnx gives to outputs.
+
+Found out by converting every estimator that skl2onnx knows and looking for the method that gives the same numbers.
+Invariant: for an output that no method of the estimator gives there is no answer, rather than one of the graph's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import NoReference, Reference, pyfunc_reference
+from mlflow_redisai.models.sklearn.estimators import last_of
+from mlflow_redisai.models.trials.methods import Method, reference_of
+from redisai_engine.codec.mapping import Output
+from redisai_engine.codec.values import Array
+
+# The first of them that an estimator has counts: k-means has scores, but no decision function.
+_METHODS: dict[str, tuple[str, ...]] = {
+    "label": ("predict",),
+    "probabilities": ("predict_proba",),
+    "log_probabilities": ("predict_log_proba",),
+    "scores": ("decision_function", "transform"),
+    "distance": ("kneighbors",),
+    "index": ("kneighbors",),
+}
+
+# kneighbors gives both.
+_POSITIONS = {"distance": 0, "index": 1}
+
+
+def default_reference(model: MlflowModel, estimator: Any, function: str) -> Reference:
+    """Return pyfunc's answers; for an estimator that pyfunc has no function for, those of its `transform`."""
+    if function != "transform":
+        return pyfunc_reference(model)
+    return Reference(f"{type(estimator).__name__}'s own transform", _called(model, estimator.transform))
+
+
+def chosen_reference(
+    model: MlflowModel, estimator: Any, function: str, default: Sequence[str], outputs: Sequence[Output]
+) -> Reference | NoReference:
+    """
+    Return the estimator's own answers for `outputs`, as `mlflow.pyfunc` would hand it the input.
+
+    `default` names the outputs that the answer of `function`, pyfunc's own, is made of.
+    """
+
+    def method_of(name: str) -> Method | None:
+        found = _method(model, estimator, name)
+        if found is None and [name] == list(default) and hasattr(estimator, function):
+            return Method(function, _called(model, getattr(estimator, function)))
+        return found
+
+    return reference_of(type(estimator).__name__, outputs, method_of)
+
+
+def _called(model: MlflowModel, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda inputs: method(model.enforced(inputs))
+
+
+def _method(model: MlflowModel, estimator: Any, output: str) -> Method | None:
+    stem, number = _without_target(output)
+    if stem == "probabilities" and _gives_scores(estimator):
+        scores = _called(model, estimator.decision_function)
+        return Method("decision_function", lambda inputs: _two_columns(scores(inputs)))
+    name = next((name for name in _METHODS.get(stem, ()) if hasattr(estimator, name)), None)
+    if name is None:
+        return None
+    call = _called(model, getattr(estimator, name))
+    position = _POSITIONS.get(stem, number)
+    return Method(name, call if position is None else lambda inputs: call(inputs)[position])
+
+
+def _without_target(output: str) -> tuple[str, int | None]:
+    """Split off the target's number, which an output of one of several targets ends in: probabilities_1."""
+    stem, _, number = output.rpartition("_")
+    return (stem, int(number)) if number.isdecimal() else (output, None)
+
+
+def _gives_scores(estimator: Any) -> bool:
+    """Return whether skl2onnx calls a classifier's scores probabilities: for support vectors that have none."""
+    from sklearn.svm import SVC, NuSVC
+
+    return isinstance(last_of(estimator), (SVC, NuSVC)) and not hasattr(estimator, "predict_proba")
+
+
+def _two_columns(scores: Array) -> Array:
+    """Return scores as skl2onnx lays them out: for two classes, where scikit-learn gives one, its negative too."""
+    return np.column_stack([scores, -scores]) if scores.ndim == 1 else scores

@@ -1,0 +1,78 @@
+"""
+What a boosted model itself answers, through its own library.
+
+Rows with categories go to the library in pandas' type for them, made of nothing but the rows: the library looks the
+categories up in the model, so that what was read of it here has no part in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.reference import NoReference, Reference, pyfunc_reference
+from mlflow_redisai.models.signature import tensor_name
+from mlflow_redisai.models.trials.methods import Method, reference_of
+from redisai_engine.codec.fields import take_columns
+from redisai_engine.codec.mapping import Output, Schema
+
+_METHODS = {"label": "predict", "probabilities": "predict_proba", "prediction": "predict"}
+
+
+def default_reference(model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int]) -> Reference:
+    """
+    Return pyfunc's answers; for a model with columns of categories, at these positions, those of its library.
+
+    MLflow refuses pandas' type for categories where the signature says string, so pyfunc has no answer there.
+    """
+    if not categories:
+        return pyfunc_reference(model)
+    rows = _rows(model, estimator, schema, categories)
+    return Reference(f"{_named(estimator)}'s own predict", lambda inputs: estimator.predict(rows(inputs)))
+
+
+def chosen_reference(
+    model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int], outputs: Sequence[Output]
+) -> Reference | NoReference:
+    """Return the library's own answers for outputs of the graph."""
+    rows = _rows(model, estimator, schema, categories)
+
+    def method_of(output: str) -> Method | None:
+        name = _METHODS[output]
+        return Method(name, lambda inputs: getattr(estimator, name)(rows(inputs)))
+
+    return reference_of(_named(estimator), outputs, method_of)
+
+
+def _named(estimator: Any) -> str:
+    kind = type(estimator)
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def _rows(model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int]) -> Callable[[Any], Any]:
+    """Return a function from the user's input to what the estimator's methods take."""
+
+    def rows(inputs: Any) -> Any:
+        taken = _with_categories(inputs, schema, categories) if categories else model.enforced(inputs)
+        return _matrix(taken) if _named(estimator) == "xgboost.Booster" else taken
+
+    return rows
+
+
+def _with_categories(inputs: Any, schema: Schema, categories: Sequence[int]) -> Any:
+    import pandas as pd
+
+    columns = enumerate(take_columns(inputs, schema))
+    return pd.DataFrame(
+        {
+            tensor_name(schema.fields[index].name, index): pd.Categorical(column) if index in categories else column
+            for index, column in columns
+        }
+    )
+
+
+def _matrix(rows: Any) -> Any:
+    import xgboost
+
+    return xgboost.DMatrix(rows, enable_categorical=True)

@@ -1,0 +1,1 @@
+"""Trying a conversion on this machine before it is believed."""

@@ -1,0 +1,133 @@
+"""
+Try a conversion on this machine before it is believed: it must answer as the model itself does.
+
+For converters whose models take any number of rows and answer with arrays. Which rows are tried is `probes`' work.
+Invariant: what a mapping says of the answer's types and shapes was seen in an answer of the model itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible, first_line
+from mlflow_redisai.models import graph
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.models.trials.probes import made_up, mark_gaps, with_gaps
+from redisai_engine.codec.compare import Difference, compare, tolerance_of
+from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part, Schema
+from redisai_engine.codec.prediction import Run, predict
+from redisai_engine.codec.values import Array
+
+
+def probes(
+    reference: Reference, schema: Schema, example: Any, categories: dict[str | int, Array]
+) -> tuple[Schema, list[Any]]:
+    """
+    Return inputs that the model itself answers: the example, rows made up around it, and rows with gaps.
+
+    The schema comes back with marks: which columns may have gaps. `categories` are values to draw from, by column.
+    """
+
+    def answers(inputs: Any) -> bool:
+        return any(True for _ in _own_answers(reference, [inputs]))
+
+    found = [example] if example is not None and answers(example) else []
+    rows = made_up(schema, example, categories)
+    if rows is None or not answers(rows):
+        return schema, found
+    schema = mark_gaps(schema, rows, answers)
+    gaps = with_gaps(schema, rows)
+    return schema, [*found, rows, *([gaps] if gaps is not None and answers(gaps) else [])]
+
+
+def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield each input that the model itself answers, with its answer."""
+    if isinstance(reference, NoReference):
+        return
+    for probe in inputs:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answer = reference.answer(probe)
+        # Whatever the model raises: an unknown category, a shape; then this input says nothing about the conversion.
+        except Exception:
+            continue
+        yield probe, answer
+
+
+def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deployable:
+    """
+    Compare with the model's own answers; return the mapping with the types and shapes that were seen in them.
+
+    `what` names the model. Raise NotConvertible if any answer differs, or the graph can't be run.
+    """
+    run = graph.runner(deployable.blob, deployable.mapping.fetch, what)
+    for probe, expected in _own_answers(deployable.reference, inputs):
+        deployable = replace(deployable, mapping=_observed(deployable.mapping, expected))
+        _compare(run, deployable.mapping, probe, expected, what)
+    return deployable
+
+
+def with_outputs(
+    deployable: Deployable,
+    chosen: Sequence[str],
+    reference_of: Callable[[Sequence[Output]], Reference | NoReference],
+    inputs: Sequence[Any],
+    what: str,
+) -> Deployable:
+    """
+    Return a deployable that answers with the outputs of these names, as the graph gives them: an array, or a dict.
+
+    Raise NotConvertible for a name that isn't there, and where the model's own answers, `reference_of` these outputs,
+    are others.
+    """
+    mapping = _choosing(deployable.mapping, chosen, what)
+    reference = reference_of([mapping.outputs[index] for index in mapping.fetch])
+    deployable = replace(deployable, mapping=mapping, reference=reference)
+    run = graph.runner(deployable.blob, mapping.fetch, what)
+    for probe, expected in _own_answers(reference, inputs):
+        _compare(run, mapping, probe, expected, what)
+    return deployable
+
+
+def _choosing(mapping: Mapping, chosen: Sequence[str], what: str) -> Mapping:
+    names = [item.name for item in mapping.outputs]
+    for name in chosen:
+        if name not in names:
+            raise NotConvertible(f"{what} has no output {name!r}; it has {', '.join(names)}")
+    container: Container = "ndarray" if len(chosen) == 1 else "dict"
+    answer = Answer(container, tuple(Part(name) for name in chosen))
+    return replace(mapping, fetch=tuple(names.index(name) for name in chosen), answer=answer)
+
+
+def _compare(run: Run, mapping: Mapping, probe: Any, expected: Any, what: str) -> None:
+    try:
+        actual, _ = predict(run, mapping, probe)
+        compare(expected, actual, tolerance_of(mapping))
+    except InputMismatch as found:
+        raise NotConvertible(f"{what} answers input that tensors can't hold: {found}") from found
+    except (Difference, ValueError) as found:
+        raise NotConvertible(f"{what} answers differently as ONNX: {found}") from found
+    # ONNX Runtime finds some mistakes of a converter only when the graph runs.
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be run as ONNX: {first_line(error)}") from error
+
+
+def _observed(mapping: Mapping, expected: Any) -> Mapping:
+    values = expected if isinstance(expected, list) else [expected]
+    if len(values) != len(mapping.answer.parts) or not all(isinstance(value, np.ndarray) for value in values):
+        return mapping
+    parts = tuple(_like(part, value) for part, value in zip(mapping.answer.parts, values, strict=True))
+    return replace(mapping, answer=Answer(mapping.answer.container, parts))
+
+
+def _like(part: Part, value: Array) -> Part:
+    dtype = value.dtype.str if value.dtype.kind == "U" else value.dtype.name
+    return Part(part.name, dtype, (-1, *value.shape[1:]))

@@ -1,0 +1,51 @@
+"""What scikit-learn computes in float64 stays in float64: float32 would differ by about 1e-7."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+)
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from support.boosted_models import cancer, diabetes
+from support.local_runs import deploy, mixed_frame, save_sklearn
+
+
+def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
+    """Float32 would differ by about 1e-7."""
+    frame, target = diabetes()
+
+    deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
+
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
+
+
+@pytest.mark.parametrize("first", ["text", "numbers"])
+def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Path) -> None:
+    """skl2onnx takes the type of its outputs from the first column."""
+    frame, labels = mixed_frame()
+    parts = [("text", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["alcohol", "proline"])]
+    columns = ColumnTransformer(parts if first == "text" else parts[::-1])
+    estimator = make_pipeline(columns, LogisticRegression()).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
+
+
+@pytest.mark.slow
+def test_histogram_boosting_goes_the_same_way_for_gaps(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.2)
+    estimator = HistGradientBoostingClassifier(max_iter=20).fit(gaps, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    deployed.assert_equals_pyfunc_exactly(gaps)

@@ -1,0 +1,32 @@
+"""The table of flavors is complete, and its page in step with it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from scripts import flavors as flavors_page
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_every_row_of_the_table_names_a_converter_that_is_there(flavor: str) -> None:
+    assert callable(FLAVORS[flavor].load())
+
+
+@pytest.mark.parametrize("flavor", REFUSED)
+def test_a_refusal_says_what_works_instead(flavor: str) -> None:
+    reason = REFUSED[flavor]
+
+    assert any(word in reason for word in ("log that", "log the", "log a ", "mlflow models serve", "call it there"))
+    assert not reason.endswith(".")
+
+
+def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
+    """To write it anew: scripts/flavors; to measure anew: RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
+    assert flavors_page.PAGE.read_text() == flavors_page.page()
+
+
+def test_every_flavor_was_tested() -> None:
+    assert list(json.loads(flavors_page.SEEN.read_text())) == list(FLAVORS)

@@ -1,0 +1,88 @@
+"""A conversion is compared with the model itself, for pyfunc's answer and for outputs that a user chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.base import Deployable
+from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
+from redisai_engine.codec.mapping import Output
+from support.local_runs import Deployed, deploy, save_sklearn
+
+DATA = load_iris(as_frame=True)
+ESTIMATOR = LogisticRegression(max_iter=500).fit(DATA.data, DATA.target)
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    return deploy(save_sklearn(tmp_path / "model", ESTIMATOR, DATA.data))
+
+
+def own(outputs: Sequence[Output]) -> Reference:
+    """What the estimator itself gives for its only output that a test chooses."""
+    assert [output.name for output in outputs] == ["probabilities"]
+    return Reference("the estimator's own predict_proba", ESTIMATOR.predict_proba)
+
+
+def with_turned_probabilities(deployable: Deployable) -> Deployable:
+    """The same graph, but for the probabilities of the first and the last class, which change places."""
+    proto = onnx.load_from_string(deployable.blob)
+    for node in proto.graph.node:
+        for index, name in enumerate(node.output):
+            node.output[index] = "inner" if name == "probabilities" else name
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "order"))
+    proto.graph.node.append(helper.make_node("Gather", ["inner", "order"], ["probabilities"], axis=1))
+    return replace(deployable, blob=proto.SerializeToString())
+
+
+def test_a_graph_whose_chosen_output_is_wrong_is_refused_though_its_labels_are_right(deployed: Deployed) -> None:
+    wrong = with_turned_probabilities(deployed.deployable)
+
+    assert checked(wrong, [DATA.data], "the test's model") == wrong
+    with pytest.raises(NotConvertible, match="model answers differently as ONNX: the largest difference is "):
+        with_outputs(wrong, ["probabilities"], own, [DATA.data], "the test's model")
+
+
+def test_a_graph_whose_chosen_output_is_right_answers_with_it(deployed: Deployed) -> None:
+    chosen = with_outputs(deployed.deployable, ["probabilities"], own, [DATA.data], "the test's model")
+
+    assert chosen.reference.kind == "the estimator's own predict_proba"
+    assert [part.name for part in chosen.mapping.answer.parts] == ["probabilities"]
+
+
+def test_without_a_reference_nothing_is_compared(deployed: Deployed) -> None:
+    nobody = NoReference("nobody knows")
+    wrong = replace(with_turned_probabilities(deployed.deployable), reference=nobody)
+
+    assert checked(wrong, [DATA.data], "the test's model") == wrong
+    assert with_outputs(wrong, ["probabilities"], lambda _: nobody, [DATA.data], "").reference is nobody
+
+
+def test_input_that_the_model_itself_refuses_says_nothing(deployed: Deployed) -> None:
+    gaps = DATA.data.mask(DATA.data > 3)
+
+    chosen = with_outputs(deployed.deployable, ["probabilities"], own, [gaps, DATA.data], "the test's model")
+
+    assert isinstance(chosen.reference, Reference)
+
+
+def test_probes_are_what_the_model_answers_and_gaps_are_marked(deployed: Deployed) -> None:
+    """A logistic regression refuses NaN."""
+    assert deployed.mapping.schema is not None
+    reference = Reference("the estimator's own predict", ESTIMATOR.predict)
+
+    schema, found = probes(reference, deployed.mapping.schema, DATA.data[:2], {})
+
+    assert [len(rows) for rows in found] == [2, 48]
+    assert not any(field.gaps for field in schema.fields)
