@@ -14,31 +14,71 @@ SOURCE = ROOT / "src"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").rglob("*.md")])
 
 
-def test_the_source_map_names_every_package_folder() -> None:
-    told = (ROOT / "docs" / "internals.md").read_text()
-    folders = {path.parent for path in SOURCE.rglob("*.py")} - {SOURCE / "redisai_engine"}
+# -- docs/architecture.md ---------------------------------------------------------------------------
 
-    missing = [str(folder.relative_to(ROOT)) for folder in folders if f"{folder.relative_to(ROOT)}/" not in told]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PACKAGES = (SOURCE / "redisai_engine", SOURCE / "mlflow_redisai")
+#: What stands between single backticks: paths, classes, functions, but also commands and options.
+QUOTED = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", ARCHITECTURE)
+
+
+def test_the_architecture_names_every_folder_of_the_source() -> None:
+    folders = {path.parent for path in SOURCE.rglob("*.py")} - set(PACKAGES)
+    relative = {folder.relative_to(next(root for root in PACKAGES if root in folder.parents)) for folder in folders}
+
+    missing = [f"{folder}/" for folder in sorted(relative) if f"`{folder}/`" not in ARCHITECTURE]
 
     assert missing == []
 
 
-def test_the_source_map_names_every_module() -> None:
-    told = (ROOT / "docs" / "internals.md").read_text()
-    modules = {path for path in SOURCE.rglob("*.py") if not path.name.startswith("_")}
+def test_every_path_that_the_architecture_names_exists() -> None:
+    """Relative to one of the packages or to the root; a bare file name is one at the top of a package or the root."""
+    named = [name for name in QUOTED if re.fullmatch(r"[\w./-]+(\.py|\.md|\.toml|/)", name)]
+    roots = (*PACKAGES, SOURCE, ROOT)
 
-    missing = [str(path.relative_to(SOURCE)) for path in sorted(modules) if path.stem not in told]
+    missing = [name for name in named if not any((root / name).exists() for root in roots)]
 
+    assert len(named) > 100
     assert missing == []
 
 
-def test_the_source_map_names_no_file_that_is_not_there() -> None:
-    told = (ROOT / "docs" / "internals.md").read_text()
-    names = {Path(name).name for name in re.findall(r"[\w/]+\.py\b", told)}
-    folders = (SOURCE.rglob("*.py"), (ROOT / "tests").rglob("*.py"), ROOT.glob("*.py"))
-    there = {path.name for folder in folders for path in folder}
+def test_every_class_and_function_that_the_architecture_names_exists() -> None:
+    source = "\n".join(
+        path.read_text() for path in [*SOURCE.rglob("*.py"), *(ROOT / "tests" / "support").rglob("*.py")]
+    )
+    classes = [name for name in QUOTED if re.fullmatch(r"[A-Z][a-z]\w+(\.\w+)?", name)]
+    functions = [name for name in QUOTED if re.fullmatch(r"[a-z]+(_[a-z]+)*", name)]
+    words_of_python = {"yield"}
 
-    assert names - there == set()
+    missing = [name for name in classes if f"class {name.partition('.')[0]}" not in source]
+    missing += [name for name in classes if "." in name and f"def {name.partition('.')[2]}(" not in source]
+    missing += [name for name in functions if f"def {name}(" not in source and name not in words_of_python | PROGRAMS]
+
+    assert classes
+    assert functions
+    assert missing == []
+
+
+PROGRAMS = {"mlflow_redisai", "redisai_engine"}
+
+
+def test_the_architecture_tells_where_each_kind_of_thing_is_added() -> None:
+    for kind in ("an AI command", "a backend", "a front", "a flavor"):
+        assert re.search(rf"^\| {kind}\b.*`[\w/]+(\.py|/)`", ARCHITECTURE, flags=re.MULTILINE), kind
+
+
+# -- all documents ----------------------------------------------------------------------------------
+
+GENERATED = {"benchmarks.md", "flavors.md", "reference.md", "settings.md", "commands.md"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_of_documents_fit_a_screen(document: Path) -> None:
+    """Up to 120 columns, but for tables, links and what programs print."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    lines = [] if document.name in GENERATED else text.splitlines()
+
+    assert [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

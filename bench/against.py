@@ -1,0 +1,139 @@
+"""
+Compare this checkout with another commit: `scripts/bench --against COMMIT [scenario ...]`, both compiled, in turns.
+
+Each side measures with its own source and its own scenarios, one whole scenario after the other, so that a slow minute
+hits both. A ratio is taken inside a round, and is above 1 where this checkout does better. The result is
+results/against/<date>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import environments, results
+from bench.rounds import Progress
+
+ROOT = Path(__file__).parent.parent
+FOLDER = results.FOLDER / "against"
+SCENARIOS = ("predictions", "relay", "plugin")
+#: A figure is better when it is larger; all others when they are smaller.
+LARGER_IS_BETTER = ("per_second", "gb_per_second", "rows_per_second")
+
+Rounds = list[dict[str, Any]]  # of each round what Results.scenarios has
+
+
+@dataclass(frozen=True)
+class Side:
+    """A tree of the project, with its engine compiled."""
+
+    tree: Path
+
+    def compile(self) -> None:
+        """Compile the engine of this tree, unless that was done before. Raise CalledProcessError."""
+        command = [sys.executable, "hatch_build.py", ".cache/compiled"]
+        subprocess.run(command, cwd=self.tree, check=True, stdout=subprocess.DEVNULL)
+
+    def measure(self, scenario: str, seconds: float) -> dict[str, Any]:
+        """Run a scenario once and return its series. Raise CalledProcessError."""
+        paths = os.pathsep.join([str(self.tree / ".cache" / "compiled"), str(self.tree / "src")])
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            options = ["--seconds", str(seconds), "--rounds", "1", "--results", folder]
+            subprocess.run(
+                [sys.executable, "-m", "bench", scenario, *options],
+                cwd=self.tree,
+                env={**os.environ, "PYTHONPATH": paths},
+                check=True,
+                capture_output=True,
+            )
+            [path] = Path(folder).glob("*.json")
+            found: dict[str, Any] = json.loads(path.read_text())["scenarios"][scenario]
+            return found
+
+
+def main() -> int:
+    arguments = _arguments()
+    other, here = Side(_checked_out(arguments.commit)), Side(ROOT)
+    for side in (other, here):
+        side.compile()
+    about = results.circumstances(
+        shlex.join(["scripts/bench", "--against", *sys.argv[1:]]), arguments.seconds, arguments.rounds
+    )
+    about["against"] = _git("rev-parse", "--short=12", arguments.commit)
+    rounds: dict[str, dict[str, Rounds]] = {}
+    for scenario in arguments.scenario:
+        rounds[scenario] = _in_turns(scenario, {"before": other, "after": here}, arguments)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{about['date']}.json"
+    path.write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
+    print("\n".join(table(rounds)))
+    print(f"Written: {path}")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench --against", description=__doc__)
+    parser.add_argument("commit")
+    parser.add_argument("scenario", nargs="*", default=list(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one load (default 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often both take turns (default 7)")
+    return parser.parse_args()
+
+
+def _checked_out(commit: str) -> Path:
+    """Return a folder with the files of a commit."""
+    folder = environments.FOLDER / "against" / _git("rev-parse", "--short=12", commit)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    return folder
+
+
+def _in_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Rounds]:
+    progress = Progress()
+    measured: dict[str, Rounds] = {name: [] for name in sides}
+    for number in range(1, arguments.rounds + 1):
+        progress.round(f"{scenario}, round {number} of {arguments.rounds}")
+        for name in sides if number % 2 else reversed(list(sides)):
+            measured[name].append(sides[name].measure(scenario, arguments.seconds))
+    return measured
+
+
+def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:
+    """Return the rows of a Markdown table: for each series the ratio's median and spread."""
+    lines = ["| scenario | series | figure | ratio |", "|---|---|---|---|"]
+    for scenario, sides in rounds.items():
+        for series in sides["after"][0]:
+            figure = next(iter(sides["after"][0][series][0]))
+            found = ratios(sides, series, figure)
+            if found:
+                shown = results.median_and_spread(found, "{:.2f}".format)
+                lines.append(f"| {scenario} | {series} | {figure} | {shown} |")
+    return lines
+
+
+def ratios(sides: dict[str, Rounds], series: str, figure: str) -> list[float]:
+    """Return how much better the second side did in each round; above 1 is better."""
+    found = []
+    for before, after in zip(sides["before"], sides["after"], strict=True):
+        if series in before:
+            old, new = (side[series][0][figure] for side in (before, after))
+            found.append(new / old if figure in LARGER_IS_BETTER else old / new)
+    return found
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
