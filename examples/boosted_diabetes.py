@@ -1,10 +1,10 @@
 """
-Trains the same regression with XGBoost, LightGBM and CatBoost, deploys all three, and checks their answers.
+Train the same regression with XGBoost, LightGBM and CatBoost, deploy all three, and check their answers.
 
     python examples/boosted_diabetes.py redisai://127.0.0.1:6379/0
 
-A fifth of all cells is left empty: the three libraries treat gaps each in its own way, and so does what is deployed.
-Ends with code 1 if a deployed answer differs from mlflow.pyfunc's.
+A fifth of all cells is empty. Each of the three libraries treats gaps in its own way, and so does the deployed model.
+Exits with code 1 if a deployed model's answer differs from mlflow.pyfunc's.
 """
 
 import logging
@@ -23,7 +23,7 @@ target = sys.argv[1]
 for chatty in ("alembic", "mlflow"):
     logging.getLogger(chatty).setLevel(logging.ERROR)
 
-# 442 patients, 10 columns; every other one is kept back.
+# 442 patients, 10 columns. Every other row is held out.
 data = load_diabetes(as_frame=True)
 patients = data.data.mask(np.random.default_rng(0).random(data.data.shape) < 0.2)
 held_out = patients[1::2]
@@ -37,7 +37,7 @@ client = get_deploy_client(target)
 equal = True
 for name, model in models.items():
     model.fit(patients[::2], data.target[::2])
-    # MLflow keeps LightGBM's scikit-learn models as pickles, and wants to be told that this is meant.
+    # MLflow saves LightGBM's scikit-learn models as pickles only on request.
     options = {"serialization_format": "cloudpickle"} if name == "lightgbm" else {}
     log = getattr(mlflow, name).log_model
     info = log(model, name=name, signature=infer_signature(patients), input_example=patients[:4], **options)

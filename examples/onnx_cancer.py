@@ -1,10 +1,10 @@
 """
-Exports a classifier to ONNX itself, logs that, deploys it, and checks its answers against MLflow's own.
+Export a classifier to ONNX, log the ONNX model, deploy it, and check its answers against MLflow's own.
 
     python examples/onnx_cancer.py redisai://127.0.0.1:6379/0
 
-An ONNX model keeps its outputs' names: pyfunc's answer is a frame with a column for each, and so is the deployment's.
-Ends with code 1 if a deployed answer differs from mlflow.pyfunc's.
+An ONNX model keeps the names of its outputs: pyfunc's answer is a frame with a column for each, and so is the
+deployment's. Exits with code 1 if a deployed model's answer differs from mlflow.pyfunc's.
 """
 
 import logging
@@ -22,10 +22,10 @@ target = sys.argv[1]
 for chatty in ("alembic", "mlflow"):
     logging.getLogger(chatty).setLevel(logging.ERROR)
 
-# 569 tumours, 30 columns; every other one is kept back. The graph takes one tensor, named X.
+# 569 tumours, 30 columns. Every other row is held out. The graph takes one tensor, named X.
 data = load_breast_cancer()
 rows = data.data.astype(np.float32)
-# An odd number of trees: half of an even number could vote for either class, and rounding would choose the label.
+# An odd number of trees: with an even number the votes could be tied, and rounding would decide.
 forest = RandomForestClassifier(51, random_state=0).fit(rows[::2], data.target_names[data.target][::2])
 graph = to_onnx(forest, rows[:1], options={"zipmap": False}, target_opset={"": 15, "ai.onnx.ml": 3})
 

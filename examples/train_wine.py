@@ -1,10 +1,10 @@
 """
-Trains a classifier of wines and logs it to MLflow, with everything that a deployment can make use of.
+Train a classifier of wines and log it to MLflow, with everything that a deployment can use.
 
     python examples/train_wine.py [--regularization 1.0]
 
-The model is registered as `wine`, and the alias `champion` is moved to the new version. Rows to ask it about are
-written to rows.json (three of them) and all-rows.json.
+The model is registered as `wine`, and the alias `champion` is moved to the new version. Rows to predict are written to
+rows.json (three rows) and all-rows.json.
 """
 
 import argparse
@@ -23,13 +23,13 @@ strength = parser.parse_args().regularization
 for chatty in ("alembic", "mlflow"):
     logging.getLogger(chatty).setLevel(logging.ERROR)
 
-# 178 wines, 13 columns with names; the class of each wine as a word.
+# 178 wines, 13 named columns. The class of each wine is a word.
 wines = load_wine(as_frame=True)
 labels = wines.target_names[wines.target]
 model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / strength)).fit(wines.data, labels)
 
-# The signature lets the deployment check and convert its inputs. The input example is what the deployment proves itself
-# with: before the model takes its name, its answer to these rows must be MLflow's own.
+# With the signature, the deployment checks and converts its inputs. The deployment is verified on the input example:
+# the model takes its name only if its answer to these rows equals MLflow's own.
 info = mlflow.sklearn.log_model(
     model,
     name="wine",

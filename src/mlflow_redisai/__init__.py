@@ -1,8 +1,8 @@
 """
 MLflow's deployment plugin for Redis: the target `redisai` of `mlflow deployments`.
 
-MLflow loads this module and looks through its names: exactly one client class may stand here, beside `run_local` and
-`target_help`. Nothing heavy is imported before a call needs it.
+MLflow imports this module and inspects its names. It expects `run_local`, `target_help` and exactly one client class.
+Heavy packages are imported only when a call needs them.
 """
 
 from __future__ import annotations

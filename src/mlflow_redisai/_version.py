@@ -1,3 +1,3 @@
-"""The version of the distribution, the only place it is written."""
+"""The version of the distribution. It is written nowhere else."""
 
 __version__ = "0.1.0"

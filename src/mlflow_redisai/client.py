@@ -1,8 +1,9 @@
 """
-MLflow's contract: what `mlflow deployments ...` and `get_deploy_client()` call. Checks arguments and tells the story;
-the work is done in `deploy/`, `server/` and `predict/`.
+MLflow's deployment interface: what `mlflow deployments ...` and `get_deploy_client()` call.
 
-Invariant: only MlflowException leaves these methods, or the interruption that a user sent.
+The methods check their arguments and delegate to `deploy/`, `server/` and `predict/`.
+
+Invariant: a method raises only MlflowException, or passes on the user's interruption.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-ATTEMPTS = 10  # changes by others while an update of options was being prepared, before giving up
+ATTEMPTS = 10  # changes by other clients while an update of options is prepared, before giving up
 
 
 class RedisAIClient(BaseDeploymentClient):
-    """Deploys MLflow models into Redis and predicts with them. Get one from `mlflow.deployments.get_deploy_client`."""
+    """
+    A client that deploys MLflow models to Redis and predicts with them, as returned by
+    `mlflow.deployments.get_deploy_client`.
+    """
 
     def __init__(self, target_uri: str) -> None:
         super().__init__(target_uri)  # type: ignore[no-untyped-call]
@@ -55,13 +59,19 @@ class RedisAIClient(BaseDeploymentClient):
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Deploy a model under a free name; see `mlflow deployments help -t redisai` for the options in `config`."""
+        """
+        Deploy a model under a name that is not in use, and return what `get_deployment` returns.
+
+        `mlflow deployments help -t redisai` explains the options in `config`. Raise DeploymentExists if the name is in
+        use.
+        """
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
         options = DeploymentOptions.of(parse(config, CREATE))
         name = check_name(name)
         with interrupts.as_exceptions():
+            # `create` checks again, inside the transaction. This check saves the conversion.
             self._store.refuse_taken(name)
             order = self._order(name, options)
             self._store.create(name, prepare(order, model_uri, flavor))
@@ -75,7 +85,12 @@ class RedisAIClient(BaseDeploymentClient):
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
     ) -> dict[str, Any]:
-        """Replace the model (`model_uri`), the options in `config`, or both; options not named stay as they are."""
+        """
+        Replace the model, change the options in `config`, or both; return what `get_deployment` returns.
+
+        Without `model_uri`, the stored model is kept. Options that `config` doesn't name keep their values. Raise
+        DeploymentMissing if there is no deployment of that name.
+        """
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
@@ -95,41 +110,50 @@ class RedisAIClient(BaseDeploymentClient):
         """Remove a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
         if config:
-            raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; leave them out")
+            raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; omit them")
         name = check_name(name)
         with interrupts.as_exceptions():
             self._store.delete(name)
         self._predictor.forget(name)
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """List every model on the server, those that others stored included."""
+        """
+        List all models on the server, including those that other clients stored.
+
+        A model that can't be read is listed with its name and the error.
+        """
         _no_endpoint(endpoint)
         listed = []
         for name in self._store.names():
             try:
                 listed.append(_in_short(self._store.read(name)))
             except DeploymentMissing:
-                continue  # deleted since the names were read, or renamed, which RedisAI's list doesn't notice
+                continue  # deleted in the meantime, or renamed: RedisAI's list doesn't follow RENAME
             except RedisAIError as error:
                 listed.append({"name": name, "error": error.message})
         return listed
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
-        """Return what is known of a deployment. Raise DeploymentMissing if there is none of that name."""
+        """Describe a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
         return _described(self._store.read(check_name(name)))
 
     def predict(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> Predictions:
-        """Predict with a deployment: return what `mlflow.pyfunc` returns for the same input, as `predictions`."""
+        """
+        Predict with a deployment. The answer holds what `mlflow.pyfunc` returns for the same input, as `predictions`.
+
+        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list. Raise DeploymentMissing, InvalidInput,
+        PredictionTimedOut or ModelFailed.
+        """
         from mlflow_redisai.predict.command_line import document_of
         from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
         return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))
 
-    # -- the rest ---------------------------------------------------------------------------------
+    # -- internals --------------------------------------------------------------------------------
 
     @cached_property
     def _store(self) -> Deployments:
@@ -149,14 +173,15 @@ class RedisAIClient(BaseDeploymentClient):
         return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
-        """Store the model that is there anew, with other options."""
+        """Store the current model again with other options."""
         from mlflow_redisai.deploy.prepare import with_options
 
         if flavor is not None:
-            raise InvalidRequest(f"flavor {flavor!r} without a model: give the model's URI too, or leave flavor out")
+            raise InvalidRequest(f"flavor {flavor!r} needs a model URI; add one, or omit the flavor")
         refuse_without_model(values)
         if not values:
-            raise InvalidRequest("nothing to update: give a model URI, or options such as -C batchsize=8")
+            raise InvalidRequest("there is nothing to update; give a model URI, or options such as -C batchsize=8")
+        # The stored model is read and stored again. If another client updates it in between, start over.
         for _ in range(ATTEMPTS):
             current = self._store.read(name)
             order = self._order(name, _options_of(current).changed(values))
@@ -174,11 +199,11 @@ class RedisAIClient(BaseDeploymentClient):
 
 def _no_endpoint(endpoint: str | None) -> None:
     if endpoint is not None:
-        raise InvalidRequest(f"there are no endpoints on this target, got endpoint {endpoint!r}; leave it out")
+        raise InvalidRequest(f"this target has no endpoints, got endpoint {endpoint!r}; omit it")
 
 
 def _options_of(deployment: Deployment) -> DeploymentOptions:
-    """Return the options of a deployment; for a model that somebody else stored, those that RedisAI knows."""
+    """Return the options of a deployment. For a model without a record, those that RedisAI stores."""
     if deployment.record is not None:
         return deployment.record.options
     meta = deployment.meta
@@ -192,14 +217,14 @@ def _options_of(deployment: Deployment) -> DeploymentOptions:
 
 
 def _in_short(deployment: Deployment) -> dict[str, Any]:
-    """Return what list tells of each deployment."""
+    """Return what `list_deployments` shows of a deployment."""
     shown = ("name", "flavor", "model_uri", "backend", "device", "tag")
     described = _described(deployment)
     return {name: described[name] for name in shown}
 
 
 def _described(deployment: Deployment) -> dict[str, Any]:
-    """Return what get, create and update tell: the record, if there is one, and RedisAI's facts."""
+    """Return what get, create and update show: the record's contents, if there is a record, and RedisAI's metadata."""
     found, meta = deployment.record, deployment.meta
     return {
         "name": deployment.name,
@@ -223,5 +248,5 @@ def _described(deployment: Deployment) -> dict[str, Any]:
 
 
 def _verification(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A record of an earlier version doesn't say whose answer was compared with."""
+    """Return a record's verification. Records written by earlier versions lack `reference`; it is None then."""
     return None if found is None else {**found, "reference": found.get("reference")}

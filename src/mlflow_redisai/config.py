@@ -1,8 +1,9 @@
 """
-The options (`-C key=value`, or `config=` in Python): one table for parsing, checking, help and docs/reference.md.
+The deployment options: `-C key=value` on the command line, `config=` in Python.
 
-Values come as strings from the command line and typed from Python; both give the same. An option that is not given is
-not in what `parse` returns, so that an update leaves it as it was. What an option does is written where it is used.
+One table defines how they are parsed, checked and documented, in the help and in docs/reference.md. Values are strings
+on the command line and typed in Python; both mean the same. `parse` returns only the options that were given, so an
+update doesn't reset the others. The modules that use an option explain its effect.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ RUNTIME_CHOICES = ("embedded", "docker")
 DEFAULT_TIMEOUT_MS = 30_000
 
 
-# -- reading single values: each takes what the user gave and raises ValueError for what is not allowed ---------
+# -- parsing single values: each function raises ValueError for a value that isn't allowed ----------------------
 
 
 def _device(value: object) -> str:
     device = str(value).strip().upper()
-    # RedisAI has room for 9 characters.
+    # RedisAI stores at most 9 characters.
     if not re.fullmatch(r"(CPU|GPU)(:\d{1,5})?", device, re.ASCII):
         raise ValueError
     return device
@@ -36,6 +37,7 @@ def _device(value: object) -> str:
 
 def _whole(least: int, most: int = 2**31 - 1) -> Callable[[object], int]:
     def read(value: object) -> int:
+        # In Python, True is the integer 1.
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError
         number = int(value.strip()) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
@@ -93,7 +95,7 @@ def _names(value: object) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """One option: how it is read, what is allowed, its default, what it is for, and which commands take it."""
+    """One option: how it is parsed, which values are allowed, its default, its purpose, and which commands take it."""
 
     name: str
     read: Callable[[object], Any]
@@ -102,130 +104,142 @@ class Option:
     help: str
     commands: tuple[str, ...] = (CREATE, UPDATE, RUN_LOCAL)
     needs_model: bool = False  # update takes it only together with a model URI
-    kept: bool = True  # an update that doesn't name it keeps what was given before
+    kept: bool = True  # an update that doesn't name it keeps the value it had
 
     @property
     def is_local(self) -> bool:
-        """Whether the option is for the server that run-local starts, not for the deployment."""
+        """Whether the option configures the server that run-local starts, not the deployment."""
         return self.commands == (RUN_LOCAL,)
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("device", _device, "CPU, GPU or GPU:n, in any case", "CPU", "where the model runs"),
+    Option("device", _device, "CPU, GPU or GPU:n, upper or lower case", "CPU", "device that runs the model"),
     Option(
         "batchsize",
         _whole(0),
-        "a whole number from 0 on",
+        "a whole number, 0 or greater",
         "0",
-        "requests that wait are run together until they have this many rows; 0: each on its own",
+        "waiting requests are run together, up to this many rows; 0: each request is run alone",
     ),
     Option(
         "minbatchsize",
         _whole(0),
-        "a whole number from 0 on",
+        "a whole number, 0 or greater",
         "0",
-        "a request waits until this many rows are there; needs batchsize and minbatchtimeout",
+        "requests wait until together they have this many rows; needs batchsize and minbatchtimeout",
     ),
     Option(
         "minbatchtimeout",
         _whole(0),
-        "milliseconds, a whole number from 0 on",
+        "a whole number of milliseconds, 0 or greater",
         "0",
-        "a request waits at most this long for minbatchsize",
+        "longest time that a request waits for minbatchsize rows",
     ),
-    Option("tag", _text, "any text", "none", "shown by get and list; for instance the model's version"),
+    Option("tag", _text, "text", "none", "text that get and list show, such as the model's version"),
     Option(
         "backend",
         _one_of(*BACKEND_CHOICES),
-        ", ".join(BACKEND_CHOICES),
+        f"one of {', '.join(BACKEND_CHOICES)}",
         "auto",
-        "what runs the model; auto: ONNX, and where that can't be done the flavor's own",
+        "framework that runs the model; auto: ONNX, or the flavor's own if ONNX doesn't work",
         needs_model=True,
     ),
     Option(
         "opset",
         _whole(7, 99),
-        "a whole number from 7 on",
-        "what the server loads",
-        "ONNX operator set to convert to",
+        "a whole number from 7 to 99",
+        "the newest that the server loads",
+        "version of the ONNX operator set to convert to",
         needs_model=True,
     ),
     Option(
         "outputs",
         _names,
-        "names of outputs, separated by commas",
-        "what MLflow's predict gives",
-        "outputs of the model that predict returns",
+        "output names, separated by commas",
+        "those that MLflow's predict returns",
+        "model outputs that predict returns",
         needs_model=True,
     ),
     Option(
         "verify",
         _switch,
-        "on, off",
+        "on or off",
         "on",
-        "before the model takes its name, compare its answer to the model's input example with MLflow's",
+        "compare the stored model's answer to the input example with MLflow's before the model takes its name",
         needs_model=True,
         kept=False,
     ),
     Option(
         "timeout",
         _whole(1),
-        "milliseconds, a whole number from 1 on",
+        "a whole number of milliseconds, 1 or greater",
         str(DEFAULT_TIMEOUT_MS),
-        "a prediction that waited longer than this for its turn is given up",
+        "longest time that a prediction waits in the server's queue before it is abandoned",
     ),
     Option(
         "runtime",
         _one_of(*RUNTIME_CHOICES),
-        ", ".join(RUNTIME_CHOICES),
+        " or ".join(RUNTIME_CHOICES),
         "embedded",
-        "what to start: the engine, or RedisAI's image",
+        "server to start: the engine, or RedisAI's Docker image",
         commands=(RUN_LOCAL,),
     ),
-    Option("port", _whole(0, 65535), "0 to 65535; 0: any free one", "6379", "the server's port", commands=(RUN_LOCAL,)),
+    Option(
+        "port",
+        _whole(0, 65535),
+        "a whole number from 0 to 65535",
+        "6379",
+        "port that the server listens on; 0: any free port",
+        commands=(RUN_LOCAL,),
+    ),
     Option(
         "image",
         _filled,
-        "an image's name",
-        "RedisAI 1.2.7 for CPU or GPU, by device",
-        "image for runtime=docker",
+        "the name of an image",
+        "RedisAI 1.2.7 for CPU or GPU, depending on device",
+        "Docker image for runtime=docker",
         commands=(RUN_LOCAL,),
     ),
     Option(
         "data_dir",
         _filled,
-        "a folder",
-        "embedded: a new temporary one; docker: inside the container",
-        "where the server keeps its data",
+        "the path of a folder",
+        "embedded: a new temporary folder; docker: inside the container",
+        "folder where the server keeps its data",
         commands=(RUN_LOCAL,),
     ),
     Option(
         "start_timeout",
         _whole(1, 3600),
-        "seconds, 1 to 3600",
+        "a whole number of seconds, 1 to 3600",
         "60",
-        "how long the server may take to be ready",
+        "longest time that the server may take to start",
         commands=(RUN_LOCAL,),
     ),
 )
 
 
 def options_for(command: str) -> tuple[Option, ...]:
+    """Return the options that a command takes, in the order of the table."""
     return tuple(option for option in OPTIONS if command in option.commands)
 
 
 def parse(config: Mapping[str, object] | None, command: str) -> dict[str, Any]:
-    """Check the options of one call and return those that were given, typed. Raise InvalidOption."""
+    """
+    Check the options of one call and return those that were given, typed. Raise InvalidOption.
+
+    An option whose value is None counts as not given.
+    """
     if config is None:
         return {}
     if not isinstance(config, Mapping):
-        raise InvalidOption(f"config is a {type(config).__name__}; give a dict such as {{'device': 'CPU'}}")
+        raise InvalidOption(f"config must be a dict such as {{'device': 'CPU'}}, got {config!r:.80}")
     known = {option.name: option for option in options_for(command)}
     values = {}
     for name, value in config.items():
         option = known.get(name)
         if option is None:
-            raise InvalidOption(f"unknown option {name!r} for {command}; allowed are {', '.join(known)}")
+            raise InvalidOption(f"{command} has no option {name!r}; the options are {', '.join(known)}")
         if value is not None:
             values[name] = _read(option, value)
     return values
@@ -235,24 +249,24 @@ def _read(option: Option, value: object) -> Any:
     try:
         return option.read(value)
     except (ValueError, TypeError):
-        raise InvalidOption(f"option {option.name}={value!r} is not allowed; it is {option.allowed}") from None
+        raise InvalidOption(f"option {option.name}={value!r} is not allowed; it must be {option.allowed}") from None
 
 
 def refuse_without_model(values: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest for options of an update without a model URI that only a new conversion can follow."""
+    """Raise InvalidRequest for an option that takes effect only in a conversion, in an update without a model URI."""
     for option in OPTIONS:
         if option.needs_model and option.name in values:
             raise InvalidRequest(
-                f"option {option.name} changes how a model is converted; give the model's URI too, or leave it out"
+                f"option {option.name} changes how a model is converted; add the model's URI, or omit the option"
             )
 
 
-# -- what a deployment is stored with ------------------------------------------------------------
+# -- the options that are stored with a deployment -----------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentOptions:
-    """The options of one deployment, checked against each other."""
+    """The options of one deployment, checked for consistency."""
 
     device: str = "CPU"
     batchsize: int = 0
@@ -267,35 +281,41 @@ class DeploymentOptions:
 
     def __post_init__(self) -> None:
         if self.minbatchsize and not self.batchsize:
-            raise InvalidOption(f"option minbatchsize={self.minbatchsize} needs batchsize; give both")
+            raise InvalidOption(f"option minbatchsize={self.minbatchsize} needs batchsize; set both")
         if self.minbatchsize and not self.minbatchtimeout:
             raise InvalidOption(
-                f"option minbatchsize={self.minbatchsize} needs minbatchtimeout: without it a request that finds no "
-                "company would wait for ever; give the milliseconds it may wait"
+                f"option minbatchsize={self.minbatchsize} needs minbatchtimeout, or a lone request would wait forever; "
+                "set the milliseconds that it may wait"
             )
         if self.minbatchsize > self.batchsize:
-            raise InvalidOption(f"option minbatchsize={self.minbatchsize} is more than batchsize={self.batchsize}")
+            raise InvalidOption(
+                f"option minbatchsize={self.minbatchsize} must not be greater than batchsize={self.batchsize}"
+            )
         if self.minbatchtimeout and not self.minbatchsize:
-            raise InvalidOption(f"option minbatchtimeout={self.minbatchtimeout} needs minbatchsize; give both")
+            raise InvalidOption(f"option minbatchtimeout={self.minbatchtimeout} needs minbatchsize; set both")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> DeploymentOptions:
-        """Take the deployment's options out of what `parse` returned."""
+        """Build the options from what `parse` returned, ignoring those that are only for run-local."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
 
     def changed(self, values: Mapping[str, Any]) -> DeploymentOptions:
-        """Return the options after an update: what it names, else what was there."""
+        """
+        Return the options after an update: the given values, and the current ones for all others.
+
+        Options that are not `kept`, such as verify, return to their defaults.
+        """
         kept = {option.name for option in OPTIONS if option.kept}
         before = {name: value for name, value in asdict(self).items() if name in kept}
         return DeploymentOptions.of({**before, **values})
 
 
 def deployment_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of run-local's options that go to create_deployment."""
+    """Return those of run-local's options that are passed on to create_deployment."""
     return {option.name: values[option.name] for option in OPTIONS if not option.is_local and option.name in values}
 
 
 def local_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of run-local's options that are for the server it starts."""
+    """Return those of run-local's options that configure the server it starts."""
     return {option.name: values[option.name] for option in OPTIONS if option.is_local and option.name in values}

@@ -1,31 +1,33 @@
 """
-What can go wrong between MLflow and the server: one tree of exceptions, all of them MlflowException.
+The plugin's errors: one tree, in which every class is an MlflowException.
 
     MlflowException
      └─ RedisAIError
-         ├─ InvalidTarget            the target URI or a REDIS_* variable can't be used
-         ├─ InvalidOption            an option (-C key=value) is unknown or its value is not allowed
-         ├─ InvalidRequest           the arguments of a call don't fit together
-         ├─ DeploymentExists         create: the name is taken
+         ├─ InvalidTarget            the target URI or a REDIS_* variable is invalid
+         ├─ InvalidOption            an option (-C key=value) is unknown or its value isn't allowed
+         ├─ InvalidRequest           the arguments of a call are invalid or contradict each other
+         ├─ DeploymentExists         create: the name is in use
          ├─ DeploymentMissing        there is no model of that name
          ├─ NotAModel                the name is a key of another type
-         ├─ ConcurrentChange         others changed the deployment again and again meanwhile
+         ├─ ConcurrentChange         other clients kept changing the deployment
          ├─ ModelNotFound            the model URI leads to no MLflow model
-         ├─ FlavorMissing            the model doesn't have the flavor that was asked for
-         ├─ NotConvertible           the model can't be turned into something the server runs
+         ├─ FlavorMissing            the model lacks the requested flavor
+         ├─ NotConvertible           the model can't be converted to anything the server runs
          ├─ MissingConverter         a package that the conversion needs isn't installed
          ├─ MissingPackage           a package that predicting needs isn't installed
-         ├─ InvalidInput             what predict was given breaks the model's signature
-         ├─ UnreadableRecord         the record was written by a later version of the plugin
-         ├─ VerificationFailed       the stored model answers differently from the model itself
-         └─ ServerProblem            what redis-py or the server says, by cause:
+         ├─ InvalidInput             an input to predict doesn't match the model's signature
+         ├─ UnreadableRecord         the record was written by another version of the plugin
+         ├─ VerificationFailed       the stored model answers differently from the original
+         └─ ServerProblem            an error of redis-py or the server, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
              ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, OnlyDatabaseZero,
              ModelRefused, ModelFailed, UnexpectedReply
 
-A constructor takes the facts and makes the sentence. `translate` is the only place where redis-py's exceptions and
-the server's texts are mapped, `of_codec` where those of the codec are; tests keep their tables complete. No sentence
-ever holds a password: `where` is the target's label, and texts go through `Target.redact` before they come here.
+Constructors take facts and build the sentence. `translate` is the only place that maps redis-py's exceptions and the
+server's error texts, and `of_codec` the only one that maps the codec's errors. Tests check that nothing is unmapped.
+
+Invariant: no message contains a password. `where` is the target's label, and other texts pass through `Target.redact`
+first.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ from redisai_engine.codec import errors as codec
 
 
 class RedisAIError(MlflowException):
-    """Base of everything that the plugin raises itself."""
+    """Base class of all errors that the plugin raises."""
 
     code: int = INTERNAL_ERROR
 
@@ -64,36 +66,36 @@ class RedisAIError(MlflowException):
 
     @property
     def reason(self) -> str:
-        """Return the message without what follows from it, for a note on what was done instead."""
+        """The message without its consequences, for a note about what was done instead."""
         return str(self.message)
 
 
 class InvalidTarget(RedisAIError):
-    """The target URI or a REDIS_* variable can't be used; the sentence says which part and what is allowed."""
+    """The target URI or a REDIS_* variable is invalid. The message names the part and what is allowed."""
 
     code = INVALID_PARAMETER_VALUE
 
 
 class InvalidOption(RedisAIError):
-    """An option is unknown, its value is not allowed, or it doesn't go with the others."""
+    """An option is unknown, its value isn't allowed, or it conflicts with another option."""
 
     code = INVALID_PARAMETER_VALUE
 
 
 class InvalidRequest(RedisAIError):
-    """The arguments of a call don't fit together."""
+    """The arguments of a call are invalid or contradict each other."""
 
     code = INVALID_PARAMETER_VALUE
 
 
 class DeploymentExists(RedisAIError):
-    """The name that create was given is taken; nothing was changed."""
+    """The name given to create is in use. Nothing was changed."""
 
     code = RESOURCE_ALREADY_EXISTS
 
     def __init__(self, name: str, where: str) -> None:
         super().__init__(
-            f"a model named {name!r} is deployed on {where} already; update or delete it, or take another name"
+            f"a model named {name!r} is already deployed on {where}; update or delete it, or choose another name"
         )
 
 
@@ -103,27 +105,29 @@ class DeploymentMissing(RedisAIError):
     code = RESOURCE_DOES_NOT_EXIST
 
     def __init__(self, name: str, where: str) -> None:
-        super().__init__(f"no model named {name!r} is deployed on {where}; list_deployments() tells which are")
+        super().__init__(f"no model named {name!r} is deployed on {where}; list the deployments to see which are")
 
 
 class NotAModel(RedisAIError):
-    """The name is a key that holds something else; the plugin never touches such a key."""
+    """The key of that name holds a value of another type. The plugin never changes such a key."""
 
     code = RESOURCE_CONFLICT
 
     def __init__(self, name: str, kind: str, where: str) -> None:
         super().__init__(
-            f"the key {name!r} on {where} holds a {kind}, not a model, and is left alone; take another name"
+            f"the key {name!r} on {where} holds a {kind}, not a model, and was not changed; choose another name"
         )
 
 
 class ConcurrentChange(RedisAIError):
-    """Others changed the deployment as often as the plugin tried."""
+    """Other clients changed the deployment during each of the plugin's attempts."""
 
     code = ABORTED
 
     def __init__(self, name: str, attempts: int) -> None:
-        super().__init__(f"the deployment {name!r} was changed by others {attempts} times meanwhile; try again")
+        super().__init__(
+            f"other clients changed the deployment {name!r} during each of {attempts} attempts; try again later"
+        )
 
 
 class ModelNotFound(RedisAIError):
@@ -132,17 +136,17 @@ class ModelNotFound(RedisAIError):
     code = RESOURCE_DOES_NOT_EXIST
 
     def __init__(self, model_uri: str, reason: str) -> None:
-        super().__init__(f"there is no MLflow model at {model_uri!r}: {reason}")
+        super().__init__(f"no MLflow model found at {model_uri!r}: {reason}")
 
 
 class FlavorMissing(RedisAIError):
-    """The model doesn't have the flavor that was asked for."""
+    """The model lacks the requested flavor."""
 
     code = INVALID_PARAMETER_VALUE
 
 
 class NotConvertible(RedisAIError):
-    """The model can't be turned into something the server runs; the sentence names the part that stands in the way."""
+    """The model can't be converted to anything the server runs. The message names the part that prevents it."""
 
     code = INVALID_PARAMETER_VALUE
 
@@ -166,26 +170,26 @@ class MissingPackage(RedisAIError):
 
 
 class InvalidInput(RedisAIError):
-    """What predict was given breaks the model's signature; the sentence names the column or tensor."""
+    """An input to predict doesn't match the model's signature. The message names the column or tensor."""
 
     code = INVALID_PARAMETER_VALUE
 
 
 class UnreadableRecord(RedisAIError):
-    """The deployment's record was written by a later version of the plugin."""
+    """The deployment's record was written by another version of the plugin."""
 
     code = INVALID_STATE
 
 
 class VerificationFailed(RedisAIError):
-    """The stored model answers differently from the model itself, whose answers are `reference`'s."""
+    """The stored model answers differently from the original, whose answers come from `reference`."""
 
     code = INVALID_STATE
     _END = "; nothing was deployed"
 
     def __init__(self, reference: str, difference: str) -> None:
         super().__init__(
-            f"the stored model doesn't answer as {reference} does for the model's input example: "
+            f"the stored model failed verification against {reference} with the model's input example: "
             f"{difference}{self._END}"
         )
 
@@ -195,9 +199,9 @@ class VerificationFailed(RedisAIError):
 
 
 class ServerProblem(RedisAIError):
-    """What redis-py or the server said, put into a sentence; `text` is what was said."""
+    """An error of redis-py or the server, put into a sentence. `text` is the original text."""
 
-    sentence = "{where} answered: {text}"
+    sentence = "{where} replied with an error: {text}"
 
     def __init__(self, where: str, text: str) -> None:
         self.text = text
@@ -205,96 +209,98 @@ class ServerProblem(RedisAIError):
 
 
 class ServerUnreachable(ServerProblem):
-    """Nobody listens there, the connection broke, or no answer came in time."""
+    """Nothing listens at the address, the connection broke, or no reply arrived in time."""
 
     code = TEMPORARILY_UNAVAILABLE
-    sentence = "can't talk to {where}: {text} Is the server running, and are host, port and tls in the target right?"
+    sentence = "can't reach {where}: {text} Check that the server is running, and the target's host, port and tls."
 
 
 class ServerUnavailable(ServerProblem):
-    """The server is there and says that it can't serve just now."""
+    """The server responds but can't serve requests right now."""
 
     code = TEMPORARILY_UNAVAILABLE
-    sentence = "{where} can't serve just now: {text}; try again later"
+    sentence = "{where} can't serve requests right now: {text}; try again later"
 
 
 class WrongCredentials(ServerProblem):
-    """User name or password are wrong or missing."""
+    """The user name or password is wrong or missing."""
 
     code = UNAUTHENTICATED
     sentence = (
-        "{where} refuses the user name or password: {text}; put them into the target as "
-        "redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD"
+        "{where} rejected the user name or password: {text}; set them in the target as "
+        "redisai://user:password@host:port/db, or in REDIS_USERNAME and REDIS_PASSWORD"
     )
 
 
 class NotPermitted(ServerProblem):
-    """The user may not run the command or not touch the key."""
+    """The user may not run the command or access the key."""
 
     code = PERMISSION_DENIED
     sentence = (
-        "{where} forbids it: {text}; the user needs AI.*, TYPE, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC "
-        "on the key of the model and on mlflow-redisai:*"
+        "{where} denied permission: {text}; the user needs AI.*, TYPE, HGET, HGETALL, HSET, DEL, PEXPIRE, WATCH, "
+        "MULTI and EXEC on the model's key and on mlflow-redisai:*"
     )
 
 
 class NoRedisAI(ServerProblem):
-    """A server without AI.* commands."""
+    """The server has no AI.* commands."""
 
     code = NOT_IMPLEMENTED
     sentence = (
-        "{where} has no RedisAI: {text}; load the RedisAI module there, or start redisai-engine in front of it and "
-        "name the engine's address as the target"
+        "{where} has no AI commands: {text}; load the RedisAI module there, or start redisai-engine in front of it and "
+        "set the engine's address as the target"
     )
 
 
 class ServerReadOnly(ServerProblem):
-    """A replica, or a primary that refuses writes."""
+    """The server is a replica, or a primary that refuses writes."""
 
     code = INVALID_STATE
-    sentence = "{where} takes no writes: {text}; name the primary as the target"
+    sentence = "{where} accepts no writes: {text}; set a writable primary as the target"
 
 
 class ServerOutOfMemory(ServerProblem):
-    """The server is at its maxmemory, or a queue is full."""
+    """The server has reached its maxmemory."""
 
     code = RESOURCE_EXHAUSTED
-    sentence = "{where} has no memory left for this: {text}; raise maxmemory or delete what isn't needed"
+    sentence = "{where} is out of memory: {text}; raise maxmemory, or delete keys that are no longer needed"
 
 
 class PredictionTimedOut(ServerProblem):
-    """The request waited longer than its timeout."""
+    """The prediction waited in the server's queue for longer than its timeout."""
 
     code = DEADLINE_EXCEEDED
-    sentence = "{where} didn't get to the request within {text} ms; raise the option timeout or send fewer requests"
+    sentence = (
+        "{where} didn't start the prediction within {text} ms; raise the option timeout, or send fewer requests at once"
+    )
 
 
 class WrongKeyType(ServerProblem):
-    """A key holds another type than the command is for."""
+    """A key holds a value of another type than the command needs."""
 
     code = RESOURCE_CONFLICT
-    sentence = "a key on {where} holds something else than expected: {text}"
+    sentence = "a key on {where} holds a value of an unexpected type: {text}"
 
 
 class ClusterNode(ServerProblem):
-    """A node of a Redis Cluster was named as if it were a single server."""
+    """The server is a node of a Redis Cluster, but the target doesn't have cluster=true."""
 
     code = INVALID_PARAMETER_VALUE
     sentence = "{where} is a node of a Redis Cluster: {text}; add ?cluster=true to the target"
 
 
 class NotACluster(ServerProblem):
-    """A single server was named as if it were a node of a Redis Cluster."""
+    """The target has cluster=true, but the server isn't part of a Redis Cluster."""
 
     code = INVALID_PARAMETER_VALUE
-    sentence = "{where} is not part of a Redis Cluster; leave cluster=true out"
+    sentence = "{where} is not part of a Redis Cluster; remove cluster=true from the target"
 
 
 class OnlyDatabaseZero(ServerProblem):
-    """RedisAI 1.2.7 looks for models to run in database 0, whatever was selected; the engine doesn't."""
+    """RedisAI 1.2.7 looks up models to run in database 0, even if the client selected another. The engine doesn't."""
 
     code = INVALID_PARAMETER_VALUE
-    sentence = "{where} runs only models of database 0 ({text} where it looked); name database 0 in the target"
+    sentence = "{where} runs only models in database 0: {text}; set database 0 in the target"
 
 
 class ModelRefused(ServerProblem):
@@ -305,20 +311,20 @@ class ModelRefused(ServerProblem):
 
 
 class ModelFailed(ServerProblem):
-    """The model ran and failed."""
+    """The model was run and failed."""
 
     code = BAD_REQUEST
     sentence = "the model failed on {where}: {text}"
 
 
 class UnexpectedReply(ServerProblem):
-    """The server answered what RedisAI never answers."""
+    """The server sent a reply that RedisAI never sends."""
 
-    sentence = "{where} gave a reply that the plugin doesn't understand: {text}"
+    sentence = "{where} sent a reply that the plugin can't interpret: {text}"
 
 
-# By the name of redis-py's exception class, so that a class which this redis-py lacks needs no import.
-# The nearest class in the exception's MRO decides.
+# The keys are names of redis-py's exception classes, not the classes: installed versions of redis-py may lack some of
+# them. The class nearest in the exception's MRO decides.
 BY_CLASS: dict[str, type[ServerProblem]] = {
     "RedisError": ServerProblem,
     "ConnectionError": ServerUnreachable,
@@ -358,8 +364,8 @@ BY_CLASS: dict[str, type[ServerProblem]] = {
     "IncorrectPolicyType": ServerProblem,
 }
 
-# By how the server's text starts, whatever class this version of redis-py made of it; looked at first. A code in
-# capitals is left out of the sentence, as newer versions of redis-py do themselves.
+# The start of the server's text decides first, because versions of redis-py differ in the classes they raise. A code in
+# capitals is removed from the text, as newer versions of redis-py do.
 BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("unknown command", NoRedisAI),
     ("unknown subcommand", NoRedisAI),
@@ -383,7 +389,7 @@ BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("This instance has cluster support disabled", NotACluster),
 )
 
-# What RedisAI says about a key that isn't there; the caller knows the name and raises DeploymentMissing.
+# RedisAI's error for a missing model. Callers know the name and raise DeploymentMissing.
 MODEL_MISSING = "model key is empty"
 
 
@@ -391,10 +397,10 @@ def translate(
     error: BaseException, where: str, text: str, otherwise: type[ServerProblem] = ServerProblem
 ) -> ServerProblem:
     """
-    Turn an exception of redis-py, or an error inside a reply, into one of ours.
+    Return our error for an exception of redis-py, or for an error inside a reply.
 
-    `text` is what the error says, without secrets; `otherwise` is the class for an error of the command itself,
-    such as ModelRefused for a model that can't be loaded.
+    `text` is the error's text with secrets removed. `otherwise` is the class for an error that the command itself
+    reports, such as ModelRefused for a model that can't be loaded.
     """
     said = text.removeprefix("ERR ")
     for start, cause in BY_TEXT:
@@ -407,7 +413,7 @@ def translate(
     return otherwise(where, _sentence(said))
 
 
-# The codec's error → ours, with the same sentence.
+# The codec's errors and ours; the message is the same.
 BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.InputMismatch: InvalidInput,
     codec.PackageNotInstalled: MissingPackage,
@@ -419,7 +425,7 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
 
 @contextlib.contextmanager
 def of_codec() -> Iterator[None]:
-    """Turn the codec's errors inside the block into ours."""
+    """Raise the codec's errors inside the block as ours."""
     try:
         yield
     except codec.CodecError as error:
@@ -427,18 +433,18 @@ def of_codec() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error, without a full stop; the name of its class if it says nothing."""
+    """Return the first line of a library's error without its full stop, or the class name if the error has no text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def is_missing(error: BaseException) -> bool:
-    """Return whether the server answered that there is no model under the key."""
+    """Return whether an error says that there is no model under the key."""
     return str(error).removeprefix("ERR ") == MODEL_MISSING
 
 
 def _text_for(cause: type[ServerProblem], said: str) -> str:
-    # Only this sentence goes on after a full stop.
+    # Only ServerUnreachable's sentence continues after the text with a new sentence.
     return f"{_sentence(said)}." if cause is ServerUnreachable else _sentence(said)
 
 

@@ -1,9 +1,10 @@
 """
-Signals and the two moments at which they matter: anywhere, and while a change is being committed.
+Signal handling: interruptions as exceptions, and interruptions deferred while a change is being committed.
 
-Python ends at once on SIGTERM and SIGHUP, without running any `finally`; `as_exceptions` makes them behave like Ctrl-C.
-`deferred` holds all of them back until an answer is there that says what was done. Only the main thread gets signals
-and may set handlers; in any other thread both blocks just run.
+By default SIGTERM and SIGHUP end Python at once, without running any `finally`. `as_exceptions` makes them behave like
+Ctrl-C. `deferred` holds back all three while a change is committed, until the outcome is known.
+
+Only the main thread receives signals and may set handlers. In any other thread both context managers do nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Raise SystemExit with a shell's code, 128 + number, at a SIGTERM or SIGHUP in the block that nobody handles."""
+    """
+    Raise SystemExit for a SIGTERM or SIGHUP inside the block, with the shell's exit code: 128 plus the signal's number.
+
+    Signals that the application handles or ignores are left alone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -39,7 +44,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 class Pending:
-    """The signals that came while they were deferred."""
+    """The signals received while they were deferred."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -53,7 +58,7 @@ class Pending:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Pending]:
-    """Hold signals back inside the block and deliver them at its end; tell the block whether any came."""
+    """Hold signals back inside the block and deliver them at its end. The value is true once a signal has arrived."""
     pending = Pending()
     if threading.current_thread() is not threading.main_thread():
         yield pending
@@ -61,6 +66,7 @@ def deferred() -> Iterator[Pending]:
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, *ENDING):
         handler = signal.getsignal(number)
+        # None: the handler was not set by Python, so it couldn't be restored.
         if handler is not signal.SIG_IGN and handler is not None:
             before[number] = signal.signal(number, pending.note)
     try:

@@ -1,11 +1,14 @@
 """
-The target: which server, as whom, and how. From a URI and the REDIS_* variables to a frozen `Target`; opens nothing.
+The target: which server to connect to, with which credentials and how. Opens no connection.
+
+A URI and the REDIS_* variables are parsed into a frozen `Target`:
 
     redisai[:/[/][[username]:[password]@][host][:port][/[db]][?parameter=value&...]]
 
-Invariant: the password leaves a `Target` only through its field `password`; it is in no repr, no label and no
-error. Every sentence about a URI therefore names the part that is wrong, never the whole URI. `VARIABLES` and
-`PARAMETERS` are the tables from which parsing, help and docs/reference.md are made.
+`VARIABLES` and `PARAMETERS` are the tables behind parsing, the help and docs/reference.md.
+
+Invariant: only `Target.password` and `Target.redis_arguments` give out the password; no repr, label or error contains
+it. That is why errors about a URI name the part that is wrong and never quote the whole URI.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from mlflow_redisai.errors import InvalidTarget
 
 SCHEME = "redisai"
 FORMS = (
-    ("redisai", "localhost:6379, database 0, or what the REDIS_* variables say"),
-    ("redisai:/[[username]:[password]@][host][:port][/db]", "every part may be left out"),
+    ("redisai", "localhost:6379, database 0, unless REDIS_* variables are set"),
+    ("redisai:/[[username]:[password]@][host][:port][/db]", "every part is optional"),
     ("redisai://[[username]:[password]@][host][:port][/db]", "the same"),
 )
 
@@ -29,9 +32,9 @@ FORMS = (
 @dataclass(frozen=True)
 class Target:
     """
-    Where the server is and how to talk to it; times in seconds, 0 for no limit.
+    Where the server is and how to connect to it. Timeouts are in seconds; 0 means no limit.
 
-    What concerns TLS has redis-py's names, which the engine's `--redis` URL has too.
+    The TLS fields have redis-py's names, as in the URL of the engine's `--redis`.
     """
 
     host: str = "localhost"
@@ -52,7 +55,12 @@ class Target:
 
     @classmethod
     def parse(cls, uri: str, environment: Mapping[str, str] | None = None) -> Target:
-        """Read a target URI; the environment (os.environ unless given) counts only if the URI names no part."""
+        """
+        Parse a target URI. Raise InvalidTarget.
+
+        `environment` is os.environ unless given. It is used only if the URI names no host, port, database, user name or
+        password.
+        """
         where, query = _split(uri)
         parts = _connection_parts(where)
         if not parts:
@@ -61,19 +69,19 @@ class Target:
 
     @property
     def label(self) -> str:
-        """Return how errors and logs name the server: `Redis at host:port`, never with a password."""
+        """The server's name in errors and logs: `Redis at host:port`, without the password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"Redis at {host}:{self.port}" + (f"/{self.db}" if self.db else "")
 
     def redact(self, text: str) -> str:
-        """Return a text that somebody else wrote without the password."""
+        """Return `text`, which came from elsewhere, with the password replaced by `***`."""
         for secret in (self.password, self.password and quote(self.password, safe="")):
             if secret:
                 text = text.replace(secret, "***")
         return text
 
     def redis_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments that redis-py's clients take, without retries."""
+        """Return the keyword arguments for redis-py's clients, without `db` and `retry`."""
         arguments: dict[str, Any] = {
             "host": self.host,
             "port": self.port,
@@ -96,30 +104,31 @@ class Target:
             "ssl_certfile": self.ssl_certfile,
             "ssl_keyfile": self.ssl_keyfile,
             "ssl_cert_reqs": self.ssl_cert_reqs,
-            # A name in a certificate that isn't checked says nothing; older versions of redis-py refuse both together.
+            # The name in an unverified certificate proves nothing, and older versions of redis-py reject this
+            # combination.
             "ssl_check_hostname": self.ssl_check_hostname and self.ssl_cert_reqs != "none",
         }
 
 
-# -- reading single values -----------------------------------------------------------------------
+# -- parsing single values -----------------------------------------------------------------------
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise ValueError("a port is a number from 1 to 65535")
+        raise ValueError("it must be a whole number from 1 to 65535")
     return int(text)
 
 
 def _db(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError("a database is a number from 0 on, 15 being the last one unless the server is set otherwise")
+        raise ValueError("it must be a whole number, 0 to 15 unless the server allows more")
     return int(text)
 
 
 def _switch(text: str) -> bool:
     values = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     if text.lower() not in values:
-        raise ValueError("write true or false")
+        raise ValueError("it must be true or false")
     return values[text.lower()]
 
 
@@ -129,13 +138,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise ValueError("write seconds, such as 2.5; 0 is no limit")
+        raise ValueError("it must be a number of seconds, such as 2.5; 0 means no limit")
     return seconds
 
 
 def _protocol(text: str) -> int:
     if text not in ("2", "3"):
-        raise ValueError("write 2 or 3")
+        raise ValueError("it must be 2 or 3")
     return int(text)
 
 
@@ -147,7 +156,7 @@ def _path(text: str) -> str:
 
 def _cert_reqs(text: str) -> str:
     if text.lower() not in ("required", "optional", "none"):
-        raise ValueError("write required, optional or none")
+        raise ValueError("it must be required, optional or none")
     return text.lower()
 
 
@@ -157,7 +166,7 @@ def _verify(text: str) -> str:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One query parameter or variable: the field of `Target` that it fills, how it is read, and what it is for."""
+    """A query parameter or environment variable: the field of `Target` that it sets, its parser, and its help text."""
 
     name: str
     field: str
@@ -166,30 +175,32 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); every ssl_ parameter implies it"),
+    Parameter("tls", "tls", _switch, "encrypt the connection (true, false); every other TLS parameter implies it"),
     Parameter(
         "ssl_ca_certs",
         "ssl_ca_certs",
         _path,
-        "file with the certificates to trust (PEM); without it those of the system",
+        "file of trusted CA certificates (PEM); default: those of the system",
     ),
-    Parameter("ssl_certfile", "ssl_certfile", _path, "file with the client's certificate (PEM)"),
-    Parameter("ssl_keyfile", "ssl_keyfile", _path, "file with the client's private key (PEM)"),
+    Parameter("ssl_certfile", "ssl_certfile", _path, "file of the client's certificate (PEM)"),
+    Parameter("ssl_keyfile", "ssl_keyfile", _path, "file of the client's private key (PEM)"),
     Parameter(
         "ssl_cert_reqs",
         "ssl_cert_reqs",
         _cert_reqs,
-        "check of the server's certificate: required, optional, none",
+        "how the server's certificate is checked: required (default), optional or none",
     ),
-    Parameter("ssl_check_hostname", "ssl_check_hostname", _switch, "false: accept a certificate for another host"),
+    Parameter("ssl_check_hostname", "ssl_check_hostname", _switch, "false: accept a certificate for another host name"),
     Parameter("tls_ca", "ssl_ca_certs", _path, "older name of ssl_ca_certs"),
     Parameter("tls_cert", "ssl_certfile", _path, "older name of ssl_certfile"),
     Parameter("tls_key", "ssl_keyfile", _path, "older name of ssl_keyfile"),
-    Parameter("tls_verify", "ssl_cert_reqs", _verify, "older name of ssl_cert_reqs: true is required, false is none"),
-    Parameter("connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (10; 0: no limit)"),
-    Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for an answer (300; 0: no limit)"),
-    Parameter("protocol", "protocol", _protocol, "version of Redis' protocol, 2 or 3 (redis-py's default)"),
-    Parameter("cluster", "cluster", _switch, "the server is a node of a Redis Cluster (true, false)"),
+    Parameter("tls_verify", "ssl_cert_reqs", _verify, "older form of ssl_cert_reqs: true for required, false for none"),
+    Parameter(
+        "connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (default: 10; 0: no limit)"
+    ),
+    Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for a reply (default: 300; 0: no limit)"),
+    Parameter("protocol", "protocol", _protocol, "version of the Redis protocol, 2 or 3 (default: redis-py's)"),
+    Parameter("cluster", "cluster", _switch, "true: the server is a node of a Redis Cluster"),
 )
 
 VARIABLES = (
@@ -203,30 +214,32 @@ VARIABLES = (
 _FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
 
 
-# -- from the URI --------------------------------------------------------------------------------
+# -- parsing the URI -----------------------------------------------------------------------------
 
 
 def _split(uri: str) -> tuple[str, str]:
-    """Split a URI after its scheme into what names the connection, and the query."""
+    """Split a URI into the part that names the connection and the query, both without their separators."""
     if not isinstance(uri, str):
-        raise InvalidTarget(f"the target is a {type(uri).__name__}, not a string; {_FORM}")
+        raise InvalidTarget(f"the target must be a string, got a {type(uri).__name__}; {_FORM}")
     scheme, colon, rest = uri.partition(":")
     if scheme.lower() != SCHEME:
-        # Without a colon what stands there may be anything, a password too.
-        named = f"the scheme {scheme!r}" if colon and scheme.isalnum() else "another scheme"
-        raise InvalidTarget(f"the target has {named}, this plugin is for redisai; {_FORM}")
+        # Without a colon, the text may be anything, even a password. So it is not quoted.
+        named = f", not {scheme!r}" if colon and scheme.isalnum() else ""
+        raise InvalidTarget(f"the target's scheme must be redisai{named}; {_FORM}")
     if "#" in rest:
-        raise InvalidTarget("the target has a # in it; in a user name or password write it as %23")
+        raise InvalidTarget("the target contains a #; in a user name or password write it as %23")
     where, _, query = rest.partition("?")
     if "@" in query:
-        raise InvalidTarget("the target has an @ behind its ?; in a password write ? as %3F, in a parameter @ as %40")
+        raise InvalidTarget(
+            "the target has an @ after its ?; in a password write ? as %3F, in a parameter write @ as %40"
+        )
     if where and not where.startswith("/"):
-        raise InvalidTarget(f"the target has no slash behind {SCHEME}:; {_FORM}")
+        raise InvalidTarget(f"the target needs a slash after {SCHEME}:; {_FORM}")
     return where[2:] if where.startswith("//") else where[1:], query
 
 
 def _connection_parts(where: str) -> dict[str, Any]:
-    """Read `user:password@host:port/db` into the fields it names; empty parts are not named."""
+    """Parse `user:password@host:port/db` into fields of `Target`. Empty parts are omitted."""
     authority, _, path = where.partition("/")
     if "@" in path:
         raise InvalidTarget("the target has a / before its @; in a user name or password write it as %2F")
@@ -245,20 +258,25 @@ def _connection_parts(where: str) -> dict[str, Any]:
 def _userinfo(userinfo: str) -> dict[str, str | None]:
     username, colon, password = userinfo.partition(":")
     if username and not (colon and password):
-        # Not quoted: people write a password without its colon.
-        raise InvalidTarget("the target has a user name without a password; write username:password@ or :password@")
+        # The name is not quoted: it may be a password that was written without its colon.
+        raise InvalidTarget("the target has a user name but no password; write username:password@ or :password@")
     return {"username": _unquote(username) or None, "password": _unquote(password) or None}
 
 
 def _address(address: str) -> tuple[str | None, str]:
-    """Split `host:port`, `[v6]:port`."""
+    """Split `host:port` or `[IPv6 address]:port`. The port is empty if there is none."""
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise InvalidTarget(f"the target's host {address!r} is not closed; write an IPv6 address as [::1]:6379")
+            raise InvalidTarget(
+                f"the target's host {address!r} is malformed; write an IPv6 address in brackets, as in [::1]:6379"
+            )
         return _unquote(host) or None, rest[1:]
     if address.count(":") > 1:
-        raise InvalidTarget(f"the target's host {address!r} has several colons; write an IPv6 address as [::1]:6379")
+        raise InvalidTarget(
+            f"the target's host {address!r} has more than one colon; write an IPv6 address in brackets, "
+            "as in [::1]:6379"
+        )
     host, _, port = address.partition(":")
     return _unquote(host) or None, port
 
@@ -267,12 +285,13 @@ def _unquote(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidTarget("the target has a percent-encoded part that is not utf-8") from None
+        raise InvalidTarget("the target has a percent-encoded part that is not UTF-8") from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable in VARIABLES:
+        # An empty variable counts as unset.
         if value := environment.get(variable.name):
             found[variable.field] = _read(variable.read, value, f"the variable {variable.name}")
     return found
@@ -285,7 +304,7 @@ def _parameters(query: str) -> dict[str, Any]:
     for name, value in parse_qsl(query, keep_blank_values=True):
         parameter = known.get(name)
         if parameter is None:
-            raise InvalidTarget(f"the target has an unknown parameter {name!r}; there are {', '.join(known)}")
+            raise InvalidTarget(f"the target has an unknown parameter {name!r}; allowed are {', '.join(known)}")
         if parameter.field in found:
             raise InvalidTarget(f"the target has {_twice(name, names[parameter.field])}")
         names[parameter.field] = name
@@ -296,15 +315,15 @@ def _parameters(query: str) -> dict[str, Any]:
 def _twice(name: str, before: str) -> str:
     if name == before:
         return f"the parameter {name!r} twice; give it once"
-    return f"the parameters {before!r} and {name!r}, which mean the same; give one of them"
+    return f"the parameters {before!r} and {name!r}, which mean the same; give only one of them"
 
 
 def _with_tls(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with `tls` set if any other concerns TLS: who names one must not end up without."""
+    """Set `tls` if any other TLS parameter is given: naming one must never lead to an unencrypted connection."""
     if not any(name.startswith("ssl_") for name in parameters):
         return parameters
     if parameters.get("tls") is False:
-        raise InvalidTarget("the target says tls=false and gives other tls parameters; leave out one or the other")
+        raise InvalidTarget("the target has tls=false and other TLS parameters; remove one or the other")
     return {**parameters, "tls": True}
 
 
@@ -316,15 +335,13 @@ def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
 
 
 def _checked(target: Target) -> Target:
-    """Return the target if its parts go together. Raise InvalidTarget."""
+    """Return the target if its parts are consistent. Raise InvalidTarget."""
     if target.cluster and target.db:
-        raise InvalidTarget(f"the target names database {target.db} of a cluster; a Redis Cluster has only database 0")
+        raise InvalidTarget(f"the target has database {target.db}, but a Redis Cluster has only database 0")
     if target.username and not target.password:
         raise InvalidTarget(
-            f"the user {target.username!r} has no password; set REDIS_PASSWORD, or write username:password@"
+            f"the user {target.username!r} needs a password; set REDIS_PASSWORD, or write username:password@"
         )
     if bool(target.ssl_certfile) != bool(target.ssl_keyfile):
-        raise InvalidTarget(
-            "the target has only one of ssl_certfile and ssl_keyfile; a client's certificate needs both"
-        )
+        raise InvalidTarget("the target has only one of ssl_certfile and ssl_keyfile; a client certificate needs both")
     return target

@@ -30,7 +30,7 @@ def saved_wine(tmp_path_factory: pytest.TempPathFactory) -> LoggedModel:
 
 @pytest.fixture(scope="session")
 def retrained_wine(tmp_path_factory: pytest.TempPathFactory) -> LoggedModel:
-    """Another model for the same rows, whose labels are numbers, not text."""
+    """Another model for the same rows, whose labels are numbers instead of text."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -46,13 +46,13 @@ def retrained_wine(tmp_path_factory: pytest.TempPathFactory) -> LoggedModel:
 
 @pytest.fixture
 def client(engine: Server) -> RedisAIClient:
-    """A client of the session's engine: use names of your own."""
+    """A client of the session's engine. Use unique names."""
     return RedisAIClient(engine.target)
 
 
 @pytest.fixture
 def connect(engine: Server) -> Callable[..., RedisAIClient]:
-    """Makes further clients of the session's engine: `connect(protocol=2)`."""
+    """A function that creates further clients of the session's engine: `connect(protocol=2)`."""
 
     def make(**parameters: object) -> RedisAIClient:
         query = "&".join(f"{name}={value}" for name, value in parameters.items())
@@ -63,7 +63,7 @@ def connect(engine: Server) -> Callable[..., RedisAIClient]:
 
 @pytest.fixture
 def keys(engine: Server) -> Callable[[str], list[str]]:
-    """Gives the keys on the session's engine that have to do with a name."""
+    """A function that returns the keys on the session's engine that belong to a name."""
 
     def find(name: str) -> list[str]:
         return sorted(key.decode() for key in engine.client().scan_iter(f"*{name}*", count=1000))

@@ -1,4 +1,4 @@
-"""The `mlflow deployments` command as a user types it, each in a process of its own, on one store and one engine."""
+"""The `mlflow deployments` command as a user types it, each in its own process, on one store and one engine."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_help_is_printed(cli) -> None:
     [
         (
             ("create", "--name", "x", "-m", "models:/wine@champion", "-C", "batchsize=-1"),
-            "option batchsize='-1' is not allowed; it is a whole number from 0 on",
+            "option batchsize='-1' is not allowed; it must be a whole number, 0 or greater",
         ),
         (
             ("create", "--name", "x", "-m", "models:/wine@champion"),
             (
-                "can't talk to Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection "
-                "refused. Is the server running, and are host, port and tls in the target right?"
+                "can't reach Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection "
+                "refused. Check that the server is running, and the target's host, port and tls."
             ),
         ),
     ],
@@ -102,5 +102,5 @@ def test_a_wrong_password_ends_with_its_sentence_and_is_not_shown(
     result = cli.run("deployments", "list", "-t", f"redisai://me:{SECRET}@127.0.0.1:{engine.port}")
 
     assert result.returncode == 1
-    assert "refuses the user name or password: invalid username-password pair" in result.stderr
+    assert "rejected the user name or password: invalid username-password pair" in result.stderr
     assert SECRET not in result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""MLflow's contract, row by row of the design's table, against a real engine with real models."""
+"""MLflow's deployment interface, method by method, against a real engine with real models."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Find = Callable[[str], list[str]]
 
 
 def store_foreign(engine: Server, name: str, file: str = "mul.onnx", *options: object) -> None:
-    """Stores a model as any RedisAI client would."""
+    """Store a model as any RedisAI client would."""
     assert engine.client().execute_command(
         "AI.MODELSTORE", name, "ONNX", "CPU", *options, "BLOB", recorded_model(file)
     ) in (b"OK", True)
 
 
 def answers_as(client: RedisAIClient, name: str, model: LoggedModel) -> bool:
-    """Whether a deployment answers all rows as the model does."""
+    """Return whether a deployment answers all rows as the model does."""
     predicted: Any = client.predict(name, model.frame)["predictions"]
     return bool(predicted.tolist() == model.expected().tolist())
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, str]:
-    """The error code and message of a call that must fail."""
+    """Return the error code and message of a call that must fail."""
     with pytest.raises(MlflowException) as caught:
         call()
     return caught.value.error_code, caught.value.message
@@ -70,7 +70,7 @@ def test_a_created_deployment_predicts_what_pyfunc_predicts(client: RedisAIClien
 def test_what_is_deployed_are_one_model_and_one_record(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel, keys: Find
 ) -> None:
-    """Nothing else stays: no temporary key, no tensor; and neither of the two expires."""
+    """Nothing else stays, no temporary key and no tensor, and neither of the two expires."""
     client.create_deployment("one:wine", saved_wine.uri)
     client.predict("one:wine", saved_wine.frame)
 
@@ -86,7 +86,10 @@ def test_a_taken_name_is_refused_and_nothing_changes(
 
     assert refused(lambda: client.create_deployment("taken:wine", retrained_wine.uri)) == (
         "RESOURCE_ALREADY_EXISTS",
-        f"a model named 'taken:wine' is deployed on {where(engine)} already; update or delete it, or take another name",
+        (
+            f"a model named 'taken:wine' is already deployed on {where(engine)}; update or delete it, or choose "
+            "another name"
+        ),
     )
     assert client.get_deployment("taken:wine") == before
     assert len(keys("taken:wine")) == 2
@@ -96,13 +99,13 @@ def test_a_taken_name_is_refused_and_nothing_changes(
 def test_a_key_that_is_no_model_is_refused_and_left_alone(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel, keys: Find, kind: str
 ) -> None:
-    """AI.MODELSTORE onto such a key crashes a real RedisAI 1.2.7."""
+    """AI.MODELSTORE onto such a key crashes RedisAI 1.2.7."""
     name, redis = f"other:{kind}", engine.client()
     {"string": redis.set, "hash": lambda k, v: redis.hset(k, v, v), "list": redis.rpush}[kind](name, "mine")
     dumped = redis.dump(name)
     expected = (
         "RESOURCE_CONFLICT",
-        f"the key '{name}' on {where(engine)} holds a {kind}, not a model, and is left alone; take another name",
+        f"the key '{name}' on {where(engine)} holds a {kind}, not a model, and was not changed; choose another name",
     )
 
     assert refused(lambda: client.create_deployment(name, saved_wine.uri)) == expected
@@ -134,7 +137,7 @@ def test_a_model_that_is_not_there_leaves_nothing(client: RedisAIClient, keys: F
 
 @pytest.fixture(scope="session")
 def unlike_pyfunc(tmp_path_factory: pytest.TempPathFactory) -> LoggedModel:
-    """A model whose onnx flavor and whose pyfunc are two different models, by a mistake in its MLmodel."""
+    """A model whose onnx flavor and pyfunc are two different models, because of a mistake in its MLmodel file."""
     import shutil
 
     import yaml
@@ -155,7 +158,9 @@ def test_a_model_that_answers_differently_is_not_deployed(
     code, message = refused(lambda: client.create_deployment("unlike:wine", unlike_pyfunc.uri))
 
     assert code == "INVALID_STATE"
-    assert message.startswith("the stored model doesn't answer as mlflow.pyfunc does for the model's input example: ")
+    assert message.startswith(
+        "the stored model failed verification against mlflow.pyfunc with the model's input example: "
+    )
     assert message.endswith("; nothing was deployed")
     assert keys("unlike:wine") == []
 
@@ -169,7 +174,7 @@ def test_verification_can_be_left_out_and_that_is_told(client: RedisAIClient, un
 def test_a_model_without_input_example_is_deployed_and_that_is_told(
     client: RedisAIClient, tmp_path: Path, saved_wine: LoggedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the reply, in what `get` tells, and as a warning, which the command line shows."""
+    """In the reply, in the output of `get`, and as a warning, which the command line shows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -197,26 +202,25 @@ def test_options_reach_redisai(client: RedisAIClient, saved_wine: LoggedModel) -
 
 
 def test_bad_options_are_refused_before_anything_is_done() -> None:
-    """No server is there, and none is asked."""
+    """There is no server, and none is asked."""
     client = RedisAIClient(f"redisai://127.0.0.1:{free_port()}")
 
     assert refused(lambda: client.create_deployment("x", "models:/x/1", config={"batchsize": -1})) == (
         "INVALID_PARAMETER_VALUE",
-        "option batchsize=-1 is not allowed; it is a whole number from 0 on",
+        "option batchsize=-1 is not allowed; it must be a whole number, 0 or greater",
     )
     assert refused(
         lambda: client.create_deployment("x", "models:/x/1", config={"batchsize": 4, "minbatchsize": 2})
     ) == (
         "INVALID_PARAMETER_VALUE",
         (
-            "option minbatchsize=2 needs minbatchtimeout: without it a request that finds no "
-            "company would wait for ever; "
-            "give the milliseconds it may wait"
+            "option minbatchsize=2 needs minbatchtimeout, or a lone request would wait forever; "
+            "set the milliseconds that it may wait"
         ),
     )
     assert refused(lambda: client.create_deployment("", "models:/x/1")) == (
         "INVALID_PARAMETER_VALUE",
-        "a deployment's name is a text that is not empty, not ''",
+        "a deployment's name must be a non-empty string, got ''",
     )
 
 
@@ -274,7 +278,7 @@ def test_an_update_of_what_is_not_there_is_refused(
 ) -> None:
     expected = (
         "RESOURCE_DOES_NOT_EXIST",
-        f"no model named 'nothing' is deployed on {where(engine)}; list_deployments() tells which are",
+        f"no model named 'nothing' is deployed on {where(engine)}; list the deployments to see which are",
     )
 
     assert refused(lambda: client.update_deployment("nothing", saved_wine.uri)) == expected
@@ -300,13 +304,13 @@ def test_an_update_of_nothing_or_of_half_is_refused(client: RedisAIClient, saved
     client.create_deployment("half:wine", saved_wine.uri)
 
     assert refused(lambda: client.update_deployment("half:wine"))[1] == (
-        "nothing to update: give a model URI, or options such as -C batchsize=8"
+        "there is nothing to update; give a model URI, or options such as -C batchsize=8"
     )
     assert refused(lambda: client.update_deployment("half:wine", flavor="sklearn"))[1] == (
-        "flavor 'sklearn' without a model: give the model's URI too, or leave flavor out"
+        "flavor 'sklearn' needs a model URI; add one, or omit the flavor"
     )
     assert refused(lambda: client.update_deployment("half:wine", config={"opset": 15}))[1] == (
-        "option opset changes how a model is converted; give the model's URI too, or leave it out"
+        "option opset changes how a model is converted; add the model's URI, or omit the option"
     )
 
 
@@ -323,7 +327,7 @@ def test_a_deleted_deployment_is_gone(
 
     missing = (
         "RESOURCE_DOES_NOT_EXIST",
-        f"no model named 'delete:wine' is deployed on {where(engine)}; list_deployments() tells which are",
+        f"no model named 'delete:wine' is deployed on {where(engine)}; list the deployments to see which are",
     )
     assert keys("delete:wine") == []
     assert refused(lambda: client.delete_deployment("delete:wine")) == missing
@@ -335,7 +339,7 @@ def test_a_deleted_deployment_is_gone(
 def test_delete_takes_no_options(client: RedisAIClient) -> None:
     assert refused(lambda: client.delete_deployment("x", config={"force": "yes"})) == (
         "INVALID_PARAMETER_VALUE",
-        "delete takes no options, got force; leave them out",
+        "delete takes no options, got force; omit them",
     )
 
 
@@ -369,7 +373,7 @@ def test_models_of_others_list_get_predict_update_and_delete(client: RedisAIClie
 def test_a_record_whose_model_somebody_replaced_is_ignored(
     client: RedisAIClient, engine: Server, saved_wine: LoggedModel
 ) -> None:
-    """The client has the old record in its cache: it must notice."""
+    """The client has cached the old record and must notice."""
     client.create_deployment("replaced:wine", saved_wine.uri)
     client.predict("replaced:wine", saved_wine.frame.head(1))
 
@@ -457,7 +461,7 @@ def test_both_protocols_give_the_same(
 
 
 def test_many_rows_go_in_chunks_and_come_back_in_order(client: RedisAIClient, saved_wine: LoggedModel) -> None:
-    """About 14 MB of input: several commands, several of them at once."""
+    """About 14 MB of input: several commands, some of them at the same time."""
     frame = pd.concat([saved_wine.frame] * 800, ignore_index=True).sample(frac=1, random_state=0)
     client.create_deployment("chunks:wine", saved_wine.uri)
 
@@ -488,7 +492,7 @@ def test_a_model_that_fails_is_told_with_the_servers_words(client: RedisAIClient
 def test_endpoints_are_refused_where_they_are_named(client: RedisAIClient, saved_wine: LoggedModel) -> None:
     expected = (
         "INVALID_PARAMETER_VALUE",
-        "there are no endpoints on this target, got endpoint 'e'; leave it out",
+        "this target has no endpoints, got endpoint 'e'; omit it",
     )
 
     assert refused(lambda: client.create_deployment("x", saved_wine.uri, endpoint="e")) == expected
@@ -499,11 +503,11 @@ def test_endpoints_are_refused_where_they_are_named(client: RedisAIClient, saved
 def test_predict_needs_a_name(client: RedisAIClient, saved_wine: LoggedModel) -> None:
     assert refused(lambda: client.predict(inputs=saved_wine.frame)) == (
         "INVALID_PARAMETER_VALUE",
-        "a deployment's name is a text that is not empty, not None",
+        "a deployment's name must be a non-empty string, got None",
     )
 
 
-# -- the rest -------------------------------------------------------------------------------------
+# -- other behaviour ------------------------------------------------------------------------------
 
 
 def test_every_method_has_mlflows_parameters() -> None:
@@ -525,7 +529,7 @@ def test_mlflow_finds_the_client_for_every_form_of_the_target(engine: Server) ->
 
 
 def test_a_client_opens_no_connection_before_it_needs_one() -> None:
-    """MLflow's command line makes one for every command."""
+    """MLflow's command line creates a client for every command."""
     assert repr(RedisAIClient("redisai://me:s3cr3t@no-such-host.invalid:1")) == (
         "RedisAIClient(Redis at no-such-host.invalid:1)"
     )

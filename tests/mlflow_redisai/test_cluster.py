@@ -1,4 +1,4 @@
-"""A whole deployment on a Redis Cluster: two nodes, an engine in front of each, and the plugin with cluster=true."""
+"""A complete deployment on a Redis Cluster: two nodes, an engine in front of each, and the plugin with cluster=true."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = np.array([[1.0, 2.0]], np.float32)
 
 @pytest.fixture
 def engines(new_redis: Callable[..., Server], new_engine: Callable[..., Server]) -> list[Server]:
-    """The nodes announce the ports of the engines in front of them, so clients are led to these."""
+    """The nodes announce the ports of the engines in front of them, so clients are redirected to the engines."""
     ports = [free_port(), free_port()]
     nodes = [new_redis("--cluster-enabled", "yes", "--cluster-announce-port", str(port)) for port in ports]
     first, second = (node.client() for node in nodes)

@@ -1,4 +1,4 @@
-"""Several clients at once: one creator wins, and an update never costs a prediction, nor mixes two deployments up."""
+"""Several clients at once: one creator wins. An update never costs a prediction and never mixes two deployments up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def outcome(call: Callable[[], Any]) -> str:
 def test_of_creators_at_once_exactly_one_wins(
     connect: Connect, saved_wine: LoggedModel, retrained_wine: LoggedModel, attempt: int
 ) -> None:
-    """The name then answers as the winner's model, whole."""
+    """Afterwards the name answers as the winner's model, with the winner's record."""
     name = f"race{attempt}:wine"
     models = [saved_wine, retrained_wine, saved_wine, retrained_wine]
     clients = [connect() for _ in models]
@@ -73,7 +73,7 @@ def test_updates_at_once_all_succeed_and_the_last_one_holds(
 def test_an_update_of_options_never_brings_back_a_model_that_was_replaced(
     connect: Connect, saved_wine: LoggedModel, retrained_wine: LoggedModel
 ) -> None:
-    """It reads the stored model and stores it anew: who updated in between must not be undone."""
+    """It reads the stored model and stores it again. An update in between must not be undone."""
     name = "lost:wine"
     client = connect()
     client.create_deployment(name, saved_wine.uri)
@@ -92,8 +92,9 @@ def test_while_a_deployment_is_updated_no_prediction_fails_or_is_mixed_up(
     connect: Connect, saved_wine: LoggedModel, retrained_wine: LoggedModel
 ) -> None:
     """
-    The two models answer with text and with numbers, from outputs of other types: the record of one with the model of
-    the other would show at once.
+    One model answers with text and the other with numbers, from outputs of different types.
+
+    So the record of one with the model of the other would be obvious.
     """
     name = "swap:wine"
     answers = [saved_wine.expected().tolist(), retrained_wine.expected().tolist()]

@@ -47,26 +47,32 @@ def test_strings_and_typed_values_give_the_same(given: dict[str, object] | None,
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"device": "TPU"}, "option device='TPU' is not allowed; it is CPU, GPU or GPU:n, in any case"),
-        ({"device": "GPU:x"}, "option device='GPU:x' is not allowed; it is CPU, GPU or GPU:n, in any case"),
-        ({"device": ""}, "option device='' is not allowed; it is CPU, GPU or GPU:n, in any case"),
-        ({"batchsize": "-1"}, "option batchsize='-1' is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": -1}, "option batchsize=-1 is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": "2.5"}, "option batchsize='2.5' is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": 2.5}, "option batchsize=2.5 is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": True}, "option batchsize=True is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": float("nan")}, "option batchsize=nan is not allowed; it is a whole number from 0 on"),
-        ({"batchsize": [1]}, "option batchsize=[1] is not allowed; it is a whole number from 0 on"),
-        ({"tag": 1}, "option tag=1 is not allowed; it is any text"),
-        ({"backend": "PMML"}, "option backend='PMML' is not allowed; it is auto, ONNX, TORCH, TF, TFLITE"),
-        ({"opset": "six"}, "option opset='six' is not allowed; it is a whole number from 7 on"),
-        ({"outputs": " , "}, "option outputs=' , ' is not allowed; it is names of outputs, separated by commas"),
-        ({"verify": "maybe"}, "option verify='maybe' is not allowed; it is on, off"),
-        ({"timeout": "0"}, "option timeout='0' is not allowed; it is milliseconds, a whole number from 1 on"),
-        ({"batch_size": "8"}, f"unknown option 'batch_size' for create; allowed are {CREATE_OPTIONS}"),
-        ({"port": "1"}, f"unknown option 'port' for create; allowed are {CREATE_OPTIONS}"),
-        ({1: "1"}, f"unknown option 1 for create; allowed are {CREATE_OPTIONS}"),
-        ("device=CPU", "config is a str; give a dict such as {'device': 'CPU'}"),
+        ({"device": "TPU"}, "option device='TPU' is not allowed; it must be CPU, GPU or GPU:n, upper or lower case"),
+        (
+            {"device": "GPU:x"},
+            "option device='GPU:x' is not allowed; it must be CPU, GPU or GPU:n, upper or lower case",
+        ),
+        ({"device": ""}, "option device='' is not allowed; it must be CPU, GPU or GPU:n, upper or lower case"),
+        ({"batchsize": "-1"}, "option batchsize='-1' is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": -1}, "option batchsize=-1 is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": "2.5"}, "option batchsize='2.5' is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": 2.5}, "option batchsize=2.5 is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": True}, "option batchsize=True is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": float("nan")}, "option batchsize=nan is not allowed; it must be a whole number, 0 or greater"),
+        ({"batchsize": [1]}, "option batchsize=[1] is not allowed; it must be a whole number, 0 or greater"),
+        ({"tag": 1}, "option tag=1 is not allowed; it must be text"),
+        ({"backend": "PMML"}, "option backend='PMML' is not allowed; it must be one of auto, ONNX, TORCH, TF, TFLITE"),
+        ({"opset": "six"}, "option opset='six' is not allowed; it must be a whole number from 7 to 99"),
+        ({"outputs": " , "}, "option outputs=' , ' is not allowed; it must be output names, separated by commas"),
+        ({"verify": "maybe"}, "option verify='maybe' is not allowed; it must be on or off"),
+        (
+            {"timeout": "0"},
+            "option timeout='0' is not allowed; it must be a whole number of milliseconds, 1 or greater",
+        ),
+        ({"batch_size": "8"}, f"create has no option 'batch_size'; the options are {CREATE_OPTIONS}"),
+        ({"port": "1"}, f"create has no option 'port'; the options are {CREATE_OPTIONS}"),
+        ({1: "1"}, f"create has no option 1; the options are {CREATE_OPTIONS}"),
+        ("device=CPU", "config must be a dict such as {'device': 'CPU'}, got 'device=CPU'"),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(given: Any, message: str) -> None:
@@ -83,19 +89,18 @@ def test_what_is_not_allowed_is_named_with_what_is(given: Any, message: str) -> 
         (
             {"batchsize": 8, "minbatchsize": 2},
             (
-                "option minbatchsize=2 needs minbatchtimeout: without it a request that finds no "
-                "company would wait for "
-                "ever; give the milliseconds it may wait"
+                "option minbatchsize=2 needs minbatchtimeout, or a lone request would wait forever; "
+                "set the milliseconds that it may wait"
             ),
         ),
         (
             {"minbatchsize": 2, "minbatchtimeout": 5},
-            "option minbatchsize=2 needs batchsize; give both",
+            "option minbatchsize=2 needs batchsize; set both",
         ),
-        ({"minbatchtimeout": 5}, "option minbatchtimeout=5 needs minbatchsize; give both"),
+        ({"minbatchtimeout": 5}, "option minbatchtimeout=5 needs minbatchsize; set both"),
         (
             {"batchsize": 4, "minbatchsize": 9, "minbatchtimeout": 5},
-            "option minbatchsize=9 is more than batchsize=4",
+            "option minbatchsize=9 must not be greater than batchsize=4",
         ),
     ],
 )
@@ -130,19 +135,19 @@ def test_an_update_verifies_even_where_the_creation_did_not() -> None:
 def test_an_update_checks_new_options_together_with_the_old_ones() -> None:
     before = DeploymentOptions(batchsize=8, minbatchsize=4, minbatchtimeout=5)
 
-    with pytest.raises(MlflowException, match=r"^option minbatchsize=4 needs batchsize; give both$"):
+    with pytest.raises(MlflowException, match=r"^option minbatchsize=4 needs batchsize; set both$"):
         before.changed({"batchsize": 0})
 
 
 @pytest.mark.parametrize("name", ["backend", "opset", "outputs", "verify"])
 def test_options_of_a_conversion_need_a_model(name: str) -> None:
-    """Without a model URI an update stores the same bytes again."""
+    """Without a model URI, an update stores the same bytes again and converts nothing."""
     with pytest.raises(MlflowException) as caught:
         config.refuse_without_model({name: "x"})
 
     assert (
         caught.value.message
-        == f"option {name} changes how a model is converted; give the model's URI too, or leave it out"
+        == f"option {name} changes how a model is converted; add the model's URI, or omit the option"
     )
 
 
@@ -162,7 +167,7 @@ def test_every_option_that_is_not_for_the_local_server_is_kept_with_the_deployme
 
 
 def test_the_defaults_in_the_table_are_those_of_the_deployment() -> None:
-    """Help and documentation show the table's; what is done is the dataclass's."""
+    """The help and the documentation show the table's defaults; the dataclass's take effect."""
     shown = {option.name: option.default for option in OPTIONS if option.name in ("device", "backend")}
     shown |= {
         option.name: option.read(option.default)

@@ -1,4 +1,6 @@
-"""redis-py's exceptions and the server's texts become MlflowException with the right code and a useful sentence."""
+"""
+redis-py's exceptions and the server's error texts become MlflowExceptions with the right code and a useful message.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def redis_exceptions() -> list[type[Exception]]:
 
 
 def test_no_exception_of_redis_py_is_unmapped() -> None:
-    """A new class in a new redis-py must be looked at, not caught by chance."""
+    """A new class in a new version of redis-py must be mapped on purpose, not caught by chance."""
     unmapped = [kind.__name__ for kind in redis_exceptions() if kind.__name__ not in BY_CLASS]
 
     assert unmapped == []
@@ -32,13 +34,13 @@ def test_no_exception_of_redis_py_is_unmapped() -> None:
 
 @pytest.mark.parametrize("kind", redis_exceptions(), ids=lambda kind: kind.__name__)
 def test_every_exception_of_redis_py_becomes_an_mlflow_exception(kind: type[Exception]) -> None:
-    error = Exception.__new__(kind)  # some constructors parse their argument
+    error = Exception.__new__(kind)  # some constructors parse their arguments
 
     assert isinstance(translate(error, WHERE, "text"), BY_CLASS[kind.__name__])
 
 
 def response(text: str) -> Exception:
-    """What redis-py raises for an error reply."""
+    """Return what redis-py raises for an error reply."""
     from redis._parsers.base import BaseParser
 
     found: Exception = BaseParser.parse_error(text)
@@ -50,87 +52,83 @@ CASES = [
         redis.exceptions.ConnectionError("Error 111 connecting to example.org:6379. Connection refused."),
         "TEMPORARILY_UNAVAILABLE",
         (
-            f"can't talk to {WHERE}: Error 111 connecting to example.org:6379. Connection "
-            f"refused. Is the server running, "
-            "and are host, port and tls in the target right?"
+            f"can't reach {WHERE}: Error 111 connecting to example.org:6379. Connection refused. "
+            "Check that the server is running, and the target's host, port and tls."
         ),
     ),
     (
         redis.exceptions.TimeoutError("Timeout reading from socket"),
         "TEMPORARILY_UNAVAILABLE",
         (
-            f"can't talk to {WHERE}: Timeout reading from socket. Is the server running, and "
-            f"are host, port and tls in the "
-            "target right?"
+            f"can't reach {WHERE}: Timeout reading from socket. "
+            "Check that the server is running, and the target's host, port and tls."
         ),
     ),
     (
         response("WRONGPASS invalid username-password pair or user is disabled."),
         "UNAUTHENTICATED",
         (
-            f"{WHERE} refuses the user name or password: invalid username-password pair or "
-            f"user is disabled; put them into "
-            "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD"
+            f"{WHERE} rejected the user name or password: invalid username-password pair or user is disabled; "
+            "set them in the target as redisai://user:password@host:port/db, or in REDIS_USERNAME and REDIS_PASSWORD"
         ),
     ),
     (
         response("NOAUTH Authentication required."),
         "UNAUTHENTICATED",
         (
-            f"{WHERE} refuses the user name or password: Authentication required; put them into "
-            "the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and REDIS_PASSWORD"
+            f"{WHERE} rejected the user name or password: Authentication required; set them in the target as "
+            "redisai://user:password@host:port/db, or in REDIS_USERNAME and REDIS_PASSWORD"
         ),
     ),
     (
         response("NOPERM this user has no permissions to run the 'ai.modelstore' command"),
         "PERMISSION_DENIED",
         (
-            f"{WHERE} forbids it: this user has no permissions to run the 'ai.modelstore' "
-            f"command; the user needs AI.*, "
-            "TYPE, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC on the key of the model and on mlflow-redisai:*"
+            f"{WHERE} denied permission: this user has no permissions to run the 'ai.modelstore' command; the user "
+            "needs AI.*, TYPE, HGET, HGETALL, HSET, DEL, PEXPIRE, WATCH, MULTI and EXEC on the model's key and on "
+            "mlflow-redisai:*"
         ),
     ),
     (
         response("OOM command not allowed when used memory > 'maxmemory'."),
         "RESOURCE_EXHAUSTED",
         (
-            f"{WHERE} has no memory left for this: command not allowed when used memory > "
-            f"'maxmemory'; raise maxmemory or "
-            "delete what isn't needed"
+            f"{WHERE} is out of memory: command not allowed when used memory > 'maxmemory'; raise maxmemory, "
+            "or delete keys that are no longer needed"
         ),
     ),
     (
         response("READONLY You can't write against a read only replica."),
         "INVALID_STATE",
-        f"{WHERE} takes no writes: You can't write against a read only replica; name the primary as the target",
+        f"{WHERE} accepts no writes: You can't write against a read only replica; set a writable primary as the target",
     ),
     (
         response("WRONGTYPE Operation against a key holding the wrong kind of value"),
         "RESOURCE_CONFLICT",
         (
-            f"a key on {WHERE} holds something else than expected: Operation against a key holding the wrong "
+            f"a key on {WHERE} holds a value of an unexpected type: Operation against a key holding the wrong "
             "kind of value"
         ),
     ),
     (
         response("LOADING Redis is loading the dataset in memory"),
         "TEMPORARILY_UNAVAILABLE",
-        f"{WHERE} can't serve just now: Redis is loading the dataset in memory; try again later",
+        f"{WHERE} can't serve requests right now: Redis is loading the dataset in memory; try again later",
     ),
     (
         response("BUSY Redis is busy running a script."),
         "TEMPORARILY_UNAVAILABLE",
-        f"{WHERE} can't serve just now: Redis is busy running a script; try again later",
+        f"{WHERE} can't serve requests right now: Redis is busy running a script; try again later",
     ),
     (
         response("ERR max number of clients reached"),
         "TEMPORARILY_UNAVAILABLE",
-        f"{WHERE} can't serve just now: max number of clients reached; try again later",
+        f"{WHERE} can't serve requests right now: max number of clients reached; try again later",
     ),
     (
         response("CLUSTERDOWN The cluster is down"),
         "TEMPORARILY_UNAVAILABLE",
-        f"{WHERE} can't serve just now: The cluster is down; try again later",
+        f"{WHERE} can't serve requests right now: The cluster is down; try again later",
     ),
     (
         response("MOVED 3999 127.0.0.1:6381"),
@@ -141,13 +139,12 @@ CASES = [
         response("ERR unknown command 'AI._MODELSCAN', with args beginning with: "),
         "NOT_IMPLEMENTED",
         (
-            f"{WHERE} has no RedisAI: unknown command 'AI._MODELSCAN', with args beginning "
-            f"with:; load the RedisAI module "
-            "there, or start redisai-engine in front of it and name the engine's address as the target"
+            f"{WHERE} has no AI commands: unknown command 'AI._MODELSCAN', with args beginning with:; load the RedisAI "
+            "module there, or start redisai-engine in front of it and set the engine's address as the target"
         ),
     ),
-    (response("ERR strange"), "INTERNAL_ERROR", f"{WHERE} answered: strange"),
-    (response("Strange without prefix."), "INTERNAL_ERROR", f"{WHERE} answered: Strange without prefix"),
+    (response("ERR strange"), "INTERNAL_ERROR", f"{WHERE} replied with an error: strange"),
+    (response("Strange without prefix."), "INTERNAL_ERROR", f"{WHERE} replied with an error: Strange without prefix"),
 ]
 
 
@@ -160,7 +157,7 @@ def test_each_cause_has_its_code_and_its_sentence(error: Exception, code: str, m
 
 
 def test_what_a_command_says_itself_gets_the_class_that_the_caller_names() -> None:
-    """The text of a framework that can't load a model has no prefix by which it could be told."""
+    """The error text of a framework that can't load a model has no prefix that would identify it."""
     refused = translate(response("No graph was found in the protobuf."), WHERE, "x", errors.ModelRefused)
 
     assert refused.message == f"{WHERE} can't load this model: x"
@@ -182,23 +179,26 @@ def test_facts_become_sentences() -> None:
     cases = {
         errors.DeploymentExists("iris", WHERE): (
             "RESOURCE_ALREADY_EXISTS",
-            f"a model named 'iris' is deployed on {WHERE} already; update or delete it, or take another name",
+            f"a model named 'iris' is already deployed on {WHERE}; update or delete it, or choose another name",
         ),
         errors.DeploymentMissing("iris", WHERE): (
             "RESOURCE_DOES_NOT_EXIST",
-            f"no model named 'iris' is deployed on {WHERE}; list_deployments() tells which are",
+            f"no model named 'iris' is deployed on {WHERE}; list the deployments to see which are",
         ),
         errors.NotAModel("iris", "string", WHERE): (
             "RESOURCE_CONFLICT",
-            f"the key 'iris' on {WHERE} holds a string, not a model, and is left alone; take another name",
+            f"the key 'iris' on {WHERE} holds a string, not a model, and was not changed; choose another name",
         ),
         errors.ConcurrentChange("iris", 20): (
             "ABORTED",
-            "the deployment 'iris' was changed by others 20 times meanwhile; try again",
+            "other clients changed the deployment 'iris' during each of 20 attempts; try again later",
         ),
         errors.PredictionTimedOut(WHERE, "50"): (
             "DEADLINE_EXCEEDED",
-            f"{WHERE} didn't get to the request within 50 ms; raise the option timeout or send fewer requests",
+            (
+                f"{WHERE} didn't start the prediction within 50 ms; raise the option timeout, or send fewer requests "
+                "at once"
+            ),
         ),
     }
 

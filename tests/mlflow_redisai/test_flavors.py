@@ -34,7 +34,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @dataclass(frozen=True)
 class Made:
-    """A trained model: MLflow's arguments to log it, and inputs that it was not trained on, over 200 rows."""
+    """A trained model: MLflow's arguments to log it, and more than 200 rows of input that it was not trained on."""
 
     model: Any
     inputs: Any
@@ -53,7 +53,7 @@ class Made:
 
 
 def tabular(estimator: Any, *, arrays: bool = False, **options: Any) -> Made:
-    """Trained on a frame, and asked with one; or an array, without names."""
+    """Return a model trained on a frame and asked with one, or trained on an array without names."""
     frame, labels = cancer()
     rows = frame.to_numpy() if arrays else frame
     target = (labels == "benign").astype(int)
@@ -80,7 +80,7 @@ def graph() -> Made:
 
 
 def regression() -> Made:
-    """An ONNX model of a frame's columns, in one tensor: the first from all others."""
+    """Return an ONNX model that takes a frame's columns as one tensor and predicts the first column from all others."""
     from skl2onnx import to_onnx
     from sklearn.linear_model import LinearRegression
 
@@ -123,7 +123,7 @@ def texts(kind: str) -> Made:
 
 def boosted(library: str, name: str, *, arrays: bool = False, **settings: Any) -> Made:
     module = pytest.importorskip(library)
-    # LightGBM's scikit-learn models are kept as pickles from MLflow 3 on only if one says so.
+    # Since MLflow 3, LightGBM's scikit-learn models are saved as pickles only on request.
     log = importlib.import_module(f"mlflow.{library}").log_model
     pickled = library == "lightgbm" and "serialization_format" in inspect.signature(log).parameters
     return tabular(
@@ -131,7 +131,7 @@ def boosted(library: str, name: str, *, arrays: bool = False, **settings: Any) -
     )
 
 
-# Of flavors that take both; `arrays` says which.
+# For flavors that take both; `arrays` says which.
 TABULAR: dict[str, Callable[..., Made]] = {
     "sklearn": lambda arrays: tabular(pipeline(), arrays=arrays),
     "xgboost": lambda arrays: boosted("xgboost", "XGBClassifier", arrays=arrays, n_estimators=8),
@@ -147,14 +147,14 @@ MAKERS: dict[str, Callable[[], Made]] = {
     "transformers": lambda: texts("transformers"),
     "sentence_transformers": lambda: texts("sentence_transformers"),
     "pytorch": torch_network,
-    # mlflow.keras of MLflow 3.17 writes the example before it makes the model's folder, and fails.
+    # mlflow.keras in MLflow 3.17 writes the example before it creates the model's folder, and fails.
     "keras": lambda: keras_network(has_example=False),
     "tensorflow": keras_network,
 }
 
 
 def log(flavor: str, made: Made, name: str) -> str:
-    """Logs with signature and, where MLflow can, with input example; gives the model's URI."""
+    """Log the model with a signature and, if MLflow can, with an input example. Return the model's URI."""
     import mlflow
     from mlflow.models import infer_signature
 
@@ -170,7 +170,7 @@ def log(flavor: str, made: Made, name: str) -> str:
 
 
 def forms(inputs: Any) -> dict[str, Any]:
-    """The same rows in every container that a user may have them in."""
+    """Return the same rows in every container in which a user may have them."""
     if isinstance(inputs, dict):
         return {"dict": inputs, "array": inputs["X"], "frame": pd.DataFrame(inputs["X"])}
     if isinstance(inputs, pd.DataFrame):
@@ -190,7 +190,7 @@ def expected(uri: str, inputs: Any) -> Any:
 
 
 def required(flavor: str, inputs: Any) -> set[str]:
-    """The forms that pyfunc surely answers. The flavors of networks log tensors, and take frames, too."""
+    """Return the forms that pyfunc must answer. The flavors of networks log tensors, but take frames as well."""
     if isinstance(inputs, pd.DataFrame):
         return {"frame"}
     if isinstance(inputs, list):
@@ -199,7 +199,10 @@ def required(flavor: str, inputs: Any) -> set[str]:
 
 
 def answered(uri: str, name: str, made: Made, client: RedisAIClient) -> set[str]:
-    """Asks in every form, and gives those that pyfunc answers: there the same values come in the same container."""
+    """
+    Predict in every form and return those that pyfunc answers, after checking for the same values in the same
+    container.
+    """
     import mlflow
 
     with warnings.catch_warnings():
@@ -211,7 +214,7 @@ def answered(uri: str, name: str, made: Made, client: RedisAIClient) -> set[str]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 wanted = pyfunc.predict(inputs)
-        except Exception:  # whatever its library raises
+        except Exception:  # pyfunc's library may raise anything
             continue
         actual = client.predict(name, inputs).get_predictions()
         assert container(actual) == container(wanted), form
@@ -221,7 +224,7 @@ def answered(uri: str, name: str, made: Made, client: RedisAIClient) -> set[str]
 
 
 def container(answer: Any) -> tuple[Any, ...]:
-    """What an answer is in: its type, and what else a caller finds out without looking at values."""
+    """Return what an answer is in: its type, and what else a caller can tell without looking at values."""
     if isinstance(answer, pd.DataFrame):
         return pd.DataFrame, list(answer.columns), list(answer.index)
     if isinstance(answer, pd.Series):
@@ -238,7 +241,7 @@ def test_every_flavor_of_the_table_is_here() -> None:
 @pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_model_is_logged_deployed_and_asked(flavor: str, cli, engine: Server, mlflow_store: str) -> None:
-    """Over 200 held-out rows are answered as mlflow.pyfunc answers them."""
+    """More than 200 held-out rows are answered as mlflow.pyfunc answers them."""
     made = MAKERS[flavor]()
     found = _deploy_and_ask(flavor, made, f"row-{flavor}", cli, engine)
 
@@ -247,7 +250,7 @@ def test_a_model_is_logged_deployed_and_asked(flavor: str, cli, engine: Server, 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_onnx_model_of_a_frame_is_logged_deployed_and_asked(cli, engine: Server, mlflow_store: str) -> None:
-    """Of one output: pyfunc can't make a frame of the classifier's two, whose lengths differ."""
+    """The model has one output. The classifier has two of different length, of which pyfunc can't make a frame."""
     assert "frame" in _deploy_and_ask("onnx", regression(), "frame-onnx", cli, engine)
 
 
@@ -258,7 +261,7 @@ def test_a_model_of_arrays_is_logged_deployed_and_asked(flavor: str, cli, engine
 
 
 def _deploy_and_ask(flavor: str, made: Made, name: str, cli: Any, engine: Server) -> set[str]:
-    """Deploys from the command line and asks from Python; gives the forms of input that were answered."""
+    """Deploy from the command line and predict from Python. Return the forms of input that were answered."""
     uri = log(flavor, made, name)
 
     created = cli("deployments", "create", "-t", engine.target, "--name", name, "-m", uri, "-f", flavor)
@@ -272,7 +275,7 @@ def _deploy_and_ask(flavor: str, made: Made, name: str, cli: Any, engine: Server
 
 
 def test_the_whole_life_of_an_onnx_model(cli, engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    """From the command line alone; the life of one of scikit-learn's is in test_cli.py."""
+    """From the command line only. The life of a scikit-learn model is in test_cli.py."""
     made = graph()
     uri = log("onnx", made, "onnx-life")
     target, rows = ("-t", engine.target), tmp_path / "rows.json"
@@ -294,7 +297,7 @@ def test_the_whole_life_of_an_onnx_model(cli, engine: Server, mlflow_store: str,
 
 @pytest.mark.parametrize("example", ["boosted_diabetes.py", "onnx_cancer.py"])
 def test_an_example_ends_well(example: str, engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    """In a process of its own; it ends with code 1 if any answer differs."""
+    """It runs in its own process and exits with code 1 if any answer differs."""
     for package in ("xgboost", "lightgbm", "catboost") if example.startswith("boosted") else ():
         pytest.importorskip(package)
     shown = subprocess.run(

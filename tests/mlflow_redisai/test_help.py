@@ -1,4 +1,4 @@
-"""Help and docs/reference.md tell what the tables parse."""
+"""The help and docs/reference.md show what the tables parse."""
 
 from __future__ import annotations
 
@@ -22,5 +22,7 @@ def test_every_row_of_the_tables_is_told(text: str) -> None:
 
 
 def test_the_reference_page_is_in_step_with_the_tables() -> None:
-    """To write it anew: python -c "from mlflow_redisai.help import reference as r; print(r(), end='')" > the page."""
+    """
+    To regenerate it: python -c "from mlflow_redisai.help import reference as r; print(r(), end='')" > docs/reference.md
+    """
     assert PAGE.read_text() == reference()

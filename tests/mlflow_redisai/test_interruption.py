@@ -1,4 +1,4 @@
-"""A create or update that is interrupted, at whatever point: nothing of it stays, and the old model serves on."""
+"""An interrupted create or update, at any point: nothing of it stays, and the old model keeps serving."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name of the test's own."""
+    """A name that only this test uses."""
     return f"interrupted:{abs(hash(request.node.name))}"
 
 
@@ -54,7 +54,7 @@ def interrupt(process: int | None, number: int) -> None:
 
 
 def expiring(engine: Server, keys: list[str]) -> list[str]:
-    """Of the keys those that go by themselves, within the time that is promised."""
+    """Return the keys that expire within the promised time."""
     return [key for key in keys if ":verify:" in key and 0 < engine.client().pttl(key) <= 90_000]
 
 
@@ -62,7 +62,7 @@ def expiring(engine: Server, keys: list[str]) -> list[str]:
 def test_a_create_interrupted_while_it_verifies_leaves_nothing(
     engine: Server, keys: Keys, name: str, doubling: str, number: signal.Signals
 ) -> None:
-    """A killed process can't clean up: what it had stored aside goes by itself, and is hidden until then."""
+    """A killed process can't clean up. The model it staged expires on its own, and is hidden until then."""
     with stopping("verify", engine.target, "create_deployment", name, doubling) as process:
         [aside] = keys(name)
         assert expiring(engine, [aside]) == [aside]
@@ -79,7 +79,10 @@ def test_a_create_interrupted_while_it_verifies_leaves_nothing(
 def test_a_create_interrupted_while_it_uploads_leaves_nothing(  # noqa: PLR0917  # fixtures
     engine: Server, keys: Keys, name: str, large: str, point: str, number: signal.Signals
 ) -> None:
-    """Not even a killed process: half a command is no command, and its transaction ends with the connection."""
+    """
+    Not even a killed process leaves anything: half a command has no effect, and the transaction ends with the
+    connection.
+    """
     with stopping(point, engine.target, "create_deployment", name, large) as process:
         assert keys(name) == []
         interrupt(process.process.pid, number)
@@ -93,7 +96,7 @@ def test_a_create_interrupted_while_it_uploads_leaves_nothing(  # noqa: PLR0917 
 def test_a_create_interrupted_while_it_is_committed_leaves_nothing(
     engine: Server, keys: Keys, name: str, doubling: str, number: signal.Signals
 ) -> None:
-    """EXEC can't be called back: what was carried out is undone; a killed process leaves the whole or nothing."""
+    """EXEC can't be revoked. What was carried out is undone; a killed process leaves either everything or nothing."""
     with stopping("exec", engine.target, "create_deployment", name, doubling) as process:
         interrupt(process.process.pid, number)
         process.go_on()
@@ -139,7 +142,7 @@ def test_an_update_interrupted_while_it_is_committed_leaves_one_whole_deployment
 
 
 def test_a_model_stored_aside_by_a_killed_process_expires(engine: Server, keys: Keys, name: str, doubling: str) -> None:
-    """Its time is cut short here, so that the test needn't wait for it."""
+    """The test shortens the expiry so that it doesn't have to wait for it."""
     with stopping("verify", engine.target, "create_deployment", name, doubling) as process:
         interrupt(process.process.pid, signal.SIGKILL)
         process.ended()
@@ -170,7 +173,7 @@ def test_a_server_that_is_gone_in_the_middle_leaves_a_whole_or_nothing(
 
 
 def test_a_lost_reply_to_exec_is_looked_up(engine: Server, client: RedisAIClient, name: str, doubling: str) -> None:
-    """The change was carried out and only the answer lost: then the create has succeeded, and says so."""
+    """The change was carried out and only the reply was lost. So the create has succeeded and says so."""
     others = {row["id"] for row in engine.client().client_list()}
 
     with stopping("exec", engine.target, "create_deployment", name, doubling) as process:
@@ -188,5 +191,5 @@ def test_what_a_model_is_stored_aside_for_is_nobodys_model(
     tmp_path: Path, client: RedisAIClient, doubling: str
 ) -> None:
     """Nobody can deploy under a name that belongs to the plugin."""
-    with pytest.raises(Exception, match="keys starting with mlflow-redisai: are the plugin's own"):
+    with pytest.raises(Exception, match="keys that start with mlflow-redisai: are reserved for the plugin"):
         client.create_deployment("mlflow-redisai:{x}:verify:1", doubling)

@@ -1,4 +1,4 @@
-"""Signals become exceptions, and wait while a change is being committed."""
+"""Signals become exceptions, and are deferred while a change is being committed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_redisai import interrupts
 
 
 def test_sigterm_runs_the_cleaning_up() -> None:
-    """Python itself would end at once."""
+    """By default, Python would exit at once."""
     cleaned = []
 
     with pytest.raises(SystemExit) as caught, interrupts.as_exceptions():  # noqa: PT012
@@ -69,7 +69,7 @@ def test_handlers_are_as_before_afterwards() -> None:
 
 
 def test_other_threads_just_run() -> None:
-    """Only the main thread gets signals, and Python lets no other set handlers."""
+    """Only the main thread receives signals, and Python lets no other thread set handlers."""
     ran = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""`mlflow deployments predict` for real: a process, an engine, and a model that pandas.read_json would mislead."""
+"""`mlflow deployments predict` end to end: a process, an engine, and a model that pandas.read_json would mislead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
-    """A pipeline whose `code` has leading zeros, whose `bottled_at` looks like a date, whose `alcohol` may be whole."""
+    """
+    A pipeline whose `code` has leading zeros, whose `bottled_at` looks like a date, and whose `alcohol` may be
+    integral.
+    """
     wine, labels = mixed_frame()
     frame = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""PyTorch models all the way: logged with MLflow, deployed into a running engine with the CLI, asked, and compared."""
+"""PyTorch models end to end: logged with MLflow, deployed to a running engine with the CLI, queried, and compared."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from support.servers import Server
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # defines torch's classes when imported
 from support.torch_models import save_torch  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
-    # TorchScript is RedisAI's format, which torch deprecates.
+    # RedisAI's format is TorchScript, which torch deprecates.
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
 ]
 
@@ -39,7 +39,7 @@ def images() -> Any:
 
 @pytest.mark.parametrize("backend", ["auto", "TORCH"])
 def test_images_through_the_command_line(backend: str, cli: Any, engine: Server, images: Any, tmp_path: Path) -> None:
-    """250 rows from a JSON file; the reply has every number that pyfunc has."""
+    """250 rows from a JSON file. The reply has every number that pyfunc returns."""
     rows = models.digits()[0][:250]
     path = save_torch(tmp_path / "m", images, input_example=rows[:4])
     (tmp_path / "rows.json").write_text(json.dumps({"inputs": rows.tolist()}))
@@ -89,7 +89,7 @@ def test_a_model_of_one_row_answers_many(client: RedisAIClient, images: Any, tmp
 @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
 @pytest.mark.parametrize("form", ["pt2", "pickle"])
 def test_token_ids_and_a_mask_give_a_dict(form: str, backend: str, client: RedisAIClient, tmp_path: Path) -> None:
-    """Two int64 inputs by name, in any order; of open length, so that shorter texts are answered too."""
+    """Two int64 inputs by name, in any order. Their length is open, so shorter texts are answered too."""
     from mlflow.models import infer_signature
 
     ids, target = models.tokens()
@@ -125,14 +125,18 @@ def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Pat
 
 
 def first_on_the_path(folder: Path) -> dict[str, str]:
-    """An environment whose Python looks into `folder` before all others."""
+    """Return an environment whose Python searches `folder` first."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 def test_a_server_that_takes_no_onnx_is_given_torchscript(
     new_engine: Callable[..., Server], images: Any, tmp_path: Path
 ) -> None:
-    """The engine's process finds an ONNX Runtime that can't be imported; this one has another, to convert with."""
+    """
+    The engine's process finds an ONNX Runtime that can't be imported.
+
+    This process has a working one, to convert with.
+    """
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     (lacking / "onnxruntime.py").write_text("raise ImportError('no ONNX Runtime here')")
@@ -180,7 +184,7 @@ onnxruntime.InferenceSession = Session
 def test_a_server_whose_onnx_answers_differently_is_given_torchscript(
     new_engine: Callable[..., Server], images: Any, tmp_path: Path
 ) -> None:
-    """Only the verification can find it: the conversion was right, and what the engine's process makes of it isn't."""
+    """Only verification can find this: the conversion is correct, but the engine's process computes something else."""
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     (wrong / "sitecustomize.py").write_text(WRONG_RUNTIME)
@@ -190,12 +194,10 @@ def test_a_server_whose_onnx_answers_differently_is_given_torchscript(
 
     created = client.create_deployment("digits", str(path))
 
-    reason = (
-        "deployed with backend TORCH, not ONNX: the stored model doesn't answer as mlflow.pyfunc does for the model's"
-    )
+    reason = "deployed with backend TORCH, not ONNX: the stored model failed verification against mlflow.pyfunc"
     assert created["backend"] == "TORCH"
     assert created["verification"]["status"] == "passed"
-    assert created["notes"][0].startswith(f"{reason} input example: the largest difference is ")
+    assert created["notes"][0].startswith(f"{reason} with the model's input example: the largest difference is ")
     assert "nothing was deployed" not in created["notes"][0]
     assert client.get_deployment("digits") == created
     with pytest.raises(VerificationFailed, match="; nothing was deployed"):
@@ -215,4 +217,4 @@ def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> 
 
     assert result.returncode == 0, result.stderr
     assert "deployed with backend ONNX, verification passed" in result.stdout
-    assert "digits read rightly" in result.stdout
+    assert "digits recognized correctly" in result.stdout

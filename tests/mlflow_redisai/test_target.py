@@ -1,4 +1,4 @@
-"""From a target URI and REDIS_* variables to connection parameters, and what is said about URIs that can't be used."""
+"""A target URI and REDIS_* variables become connection parameters; errors about invalid URIs say what is wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_part_may_be_left_out(uri: str, expected: Target) -> None:
     ],
 )
 def test_parts_are_percent_decoded(uri: str, expected: Target) -> None:
-    """A plus stays a plus: these are no form fields."""
+    """A plus sign stays a plus sign, because these are not form fields."""
     assert parse(uri) == expected
 
 
@@ -81,7 +81,7 @@ def test_ipv6_hosts_stand_in_brackets(uri: str, expected: Target, label: str) ->
 
 
 def test_parameters_carry_the_rest(tmp_path) -> None:
-    """tls, certificates, timeouts and cluster come behind the question mark."""
+    """TLS, certificates, timeouts and cluster follow the question mark."""
     for name in ("ca", "cert", "key"):
         (tmp_path / name).write_text("pem")
     query = f"ssl_ca_certs={tmp_path}/ca&ssl_certfile={tmp_path}/cert&ssl_keyfile={tmp_path}/key&ssl_cert_reqs=None"
@@ -123,7 +123,7 @@ def test_parameters_carry_the_rest(tmp_path) -> None:
     "query", ["ssl_cert_reqs=none", "ssl_cert_reqs=required", "ssl_check_hostname=off", "tls_verify=true"]
 )
 def test_a_parameter_on_tls_alone_means_tls(query: str) -> None:
-    """Who names one must not end up on an unencrypted connection."""
+    """A user who names one must not end up with an unencrypted connection."""
     assert parse(f"redisai://h?{query}").tls
 
 
@@ -184,68 +184,75 @@ KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("redis://h:1", f"the target has the scheme 'redis', this plugin is for redisai; {FORM}"),
-        ("http://h", f"the target has the scheme 'http', this plugin is for redisai; {FORM}"),
-        ("localhost", f"the target has another scheme, this plugin is for redisai; {FORM}"),
-        ("", f"the target has another scheme, this plugin is for redisai; {FORM}"),
-        ("redisai:h:1", f"the target has no slash behind redisai:; {FORM}"),
-        ("redisai://h:0", "the target's port is '0': a port is a number from 1 to 65535"),
-        ("redisai://h:65536", "the target's port is '65536': a port is a number from 1 to 65535"),
-        ("redisai://h:http", "the target's port is 'http': a port is a number from 1 to 65535"),
-        ("redisai://h:-1", "the target's port is '-1': a port is a number from 1 to 65535"),
+        ("redis://h:1", f"the target's scheme must be redisai, not 'redis'; {FORM}"),
+        ("http://h", f"the target's scheme must be redisai, not 'http'; {FORM}"),
+        ("localhost", f"the target's scheme must be redisai; {FORM}"),
+        ("", f"the target's scheme must be redisai; {FORM}"),
+        ("redisai:h:1", f"the target needs a slash after redisai:; {FORM}"),
+        ("redisai://h:0", "the target's port is '0': it must be a whole number from 1 to 65535"),
+        ("redisai://h:65536", "the target's port is '65536': it must be a whole number from 1 to 65535"),
+        ("redisai://h:http", "the target's port is 'http': it must be a whole number from 1 to 65535"),
+        ("redisai://h:-1", "the target's port is '-1': it must be a whole number from 1 to 65535"),
         (
             "redisai://h/x",
-            (
-                "the target's database is 'x': a database is a number from 0 on, 15 being the "
-                "last one unless the server "
-                "is set otherwise"
-            ),
+            "the target's database is 'x': it must be a whole number, 0 to 15 unless the server allows more",
         ),
         (
             "redisai://h/-1",
-            (
-                "the target's database is '-1': a database is a number from 0 on, 15 being the "
-                "last one unless the server "
-                "is set otherwise"
-            ),
+            "the target's database is '-1': it must be a whole number, 0 to 15 unless the server allows more",
         ),
-        ("redisai://::1", "the target's host '::1' has several colons; write an IPv6 address as [::1]:6379"),
-        ("redisai://[::1", "the target's host '[::1' is not closed; write an IPv6 address as [::1]:6379"),
-        ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; there are {KNOWN}"),
+        (
+            "redisai://::1",
+            "the target's host '::1' has more than one colon; write an IPv6 address in brackets, as in [::1]:6379",
+        ),
+        (
+            "redisai://[::1",
+            "the target's host '[::1' is malformed; write an IPv6 address in brackets, as in [::1]:6379",
+        ),
+        ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; allowed are {KNOWN}"),
         ("redisai://h?tls=on&tls=on", "the target has the parameter 'tls' twice; give it once"),
         (
             "redisai://h?tls_verify=on&ssl_cert_reqs=none",
-            "the target has the parameters 'tls_verify' and 'ssl_cert_reqs', which mean the same; give one of them",
+            (
+                "the target has the parameters 'tls_verify' and 'ssl_cert_reqs', which mean the same; give only one of "
+                "them"
+            ),
         ),
         (
             "redisai://h?ssl_cert_reqs=maybe",
-            "the target's parameter ssl_cert_reqs is 'maybe': write required, optional or none",
+            "the target's parameter ssl_cert_reqs is 'maybe': it must be required, optional or none",
         ),
-        ("redisai://h?tls_verify=maybe", "the target's parameter tls_verify is 'maybe': write true or false"),
-        ("redisai://h?protocol=4", "the target's parameter protocol is '4': write 2 or 3"),
-        ("redisai://h?tls=maybe", "the target's parameter tls is 'maybe': write true or false"),
+        ("redisai://h?tls_verify=maybe", "the target's parameter tls_verify is 'maybe': it must be true or false"),
+        ("redisai://h?protocol=4", "the target's parameter protocol is '4': it must be 2 or 3"),
+        ("redisai://h?tls=maybe", "the target's parameter tls is 'maybe': it must be true or false"),
         (
             "redisai://h?read_timeout=-1",
-            "the target's parameter read_timeout is '-1': write seconds, such as 2.5; 0 is no limit",
+            (
+                "the target's parameter read_timeout is '-1': it must be a number of seconds, such as 2.5; 0 means no "
+                "limit"
+            ),
         ),
         (
             "redisai://h?connect_timeout=soon",
-            "the target's parameter connect_timeout is 'soon': write seconds, such as 2.5; 0 is no limit",
+            (
+                "the target's parameter connect_timeout is 'soon': it must be a number of seconds, such as 2.5; 0 "
+                "means no limit"
+            ),
         ),
         ("redisai://h?tls_ca=/no/such/file", "the target's parameter tls_ca is '/no/such/file': there is no such file"),
         *(
             (
                 f"redisai://h?tls=false&{other}",
-                "the target says tls=false and gives other tls parameters; leave out one or the other",
+                "the target has tls=false and other TLS parameters; remove one or the other",
             )
             for other in ("tls_verify=true", "ssl_cert_reqs=required", "ssl_check_hostname=true")
         ),
         (
             "redisai://h/2?cluster=true",
-            "the target names database 2 of a cluster; a Redis Cluster has only database 0",
+            "the target has database 2, but a Redis Cluster has only database 0",
         ),
-        ("redisai://%FF@h", "the target has a user name without a password; write username:password@ or :password@"),
-        ("redisai://:%FF@h", "the target has a percent-encoded part that is not utf-8"),
+        ("redisai://%FF@h", "the target has a user name but no password; write username:password@ or :password@"),
+        ("redisai://:%FF@h", "the target has a percent-encoded part that is not UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_uri_is_said_with_its_value_and_the_way_out(uri: str, message: str) -> None:
@@ -259,18 +266,14 @@ def test_what_is_wrong_with_a_uri_is_said_with_its_value_and_the_way_out(uri: st
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"REDIS_PORT": "six"}, "the variable REDIS_PORT is 'six': a port is a number from 1 to 65535"),
+        ({"REDIS_PORT": "six"}, "the variable REDIS_PORT is 'six': it must be a whole number from 1 to 65535"),
         (
             {"REDIS_DB": "one"},
-            (
-                "the variable REDIS_DB is 'one': a database is a number from 0 on, 15 being the "
-                "last one unless the server "
-                "is set otherwise"
-            ),
+            "the variable REDIS_DB is 'one': it must be a whole number, 0 to 15 unless the server allows more",
         ),
         (
             {"REDIS_USERNAME": "me"},
-            "the user 'me' has no password; set REDIS_PASSWORD, or write username:password@",
+            "the user 'me' needs a password; set REDIS_PASSWORD, or write username:password@",
         ),
     ],
 )
@@ -289,7 +292,7 @@ def test_one_half_of_a_client_certificate_is_not_enough(tmp_path) -> None:
         parse(f"redisai://h?ssl_keyfile={tmp_path}/key")
 
     assert caught.value.message == (
-        "the target has only one of ssl_certfile and ssl_keyfile; a client's certificate needs both"
+        "the target has only one of ssl_certfile and ssl_keyfile; a client certificate needs both"
     )
 
 
@@ -316,7 +319,7 @@ SECRET = "s3cr3t"
     ],
 )
 def test_no_error_about_a_uri_holds_its_password(uri: str) -> None:
-    """Not even where the password is what is wrong, nor in the chained exceptions."""
+    """Not even if the password itself is malformed, and not in chained exceptions either."""
     with pytest.raises(MlflowException) as caught:
         parse(uri)
 

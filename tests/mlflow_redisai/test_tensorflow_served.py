@@ -1,4 +1,4 @@
-"""TensorFlow and Keras models all the way: from the command line into a running engine, and back."""
+"""TensorFlow and Keras models end to end: from the command line to a running engine, and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from support.servers import Server
 
 
-# Of 569 rows, those that no model here was trained on.
+# The rows, out of 569, on which no model here was trained.
 
 MISSING = [name for name in ("tensorflow", "tf2onnx") if importlib.util.find_spec(name) is None]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")]
@@ -59,7 +59,10 @@ def test_the_engine_serves_a_keras_model(backend: str, tmp_path: Path, client: R
 
 
 def test_the_engine_serves_an_old_saved_model(tmp_path: Path, client: RedisAIClient) -> None:
-    """Tags, a signature's key, text among the outputs: TensorFlow runs it, and 569 rows come back in pyfunc's frame."""
+    """
+    Tags, a signature's key, text among the outputs: TensorFlow runs the model, and 569 rows come back in pyfunc's
+    frame.
+    """
     from mlflow.pyfunc import load_model
 
     path = save_old_saved_model(tmp_path, old_model)
@@ -78,7 +81,7 @@ def test_the_engine_serves_an_old_saved_model(tmp_path: Path, client: RedisAICli
 
 
 def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engine: Server, cli: Cli) -> None:
-    """Logged, created and asked as a user would."""
+    """Logged, created and queried as a user would do it."""
     import tensorflow as tf
 
     scored = module(lambda weights, inputs: tf.math.lgamma(1 + tf.abs(inputs @ weights)), matrix())
@@ -97,7 +100,7 @@ def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engi
 
 
 def test_the_example_shows_that_both_answer_alike(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    """The file in examples/, in a process of its own; it ends with code 1 if any answer differs."""
+    """The file in examples/ runs in its own process and exits with code 1 if any answer differs."""
     example = Path(__file__).parents[2] / "examples" / "keras_digits.py"
 
     shown = subprocess.run(

@@ -1,4 +1,4 @@
-"""A text model all the way: logged with MLflow, deployed into a running engine with the CLI, asked in sentences."""
+"""A text model end to end: logged with MLflow, deployed to a running engine with the CLI, queried with sentences."""
 
 from __future__ import annotations
 

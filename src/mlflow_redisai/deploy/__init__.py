@@ -1,1 +1,1 @@
-"""From a model URI to a deployment that was seen to answer rightly."""
+"""Deploying: from a model URI to a model that the server has run and whose answers are correct."""

@@ -1,8 +1,8 @@
 """
-From a model URI to a model that the server was seen to run rightly: convert, store aside, verify. Names no deployment.
+From a model URI to a model that the server has run correctly: convert, stage, verify. No deployment is changed here.
 
-With `auto`, a model that can't be converted for the flavor's first backend (ONNX), that the server refuses, or that
-answers differently there, is tried with the next, and the reply says why. The model under verification is gone when
+With `backend=auto`, each of the flavor's backends is tried in order, ONNX first. The next one is tried if the model
+can't be converted, if the server refuses it, or if its answers differ. Notes say why. The staged model is gone when
 `prepare` returns.
 """
 
@@ -30,13 +30,13 @@ from mlflow_redisai.server.record import Record
 from mlflow_redisai.server.replies import tensors_of
 from redisai_engine.protocol.tensor import Tensor
 
-# What may be another backend's chance: the model's fault, never the server's or the network's.
+# Errors after which the next backend is tried. The model causes them, never the server or the network.
 _REFUSALS = (errors.NotConvertible, errors.ModelRefused, errors.ModelFailed, errors.VerificationFailed)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be deployed, where, and how."""
+    """What to deploy, where, and how."""
 
     store: Deployments
     facts: ServerFacts
@@ -45,7 +45,12 @@ class Order:
 
 
 def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
-    """Convert and verify. Raise what stands in the way; nothing stays on the server."""
+    """
+    Convert the model and verify it on the server. Nothing stays on the server.
+
+    Raise ModelNotFound, FlavorMissing, NotConvertible, MissingConverter, ModelRefused, ModelFailed or
+    VerificationFailed.
+    """
     with errors.of_codec(), open_model(model_uri) as model:
         order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
@@ -66,22 +71,25 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
 
 def _with_limits(order: Order) -> Order:
     """
-    Return the order with what the server's ONNX Runtime loads.
+    Return the order with what the server's ONNX Runtime can load.
 
-    RedisAI and the engine tell a framework's version only once they have loaded it, with the first model for it, and
-    a RedisAI may end when it is asked before that. So a model that does nothing is there while the server is asked.
+    RedisAI and the engine report a framework's version only once they have loaded it, with the first model for it.
+    Asking earlier can crash RedisAI (`facts.with_runtime`). So a model that does nothing is staged while the server is
+    asked.
     """
     options, facts = order.options, order.facts
+    # With an opset given, or for another backend, it makes no difference what the server's ONNX Runtime can load.
     if options.opset is not None or options.backend not in ("auto", "ONNX"):
         return order
     nothing = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), _model_of_nothing(), facts.chunk_bytes)
+    # A server without the ONNX backend refuses this model. Then the limits stay those that load everywhere.
     with contextlib.suppress(errors.ModelRefused), order.store.staged(order.name, nothing, options.timeout):
         facts = server.with_runtime(facts, order.store.connection, commands.raw(order.name))
     return replace(order, facts=facts)
 
 
 def _model_of_nothing() -> bytes:
-    """Return an ONNX model that any version loads."""
+    """Return an ONNX model that every version loads."""
     from onnx import TensorProto, helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
@@ -98,7 +106,7 @@ def _first_that_works(order: Order, model: MlflowModel, flavor: str) -> tuple[De
 
 
 def _attempt(order: Order, model: MlflowModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
-    """Convert for one backend, store the model aside, which shows that the server loads it, and verify it."""
+    """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options, facts = order.options, order.facts
     deployable = convert(
         model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
@@ -134,16 +142,17 @@ def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
 
 
 def _stored(options: DeploymentOptions) -> dict[str, Any]:
-    """Return the options that RedisAI keeps with the model."""
+    """Return the options that RedisAI stores with the model."""
     names = ("device", "tag", "batchsize", "minbatchsize", "minbatchtimeout")
     return {name: getattr(options, name) for name in names}
 
 
 def with_options(order: Order, current: Deployment) -> Prepared:
-    """Prepare the model that is stored already with other options; a model without a record gets one."""
+    """Prepare the stored model again with other options. A model without a record gets one."""
     options = order.options
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
+    # Shows that the server loads the model with these options, and how META will report them.
     with order.store.staged(current.name, model, options.timeout) as (_, seen):
         fingerprint = seen.fingerprint()
     before = current.record or _record_of_foreign(current, model.blob)
@@ -160,7 +169,7 @@ def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:
         signature=None,
         mapping=mapping,
         verification=None,
-        notes=("stored by somebody else than mlflow-redisai",),
+        notes=("stored by another client than mlflow-redisai",),
         options=DeploymentOptions(),
         fingerprint="",
     )

@@ -1,9 +1,10 @@
 """
-Whether a stored model answers as the model itself does, found out before anybody is served by it.
+Verification: does a stored model answer as the original does? Asked before anyone relies on it.
 
-Whose answers count is the converter's to say (`models.reference`); what "as" means is the codec's rule, in
-`redisai_engine.codec.compare`. Invariant: a model is said to be verified only if its answer to an input example was
-compared with one of the model's own.
+The converter decides whose answers are the reference (`models.reference`). The codec decides what counts as equal
+(`redisai_engine.codec.compare`).
+
+Invariant: a model is reported as verified only if its answer to an input example was compared with the original's.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ NO_EXAMPLE = f"{_NOT_VERIFIED}the model has no input example"
 @dataclass(frozen=True)
 class Verification:
     """
-    What was found. `reference` is whose answer was compared with, None where none was.
+    The result of a verification. `reference` is whose answer was compared with, None if there was no comparison.
 
-    `rows` counts those of the input example that were run. `difference` is the largest one between numbers, relative to
-    the largest number; None where none were compared. `tolerance` is what was allowed.
+    `rows` is the number of rows of the input example that were run. `difference` is the largest difference between two
+    numbers, relative to the largest number, None if no numbers were compared. `tolerance` is the largest that is
+    allowed.
     """
 
     status: str
@@ -41,7 +43,7 @@ class Verification:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what the user is told unasked: nothing if verification is off."""
+        """What the user is told without asking: the status if the model is not verified, unless verification is off."""
         return (self.status,) if self.status.startswith(_NOT_VERIFIED) else ()
 
     def to_json(self) -> dict[str, Any]:
@@ -50,17 +52,17 @@ class Verification:
 
 def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification:
     """
-    Run the model's input example through `run` and compare the answer with the model's own.
+    Run the model's input example through `run` and compare the answer with the original's.
 
-    `run` takes the tensors of one request and returns the fetched outputs (`mapping.fetch`), in that order.
-    Raise VerificationFailed naming the largest difference.
+    `run` takes the tensors of one request and returns the fetched outputs, in the order of `mapping.fetch`. Raise
+    VerificationFailed, which names the largest difference.
     """
     example = deployable.example if model.input_example is None else model.input_example
     if example is None:
         return Verification(NO_EXAMPLE)
     reference, mapping = deployable.reference, deployable.mapping
     if isinstance(reference, NoReference):
-        # Still run: the server may fail on it.
+        # The example is still run, because the server may fail on it.
         return Verification(f"{_NOT_VERIFIED}{reference.reason}", predict(run, mapping, example)[1])
     expected = _expected(reference, example)
     actual, rows = predict(run, mapping, example)
@@ -75,10 +77,10 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
 def _expected(reference: Reference, example: Any) -> Any:
     try:
         return reference.answer(example)
-    # Whatever the model's own library raises: a user must not get its traceback for an answer.
+    # Any library may raise anything here. A user gets a sentence, not its traceback.
     except Exception as error:
         raise VerificationFailed(
             reference.kind,
-            f"{reference.kind} itself fails on it ({first_line(error)}); log the model with an example that it "
-            "answers, or deploy it with -C verify=off",
+            f"{reference.kind} fails on it ({first_line(error)}); log the model with an example that it can answer, "
+            "or deploy it with -C verify=off",
         ) from error

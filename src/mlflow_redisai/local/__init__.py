@@ -1,8 +1,10 @@
 """
 run-local: start a server on this machine, deploy one model to it, and leave it running.
 
-The story is told here; how a server is started is in `embedded` and `docker`. Invariant: run_local() either returns
-with a server that serves the deployment, or raises with nothing of that server left (process, container, folder, file).
+`embedded` and `docker` each start one kind of server.
+
+Invariant: run_local() either returns with a server that serves the deployment, or raises and leaves nothing of that
+server behind: no process, container, folder or file.
 """
 
 from __future__ import annotations
@@ -20,26 +22,29 @@ from mlflow_redisai.server.record import check_name
 
 
 class LocalServer(Protocol):
-    """A server that run-local has started; `embedded` and `docker` each give one kind."""
+    """A server that run-local has started. `embedded` and `docker` each implement one kind."""
 
     port: int
 
     def describe(self) -> str:
-        """Return one phrase: what runs, and as which process or container."""
+        """Return a phrase that says what runs, and as which process or container."""
 
     def facts(self) -> dict[str, str]:
-        """Return what a user may want to know: the command that stops it, where its data and its log are."""
+        """Return what a user may need: the command that stops the server, and where its data and its log are."""
 
     def leave_running(self) -> None:
-        """Let the server outlive this call; called once."""
+        """Let the server outlive this call. Called once."""
 
     def discard(self) -> None:
-        """Stop the server and remove everything that starting it has made."""
+        """Stop the server and remove everything that starting it created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOptions:
-    """The options that are for the server, with their defaults; rows of the table in `mlflow_redisai.config`."""
+    """
+    The options that configure the server, with their defaults: the run-local rows of the table in
+    `mlflow_redisai.config`.
+    """
 
     runtime: str = "embedded"
     port: int = 6379
@@ -49,22 +54,22 @@ class LocalOptions:
 
     def __post_init__(self) -> None:
         if self.image is not None and self.runtime != "docker":
-            raise InvalidOption(f"option image={self.image!r} needs runtime=docker; give both, or leave image out")
+            raise InvalidOption(f"option image={self.image!r} needs runtime=docker; set both, or omit image")
 
 
 def run_local(
     name: str, model_uri: str, flavor: str | None = None, config: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """
-    Start a server on this machine, deploy the model to it, print where it runs, and leave it running.
+    Start a server on this machine, deploy the model to it, print its address, and leave it running.
 
-    Return what create_deployment returned, and the server's target URI and how to stop it. Raise MlflowException, with
-    nothing left behind, if the port is taken, the server can't be started, or the model is refused.
+    Return what create_deployment returns, the server's target URI, and how to stop the server. Raise MlflowException if
+    the port is taken, the server can't be started, or the model is refused; nothing is left behind then.
     """
     name = check_name(name)
     values = options_table.parse(config, options_table.RUN_LOCAL)
     options = LocalOptions(**options_table.local_part(values))
-    deployment_options = options_table.DeploymentOptions.of(values)  # refuses before anything is started
+    deployment_options = options_table.DeploymentOptions.of(values)  # raises before anything is started
     if not ports.is_free(options.port):
         raise PortTaken(options.port, ports.occupant(options.port), name)
     with interrupts.as_exceptions():
@@ -95,7 +100,7 @@ def _deploy(
 
     client = RedisAIClient(_target(server))
     deployment: dict[str, Any] = client.create_deployment(name, model_uri, flavor, config)
-    client.get_deployment(name)  # the model answers under its name
+    client.get_deployment(name)  # checks that the server knows the deployment
     return deployment
 
 

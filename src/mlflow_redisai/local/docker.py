@@ -1,9 +1,9 @@
 """
-runtime=docker: a RedisAI image in a container of its own, driven through the `docker` command.
+runtime=docker: a RedisAI image in a container, controlled with the `docker` command.
 
-Theory of operation: every container carries a label with an id of this one call, so that it can be found and removed
-whatever moment an interrupt comes at. It is created without `--rm`: a container that dies at its start must stay long
-enough for its log to be read.
+Theory of operation. Every container has a label with an id of the call that made it. By that label it is found and
+removed, at whichever moment an interrupt arrives. Containers are created without `--rm`, so that one that fails to
+start stays long enough for its log to be read.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LABEL = "mlflow-redisai.run"
 CONTAINER_PORT = 6379
 DAEMON = "Error response from daemon: "
 LOOK_EVERY_S = 0.1
-COMMAND_TIMEOUT_S = 120.0  # for every docker command but `pull`
+COMMAND_TIMEOUT_S = 120.0  # for all docker commands except `pull`
 
 
 class DockerServer:
-    """A running container. `discard()` removes it, with the volumes that belong to it alone."""
+    """A running container. `discard()` removes it, along with its anonymous volumes."""
 
     def __init__(self, run_id: str, name: str, image: str, data_dir: Path | None) -> None:
         self.run_id = run_id
@@ -49,7 +49,7 @@ class DockerServer:
         return {"stop": f"docker rm -f {self.name}", "log": f"docker logs {self.name}", **data}
 
     def leave_running(self) -> None:
-        """Nothing to do: the Docker daemon holds the container."""
+        """Do nothing: the Docker daemon keeps the container running."""
 
     def discard(self) -> None:
         found = _docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}={self.run_id}")
@@ -58,18 +58,19 @@ class DockerServer:
 
 
 def image_for(device: str) -> str:
-    """RedisAI's last released image for the device. Its tag `latest` is broken, so the tag is exact."""
+    """Return RedisAI's last released image for the device. The tag is exact, because the tag `latest` is broken."""
     return IMAGE_GPU if device.upper().startswith("GPU") else IMAGE_CPU
 
 
-def start(  # one row of the options table an argument
+def start(  # an argument for each option
     name: str, port: int, data_dir: str | None, start_timeout_s: float, *, image: str | None, device: str
 ) -> DockerServer:
-    """Start a container that publishes the port (0: any free one) on 127.0.0.1; return when Redis answers."""
+    """Start a container that publishes the port on 127.0.0.1 (0: any free port). Return once Redis answers."""
     _require_docker()
     image = image or image_for(device)
     folder = _data_folder(data_dir)
     server = DockerServer(uuid.uuid4().hex, container_name(name), image, folder)
+    # Checked before the image is pulled, which may take minutes.
     _refuse_if_taken(server.name)
     _require_image(image)
     try:
@@ -85,7 +86,11 @@ def start(  # one row of the options table an argument
 
 
 def container_name(deployment: str) -> str:
-    """`mlflow-redisai-<deployment>`; a name with letters that Docker refuses gets a digest so that it stays its own."""
+    """
+    Return `mlflow-redisai-<deployment>`.
+
+    A name that is long or has characters that Docker refuses is shortened and cleaned. A digest keeps it unique then.
+    """
     if re.fullmatch(r"[a-zA-Z0-9_.-]{1,100}", deployment):
         return f"mlflow-redisai-{deployment}"
     plain = re.sub(r"[^a-zA-Z0-9_.-]", "-", deployment)[:60]
@@ -103,13 +108,13 @@ def _docker(*arguments: str, timeout_s: float | None = COMMAND_TIMEOUT_S) -> sub
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise NoDocker(
-            f"`docker {arguments[0]}` gave no answer within {timeout_s:g} s", "look after its daemon"
-        ) from error
+        raise NoDocker(f"`docker {arguments[0]}` didn't finish within {timeout_s:g} s", "check its daemon") from error
 
 
 def _complaint(result: subprocess.CompletedProcess[str]) -> str:
-    """The line of docker's complaint that tells most: the daemon's own, else the last that is no advice."""
+    """
+    Return the most informative line of docker's output: the daemon's error, or else the last one that isn't advice.
+    """
     lines = [line.strip().rstrip(".") for line in result.stderr.splitlines() if line.strip()]
     said = [line.removeprefix(DAEMON) for line in lines if line.startswith(DAEMON)]
     said += [line for line in reversed(lines) if not line.startswith(("See 'docker", "Run 'docker", DAEMON))]
@@ -121,12 +126,12 @@ def _require_docker() -> None:
         raise NoDocker("there is no `docker` command on the PATH", "install it")
     result = _docker("version", "--format", "{{.Server.Version}}")
     if result.returncode != 0:
-        raise NoDocker(f"its daemon does not answer ({_complaint(result)})", "start it")
+        raise NoDocker(f"its daemon doesn't respond ({_complaint(result)})", "start it")
 
 
 def _refuse_if_taken(container: str) -> None:
     if _docker("container", "inspect", container).returncode == 0:
-        raise ServerThere(f"there is a container {container} of an earlier run-local", f"docker rm -f {container}")
+        raise ServerThere(f"container {container} from an earlier run-local exists", f"docker rm -f {container}")
 
 
 def _data_folder(data_dir: str | None) -> Path | None:
@@ -134,14 +139,14 @@ def _data_folder(data_dir: str | None) -> Path | None:
         return None
     path = Path(data_dir).expanduser().absolute()
     if not path.is_dir():
-        raise BadDataFolder(data_dir, "the container needs a folder that exists")
+        raise BadDataFolder(data_dir, "it must be an existing folder to be mounted in a container")
     return path
 
 
 def _require_image(image: str) -> None:
     if _docker("image", "inspect", image).returncode == 0:
         return
-    print(f"Pulling {image} (once; RedisAI's images have about 1 GB) ...", file=sys.stderr, flush=True)
+    print(f"Pulling {image} (only once; RedisAI's images are about 1 GB) ...", file=sys.stderr, flush=True)
     result = _docker("pull", "--quiet", image, timeout_s=None)
     if result.returncode != 0:
         raise NoImage(image, _complaint(result))
@@ -149,6 +154,7 @@ def _require_image(image: str) -> None:
 
 def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
     options = ["--name", server.name, "--label", f"{LABEL}={server.run_id}"]
+    # With an empty host port, Docker chooses a free one.
     options += ["--publish", f"{ports.HOST}:{port or ''}:{CONTAINER_PORT}"]
     if gpu:
         options += ["--gpus", "all"]
@@ -170,7 +176,7 @@ def _start(server: DockerServer, port: int) -> None:
 def _published_port(server: DockerServer) -> int:
     result = _docker("port", server.name, str(CONTAINER_PORT))
     address = result.stdout.split("\n", maxsplit=1)[0].strip()
-    if not address:  # a container that has ended publishes nothing
+    if not address:  # a container that has exited publishes no port
         _refuse_if_dead(server)
         raise StartFailed(f"the container of image {server.image}", "publishes no port")
     return int(address.rpartition(":")[2])
@@ -183,7 +189,7 @@ def _refuse_if_dead(server: DockerServer) -> None:
         log = _docker("logs", "--tail", str(LOG_LINES), server.name)
         raise StartFailed(
             f"the container of image {server.image}",
-            f"ended at its start with exit code {state.get('ExitCode', 'unknown')}",
+            f"exited at startup with exit code {state.get('ExitCode', 'unknown')}",
             log.stdout + log.stderr,
         )
 
@@ -196,7 +202,7 @@ def _wait_until_ready(server: DockerServer, timeout_s: float) -> None:
             log = _docker("logs", "--tail", str(LOG_LINES), server.name)
             raise StartFailed(
                 f"the container of image {server.image}",
-                f"answered no Redis command within {timeout_s:g} s (-C start_timeout=...)",
+                f"didn't answer a Redis command within {timeout_s:g} s (change the limit with -C start_timeout=...)",
                 log.stdout + log.stderr,
             )
         time.sleep(LOOK_EVERY_S)

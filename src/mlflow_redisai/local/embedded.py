@@ -1,8 +1,8 @@
 """
-runtime=embedded: the engine as a process of its own, detached from the one that starts it.
+runtime=embedded: the engine as a separate process, detached from the one that starts it.
 
-The engine is started like any other program (`python -m redisai_engine`); nothing of it is imported here. Its data
-directory also holds its log (`engine.log`, where the ready line is read from) and its process id (`engine.pid`).
+The engine is started like any other program (`python -m redisai_engine`), and nothing of it is imported here. Its data
+directory also holds its log (`engine.log`), from which the ready line is read, and its process id (`engine.pid`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 LOG = "engine.log"
 PID = "engine.pid"
 LOOK_EVERY_S = 0.02
-# Settings of the engine that would have it answer elsewhere than the deployment looks for it.
+# Settings of the engine that would make it listen elsewhere, or differently, than the deployment expects.
 NOT_INHERITED = {f"REDISAI_ENGINE_{name}" for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY")}
-STOP_S = 15.0  # how long a server that is taken back may drain before it is killed
+STOP_S = 15.0  # how long a discarded server may drain before it is killed
 
 
 class EmbeddedServer:
@@ -49,7 +49,7 @@ class EmbeddedServer:
         }
 
     def leave_running(self) -> None:
-        """Wait for the process in the background, so that it never becomes a zombie of a long-lived caller."""
+        """Wait for the process in a thread, so that it doesn't become a zombie of a long-lived caller when it exits."""
         threading.Thread(target=self.process.wait, name="redisai-engine-reaper", daemon=True).start()
 
     def discard(self) -> None:
@@ -58,7 +58,7 @@ class EmbeddedServer:
 
 
 class DataFolder:
-    """The engine's data directory: made if need be, and put back as it was by restore()."""
+    """The engine's data directory. It is created if needed, and `restore` undoes the changes."""
 
     def __init__(self, path: str | None, name: str) -> None:
         if path is None:
@@ -78,10 +78,10 @@ class DataFolder:
     def _refuse_if_in_use(self) -> None:
         owner = running_engine(self.path)
         if owner is not None:
-            raise ServerThere(f"data_dir={self.path} belongs to a running engine, process {owner}", f"kill {owner}")
+            raise ServerThere(f"data_dir={self.path} is used by a running engine, process {owner}", f"kill {owner}")
 
     def restore(self) -> None:
-        """Remove what was made since; what was there before stays."""
+        """Remove what was created since this object was, and keep what existed earlier."""
         if self.first_made is not None:
             shutil.rmtree(self.first_made, ignore_errors=True)
             return
@@ -94,7 +94,7 @@ class DataFolder:
 
 
 def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) -> EmbeddedServer:
-    """Start an engine on the port (0: any free one); return when it is ready. A failed start leaves nothing."""
+    """Start an engine on the port (0: any free port). Return once it is ready. A failed start leaves nothing behind."""
     folder = DataFolder(data_dir, name)
     server = None
     try:
@@ -112,20 +112,20 @@ def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) ->
 
 
 def running_engine(folder: Path) -> int | None:
-    """Return the process id of the engine that run-local left running on a data directory, if it still runs."""
+    """Return the process id of the engine that run-local left running on a data directory, or None if it has exited."""
     try:
         pid = int((folder / PID).read_text())
         os.kill(pid, 0)
     except (OSError, ValueError):
         return None
-    # The number may belong to another program by now.
+    # Another program may have that number by now.
     with contextlib.suppress(OSError):
         return pid if b"\0redisai_engine\0" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
     return pid
 
 
 def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    # Unbuffered, so that the ready line is in the log when it is printed.
+    # Unbuffered, so that the ready line reaches the log at once.
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
@@ -138,7 +138,7 @@ def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             env=environment,
             cwd=folder,
-            start_new_session=True,  # closing the terminal or Ctrl-C in it does not reach the engine
+            start_new_session=True,  # neither closing the terminal nor Ctrl-C in it reaches the engine
         )
 
 
@@ -150,9 +150,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: fl
             if line.startswith("ready: "):
                 return int(line.rpartition(":")[2])
         if process.poll() is not None:
-            raise StartFailed("the engine", f"ended at its start with exit code {process.returncode}", text)
+            raise StartFailed("the engine", f"exited at startup with exit code {process.returncode}", text)
         if time.monotonic() > deadline:
-            raise StartFailed("the engine", f"was not ready after {timeout_s:g} s (-C start_timeout=...)", text)
+            raise StartFailed(
+                "the engine",
+                f"wasn't ready after {timeout_s:g} s (change the limit with -C start_timeout=...)",
+                text,
+            )
         time.sleep(LOOK_EVERY_S)
 
 
@@ -161,14 +165,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
-    # The redis-server that the engine has started is in the same group; none must outlive it.
+    # The embedded redis-server is in the engine's process group, and must not outlive the engine.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _first_missing(path: Path) -> Path | None:
-    """Return the topmost folder on the way to `path` that does not exist yet."""
+    """Return the topmost folder on the path to `path` that doesn't exist yet, or None."""
     missing = None
     while not path.exists():
         missing = path

@@ -1,14 +1,14 @@
 """
-What can go wrong when run-local starts a server. A branch of the tree in `mlflow_redisai.errors`:
+The errors of run-local. They are a branch of the tree in `mlflow_redisai.errors`:
 
     RedisAIError
      └─ LocalProblem
          ├─ PortTaken            something listens on the port
-         ├─ ServerThere          an earlier run-local's server holds the data directory or the container's name
+         ├─ ServerThere          the server of an earlier run-local uses the data directory or the container's name
          ├─ BadDataFolder        data_dir can't be used
-         ├─ NoDocker             the docker command or its daemon is missing
-         ├─ NoImage              the image is neither here nor to be had
-         └─ StartFailed          the server ended at its start, or was not ready in time
+         ├─ NoDocker             the docker command is missing, or its daemon doesn't respond
+         ├─ NoImage              the image is not on this machine and can't be pulled
+         └─ StartFailed          the server exited at startup, or wasn't ready in time
 """
 
 from __future__ import annotations
@@ -23,29 +23,33 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow_redisai.errors import RedisAIError
 from mlflow_redisai.local.ports import HOST, Occupant
 
-LOG_LINES = 5  # how much of a dead server's log a message carries
+LOG_LINES = 5  # lines of a failed server's log that a message quotes
 WITHOUT_DOCKER = "or use runtime=embedded, which needs no Docker"
 
 
 class LocalProblem(RedisAIError):
-    """Base of what only run-local raises. Nothing of the server is left when it reaches the caller."""
+    """
+    Base class of the errors that only run-local raises.
+
+    When one reaches the caller, nothing of the server is left.
+    """
 
 
 class PortTaken(LocalProblem):
-    """Something listens on the port; the way out depends on what it is."""
+    """Something listens on the port. The remedy depends on what it is."""
 
     code = RESOURCE_CONFLICT
 
     def __init__(self, port: int, by: Occupant, name: str) -> None:
         uri = f"redis://{HOST}:{port}"
         way_out = {
-            "redis with AI commands": f"a Redis server with AI commands: deploy into it with "
+            "redis with AI commands": f"a Redis server with AI commands: deploy to it with "
             f"`mlflow deployments create -t redisai://{HOST}:{port} --name {name} -m ...`, or choose",
             "redis": f"a Redis server without AI commands: put the engine in front of it with "
             f"`redisai-engine --port {port + 1} --redis {uri}`, or choose",
             "another program": "another program: choose",
         }[by]
-        super().__init__(f"port {port} is taken by {way_out} another port with -C port=... (0: any free one)")
+        super().__init__(f"port {port} is taken by {way_out} another port with -C port=... (0: any free port)")
 
 
 class ServerThere(LocalProblem):
@@ -54,9 +58,7 @@ class ServerThere(LocalProblem):
     code = RESOURCE_CONFLICT
 
     def __init__(self, what: str, stop: str) -> None:
-        super().__init__(
-            f"{what}: deploy into it with `mlflow deployments create` or `update`, or stop it first with `{stop}`"
-        )
+        super().__init__(f"{what}: deploy to it with `mlflow deployments create` or `update`, or stop it with `{stop}`")
 
 
 class BadDataFolder(LocalProblem):
@@ -65,16 +67,16 @@ class BadDataFolder(LocalProblem):
     code = INVALID_PARAMETER_VALUE
 
     def __init__(self, data_dir: str, reason: str) -> None:
-        super().__init__(f"data_dir={data_dir} can't be used ({reason}): name a folder that you may write to")
+        super().__init__(f"data_dir={data_dir} can't be used ({reason}): choose a folder that you can write to")
 
 
 class NoDocker(LocalProblem):
-    """There is no docker command, or no daemon answers it."""
+    """The docker command is missing, or its daemon doesn't respond."""
 
     code = TEMPORARILY_UNAVAILABLE
 
     def __init__(self, reason: str, cure: str) -> None:
-        super().__init__(f"runtime=docker needs Docker, and {reason}: {cure}, {WITHOUT_DOCKER}")
+        super().__init__(f"runtime=docker needs Docker, but {reason}: {cure}, {WITHOUT_DOCKER}")
 
 
 class NoImage(LocalProblem):
@@ -85,16 +87,16 @@ class NoImage(LocalProblem):
     def __init__(self, image: str, reason: str) -> None:
         super().__init__(
             f"the image {image} is not on this machine and can't be pulled ({reason}): "
-            f"name another with -C image=..., {WITHOUT_DOCKER}"
+            f"choose another with -C image=..., {WITHOUT_DOCKER}"
         )
 
 
 class StartFailed(LocalProblem):
-    """The server could not be started, or ended before it was ready; the last lines of its log are in the message."""
+    """The server could not be started, or exited before it was ready. The message quotes the last lines of its log."""
 
     code = TEMPORARILY_UNAVAILABLE
 
     def __init__(self, what: str, reason: str, log: str = "") -> None:
         lines = [line.strip() for line in log.splitlines() if line.strip()][-LOG_LINES:]
-        said = f"; it said last: {' | '.join(lines)}" if lines else ""
+        said = f"; the last lines of its log: {' | '.join(lines)}" if lines else ""
         super().__init__(f"{what} {reason}{said}")

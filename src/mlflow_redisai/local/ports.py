@@ -1,7 +1,7 @@
 """
-Tells whether a TCP port of this machine is free, and if not, what kind of server answers there.
+Whether a TCP port of this machine is free, and if not, what kind of server listens there.
 
-Only looks: it binds a port for an instant and asks a Redis that is there for its commands. Nothing is started here.
+The functions bind a port for an instant, or ask a Redis server for its commands. Nothing is started here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Occupant = Literal["redis with AI commands", "redis", "another program"]
 
 
 def is_free(port: int) -> bool:
-    """Return whether a server could listen on the port now; port 0 ("any free one") always is."""
+    """Return whether a server could listen on the port now. Port 0 ("any free port") is always free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a connection that lingers in TIME_WAIT does not make a port taken.
+        # Set as servers set it: a connection in TIME_WAIT doesn't make a port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -41,11 +41,11 @@ def any_free() -> int:
 
 
 def occupant(port: int) -> Occupant:
-    """Return what answers on a port that is taken."""
+    """Return what kind of server listens on a port that is taken."""
     client = _client(port)
     try:
         client.ping()
-        # A RedisAI says that there is no such model, a plain Redis that there is no such command.
+        # RedisAI replies that there is no such model, a plain Redis that there is no such command.
         client.execute_command("AI.MODELGET", "mlflow-redisai:no-model", "META")
     except (redis.AuthenticationError, NoPermissionError):
         return "redis"
@@ -59,7 +59,7 @@ def occupant(port: int) -> Occupant:
 
 
 def answers_ping(port: int) -> bool:
-    """Return whether a Redis server accepts commands on the port (also one that asks for a password)."""
+    """Return whether a Redis server accepts commands on the port, even if it requires a password."""
     client = _client(port)
     try:
         client.ping()

@@ -1,1 +1,1 @@
-"""A user's input → one request → pyfunc's answer."""
+"""Predicting: from a user's input to a request, and from the reply to the answer that pyfunc would return."""

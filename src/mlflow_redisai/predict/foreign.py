@@ -1,8 +1,10 @@
 """
-Models that somebody else stored, without a record: how they are fed.
+How to feed models without a record, which other clients stored.
 
-RedisAI's META names inputs and outputs and tells no types. An ONNX model tells them itself, so its bytes are fetched
-once. Invariant: a model with an output that is no tensor is never run: in a DAG it crashes a RedisAI 1.2.7 server.
+RedisAI's META has the names of inputs and outputs, but no types. An ONNX model declares its types, so its blob is
+fetched once.
+
+Invariant: a model with an output that is not a tensor is never run, because in a DAG it crashes RedisAI 1.2.7.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from redisai_engine.codec.mapping import Mapping
 
 
 def mapping_of(name: str, meta: ModelMeta, fetch: Callable[[], bytes]) -> Mapping:
-    """Return the mapping of a model without a record; `fetch` gives its bytes. Raise InvalidRequest for a ZipMap."""
+    """
+    Return the mapping of a model without a record. `fetch` returns its blob.
+
+    Raise InvalidRequest if an output is not a tensor, as with ZipMap.
+    """
     generic = Mapping.generic(list(meta.inputs), list(meta.outputs))
     if meta.backend != "ONNX":
         return generic

@@ -1,11 +1,15 @@
 """
-Predictions: input → tensors → one command per chunk of rows → answer, never with another deployment's record.
+Predictions: from an input to tensors, one command for each chunk of rows, and from their replies to the answer.
 
-Theory of operation. What a prediction must know of a deployment (record, or RedisAI's facts for a model without one) is
-read once and kept. Every command goes out in one write between two questions which deployment is there: the version of
-the model where the server tells it (AI._MODELID), else the record's id, with the model's META behind it. If what comes
-back is not the deployment that was kept, the answer is thrown away, the deployment read again, and the whole prediction
-repeated, input encoded anew. So an update by anybody costs a repetition, never a wrong answer.
+Theory of operation. What a prediction needs to know about a deployment is read once and cached: the record, or
+RedisAI's metadata for a model without one. Every command is sent in one write between two questions about the
+deployment's identity. A server that reports a model's version (AI._MODELID) is asked for that. Otherwise the questions
+read the record's id, and the model's META is read after the command. If the replies don't identify the cached
+deployment, the answer is discarded, the deployment is read again, and the whole prediction is repeated, including the
+encoding of the input.
+
+Invariant: no answer is ever decoded with the record of another deployment. An update by any client costs a repetition,
+never a wrong answer.
 """
 
 from __future__ import annotations
@@ -31,17 +35,19 @@ from redisai_engine.codec.prediction import join, row_count, split
 from redisai_engine.codec.record import ID_FIELD, record_key
 from redisai_engine.protocol.tensor import Tensor
 
-ATTEMPTS = 50  # updates by others, each during one of our predictions, before giving up
-CHUNK_BYTES = 4 * 1024 * 1024  # of input in one command: big enough to cost nothing, small enough to let others in
-IN_FLIGHT = 4  # chunks of one prediction that the server works on at a time, a connection each
+ATTEMPTS = 50  # updates by other clients during a prediction before giving up
+CHUNK_BYTES = 4 * 1024 * 1024  # input per command: large enough to add no cost, small enough to let others in
+IN_FLIGHT = 4  # chunks of one prediction that are sent at the same time, each on its own connection
 
 
 class _Outdated(Exception):
-    """Another deployment answered than the one whose mapping was used."""
+    """The reply came from another deployment than the one whose mapping was used."""
 
 
 class KnownDeployment:
-    """A deployment with what follows from it; made once, used for every prediction until it changes."""
+    """
+    A deployment and what is derived from it: built once, and used for all predictions until the deployment changes.
+    """
 
     def __init__(self, deployment: Deployment, store: Deployments) -> None:
         found = deployment.record
@@ -50,7 +56,7 @@ class KnownDeployment:
         self.record_key = record_key(self.key)
         self.identity = deployment.identity
         self.version = deployment.version
-        self.seen_meta: Any = None  # the reply that was last found to be of this deployment's model
+        self.seen_meta: Any = None  # the META reply that was last recognized as this deployment's
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         with errors.of_codec():
             if found is not None:
@@ -61,7 +67,7 @@ class KnownDeployment:
 
 
 class Predictor:
-    """Predicts with any deployment of one server; may be used by many threads at once."""
+    """Predicts with the deployments of one server. Many threads may use it."""
 
     def __init__(self, store: Deployments) -> None:
         self._store = store
@@ -70,9 +76,9 @@ class Predictor:
 
     def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
         """
-        Return what pyfunc would return. `source` is the JSON document that a frame was read from, if there is one.
+        Return what pyfunc would return. `source` is the JSON document from which a frame was read, if there is one.
 
-        Raise DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed, or what else the server says.
+        Raise DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed, or the error for another cause.
         """
         known = self._known.get(name) or self._read(name)
         for _ in range(ATTEMPTS):
@@ -82,7 +88,7 @@ class Predictor:
             except _Outdated:
                 known = self._read(name)
             except errors.InvalidInput:
-                # Perhaps the input fits the model that is there now.
+                # The model may have been replaced, and the input may fit the new one.
                 fresh = self._read(name)
                 if fresh.identity == known.identity:
                     raise
@@ -90,7 +96,7 @@ class Predictor:
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def forget(self, name: str) -> None:
-        """Drop what is kept about a deployment."""
+        """Drop what is cached about a deployment."""
         with self._lock:
             self._known.pop(name, None)
 
@@ -116,12 +122,15 @@ class Predictor:
             try:
                 return [run.result() for run in runs]
             finally:
+                # After an error or an interruption, chunks that haven't been sent yet are not sent.
                 for run in runs:
                     run.cancel()
 
 
 def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int | None:
-    """Return how many rows one command may carry; None: all, as the outputs don't have a row for each of them."""
+    """
+    Return how many rows one command may carry, or None for all: the outputs don't have one row for each input row.
+    """
     outputs = [mapping.outputs[index].shape for index in mapping.fetch]
     if not all(shape and shape[0] is None for shape in outputs):
         return None
@@ -129,7 +138,7 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
 
 
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
-    """Send one chunk. Raise _Outdated if it was not `known` that answered."""
+    """Send one chunk and return the fetched tensors. Raise _Outdated if another deployment than `known` answered."""
     mapping = known.mapping
     dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
     reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
@@ -137,7 +146,7 @@ def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) 
 
 
 def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
-    """Ask for the model's version before and after the command; the engine knows it without asking Redis."""
+    """Ask for the model's version before and after the command. The engine knows it without a round trip to Redis."""
     read: Command = ["AI._MODELID", known.key]
     before, reply, after = connection.exchange(known.key, [read, dag, read])
     _refuse_problems(connection, before, after)
@@ -147,7 +156,7 @@ def _versioned(connection: Connection, known: KnownDeployment, dag: Command) -> 
 
 
 def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> Any:
-    """Read the record's id before and after the command, and the model's META."""
+    """Read the record's id before and after the command, and the model's META after it."""
     read: Command = ["HGET", known.record_key, ID_FIELD]
     before, reply, meta, after = connection.exchange(known.key, [read, dag, ["AI.MODELGET", known.key, "META"], read])
     _refuse_problems(connection, before, after, meta)
@@ -157,15 +166,15 @@ def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> A
 
 
 def _refuse_problems(connection: Connection, *answers: Any) -> None:
-    """Raise the first error that is not the model's absence."""
+    """Raise the first error among the answers, except that the model is missing."""
     for answer in answers:
         if isinstance(answer, Exception) and not errors.is_missing(answer):
             raise connection.problem(answer) from answer
 
 
 def _is_known(connection: Connection, known: KnownDeployment, id_: Any, meta: Any) -> bool:
-    """Return whether the record's id and the model's META are those of the known deployment."""
-    if meta == known.seen_meta:  # nearly always; a digest takes longer
+    """Return whether the record's id and the model's META identify the known deployment."""
+    if meta == known.seen_meta:  # nearly always the case, and faster than a digest
         return bool(id_ == known.identity[0])
     try:
         fingerprint = ModelMeta.from_reply(meta).fingerprint()

@@ -1,9 +1,9 @@
 """
 What predict returns: MLflow's PredictionsResponse around pyfunc's own container, and its JSON.
 
-Invariant: `get_predictions()` returns the very object that pyfunc would have returned; `to_json()` is valid JSON for
-every such object (NaN and infinities, which JSON lacks, become null), in the shape of MLflow's scoring server:
-records for a frame, nested lists for an array.
+Invariant: `get_predictions()` returns the very object that pyfunc would have returned. `to_json()` is valid JSON for
+every such object: NaN and infinities, which JSON lacks, become null. It has the shape that MLflow's scoring server
+uses, records for a frame and nested lists for an array.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from redisai_engine.codec.answers import plain
 
 
 class Predictions(PredictionsResponse):
-    """A dict with the key `predictions`, as every MLflow client expects it."""
+    """A dict with the key `predictions`, as all MLflow clients expect."""
 
     def __init__(self, predictions: Any) -> None:
         super().__init__({"predictions": predictions})
 
     def get_predictions(self, predictions_format: str | None = None, dtype: Any = None) -> Any:
         """
-        Return what mlflow.pyfunc would have returned, or with "dataframe" or "ndarray" that container.
+        Return what mlflow.pyfunc would have returned, or that as a "dataframe" or "ndarray".
 
-        `dtype` is for "ndarray" only. Any other format: MlflowException INVALID_PARAMETER_VALUE.
+        `dtype` applies to "ndarray" only. Raise MlflowException (INVALID_PARAMETER_VALUE) for any other format.
         """
         if predictions_format is None:
             return self["predictions"]
@@ -36,7 +36,7 @@ class Predictions(PredictionsResponse):
         return readable.get_predictions(predictions_format, dtype)
 
     def to_json(self, path: str | Path | None = None) -> str | None:
-        """Write the answer as JSON to `path`, or return it as text."""
+        """Write the answer as JSON to `path`, or return the JSON."""
         text = json.dumps({key: plain(value) for key, value in self.items()}, allow_nan=False)
         if path is None:
             return text
@@ -45,7 +45,11 @@ class Predictions(PredictionsResponse):
 
 
 def _for_mlflow(value: Any) -> Any:
-    """MLflow's reader makes frames of flat columns only; a matrix becomes a column of rows, a Series its own frame."""
+    """
+    Return a value as MLflow's reader needs it, which makes frames of flat columns only.
+
+    A matrix becomes a column of rows, and a Series becomes a frame.
+    """
     import pandas as pd
 
     if isinstance(value, pd.Series):

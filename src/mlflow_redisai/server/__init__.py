@@ -1,1 +1,1 @@
-"""The server as the plugin sees it: connections, commands, and what is stored under a deployment's name."""
+"""The server side of the plugin: connections, commands, and what is stored under a deployment's name."""

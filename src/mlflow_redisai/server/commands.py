@@ -1,8 +1,8 @@
 """
-RedisAI's commands as the plugin sends them, and what their replies mean. Does no I/O.
+RedisAI's commands as the plugin sends them, and the meaning of their replies. Does no I/O.
 
-Replies come as redis-py gives them with decode_responses=False: bytes, ints, lists, in RESP3 also dicts; an error
-inside a reply is an exception object in its place, and is raised as it is.
+Replies are redis-py's, with decode_responses=False: bytes, ints and lists, in RESP3 also dicts. An error inside a reply
+is an exception object in the element's place, and is raised as it is.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ MODEL_TYPE = b"AI__MODEL"
 
 
 class BadReply(ValueError):
-    """A reply that RedisAI never gives."""
+    """A reply that RedisAI never sends."""
 
 
 class RunTimedOut(Exception):
-    """The server answered TIMEDOUT: the request waited longer for its turn than its TIMEOUT."""
+    """The server replied TIMEDOUT: the request waited in the queue for longer than its TIMEOUT."""
 
 
 def text(value: bytes | str) -> str:
-    """Return what the server sent as text; bytes that are no utf-8 survive as surrogates."""
+    """Return what the server sent as text. Bytes that are not UTF-8 become surrogates, which `raw` turns back."""
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
 
 
 def raw(value: str) -> bytes:
-    """Return the bytes that a name or tag has on the server: the inverse of `text`."""
+    """Return a name or tag as the server's bytes: the inverse of `text`."""
     return value.encode("utf-8", "surrogateescape")
 
 
 def pairs(reply: Any) -> dict[str, Any]:
-    """Read a reply of names and values, which is a list in RESP2 and may be a map in RESP3. Raise BadReply."""
+    """Read a reply of alternating names and values, a list in RESP2 and possibly a map in RESP3. Raise BadReply."""
     if isinstance(reply, dict):
         return {text(name): value for name, value in reply.items()}
     if not isinstance(reply, list) or len(reply) % 2:
@@ -50,7 +50,7 @@ def pairs(reply: Any) -> dict[str, Any]:
 
 
 def raw_pairs(reply: Any) -> dict[bytes, bytes]:
-    """Read HGETALL: names and values as they are. Raise BadReply."""
+    """Read the reply to HGETALL as bytes. Raise BadReply."""
     return {raw(name): bytes(value) for name, value in pairs(reply).items()}
 
 
@@ -59,7 +59,7 @@ def raw_pairs(reply: Any) -> dict[bytes, bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMeta:
-    """What RedisAI knows about a model, by its own names."""
+    """What RedisAI stores about a model besides its blob. The fields have RedisAI's names."""
 
     backend: str
     device: str
@@ -72,7 +72,7 @@ class ModelMeta:
 
     @classmethod
     def from_reply(cls, reply: Any) -> ModelMeta:
-        """Read AI.MODELGET key META. Raise BadReply."""
+        """Read the reply to AI.MODELGET META. Raise BadReply."""
         found = pairs(reply)
         try:
             return cls(
@@ -89,15 +89,16 @@ class ModelMeta:
             raise BadReply(f"AI.MODELGET META without a usable {error}") from error
 
     def fingerprint(self) -> str:
-        """Return the digest of all fields by which a record knows its model."""
+        """Return the digest of all fields, by which a record recognizes its model."""
         return fingerprint(**vars(self))
 
 
 @dataclass(frozen=True)
 class ModelToStore:
     """
-    A model with all that AI.MODELSTORE needs: `meta.inputs` and `meta.outputs` count only for TF, `chunk_bytes` is the
-    most that one argument may hold.
+    A model with everything that AI.MODELSTORE needs.
+
+    `meta.inputs` and `meta.outputs` are used only for TF. `chunk_bytes` is the most that one argument may hold.
     """
 
     meta: ModelMeta
@@ -105,17 +106,19 @@ class ModelToStore:
     chunk_bytes: int
 
     def command(self, key: bytes) -> Command:
-        """Return the AI.MODELSTORE command; its arguments have a fixed order."""
+        """Return the AI.MODELSTORE command. RedisAI requires the arguments in this order."""
         meta = self.meta
         command: Command = ["AI.MODELSTORE", key, meta.backend, meta.device]
         if meta.tag:
             command += ["TAG", raw(meta.tag)]
+        # RedisAI accepts MINBATCHSIZE only after BATCHSIZE, and MINBATCHTIMEOUT only after MINBATCHSIZE.
         if meta.batchsize:
             command += ["BATCHSIZE", meta.batchsize]
             if meta.minbatchsize:
                 command += ["MINBATCHSIZE", meta.minbatchsize]
                 if meta.minbatchtimeout:
                     command += ["MINBATCHTIMEOUT", meta.minbatchtimeout]
+        # The other backends find inputs and outputs in the model itself.
         if meta.backend == "TF":
             command += ["INPUTS", len(meta.inputs), *map(raw, meta.inputs)]
             command += ["OUTPUTS", len(meta.outputs), *map(raw, meta.outputs)]
@@ -123,7 +126,7 @@ class ModelToStore:
 
 
 def chunks(blob: Blob, size: int) -> list[Blob]:
-    """Cut a blob into pieces of at most `size` bytes, without copying; a small one stays whole."""
+    """Split a blob into pieces of at most `size` bytes without copying. A blob that fits is returned whole."""
     if len(blob) <= size:
         return [blob]
     view = memoryview(blob)
@@ -131,7 +134,7 @@ def chunks(blob: Blob, size: int) -> list[Blob]:
 
 
 def joined_blob(reply: Any) -> bytes:
-    """Read AI.MODELGET key BLOB, which is a list of chunks if the model is large. Raise BadReply."""
+    """Read the reply to AI.MODELGET BLOB, which is a list of chunks if the model is large. Raise BadReply."""
     if isinstance(reply, bytes):
         return reply
     if isinstance(reply, list) and all(isinstance(chunk, bytes) for chunk in reply):
@@ -140,7 +143,7 @@ def joined_blob(reply: Any) -> bytes:
 
 
 def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
-    """Read AI._MODELSCAN: keys and tags. Raise BadReply."""
+    """Read the reply to AI._MODELSCAN: pairs of key and tag. Raise BadReply."""
     if not isinstance(reply, list):
         raise BadReply(f"AI._MODELSCAN answered {reply!r:.80}")
     return [(bytes(key), text(tag)) for key, tag in reply]
@@ -150,12 +153,17 @@ def scanned_names(reply: Any) -> list[tuple[bytes, str]]:
 
 
 def argument_bytes(command: Command) -> int:
-    """Return the bytes of a command's arguments; numbers are too short to matter."""
+    """Return the total size of a command's arguments in bytes, without the integers, which are too short to matter."""
     return sum(len(argument) for argument in command if not isinstance(argument, int))
 
 
 def pieces(command: Command, at_most: int) -> Iterator[Blob]:
-    """Write a command in Redis' protocol, cutting up arguments of more than `at_most` bytes without copying them."""
+    """
+    Encode a command in the Redis protocol.
+
+    Arguments larger than `at_most` bytes are yielded in pieces, without copying.
+    """
+    # Short arguments are joined, because each piece becomes one call of the socket.
     written = b"*%d\r\n" % len(command)
     for argument in command:
         data = raw(str(argument)) if isinstance(argument, str | int) else argument
@@ -175,11 +183,13 @@ def pieces(command: Command, at_most: int) -> Iterator[Blob]:
 
 def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int], timeout_ms: int) -> Command:
     """
-    Return a prediction as one read-only command: it sets `tensors`, runs the model `key`, gets the outputs at `fetch`.
+    Build one read-only command that makes a prediction.
 
-    `outputs` is how many the model has: RedisAI wants all of them named. The names live only inside the command.
+    It sets `tensors`, runs the model `key`, and gets the outputs whose indexes are in `fetch`. `outputs` is the number
+    of outputs that the model has, because RedisAI requires a name for each. The names exist only inside the command.
     """
     inputs = [f"i{index}" for index in range(len(tensors))]
+    # A DAG without LOAD and PERSIST needs ROUTING.
     command: Command = ["AI.DAGEXECUTE_RO", "ROUTING", key, "TIMEOUT", timeout_ms]
     for name, tensor in zip(inputs, tensors, strict=True):
         command += ["|>", "AI.TENSORSET", name, tensor.dtype.name, *tensor.shape, "BLOB", tensor.blob]
@@ -191,7 +201,11 @@ def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int
 
 
 def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
-    """Read the reply to `dag`: the last `fetched` elements. Raise RunTimedOut, BadReply or the server's own error."""
+    """
+    Return the tensors in the reply to `dag`: its last `fetched` elements.
+
+    Raise RunTimedOut, BadReply, or the server's own error.
+    """
     if isinstance(reply, Exception):
         raise reply
     elements = reply if isinstance(reply, list) else [reply]
@@ -200,13 +214,14 @@ def dag_tensors(reply: Any, fetched: int) -> list[Tensor]:
             raise element
         if element == b"TIMEDOUT":
             raise RunTimedOut
+    # NA marks an operation that was not run. RedisAI sends it only along with an error, which was raised above.
     if len(elements) <= fetched or b"NA" in elements:
         raise BadReply(f"AI.DAGEXECUTE_RO answered {reply!r:.80}")
     return [tensor(element) for element in elements[len(elements) - fetched :]]
 
 
 def tensor(reply: Any) -> Tensor:
-    """Read AI.TENSORGET key META BLOB. Raise BadReply."""
+    """Read the reply to AI.TENSORGET META BLOB. Raise BadReply."""
     found = pairs(reply)
     try:
         dtype = dtypes.by_wire_name(bytes(found["dtype"]))

@@ -1,10 +1,13 @@
 """
-The connection to the server: one Redis or Valkey, or the node of a Redis Cluster that holds a key.
+The connection to the server: a single Redis or Valkey, or the node of a Redis Cluster that holds a key.
 
-All keys of a deployment have one slot, so everything about it goes to one node over plain connections; that is why a
-cluster needs no code of its own elsewhere. Invariant: whatever redis-py raises leaves this module as one of our errors.
-redis-py's retries are off but for one at once (a pooled connection may have gone stale); inside a transaction there is
-none, since a retried command would run outside its MULTI.
+All keys of a deployment are in one slot, so everything about it goes to one node over plain connections. That is why
+the other modules need no code for clusters.
+
+redis-py's retries are off, except for a single immediate one, because a pooled connection may have gone stale. Inside a
+transaction there is none: a retried command would run outside its MULTI.
+
+Invariant: every exception of redis-py leaves this module as one of the plugin's errors.
 """
 
 from __future__ import annotations
@@ -21,13 +24,13 @@ from mlflow_redisai.target import Target
 
 T = TypeVar("T")
 
-MOVES = 5  # redirections to another node of the cluster before giving up
-LARGE_BYTES = 64 * 1024 * 1024  # a command from here on is sent piece by piece, and a bar shows how far it is
-PIECE_BYTES = 256 * 1024  # of a large command in one call of the socket: a second's worth on a slow line
+MOVES = 5  # redirections to other nodes of the cluster before giving up
+LARGE_BYTES = 64 * 1024 * 1024  # commands of this size or more are sent in pieces, with a progress bar
+PIECE_BYTES = 256 * 1024  # sent in one call of the socket; on a slow line this takes about a second
 
 
 class Connection:
-    """Opens connections when they are first needed, keeps them for the next call, and may be used by many threads."""
+    """Connections to one server, opened on first use and kept. Many threads may use it."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -36,6 +39,7 @@ class Connection:
         self._kept = KeptConnections()
 
     def close(self) -> None:
+        """Close all connections."""
         self._kept.close()
         if self._client is not None:
             with self.translated():
@@ -45,11 +49,19 @@ class Connection:
     # -- commands ---------------------------------------------------------------------------------
 
     def call(self, key: bytes, *command: Argument, otherwise: type[errors.ServerProblem] = errors.ServerProblem) -> Any:
-        """Run one command on the node that holds `key`. `otherwise` is the error for what the command itself says."""
+        """
+        Run one command on the node that holds `key`.
+
+        `otherwise` is the class for an error that the command itself reports.
+        """
         return self._at(key, lambda node: node.execute_command(*command), otherwise)
 
     def pipeline(self, key: bytes, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """Run commands in one round trip; an error is an element of the result. `atomic` puts them into MULTI."""
+        """
+        Run commands in one round trip and return their replies, in which an error is an exception object.
+
+        With `atomic`, they run inside MULTI and EXEC.
+        """
 
         def work(node: Any) -> list[Any]:
             with node.pipeline(transaction=atomic) as pipeline:
@@ -61,7 +73,11 @@ class Connection:
         return self._at(key, work)
 
     def exchange(self, key: bytes, commands: Sequence[Command]) -> list[Any]:
-        """As `pipeline`, with the replies as they come, and sooner. Only for commands that may be sent twice."""
+        """
+        Like `pipeline`, but faster, with replies as redis-py's parser returns them.
+
+        Only for commands that may be sent twice.
+        """
         return self._at(key, lambda node: _not_moved(self._kept.exchange(node.connection_pool, commands)))
 
     def everywhere(self, *command: Argument) -> list[Any]:
@@ -71,10 +87,10 @@ class Connection:
 
     @contextlib.contextmanager
     def transaction(self, key: bytes) -> Iterator[WatchedTransaction]:
-        """Yield a connection of its own on the node of `key`; closed at the end, so that nothing stays watched."""
+        """Yield a dedicated connection to the node of `key`. It is closed at the end, so that no key stays watched."""
         with self.translated():
             if self.target.cluster:
-                self.call(key, "EXISTS", key)  # learns of a moved slot now, not in the middle
+                self.call(key, "EXISTS", key)  # discovers a moved slot now, not inside the transaction
             single = self._node(key).client()
             try:
                 yield WatchedTransaction(single.connection)
@@ -84,7 +100,7 @@ class Connection:
 
     @contextlib.contextmanager
     def translated(self, otherwise: type[errors.ServerProblem] = errors.ServerProblem) -> Iterator[None]:
-        """Turn redis-py's exceptions inside the block into ours."""
+        """Raise redis-py's exceptions inside the block as the plugin's errors."""
         try:
             yield
         except Exception as error:
@@ -95,13 +111,14 @@ class Connection:
     def problem(
         self, error: BaseException, otherwise: type[errors.ServerProblem] = errors.ServerProblem
     ) -> errors.ServerProblem:
-        """Return our error for one of redis-py's, or for an error inside a reply."""
+        """Return the plugin's error for an exception of redis-py, or for an error inside a reply."""
         if isinstance(error, OSError | UnicodeError):
             otherwise = errors.ServerUnreachable
-        # The cluster client wraps what each of its nodes said.
+        # The cluster client wraps the errors of its nodes.
         cause = error.__cause__ if isinstance(error.__cause__, _redis_exceptions()) else error
         said = self.target.redact(str(cause)) or type(cause).__name__
         problem = errors.translate(cause, self.where, said, otherwise)
+        # In a cluster, MOVED is temporary. The advice of ClusterNode, cluster=true, has been followed already.
         if self.target.cluster and isinstance(problem, errors.ClusterNode):
             return errors.ServerUnavailable(self.where, said)
         return problem
@@ -117,6 +134,7 @@ class Connection:
             for _ in range(MOVES if self.target.cluster else 0):
                 with contextlib.suppress(MovedError):
                     return work(self._node(key))
+                # The slot has moved: load the cluster's new layout.
                 self._opened().nodes_manager.initialize()
             return work(self._node(key))
 
@@ -139,20 +157,25 @@ class Connection:
 
 
 class WatchedTransaction:
-    """One connection for WATCH, MULTI and EXEC, command by command. A lost connection raises, it is never renewed."""
+    """
+    One connection for WATCH, MULTI and EXEC, command by command.
+
+    If the connection is lost, it raises and never reconnects.
+    """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def command(self, *command: Argument) -> Any:
+        """Send one command and return its reply."""
         self._connection.send_command(*command)
         return self._connection.read_response()
 
     def queue(self, commands: Sequence[Command], *, what: str = "") -> None:
         """
-        Open MULTI and queue commands; raise what the server refuses already now (rights, memory).
+        Send MULTI and the commands. Raise the errors that the server reports at once (permissions, memory).
 
-        `what` is uploaded, for the user who watches a large command.
+        `what` names the upload in the progress bar of a large command.
         """
         self.command("MULTI")
         for command in commands:
@@ -163,9 +186,10 @@ class WatchedTransaction:
 
     def _upload(self, command: Command, what: str) -> None:
         """
-        Run a command that redis-py would copy twice and give to the socket at once, all of it within one timeout.
+        Send a large command in pieces.
 
-        redis-py sends piece after piece of what it iterates over, so here too a signal leaves the connection closed.
+        redis-py would copy it twice and hand it to the socket in one call, all within one timeout. Of an iterator it
+        sends piece after piece. As with any other command, it closes the connection if a signal interrupts it.
         """
         total = sum(len(piece) for piece in pieces(command, PIECE_BYTES))
         with progress.upload(what, total) as sent:
@@ -173,13 +197,17 @@ class WatchedTransaction:
             self._connection.read_response()
 
     def execute(self) -> list[Any] | None:
-        """Send EXEC: return the replies, errors among them as exceptions, or None if a watched key was changed."""
+        """
+        Send EXEC and return the replies, or None if a watched key has changed.
+
+        An error in a reply is an exception object.
+        """
         replies: list[Any] | None = self.command("EXEC")
         return replies
 
 
 def _counted(blobs: Iterable[Blob], sent: Callable[[int], object]) -> Iterator[Blob]:
-    """Yield the blobs to a caller that sends each before it asks for the next."""
+    """Yield the blobs and report the size of each to `sent` once the consumer asks for the next one."""
     for blob in blobs:
         yield blob
         sent(len(blob))
@@ -198,6 +226,7 @@ def _open(target: Target) -> Any:
 
 
 def _not_moved(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raise MovedError if one of them is that, so that `_at` tries again on the right node."""
     from redis.exceptions import MovedError
 
     for reply in replies:
@@ -207,7 +236,7 @@ def _not_moved(replies: list[Any]) -> list[Any]:
 
 
 def _redis_exceptions() -> tuple[type[Exception], ...]:
-    """Return every exception class of redis-py; not all of them derive from RedisError."""
+    """Return all exception classes of redis-py. Not all of them derive from RedisError."""
     import redis.exceptions
 
     return tuple(

@@ -1,13 +1,18 @@
 """
 Deployments on the server: a model and its record, read together and changed together.
 
-Theory of operation. A change runs on a connection of its own: WATCH model and record; look at their TYPE, since
-AI.MODELSTORE onto another type crashes RedisAI 1.2.7; MULTI; AI.MODELSTORE, DEL, HSET; EXEC. If a watched key has
-changed meanwhile, EXEC does nothing and the change starts anew: so of two creators exactly one wins. EXEC does not roll
-back, so every element of its reply is looked at, and after a failed AI.MODELSTORE, which leaves the old model in place,
-the old record is put back. Signals wait while EXEC is on its way; before it nothing has happened, after it everything.
+Theory of operation. A change runs on a dedicated connection:
 
-Invariant: at no moment, nor after a kill at any point, is a record of one deployment beside the model of another.
+1. WATCH the keys of the model and the record.
+2. Read their TYPE, because AI.MODELSTORE onto a key of another type crashes RedisAI 1.2.7.
+3. MULTI; AI.MODELSTORE, DEL, HSET; EXEC.
+
+If a watched key has changed in the meantime, EXEC does nothing and the change starts over. So if several clients create
+the same name, exactly one wins. EXEC doesn't roll back, so every element of its reply is checked: a failed
+AI.MODELSTORE leaves the old model in place, so the old record is put back. Signals are deferred while EXEC is in
+flight: before it nothing has happened, after it everything.
+
+Invariant: the record of one deployment never exists with the model of another, not even after a kill at any point.
 """
 
 from __future__ import annotations
@@ -25,8 +30,8 @@ from mlflow_redisai.server.connection import Connection, WatchedTransaction
 from mlflow_redisai.server.record import Record
 from redisai_engine.codec import record
 
-ATTEMPTS = 20  # changes by others, each between our WATCH and our EXEC, before giving up
-# How long a model that is being verified outlives a plugin that was killed; a prediction's timeout comes on top.
+ATTEMPTS = 20  # changes by other clients between our WATCH and EXEC before giving up
+# How long a model under verification outlives a killed plugin. The timeout of a prediction is added.
 VERIFICATION_MS = 60_000
 
 RecordFields = dict[bytes, bytes]
@@ -34,36 +39,39 @@ RecordFields = dict[bytes, bytes]
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model as it is stored: RedisAI's facts, and the record if there is one that belongs to it."""
+    """A stored model: RedisAI's metadata, and the record if there is one that belongs to it."""
 
     name: str
     meta: ModelMeta
     record: Record | None
-    # What lies in the record's key, whether it belongs to the model or not.
+    # The id in the record's key, whether or not that record belongs to the model.
     record_id: bytes | None
-    # The server's own id for this version of the model, where it tells one.
+    # The server's own id for this version of the model, if it reports one.
     version: bytes | None
 
     @property
     def identity(self) -> tuple[bytes | None, str]:
-        """Differs between any two deployments that the plugin or, as far as META shows, anybody else made."""
+        """
+        Differs between any two deployments that the plugin made, and from other clients' models as far as META shows
+        it.
+        """
         return self.record_id, self.meta.fingerprint()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A deployment ready to take its name."""
+    """A deployment that is ready to take its name."""
 
     model: ModelToStore
     record: Record
 
 
 class _Changed(Exception):
-    """The deployment is no longer the one that the caller has read."""
+    """The deployment is no longer the one that the caller read."""
 
 
 class Deployments:
-    """All deployments on one server. Every method raises RedisAIError, and nothing of redis-py's."""
+    """All deployments on one server. Every method raises RedisAIError only, never redis-py's exceptions."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -73,7 +81,11 @@ class Deployments:
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, name: str) -> Deployment:
-        """Read one deployment, model and record at the same moment. Raise DeploymentMissing, NotAModel."""
+        """
+        Read a deployment, model and record at the same moment.
+
+        Raise DeploymentMissing, NotAModel or UnreadableRecord.
+        """
         key = raw(name)
         ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
         if self._tells_versions(key):
@@ -90,9 +102,9 @@ class Deployments:
             )
 
     def _tells_versions(self, key: bytes) -> bool:
-        """Return whether the server has AI._MODELID, as the engine does; asked once."""
+        """Return whether the server has AI._MODELID, which only the engine has. The answer is cached."""
         if self._versions_told is None:
-            # Not COMMAND INFO: at its sets of maps in RESP3, hiredis 2.3 ends the process.
+            # Not COMMAND INFO: in RESP3 its sets of maps crash the process with hiredis 2.3.
             [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
             self._versions_told = keys == [key]
         return self._versions_told
@@ -104,7 +116,11 @@ class Deployments:
             return commands.joined_blob(reply)
 
     def names(self) -> list[str]:
-        """Return the sorted names of all models on the server, those of others too, but none that is being verified."""
+        """
+        Return the sorted names of all models on the server.
+
+        Other clients' models are included, those under verification aren't.
+        """
         with self._understood():
             keys = {
                 key for reply in self.connection.everywhere("AI._MODELSCAN") for key, _ in commands.scanned_names(reply)
@@ -112,20 +128,20 @@ class Deployments:
         return sorted(text(key) for key in keys if not record.is_own_key(key))
 
     def refuse_taken(self, name: str) -> None:
-        """Raise DeploymentExists or NotAModel if the name is a key already."""
+        """Raise DeploymentExists or NotAModel if the key exists."""
         kind = self.connection.call(raw(name), "TYPE", raw(name))
         self._check_kind(name, kind)
         if kind == MODEL_TYPE:
             raise errors.DeploymentExists(name, self.where)
 
-    # -- a model under verification -----------------------------------------------------------------
+    # -- models under verification ------------------------------------------------------------------
 
     @contextlib.contextmanager
     def staged(self, name: str, model: ModelToStore, timeout_ms: int) -> Iterator[tuple[bytes, ModelMeta]]:
         """
-        Store a model under a temporary key for the length of the block; yield the key and the server's facts about it.
+        Store a model under a temporary key for the duration of the block. Yield the key and the server's metadata.
 
-        The key expires by itself if this process is killed. Raise ModelRefused if the server can't load the model.
+        The key expires on its own if this process is killed. Raise ModelRefused if the server can't load the model.
         """
         key = record.verification_key(raw(name), uuid.uuid4().hex)
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
@@ -140,14 +156,14 @@ class Deployments:
                 found = ModelMeta.from_reply(meta)
             yield key, found
         finally:
-            # Where the server is gone there is nothing to remove, and the expiry does the rest.
+            # An unreachable server can't delete the key; the expiry does it then.
             with contextlib.suppress(errors.RedisAIError):
                 self.connection.call(key, "DEL", key)
 
     # -- changing ---------------------------------------------------------------------------------
 
     def create(self, name: str, prepared: Prepared) -> None:
-        """Store a new deployment. Raise DeploymentExists; an interruption undoes it."""
+        """Store a new deployment. Raise DeploymentExists. An interruption undoes it."""
 
         def free(transaction: WatchedTransaction, kind: bytes) -> None:
             if kind == MODEL_TYPE:
@@ -157,9 +173,9 @@ class Deployments:
 
     def replace(self, name: str, prepared: Prepared, *, instead_of: Deployment | None = None) -> bool:
         """
-        Store another model or other options under a name that is deployed. Raise DeploymentMissing.
+        Store another model or other options under the name of an existing deployment. Raise DeploymentMissing.
 
-        With `instead_of`, replace only that deployment: return False if it is no longer there.
+        With `instead_of`, replace only that deployment, and return False if it is no longer the current one.
         """
 
         def there(transaction: WatchedTransaction, kind: bytes) -> None:
@@ -175,7 +191,11 @@ class Deployments:
         return True
 
     def delete(self, name: str) -> None:
-        """Remove model and record. Raise DeploymentMissing, after removing a record that was left over."""
+        """
+        Remove the model and the record.
+
+        Raise DeploymentMissing if there is no model, after removing a leftover record.
+        """
 
         def removal(kind: bytes) -> list[Command]:
             drop: Command = ["DEL", record.record_key(raw(name))]
@@ -205,7 +225,7 @@ class Deployments:
         record_key = record.record_key(key)
         change: list[Command] = [
             prepared.model.command(key),
-            ["DEL", record_key],
+            ["DEL", record_key],  # HSET alone would keep fields that only the old record has
             ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
         ]
         for _ in range(ATTEMPTS):
@@ -213,7 +233,7 @@ class Deployments:
                 kind, old = self._watch(transaction, name)
                 check(transaction, kind)
                 transaction.queue(change, what=progress.shown(name))
-                # From here on the server may have done it: know before anything else happens.
+                # From here on the change may have happened on the server. Find out before a signal is delivered.
                 with interrupts.deferred() as pending:
                     replies = self._execute(transaction, name, new)
                     if replies is not None:
@@ -225,7 +245,11 @@ class Deployments:
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
-        """Watch model and record; return the model's TYPE and the record's fields. Raise NotAModel."""
+        """
+        Watch the model and the record, and return the TYPE of the model's key and the record's fields.
+
+        Raise NotAModel.
+        """
         key, record_key = raw(name), record.record_key(raw(name))
         transaction.command("WATCH", key, record_key)
         kind = transaction.command("TYPE", key)
@@ -242,30 +266,31 @@ class Deployments:
         return record_id, meta.fingerprint()
 
     def _execute(self, transaction: WatchedTransaction, name: str, new: Record) -> list[Any] | None:
-        """Send EXEC. If the connection breaks before the reply, the record's id tells whether it was carried out."""
+        """Send EXEC. If the connection breaks before the reply, the record's id shows whether the change was made."""
         try:
             with self.connection.translated():
                 return transaction.execute()
         except errors.ServerUnreachable:
             with contextlib.suppress(errors.RedisAIError):
+                # The last command of the transaction writes the id, so EXEC has run.
                 if self._record_id(name) == new.id.encode():
                     return []
             raise
 
     def _settle(self, name: str, new: Record, old: RecordFields, replies: list[Any]) -> None:
-        """Look at every element of EXEC's reply; if one is an error, make the record fit the model again."""
+        """Check every element of EXEC's reply. If one is an error, make the record match the model again, and raise."""
         failures = [reply for reply in replies if isinstance(reply, Exception)]
         if not failures:
             return
         if failures[0] is replies[0]:
             self._put_back(name, new, old)
         else:
-            # The model is stored, its record is not: better none than a wrong one.
+            # The model was stored, but its record wasn't. No record is better than a wrong one.
             self._put_back(name, new, {})
         raise self.connection.problem(failures[0], errors.ModelRefused) from failures[0]
 
     def _put_back(self, name: str, new: Record, old: RecordFields) -> None:
-        """Replace the record `new` by `old`, unless somebody has replaced it already."""
+        """Replace the record `new` with `old`, unless another client has already replaced it."""
         record_key = record.record_key(raw(name))
         restore: list[Command] = [["DEL", record_key]]
         if old:
@@ -273,16 +298,18 @@ class Deployments:
         self._if_still(name, new, restore)
 
     def _forget(self, name: str, new: Record) -> None:
-        """Remove the deployment `new`, unless somebody has replaced it already."""
+        """Remove the deployment `new`, unless another client has already replaced it."""
         self._if_still(name, new, [["AI.MODELDEL", raw(name)], ["DEL", record.record_key(raw(name))]])
 
     def _if_still(self, name: str, new: Record, then: list[Command]) -> None:
+        """Run the commands `then` in a transaction, unless another deployment has the name by now."""
         for _ in range(ATTEMPTS):
             with self.connection.transaction(raw(name)) as transaction:
                 transaction.command("WATCH", raw(name), record.record_key(raw(name)))
                 found = transaction.command("HGET", record.record_key(raw(name)), record.ID_FIELD)
                 if found not in (None, new.id.encode()):
                     return
+                # Without a record the model may be anybody's, so it is not deleted.
                 if found is None and ["AI.MODELDEL", raw(name)] in then:
                     return
                 transaction.queue(then)
@@ -300,7 +327,7 @@ class Deployments:
             raise errors.NotAModel(name, text(kind), self.where)
 
     def _unreadable(self, name: str, error: Exception) -> errors.RedisAIError:
-        """Return the error for an AI.MODELGET that failed."""
+        """Return the plugin's error for an AI.MODELGET that failed."""
         if errors.is_missing(error):
             return errors.DeploymentMissing(name, self.where)
         problem = self.connection.problem(error)
@@ -318,7 +345,7 @@ class Deployments:
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
-        """Turn a reply that can't be read into UnexpectedReply."""
+        """Raise UnexpectedReply for a reply that can't be interpreted."""
         try:
             yield
         except commands.BadReply as error:

@@ -1,6 +1,8 @@
 """
-What the plugin wants to know of a server, and asks it: has it RedisAI, what does its ONNX Runtime load, how big a piece
-of a model may be. Nothing is assumed from whether the engine or RedisAI answers.
+What the plugin asks a server about itself: does it have RedisAI, what can its ONNX Runtime load, how large may a chunk
+of a model be.
+
+Nothing is inferred from whether the engine or RedisAI answers.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from mlflow_redisai.server.limits import ServerLimits, limits_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Redis' own limit for one argument, where proto-max-bulk-len can't be asked.
+# Redis' default limit for one argument, used if proto-max-bulk-len can't be read.
 DEFAULT_BULK_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What one server answers; `onnxruntime` is its version, None where it isn't known."""
+    """What one server answers. `onnxruntime` is the version of its ONNX Runtime, None if unknown."""
 
     onnxruntime: str | None = None
     limits: ServerLimits = field(default_factory=ServerLimits)
@@ -30,7 +32,11 @@ class ServerFacts:
 
 
 def ask(connection: Connection, key: bytes) -> ServerFacts:
-    """Ask the node that holds `key` how much it takes at once. Raise NoRedisAI for a server without AI commands."""
+    """
+    Ask the node that holds `key` how large an argument it accepts.
+
+    Raise NoRedisAI for a server without AI commands.
+    """
     chunk_size, bulk_size = connection.pipeline(
         key, [["AI.CONFIG", "GET", "MODEL_CHUNK_SIZE"], ["CONFIG", "GET", "proto-max-bulk-len"]]
     )
@@ -43,10 +49,10 @@ def ask(connection: Connection, key: bytes) -> ServerFacts:
 
 def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> ServerFacts:
     """
-    Add what the server's ONNX Runtime loads, where the server tells.
+    Add what the server's ONNX Runtime can load, if the server reports its version.
 
-    Call this only while the server holds an ONNX model: INFO MODULES ends a RedisAI 1.2.7 whose ONNX backend was loaded
-    (AI.CONFIG LOADBACKEND) and that never had a model for it.
+    Call this only while the server holds an ONNX model. INFO MODULES crashes a RedisAI 1.2.7 whose ONNX backend was
+    loaded by AI.CONFIG LOADBACKEND and that has never had a model for it.
     """
     [info] = connection.pipeline(key, [["INFO", "MODULES"]])
     version = _version_text(info.get("ai_onnxruntime_version")) if isinstance(info, dict) else None
@@ -58,7 +64,7 @@ def _version_text(value: Any) -> str | None:
 
 
 def _values(reply: Any) -> Iterable[Any]:
-    """The values of a CONFIG GET reply: a list, or a dict where redis-py or RESP3 made one."""
+    """Return the values in a CONFIG GET reply, which is a list, or a dict if redis-py or RESP3 made it one."""
     if isinstance(reply, dict):
         return reply.values()
     return reply[1::2] if isinstance(reply, list) else ()

@@ -1,12 +1,12 @@
 """
-Connections kept for predictions, and used without being looked at first.
+Connections that are kept for predictions and used without a check first.
 
-redis-py's own pool asks the system before each use whether a connection is still good, and keeps counts of uses, which
+Before each use, redis-py's pool asks the operating system whether a connection is still good, and it counts uses. That
 takes as long as a small prediction. Here a connection turns out to be stale when it is used, and is then replaced by a
-new one: what is sent over it only reads, so it can be sent again.
+new one. That is safe because only commands that read are sent, and those can be sent again.
 
-Invariant: a connection is kept only when every reply to what was sent over it has been read, and is used only by the
-process that opened it.
+Invariant: a connection is kept only if all replies to everything sent over it have been read, and it is used only by
+the process that opened it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlflow_redisai.server.commands import Command
 
 
 class KeptConnections:
-    """Idle connections of redis-py's pools; may be used by many threads."""
+    """A store of idle connections, by the redis-py pool that opened them. Many threads may use it."""
 
     def __init__(self) -> None:
         self._idle: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
@@ -28,9 +28,9 @@ class KeptConnections:
 
     def exchange(self, pool: Any, commands: Sequence[Command]) -> list[Any]:
         """
-        Send commands in one write and return their replies; an error is an element of the result.
+        Send commands in one write and return their replies, in which an error is an exception object.
 
-        Raise redis-py's exceptions where the server can't be reached. `pool` is redis-py's, which opens connections.
+        `pool` is redis-py's; it opens the connections. Raise redis-py's exceptions if the server can't be reached.
         """
         from redis.exceptions import ConnectionError as Lost
 
@@ -41,16 +41,17 @@ class KeptConnections:
             return _ask(pool.make_connection(), commands, idle)
         try:
             return _ask(connection, commands, idle)
-        except Lost:  # gone since it was last used, or just now; a new one will tell
+        except Lost:  # stale, or lost just now: a new connection will show which
             return _ask(pool.make_connection(), commands, idle)
 
     def close(self) -> None:
+        """Close all idle connections."""
         for idle in list(self._idle.values()):
             while idle:
                 idle.pop().disconnect()
 
     def _of(self, pool: Any) -> list[Any]:
-        if self._process != os.getpid():  # a fork: the parent goes on using those
+        if self._process != os.getpid():  # after a fork the old connections belong to the parent
             self._idle, self._process = WeakKeyDictionary(), os.getpid()
         idle = self._idle.get(pool)
         return self._idle.setdefault(pool, []) if idle is None else idle
@@ -60,7 +61,7 @@ def _ask(connection: Any, commands: Sequence[Command], idle: list[Any]) -> list[
     try:
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies = [_reply(connection) for _ in commands]
-    except BaseException:  # an interruption, too, leaves replies unread
+    except BaseException:  # an interruption leaves replies unread, too
         connection.disconnect()
         raise
     idle.append(connection)

@@ -1,6 +1,4 @@
-"""
-What a server's ONNX Runtime loads, by its version. Asks nobody; `facts` does.
-"""
+"""What a server's ONNX Runtime can load, by its version. `facts` asks for the version."""
 
 from __future__ import annotations
 
@@ -10,15 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The newest versions that the server's ONNX Runtime loads; the defaults load everywhere, on RedisAI 1.2 too."""
+    """The newest versions that the server's ONNX Runtime can load. The defaults load everywhere, in RedisAI 1.2 too."""
 
     opset: int = 15
     ml_opset: int = 3
     ir_version: int = 8
 
 
-# ONNX Runtime's version → what it loads: opset of ai.onnx, of ai.onnx.ml, IR version. From ONNX Runtime's table of
-# compatible ONNX releases; 1.11 and 1.17 were also tried. A version in between loads what the one before does.
+# Version of ONNX Runtime, and what it loads: opset of ai.onnx, opset of ai.onnx.ml, IR version. From ONNX Runtime's
+# table of compatible ONNX releases; 1.11 and 1.17 were also tried. A version in between loads what the previous row
+# says.
 LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
     ((1, 9), ServerLimits(opset=15, ml_opset=2, ir_version=8)),
     ((1, 11), ServerLimits(opset=16, ml_opset=3, ir_version=8)),
@@ -32,7 +31,7 @@ LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
 
 
 def limits_of(onnxruntime: str | None) -> ServerLimits:
-    """Return what a server with that ONNX Runtime loads, or what loads everywhere if the version isn't known."""
+    """Return what that version of ONNX Runtime can load, or what loads everywhere if the version is unknown."""
     found = re.match(r"(\d+)\.(\d+)", onnxruntime or "")
     limits = ServerLimits()
     if found is None:

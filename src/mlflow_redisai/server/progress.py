@@ -1,8 +1,9 @@
 """
-The bar that a user watches while a large model is on its way. What counts as large, and the bytes, are `connection`'s.
+The progress bar for the upload of a large model. `connection` decides what is large and counts the bytes.
 
-Invariant: nothing is written unless stderr is a terminal, and a bar whose work failed is gone before its error is told.
-MLflow's own switch for its bars, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, turns this one off too.
+MLflow's own switch for progress bars, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, turns this one off too.
+
+Invariant: nothing is written unless stderr is a terminal. If the upload fails, the bar is gone before the error shows.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-NAME_LENGTH = 40  # of a deployment's name; a bar has one line of a terminal
+NAME_LENGTH = 40  # letters of a deployment's name; a bar must fit on one line
 
 
 @contextlib.contextmanager
 def upload(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a bar for the length of the block; yield the function to call with every number of bytes that were sent."""
+    """Show a progress bar for the duration of the block. Yield the function to call with each number of bytes sent."""
     if not _wanted():
         yield int
         return
@@ -28,7 +29,7 @@ def upload(what: str, total: int) -> Iterator[Callable[[int], object]]:
 
 
 def shown(name: str) -> str:
-    """Return a name as it fits one line of a terminal: any bytes can be a deployment's name."""
+    """Return a deployment's name in a form that fits on one line of a terminal. A name may contain any bytes."""
     return "".join(letter if letter.isprintable() else "?" for letter in name[:NAME_LENGTH])
 
 

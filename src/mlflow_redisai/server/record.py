@@ -1,8 +1,9 @@
 """
-The record as the plugin writes and reads it: what a deployment is, as far as RedisAI has no place for it. Does no I/O.
+The record as the plugin writes and reads it: everything about a deployment that RedisAI has no place for. Does no I/O.
 
-Its keys, its format and its mapping are the codec's, in `redisai_engine.codec.record`.
-Invariant: every deployment has an id of its own.
+Keys, format and mapping are defined by the codec, in `redisai_engine.codec.record`.
+
+Invariant: every deployment has its own id.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from redisai_engine.codec.record import FORMAT, ID_FIELD, PREFIX, is_own_key, ma
 def check_name(name: object) -> str:
     """Return the name if a model can be deployed under it. Raise InvalidRequest."""
     if not isinstance(name, str) or not name:
-        raise errors.InvalidRequest(f"a deployment's name is a text that is not empty, not {name!r}")
+        raise errors.InvalidRequest(f"a deployment's name must be a non-empty string, got {name!r}")
     if is_own_key(raw(name)):
         raise errors.InvalidRequest(
-            f"the name {name!r} is not allowed: keys starting with {text(PREFIX)} are the plugin's own"
+            f"the name {name!r} is not allowed: keys that start with {text(PREFIX)} are reserved for the plugin"
         )
     if name == "|>":
-        raise errors.InvalidRequest("the name '|>' is not allowed: it separates the steps of a RedisAI command")
+        raise errors.InvalidRequest("the name '|>' is not allowed: it separates operations in RedisAI's commands")
     return name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One deployment. `signature` is MLflow's own dict of JSON texts."""
+    """One deployment. `signature` is what MLflow's `ModelSignature.to_dict` returns: a dict of JSON texts."""
 
     id: str
     flavor: str
@@ -52,7 +53,7 @@ class Record:
 
     @staticmethod
     def new_identity() -> dict[str, Any]:
-        """Return the fields that are fresh for every deployment."""
+        """Return the fields that are new for every deployment."""
         return {"id": uuid.uuid4().hex, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
     def fields(self) -> dict[str, str]:
@@ -74,7 +75,7 @@ class Record:
 
     @classmethod
     def from_fields(cls, fields: AnyMapping[bytes, bytes]) -> Record | None:
-        """Read the Redis hash; None for an empty one. Raise UnreadableRecord."""
+        """Read the Redis hash. Return None if it is empty. Raise UnreadableRecord."""
         if not fields:
             return None
         with errors.of_codec():

@@ -1,6 +1,4 @@
-"""
-The reply to a prediction → tensors, or the plugin's error for what went wrong.
-"""
+"""The reply to a prediction: its tensors, or the plugin's error for what went wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int
     """
     Return the `fetched` output tensors in the reply to `commands.dag`, in order.
 
-    Raise PredictionTimedOut, ModelFailed, OnlyDatabaseZero, UnexpectedReply, or what else the server says.
+    Raise PredictionTimedOut, ModelFailed, OnlyDatabaseZero, UnexpectedReply, or the error for another cause.
     """
     try:
         return commands.dag_tensors(reply, fetched)
@@ -25,6 +23,6 @@ def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int
     except commands.BadReply as error:
         raise errors.UnexpectedReply(connection.where, str(error)) from error
     except Exception as error:
-        # The caller has seen the model, or just stored it.
+        # The model exists, since the caller has read or stored it. If RedisAI doesn't find it, it looked in database 0.
         elsewhere = connection.target.db != 0 and errors.is_missing(error)
         raise connection.problem(error, errors.OnlyDatabaseZero if elsewhere else errors.ModelFailed) from error

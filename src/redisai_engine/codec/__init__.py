@@ -1,6 +1,6 @@
 """
-Frames, arrays and JSON → tensors and back, by a deployment's mapping. Does no I/O and knows nothing of MLflow.
+Conversion between DataFrames, arrays or JSON and tensors, by a deployment's mapping. Does no I/O, knows no MLflow.
 
 In reading order: `mapping`; `encoder` with `envelopes`, `fields`, `values` and `tokens`; `answers`; `prediction`;
-`compare`. A mapping comes out of a `record`, or from `onnx_types` where there is none.
+`compare`. A mapping is read from a `record`, or made by `onnx_types` if there is none.
 """

@@ -1,8 +1,8 @@
 """
-The model's tensors → the answer that mlflow.pyfunc gives, in its container (`decode`) → what JSON has (`plain`).
+From the model's tensors to the answer that mlflow.pyfunc returns (`decode`), and from there to JSON (`plain`).
 
-Invariant: an answer shares no memory with the tensors, which are views of what came over the wire. Every answer has a
-plain form: NaN and infinities, which JSON lacks, are null.
+Invariant: an answer shares no memory with the tensors, which are views of bytes from the network. Every answer has a
+JSON form, in which NaN and infinities are null, because JSON lacks them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from redisai_engine.protocol.tensor import Tensor
 
 def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> Any:
     """
-    Return what mlflow.pyfunc would have returned. `tensors` are the fetched ones, in the order of `mapping.fetch`.
+    Return what mlflow.pyfunc would have returned, in its container.
 
-    `inputs` is what the user gave; it matters only for models without a signature, whose container follows it.
+    `tensors` are the fetched ones, in the order of `mapping.fetch`. `inputs` is the user's input. It matters only for
+    models without a signature, whose container depends on it.
     """
     parts = mapping.answer.parts
     values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
@@ -42,7 +43,7 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
     return _frame(named) if container == "dataframe" else _listed(named, mapping, as_frame=container == "cells")
 
 
-# By whether the input was a frame.
+# The container to use, by whether the input was a frame.
 _LIKE_INPUT: dict[Container, dict[bool, Container]] = {
     "like input": {True: "dataframe", False: "dict"},
     "matrix like input": {True: "matrix", False: "ndarray"},
@@ -52,7 +53,7 @@ _LIKE_INPUT: dict[Container, dict[bool, Container]] = {
 
 def _value(tensor: Tensor, part: Part) -> Any:
     array = tensor.array()
-    # Always a copy: the tensor is a read-only view of what came over the wire.
+    # Always a copy: the tensor is a read-only view of bytes from the network.
     array = array.astype(array.dtype if part.dtype is None else part.dtype)
     if part.shape is not None:
         array = array.reshape(part.shape)
@@ -64,16 +65,20 @@ def _value(tensor: Tensor, part: Part) -> Any:
 
 
 def _matrix(values: Any, inputs: Any) -> Any:
-    """Return a frame whose rows have the labels that they had in the input."""
+    """Return a frame whose rows have the index labels of the input."""
     import pandas as pd
 
-    # An envelope is a frame too, but its rows are others.
+    # A frame with an envelope in it has other rows than the input.
     known = (is_frame(inputs) or is_series(inputs)) and len(inputs) == len(values)
     return pd.DataFrame(values, index=inputs.index if known else None)
 
 
 def _frame(named: dict[str, Any]) -> Any:
-    """Return the frame that MLflow's onnx flavor makes; where it can make none, the arrays stay as they are."""
+    """
+    Return the frame that MLflow's onnx flavor makes.
+
+    If the columns differ in length, return the arrays themselves.
+    """
     import pandas as pd
 
     columns = {name: value if isinstance(value, list) else value.reshape(-1) for name, value in named.items()}
@@ -83,7 +88,7 @@ def _frame(named: dict[str, Any]) -> Any:
 
 
 def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
-    """Return lists of all that isn't flattened, or a frame's cells, as MLflow does for old SavedModels."""
+    """Return lists for all parts that aren't flattened, or cells of a frame, as MLflow does for old SavedModels."""
     flat = {part.name for part in mapping.answer.parts if part.shape == (-1,)}
     listed = {name: value if name in flat else value.tolist() for name, value in named.items()}
     if not as_frame:
@@ -93,11 +98,11 @@ def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:
     return pd.DataFrame(listed)
 
 
-# -- answer → JSON -----------------------------------------------------------------------------------
+# -- from answer to JSON -----------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """Return an answer, and all that it holds, as what JSON has: a frame as records, an array as nested lists."""
+    """Return an answer, with everything in it, as JSON values: a frame as records, an array as nested lists."""
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, dict):
@@ -111,7 +116,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, (datetime.date, datetime.time)):
-        # NaT is a datetime that differs from itself.
+        # NaT is a datetime that is unequal to itself.
         return value.isoformat() if value == value else None  # noqa: PLR0124
     if value is None or isinstance(value, (str, int)):
         return value

@@ -1,9 +1,9 @@
 """
-Two answers to one input: are they the same? Pure comparison of arrays, frames, lists and dicts of them.
+Comparison of two answers to one input: arrays, DataFrames, and lists and dicts of them.
 
-The rule: labels (text, integers, booleans) are equal, containers and shapes are equal, and floating point differs by at
-most the tolerance, relative to the largest number of the column or tensor. Gaps (NaN) and infinities are at the same
-places. `tolerance_of` derives the tolerance from what the model computes.
+The rule: containers, shapes and labels (text, integers, booleans) are equal. Floating-point numbers differ by at most
+the tolerance, relative to the largest number of the column or tensor. NaN and infinities are in the same places.
+`tolerance_of` derives the tolerance from what the model computes.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from redisai_engine.codec.fields import is_frame, is_series
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.values import Array
 
-# Roundings of one operation, in units in the last place; matrix products of some thousand terms stay below.
+# The rounding error of one operation, in units in the last place. Matrix products of some thousand terms stay below it.
 _ULPS = 128
 
-# Kernels and other ill-conditioned steps magnify the roundings of float64 this far, two correct libraries apart.
+# Kernels and other ill-conditioned operations amplify the rounding of float64 by this much between two correct
+# libraries.
 _FLOOR = 1e-9
 
 
 class Difference(Exception):
-    """Two answers are not the same; the text says where."""
+    """The two answers differ. The text says where."""
 
 
 def tolerance_of(mapping: Mapping) -> float:
     """
-    Return the relative difference that rounding explains for this model, 1e-9 at least.
+    Return the relative difference that rounding explains for this model, at least 1e-9.
 
-    It is 128 units in the last place of the least exact type that the model computes in, times the square root of the
-    number of operations one after another: rounding errors of independent steps add up like that.
+    It is 128 units in the last place of the least precise type that the model computes in, times the square root of the
+    number of operations in sequence, because that is how the rounding errors of independent steps add up.
     """
     epsilon = float(np.finfo(mapping.precision.numpy).eps)
     return max(_FLOOR, epsilon * _ULPS * math.sqrt(max(1, mapping.depth)))
 
 
 def compare(expected: Any, actual: Any, tolerance: float) -> float | None:
-    """Return the largest relative difference between numbers, None if there are none. Raise Difference."""
+    """Return the largest relative difference between numbers, or None if there are no numbers. Raise Difference."""
     largest: float | None = None
     for where, left, right in _pairs(expected, actual, ""):
         found = _compare_arrays(where, left, right, tolerance)
@@ -51,7 +52,7 @@ def compare(expected: Any, actual: Any, tolerance: float) -> float | None:
 
 
 def _pairs(expected: Any, actual: Any, where: str) -> Iterator[tuple[str, Array, Array]]:
-    """Walk both answers in step and yield the arrays they are made of, each with where it is."""
+    """Walk both answers in parallel. Yield each pair of arrays along with the place they are at."""
     if is_frame(expected) and is_frame(actual):
         expected, actual = ({name: frame[name] for name in frame.columns} for frame in (expected, actual))
     if isinstance(expected, dict) and isinstance(actual, dict):
@@ -97,8 +98,8 @@ def _compare_arrays(where: str, expected: Array, actual: Array, tolerance: float
     if unequal.any():
         place = tuple(int(axis) for axis in np.argwhere(unequal)[0])
         raise Difference(
-            f"{where}{int(unequal.sum())} of {expected.size} labels differ, "
-            f"in row {place[0] if place else 0} expected {_plain(expected[place])}, got {_plain(actual[place])}"
+            f"{where}{int(unequal.sum())} of {expected.size} labels differ; "
+            f"in row {place[0] if place else 0}, expected {_plain(expected[place])}, got {_plain(actual[place])}"
         )
     return None
 
@@ -111,16 +112,18 @@ def _compare_numbers(where: str, expected: Array, actual: Array, tolerance: floa
     wide = expected.astype(np.float64)
     finite = np.isfinite(wide)
     if not np.array_equal(wide[~finite], actual[~finite].astype(np.float64), equal_nan=True):
-        raise Difference(f"{where}NaN or infinity stand at different places")
+        raise Difference(f"{where}NaN or infinity is in different places")
     if not finite.any():
         return 0.0
     gap = np.abs(wide[finite] - actual.astype(np.float64)[finite])
+    # Never 0: a column may be all zeros.
     scale = max(float(np.abs(wide[finite]).max()), float(np.finfo(np.float32).tiny))
     difference = float(gap.max()) / scale
+    # Not `>`: a NaN only in `actual` makes the difference NaN, and must fail.
     if not difference <= tolerance:
         index = int(np.flatnonzero(finite)[int(gap.argmax())])
         raise Difference(
-            f"{where}the largest difference is {difference:.3g} relative to {scale:.6g}, allowed are {tolerance:.3g} "
-            f"(expected {float(wide.flat[index])!r}, got {float(actual.flat[index])!r})"
+            f"{where}the largest difference is {difference:.3g} relative to {scale:.6g}, but at most {tolerance:.3g} "
+            f"is allowed (expected {float(wide.flat[index])!r}, got {float(actual.flat[index])!r})"
         )
     return difference

@@ -1,12 +1,12 @@
 """
-A user's input → the model's tensors.
+From a user's input to the model's tensors.
 
-Theory of operation: the input is unwrapped (`envelopes`), one array per field of the schema is taken out of it
-(`fields`), each is fitted to its type (`values`), and the fields are laid out as the mapping's inputs say: one matrix
-for all of them, or one tensor a field. Without a schema, arrays go to the inputs by name or by position. A frame of one
-type takes a fast path: one matrix out of pandas, one copy.
+Theory of operation. The input is unwrapped (`envelopes`). One array for each field of the schema is taken out of it
+(`fields`) and converted to the field's type (`values`). The mapping's inputs say how the fields become tensors: all of
+them as one matrix, or one tensor for each field. Without a schema, arrays are assigned to the inputs by name or by
+position. A frame with columns of a single type takes a fast path: pandas gives one matrix, which is copied once.
 
-Invariant: all tensors that have rows have the same number of them, at least one.
+Invariant: all tensors with rows have the same number of rows, at least one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
 
 class Encoder:
     """
-    Encodes inputs by one mapping. Make one for a mapping and keep it: it remembers what doesn't change between inputs.
+    Encodes inputs by one mapping. Build one for each mapping and keep it, because it caches what inputs have in common.
 
-    May be used by many threads. Raise PackageNotInstalled where the model takes text and tokenizers isn't installed.
+    Many threads may use it. Raise PackageNotInstalled if the model takes text and the package tokenizers isn't
+    installed.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -40,20 +41,21 @@ class Encoder:
 
     def encode(self, inputs: Any, source: Document | None = None) -> list[Tensor]:
         """
-        Return the tensors for the model's inputs, in their order, with all rows in each; see prediction.split().
+        Return the tensors for the model's inputs, in order, each with all rows. `prediction.split` makes requests of
+        them.
 
-        `inputs` is a frame, a Series, an array, a dict, a list or a parsed JSON `Document`. `source` is the document
-        that a frame was read from, if there is one: the values are taken from there unless the frame is exactly what
-        the model takes, since pandas may have turned them.
+        `inputs` is a DataFrame, a Series, an array, a dict, a list or a parsed JSON `Document`. `source` is the
+        document from which a frame was read, if there is one. The values are taken from it unless the frame is exactly
+        what the model takes, because pandas may have converted them.
 
-        Raise InputMismatch naming the column or tensor, what was expected and what came.
+        Raise InputMismatch, which names the column or tensor, what was expected and what was found.
         """
         if self._fast_path is not None:
             whole = self._fast_path.tensor(inputs)
             if whole is not None:
                 return [whole]
         if inputs is None:
-            raise InputMismatch("there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list")
+            raise InputMismatch("there is no input; pass a DataFrame, a Series, an array, a dict of arrays, or a list")
         arrays = self._arrays(unwrap(inputs if source is None else source, _own_names(self.mapping)))
         fitted = self.mapping.schema is not None
         result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, self.mapping.inputs, strict=True)]
@@ -87,7 +89,7 @@ def _lay_out(item: Input, columns: list[Array]) -> Array:
 
 
 def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
-    """Return the tensor of an input; `fitted`: the array has the schema's type already."""
+    """Return the tensor for an input. `fitted` means that the array has the schema's type already."""
     what = f"tensor {item.name!r}"
     if item.dtype is None:
         return _as_it_comes(array, what)
@@ -102,7 +104,7 @@ def _tensor(array: Array, item: Input, *, fitted: bool) -> Tensor:
 
 
 def _with_rank(array: Array, item: Input, what: str) -> Array:
-    """A column of numbers is the same as a matrix of one column; all else must have the model's rank."""
+    """Return the array with the model's rank. Only a column and a matrix of one column may stand in for each other."""
     rank = len(item.shape or ())
     if array.ndim == 1 and rank == 2 and item.shape is not None and item.shape[1] in {1, None}:
         return array.reshape(-1, 1)
@@ -113,7 +115,7 @@ def _with_rank(array: Array, item: Input, what: str) -> Array:
 
 
 def _as_it_comes(array: Array, what: str) -> Tensor:
-    """For a model whose types nobody recorded: floating point as FLOAT, which nearly all models take."""
+    """Return the tensor for an input of unknown type: floating point as FLOAT, which nearly all models take."""
     if array.dtype.kind == "f":
         array = array.astype(dtypes.FLOAT.numpy)
     if array.dtype.kind == "O":
@@ -141,7 +143,7 @@ def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
 
 def _check_lengths(tensor: Tensor, item: Input) -> None:
     for axis, (length, expected) in enumerate(zip(tensor.shape, item.shape or (), strict=True)):
-        # The first axis counts rows, which split() makes fit.
+        # The first axis counts rows. split() makes it fit.
         if axis and expected is not None and length != expected:
             raise InputMismatch(
                 f"tensor {item.name!r} must have {expected} values along axis {axis}, got the shape {tensor.shape}"
@@ -153,9 +155,9 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
 
 class _FastPath:
     """
-    The fast path of a model whose only input is one matrix: a frame or array that is exactly that matrix already.
+    The fast path of a model whose only input is one matrix: for a frame or an array that already is that matrix.
 
-    `names` are the frame's columns, None: an array. `finite`: without NaN and infinity.
+    `names` are the frame's columns, None for an array. `finite` means that the model takes neither NaN nor infinity.
     """
 
     def __init__(self, names: list[str] | None, dtype: DType, width: int, *, finite: bool) -> None:
@@ -163,12 +165,12 @@ class _FastPath:
         self._dtype = dtype
         self._width = width
         self._finite = finite
-        # The columns of the frame before. Threads may overwrite each other's: all that are kept were compared.
+        # The columns index of the latest frame. Threads may overwrite it: every index stored here has been compared.
         self._columns: Any = None
 
     @classmethod
     def of(cls, mapping: Mapping) -> _FastPath | None:
-        """Return the fast path for a model; None if there is none."""
+        """Return the fast path for a model, or None if the model has none."""
         schema = mapping.schema
         if schema is None or len(mapping.inputs) != 1:
             return None
@@ -179,6 +181,7 @@ class _FastPath:
             return None
         if any(one.dtype is not item.dtype for one in schema.fields):
             return None
+        # If every column may have gaps, there is nothing to check.
         finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
         if schema.kind == "tensors":
             return None if schema.named else cls(None, item.dtype, item.shape[1], finite=finite)
@@ -187,27 +190,32 @@ class _FastPath:
         return cls(list(schema.names()), item.dtype, item.shape[1], finite=finite)
 
     def tensor(self, inputs: Any) -> Tensor | None:
-        """Return the tensor of the only input; None if this input must take the slow path."""
+        """Return the tensor of the only input, or None if this input must take the slow path."""
         if self._names is None:
             matrix = inputs
         elif is_frame(inputs) and self._has_columns(inputs):
             matrix = inputs.to_numpy()
         else:
             return None
+        # Exactly ndarray: the numbers of a subclass, such as a masked array, are not all there is to it.
         if type(matrix) is not np.ndarray or matrix.dtype != self._dtype.numpy:
             return None
         shape = matrix.shape
         if len(shape) != 2 or shape[1] != self._width or not shape[0]:
             return None
-        # The slow path knows which columns may have gaps, and says so.
+        # The slow path knows which columns may have gaps, and names the one at fault.
         if self._finite and not np.isfinite(matrix).all():
             return None
         return Tensor(self._dtype, shape, matrix.tobytes())
 
     def _has_columns(self, frame: Any) -> bool:
-        """Return whether a frame has these columns, without reading them if they are those of the frame before."""
+        """
+        Return whether a frame has these columns.
+
+        Their names aren't read if the index is that of the latest frame.
+        """
         columns = frame.columns
-        # An index never changes, and the frames that are cut from one frame share it.
+        # Indexes are immutable, and frames that are cut from one frame share its index.
         if columns is self._columns:
             return True
         if columns.tolist() != self._names:

@@ -1,12 +1,12 @@
 """
-Unwraps an input: MLflow's JSON forms, parsed, as Python values, or as pandas.read_json made a frame of them.
+Unwraps an input in one of MLflow's JSON forms: parsed, as Python values, or as the frame that pandas.read_json made.
 
-pandas.read_json turns "001" into 1, makes times of columns with names like `date` or `made_at`, and makes a frame of
-cells holding lists out of an envelope such as {"inputs": ...}. What it turned can't be turned back, so such a frame is
+pandas.read_json turns "001" into 1, and columns with names like `date` or `made_at` into times. From an envelope such
+as {"inputs": ...} it makes a frame whose cells hold lists. Its conversions can't be undone, so such a frame is
 unwrapped only as far as its cells go. A caller that has the JSON itself passes it as a `Document`.
 
-Invariant: the result holds only frames, arrays, dicts of columns and plain lists; the element types of what came as
-JSON are decided by the signature, in `encoder`.
+Invariant: the result consists of frames, arrays, dicts of columns and plain lists only. The element types of values
+from JSON are decided by the signature, in `encoder`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _SPLIT_KEYS = {"columns", "index", "data"}
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed JSON document in any of MLflow's forms, as `json.loads` gives it."""
+    """A parsed JSON document in any of MLflow's forms, as `json.loads` returns it."""
 
     value: Any
 
 
 def unwrap(inputs: Any, names: Collection[str] = ()) -> Any:
     """
-    Return what is inside the envelope, or `inputs` itself.
+    Return the contents of the envelope, or `inputs` itself if there is none.
 
-    `names` are the model's own columns or tensors: a key that is one of them is no envelope. Raise InputMismatch for an
-    envelope that MLflow doesn't have.
+    `names` are the model's own columns or tensors. A key that is one of them is not an envelope. Raise InputMismatch
+    for a malformed envelope.
     """
     if isinstance(inputs, Document):
         return from_json(inputs.value, names)
@@ -49,7 +49,7 @@ def unwrap(inputs: Any, names: Collection[str] = ()) -> Any:
 
 
 def from_json(value: Any, names: Collection[str] = ()) -> Any:
-    """Return what a parsed JSON document means: an envelope, records, columns, split, rows or values."""
+    """Return what a parsed JSON document stands for. It may be an envelope, records, columns, split, rows or values."""
     if isinstance(value, dict):
         unwrapped = _unwrap_dict(value, names)
         return _columns_of(unwrapped) if unwrapped is value else unwrapped
@@ -62,6 +62,7 @@ def from_json(value: Any, names: Collection[str] = ()) -> Any:
 
 
 def _unwrap_frame(frame: Any, names: Collection[str]) -> Any:
+    # Nearly all frames return here: no envelope has more columns than the split form.
     if len(frame.columns) > len(_SPLIT_KEYS):
         return frame
     keys = {key for key in frame.columns if isinstance(key, str)} - set(names)
@@ -74,11 +75,11 @@ def _unwrap_frame(frame: Any, names: Collection[str]) -> Any:
 
 
 def _cells(frame: Any, key: str) -> Any:
-    """Return the JSON value that pandas.read_json spread over a column; its index holds the keys of an object."""
+    """Return the JSON value that pandas.read_json spread over a column. The index holds the keys of an object."""
     column = frame[key]
     if all(isinstance(label, str) for label in column.index):
         pairs = zip(column.index, column.tolist(), strict=True)
-        # A second key beside the envelope (params) adds rows of NaN.
+        # A second key next to the envelope (params) adds rows of NaN.
         return {label: cell for label, cell in pairs if isinstance(cell, (list, dict, str)) or cell == cell}  # noqa: PLR0124
     return column.tolist()
 
@@ -89,11 +90,12 @@ def _cells(frame: Any, key: str) -> Any:
 def _unwrap_dict(value: dict[Any, Any], names: Collection[str]) -> Any:
     found = [key for key in ENVELOPES if key in value and key not in names]
     if len(found) > 1:
-        raise InputMismatch(f"the input must have one of {', '.join(ENVELOPES)}, got {' and '.join(found)}")
+        raise InputMismatch(f"the input must have only one of {', '.join(ENVELOPES)}, got {' and '.join(found)}")
     if found and set(value) <= {found[0], "params"}:
         if value.get("params"):
-            _logger.warning("params are ignored: a deployed model takes none")
+            _logger.warning("params are ignored: deployed models take none")
         return _envelope(found[0], value[found[0]])
+    # A model may itself have a column named `data`, `index` or `columns`.
     if set(value) <= _SPLIT_KEYS and {"columns", "data"} <= set(value) and not _SPLIT_KEYS & set(names):
         return _split(value)
     return value
@@ -112,7 +114,7 @@ def _envelope(key: str, value: Any) -> Any:
 def _split(value: dict[Any, Any]) -> Any:
     unknown = set(value) - _SPLIT_KEYS
     if "data" not in value or unknown:
-        raise InputMismatch(f"the split form has the keys columns, data and perhaps index, got {', '.join(value)}")
+        raise InputMismatch(f"the split form must have data and may have columns and index, got {', '.join(value)}")
     rows, names = value["data"], value.get("columns")
     if not isinstance(rows, list):
         raise InputMismatch(f"data must be a list of rows, got {type(rows).__name__}")
@@ -125,8 +127,9 @@ def _split(value: dict[Any, Any]) -> Any:
 
 
 def _columns_of(value: dict[str, Any]) -> Any:
-    """Read pandas' form `columns`: lists by name, or objects from row label to value by name."""
+    """Read pandas' form `columns`: a dict of lists, or a dict of objects from row label to value."""
     if value and all(isinstance(column, dict) for column in value.values()):
+        # A label that a column lacks becomes a gap.
         labels = list(dict.fromkeys(label for column in value.values() for label in column))
         return {name: [column.get(label) for label in labels] for name, column in value.items()}
     return value

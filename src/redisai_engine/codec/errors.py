@@ -1,27 +1,27 @@
 """
-What can go wrong between a user's input and tensors: one tree of errors, of no framework.
+The codec's errors: one tree that depends on no framework.
 
     CodecError
-    ├── InputMismatch          the input breaks the model's signature; the sentence names the column or tensor
-    ├── PackageNotInstalled    a package that turns this input into tensors isn't installed
+    ├── InputMismatch          the input doesn't match the model's signature
+    ├── PackageNotInstalled    a package that is needed to encode this input isn't installed
     ├── UnreadableMapping      the mapping was written by a newer version
     ├── UnknownRecordFormat    the deployment's record was written by another version
-    └── UnusableOutput         an output of a model that somebody else stored is no tensor
+    └── UnusableOutput         an output of a model that another client stored is not a tensor
 """
 
 from __future__ import annotations
 
 
 class CodecError(ValueError):
-    """Base of everything that this package raises itself."""
+    """Base class of all errors that the codec raises."""
 
 
 class InputMismatch(CodecError):
-    """The input breaks the model's signature; the sentence names the column or tensor."""
+    """The input doesn't match the model's signature. The message names the column or tensor."""
 
 
 class PackageNotInstalled(CodecError):
-    """A package that turns this input into tensors isn't installed."""
+    """A package that is needed to encode this input isn't installed."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(
@@ -34,7 +34,8 @@ class UnreadableMapping(CodecError):
 
     def __init__(self, found: object, newest: int) -> None:
         super().__init__(
-            f"the record's mapping has format {found!r}, this version reads up to {newest}; upgrade mlflow-redisai"
+            f"the record's mapping has format {found!r}, but this version reads formats up to {newest}; "
+            "upgrade mlflow-redisai"
         )
 
 
@@ -43,16 +44,16 @@ class UnknownRecordFormat(CodecError):
 
     def __init__(self, found: object, known: int) -> None:
         super().__init__(
-            f"the deployment's record has format {found!r}, this mlflow-redisai knows {known}; "
+            f"the deployment's record has format {found!r}, but this version reads only format {known}; "
             "upgrade with pip install --upgrade mlflow-redisai"
         )
 
 
 class UnusableOutput(CodecError):
-    """An output of a model that somebody else stored is no tensor."""
+    """An output of a model that another client stored is not a tensor."""
 
     def __init__(self, model: str, output: str) -> None:
         super().__init__(
-            f"the model {model!r} can't be predicted with: its output {output!r} is no tensor; deploy it with "
+            f"the model {model!r} can't be used for predictions: its output {output!r} is not a tensor; deploy it with "
             "mlflow-redisai, or convert it without ZipMap"
         )

@@ -1,11 +1,12 @@
 """
-Takes one array per field of the schema out of whatever container the user gave.
+Extracts one array for each field of the schema from any container that a user may pass.
 
-Containers: a frame, a Series, an array, a dict of columns or arrays, a list of rows, records or values. Names decide
-where the container has names; where it has none (an array, a list of rows) the position does, if there are exactly as
-many columns as fields. As in MLflow, columns that the signature doesn't have are ignored with a warning.
+Containers are frames, Series, arrays, dicts of columns or arrays, and lists of rows, records or values. If a container
+has names, they decide. If it has none (an array, a list of rows), the position decides, and a signature with names
+requires exactly as many columns as it has fields. As in MLflow, columns that aren't in the signature are ignored with a
+warning.
 
-Invariant: every array returned has the field's type already (`values.fit`); `encoder` checks the number of rows.
+Invariant: every returned array already has its field's type (`values.fit`). `encoder` checks the number of rows.
 """
 
 from __future__ import annotations
@@ -22,32 +23,33 @@ from redisai_engine.codec.values import Array, check_finite, fit
 
 _logger = logging.getLogger(__name__)
 
-# Up to this many rows a frame's values are taken out together as Python objects: pandas needs longer to find one column
-# (about 30 microseconds) than to give a whole small frame (about 60).
+# Frames with up to this many rows are converted to Python objects as a whole: pandas takes about 60 microseconds for a
+# small frame, and about 30 for each single column.
 SMALL_FRAME_ROWS = 16
 
-# From here on a float64 no longer holds every whole number.
+# From here on, float64 can't represent every integer.
 _EXACT = 2.0**53
 
 
 def is_frame(value: Any) -> bool:
-    """Return whether `value` is a pandas DataFrame, without importing pandas."""
+    """Return whether `value` is a pandas DataFrame. Does not import pandas."""
     return type(value).__name__ == "DataFrame" and type(value).__module__.startswith("pandas")
 
 
 def is_series(value: Any) -> bool:
-    """Return whether `value` is a pandas Series, without importing pandas."""
+    """Return whether `value` is a pandas Series. Does not import pandas."""
     return type(value).__name__ == "Series" and type(value).__module__.startswith("pandas")
 
 
 def to_array(value: Any, what: str) -> Array:
-    """Return an array of a list (of lists ...) of plain values; an object array if there is text or a gap."""
+    """Return an array of a possibly nested list of plain values: an object array if it contains text or gaps."""
     if isinstance(value, np.ndarray):
         return value
     try:
         array = np.array(value)
     except ValueError:
-        raise InputMismatch(f"{what} must be rows of one length, but some are longer than others") from None
+        raise InputMismatch(f"{what} must have rows of equal length, but some are longer than others") from None
+    # As objects, because numpy has turned numbers next to text into text.
     if array.dtype.kind in "USO":
         return np.array(value, object)
     return _whole(array) if array.dtype.kind == "f" else array
@@ -58,7 +60,7 @@ def to_array(value: Any, what: str) -> Array:
 
 def take_columns(inputs: Any, schema: Schema) -> list[Array]:
     """
-    Return the columns of the schema, in its order: one-dimensional arrays of one length with the types of their fields.
+    Return the schema's columns, in its order: one-dimensional arrays of equal length with their fields' types.
 
     Raise InputMismatch.
     """
@@ -99,17 +101,18 @@ def _flat(values: Any, item: Field, index: int) -> Array:
     array = values if isinstance(values, np.ndarray) else _objects(values)
     if array.ndim != 1:
         what = _column_name(item, index)
-        raise InputMismatch(f"{what} must hold one {item.type} a row, got an array of shape {array.shape}")
+        raise InputMismatch(f"{what} must hold one {item.type} per row, got an array of shape {array.shape}")
     return array
 
 
 def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
-    """Find the schema's fields among the columns of the input."""
+    """Return the positions of the schema's fields among the columns of the input."""
     count = len(schema.fields)
+    # pandas numbers columns without names, and so does `_table`.
     unnamed_input = all(isinstance(name, int) for name in names) and list(names) == list(range(len(names)))
     if not schema.named:
         if len(names) < count:
-            raise InputMismatch(f"the model's signature has {count} columns, the input has {len(names)}")
+            raise InputMismatch(f"the model's signature has {count} columns, but the input has {len(names)}")
         return list(range(count))
     wanted = schema.names()
     missing = [name for name in wanted if name not in names]
@@ -117,7 +120,7 @@ def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
         if len(names) != count:
             raise InputMismatch(
                 f"the model's signature has {count} columns ({_listing(schema)}), "
-                f"the input has {len(names)} without names"
+                f"but the input has {len(names)} without names"
             )
         return list(range(count))
     if missing:
@@ -141,7 +144,7 @@ def _missing(missing: list[str], names: Sequence[Any], schema: Schema) -> InputM
 
 def _warn_of_extra(extra: list[Any]) -> None:
     if extra:
-        _logger.warning("the input has columns that the model's signature hasn't, ignored: %s", extra)
+        _logger.warning("ignoring input that the model doesn't take: %s", extra)
 
 
 def _listing(schema: Schema) -> str:
@@ -155,7 +158,9 @@ Getter = Callable[[int], Any]
 
 
 def _table(inputs: Any) -> tuple[list[Any], Getter]:
-    """Return the names of the input's columns (0, 1, ... where it has none) and how to get each by its position."""
+    """
+    Return the names of the input's columns (0, 1, ... if it has none), and a function to get each by its position.
+    """
     if is_frame(inputs):
         return inputs.columns.tolist(), _frame_getter(inputs)
     if is_series(inputs):
@@ -180,7 +185,7 @@ def _frame_getter(frame: Any) -> Getter:
 
 def _dict_table(inputs: dict[Any, Any]) -> tuple[list[Any], Getter]:
     values = list(inputs.values())
-    # One row, told by a value a column.
+    # A single row: one value for each column.
     if all(np.ndim(value) == 0 for value in values):
         return list(inputs), lambda position: [values[position]]
     return list(
@@ -203,20 +208,24 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
         raise InputMismatch("the input has no rows")
     if isinstance(rows[0], dict):
         if not all(isinstance(row, dict) for row in rows):
-            raise InputMismatch("the rows must all be objects, or all lists")
+            raise InputMismatch("rows must be either all objects or all lists")
         names = list(dict.fromkeys(name for row in rows for name in row))
         return names, lambda position: [row.get(names[position]) for row in rows]
     if isinstance(rows[0], (list, tuple, np.ndarray)):
         width = len(rows[0])
         for number, row in enumerate(rows):
             if not isinstance(row, (list, tuple, np.ndarray)) or len(row) != width:
-                raise InputMismatch(f"all rows must have {width} values like the first, but row {number} is {row!r}")
+                raise InputMismatch(f"all rows must have {width} values, like the first, but row {number} is {row!r}")
         return list(range(width)), lambda position: [row[position] for row in rows]
     return [0], lambda _: rows
 
 
 def _objects(values: Any) -> Array:
-    """Return a flat array of a listed column; whole floats become integers, as JSON doesn't tell them apart."""
+    """
+    Return a listed column as a flat array.
+
+    Integral floats become integers, because JSON doesn't distinguish them.
+    """
     if not isinstance(values, (list, tuple)):
         values = [values] if np.ndim(values) == 0 else list(values)
     array = np.empty(len(values), object)
@@ -229,7 +238,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _whole(array: Array) -> Array:
-    """Return integers for floating point without fractions, as JSON doesn't tell them apart."""
+    """Return integers instead of floats if all of them are integral, because JSON doesn't distinguish them."""
     with np.errstate(invalid="ignore"):
         whole = bool(np.all(np.abs(array) < _EXACT) and np.all(array == np.trunc(array)))
     return array.astype(np.int64) if whole and array.size else array
@@ -239,7 +248,7 @@ def _whole(array: Array) -> Array:
 
 
 def take_tensors(inputs: Any, schema: Schema) -> list[Array]:
-    """Return the schema's tensors, in its order, with the types and shapes of their fields. Raise InputMismatch."""
+    """Return the schema's tensors, in its order, with their fields' types and shapes. Raise InputMismatch."""
     raw = _named_tensors(inputs, schema) if schema.named else [_unnamed_tensor(inputs, schema.fields[0])]
     return [_shaped(value, item) for value, item in zip(raw, schema.fields, strict=True)]
 
@@ -252,7 +261,7 @@ def _shaped(value: Any, item: Field) -> Array:
 
 
 def check_shape(shape: tuple[int, ...], expected: Shape, what: str) -> None:
-    """Raise InputMismatch unless `shape` is `expected`, where None means any length."""
+    """Raise InputMismatch unless `shape` matches `expected`, in which None stands for any length."""
     fits = len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))
     if not fits:
         wanted = ", ".join("any" if length is None else str(length) for length in expected)
@@ -274,7 +283,7 @@ def _named_tensors(inputs: Any, schema: Schema) -> list[Any]:
         missing = [item.name for item in schema.fields if item.name not in inputs and item.name is not None]
         if missing:
             raise InputMismatch(
-                f"tensor {missing[0]!r} is missing; the model's signature has {_listing(schema)}, "
+                f"tensor {missing[0]!r} is missing; the model's signature has {_listing(schema)}, but "
                 f"the input has {', '.join(map(repr, inputs)) or 'none'}"
             )
         _warn_of_extra([name for name in inputs if name not in schema.names()])
@@ -282,7 +291,7 @@ def _named_tensors(inputs: Any, schema: Schema) -> list[Any]:
     if len(schema.fields) == 1 and isinstance(inputs, (np.ndarray, list)):
         return [inputs]
     if isinstance(inputs, (np.ndarray, list)):
-        raise InputMismatch(f"the model takes {len(schema.fields)} tensors ({_listing(schema)}); give a dict of arrays")
+        raise InputMismatch(f"the model takes {len(schema.fields)} tensors ({_listing(schema)}); pass a dict of arrays")
     raise _unknown(inputs)
 
 
@@ -297,6 +306,7 @@ def _unnamed_tensor(inputs: Any, item: Field) -> Any:
         return [list(row.values()) for row in inputs]
     if isinstance(inputs, (np.ndarray, list, tuple)):
         return inputs
+    # scipy's sparse matrices
     if hasattr(inputs, "toarray"):
         return inputs.toarray()
     raise _unknown(inputs)
@@ -307,7 +317,7 @@ def _stacked(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _cells(column: Any, item: Field) -> Any:
-    """Return a frame's column as a tensor: cells that hold lists are laid out in the tensor's own shape."""
+    """Return a frame's column as a tensor. Cells that hold lists are reshaped to the tensor's own shape."""
     if not is_series(column):
         return column
     cells = column.tolist()
@@ -321,20 +331,20 @@ def _cells(column: Any, item: Field) -> Any:
         laid_out = array.reshape(shape)
     except ValueError:
         laid_out = array
-    # A cell is a row; one that is too short must not take values from the next.
+    # Each cell is one row. A cell that is too short must not take values from the next one.
     if len(laid_out) != len(cells) or laid_out.ndim != len(shape):
         raise InputMismatch(f"{_tensor_name(item)} must have the shape {tuple(shape)}, got {array.shape}")
     return laid_out
 
 
-# -- no schema ------------------------------------------------------------------------------------
+# -- without a schema -----------------------------------------------------------------------------
 
 
 def without_schema(inputs: Any, model_inputs: Sequence[Input]) -> list[Array]:
     """
-    Return an array for each of the model's inputs: by name where the container has names, else by position.
+    Return an array for each of the model's inputs: by name if the container has names, otherwise by position.
 
-    The arrays have the types and shapes that they came with. Raise InputMismatch.
+    The arrays keep their types and shapes. Raise InputMismatch.
     """
     if is_series(inputs):
         inputs = inputs.to_frame()
@@ -352,7 +362,7 @@ def without_schema(inputs: Any, model_inputs: Sequence[Input]) -> list[Array]:
     if isinstance(inputs, (list, tuple)) and len(inputs) == len(names):
         return [to_array(value, f"tensor {name!r}") for value, name in zip(inputs, names, strict=True)]
     if isinstance(inputs, (list, tuple, np.ndarray)):
-        raise InputMismatch(f"the model takes {len(names)} tensors ({', '.join(names)}); give a dict of arrays")
+        raise InputMismatch(f"the model takes {len(names)} tensors ({', '.join(names)}); pass a dict of arrays")
     raise _unknown(inputs)
 
 
@@ -367,12 +377,12 @@ def _single(inputs: Any) -> Array:
 
 def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
     missing = [name for name in names if name not in inputs]
-    # Columns of a frame for a model that takes them all as one matrix.
+    # The columns of a frame, for a model that takes them as one matrix.
     if missing and len(names) == 1 and inputs and all(np.ndim(column) == 1 for column in inputs.values()):
         return [np.column_stack([to_array(column, f"column {name!r}") for name, column in inputs.items()])]
     if missing:
         raise InputMismatch(
-            f"tensor {missing[0]!r} is missing; the model takes {', '.join(names)}, "
+            f"tensor {missing[0]!r} is missing; the model takes {', '.join(names)}, but "
             f"the input has {', '.join(map(repr, inputs)) or 'none'}"
         )
     _warn_of_extra([name for name in inputs if name not in names])
@@ -382,5 +392,5 @@ def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
 def _unknown(inputs: Any) -> InputMismatch:
     return InputMismatch(
         f"predict can't read a {type(inputs).__name__}; "
-        "give a DataFrame, a Series, an array, a dict of arrays, or a list"
+        "pass a DataFrame, a Series, an array, a dict of arrays, or a list"
     )

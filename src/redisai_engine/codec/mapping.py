@@ -1,10 +1,11 @@
 """
 The mapping: how a user's input becomes the model's tensors, and how its tensors become the answer.
 
-Made once, when a model is converted, and kept as JSON in the record beside the model; the rest of the codec follows it.
-Invariant: whatever a prediction needs to know of the model is here, so a prediction opens no model.
+It is made once, when a model is converted, and stored as JSON in the record. The rest of the codec follows it. `schema`
+is MLflow's signature reduced to what encoding needs; each input names the fields that fill it.
 
-`schema` is MLflow's signature reduced to what encoding needs; each input names the fields that it is filled from.
+Invariant: the mapping contains everything that a prediction needs to know about the model. So a prediction never opens
+a model.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from redisai_engine.codec.errors import UnreadableMapping
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
-# Written into every mapping; a reader refuses a newer one instead of guessing.
+# Written into every mapping. A reader refuses a newer format instead of guessing.
 FORMAT = 1
 
-# MLflow's column types that have a tensor type; datetime, binary and nested ones have none.
+# MLflow's column types for which there is a tensor type. Datetime, binary and nested types have none.
 COLUMN_DTYPES: dict[str, DType] = {
     "boolean": dtypes.BOOL,
     "integer": dtypes.INT32,
@@ -30,9 +31,9 @@ COLUMN_DTYPES: dict[str, DType] = {
 }
 
 Shape = tuple[int | None, ...]
-# "dataframe": a column for each part, flattened; "matrix": the only part as a frame, with the input's index; "stack":
-# all parts as one array; "listed": a dict of lists; "cells": that as a frame. Those "like input" follow the input: a
-# frame gets a "dataframe", "matrix" or "cells", anything else a dict, array or "listed".
+# "dataframe": a column for each part, flattened; "matrix": the only part as a frame with the input's index; "stack":
+# all parts as one array; "listed": a dict of lists; "cells": the same as a frame. The ones "like input" depend on the
+# input: for a frame they are a "dataframe", "matrix" or "cells", otherwise a dict, an array or "listed".
 Container = Literal[
     "ndarray",
     "dataframe",
@@ -51,9 +52,9 @@ Container = Literal[
 @dataclass(frozen=True, slots=True)
 class Field:
     """
-    One column or tensor of the signature; `name` None: known by its position. `shape` is () for a column.
+    One column or tensor of the signature. `name` is None if its position identifies it. The `shape` of a column is ().
 
-    `gaps`: the model answers where a number is NaN or infinite; scikit-learn refuses such rows for most estimators.
+    `gaps` says whether the model accepts NaN and infinity. Most of scikit-learn's estimators refuse such rows.
     """
 
     name: str | None
@@ -73,6 +74,7 @@ class Schema:
 
     @property
     def named(self) -> bool:
+        """Whether the fields have names."""
         return bool(self.fields) and self.fields[0].name is not None
 
     def names(self) -> tuple[str, ...]:
@@ -81,7 +83,11 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input tensor of the model; `fields` are indexes into the schema, `dtype` None: as the array comes."""
+    """
+    One input tensor of the model.
+
+    `fields` are indexes into the schema. If `dtype` is None, the array keeps its own.
+    """
 
     name: str
     dtype: DType | None
@@ -91,7 +97,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output tensor of the model, as the server gives it."""
+    """One output tensor of the model, as the server returns it."""
 
     name: str
     dtype: DType | None = None
@@ -103,9 +109,9 @@ class Part:
     """
     What one fetched tensor becomes in the answer.
 
-    `dtype` is numpy's name of the element type that pyfunc gives, None: as the tensor has it. `shape` has -1 for the
-    rows, None: as it comes. With `labels` each row becomes a dict from label to number; with `choices` the numbers are
-    indexes into that list.
+    `dtype` is numpy's name of the element type that pyfunc returns, or None to keep the tensor's. `shape` has -1 for
+    the rows, and None keeps the tensor's. With `labels`, each row becomes a dict from label to number. With `choices`,
+    the numbers are indexes into that list.
     """
 
     name: str
@@ -117,7 +123,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The container that pyfunc answers with, and what stands in it; parts go with `Mapping.fetch`, in order."""
+    """The container that pyfunc returns, and its contents. The parts correspond to `Mapping.fetch`, in order."""
 
     container: Container
     parts: tuple[Part, ...]
@@ -128,9 +134,9 @@ class Text:
     """
     How text becomes tokens; see `tokens`.
 
-    `tokenizer` is the JSON of the package tokenizers, `padding` the id that fills rows up, `prefix` is put before each
-    text, and `tensors` names what each of the model's inputs is, in order. Texts of more than `max_length` tokens are
-    cut, or else refused. `first`: only the first text is answered.
+    `tokenizer` is the JSON of the package tokenizers, `padding` is the id that pads short rows, and `prefix` is put
+    before each text. `tensors` says what each of the model's inputs is, in order. Texts of more than `max_length`
+    tokens are cut if `cut` is true, and refused otherwise. With `first`, only the first text is answered.
     """
 
     max_length: int
@@ -145,10 +151,11 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Mapping:
     """
-    How inputs are encoded and answers decoded for one model; see above.
+    How inputs are encoded and answers decoded for one model.
 
-    `batch` is the only number of rows that the model takes, None: any number. `depth` counts the operations one after
-    another and `precision` is the least exact type among them: from both follows how far two right answers may differ.
+    `batch` is the only number of rows that the model takes, or None for any number. `depth` is the number of operations
+    in sequence, and `precision` the least precise type among them; they determine how far two correct answers may
+    differ.
     """
 
     inputs: tuple[Input, ...]
@@ -163,7 +170,7 @@ class Mapping:
 
     @classmethod
     def generic(cls, model_inputs: list[str], model_outputs: list[str]) -> Mapping:
-        """Return a mapping for a model that somebody else stored: arrays by position, floats as FLOAT."""
+        """Return a mapping for a model that another client stored: arrays by position, floating point as FLOAT."""
         outputs = [name or f"output_{index}" for index, name in enumerate(model_outputs)]
         return cls(
             inputs=tuple(Input(name or f"input_{index}", None) for index, name in enumerate(model_inputs)),
@@ -173,7 +180,8 @@ class Mapping:
         )
 
     def has_rows(self, item: Input) -> bool:
-        """Return whether the first axis of one of the inputs counts rows; False where the shape isn't known."""
+        """Return whether the first axis of an input counts rows. False if the shape is unknown."""
+        # A free first axis and a free batch are both None.
         return item.shape is not None and len(item.shape) > 0 and item.shape[0] == self.batch
 
     def to_json(self) -> dict[str, Any]:

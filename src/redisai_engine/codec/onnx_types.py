@@ -1,7 +1,7 @@
 """
-What an ONNX model tells of its own inputs and outputs: names, element types, shapes.
+What an ONNX model declares about its inputs and outputs: names, element types and shapes.
 
-Needs the package onnx, which is imported when a function is first called.
+The functions need the package onnx, which is imported on first use.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def with_own_types(mapping: Mapping, blob: bytes, name: str) -> Mapping:
     """
-    Return the generic mapping of a model that has no record, with the element types that the model itself declares.
+    Return the generic mapping of a model without a record, with the element types that the model itself declares.
 
-    Without shapes: what a model of unknown origin means by its axes is its own, and the server checks them. A model
-    that the onnx package here can't read, though the server could, leaves the mapping as it is. Raise UnusableOutput,
-    which names the model as `name`, if an output is no tensor: a RedisAI 1.2.7 server dies of such a model in a DAG.
+    Shapes are left out: only the model knows what its axes mean, and the server checks them. A model that the installed
+    onnx package can't read leaves the mapping unchanged, because the server may still be able to. Raise UnusableOutput,
+    which calls the model `name`, if an output is not a tensor: in a DAG, such a model crashes RedisAI 1.2.7.
     """
     proto = _parsed(blob)
     if proto is None:
@@ -43,18 +43,18 @@ def _parsed(blob: bytes) -> onnx.ModelProto | None:
 
     try:
         return onnx.load_model_from_string(blob)
-    except Exception:  # protobuf's DecodeError, whichever of its implementations is installed
+    except Exception:  # protobuf's DecodeError, from any of its implementations
         return None
 
 
 def free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Return the inputs that must be fed: in old models initializers are listed among the inputs too."""
+    """Return the inputs that must be fed. Old models also list their initializers among the inputs."""
     fixed = {tensor.name for tensor in model.graph.initializer}
     return [item for item in model.graph.input if item.name not in fixed]
 
 
 def element_type(item: onnx.ValueInfoProto) -> str | None:
-    """Return ONNX's name of a tensor's element type, None for a sequence, map or optional."""
+    """Return ONNX's name for a tensor's element type, or None for a sequence, map or optional."""
     import onnx
 
     if not item.type.HasField("tensor_type"):
@@ -64,7 +64,7 @@ def element_type(item: onnx.ValueInfoProto) -> str | None:
 
 
 def dtype_of(item: onnx.ValueInfoProto) -> DType | None:
-    """Return RedisAI's element type for an input or output, None if it has none."""
+    """Return RedisAI's element type for an input or output, or None if RedisAI has none."""
     import onnx
 
     if element_type(item) is None:
@@ -79,7 +79,7 @@ def dtype_of(item: onnx.ValueInfoProto) -> DType | None:
 
 
 def shape_of(item: onnx.ValueInfoProto) -> Shape | None:
-    """Return the shape with None for every free length, or None if nothing is known of it."""
+    """Return the shape, with None for each free length, or None if the shape is unknown."""
     kind = item.type.tensor_type
     if not kind.HasField("shape"):
         return None
@@ -89,7 +89,7 @@ def shape_of(item: onnx.ValueInfoProto) -> Shape | None:
 
 
 def numpy_dtype_of(item: onnx.ValueInfoProto) -> str:
-    """Return numpy's name of the element type that ONNX Runtime gives out."""
+    """Return numpy's name for the element type that ONNX Runtime returns."""
     import onnx
 
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type))

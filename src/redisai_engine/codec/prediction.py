@@ -1,9 +1,9 @@
 """
-One prediction, around whatever runs tensors: an input's rows → requests → their answers → the input's rows.
+The steps of one prediction, for any runner of tensors: from an input's rows to requests, and from their answers back.
 
-A model may take any number of rows, exactly so many, or no more than a number that suits it: `split` makes requests
-accordingly and `join` puts their answers together again. `predict` is the whole of it, one request after another; who
-runs requests at once, or far away, does the same steps.
+A model may take any number of rows, only one fixed number, or no more than is good for it. `split` makes requests
+accordingly, and `join` puts their answers together. `predict` does all of it, one request after another. A caller that
+runs requests concurrently or remotely takes the same steps.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.tokens import ROWS, trimmed
 from redisai_engine.protocol.tensor import Tensor
 
-# Runs one request: its input tensors → the fetched outputs (`Mapping.fetch`), in that order.
+# Runs one request: takes its input tensors, returns the fetched outputs in the order of `Mapping.fetch`.
 Run = Callable[[list[Tensor]], list[Tensor]]
 
 
 def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
-    """Encode, run request by request, decode. Return the answer and the number of rows. Raise InputMismatch."""
+    """
+    Encode the input, run one request after another, and decode. Return the answer and the number of rows.
+
+    Raise InputMismatch.
+    """
     tensors = Encoder(mapping).encode(inputs)
     rows = row_count(tensors, mapping)
     answers = [run(request) for request in split(tensors, mapping)]
@@ -41,9 +45,9 @@ def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
 
 def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) -> list[list[Tensor]]:
     """
-    Return requests of at most `max_rows` rows; for a model of a fixed batch, of exactly that many.
+    Return requests of at most `max_rows` rows each, or of exactly the model's batch size if that is fixed.
 
-    The last request of a fixed batch is padded with copies of its last row; join() drops the answers to them.
+    The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them.
     """
     rows = row_count(tensors, mapping)
     size = mapping.batch or max_rows

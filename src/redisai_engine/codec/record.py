@@ -1,13 +1,15 @@
 """
-The record beside a model: its keys, and what whoever predicts reads in it. Pure functions of keys and fields.
+The record next to a model: its keys, and what a prediction reads from it. Pure functions of keys and fields.
 
-Beside the model KEY lies one Redis hash in the same cluster slot, which says what RedisAI has no place for. Keys that
-belong to it start with `mlflow-redisai:{TAG}:`, where TAG is what decides about KEY's slot:
+Next to the model KEY, in the same cluster slot, there is one Redis hash for everything that RedisAI has no place for.
+The keys that belong to a model start with `mlflow-redisai:{TAG}:`, where TAG determines KEY's slot:
 
     mlflow-redisai:{TAG}:record:KEY      the record
-    mlflow-redisai:{TAG}:verify:ID       a model that is being verified, for a minute or so
+    mlflow-redisai:{TAG}:verify:ID       a model that is being verified, for about a minute
 
-The plugin writes records. Invariant: a record counts only while its fingerprint is that of the model.
+Only the plugin writes records.
+
+Invariant: a record counts only while its fingerprint matches the model's.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from redisai_engine.codec.mapping import Mapping
 
 PREFIX = b"mlflow-redisai:"
 FORMAT = 1
-# The field with an id that is fresh for every deployment.
+# The field with an id that is new for every deployment.
 ID_FIELD = "id"
 
 _CLUSTER_SLOTS = 16384
@@ -33,29 +35,29 @@ _CLUSTER_SLOTS = 16384
 
 
 def record_key(model: bytes) -> bytes:
-    """Return the key of the record of the model under the key `model`."""
+    """Return the key of the record for the model under the key `model`."""
     return b"%s{%s}:record:%s" % (PREFIX, _slot_tag(model), model)
 
 
 def verification_key(model: bytes, unique: str) -> bytes:
-    """Return a key in the slot of `model` for a model that is being verified."""
+    """Return a key for a model that is being verified, in the slot of `model`."""
     return b"%s{%s}:verify:%s" % (PREFIX, _slot_tag(model), unique.encode())
 
 
 def is_own_key(key: bytes) -> bool:
-    """Return whether a key is one of those above, and no model that anybody deployed."""
+    """Return whether a key is one of the plugin's, as above, and so not a deployed model."""
     return key.startswith(PREFIX)
 
 
 def _slot_tag(key: bytes) -> bytes:
-    """Return what must be between braces for a key to get the cluster slot of `key` (Redis Cluster's hash tags)."""
+    """Return the text that, between braces, gives a key the cluster slot of `key` (Redis Cluster's hash tags)."""
     start = key.find(b"{")
     end = key.find(b"}", start + 1)
     if start >= 0 and end > start + 1:
         return key[start + 1 : end]
     if b"}" not in key:
         return key
-    # A name such as "a}b" can't be between braces: some number has its slot.
+    # A name such as "a}b" can't be put between braces. Some number has its slot.
     wanted = binascii.crc_hqx(key, 0) % _CLUSTER_SLOTS
     number = 0
     while binascii.crc_hqx(b"%d" % number, 0) % _CLUSTER_SLOTS != wanted:
@@ -68,7 +70,7 @@ def _slot_tag(key: bytes) -> bytes:
 
 def texts(fields: AnyMapping[bytes, bytes]) -> dict[str, str]:
     """
-    Return a record's fields, as HGETALL gives them, as text; bytes that are no utf-8 become surrogates.
+    Return a record's fields, from HGETALL, as text. Bytes that are not UTF-8 become surrogates.
 
     Raise UnknownRecordFormat for a record that another version wrote.
     """
@@ -95,9 +97,9 @@ def fingerprint(
     outputs: Sequence[str],
 ) -> str:
     """
-    Return a digest of what AI.MODELGET META tells of a model.
+    Return a digest of a model's metadata, as AI.MODELGET META returns it.
 
-    It is equal for the model that was recorded, and differs as soon as META shows that another one took its place.
+    It identifies the model that was recorded, and differs once META shows that another model has taken its place.
     """
     fields = [backend, device, tag, batchsize, minbatchsize, minbatchtimeout, inputs, outputs]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:32]

@@ -1,8 +1,9 @@
 """
-Text → tokens, for models whose pyfunc takes text: the model's own tokenizer, kept in its mapping.
+From text to tokens, with the model's own tokenizer, for models whose pyfunc takes text. The mapping contains it.
 
-RedisAI runs tensors and knows no tokenizers. Invariant: the tokens are those that the model's own library makes; that
-was compared when the model was converted.
+RedisAI runs tensors and has no tokenizers.
+
+Invariant: the tokens equal those of the model's own library. They were compared when the model was converted.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from redisai_engine.codec.mapping import Mapping, Text
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
 
-# Attention needs memory for rows x length x length: more rows at once don't run faster, but need more of it.
+# Attention needs memory for rows x length x length. More rows at once need more of it, and don't run faster.
 ROWS = 32
 
-# The tensors that encoders take, by the names that the package transformers gives them.
+# The tensors that encoders take, by their names in the package transformers.
 TENSORS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
 class Tokenizer:
     """
-    Turns texts into token ids. Making one takes milliseconds, so keep it; may be used by many threads.
+    Turns texts into token ids. Building one takes milliseconds, so keep it. Many threads may use it.
 
     Raise PackageNotInstalled without the package tokenizers.
     """
@@ -47,7 +48,7 @@ class Tokenizer:
         """
         Return an int64 array of shape (texts, tokens of the longest text) for each of the model's inputs.
 
-        Raise InputMismatch for a text that is too long for a model that doesn't cut.
+        Raise InputMismatch for a text that is too long, if the model doesn't cut texts.
         """
         text = self._text
         if text.first:
@@ -58,7 +59,11 @@ class Tokenizer:
 
 
 def trimmed(request: list[Tensor], mapping: Mapping) -> list[Tensor]:
-    """Return a request without the columns that no text of it reaches: a long text costs only those beside it."""
+    """
+    Return a request without the columns that none of its texts reach.
+
+    So a long text slows down only its own request.
+    """
     text = mapping.text
     if text is None or "attention_mask" not in text.tensors:
         return request
@@ -73,12 +78,12 @@ def _check_lengths(found: list[Any], text: Text) -> None:
     for row, one in enumerate(found):
         if len(one.ids) > text.max_length:
             raise InputMismatch(
-                f"the text in row {row} has {len(one.ids)} tokens, the model reads at most {text.max_length}"
+                f"the text in row {row} has {len(one.ids)} tokens, but the model reads at most {text.max_length}"
             )
 
 
 def _padded(found: list[Any], name: str, text: Text) -> Array:
-    # At least one token: a tensor has no axis of length 0.
+    # At least one token, because a tensor can't have an axis of length 0.
     length = max(1, *[len(one.ids) for one in found])
     filling = text.padding if name == "input_ids" else 0
     array = np.full((len(found), length), filling, np.int64)

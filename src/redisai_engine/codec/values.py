@@ -1,10 +1,9 @@
 """
-Fits the values of one column or tensor to the element type that the model takes. Knows nothing of frames or mappings.
+Converts the values of one column or tensor to the element type that the model takes. Knows no frames or mappings.
 
-The rule: a value is converted if that loses nothing. Whole numbers become floating point where each of them is
-exact there, wider integers become narrower where each fits, floating point takes the width asked for (JSON has only
-one). Everything else is refused as `mlflow.pyfunc` refuses it: text for numbers, numbers for text, fractions or gaps
-for integers.
+The rule: a value is converted if nothing is lost. Integers become floating point if each is exact in it. Wider integers
+become narrower if each fits. Floating point takes the requested width, because JSON has only one. Everything else is
+refused, as `mlflow.pyfunc` refuses it: text for numbers, numbers for text, and fractions or gaps for integers.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from redisai_engine.protocol.dtypes import BOOL, DOUBLE, DType
 
 Array = npt.NDArray[Any]
 
-# What pandas.read_json did to text can't be undone ("001" and "1" are both 1 by then), so it is never guessed.
+# What pandas.read_json did to text can't be undone, since "001" and "1" both become 1. So it is never guessed.
 _TEXT_CURE = (
-    "make it text with astype(str), and read JSON with pandas.read_json(..., dtype=False, convert_dates=False), "
-    "which otherwise turns text of digits or dates into numbers or times for good"
+    "convert it with astype(str), and read JSON with pandas.read_json(..., dtype=False, convert_dates=False), "
+    "which otherwise turns digits into numbers and dates into times irreversibly"
 )
 
 _NUMBERS = (int, float, decimal.Decimal, np.number)
@@ -31,9 +30,9 @@ _NUMBERS = (int, float, decimal.Decimal, np.number)
 
 def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     """
-    Return `values` with the element type `dtype`, in the same shape. Raise InputMismatch.
+    Return `values` with the element type `dtype` and the same shape. Raise InputMismatch.
 
-    `what` names the column or tensor in an error ("column 'age'"), `wanted` the type in the user's words ("long").
+    For errors, `what` names the column or tensor ("column 'age'") and `wanted` the type in the user's words ("long").
     """
     if values.dtype == dtype.numpy and not dtype.is_string:
         return values
@@ -51,19 +50,23 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
 
 
 def check_finite(values: Array, what: str) -> None:
-    """Raise InputMismatch naming the first row with NaN or an infinity, for a model that itself refuses them."""
+    """
+    Raise InputMismatch, which names the first row with NaN or an infinity.
+
+    For a model that refuses such rows itself.
+    """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         bad = values[row][~np.isfinite(values[row])].flat[0]
-        told = "is missing (NaN)" if np.isnan(bad) else "is infinite"
-        raise InputMismatch(f"{what} has a value in row {row} that {told}, which this model doesn't take; fill it")
+        problem = "is missing (NaN)" if np.isnan(bad) else "is infinite"
+        raise InputMismatch(f"{what} has a value in row {row} that {problem}, which this model doesn't accept; fill it")
 
 
 def is_missing(value: object) -> bool:
     """Return whether a single value is None, NaN, NaT or pandas.NA."""
     if value is None:
         return True
-    # NaN and NaT differ from themselves; what comparing pandas.NA gives has no truth.
+    # NaN and NaT are unequal to themselves. A comparison with pandas.NA has no truth value.
     try:
         return bool(value != value)  # noqa: PLR0124
     except (TypeError, ValueError):
@@ -76,11 +79,12 @@ def _floats(values: Array, dtype: DType, what: str, wanted: str) -> Array:
         with np.errstate(over="ignore"):
             fitted = values.astype(dtype.numpy)
         if np.isinf(fitted).sum() != np.isinf(values).sum():
-            raise InputMismatch(f"{what} must be {wanted}, but has numbers too large for that")
+            raise InputMismatch(f"{what} must be {wanted}, but has numbers that are too large for it")
         return fitted
     if kind in "iu":
         fitted = values.astype(dtype.numpy)
-        # Compared as longdouble, which holds every 64-bit integer, so that the check itself rounds nothing.
+        # Compared as longdouble, which represents every 64-bit integer exactly, so that the check itself rounds
+        # nothing.
         inexact = fitted.astype(np.longdouble) != values.astype(np.longdouble)
         if inexact.any():
             raise InputMismatch(f"{what} must be {wanted}, which can't hold {values[inexact].flat[0]} exactly")
@@ -99,8 +103,8 @@ def _integers(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     if kind == "f" and np.isnan(values).any():
         row = int(np.argwhere(np.isnan(values))[0][0])
         raise InputMismatch(
-            f"{what} must be {wanted}, which has no NaN, but the value in row {row} is missing; fill it, or log the "
-            "model with a signature that has double there"
+            f"{what} must be {wanted}, which has no NaN, but the value in row {row} is missing; fill it, or declare "
+            "double in the model's signature"
         )
     raise _wrong_type(values, what, wanted)
 
@@ -117,7 +121,7 @@ def _text(values: Array, what: str, wanted: str) -> Array:
     if values.dtype.kind != "O":
         raise _wrong_type(values, what, wanted)
     elements = values.ravel().tolist()
-    # One pass in C for what is nearly always so.
+    # A single pass in C. Nearly all columns end here.
     if set(map(type, elements)) <= {str}:
         return values
     for row, value in enumerate(elements):
@@ -125,8 +129,8 @@ def _text(values: Array, what: str, wanted: str) -> Array:
             continue
         if is_missing(value):
             raise InputMismatch(
-                f"{what} must be {wanted}, but the value in row {row} is missing, which a tensor of text can't say; "
-                "fill it"
+                f"{what} must be {wanted}, but the value in row {row} is missing, which a tensor of strings can't "
+                "represent; fill it"
             )
         raise InputMismatch(
             f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}; {_TEXT_CURE}"
@@ -135,9 +139,10 @@ def _text(values: Array, what: str, wanted: str) -> Array:
 
 
 def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
-    """Return an object array as one of numbers or booleans; a missing value is NaN."""
+    """Return an object array as an array of numbers or booleans. A missing value becomes NaN."""
     elements = values.ravel().tolist()
     kinds = set(map(type, elements))
+    # Three shortcuts for columns of a single type.
     if kinds <= {int}:
         return _whole_numbers(elements, what, wanted).reshape(values.shape)
     if kinds <= {float}:
@@ -145,6 +150,7 @@ def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     if kinds <= {bool, np.bool_}:
         return np.array(elements, bool).reshape(values.shape)
     for row, value in enumerate(elements):
+        # bool is a subclass of int, but MLflow doesn't take a boolean for a number.
         if isinstance(value, (bool, np.bool_)) or not (isinstance(value, _NUMBERS) or is_missing(value)):
             raise InputMismatch(
                 f"{what} must be {wanted}, got {value!r} ({type(value).__name__}) in row {row}{_cure(value, wanted)}"
@@ -159,13 +165,15 @@ def _whole_numbers(elements: list[Any], what: str, wanted: str) -> Array:
     try:
         return np.array(elements, np.int64)
     except OverflowError:
-        raise InputMismatch(f"{what} must be {wanted}, got {max(elements, key=abs)}, too large for 64 bits") from None
+        raise InputMismatch(
+            f"{what} must be {wanted}, got {max(elements, key=abs)}, which is too large for 64 bits"
+        ) from None
 
 
 def _cure(value: object, wanted: str) -> str:
     if isinstance(value, str):
-        return "; give numbers, not text"
-    return f"; every element must be one {wanted} value"
+        return "; pass numbers, not text"
+    return f"; every element must be a single {wanted} value"
 
 
 def _wrong_type(values: Array, what: str, wanted: str) -> InputMismatch:
@@ -173,7 +181,7 @@ def _wrong_type(values: Array, what: str, wanted: str) -> InputMismatch:
     if wanted == "string":
         cure = f"; {_TEXT_CURE}"
     elif got.kind == "M":
-        cure = "; pandas.read_json makes times of columns named like dates: read it with convert_dates=False"
+        cure = "; pandas.read_json turns columns with names like dates into times: read them with convert_dates=False"
     else:
-        cure = "; convert it before, if that is what you mean"
+        cure = "; convert it first if that is intended"
     return InputMismatch(f"{what} must be {wanted}, got {got}{cure}")

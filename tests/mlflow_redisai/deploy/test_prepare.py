@@ -30,14 +30,14 @@ def refused(reply: object, target: str = "redisai://h") -> errors.RedisAIError:
 @pytest.mark.parametrize(
     ("reply", "kind", "message"),
     [
-        (b"TIMEDOUT", errors.PredictionTimedOut, "Redis at h:6379 didn't get to the request within 50 ms; "),
+        (b"TIMEDOUT", errors.PredictionTimedOut, "Redis at h:6379 didn't start the prediction within 50 ms; "),
         (
             [b"OK", ResponseError("bad dims"), b"NA"],
             errors.ModelFailed,
             "the model failed on Redis at h:6379: bad dims",
         ),
-        (ResponseError("OOM no memory"), errors.ServerOutOfMemory, "Redis at h:6379 has no memory left for this: "),
-        ([b"OK", b"OK", b"NA"], errors.UnexpectedReply, "Redis at h:6379 gave a reply that the plugin doesn't "),
+        (ResponseError("OOM no memory"), errors.ServerOutOfMemory, "Redis at h:6379 is out of memory: "),
+        ([b"OK", b"OK", b"NA"], errors.UnexpectedReply, "Redis at h:6379 sent a reply that the plugin can't "),
     ],
 )
 def test_what_is_no_answer_becomes_an_error(reply: object, kind: type[Exception], message: str) -> None:
@@ -48,13 +48,12 @@ def test_what_is_no_answer_becomes_an_error(reply: object, kind: type[Exception]
 
 
 def test_a_redisai_that_runs_only_models_of_database_0_is_told_as_such() -> None:
-    """RedisAI 1.2.7 stores a model in the selected database and looks for it in another when it is to run."""
+    """RedisAI 1.2.7 stores a model in the selected database, but looks in database 0 when it runs one."""
     error = refused(ResponseError("model key is empty"), "redisai://h/2")
 
     assert error.error_code == "INVALID_PARAMETER_VALUE"
     assert error.message == (
-        "Redis at h:6379/2 runs only models of database 0 (model key is empty where it looked); name database 0 in the "
-        "target"
+        "Redis at h:6379/2 runs only models in database 0: model key is empty; set database 0 in the target"
     )
 
 
@@ -63,7 +62,9 @@ def test_a_redisai_that_runs_only_models_of_database_0_is_told_as_such() -> None
 
 @pytest.mark.slow
 def test_every_form_of_a_uri_is_deployed(client: RedisAIClient, wine: LoggedModel, tmp_path: Path) -> None:
-    """By alias, version, run, the model's own id (MLflow 3), file: and plain folder: one model, the same answers."""
+    """
+    By alias, version, run, the model's own id (MLflow 3), file: URI and plain folder: one model, the same answers.
+    """
     import mlflow
 
     found = mlflow.MlflowClient().get_model_version_by_alias("wine", "champion")
@@ -83,7 +84,9 @@ def test_every_form_of_a_uri_is_deployed(client: RedisAIClient, wine: LoggedMode
 def test_of_several_flavors_the_first_of_the_table_is_deployed_or_the_one_named(
     cli: Any, client: RedisAIClient, engine: Server, tmp_path: Path
 ) -> None:
-    """One folder with both: a classifier as scikit-learn's, a regression as ONNX; the answers tell which is served."""
+    """
+    One folder has both: a classifier as scikit-learn's, a regression as ONNX. The answers show which one is served.
+    """
     from mlflow.models import Model
     from skl2onnx import to_onnx
     from sklearn.linear_model import LinearRegression
@@ -142,7 +145,7 @@ def test_a_record_that_was_written_before_reads_as_saying_nothing_of_it(
 def test_an_output_that_the_model_itself_does_not_give_is_deployed_with_a_warning(
     client: RedisAIClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """The graph of a linear support vector machine has probabilities; the library has none to compare them with."""
+    """The graph of a linear support vector machine has probabilities, but the library has none to compare them with."""
     from sklearn.svm import LinearSVC
 
     _, labels = wine_frame()

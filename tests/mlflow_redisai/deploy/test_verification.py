@@ -1,4 +1,8 @@
-"""A model that answers differently is never deployed; one with nothing to compare with is never said to be verified."""
+"""
+A model that answers differently is never deployed.
+
+One with nothing to compare with is never reported as verified.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ def test_another_label_fails(tmp_path: Path) -> None:
     def run(tensors: list[Tensor]) -> list[Tensor]:
         return [Tensor.from_array((tensor.array() + 1) % 3) for tensor in deployed.run(tensors)]
 
-    with pytest.raises(VerificationFailed, match="3 of 3 labels differ, in row 0 expected 0, got 1"):
+    with pytest.raises(VerificationFailed, match="3 of 3 labels differ; in row 0, expected 0, got 1"):
         verify(run, deployed.deployable, deployed.model)
 
 
@@ -77,13 +81,15 @@ def test_a_model_without_example_is_not_said_to_be_verified(tmp_path: Path) -> N
 
 
 class TestReference:
-    """Whose answer counts is the deployable's to say."""
+    """The deployable decides whose answers are the reference."""
 
     def test_another_reference_is_named_where_the_answer_differs(self, regression: Path) -> None:
         deployed = deploy(regression)
         other = Reference("the estimator before it was trained", lambda rows: np.zeros(len(rows)))
 
-        with pytest.raises(VerificationFailed, match="doesn't answer as the estimator before it was trained does for"):
+        with pytest.raises(
+            VerificationFailed, match="failed verification against the estimator before it was trained with the model's"
+        ):
             verify(deployed.run, replace(deployed.deployable, reference=other), deployed.model)
 
     def test_without_a_reference_the_example_is_run_and_nothing_is_said_to_be_verified(self, regression: Path) -> None:
@@ -116,7 +122,7 @@ class TestReference:
 
 
 def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> None:
-    """A signature made of a list of text: MLflow gives scikit-learn a frame then, whose column name is no text."""
+    """The signature was made of a list of text. MLflow then passes a frame, and the name of its column isn't text."""
     text = ["good wine", "bad wine", "odd thing"] * 20
     estimator = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(text, [line[0] for line in text])
     deployed = deploy(save_sklearn(tmp_path / "m", estimator, text))
@@ -125,7 +131,8 @@ def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> Non
         verify(deployed.run, deployed.deployable, deployed.model)
 
     assert caught.value.message == (
-        "the stored model doesn't answer as mlflow.pyfunc does for the model's input example: mlflow.pyfunc itself "
-        "fails on it ('int' object has no attribute 'lower'); log the model with an example that it answers, or "
-        "deploy it with -C verify=off; nothing was deployed"
+        "the stored model failed verification against mlflow.pyfunc with the model's input example: mlflow.pyfunc "
+        "fails "
+        "on it ('int' object has no attribute 'lower'); log the model with an example that it can answer, or deploy it "
+        "with -C verify=off; nothing was deployed"
     )

@@ -17,8 +17,8 @@ TAG = "mlflow-redisai-tests"
 
 @pytest.fixture(scope="session")
 def docker_daemon() -> Iterator[None]:
-    """A Docker daemon that answers; where none can be had the tests are skipped, and the reason is shown."""
-    # A short path, since a unix socket's path has room for 107 bytes.
+    """A Docker daemon that responds. If there is none, the tests are skipped with the reason."""
+    # A short path, because the path of a unix socket may have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="dockerd-", ignore_cleanup_errors=True) as folder:
         try:
             with daemon(Path(folder)) as environment, pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,9 @@ def docker_daemon() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def image(docker_daemon: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Makes an image once a session: `image("shell", "exit 3")`, `image("redis")`, `image("engine")`."""
+    """
+    A function that builds an image once per session: `image("shell", "exit 3")`, `image("redis")`, `image("engine")`.
+    """
     made: dict[tuple[str, ...], str] = {}
 
     def make(kind: str, script: str = "") -> str:

@@ -1,4 +1,4 @@
-"""runtime=docker against a real daemon: what runs, and that every way to fail leaves no container."""
+"""runtime=docker against a real daemon: what runs, and that no failure leaves a container behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Image = Callable[..., str]
 
 @pytest.fixture
 def no_container_left(docker_daemon: None) -> Iterator[None]:
-    """Whatever the test does, at its end no container of run-local is there that was not there before."""
+    """Fail the test if it leaves a container of run-local behind."""
     before = containers()
     yield
     assert containers() == before
@@ -37,7 +37,7 @@ class Start(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """docker.start on any free port; whatever still runs at the end of the test is taken back."""
+    """docker.start on any free port. A server that is still running at the end of the test is discarded."""
     with contextlib.ExitStack() as started:
 
         def launch(name: str, image: str, *, data_dir: str | None = None, timeout_s: float = 60) -> docker.DockerServer:
@@ -73,7 +73,7 @@ def test_without_a_docker_command_the_way_out_is_named(
         start("wine", "image:1")
 
     assert raised.value.message == (
-        "runtime=docker needs Docker, and there is no `docker` command on the PATH: install it, "
+        "runtime=docker needs Docker, but there is no `docker` command on the PATH: install it, "
         "or use runtime=embedded, which needs no Docker"
     )
 
@@ -83,7 +83,7 @@ def test_without_a_docker_command_the_way_out_is_named(
 def test_a_daemon_that_does_not_answer_is_named(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
 
-    with pytest.raises(NoDocker, match=r"its daemon does not answer \(.*nobody.sock.*\): start it, or use runtime=emb"):
+    with pytest.raises(NoDocker, match=r"its daemon doesn't respond \(.*nobody.sock.*\): start it, or use runtime=emb"):
         start("wine", "image:1")
 
 
@@ -105,7 +105,8 @@ def test_a_container_that_ends_at_its_start_is_an_error_with_its_last_words(star
         start("wine", dying)
 
     assert raised.value.message == (
-        f"the container of image {dying} ended at its start with exit code 3; it said last: module not found"
+        f"the container of image {dying} exited at startup with exit code 3; the last lines of its log: module not "
+        "found"
     )
 
 
@@ -118,15 +119,15 @@ def test_a_container_in_which_no_redis_answers_is_given_up(start: Start, image: 
         start("wine", silent, timeout_s=1)
 
     assert raised.value.message == (
-        f"the container of image {silent} answered no Redis command within 1 s (-C start_timeout=...); "
-        "it said last: thinking"
+        f"the container of image {silent} didn't answer a Redis command within 1 s (change the limit with "
+        "-C start_timeout=...); the last lines of its log: thinking"
     )
 
 
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_container_left")
 def test_a_program_that_the_image_does_not_have_is_an_error_of_the_start(start: Start, image: Image) -> None:
-    """Docker refuses to start the container; it was created already."""
+    """Docker refuses to start the container, which was already created."""
     empty = image("no-program")
 
     with pytest.raises(StartFailed, match=r"can't be started on port 0 \(.*no-such-program.*\)"):
@@ -156,8 +157,8 @@ def test_the_container_of_an_earlier_run_is_left_alone(start: Start, image: Imag
         start("wine", image("redis"))
 
     assert raised.value.message == (
-        "there is a container mlflow-redisai-wine of an earlier run-local: deploy into it with `mlflow deployments "
-        "create` or `update`, or stop it first with `docker rm -f mlflow-redisai-wine`"
+        "container mlflow-redisai-wine from an earlier run-local exists: deploy to it with `mlflow deployments "
+        "create` or `update`, or stop it with `docker rm -f mlflow-redisai-wine`"
     )
     assert ports.answers_ping(earlier.port)
 
@@ -169,8 +170,8 @@ def test_a_data_directory_must_exist(start: Start, tmp_path: Path) -> None:
         start("wine", "image:1", data_dir=str(tmp_path / "none"))
 
     assert raised.value.message == (
-        f"data_dir={tmp_path}/none can't be used (the container needs a folder that exists): "
-        "name a folder that you may write to"
+        f"data_dir={tmp_path}/none can't be used (it must be an existing folder to be mounted in a container): "
+        "choose a folder that you can write to"
     )
 
 

@@ -1,4 +1,4 @@
-"""The engine as a detached process: what a start makes, and that a failed one leaves the machine as it was."""
+"""The engine as a detached process: what starting it creates, and that a failed start leaves the machine as it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Start = Callable[..., embedded.EmbeddedServer]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """embedded.start; whatever still runs at the end of the test is taken back."""
+    """embedded.start. A server that is still running at the end of the test is discarded."""
     with contextlib.ExitStack() as started:
 
         def launch(name: str, port: int, data_dir: str | None, timeout_s: float) -> embedded.EmbeddedServer:
@@ -31,7 +31,7 @@ def start() -> Iterator[Start]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, with the content of its files."""
+    """Return every path below a folder, with the content of its files."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -76,7 +76,7 @@ def test_without_data_dir_the_data_is_in_a_new_temporary_folder(
 
 
 def test_what_is_taken_back_leaves_no_process_and_no_folder(start: Start, tmp_path: Path) -> None:
-    """Also the folders above the data directory, if they were made for it."""
+    """That includes the folders above the data directory that were created for it."""
     server = start("wine", 0, str(tmp_path / "new" / "data"), 60)
 
     server.discard()
@@ -95,14 +95,14 @@ def test_what_was_in_the_data_directory_before_stays(start: Start, tmp_path: Pat
 
 
 def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(start: Start, tmp_path: Path) -> None:
-    """Here the port is taken between run-local's look and the engine's bind."""
+    """Here another program takes the port between run-local's check and the engine's bind."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
 
         with pytest.raises(
-            StartFailed, match=f"the engine ended at its start with exit code .*; it said last: .*{port}"
+            StartFailed, match=f"the engine exited at startup with exit code .*; the last lines of its log: .*{port}"
         ):
             start("wine", port, str(tmp_path / "data"), 60)
 
@@ -110,7 +110,7 @@ def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(start: 
 
 
 def test_a_server_that_is_not_ready_in_time_is_taken_back(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(StartFailed, match=r"the engine was not ready after 0.001 s \(-C start_timeout=...\)"):
+    with pytest.raises(StartFailed, match=r"the engine wasn't ready after 0.001 s \(.* with -C start_timeout=...\)"):
         start("wine", 0, str(tmp_path / "data"), 0.001)
 
     assert snapshot(tmp_path) == {}
@@ -124,8 +124,8 @@ def test_a_data_directory_serves_one_engine_at_a_time(start: Start, tmp_path: Pa
         start("wine", 0, str(tmp_path), 60)
 
     assert raised.value.message == (
-        f"data_dir={tmp_path} belongs to a running engine, process {pid}: deploy into it with "
-        f"`mlflow deployments create` or `update`, or stop it first with `kill {pid}`"
+        f"data_dir={tmp_path} is used by a running engine, process {pid}: deploy to it with "
+        f"`mlflow deployments create` or `update`, or stop it with `kill {pid}`"
     )
     assert ports.answers_ping(server.port)
 
@@ -137,12 +137,12 @@ def test_a_file_in_the_place_of_the_data_directory_is_refused(start: Start, tmp_
         start("wine", 0, str(tmp_path / "file"), 60)
 
     assert raised.value.message == (
-        f"data_dir={tmp_path}/file can't be used (File exists): name a folder that you may write to"
+        f"data_dir={tmp_path}/file can't be used (File exists): choose a folder that you can write to"
     )
 
 
 def test_the_process_id_of_another_program_is_not_taken_for_an_engine(tmp_path: Path) -> None:
-    """After a restart of the machine the number in engine.pid may be anybody's."""
+    """After the machine has restarted, any process may have the number in engine.pid."""
     (tmp_path / "engine.pid").write_text(f"{os.getpid()}\n")
 
     assert embedded.running_engine(tmp_path) is None

@@ -1,4 +1,4 @@
-"""What run-local sees on a port before it starts anything there."""
+"""What run-local finds on a port before it starts anything there."""
 
 from __future__ import annotations
 

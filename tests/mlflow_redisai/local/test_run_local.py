@@ -1,4 +1,4 @@
-"""run-local as users call it: one command, then a server that predicts; or one sentence, and nothing left."""
+"""run-local as users call it: one command, then a server that predicts; or one error message, and nothing left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A place for an engine's data; an engine that still runs on it is stopped at the end."""
+    """A folder for an engine's data. An engine that still runs on it is stopped at the end."""
     folder = tmp_path / "data"
     yield folder
     stop(folder)
@@ -38,7 +38,7 @@ def stop(folder: Path) -> None:
 
 
 def engines_below(folder: Path) -> list[str]:
-    """Command lines of all processes that name a path below the folder: engines, and their redis-servers."""
+    """Return the command lines of all processes that name a path below the folder: engines, and their redis-servers."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -56,18 +56,18 @@ def engines_below(folder: Path) -> list[str]:
 def test_one_command_starts_a_server_that_predicts_until_the_told_command_stops_it(
     cli: Callable[..., subprocess.CompletedProcess[str]], wine: LoggedModel, data_dir: Path
 ) -> None:
-    """The whole path from the command line; what is printed is what works."""
-    told = cli(
+    """The whole path from the command line. The printed commands work as shown."""
+    output = cli(
         *("deployments", "run-local", "-t", "redisai", "--name", "wine", "-m", wine.uri),
         *("-C", "port=0", "-C", f"data_dir={data_dir}", "-C", "tag=v1"),
     ).stdout
 
-    found = re.search(r"wine runs on (redisai://127\.0\.0\.1:(\d+)/0) \(redisai-engine, process (\d+)\)", told)
-    assert found, told
+    found = re.search(r"wine runs on (redisai://127\.0\.0\.1:(\d+)/0) \(redisai-engine, process (\d+)\)", output)
+    assert found, output
     target, port, pid = found.groups()
-    assert f"predict: mlflow deployments predict -t {target} --name wine -I rows.json" in told
-    assert f"stop:    kill {pid}" in told
-    assert f"log:     {data_dir}/engine.log" in told
+    assert f"predict: mlflow deployments predict -t {target} --name wine -I rows.json" in output
+    assert f"stop:    kill {pid}" in output
+    assert f"log:     {data_dir}/engine.log" in output
 
     client = get_deploy_client(target)
     assert client.get_deployment("wine")["name"] == "wine"
@@ -100,7 +100,7 @@ def test_a_port_with_a_plain_redis_names_the_engine_as_the_way_out(wine: LoggedM
     assert raised.value.message == (
         f"port {port} is taken by a Redis server without AI commands: put the engine in front of it with "
         f"`redisai-engine --port {port + 1} --redis redis://127.0.0.1:{port}`, "
-        "or choose another port with -C port=... (0: any free one)"
+        "or choose another port with -C port=... (0: any free port)"
     )
     assert raised.value.error_code == "RESOURCE_CONFLICT"
 
@@ -115,9 +115,9 @@ def test_run_twice_on_one_port_names_create_as_the_way_out(wine: LoggedModel, da
         run_local("wine", wine.uri, config={"port": port})
 
     assert raised.value.message == (
-        f"port {port} is taken by a Redis server with AI commands: deploy into it with "
+        f"port {port} is taken by a Redis server with AI commands: deploy to it with "
         f"`mlflow deployments create -t redisai://127.0.0.1:{port} --name wine -m ...`, "
-        "or choose another port with -C port=... (0: any free one)"
+        "or choose another port with -C port=... (0: any free port)"
     )
     assert get_deploy_client(first["target"]).get_deployment("wine")["name"] == "wine"
 
@@ -125,9 +125,9 @@ def test_run_twice_on_one_port_names_create_as_the_way_out(wine: LoggedModel, da
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"port": "http"}, "option port='http' is not allowed; it is 0 to 65535; 0: any free one"),
-        ({"runtime": "podman"}, "option runtime='podman' is not allowed; it is embedded, docker"),
-        ({"image": "redisai:1"}, "option image='redisai:1' needs runtime=docker; give both, or leave image out"),
+        ({"port": "http"}, "option port='http' is not allowed; it must be a whole number from 0 to 65535"),
+        ({"runtime": "podman"}, "option runtime='podman' is not allowed; it must be embedded or docker"),
+        ({"image": "redisai:1"}, "option image='redisai:1' needs runtime=docker; set both, or omit image"),
     ],
 )
 def test_a_bad_option_is_refused_before_anything_starts(
@@ -149,7 +149,7 @@ def test_a_model_that_is_not_there_leaves_no_server(mlflow_store: str, data_dir:
 
 
 def test_a_name_that_is_in_the_data_directory_already_leaves_it_as_it_was(wine: LoggedModel, data_dir: Path) -> None:
-    """create's rule: an existing deployment is never overwritten. Its data stays for the next start."""
+    """create's rule: an existing deployment is never overwritten. Its data is kept for the next start."""
     from mlflow_redisai import run_local
 
     run_local("wine", wine.uri, config={"port": 0, "data_dir": str(data_dir)})
@@ -200,18 +200,18 @@ def test_an_interrupt_while_it_deploys_leaves_nothing(
 def test_a_container_with_the_engine_serves_the_model_until_it_is_removed(
     cli: Callable[..., subprocess.CompletedProcess[str]], wine: LoggedModel, image: Callable[..., str]
 ) -> None:
-    told = cli(
+    output = cli(
         *("deployments", "run-local", "-t", "redisai", "--name", "wine-docker", "-m", wine.uri),
         *("-C", "runtime=docker", "-C", f"image={image('engine')}", "-C", "port=0"),
     ).stdout
 
-    found = re.search(r"wine-docker runs on (redisai://127\.0\.0\.1:(\d+)/0) \(.*container (\S+)\)", told)
-    assert found, told
+    found = re.search(r"wine-docker runs on (redisai://127\.0\.0\.1:(\d+)/0) \(.*container (\S+)\)", output)
+    assert found, output
     target, port, container = found.groups()
     answer = get_deploy_client(target).predict("wine-docker", wine.frame).get_predictions()
     assert list(answer) == list(wine.expected())
 
-    stop_command = re.search(r"stop: +(docker rm -f \S+)", told)
+    stop_command = re.search(r"stop: +(docker rm -f \S+)", output)
     assert stop_command
     assert stop_command[1].endswith(container)
     subprocess.run(stop_command[1].split(), check=True, capture_output=True)
@@ -220,10 +220,10 @@ def test_a_container_with_the_engine_serves_the_model_until_it_is_removed(
 
 @pytest.mark.docker
 def test_a_container_that_refuses_the_model_is_removed(wine: LoggedModel, image: Callable[..., str]) -> None:
-    """Here a plain Redis, as when an image's command is overridden and the module not loaded."""
+    """Here it runs a plain Redis, as when an image's command is overridden and the module isn't loaded."""
     config = {"runtime": "docker", "image": image("redis"), "port": 0}
 
-    with pytest.raises(MlflowException, match="has no RedisAI"):
+    with pytest.raises(MlflowException, match="has no AI commands"):
         run_local("redisai", "wine-refused", wine.uri, config=config)
 
     asked = ["docker", "ps", "--all", "--quiet", "--filter", "name=mlflow-redisai-wine-refused"]

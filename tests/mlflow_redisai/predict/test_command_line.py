@@ -1,4 +1,4 @@
-"""Under MLflow's own predict command the file is read again as JSON, and nowhere else."""
+"""Under MLflow's own predict command, and only there, the file is read again as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ Seen = tuple[Any, Document | None]
 
 @pytest.fixture
 def predict_command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Seen]:
-    """Runs MLflow's predict command on a file: what its client gets, and what is found behind it meanwhile."""
+    """
+    A function that runs MLflow's predict command on a file.
+
+    It returns the client's input, and the document behind it.
+    """
     from mlflow.deployments import cli, interface
 
     from mlflow_redisai.predict.response import Predictions
@@ -33,7 +37,7 @@ def predict_command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Seen]:
     seen: list[Seen] = []
 
     class Client:
-        """Keeps its input and answers nothing."""
+        """A client that records its input and answers nothing."""
 
         def predict(self, deployment_name: str, inputs: Any) -> Predictions:
             seen.append((inputs, document_of(inputs)))
@@ -57,7 +61,7 @@ def written(folder: Path, document: object) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_keeps_its_values(form: str, predict_command: Callable[[Path], Seen], tmp_path: Path) -> None:
-    """Also "001", dates as text and 1.0, which pandas.read_json has bent by then."""
+    """ "001", dates as text and 1.0 included, which pandas.read_json has already changed."""
     frame, document = predict_command(written(tmp_path, FORMS[form]))
 
     assert document == Document(FORMS[form])
@@ -95,7 +99,7 @@ def test_outside_a_command_there_is_no_document() -> None:
 
 
 def test_another_programs_command_is_left_alone(tmp_path: Path) -> None:
-    """Its option may have the same name, and name anything."""
+    """Its option may have the same name and mean anything."""
     found = []
 
     @click.command()
@@ -111,7 +115,7 @@ def test_another_programs_command_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_only_frames_come_from_the_file(tmp_path: Path) -> None:
-    """A client that the command calls with something else has made that itself."""
+    """If the client passes something else on, it didn't come from the file."""
     from mlflow.deployments import cli
 
     path = written(tmp_path, {"a": [1]})

@@ -1,4 +1,4 @@
-"""Models that any RedisAI client stored: fed with their own types, and never run where that would crash RedisAI."""
+"""Models that other RedisAI clients stored: fed with their own types, and never run if that would crash RedisAI."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def store(engine: Server) -> Callable[[str, bytes], None]:
 def test_an_onnx_model_is_fed_with_its_own_types(
     client: RedisAIClient, store: Callable[[str, bytes], None], file: str, given: Any, expected: list[object]
 ) -> None:
-    """The types that numpy gives these would be refused by the model."""
+    """The models would refuse numpy's default types for these values."""
     store(f"types:{file}", recorded_model(file))
 
     assert client.predict(f"types:{file}", np.array(given))["predictions"].tolist() == expected
 
 
 def test_a_model_with_a_zipmap_is_not_run(client: RedisAIClient, store: Callable[[str, bytes], None]) -> None:
-    """skl2onnx makes one unless told otherwise; a RedisAI 1.2.7 dies of it in a DAG."""
+    """skl2onnx makes one by default; in a DAG it crashes RedisAI 1.2.7."""
     store("zipmap:iris", recorded_model("iris_zipmap.onnx"))
 
     with pytest.raises(MlflowException) as caught:
@@ -55,14 +55,14 @@ def test_a_model_with_a_zipmap_is_not_run(client: RedisAIClient, store: Callable
 
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
     assert caught.value.message == (
-        "the model 'zipmap:iris' can't be predicted with: its output 'output_probability' is no tensor; deploy it with "
-        "mlflow-redisai, or convert it without ZipMap"
+        "the model 'zipmap:iris' can't be used for predictions: its output 'output_probability' is not a tensor; "
+        "deploy it with mlflow-redisai, or convert it without ZipMap"
     )
     assert client.get_deployment("zipmap:iris")["outputs"] == ["output_label", "output_probability"]
 
 
 def test_other_backends_take_floats() -> None:
-    """Their bytes tell no types, and are not fetched."""
+    """Their blobs declare no types and are not fetched."""
 
     def fetch() -> bytes:
         raise AssertionError("fetched")
@@ -84,5 +84,7 @@ def test_an_output_that_is_no_tensor_is_an_mlflow_exception() -> None:
     ends = [helper.make_tensor_value_info("x", 1, ["N"])], [helper.make_tensor_sequence_value_info("y", 1, None)]
     blob = helper.make_model(helper.make_graph([node], "m", *ends)).SerializeToString()
 
-    with pytest.raises(InvalidRequest, match=r"^the model 'm' can't be predicted with: its output 'y' is no tensor;"):
+    with pytest.raises(
+        InvalidRequest, match=r"^the model 'm' can't be used for predictions: its output 'y' is not a tensor;"
+    ):
         mapping_of("m", meta, lambda: blob)

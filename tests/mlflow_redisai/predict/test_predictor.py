@@ -1,4 +1,4 @@
-"""Predictions that wait too long, that come in pieces, and that go on while their deployment changes."""
+"""Predictions that wait too long, that are split into chunks, and that go on while their deployment changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def count(times: int) -> list[Tensor]:
 
 
 def test_a_prediction_that_waits_too_long_is_given_up_with_an_error(new_engine: Callable[..., Server]) -> None:
-    """RedisAI answers TIMEDOUT as if nothing were wrong; here a long run holds the device's only worker."""
+    """RedisAI replies TIMEDOUT as if nothing were wrong. Here a long run occupies the device's only thread."""
     engine = new_engine()
     redis = engine.client()
     redis.execute_command("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_counter())
@@ -42,13 +42,13 @@ def test_a_prediction_that_waits_too_long_is_given_up_with_an_error(new_engine: 
 
     running.start()
     with pytest.raises(errors.PredictionTimedOut) as caught:
-        # The run may not have begun yet when the first of these arrive.
+        # The long run may not have begun yet when the first predictions arrive.
         wait_until(lambda: not client.predict("slow", {"n": n, "start": start}), timeout_s=20)
 
     assert caught.value.error_code == "DEADLINE_EXCEEDED"
     assert caught.value.message == (
-        f"Redis at 127.0.0.1:{engine.port} didn't get to the request within 50 ms; raise the option timeout or send "
-        "fewer requests"
+        f"Redis at 127.0.0.1:{engine.port} didn't start the prediction within 50 ms; raise the option timeout, or send "
+        "fewer requests at once"
     )
     running.join()
 
@@ -58,7 +58,7 @@ def test_a_prediction_that_waits_too_long_is_given_up_with_an_error(new_engine: 
     [
         ([(None,), (None, 3)], CHUNK_BYTES // 8),
         ([(None,), (1, 3)], None),  # one answer for all rows
-        ([(None,), None], None),  # not known
+        ([(None,), None], None),  # unknown
         ([()], None),
     ],
 )
@@ -74,7 +74,7 @@ def test_rows_are_sent_apart_only_where_each_has_an_answer_of_its_own(
 
 
 def test_what_is_known_of_a_deployment_is_read_once(client: RedisAIClient, engine: Server, tmp_path: Path) -> None:
-    """A prediction is one round trip; HGETALL is what reading a deployment sends."""
+    """A prediction is one round trip. Reading a deployment sends HGETALL."""
     client.create_deployment("known:model", save_multiplication(tmp_path / "m", 2.0).uri)
     client.predict("known:model", ROWS)
 
@@ -92,7 +92,7 @@ def test_what_is_known_of_a_deployment_is_read_once(client: RedisAIClient, engin
 def test_a_repeated_prediction_asks_nothing_of_redis(
     connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
 ) -> None:
-    """The engine knows which version of the model there is. Rights are shown anew each second, by EXISTS and HMGET."""
+    """The engine knows the model's version. Only the rights are checked again every second, with EXISTS and HMGET."""
     client = connect()
     client.create_deployment("near:model", save_multiplication(tmp_path / "m", 2.0).uri)
     watcher = engine.client()
@@ -113,7 +113,7 @@ def test_a_repeated_prediction_asks_nothing_of_redis(
 def test_an_input_that_only_the_new_model_takes_is_predicted_with_it(
     connect: Callable[..., RedisAIClient], engine: Server, tmp_path: Path
 ) -> None:
-    """The client still knows the old model, which would refuse the input."""
+    """The client has cached the old model, which would refuse the input."""
     mine, theirs = connect(), connect()
     mine.create_deployment("wider:model", save_multiplication(tmp_path / "two", 2.0).uri)
     mine.predict("wider:model", ROWS)
@@ -127,7 +127,7 @@ def test_an_input_that_only_the_new_model_takes_is_predicted_with_it(
 
 
 def test_a_deployment_that_never_stays_the_same_is_given_up(client: RedisAIClient, tmp_path: Path) -> None:
-    """Here what is read is out of date each time, as if somebody updated faster than we predict."""
+    """Here everything that is read is outdated at once, as if another client updated faster than this one predicts."""
     client.create_deployment("hasty:model", save_multiplication(tmp_path / "m", 2.0).uri)
     read = client._store.read
 
@@ -140,4 +140,7 @@ def test_a_deployment_that_never_stays_the_same_is_given_up(client: RedisAIClien
     with pytest.raises(errors.ConcurrentChange) as caught:
         client.predict("hasty:model", ROWS)
 
-    assert caught.value.message == "the deployment 'hasty:model' was changed by others 50 times meanwhile; try again"
+    assert (
+        caught.value.message
+        == "other clients changed the deployment 'hasty:model' during each of 50 attempts; try again later"
+    )

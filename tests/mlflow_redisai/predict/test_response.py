@@ -1,4 +1,4 @@
-"""The answer's JSON is valid for every container, and `get_predictions` gives pyfunc's own object back."""
+"""The answer's JSON is valid for every container, and `get_predictions` returns pyfunc's own object."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_another_format_is_refused() -> None:
 
 
 def test_it_is_mlflows_own_response() -> None:
-    """Clients test for the class, and read the dict."""
+    """Clients check for the class and read the dict."""
     answer = Predictions([1, 2])
 
     assert isinstance(answer, PredictionsResponse)

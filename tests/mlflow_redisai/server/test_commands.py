@@ -1,4 +1,4 @@
-"""RedisAI's commands and replies, the replies as a real RedisAI 1.2.7 gave them (recorded transcripts)."""
+"""RedisAI's commands and replies. The replies were recorded from a real RedisAI 1.2.7 (transcripts)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.transcripts import recorded_model, scenarios
 
 
 def as_redis_py_gives_it(reply: dict[str, Any]) -> Any:
-    """A recorded reply as redis-py hands it out with decode_responses=False."""
+    """Return a recorded reply as redis-py returns it with decode_responses=False."""
     kind, value = next(iter(reply.items()))
     if kind == "array":
         return [as_redis_py_gives_it(element) for element in value]
@@ -32,7 +32,7 @@ def as_redis_py_gives_it(reply: dict[str, Any]) -> Any:
 
 
 def reply_to(scenario: str, *start: str) -> Any:
-    """The recorded reply to the first command of a scenario that starts so."""
+    """Return the recorded reply to the first command of a scenario that starts like this."""
     for step in scenarios()[scenario].steps:
         if step.get("send", [])[: len(start)] == list(start):
             return as_redis_py_gives_it(step["reply"])
@@ -55,7 +55,7 @@ def test_the_meta_of_a_model_is_read_as_redisai_tells_it() -> None:
 
 
 def test_meta_as_a_map_is_the_same() -> None:
-    """RESP3 may give names and values as a map."""
+    """RESP3 may return names and values as a map."""
     flat = [b"backend", b"ONNX", b"device", b"CPU", b"tag", b"", b"batchsize", 0, b"minbatchsize", 0]
     flat += [b"inputs", [b"x"], b"outputs", [b"y"], b"minbatchtimeout", 0]
 

@@ -1,4 +1,8 @@
-"""Connections to one Redis and to a cluster; whatever fails there is one of our errors, without a password."""
+"""
+Connections to a single Redis and to a cluster.
+
+Every failure there is one of the plugin's errors, without a password.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +90,7 @@ def test_a_transaction_that_is_left_changes_nothing(redis_server: Server) -> Non
 
 
 def test_a_large_command_arrives_as_it_was(redis_server: Server) -> None:
-    """It is written by us, not by redis-py; small ones around it go redis-py's way."""
+    """The plugin encodes it, not redis-py. Small commands around it go through redis-py."""
     connection = connect(redis_server.target)
     key = b"conn:large"
     blob = random.Random(1).randbytes(LARGE_BYTES)
@@ -102,7 +106,7 @@ def test_a_large_command_arrives_as_it_was(redis_server: Server) -> None:
 
 
 def test_a_connection_that_breaks_inside_a_transaction_ends_it(redis_server: Server) -> None:
-    """A renewed connection would run the rest outside MULTI."""
+    """A reconnected one would run the rest outside MULTI."""
     connection = connect(redis_server.target)
     key = b"conn:broken"
 
@@ -129,8 +133,8 @@ def test_a_host_that_is_down_is_told(redis_server: Server) -> None:
     error = failure(f"redisai://127.0.0.1:{port}")
 
     assert error.message == (
-        f"can't talk to Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection refused. "
-        "Is the server running, and are host, port and tls in the target right?"
+        f"can't reach Redis at 127.0.0.1:{port}: Error 111 connecting to 127.0.0.1:{port}. Connection refused. "
+        "Check that the server is running, and the target's host, port and tls."
     )
     assert error.error_code == "TEMPORARILY_UNAVAILABLE"
 
@@ -138,14 +142,14 @@ def test_a_host_that_is_down_is_told(redis_server: Server) -> None:
 def test_a_host_that_does_not_exist_is_told() -> None:
     error = failure("redisai://no-such-host.invalid")
 
-    assert error.message.startswith("can't talk to Redis at no-such-host.invalid:6379: ")
+    assert error.message.startswith("can't reach Redis at no-such-host.invalid:6379: ")
     assert error.error_code == "TEMPORARILY_UNAVAILABLE"
 
 
 def test_a_name_that_can_be_no_host_is_told() -> None:
     error = failure("redisai://a..b")
 
-    assert error.message.startswith("can't talk to Redis at a..b:6379: ")
+    assert error.message.startswith("can't reach Redis at a..b:6379: ")
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
@@ -155,8 +159,8 @@ def test_a_wrong_password_is_told_but_not_which(new_redis: Callable[..., Server]
     error = failure(f"redisai://{user}:{SECRET}@127.0.0.1:{server.port}")
 
     assert error.message == (
-        f"Redis at 127.0.0.1:{server.port} refuses the user name or password: invalid username-password pair or user "
-        "is disabled; put them into the target as redisai://user:password@host:port/db, or into REDIS_USERNAME and "
+        f"Redis at 127.0.0.1:{server.port} rejected the user name or password: invalid username-password pair or user "
+        "is disabled; set them in the target as redisai://user:password@host:port/db, or in REDIS_USERNAME and "
         "REDIS_PASSWORD"
     )
     assert error.error_code == "UNAUTHENTICATED"
@@ -167,7 +171,7 @@ def test_a_missing_password_is_told(new_redis: Callable[..., Server]) -> None:
 
     error = failure(server.target)
 
-    assert error.message.startswith(f"Redis at 127.0.0.1:{server.port} refuses the user name or password: ")
+    assert error.message.startswith(f"Redis at 127.0.0.1:{server.port} rejected the user name or password: ")
     assert error.error_code == "UNAUTHENTICATED"
 
 
@@ -181,7 +185,7 @@ def test_the_right_user_gets_in_and_no_further_than_his_rights(new_redis: Callab
         connection.call(b"k", "GET", b"k")
 
     assert caught.value.error_code == "PERMISSION_DENIED"
-    assert caught.value.message.startswith(f"Redis at 127.0.0.1:{server.port} forbids it: ")
+    assert caught.value.message.startswith(f"Redis at 127.0.0.1:{server.port} denied permission: ")
 
 
 def test_a_replica_takes_no_writes(redis_server: Server, new_redis: Callable[..., Server]) -> None:
@@ -191,7 +195,7 @@ def test_a_replica_takes_no_writes(redis_server: Server, new_redis: Callable[...
         connect(replica.target).call(b"k", "SET", b"k", "x")
 
     assert caught.value.error_code == "INVALID_STATE"
-    assert "name the primary as the target" in caught.value.message
+    assert "set a writable primary as the target" in caught.value.message
 
 
 @pytest.mark.slow
@@ -273,7 +277,7 @@ def test_a_single_server_that_is_no_cluster_is_told(redis_server: Server) -> Non
     assert error.error_code == "INVALID_PARAMETER_VALUE"
     assert (
         error.message
-        == f"Redis at 127.0.0.1:{redis_server.port} is not part of a Redis Cluster; leave cluster=true out"
+        == f"Redis at 127.0.0.1:{redis_server.port} is not part of a Redis Cluster; remove cluster=true from the target"
     )
 
 
@@ -296,7 +300,7 @@ def test_a_wrong_password_for_a_cluster_is_told(new_redis: Callable[..., Server]
 
 @pytest.fixture
 def tls_server(new_redis: Callable[..., Server], tmp_path: Path) -> tuple[Server, int]:
-    """A redis-server with a TLS port and a certificate of its own for localhost; clients must show one too."""
+    """A redis-server with a TLS port and its own certificate for localhost. Clients must present one as well."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl on the PATH")
@@ -336,7 +340,7 @@ def test_a_certificate_that_nobody_trusts_is_refused(tls_server: tuple[Server, i
 def test_a_certificate_for_another_host_is_refused_unless_names_are_not_checked(
     tls_server: tuple[Server, int], tmp_path: Path
 ) -> None:
-    """127.1 is 127.0.0.1 too, but not in the certificate."""
+    """127.1 is 127.0.0.1 too, but it isn't in the certificate."""
     ours = f"ssl_certfile={tmp_path}/cert.pem&ssl_keyfile={tmp_path}/key.pem&ssl_ca_certs={tmp_path}/cert.pem"
     target = f"redisai://127.1:{tls_server[1]}?{ours}"
 

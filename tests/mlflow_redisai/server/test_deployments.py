@@ -1,4 +1,4 @@
-"""Models and records change together, and what EXEC could not do is noticed and put right."""
+"""Models and records change together. Whatever EXEC could not do is noticed and repaired."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def some_record() -> Record:
 def test_a_store_that_fails_inside_exec_leaves_the_old_deployment_whole(
     engine: Server, client: RedisAIClient, store: Deployments, doubling: str
 ) -> None:
-    """EXEC does not roll back: the new record is written though the model is not, and must go again."""
+    """EXEC doesn't roll back: the new record is written although the model isn't, and must be removed again."""
     client.create_deployment("exec:kept", doubling)
     before = engine.client().hgetall(record_key(b"exec:kept"))
 
@@ -137,7 +137,7 @@ def test_databases_are_apart(engine: Server, doubling: str) -> None:
 def test_a_user_without_rights_is_told_and_nothing_is_left(
     new_redis: Callable[..., Server], new_engine: Callable[..., Server], doubling: str
 ) -> None:
-    """Rights to the model's key alone are not enough: its record lies beside it."""
+    """Permission for the model's key alone is not enough, because the record is a separate key."""
     redis = new_redis()
     redis.client().execute_command("ACL", "SETUSER", "me", "on", ">s3cr3t", "~iris", "+@all")
     engine = new_engine("--redis", redis.url)
@@ -147,7 +147,7 @@ def test_a_user_without_rights_is_told_and_nothing_is_left(
         client.create_deployment("iris", doubling)
 
     assert caught.value.error_code == "PERMISSION_DENIED"
-    assert "on the key of the model and on mlflow-redisai:*" in caught.value.message
+    assert "on the model's key and on mlflow-redisai:*" in caught.value.message
     assert "s3cr3t" not in caught.value.message
     assert redis.client().keys("*") == []
 
@@ -167,7 +167,7 @@ def test_a_server_without_memory_left_is_told_and_nothing_is_left(
 
 
 def test_a_deployment_changed_again_and_again_is_given_up(store: Deployments, doubling: str, engine: Server) -> None:
-    """Here every WATCH is followed by a change of somebody else's, more often than the plugin tries."""
+    """After every WATCH another client makes a change, more often than the plugin tries."""
     client = RedisAIClient(engine.target)
     client.create_deployment("busy:model", doubling)
     other = engine.client()
@@ -185,4 +185,7 @@ def test_a_deployment_changed_again_and_again_is_given_up(store: Deployments, do
         store.replace("busy:model", Prepared(model, read.record), instead_of=read)
 
     assert caught.value.error_code == "ABORTED"
-    assert caught.value.message == "the deployment 'busy:model' was changed by others 20 times meanwhile; try again"
+    assert (
+        caught.value.message
+        == "other clients changed the deployment 'busy:model' during each of 20 attempts; try again later"
+    )

@@ -1,4 +1,4 @@
-"""What the plugin asks a server, and what it makes of the answers."""
+"""What the plugin asks a server, and how it interprets the replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.tiny_models import onnx_model
 def test_the_first_model_of_a_new_server_may_have_its_newest_operators(
     new_engine: Callable[..., Server], tmp_path: Path
 ) -> None:
-    """Gelu is of opset 20; the server tells its ONNX Runtime only after the first ONNX model."""
+    """Gelu needs opset 20. The server reports its ONNX Runtime only after its first ONNX model."""
     engine = new_engine()
     x = np.array([[-1.0, 0.0, 2.0]], np.float32)
     shape = (TensorProto.FLOAT, ("N", 3))
@@ -51,9 +51,8 @@ def test_a_redis_without_redisai_is_told_as_such(redis_server) -> None:
         ask(Connection(Target.parse(redis_server.target)), b"iris")
 
     assert caught.value.message == (
-        f"Redis at 127.0.0.1:{redis_server.port} has no RedisAI: unknown command 'AI.CONFIG', with args beginning "
-        "with: 'GET' 'MODEL_CHUNK_SIZE'; load the RedisAI module there, or start "
-        "redisai-engine in front of it and name the "
-        "engine's address as the target"
+        f"Redis at 127.0.0.1:{redis_server.port} has no AI commands: unknown command 'AI.CONFIG', with args beginning "
+        "with: 'GET' 'MODEL_CHUNK_SIZE'; load the RedisAI module there, or start redisai-engine in front of it and "
+        "set the engine's address as the target"
     )
     assert caught.value.error_code == "NOT_IMPLEMENTED"

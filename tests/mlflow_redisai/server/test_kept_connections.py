@@ -1,4 +1,4 @@
-"""Kept connections: used again, replaced when they are gone, never shared with a child."""
+"""Kept connections are used again, replaced when they are lost, and never shared with a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server loads follows from the version of its ONNX Runtime."""
+"""What a server can load follows from the version of its ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody who waits for a large model at a terminal sees how far it is; nobody else sees anything of it."""
+"""A user who waits for a large upload at a terminal sees its progress. Nobody else sees anything."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def create(engine: Server, large: str) -> Iterator[list[str]]:
-    """The arguments that create a deployment of a large model; it doesn't stay in the session's engine."""
+    """Return the arguments that deploy a large model, which is removed from the session's engine at the end."""
     yield ["deployments", "create", "-t", engine.target, "--name", "progress:large", "-m", large]
     engine.client().execute_command("AI.MODELDEL", "progress:large")
 
@@ -88,7 +88,7 @@ def create(engine: Server, large: str) -> Iterator[list[str]]:
 def test_a_terminal_shows_both_uploads_of_a_large_model(
     create: list[str], cli: Any, client: RedisAIClient, tmp_path: Path
 ) -> None:
-    """Under the temporary key and under the name: the bytes that were sent, and how many they will be."""
+    """Under the temporary key and under the name: the bytes sent so far, and the total."""
     command = [sys.executable, "-m", "mlflow", *create]
 
     code, shown = terminal.run(command, {**os.environ, **cli.environment}, tmp_path)

@@ -1,4 +1,8 @@
-"""Names that can be models' are told from others, and a record's fields survive the way to Redis and back."""
+"""
+Names under which models can be deployed, and those that are refused.
+
+A record's fields survive the round trip to Redis.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,17 @@ from redisai_engine.codec.mapping import FORMAT, Mapping
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "a deployment's name is a text that is not empty, not ''"),
-        (None, "a deployment's name is a text that is not empty, not None"),
-        (7, "a deployment's name is a text that is not empty, not 7"),
+        ("", "a deployment's name must be a non-empty string, got ''"),
+        (None, "a deployment's name must be a non-empty string, got None"),
+        (7, "a deployment's name must be a non-empty string, got 7"),
         (
             "mlflow-redisai:x",
-            "the name 'mlflow-redisai:x' is not allowed: keys starting with mlflow-redisai: are the plugin's own",
+            (
+                "the name 'mlflow-redisai:x' is not allowed: keys that start with mlflow-redisai: are reserved for the "
+                "plugin"
+            ),
         ),
-        ("|>", "the name '|>' is not allowed: it separates the steps of a RedisAI command"),
+        ("|>", "the name '|>' is not allowed: it separates operations in RedisAI's commands"),
     ],
 )
 def test_names_that_can_not_be_keys_of_models_are_refused(name: object, message: str) -> None:
@@ -64,7 +71,7 @@ def test_a_record_of_a_later_version_is_refused_with_the_way_out() -> None:
         Record.from_fields({b"format": b"99", b"id": b"x"})
 
     assert caught.value.message == (
-        "the deployment's record has format '99', this mlflow-redisai knows 1; upgrade with "
+        "the deployment's record has format '99', but this version reads only format 1; upgrade with "
         "pip install --upgrade mlflow-redisai"
     )
 
@@ -77,7 +84,7 @@ def test_a_mapping_of_a_later_version_is_refused_too() -> None:
         Record.from_fields(fields)
 
     assert caught.value.message == (
-        f"the record's mapping has format 99, this version reads up to {FORMAT}; upgrade mlflow-redisai"
+        f"the record's mapping has format 99, but this version reads formats up to {FORMAT}; upgrade mlflow-redisai"
     )
 
 

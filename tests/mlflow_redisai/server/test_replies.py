@@ -1,4 +1,4 @@
-"""The reply to a prediction becomes tensors, or the error that says what went wrong where."""
+"""The reply to a prediction becomes tensors, or an error that says what went wrong and where."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mlflow_redisai.target import Target
 
 
 def read(reply: Any, uri: str = "redisai://example.org") -> list[list[float]]:
-    """Reads a reply with two fetched outputs; the connection is never opened."""
+    """Read a reply with two fetched outputs. The connection is never opened."""
     return [tensor.array().tolist() for tensor in tensors_of(Connection(Target.parse(uri, {})), reply, 2, 50)]
 
 
 def fetched(*values: float) -> list[object]:
-    """An element of the reply: AI.TENSORGET META BLOB."""
+    """Return one element of the reply: AI.TENSORGET META BLOB."""
     return [b"dtype", b"DOUBLE", b"shape", [len(values)], b"blob", np.array(values, np.float64).tobytes()]
 
 
@@ -38,7 +38,10 @@ MISSING = ResponseError("model key is empty")
             [b"TIMEDOUT"],
             "redisai://h",
             errors.PredictionTimedOut,
-            "Redis at h:6379 didn't get to the request within 50 ms; raise the option timeout or send fewer requests",
+            (
+                "Redis at h:6379 didn't start the prediction within 50 ms; raise the option timeout, or send fewer "
+                "requests at once"
+            ),
         ),
         (
             [b"OK", ResponseError("bad shape"), b"NA", b"NA"],
@@ -51,25 +54,22 @@ MISSING = ResponseError("model key is empty")
             MISSING,
             "redisai://h/2",
             errors.OnlyDatabaseZero,
-            (
-                "Redis at h:6379/2 runs only models of database 0 (model key is empty where it looked); name "
-                "database 0 in the target"
-            ),
+            "Redis at h:6379/2 runs only models in database 0: model key is empty; set database 0 in the target",
         ),
         (
             ResponseError("OOM command not allowed when used memory > 'maxmemory'."),
             "redisai://h",
             errors.ServerOutOfMemory,
             (
-                "Redis at h:6379 has no memory left for this: command not allowed when used memory > 'maxmemory'; "
-                "raise maxmemory or delete what isn't needed"
+                "Redis at h:6379 is out of memory: command not allowed when used memory > 'maxmemory'; "
+                "raise maxmemory, or delete keys that are no longer needed"
             ),
         ),
         (
             [b"OK"],
             "redisai://h",
             errors.UnexpectedReply,
-            "Redis at h:6379 gave a reply that the plugin doesn't understand: AI.DAGEXECUTE_RO answered [b'OK']",
+            "Redis at h:6379 sent a reply that the plugin can't interpret: AI.DAGEXECUTE_RO answered [b'OK']",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A model's tensors become what pyfunc answers: its containers, types, shapes and labels."""
+"""A model's tensors become what pyfunc returns: its containers, types, shapes and labels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_parts_of_one_shape_stacked() -> None:
 
 
 def test_lists_and_cells_as_old_saved_models_answer() -> None:
-    """What has one value a row is flattened, all else becomes lists."""
+    """Parts with one value per row are flattened, all others become lists."""
     mapping = answer("cells like input", Part("score", None, (-1,)), Part("both"))
     parts = [Tensor.from_array(np.array([[1.0], [2.0]])), Tensor.from_array(np.array([[1, 2], [3, 4]]))]
 

@@ -1,4 +1,4 @@
-"""Answers are the same where labels, containers and shapes are equal and numbers differ by no more than rounding."""
+"""Answers are equal if labels, containers and shapes are, and if numbers differ by no more than rounding."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_answers_without_numbers_have_no_difference() -> None:
 @pytest.mark.parametrize(
     ("expected", "actual", "sentence"),
     [
-        (np.array([1.0]), np.array([1.1]), r"the largest difference is 0\.1 relative to 1, allowed are 1e-06"),
+        (np.array([1.0]), np.array([1.1]), r"the largest difference is 0\.1 relative to 1, but at most 1e-06"),
         (np.ones(2), np.ones((2, 1)), r"expected the shape \(2,\), got \(2, 1\)"),
         (np.array([1]), np.array([2]), "1 of 1 labels differ"),
-        (np.array(["a", "b"]), np.array(["a", "c"]), "in row 1 expected .*'b'.*, got .*'c'"),
-        (np.array([np.nan]), np.array([0.0]), "NaN or infinity stand at different places"),
+        (np.array(["a", "b"]), np.array(["a", "c"]), "in row 1, expected .*'b'.*, got .*'c'"),
+        (np.array([np.nan]), np.array([0.0]), "NaN or infinity is in different places"),
         (np.ones(1), pd.DataFrame({"a": [1.0]}), "expected a ndarray, got a DataFrame"),
         ({"a": np.ones(1)}, {"b": np.ones(1)}, r"expected \['a'\], got \['b'\]"),
         ([np.ones(1)], [np.ones(1), np.ones(1)], "expected 1 items, got 2"),
@@ -62,7 +62,7 @@ def test_what_is_not_the_same(expected: Any, actual: Any, sentence: str) -> None
 
 
 class TestTolerance:
-    """The documented rule: 128 units in the last place, times the root of the depth, and 1e-9 at least."""
+    """The documented rule: 128 units in the last place, times the square root of the depth, and at least 1e-9."""
 
     def mapping(self, depth: int, precision: dtypes.DType) -> Mapping:
         return replace(Mapping.generic(["x"], ["y"]), depth=depth, precision=precision, answer=Answer("ndarray", ()))

@@ -1,4 +1,4 @@
-"""Whatever container a user gives becomes the model's tensors, or one sentence that says what doesn't fit."""
+"""Any container that a user passes becomes the model's tensors, or one sentence that says what doesn't fit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestContainers:
         assert rows_of(inputs, matrix("a", "b")) == [[1.5, 2], [3, 4]]
 
     def test_frames_that_are_cut_from_one_frame_and_others_between_them(self) -> None:
-        """An encoder remembers the columns of the frame before."""
+        """An encoder caches the columns of the latest frame."""
         encoder = Encoder(matrix("a", "b"))
         frame = pd.DataFrame({"a": [1.5, 3], "b": [2.0, 4]})
         swapped = frame[["b", "a"]]
@@ -99,7 +99,7 @@ class TestContainers:
         assert rows_of(inputs, unnamed()) == [[1.5, 2], [3, 4]]
 
     def test_many_rows_go_the_same_way_as_few(self) -> None:
-        """Small frames are taken apart in another way than large ones."""
+        """Small frames are read in another way than large ones."""
         frame = pd.DataFrame({"a": np.arange(100), "b": np.arange(100) / 2})
 
         assert rows_of(frame, matrix("a", "b")) == [
@@ -138,12 +138,12 @@ class TestContainers:
 
 
 class TestRefused:
-    """What breaks the signature is told in one sentence that names column or tensor, expected and got."""
+    """An input that breaks the signature is refused with one sentence: the column or tensor, expected and found."""
 
     @pytest.mark.parametrize(
         ("inputs", "sentence"),
         [
-            (None, "there is no input; give a DataFrame, a Series, an array, a dict of arrays, or a list"),
+            (None, "there is no input; pass a DataFrame, a Series, an array, a dict of arrays, or a list"),
             (
                 pd.DataFrame({"a": [1.0]}),
                 r"column 'b' is missing; the model's signature has a \(double\), b \(double\)",
@@ -156,7 +156,10 @@ class TestRefused:
             (pd.DataFrame({"a": ["x"], "b": [1.0]}), "column 'a' must be double, got 'x'"),
             (pd.DataFrame({"a": [], "b": []}, dtype=float), "the input has no rows"),
             (pd.DataFrame(), "the input has no columns; the model's signature has a"),
-            (pd.DataFrame([[1.0, 2.0, 3.0]]), r"has 2 columns \(a \(double\), b \(double\)\), the input has 3 without"),
+            (
+                pd.DataFrame([[1.0, 2.0, 3.0]]),
+                r"has 2 columns \(a \(double\), b \(double\)\), but the input has 3 without",
+            ),
             (
                 pd.DataFrame([[1.0, 2, 3]], columns=["a", "a", "b"]),
                 "the input has 2 columns named 'a'; keep one of them",
@@ -164,11 +167,11 @@ class TestRefused:
             (np.ones((2, 3)), "the input has 3 without names"),
             (np.ones((2, 2, 2)), r"an array must have two dimensions, got the shape \(2, 2, 2\)"),
             ([], "the input has no rows"),
-            ([[1, 2], [3]], r"all rows must have 2 values like the first, but row 1 is \[3\]"),
-            ([{"a": 1, "b": 2}, [1, 2]], "the rows must all be objects, or all lists"),
+            ([[1, 2], [3]], r"all rows must have 2 values, like the first, but row 1 is \[3\]"),
+            ([{"a": 1, "b": 2}, [1, 2]], "rows must be either all objects or all lists"),
             ({"a": [1, 2], "b": [1]}, "the same number of rows, got column 'a': 2, column 'b': 1"),
             ({"a": [[1], [2]], "b": [1, 2]}, "column 'a' must be double, got \\[1\\]"),
-            (object(), "predict can't read a object; give a DataFrame"),
+            (object(), "predict can't read a object; pass a DataFrame"),
             ({1, 2}, "predict can't read a set"),
         ],
     )
@@ -183,7 +186,7 @@ class TestRefused:
             (np.ones(2), r"must have the shape \(any, 2\), got \(2,\)"),
             (np.array([["a", "b"]]), "the input must be float64, got 'a'"),
             (np.ones((0, 2)), "the input has no rows"),
-            ([[1, 2], [3]], "rows of one length, but some are longer than others"),
+            ([[1, 2], [3]], "rows of equal length, but some are longer than others"),
             (pd.DataFrame({"cells": [[1.5], [3]]}), r"must have the shape"),
         ],
     )
@@ -205,7 +208,7 @@ class TestRefused:
 
 
 def test_one_encoder_serves_many_threads() -> None:
-    """Each sends frames with columns of its own, in both orders, so that what is remembered changes all the time."""
+    """Each thread sends frames with its own columns, in both orders, so that the cached columns change all the time."""
     encoder = Encoder(matrix("a", "b"))
 
     def encode(number: int) -> list[list[float]]:
@@ -219,7 +222,11 @@ def test_one_encoder_serves_many_threads() -> None:
 
 
 def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -> None:
-    """All of the plugin has 250 microseconds for a prediction; a slow machine gets ten times that here."""
+    """
+    The whole plugin may take 250 microseconds for a prediction.
+
+    A slow machine gets four times that for this part alone.
+    """
     names = [f"column {index}" for index in range(13)]
     mapping = matrix(*names)
     frame = pd.DataFrame(np.ones((1, 13)), columns=names)
@@ -237,7 +244,7 @@ def test_a_row_of_numbers_is_encoded_and_decoded_in_a_fraction_of_the_budget() -
 
 
 class TestGaps:
-    """A model that refuses NaN itself must not answer rows that have one, whatever way they come in."""
+    """A model that refuses NaN itself must not answer rows with NaN, on any path."""
 
     @pytest.mark.parametrize("rows", [1, 50])
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -249,6 +256,6 @@ class TestGaps:
 
         assert rows_of(frame.assign(a=bad), mapping)[0][1] == 1
         with pytest.raises(
-            InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't take"
+            InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't accept"
         ):
             Encoder(mapping).encode(frame.assign(b=bad))

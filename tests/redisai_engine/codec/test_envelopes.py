@@ -18,13 +18,13 @@ from support.json_forms import EXPECTED, FORMS, ROWS, TYPES, columns, mapping, m
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_keeps_its_values_as_a_document(form: str) -> None:
-    """As an HTTP front has it: parsed, and nothing else."""
+    """As an HTTP front would have it: parsed, and nothing else."""
     assert columns(Encoder(mapping()).encode(Document(FORMS[form]))) == EXPECTED
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_frames_values_are_taken_from_the_document_that_it_was_read_from(form: str) -> None:
-    """Also "001", dates as text and 1.0, which pandas.read_json has bent by then."""
+    """ "001", dates as text and 1.0 included, which pandas.read_json has already changed."""
     frame = pd.read_json(io.StringIO(json.dumps(FORMS[form])))
 
     assert columns(Encoder(mapping()).encode(frame, Document(FORMS[form]))) == EXPECTED
@@ -40,7 +40,7 @@ def test_a_frame_that_is_what_the_model_takes_is_not_read_again() -> None:
 
 @pytest.mark.parametrize("form", [form for form in FORMS if "columns" not in form and form != "records"])
 def test_every_envelope_keeps_its_values_through_read_json(form: str) -> None:
-    """The cells of an envelope's frame hold the JSON values untouched, so a program's own frame will do."""
+    """The cells of an envelope's frame hold the JSON values unchanged, so a frame that a program made works too."""
     frame = pd.read_json(io.StringIO(json.dumps(FORMS[form])))
 
     assert columns(Encoder(mapping()).encode(frame)) == EXPECTED
@@ -53,7 +53,7 @@ def test_every_form_works_as_python_values(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["records", "columns"])
 def test_text_that_read_json_turned_into_numbers_is_never_guessed(form: str) -> None:
-    """Outside the command line the file is out of reach: the sentence says how to read it."""
+    """Outside the command line, the file is out of reach. The message says how to read it."""
     rows = [{**row, "code": code} for row, code in zip(ROWS, ["001", "002"], strict=True)]
     document = rows if form == "records" else {name: [row[name] for row in rows] for name in TYPES}
     frame = pd.read_json(io.StringIO(json.dumps(document)))
@@ -111,7 +111,7 @@ def test_a_column_named_like_an_envelope_is_a_column(column: str) -> None:
 
 
 def test_a_bare_split_form_is_read_where_it_arrives() -> None:
-    """MLflow's command can't read it unless it has as many rows as columns; Python can always give it."""
+    """MLflow's command can read it only if it has as many rows as columns. From Python it can always be passed."""
     document = {"columns": ["a", "b"], "index": [0, 1], "data": [[1, 2], [3, 4]]}
     how = matrix_mapping(names=("a", "b"))
 
@@ -122,11 +122,11 @@ def test_a_bare_split_form_is_read_where_it_arrives() -> None:
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        ({"inputs": [1], "instances": [1]}, "must have one of inputs, instances, .*, got inputs and instances"),
+        ({"inputs": [1], "instances": [1]}, "must have only one of inputs, instances, .*, got inputs and instances"),
         ({"dataframe_split": [1]}, "dataframe_split must be an object with columns and data, got list"),
         (
             {"dataframe_split": {"columns": ["a"]}},
-            "the split form has the keys columns, data and perhaps index, got col",
+            "the split form must have data and may have columns and index, got col",
         ),
         (
             {"dataframe_split": {"columns": ["a", "b"], "data": [[1]]}},

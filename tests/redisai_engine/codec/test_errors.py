@@ -1,4 +1,4 @@
-"""The codec's errors are one tree, of no framework, and make their sentences out of facts."""
+"""The codec's errors are one tree that depends on no framework, and build their messages from facts."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ def test_the_tree_has_one_root_and_its_drawing_every_class() -> None:
         ),
         (
             UnreadableMapping(9, 1),
-            "the record's mapping has format 9, this version reads up to 1; upgrade mlflow-redisai",
+            "the record's mapping has format 9, but this version reads formats up to 1; upgrade mlflow-redisai",
         ),
         (
             UnknownRecordFormat("9", 1),
             (
-                "the deployment's record has format '9', this mlflow-redisai knows 1; "
+                "the deployment's record has format '9', but this version reads only format 1; "
                 "upgrade with pip install --upgrade mlflow-redisai"
             ),
         ),
         (
             UnusableOutput("iris", "probabilities"),
             (
-                "the model 'iris' can't be predicted with: its output 'probabilities' is no tensor; deploy it with "
+                "the model 'iris' can't be used for predictions: its output 'probabilities' is not a tensor; deploy it "
+                "with "
                 "mlflow-redisai, or convert it without ZipMap"
             ),
         ),

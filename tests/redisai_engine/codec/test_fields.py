@@ -1,4 +1,4 @@
-"""Out of any container comes one array a field, with the field's type, by name where there are names."""
+"""Any container becomes one array for each field, with the field's type, by name if there are names."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TestToArray:
         ("value", "kind"),
         [
             ([1, 2], "i"),
-            ([1.0, 2.0], "i"),  # JSON doesn't tell whole numbers apart
+            ([1.0, 2.0], "i"),  # JSON doesn't distinguish 1.0 from 1
             ([1.5, 2.0], "f"),
             ([2.0**53], "f"),
             (["a", "b"], "O"),
@@ -70,13 +70,13 @@ class TestToArray:
         with pytest.raises(InputMismatch) as caught:
             to_array([[1, 2], [3]], "tensor 'x'")
 
-        assert str(caught.value) == "tensor 'x' must be rows of one length, but some are longer than others"
+        assert str(caught.value) == "tensor 'x' must have rows of equal length, but some are longer than others"
 
 
 class TestColumns:
     @pytest.mark.parametrize("rows", [2, SMALL_FRAME_ROWS + 1], ids=["small", "large"])
     def test_columns_of_a_frame_come_in_the_schemas_order_and_types(self, rows: int) -> None:
-        """Small frames are taken out of pandas in one piece, others column by column."""
+        """Small frames are taken out of pandas as a whole, others column by column."""
         frame = pd.DataFrame({"city": ["x"] * rows, "age": np.arange(rows, dtype=np.int8)})
 
         age, city = take_columns(frame, COLUMNS)
@@ -99,7 +99,7 @@ class TestColumns:
         with pytest.raises(InputMismatch) as caught:
             take_columns(np.ones((2, 1)), UNNAMED)
 
-        assert str(caught.value) == "the model's signature has 2 columns, the input has 1"
+        assert str(caught.value) == "the model's signature has 2 columns, but the input has 1"
 
     def test_long_signatures_are_listed_in_part(self) -> None:
         fields = tuple(Field(f"c{index}", "double", dtypes.DOUBLE) for index in range(40))
@@ -141,7 +141,7 @@ class TestTensors:
         with pytest.raises(InputMismatch) as caught:
             take_tensors(np.ones(2), TENSORS)
 
-        assert str(caught.value) == "the model takes 2 tensors (a (float32), b (int64)); give a dict of arrays"
+        assert str(caught.value) == "the model takes 2 tensors (a (float32), b (int64)); pass a dict of arrays"
 
     @pytest.mark.parametrize(
         ("shape", "expected", "fits"),
@@ -179,10 +179,10 @@ class TestWithoutSchema:
         with pytest.raises(InputMismatch) as caught:
             without_schema({"a": [1], "c": [2]}, self.TWO)
 
-        assert str(caught.value) == "tensor 'b' is missing; the model takes a, b, the input has 'a', 'c'"
+        assert str(caught.value) == "tensor 'b' is missing; the model takes a, b, but the input has 'a', 'c'"
 
     def test_one_array_for_several_inputs_is_refused(self) -> None:
         with pytest.raises(InputMismatch) as caught:
             without_schema(np.ones(3), self.TWO)
 
-        assert str(caught.value) == "the model takes 2 tensors (a, b); give a dict of arrays"
+        assert str(caught.value) == "the model takes 2 tensors (a, b); pass a dict of arrays"

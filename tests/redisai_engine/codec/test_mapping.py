@@ -1,4 +1,4 @@
-"""The mapping goes through JSON unchanged, since it is read back from the record in Redis."""
+"""The mapping passes through JSON unchanged, because it is read back from the record in Redis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def test_json_gives_the_same_mapping_back(mapping: Mapping) -> None:
 def test_a_newer_format_is_refused() -> None:
     data = {**full_mapping().to_json(), "format": FORMAT + 1}
 
-    with pytest.raises(UnreadableMapping, match=f"has format {FORMAT + 1}, this version reads up to {FORMAT}; upgrade"):
+    with pytest.raises(
+        UnreadableMapping, match=f"has format {FORMAT + 1}, but this version reads formats up to {FORMAT}; upgrade"
+    ):
         Mapping.from_json(data)
 
 
@@ -52,7 +54,7 @@ def test_an_input_has_rows_where_its_first_axis_is_as_free_or_as_fixed_as_the_mo
 
 
 class TestGeneric:
-    """A model that somebody else stored has no record: arrays go by position, floats as FLOAT."""
+    """A model that another client stored has no record: arrays by position, floating point as FLOAT."""
 
     def test_floats_go_as_float(self) -> None:
         tensors = Encoder(Mapping.generic(["x"], ["y"])).encode(np.ones((2, 3)))

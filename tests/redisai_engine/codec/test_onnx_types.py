@@ -1,4 +1,4 @@
-"""An ONNX model's own words on its inputs and outputs, in RedisAI's types and numpy's."""
+"""What an ONNX model declares about its inputs and outputs, in RedisAI's types and numpy's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_lengths_that_are_not_fixed_are_none(written: list[object] | None, shape
 
 
 def test_inputs_that_are_initializers_are_not_fed() -> None:
-    """Models of IR 3 list their weights among the inputs."""
+    """Models of IR version 3 list their weights among the inputs."""
     weight = numpy_helper.from_array(np.ones(2, np.float32), "w")
     blob = onnx_model(
         [helper.make_node("Mul", ["x", "w"], ["y"])],
@@ -91,7 +91,7 @@ class TestWithoutARecord:
         assert with_own_types(generic, b"\xff not onnx", "m") is generic
 
     def test_an_output_that_is_no_tensor_is_refused(self) -> None:
-        """As ZipMap has it, which skl2onnx makes unless told otherwise."""
+        """As with ZipMap, which skl2onnx makes by default."""
         nodes = [helper.make_node("SequenceConstruct", ["x"], ["probabilities"])]
         output = helper.make_tensor_sequence_value_info("probabilities", TensorProto.FLOAT, None)
         graph = helper.make_graph(nodes, "m", [helper.make_tensor_value_info("x", *X["x"])], [output])
@@ -102,6 +102,7 @@ class TestWithoutARecord:
             )
 
         assert str(caught.value) == (
-            "the model 'iris' can't be predicted with: its output 'probabilities' is no tensor; deploy it with "
+            "the model 'iris' can't be used for predictions: its output 'probabilities' is not a tensor; deploy it "
+            "with "
             "mlflow-redisai, or convert it without ZipMap"
         )

@@ -1,4 +1,4 @@
-"""Rows become requests and come back in order, whatever number of them the model takes."""
+"""Rows become requests and come back in order, however many of them the model takes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_text_is_split_too() -> None:
 
 
 def test_a_whole_prediction_runs_request_by_request_and_counts_the_rows() -> None:
-    """A model of two rows at a time gets three requests for five rows, the last one filled up."""
+    """A model that takes two rows at a time gets three requests for five rows, the last one padded."""
     seen = []
 
     def double(request: list[Tensor]) -> list[Tensor]:

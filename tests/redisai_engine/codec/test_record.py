@@ -1,4 +1,4 @@
-"""A record's keys are in its model's cluster slot, and its fields say what whoever predicts has to know."""
+"""A record's keys are in its model's cluster slot, and its fields tell everything that a prediction needs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_own_keys_are_told_from_models() -> None:
 
 
 def fields(**changes: str) -> dict[bytes, bytes]:
-    """A record's hash; only what is read here."""
+    """Return a record's hash, with only the fields that are read here."""
     written = {"format": str(FORMAT), "id": "1", "mapping": json.dumps(Mapping.generic(["x"], ["y"]).to_json())}
     return {name.encode(): value.encode() for name, value in (written | changes).items()}
 
@@ -92,7 +92,8 @@ def test_a_record_of_another_version_is_refused_with_the_way_out(written: dict[s
         texts(fields(**written))
 
     assert str(caught.value) == (
-        f"the deployment's record has format {written['format']!r}, this mlflow-redisai knows {FORMAT}; upgrade with "
+        f"the deployment's record has format {written['format']!r}, but this version reads only format {FORMAT}; "
+        "upgrade with "
         "pip install --upgrade mlflow-redisai"
     )
 
@@ -122,5 +123,5 @@ def test_a_fingerprint_changes_with_whatever_meta_tells(change: dict[str, Any]) 
 
 
 def test_fingerprints_stay_what_they_were() -> None:
-    """Those in records that are in use were written by earlier versions."""
+    """Records that are in use were written by earlier versions."""
     assert fingerprint(**MODEL) == "44f794e507236d918b233968f7ee0efd"

@@ -1,4 +1,4 @@
-"""Texts become the token ids that the tokenizer in the mapping makes, padded to the longest text of a request."""
+"""Texts become the token ids of the mapping's tokenizer, padded to the longest text of a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORDS = {"[PAD]": 9, "[UNK]": 0, "one": 1, "two": 2, "three": 3}
 
 
 def words() -> str:
-    """A tokenizer of whole words, as JSON."""
+    """Return a tokenizer of whole words, as JSON."""
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(WORDS, unk_token="[UNK]"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     return str(made.to_str())
@@ -58,7 +58,7 @@ def test_the_arrays_go_with_the_models_inputs_in_order() -> None:
 
 
 def test_a_text_without_tokens_is_one_of_padding() -> None:
-    """A tensor has no axis of length 0."""
+    """A tensor can't have an axis of length 0."""
     assert ids([""]) == [[9]]
 
 
@@ -70,7 +70,7 @@ def test_long_texts_are_refused_where_the_model_does_not_cut() -> None:
     with pytest.raises(InputMismatch) as caught:
         ids(["one", "one two three one two"], cut=False)
 
-    assert str(caught.value) == "the text in row 1 has 5 tokens, the model reads at most 4"
+    assert str(caught.value) == "the text in row 1 has 5 tokens, but the model reads at most 4"
 
 
 def test_a_prefix_is_put_before_each_text() -> None:
@@ -101,7 +101,7 @@ def test_an_encoder_of_a_text_model_makes_tokens() -> None:
 
 
 def test_a_request_is_as_wide_as_its_longest_text() -> None:
-    """All rows are encoded at once, so a long text among the first rows must not cost those of the next request."""
+    """All rows are encoded at once. So a long text among the first rows must not slow down the next request."""
     how = mapping()
     tensors = Encoder(how).encode(["one two three"] + ["one"] * (2 * ROWS - 1))
 

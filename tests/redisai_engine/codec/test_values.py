@@ -1,4 +1,4 @@
-"""A value is converted when nothing is lost by it, and refused with a sentence where something would be."""
+"""A value is converted if nothing is lost, and otherwise refused with a sentence that says why."""
 
 from __future__ import annotations
 
@@ -53,23 +53,27 @@ def test_what_fits(values: Any, wanted: str, result: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "wanted", "sentence"),
     [
-        (np.array([1.5]), "long", "column 'x' must be long, got float64; convert it before, if that is what you mean"),
+        (np.array([1.5]), "long", "column 'x' must be long, got float64; convert it first if that is intended"),
         (np.array([1.0]), "long", "column 'x' must be long, got float64"),
-        (np.array([1.0, np.nan]), "long", "which has no NaN, but the value in row 1 is missing; fill it, or log the"),
+        (np.array([1.0, np.nan]), "long", "which has no NaN, but the value in row 1 is missing; fill it, or declare"),
         (np.array([1, None], object), "integer", "the value in row 1 is missing"),
         (np.array([2**31]), "integer", "must be integer \\(-2147483648 to 2147483647\\), got 2147483648"),
         (np.array([2**53 + 1]), "double", "must be double, which can't hold 9007199254740993 exactly"),
         (np.array([2**24 + 1]), "float", "must be float, which can't hold 16777217 exactly"),
-        (np.array([1e300]), "float", "numbers too large for that"),
+        (np.array([1e300]), "float", "numbers that are too large for it"),
         (np.array([True]), "double", "must be double, got bool"),
-        (np.array(["1.5"], object), "double", "must be double, got '1.5' \\(str\\) in row 0; give numbers, not text"),
+        (np.array(["1.5"], object), "double", "must be double, got '1.5' \\(str\\) in row 0; pass numbers, not text"),
         (np.array([1, True], object), "long", "got True \\(bool\\) in row 1"),
-        (np.array([2**70], object), "long", "got 1180591620717411303424, too large for 64 bits"),
+        (np.array([2**70], object), "long", "got 1180591620717411303424, which is too large for 64 bits"),
         (np.array([1]), "boolean", "must be boolean, got int64"),
-        (np.array([1]), "string", "must be string, got int64; make it text with astype\\(str\\), and read JSON with"),
-        (np.array(["2024-01-05"], "M8[ns]"), "long", "pandas.read_json makes times of columns named like dates"),
-        (np.array(["a", None], object), "string", "the value in row 1 is missing, which a tensor of text can't say"),
-        (np.array(["a", 1], object), "string", "got 1 \\(int\\) in row 1; make it text with astype\\(str\\)"),
+        (np.array([1]), "string", "must be string, got int64; convert it with astype\\(str\\), and read JSON with"),
+        (np.array(["2024-01-05"], "M8[ns]"), "long", "pandas.read_json turns columns with names like dates into times"),
+        (
+            np.array(["a", None], object),
+            "string",
+            "the value in row 1 is missing, which a tensor of strings can't represent",
+        ),
+        (np.array(["a", 1], object), "string", "got 1 \\(int\\) in row 1; convert it with astype\\(str\\)"),
     ],
 )
 def test_what_does_not_fit_is_told(values: Any, wanted: str, sentence: str) -> None:

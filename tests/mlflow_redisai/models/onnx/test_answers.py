@@ -69,8 +69,9 @@ def test_another_answer_than_the_files_is_found(tmp_path: Path) -> None:
     with pytest.raises(VerificationFailed) as caught:
         verify(run, deployed.deployable, deployed.model)
     assert caught.value.message == (
-        "the stored model doesn't answer as ONNX Runtime on the original file does for the model's input example: "
-        "y: the largest difference is 0.5 relative to 2, allowed are 2.64e-05 (expected 2.0, got 3.0); "
+        "the stored model failed verification against ONNX Runtime on the original file with the model's input "
+        "example: "
+        "y: the largest difference is 0.5 relative to 2, but at most 2.64e-05 is allowed (expected 2.0, got 3.0); "
         "nothing was deployed"
     )
 

@@ -427,7 +427,7 @@ class TestRefused:
 
         assert caught.value.message == (
             "the scikit-learn model Pipeline answers input that tensors can't hold: column 'colour' must be string, "
-            "but the value in row 1 is missing, which a tensor of text can't say; fill it"
+            "but the value in row 1 is missing, which a tensor of strings can't represent; fill it"
         )
 
     def test_a_function_that_no_graph_computes(self, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_signature_that_names_its_column(column: str, saved_classifier: Path, 
 
 def test_a_text_beyond_the_models_length_is_refused(deployed_classifier: Any) -> None:
     """pyfunc fails on it too, inside the network; cutting it silently would be an answer to another text."""
-    with pytest.raises(InputMismatch, match=r"the text in row 1 has 1002 tokens, the model reads at most 512"):
+    with pytest.raises(InputMismatch, match=r"the text in row 1 has 1002 tokens, but the model reads at most 512"):
         deployed_classifier.predict(["short", "word " * 1000])
 
 
