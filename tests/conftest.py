@@ -1,7 +1,7 @@
 """
-Fixtures that all tests share: real servers, one MLflow store a session, and the `mlflow` command.
+Fixtures that all tests share: real servers, one MLflow store per session, and the `mlflow` command.
 
-Each block below is one concern; fixtures of one package only stand in a conftest.py of that package's folder.
+Each block below is one concern. Fixtures for a single package are in a conftest.py in that package's folder.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before the first import of mlflow or of a framework.
+# Set before the first import of mlflow or of a framework.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-# Threads of OpenMP that wait spin by default: beside other processes, that takes boosted trees six times as long.
+# By default, waiting OpenMP threads spin. Next to other processes, that makes boosted trees take six times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
@@ -32,10 +32,10 @@ from support.servers import Server, start_engine, start_redis
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
+# A shell that runs the tests in the background makes them ignore Ctrl-C, along with every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A machine that has other things to do is no failure, and one server is meant for all examples of a property.
+# A busy machine is not a failure, and one server is meant to serve all examples of a property.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("tests")
 
@@ -46,9 +46,10 @@ settings.load_profile("tests")
 @pytest.fixture(autouse=True)
 def _no_redis_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Variables of the person who runs the tests must not steer the plugin or the engine.
+    Remove variables of the person who runs the tests, so that they don't configure the plugin or the engine.
 
-    Nor must MLflow's own: `set_experiment` tells child processes of an experiment that other stores don't have.
+    Remove MLflow's own as well: with `set_experiment`, child processes would look for an experiment that other stores
+    lack.
     """
     for name in list(os.environ):
         if name.startswith(("REDIS_", "REDISAI_")) or name == "MLFLOW_EXPERIMENT_ID":
@@ -60,7 +61,7 @@ def _no_redis_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A plain redis-server, shared by the session: use keys of your own, never FLUSHALL."""
+    """A plain redis-server, shared by the session. Use unique keys and never FLUSHALL."""
     server = start_redis(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
@@ -68,7 +69,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine with a redis-server of its own, shared by the session: use keys of your own, never FLUSHALL."""
+    """An engine with an embedded redis-server, shared by the session. Use unique keys and never FLUSHALL."""
     server = start_engine(tmp_path_factory.mktemp("engine"))
     yield server
     server.stop()
@@ -76,13 +77,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def new_redis(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts further plain redis-servers for one test: `new_redis("--requirepass", "secret")`."""
+    """A function that starts further plain redis-servers for one test: `new_redis("--requirepass", "secret")`."""
     yield from _factory(tmp_path, "redis", start_redis)
 
 
 @pytest.fixture
 def new_engine(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts further engines for one test: `new_engine("--redis", redis_server.url)`."""
+    """A function that starts further engines for one test: `new_engine("--redis", redis_server.url)`."""
     yield from _factory(tmp_path, "engine", start_engine)
 
 
@@ -105,7 +106,7 @@ def _factory(folder: Path, kind: str, start: Callable[..., Server]) -> Iterator[
 
 @pytest.fixture(scope="session")
 def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The session's tracking store and model registry (sqlite), set for this process and for those it starts."""
+    """The session's tracking store and model registry (sqlite), set for this process and its child processes."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
@@ -122,12 +123,12 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def wine(mlflow_store: str) -> LoggedModel:
-    """A wine classifier: named columns, signature, input example, registered as `wine` with alias `champion`."""
+    """A wine classifier: named columns, signature, input example, registered as `wine` with the alias `champion`."""
     return log_wine_classifier("wine")
 
 
 class Cli:
-    """Runs `mlflow ...` as a user would, in a process of its own."""
+    """Runs `mlflow ...` as a user would, in a separate process."""
 
     def __init__(self, environment: dict[str, str], cwd: Path) -> None:
         self.environment = environment
@@ -145,7 +146,7 @@ class Cli:
         )
 
     def __call__(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-        """As run(), but a command that fails is a test that fails."""
+        """Like `run`, but if the command fails, the test fails."""
         result = self.run(*arguments, timeout_s=timeout_s)
         assert result.returncode == 0, f"mlflow {' '.join(arguments)}\n{result.stdout}\n{result.stderr}"
         return result
@@ -156,5 +157,5 @@ class Cli:
 
 @pytest.fixture
 def cli(mlflow_store: str, tmp_path: Path) -> Cli:
-    """The `mlflow` command on the session's store; `cli(...)` must succeed, `cli.run(...)` may fail."""
+    """The `mlflow` command on the session's store. `cli(...)` must succeed, `cli.run(...)` may fail."""
     return Cli({"MLFLOW_TRACKING_URI": mlflow_store}, tmp_path)

@@ -1,4 +1,4 @@
-"""Documents in step with what they describe: the source map names every package and module, links lead somewhere."""
+"""Documents match what they describe: the architecture names every package and module, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 PACKAGES = (SOURCE / "redisai_engine", SOURCE / "mlflow_redisai")
-#: What stands between single backticks: paths, classes, functions, but also commands and options.
+#: Text between single backticks: paths, classes and functions, but also commands and options.
 QUOTED = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", ARCHITECTURE)
 
 
@@ -32,7 +32,7 @@ def test_the_architecture_names_every_folder_of_the_source() -> None:
 
 
 def test_every_path_that_the_architecture_names_exists() -> None:
-    """Relative to one of the packages or to the root; a bare file name is one at the top of a package or the root."""
+    """Paths are relative to one of the packages or to the root. A bare file name is at the top of one of them."""
     named = [name for name in QUOTED if re.fullmatch(r"[\w./-]+(\.py|\.md|\.toml|/)", name)]
     roots = (*PACKAGES, SOURCE, ROOT)
 
@@ -74,7 +74,7 @@ GENERATED = {"benchmarks.md", "flavors.md", "reference.md", "settings.md", "comm
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_lines_of_documents_fit_a_screen(document: Path) -> None:
-    """Up to 120 columns, but for tables, links and what programs print."""
+    """Up to 120 columns, except for tables, links and the output of programs."""
     text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
     lines = [] if document.name in GENERATED else text.splitlines()
 
@@ -99,7 +99,7 @@ def texts(*folders: str) -> Iterator[tuple[Path, str]]:
 
 
 def test_nothing_is_read_from_beside_the_repository() -> None:
-    """A plain clone has all that its tests, scripts, measurements and documents use."""
+    """A plain clone contains everything that its tests, scripts, measurements and documents use."""
     beside = re.compile(r"\bshared[\"'`]* ?/")
 
     assert [str(path) for path, text in texts("tests", "scripts", "bench", "docs", ".ci") if beside.search(text)] == []
@@ -117,7 +117,7 @@ def test_no_program_looks_above_the_repository() -> None:
 
 
 def test_the_readme_is_short_and_shows_code_at_once() -> None:
-    """Its first screen decides whether anybody reads on."""
+    """Its first screen decides whether anyone reads on."""
     text = (ROOT / "README.md").read_text()
     lines = text.splitlines()
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
@@ -127,7 +127,7 @@ def test_the_readme_is_short_and_shows_code_at_once() -> None:
 
 
 def test_every_module_of_the_source_says_what_it_is_for_and_stays_small() -> None:
-    """Below 500 lines, as one can know a room by heart."""
+    """At most 500 lines, few enough to know a module by heart."""
     too_long = [str(path) for path in SOURCE.rglob("*.py") if len(path.read_text().splitlines()) > 500]
 
     assert too_long == []

@@ -1,9 +1,9 @@
 """
-The import rules of docs/architecture.md, kept by reading the source and by importing it in fresh processes.
+The import rules of docs/architecture.md, checked by reading the source and by importing it in fresh processes.
 
-The engine never imports MLflow; the plugin imports of the engine only its protocol and its codec; neither of these does
-I/O; a framework is imported only inside the function that first needs it; predicting loads nothing of what deploys.
-There are no circles between modules or folders, and no folder is too long to find a file in by guessing.
+The engine never imports MLflow. The plugin imports only the engine's protocol and codec, and neither of these does I/O.
+A framework is imported only inside the function that first needs it. Predicting loads nothing of what deploys. Modules
+and folders have no circular imports, and no folder has too many modules to find one by guessing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ def module_name(path: Path) -> str:
 
 
 def imported_names(path: Path, *, at_import_time: bool = False) -> set[str]:
-    """Full names of what a module imports; `at_import_time` leaves out functions' bodies and TYPE_CHECKING blocks."""
+    """
+    Return the full names that a module imports.
+
+    `at_import_time` excludes functions' bodies and TYPE_CHECKING blocks.
+    """
     tree = ast.parse(path.read_text())
     package = module_name(path).split(".")
     if path.name != "__init__.py":
@@ -96,12 +100,12 @@ def top(name: str) -> str:
 
 
 def test_there_is_source_to_check() -> None:
-    """An empty list of modules would let every rule below pass."""
+    """With an empty list of modules, every rule below would pass."""
     assert {top(module_name(path)) for path in MODULES} == {"mlflow_redisai", "redisai_engine"}
 
 
 def test_the_engine_never_imports_the_plugin() -> None:
-    """`mlflow` itself may be named by no module of the engine, not even inside a function."""
+    """No module of the engine may name `mlflow` itself, not even inside a function."""
     offenders = {
         module_name(path): names
         for path in MODULES
@@ -140,7 +144,7 @@ def test_the_plugin_imports_of_the_engine_only_its_protocol_and_its_codec() -> N
 def test_protocol_and_codec_name_no_module_that_does_io(
     package: str, allowed: tuple[str, ...], frameworks: set[str]
 ) -> None:
-    """Bytes or values in, bytes or values out: neither opens a socket or a file, and both know little of the engine."""
+    """Bytes or values in, bytes or values out. Neither opens a socket or a file, and both know little of the engine."""
     forbidden = (INPUT_OUTPUT | FRAMEWORKS | {"click", "mlflow"}) - frameworks
     offenders = {}
     for path in MODULES:
@@ -160,7 +164,7 @@ def calls_open(path: Path) -> bool:
 
 
 def test_frameworks_are_imported_only_inside_functions() -> None:
-    """So that importing the plugin or the engine stays cheap, and a missing framework hurts only those who need it."""
+    """So importing the plugin or the engine is cheap, and a missing framework matters only to those who need it."""
     offenders = {
         module_name(path): names
         for path in MODULES
@@ -174,10 +178,10 @@ def test_frameworks_are_imported_only_inside_functions() -> None:
 
 NAMES = {module_name(path) for path in MODULES}
 PACKAGES = {module_name(path) for path in MODULES if path.name == "__init__.py"}
-MOST_MODULES = 12  # in a folder, besides __init__
+MOST_MODULES = 12  # per folder, besides __init__
 
-# Which folder of the engine may import which: the arrows of docs/architecture.md. Whatever stands in no list may be
-# imported by all.
+# The folders of the engine, and which others each may import: the arrows of docs/architecture.md. A module that is in
+# no list may be imported by all.
 ARROWS = {
     "protocol": set(),
     "codec": {"protocol"},
@@ -192,11 +196,15 @@ ARROWS = {
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "process": {"fronts.resp", "service", "redis", "protocol"},
 }
-FOUNDATION = {"errors", "config", "children"}  # modules beside the folders, which import no folder
+FOUNDATION = {"errors", "config", "children"}  # modules next to the folders that import none of them
 
 
 def modules_imported_by(path: Path) -> set[str]:
-    """Modules of ours, type-only imports included; a package stands for its `__init__`."""
+    """
+    Return the project's modules that a module imports, type-only imports included.
+
+    A package stands for its `__init__`.
+    """
     found = set()
     for name in imported_names(path):
         found |= {name} & NAMES or {name.rpartition(".")[0]} & NAMES
@@ -207,13 +215,13 @@ GRAPH = {module_name(path): modules_imported_by(path) for path in MODULES}
 
 
 def folder_of(module: str) -> str:
-    """The folder that a module lies in; a module at the top of a package stands for itself."""
+    """Return the folder of a module. A module at the top of a package stands for itself."""
     folder = module if module in PACKAGES else module.rpartition(".")[0]
     return module if "." not in folder else folder
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Sets of nodes that can all be reached from each other."""
+    """Return the sets of nodes that can all be reached from each other."""
 
     def reachable(start: str) -> set[str]:
         seen: set[str] = set()
@@ -278,7 +286,7 @@ def test_no_folder_is_too_long_to_find_a_file_by_guessing() -> None:
 
 
 def modules_after(program: str, *arguments: str) -> set[str]:
-    """The full names of all modules in a fresh interpreter after `program`."""
+    """Return the full names of all modules that a fresh interpreter has loaded after `program`."""
     program += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     command = [sys.executable, "-c", program, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -286,7 +294,7 @@ def modules_after(program: str, *arguments: str) -> set[str]:
 
 
 def loaded_after(statement: str) -> set[str]:
-    """The top-level modules in a fresh interpreter after `statement`."""
+    """Return the top-level modules that a fresh interpreter has loaded after `statement`."""
     return {top(name) for name in modules_after(statement)}
 
 
@@ -299,7 +307,7 @@ def loaded_after(statement: str) -> set[str]:
     ],
 )
 def test_importing_a_module_loads_none_of_what_its_layer_must_not_have(module: str, forbidden: set[str]) -> None:
-    """What the source says, seen from outside: also through modules in between."""
+    """The same rules as above, seen from outside: this includes what is imported through other modules."""
     assert loaded_after(f"import {module}") & forbidden == set()
 
 
@@ -329,7 +337,7 @@ def deploying_side(modules: set[str]) -> set[str]:
 
 
 def test_importing_the_predictor_loads_nothing_of_what_deploys() -> None:
-    """A process that only predicts pays for no converter."""
+    """A process that only predicts doesn't pay for converters."""
     assert deploying_side(modules_after("import mlflow_redisai.predict.predictor")) == set()
 
 

@@ -1,4 +1,4 @@
-"""Every class has a name of its own, so that a name says which one is meant without a path."""
+"""Every class has a unique name, so that a name identifies it without its path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 
 
 def files_by_class() -> dict[str, list[str]]:
-    """The files in which a class of each name is defined, private and inner ones included."""
+    """Return the files that define a class of each name, private and inner classes included."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

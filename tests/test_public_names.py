@@ -1,4 +1,4 @@
-"""The names that users import are few, listed here, and change only on purpose."""
+"""The names that users import are few. They are listed here, and change only on purpose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_the_plugin_exports_what_mlflow_asks_for_and_its_version() -> None:
 
 
 def test_mlflow_finds_exactly_one_client_class_in_the_plugin() -> None:
-    """MLflow looks through the module's attributes and refuses a plugin with two."""
+    """MLflow inspects the module's attributes and refuses a plugin with two client classes."""
     clients = [
         value
         for _, value in inspect.getmembers(mlflow_redisai, inspect.isclass)

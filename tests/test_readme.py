@@ -1,8 +1,8 @@
 """
-Every block of README.md is run, in order, in one folder; what it shows is what comes back.
+Every block of README.md is run, in order, in one folder, and its output is compared with what the README shows.
 
-Ports, process ids and temporary folders differ from run to run and are compared as `N` and `PATH`. Ports are made free
-ones: 6379 stands for the port of this test's server. A line `...` stands for more output.
+Ports, process ids and temporary folders differ from run to run and are compared as `N` and `PATH`. Ports are replaced
+by free ones: 6379 stands for the port of this test's server. A line `...` stands for further output.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Block:
     lines: tuple[str, ...]
 
     def commands(self) -> Iterator[tuple[str, list[str]]]:
-        """Commands of a console block, each with the output that is shown."""
+        """Return the commands of a console block, each with the output shown for it."""
         shown: list[str] = []
         command = ""
         for line in (*self.lines, "$ "):
@@ -52,7 +52,7 @@ def blocks() -> list[Block]:
 
 
 class Reader:
-    """Somebody who does what the README says."""
+    """A reader who does what the README says."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,7 +86,7 @@ class Reader:
         return result.stdout
 
     def run_in_background(self, command: str, lines: int) -> str:
-        """Starts a server and gives its first lines."""
+        """Start a server and return its first lines."""
         started = subprocess.Popen(
             self.own_ports(command).split(), cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True
         )
@@ -95,7 +95,7 @@ class Reader:
         return "".join(started.stdout.readline() for _ in range(lines))
 
     def leave(self) -> None:
-        """Stops what was started, with the commands that were shown for it."""
+        """Stop what was started, with the commands that were shown for it."""
         for server in self.running:
             server.terminate()
             server.wait(30)
@@ -126,9 +126,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     somebody.leave()
 
 
-@pytest.mark.timeout(900)  # some ten `mlflow` processes one after another
+@pytest.mark.timeout(900)  # about ten `mlflow` processes in sequence
 def test_every_block_of_the_readme_does_what_it_shows(reader: Reader) -> None:
-    """In order, as a reader would: the later blocks use the server that an earlier one starts."""
+    """In order, as a reader would run them: later blocks use the server that an earlier one starts."""
     ran = []
     for block in blocks():
         if block.language == "python":
@@ -160,14 +160,16 @@ def test_every_block_of_the_readme_does_what_it_shows(reader: Reader) -> None:
 
 
 def assert_clones(command: str, folder: Path) -> None:
-    """What the next command needs is in the clone of this repository; the placeholder is the only thing made up."""
+    """Check that the clone of this repository has what the next command needs. Only the placeholder is made up."""
     own = command.replace("<URL of this repository>", str(ROOT))
 
     subprocess.run(["bash", "-c", f"{own} && test -f pyproject.toml"], cwd=folder, check=True, capture_output=True)
 
 
 def assert_installs(command: str) -> None:
-    """The extra that is named exists, and this environment, which was made with it, has all it asks for."""
+    """
+    Check that the named extra exists, and that this environment, which was made with it, has everything it requires.
+    """
     found = re.fullmatch(r"pip install '\.\[(\w+)\]'", command)
     assert found, command
     assert found[1] in importlib.metadata.metadata("mlflow-redisai").get_all("Provides-Extra", [])

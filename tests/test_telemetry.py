@@ -18,7 +18,7 @@ VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's home without anything in it, and an environment that doesn't say anything of reports."""
+    """An empty home directory, and an environment that says nothing about reports."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("package", ["redisai_engine", "redisai_engine.protocol.tensor", "mlflow_redisai"])
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
 def test_importing_a_package_turns_onnx_runtimes_reports_off(package: str, before: str | None, after: str) -> None:
-    """Whoever has said something else is obeyed."""
+    """A user's own choice is respected."""
     environment = os.environ | ({} if before is None else {VARIABLE: before})
 
     shown = subprocess.run(
@@ -47,10 +47,10 @@ def test_importing_a_package_turns_onnx_runtimes_reports_off(package: str, befor
 def test_an_engine_that_runs_onnx_models_leaves_no_device_id(
     new_engine: Callable[..., Server], home: Path, workers: str
 ) -> None:
-    """ONNX Runtime 1.29 and newer write one at their first import where reports are on."""
+    """ONNX Runtime 1.29 and newer write one on their first import if reports are on."""
     engine = new_engine("--workers", workers)
 
-    for _ in range(4):  # workers share the port
+    for _ in range(4):  # workers share the port, so connect several times
         engine.client().execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model_blob("Add"))
 
     assert list(home.rglob("*")) == []

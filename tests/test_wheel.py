@@ -1,4 +1,4 @@
-"""The wheel: compiled where there is a compiler, the same in pure Python where there is none."""
+"""The wheel: compiled if there is a compiler, and the same in pure Python if there is none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def built(folder: Path, environment: Mapping[str, str]) -> Path:
-    """Builds the wheel as pip does, with what is installed here."""
+    """Build the wheel as pip does, with the installed packages."""
     made = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-v", "-w", str(folder)],
         env={**os.environ, **environment},

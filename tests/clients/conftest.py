@@ -1,4 +1,4 @@
-"""An engine for foreign clients alone, because they empty it, and the models that they store there."""
+"""An engine that only the foreign clients use, because they empty it, and the models that they store there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = {"ONNX": "onnxruntime", "TORCH": "torch", "TF": "tensorflow"}
 
 @pytest.fixture(scope="session")
 def clients_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine that any client may empty with FLUSHALL, so one client at a time."""
+    """An engine that any client may empty with FLUSHALL. So only one client uses it at a time."""
     server = start_engine(tmp_path_factory.mktemp("clients"))
     yield server
     server.stop()
@@ -23,7 +23,7 @@ def clients_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture(scope="session")
 def told(clients_engine: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What a client's program is told: where the engine is, and files of models for the backends that are installed."""
+    """What a client's program is given: the engine's address, and model files for the backends that are installed."""
     folder = tmp_path_factory.mktemp("client-models")
     models = {}
     for backend, package in PACKAGES.items():

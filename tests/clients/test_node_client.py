@@ -1,4 +1,4 @@
-"""node's `redis` as it is published: AI commands by sendCommand, in RESP2 and RESP3."""
+"""The published `redis` package of node: AI commands with sendCommand, in RESP2 and RESP3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python clients as they are published, each in an environment of its own, call by call against the engine."""
+"""Published Python clients, each in its own environment, call by call against the engine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class PythonClient:
     requirements: tuple[str, ...]
     program: str
     protocol: int = 2
-    pythons: tuple[tuple[int, int], ...] = ()  # only these; empty: any
+    pythons: tuple[tuple[int, int], ...] = ()  # the only ones it supports; empty: any
 
     def __str__(self) -> str:
         return f"{self.environment}-resp{self.protocol}"
 
 
 CLIENTS = (
-    # redisai-py uses what NumPy 2.3 and setuptools 82 have taken away: np.fromstring for bytes, and pkg_resources.
+    # redisai-py uses what NumPy 2.3 and setuptools 82 have removed: np.fromstring for bytes, and pkg_resources.
     PythonClient(
         "redisai-1.3.0", ("redisai==1.3.0", "redis==4.6.0", "numpy==2.2.6", "setuptools==80.9.0"), "redisai_py"
     ),
@@ -37,7 +37,7 @@ CLIENTS = (
     PythonClient("redis-8.1.0", ("redis==8.1.0",), "redis_py"),
     PythonClient("redis-8.1.0", ("redis==8.1.0",), "redis_py", protocol=3),
     PythonClient("redis-8.1.0-hiredis", ("redis==8.1.0", "hiredis==3.5.0"), "redis_py", protocol=3),
-    # Its wheels are for one Python at a time, and were built against NumPy 1.
+    # Each of its wheels is for one version of Python, and was built against NumPy 1.
     PythonClient("smartredis-0.6.1", ("smartredis==0.6.1", "numpy==1.26.4"), "smartredis_client", pythons=((3, 11),)),
 )
 
@@ -46,7 +46,11 @@ Run = Callable[[PythonClient], Outcomes]
 
 @pytest.fixture(scope="session")
 def run_of(told: dict[str, object]) -> Run:
-    """Gives the outcomes of a client's program, which runs once, when its first check is asked for."""
+    """
+    A function that returns the outcomes of a client's program.
+
+    A program runs once, when its first check asks for it.
+    """
     done: dict[PythonClient, Outcomes | str] = {}
 
     def run(client: PythonClient) -> Outcomes:

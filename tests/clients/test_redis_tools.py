@@ -18,7 +18,7 @@ ROUNDS = 2000
 
 
 def run(server: Server, tool: str, *arguments: str, data: bytes = b"") -> str:
-    """What a tool prints; one that fails, or hangs, is a test that fails."""
+    """Return what a tool prints. If it fails or hangs, the test fails."""
     path = shutil.which(tool)
     if path is None:
         pytest.skip(f"there is no {tool} on the PATH")
@@ -33,13 +33,13 @@ def cli(server: Server, *arguments: str, data: bytes = b"") -> str:
 
 
 def store_model(server: Server, key: str) -> None:
-    """By `-x`, which takes the last argument from standard input."""
+    """Store a model with `-x`, which reads the last argument from standard input."""
     stored = cli(server, "-x", "AI.MODELSTORE", key, "ONNX", "CPU", "BLOB", data=model_blob("Add"))
     assert stored == "OK\n"
 
 
 class TestCli:
-    """redis-cli, one command a call, by lines, in RESP3 and by --pipe."""
+    """redis-cli with one command per call, with a command per line, in RESP3, and with --pipe."""
 
     def test_a_command_a_call(self, clients_engine: Server):
         assert cli(clients_engine, "AI.TENSORSET", "cli:x", "FLOAT", "2", "VALUES", "1.5", "2") == "OK\n"
@@ -70,13 +70,13 @@ class TestCli:
         assert cli(clients_engine, "EXISTS", "cli:five") == "0\n"
 
     def test_masses_of_commands_by_pipe(self, clients_engine: Server):
-        """--pipe ends its stream with ECHO of a random text, and counts the replies before it."""
+        """--pipe ends its stream with ECHO of a random text and counts the replies that come before it."""
         commands = [encoded(f"AI.TENSORSET cli:t{n} INT64 1 VALUES {n}") for n in range(ROUNDS)]
         commands += [encoded(f"SET cli:k{n} {n}") for n in range(ROUNDS)]
 
-        told = cli(clients_engine, "--pipe", data=b"".join(commands))
+        printed = cli(clients_engine, "--pipe", data=b"".join(commands))
 
-        assert told.endswith(f"errors: 0, replies: {2 * ROUNDS}\n"), told
+        assert printed.endswith(f"errors: 0, replies: {2 * ROUNDS}\n"), printed
 
     def test_what_it_tells_of_keys(self, clients_engine: Server):
         cli(clients_engine, "AI.TENSORSET", "cli:scanned", "INT64", "1", "VALUES", "7")
@@ -91,7 +91,7 @@ class TestBenchmark:
 
     def rates(self, server: Server, *arguments: str) -> dict[str, float]:
         printed = run(server, "redis-benchmark", "--csv", "-e", *arguments)
-        # Warnings and errors of the server would stand among the lines.
+        # The server's warnings and errors would appear among the lines.
         rows = list(csv.reader(printed.splitlines()))
         assert rows[0][:2] == ["test", "rps"], printed
         return {row[0]: float(row[1]) for row in rows[1:]}
@@ -113,11 +113,11 @@ class TestBenchmark:
         )
 
         assert len(rates) == 1
-        told = clients_engine.client().execute_command("AI.INFO", "bench:m")
-        assert dict(zip(told[::2], told[1::2], strict=True))[b"calls"] >= ROUNDS
+        reply = clients_engine.client().execute_command("AI.INFO", "bench:m")
+        assert dict(zip(reply[::2], reply[1::2], strict=True))[b"calls"] >= ROUNDS
 
     def test_tensors_by_blob(self, clients_engine: Server):
-        """`-x` takes the blob from standard input."""
+        """`-x` reads the blob from standard input."""
         blob = struct.pack("<25f", *(each + 1 / 3 for each in range(25)))
         run(
             clients_engine,

@@ -1,14 +1,16 @@
 """
-Forms of AI commands: what is left of a command when its data is replaced by placeholders.
+Forms of AI commands: what remains of a command when its data is replaced by placeholders.
 
-Theory of operation. A command is cut into *sections*: its head (name, key, what stands in fixed places) and one for
-each keyword with what follows it. `AI.MODELSTORE m ONNX CPU TAG v BLOB ...` has the sections `AI.MODELSTORE key ONNX
-CPU`, `TAG text`, `BLOB one`. A command's form is acceptable if every section, and every step from one section's
-keyword to the next, stood in a command of that name that a real RedisAI 1.2.7 carried out. A DAG is cut at `|>` first:
-its own head and each operation are judged apart. An operation must have been carried out inside a DAG; its sections may
-be known from the command alone, but not where RedisAI was seen to refuse a DAG with such a section.
+Theory of operation. A command is cut into *sections*: its head (name, key and other fixed arguments), and one for each
+keyword with its arguments. `AI.MODELSTORE m ONNX CPU TAG v BLOB ...` has the sections `AI.MODELSTORE key ONNX CPU`,
+`TAG text` and `BLOB one`. A command's form is acceptable if each of its sections, and each step from one section's
+keyword to the next, occurred in a command of that name that a real RedisAI 1.2.7 carried out.
 
-Invariant: nothing here says what RedisAI accepts; that is only in the recorded conversations.
+A DAG is first cut at `|>`, and its head and each operation are judged separately. An operation must have been carried
+out inside a DAG. Its sections may be known from the command on its own, unless RedisAI was seen to refuse a DAG with
+such a section.
+
+Invariant: this module doesn't know what RedisAI accepts. Only the recorded conversations do.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from typing import Any
 from compat.transcripts.replay import argument_bytes
 
 Command = Sequence[bytes]
-Form = tuple[str, ...]  # of sections
+Form = tuple[str, ...]  # sections
 DAG_COMMANDS = ("AI.DAGEXECUTE", "AI.DAGEXECUTE_RO")
 END = "(end)"
 
-# Errors about the data, by which RedisAI shows that it has understood the form.
+# Errors about the data. They prove that RedisAI has understood the form.
 OF_DATA = ({"error": "ERR data length does not match tensor shape and type"},)
 
 
@@ -35,10 +37,10 @@ class Follows(Enum):
     """What may follow a keyword."""
 
     NOTHING = auto()
-    TEXT = auto()  # one argument, whatever it is
+    TEXT = auto()  # any single argument
     NUMBER = auto()
-    COUNTED = auto()  # a number, and that many names
-    REST = auto()  # everything up to the end
+    COUNTED = auto()  # a number, followed by that many names
+    REST = auto()  # everything to the end
 
 
 KEYWORDS = {
@@ -58,7 +60,7 @@ KEYWORDS = {
     "VALUES": Follows.REST,
 }
 
-# The arguments behind the name that belong to the head: data, or words that count. AI.TENSORSET's shape follows.
+# The arguments after the name that belong to the head, as data or as words that matter. AI.TENSORSET's shape follows.
 HEADS = {
     "AI.CONFIG": ("word", "word"),
     "AI.MODELSTORE": ("data", "word", "word"),
@@ -79,7 +81,7 @@ def name_of(command: Command) -> str:
 
 
 def parts_of(command: Command) -> list[Command]:
-    """The command itself, or a DAG's head and operations."""
+    """Return the command itself, or the head and the operations of a DAG."""
     if name_of(command) not in DAG_COMMANDS:
         return [command]
     parts: list[list[bytes]] = [[]]
@@ -92,7 +94,7 @@ def parts_of(command: Command) -> list[Command]:
 
 
 def form_of(command: Command) -> Form:
-    """The sections of a command, or of a part of a DAG. Raises KeyError for a command that HEADS doesn't know."""
+    """Return the sections of a command, or of a part of a DAG. Raise KeyError for a command that HEADS doesn't know."""
     name = name_of(command)
     head = HEADS[name]
     words = [name]
@@ -109,7 +111,7 @@ def form_of(command: Command) -> Form:
 
 
 def _sections(arguments: list[bytes]) -> Iterator[str]:
-    """Takes sections off the arguments; of a command that RedisAI refused anything may be missing or wrong."""
+    """Split the arguments into sections. In a command that RedisAI refused, anything may be missing or wrong."""
     while arguments:
         keyword = arguments.pop(0).decode("utf-8", "backslashreplace").upper()
         follows = KEYWORDS.get(keyword)
@@ -140,13 +142,13 @@ def _amount(count: int) -> str:
 
 
 def _steps(form: Form) -> Iterable[tuple[str, str]]:
-    """Each section's first word with that of the one behind it."""
+    """Return each section's first word, along with that of the next section."""
     return pairwise((*(section.split()[0] for section in form), END))
 
 
 @dataclass
 class Seen:
-    """Sections and steps of the commands of one name, in one place."""
+    """The sections and steps of the commands of one name, in one context."""
 
     sections: set[str] = field(default_factory=set)
     steps: set[tuple[str, str]] = field(default_factory=set)
@@ -158,7 +160,9 @@ class Seen:
 
 @dataclass
 class Accepted:
-    """What a real RedisAI carried out alone, inside DAGs, between MULTI and EXEC, and what stood in DAGs it refused."""
+    """
+    What a real RedisAI carried out alone, inside DAGs and between MULTI and EXEC, and what occurred in DAGs it refused.
+    """
 
     alone: defaultdict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
     in_dags: defaultdict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
@@ -166,7 +170,7 @@ class Accepted:
     in_transactions: set[str] = field(default_factory=set)
 
     def objections(self, command: Command, *, in_transaction: bool = False) -> list[str]:
-        """What of a command no recorded one shows accepted, each with the form that it stands in."""
+        """Return what in a command no recorded one shows to be accepted, each with the form that contains it."""
         found = []
         head, *operations = parts_of(command)
         if in_transaction and name_of(command) not in self.in_transactions:
@@ -200,7 +204,7 @@ def form_text(command: Command) -> str:
 
 
 def accepted_in(conversations: Iterable[Any]) -> Accepted:
-    """Collects what the recorded RedisAI carried out; a conversation is a list of steps."""
+    """Collect what the recorded RedisAI carried out. A conversation is a list of steps."""
     accepted = Accepted()
     for steps in conversations:
         queues: dict[str, list[Command]] = {}
@@ -234,7 +238,7 @@ def _take(accepted: Accepted, queues: dict[str, list[Command]], connection: str,
 
 
 def _carried_out(accepted: Accepted, command: Command, reply: Any) -> bool:
-    """Enters what of a command was carried out; tells whether all of it was."""
+    """Record what was carried out of a command, and return whether all of it was."""
     head, *operations = parts_of(command)
     if _is_error(reply):
         if reply not in OF_DATA:

@@ -1,8 +1,8 @@
 """
-The plugin against a real RedisAI: every command of a deployment's full life has a form that RedisAI 1.2.7 carried out.
+The plugin against a real RedisAI: every command in a deployment's life has a form that RedisAI 1.2.7 carried out.
 
-The commands are recorded between the plugin and an engine; what RedisAI carries out is known from the recorded
-conversations alone (see forms.py), never from the engine.
+The commands are recorded between the plugin and an engine. What RedisAI carries out is known only from the recorded
+conversations (see forms.py), never from the engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from support.wire import Wire
 
 AROUND_TRANSACTIONS = {"WATCH", "MULTI", "EXEC"}
 GARBAGE = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), b"not a model", chunk_bytes=1000)
-CHUNK_SIZE = 100  # of a model's blob: so small that every model is sent in pieces
+CHUNK_SIZE = 100  # bytes of a model's blob; so small that every model is sent in chunks
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def accepted() -> Accepted:
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["resp2", "resp3"])
 def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
-    """The commands of every call of the plugin, successful and not, in both protocols."""
+    """The commands of all calls of the plugin, successful or not, in both protocols."""
     server = start_engine(tmp_path_factory.mktemp("contract"))
     try:
         with recorded(server) as made:
@@ -52,14 +52,14 @@ def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def lead_a_life(recording: Recording, server: Server, protocol: int, folder: Path) -> None:
-    """Calls everything that the plugin has, through the recording proxy."""
+    """Call everything that the plugin offers, through the recording proxy."""
     double = save_multiplication(folder / "double", 2.0).uri
     triple = save_multiplication(folder / "triple", 3.0).uri
     rows = np.array([[1.0, 2.0]], np.float32)
     client = RedisAIClient(f"{recording.target}?protocol={protocol}")
     direct = server.client()
 
-    # So that the engine can't be told from a server that has only RedisAI's commands.
+    # Makes the engine indistinguishable from a server that has only RedisAI's commands.
     direct.execute_command("ACL", "SETUSER", "default", "-command")
     client.create_deployment("plain", double)
     client.create_deployment(
@@ -97,7 +97,7 @@ def lead_a_life(recording: Recording, server: Server, protocol: int, folder: Pat
 
 
 def in_transactions(connection: list[list[bytes]]) -> Iterator[tuple[list[bytes], bool]]:
-    """Each command with whether it stands between MULTI and EXEC."""
+    """Return each command, along with whether it is between MULTI and EXEC."""
     inside = False
     for command in connection:
         if name_of(command) in ("EXEC", "DISCARD"):
@@ -127,7 +127,7 @@ def test_every_ai_command_has_a_form_that_redisai_carried_out(recording: Recordi
 
 
 def test_the_life_had_every_kind_of_command(recording: Recording):
-    """Otherwise the test above would show less than it says."""
+    """Otherwise the test above would show less than it claims."""
     sent = {(name_of(command), inside) for command, inside in ai_commands(recording)}
     pieces = [len(command) for command, _ in ai_commands(recording) if name_of(command) == "AI.MODELSTORE"]
 
@@ -145,7 +145,7 @@ def test_the_life_had_every_kind_of_command(recording: Recording):
 
 
 def test_watch_multi_and_exec_are_used_as_redis_wants(recording: Recording):
-    """WATCH stands before MULTI, a transaction that was opened is ended, and nothing blocks inside it."""
+    """WATCH comes before MULTI, every transaction that is opened is ended, and nothing inside it blocks."""
     for connection in recording.connections:
         names = [name_of(command) for command in connection]
         assert names.count("MULTI") == names.count("EXEC") + names.count("DISCARD")
@@ -155,7 +155,7 @@ def test_watch_multi_and_exec_are_used_as_redis_wants(recording: Recording):
 
 
 def test_modules_are_asked_for_only_while_a_model_is_there(recording: Recording):
-    """INFO MODULES ends a RedisAI whose ONNX backend was loaded and that never had a model for it."""
+    """INFO MODULES crashes a RedisAI whose ONNX backend was loaded and that has never had a model for it."""
     stored: set[bytes] = set()
     asked = 0
     for command in recording.in_order:
@@ -173,10 +173,10 @@ def test_modules_are_asked_for_only_while_a_model_is_there(recording: Recording)
 def test_every_plain_command_is_known_to_redis(recording: Recording, redis_server: Server):
     plain = {name_of(command) for command in recording.commands() if not name_of(command).startswith("AI.")}
     with Wire(redis_server.port) as wire:
-        told = wire.ask("COMMAND", "INFO", *sorted(plain))
+        reply = wire.ask("COMMAND", "INFO", *sorted(plain))
 
-    assert isinstance(told, list)
-    assert [row[0].decode().upper() for row in told if row] == sorted(plain)
+    assert isinstance(reply, list)
+    assert [row[0].decode().upper() for row in reply if row] == sorted(plain)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_every_plain_command_is_known_to_redis(recording: Recording, redis_serve
     ids=["torch", "tensorflow", "tensorflow in batches", "onnx in batches"],
 )
 def test_models_of_every_recorded_backend_are_stored_in_an_accepted_form(accepted: Accepted, meta: ModelMeta):
-    """None of the frameworks is needed to see what would be sent; TFLITE was not recorded."""
+    """No framework is needed to see what would be sent. TFLITE was not recorded."""
     command = ModelToStore(meta, b"blob", chunk_bytes=1000).command(b"m")
 
     assert not accepted.objections([each if isinstance(each, bytes) else str(each).encode() for each in command])
@@ -199,7 +199,7 @@ def test_models_of_every_recorded_backend_are_stored_in_an_accepted_form(accepte
 @pytest.mark.parametrize(
     "line",
     [
-        "AI.MODELSTORE m ONNX CPU BATCHSIZE 4 TAG v BLOB x",  # the order is fixed
+        "AI.MODELSTORE m ONNX CPU BATCHSIZE 4 TAG v BLOB x",  # wrong: the order is fixed
         "AI.MODELSTORE m ONNX CPU SIZE 4 BLOB x",
         "AI.MODELSTORE m ONNX CPU TAG v",
         "AI.MODELGET m META EVERYTHING",
@@ -212,6 +212,6 @@ def test_models_of_every_recorded_backend_are_stored_in_an_accepted_form(accepte
     ],
 )
 def test_forms_that_nothing_shows_are_found(accepted: Accepted, line: str):
-    """The matcher is no rubber stamp."""
+    """The matcher does reject forms."""
     assert accepted.objections(line.encode().split())
     assert not accepted.objections([b"AI.MODELGET", b"m", b"META"])

@@ -1,8 +1,8 @@
 """
-Environments for client libraries that can't share the tests' own: made on first use, kept under `.cache/clients`.
+Environments for client libraries that can't share the tests' own. They are made on first use in `.cache/clients`.
 
-An environment is kept as long as what it was made from (interpreter and requirements) is unchanged. Where the packages
-can't be had, Unavailable tells why.
+An environment is used as long as its interpreter and its requirements stay the same. If the packages can't be
+installed, Unavailable says why.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ INSTALL_S = 120.0
 
 
 class Unavailable(Exception):
-    """The client can't be had here; the message says why."""
+    """The client can't be installed here. The message says why."""
 
 
 def python_with(name: str, requirements: Sequence[str]) -> Path:
-    """The interpreter of an environment that has these requirements and nothing of the tests' own environment."""
+    """Return the interpreter of an environment with these requirements and nothing of the tests' own environment."""
     folder = CACHE / name
     python = folder / "bin" / "python"
 
@@ -41,7 +41,7 @@ def python_with(name: str, requirements: Sequence[str]) -> Path:
 
 
 def node_with(name: str, packages: Sequence[str]) -> Path:
-    """A folder whose `node_modules` has these packages."""
+    """Return a folder whose `node_modules` has these packages."""
     folder = CACHE / name
 
     def install() -> None:
@@ -56,7 +56,7 @@ def node_with(name: str, packages: Sequence[str]) -> Path:
 
 
 def _make_once(folder: Path, made_from: Sequence[str], make: Callable[[], None]) -> None:
-    """Calls `make` unless the folder was completely made from the same things before."""
+    """Call `make`, unless the folder was already made completely from the same things."""
     stamp = folder / "made-from.json"
     wanted = json.dumps(list(made_from))
     if stamp.is_file() and stamp.read_text() == wanted:

@@ -1,4 +1,4 @@
-"""Finds a Docker daemon that answers, or starts one of the tests' own where that is allowed."""
+"""Finds a Docker daemon that responds, or starts one for the tests if that is permitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START_S = 60.0
 
 
 class NoDaemon(Exception):
-    """No daemon answers and none can be started; the message says why."""
+    """No daemon responds and none can be started. The message says why."""
 
 
 def answers(environment: dict[str, str] | None = None) -> bool:
@@ -32,7 +32,7 @@ def answers(environment: dict[str, str] | None = None) -> bool:
 
 @contextlib.contextmanager
 def daemon(folder: Path) -> Iterator[dict[str, str]]:
-    """The variables with which `docker` reaches a daemon: the machine's own, else one that ends with the block."""
+    """Yield the variables with which `docker` reaches a daemon: the machine's, or else one that ends with the block."""
     if answers():
         yield {}
         return
@@ -40,9 +40,9 @@ def daemon(folder: Path) -> Iterator[dict[str, str]]:
         raise NoDaemon("there is no `docker` command on the PATH")
     binary = shutil.which("dockerd") or shutil.which("dockerd", path="/usr/sbin:/usr/local/sbin")
     if binary is None:
-        raise NoDaemon("no Docker daemon answers, and there is no `dockerd` to start one")
+        raise NoDaemon("no Docker daemon responds, and there is no `dockerd` to start one")
     if os.geteuid() != 0:
-        raise NoDaemon("no Docker daemon answers, and only root may start one")
+        raise NoDaemon("no Docker daemon responds, and only root may start one")
     address = f"unix://{folder}/docker.sock"
     with (folder / "dockerd.log").open("w") as log:
         process = subprocess.Popen(
@@ -58,7 +58,7 @@ def daemon(folder: Path) -> Iterator[dict[str, str]]:
         wait_until(lambda: process.poll() is not None or answers(environment), timeout_s=START_S, what="dockerd")
         if process.poll() is not None:
             last = (folder / "dockerd.log").read_text().strip().splitlines()[-1:]
-            raise NoDaemon(f"no Docker daemon answers, and dockerd ended at once: {last}")
+            raise NoDaemon(f"no Docker daemon responds, and dockerd exited at once: {last}")
         yield environment
     finally:
         process.terminate()

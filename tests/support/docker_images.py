@@ -1,7 +1,7 @@
 """
-Makes images for a Docker daemon without pulling any: folders with files of this machine, given to `docker import`.
+Makes images for a Docker daemon without pulling any, from folders with files of this machine (`docker import`).
 
-Binaries are copied together with the shared libraries that `ldd` names for them, so an image holds only what it runs.
+Binaries are copied with the shared libraries that `ldd` names, so an image contains only what it runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOT_COPIED = ("__pycache__", "test", "tests", "idlelib", "ensurepip", "site-pack
 
 
 def shell_root(folder: Path) -> None:
-    """A root folder with sh and sleep."""
+    """Create a root folder with sh and sleep."""
     for name in ("sh", "sleep"):
         found = shutil.which(name)
         assert found
@@ -33,16 +33,16 @@ def shell_root(folder: Path) -> None:
 
 
 def redis_root(folder: Path) -> None:
-    """A root folder with a plain redis-server and nothing else."""
+    """Create a root folder with a plain redis-server and nothing else."""
     add_binary(folder, Path(redis_server_binary()), "bin/redis-server")
     (folder / "tmp").mkdir(exist_ok=True)
 
 
 def engine_root(folder: Path) -> None:
-    """A root folder with this interpreter, the engine, what the engine needs, and a redis-server."""
+    """Create a root folder with this interpreter, the engine, what the engine needs, and a redis-server."""
     add_binary(folder, Path(redis_server_binary()), "bin/redis-server")
     add_binary(folder, Path(sys.executable).resolve(), "bin/python3")
-    # The interpreter finds its library by its compiled-in prefix.
+    # The interpreter finds its library through its compiled-in prefix.
     library = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix}))
     target = folder / library.relative_to("/")
     shutil.copytree(library, target, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
@@ -56,7 +56,7 @@ def engine_root(folder: Path) -> None:
 
 
 def copy_distributions(folder: Path, names: Iterable[str]) -> None:
-    """Copies installed distributions and all that they require."""
+    """Copy installed distributions and everything that they require."""
     wanted, done = list(names), set()
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
@@ -86,14 +86,14 @@ def add_libraries(folder: Path, binary: Path) -> None:
     listed = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=False).stdout
     for path in re.findall(r"(?:=> )?(/\S+) \(0x", listed):
         target = folder / path.lstrip("/")
-        inside = Path(path).resolve().is_relative_to(folder.resolve())  # a package's own, found beside it
+        inside = Path(path).resolve().is_relative_to(folder.resolve())  # a package's own library, found next to it
         if not inside and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(Path(path).resolve(), target)
 
 
 def import_image(folder: Path, tag: str, command: Sequence[str], environment: Sequence[str] = ()) -> str:
-    """Gives a root folder to the daemon as an image; returns its tag."""
+    """Import a root folder into the daemon as an image, and return its tag."""
     changes = [f"CMD {json.dumps(list(command))}", *(f"ENV {line}" for line in environment)]
     options = [option for change in changes for option in ("--change", change)]
     packed = subprocess.Popen(["tar", "--directory", str(folder), "--create", "."], stdout=subprocess.PIPE)

@@ -1,7 +1,7 @@
 """
-Remembers the largest difference that was seen for each flavor, and writes docs/flavors.json if asked to.
+Records the largest difference seen for each flavor, and writes docs/flavors.json on request.
 
-Asked to is by the variable RECORD_FLAVORS; scripts/flavors makes the page of it.
+The variable RECORD_FLAVORS requests it. scripts/flavors makes the page from the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _largest: dict[str, float] = {}
 
 
 def seen(flavor: str, difference: float | None) -> None:
-    """Takes note of a difference; None is an answer without numbers, all equal."""
+    """Record a difference. None stands for an answer without numbers, which was equal."""
     _largest[flavor] = max(_largest.get(flavor, 0.0), difference or 0.0)
 
 
 def write_if_asked() -> None:
-    """Replaces the flavors that this session has seen, and leaves the others as they were."""
+    """Replace the flavors that this session has seen, and keep the others."""
     if "RECORD_FLAVORS" not in os.environ or not _largest:
         return
     known: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}

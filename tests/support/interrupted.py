@@ -1,7 +1,8 @@
 """
-Creates and updates in processes of their own that stop at a known point, so that a test can interrupt them there.
+Creates and updates in separate processes that stop at a known point, so that a test can interrupt them there.
 
-The processes are forked from one that has MLflow imported already (a forkserver): importing takes longer than the test.
+The processes are forked from one that has already imported MLflow (a forkserver), because importing takes longer than
+the test.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-# What a create needs until it stops.
+# The time that a create needs until it stops.
 PRELOADED = [
     "mlflow.pyfunc",
     "mlflow.onnx",
@@ -27,7 +28,7 @@ PRELOADED = [
 
 
 class Stopping:
-    """A process that does one call of a client and stops at `point`, a key of _POINTS."""
+    """A process that makes one call of a client and stops at `point`, a key of _POINTS."""
 
     def __init__(self, point: str, target: str, method: str, *arguments: str) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -40,7 +41,7 @@ class Stopping:
         other.close()
 
     def wait(self) -> None:
-        """Returns when the point is reached; fails the test if the process ended without reaching it."""
+        """Return when the point is reached. Fail the test if the process ends without reaching it."""
         assert self._pipe.poll(90), "the process did not get to the point"
         assert self._pipe.recv() == "stopped"
 
@@ -49,7 +50,7 @@ class Stopping:
             self._pipe.send("go on")
 
     def ended(self) -> int | None:
-        """Waits for the end; gives the exit code, negative for a signal."""
+        """Wait for the end and return the exit code, which is negative for a signal."""
         self.process.join(60)
         assert self.process.exitcode is not None
         return self.process.exitcode
@@ -63,7 +64,7 @@ class Stopping:
 
 @contextlib.contextmanager
 def stopping(point: str, target: str, method: str, *arguments: str) -> Iterator[Stopping]:
-    """Starts such a process and waits for the point."""
+    """Start such a process and wait for the point."""
     process = Stopping(point, target, method, *arguments)
     try:
         process.wait()
@@ -85,7 +86,7 @@ def _stop(pipe: Connection) -> None:
 
 
 def _stop_in_verify(pipe: Connection) -> None:
-    """The model is stored aside, and not yet compared."""
+    """Stop when the model is staged, but not yet compared."""
     from mlflow_redisai.deploy import prepare as deploying
 
     verify = deploying.verify
@@ -98,7 +99,7 @@ def _stop_in_verify(pipe: Connection) -> None:
 
 
 def _stop_in_exec(pipe: Connection) -> None:
-    """EXEC has been sent for the change itself, and its reply not been read."""
+    """Stop when EXEC has been sent for the change itself, but its reply hasn't been read."""
     from mlflow_redisai.server.connection import WatchedTransaction
 
     execute = WatchedTransaction.execute
@@ -110,7 +111,7 @@ def _stop_in_exec(pipe: Connection) -> None:
         queue(self, commands, **options)
 
     def send_and_stop(self: WatchedTransaction) -> Any:
-        if "HSET" not in sent:  # the model that is stored aside, before
+        if "HSET" not in sent:  # this transaction only stages the model
             return execute(self)
         self._connection.send_command("EXEC")
         _stop(pipe)
@@ -121,7 +122,11 @@ def _stop_in_exec(pipe: Connection) -> None:
 
 
 def _stop_in_upload(pipe: Connection, number: int) -> None:
-    """The first bytes of a large model have been sent; it is uploaded once to be tried and once under its name."""
+    """
+    Stop when the first bytes of a large model have been sent.
+
+    It is uploaded twice: for the trial and under its name.
+    """
     from mlflow_redisai.server import connection
 
     counted = connection._counted

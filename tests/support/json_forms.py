@@ -34,7 +34,7 @@ FORMS: dict[str, Any] = {
 
 
 def mapping() -> Mapping:
-    """A model with a tensor for each of five columns of different types."""
+    """Return a model with one tensor for each of five columns of different types."""
     fields = tuple(Field(name, kind, DTYPES[kind]) for name, kind in TYPES.items())
     inputs = tuple(Input(item.name or "", item.dtype, (None, 1), (index,)) for index, item in enumerate(fields))
     answer = Answer("ndarray", (Part("y"),))

@@ -1,4 +1,4 @@
-"""Saves models with MLflow, converts them, and runs what came out in ONNX Runtime, in this process."""
+"""Saves models with MLflow, converts them, and runs the result with ONNX Runtime in this process."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ class Deployed:
         return predict(self.run, self.mapping, inputs)[0]
 
     def expected(self, inputs: Any) -> Any:
-        """What the model itself answers, through mlflow.pyfunc."""
+        """Return what the original model answers, through mlflow.pyfunc."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.model.pyfunc().predict(inputs)
 
     def assert_equals_pyfunc(self, inputs: Any, *, within: float | None = None) -> None:
-        """Fails unless the answer is pyfunc's: labels equal, numbers within the model's tolerance or nearer."""
+        """
+        Fail unless the answer equals pyfunc's: labels exactly, numbers within the model's tolerance or a smaller one.
+        """
         __tracebackhide__ = True
         difference = self._difference(inputs)
         if within is not None:
@@ -49,18 +51,22 @@ class Deployed:
             assert difference < within, f"the largest difference is {difference:.3g}, wanted is one below {within:g}"
 
     def assert_equals_pyfunc_exactly(self, inputs: Any) -> None:
-        """Fails unless the answer is pyfunc's to the last bit, as labels are."""
+        """Fail unless the answer equals pyfunc's to the last bit, as labels must."""
         __tracebackhide__ = True
         difference = self._difference(inputs)
         assert not difference, f"the largest difference is {difference:.3g}, wanted is none"
 
     def _difference(self, inputs: Any) -> float | None:
-        """The largest difference between numbers, None if there are none; fails where the answers are not the same."""
+        """
+        Return the largest difference between numbers, or None if there are no numbers.
+
+        Fail if the answers differ.
+        """
         __tracebackhide__ = True
         try:
             found = compare(self.expected(inputs), self.predict(inputs), tolerance_of(self.mapping))
         except Difference as difference:
-            pytest.fail(f"the {self.deployable.flavor} model answers otherwise than pyfunc: {difference}")
+            pytest.fail(f"the {self.deployable.flavor} model answers differently from pyfunc: {difference}")
         seen(self.deployable.flavor, found)
         return found
 
@@ -73,12 +79,16 @@ def deploy(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
 
 
 def save_sklearn(path: Path, estimator: Any, inputs: Any, *, example_rows: int = 3, **options: Any) -> Path:
-    """Saves with signature and input example, as users are told to; `options` go to mlflow.sklearn.save_model."""
+    """
+    Save with a signature and an input example, as users should.
+
+    `options` are passed to mlflow.sklearn.save_model.
+    """
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
     options.setdefault("signature", infer_signature(inputs))
-    # MLflow's default, skops, wants trees and functions to be named as trusted, one by one.
+    # skops, MLflow's default, requires that trees and functions are declared as trusted one by one.
     options.setdefault("serialization_format", "cloudpickle")
     if example_rows:
         options.setdefault("input_example", inputs[:example_rows])
@@ -98,7 +108,7 @@ def save_onnx(path: Path, proto: Any, **options: Any) -> Path:
 
 
 def mixed_frame() -> tuple[pd.DataFrame, np.ndarray]:
-    """The wine data with text, whole numbers, truth values and gaps among its columns, and the class as text."""
+    """Return the wine data with text, integers, booleans and gaps among its columns, and the class as text."""
     from sklearn.datasets import load_wine
 
     data = load_wine(as_frame=True)

@@ -1,4 +1,4 @@
-"""Mappings of one input matrix, as converters make them for models of columns and of arrays."""
+"""Mappings with one input matrix, as converters make them for models of columns and of arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ANSWER = Answer("ndarray", (Part("y"),))
 
 
 def matrix(*names: str, kind: str = "double", batch: int | None = None) -> Mapping:
-    """One DOUBLE matrix out of named columns."""
+    """Return one DOUBLE matrix of named columns."""
     dtype = {"double": dtypes.DOUBLE, "long": dtypes.INT64, "string": dtypes.STRING}[kind]
     fields = tuple(Field(name, kind, dtype) for name in names)
     inputs = (Input("x", dtype, (batch, len(names)), tuple(range(len(names)))),)
@@ -17,7 +17,7 @@ def matrix(*names: str, kind: str = "double", batch: int | None = None) -> Mappi
 
 
 def unnamed(width: int = 2, batch: int | None = None) -> Mapping:
-    """A tensor signature without names, as of a model trained on an array."""
+    """Return a tensor signature without names, as for a model trained on an array."""
     schema = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (batch, width)),))
     inputs = (Input("x", dtypes.DOUBLE, (batch, width), (0,)),)
     return Mapping(inputs, (Output("y"),), (0,), ANSWER, schema, batch)

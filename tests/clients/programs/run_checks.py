@@ -1,8 +1,8 @@
 """
-Runs the checks of one client's program and prints a line of JSON for each. Runs in the client's own environment.
+Runs the checks of one client's program, in the client's own environment, and prints one line of JSON for each.
 
-A program has `connect(server)`, which gives a client whose database is empty, and functions `check_...` of that client
-and the server.
+A program has `connect(server)`, which returns a client of an empty database, and functions `check_...` that take this
+client and the server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 
 class Absent(Exception):
-    """What a check needs is not here; the message says what."""
+    """Something that a check needs is missing. The message says what."""
 
 
 class Server:
-    """What a check may know: where the server is, and files of models that it can store."""
+    """What a check may know: the server's address, and files of models that it can store."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.host: str = told["host"]
@@ -33,7 +33,7 @@ class Server:
         self._models: dict[str, dict[str, Any]] = told["models"]
 
     def model(self, backend: str) -> bytes:
-        """A model of two FLOAT inputs a, b and two outputs, a*b and a+b."""
+        """Return a model with two FLOAT inputs a and b, and two outputs, a*b and a+b."""
         return Path(self.model_file(backend)).read_bytes()
 
     def model_file(self, backend: str) -> str:
@@ -42,7 +42,7 @@ class Server:
         return str(self._models[backend]["file"])
 
     def lacks(self, reason: str) -> None:
-        """Ends the check as one that can't be made here."""
+        """End the check, which can't be made here."""
         raise Absent(reason)
 
 
@@ -58,7 +58,7 @@ def load(path: Path) -> ModuleType:
 def outcome(program: ModuleType, check: Callable[[Any, Server], None], server: Server) -> dict[str, str]:
     report = {"check": check.__name__, "failure": "", "skipped": ""}
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the lines of JSON stay alone
+        with contextlib.redirect_stdout(io.StringIO()):  # nothing else may appear among the lines of JSON
             check(program.connect(server), server)
     except Absent as absent:
         report["skipped"] = str(absent)

@@ -1,4 +1,4 @@
-"""SmartRedis (C++ underneath): tensors, datasets, models, scripts and what it asks of the server."""
+"""SmartRedis, a client in C++: tensors, datasets, models, scripts and what it asks the server."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def check_model_of_onnx_in_chunks(client: Any, server: Any) -> None:
     client.set_model_chunk_size(100)
     try:
         client.set_model("m", server.model("ONNX"), "ONNX", "CPU", batch_size=4, min_batch_size=1)
-        assert len(client.get_model("m")) == len(server.model("ONNX"))  # 0.6.1 puts the chunks over one another
+        assert len(client.get_model("m")) == len(server.model("ONNX"))  # 0.6.1 overwrites the chunks with one another
         put_inputs(client)
         client.run_model("m", inputs=["a", "b"], outputs=["p", "s"])
         assert client.get_tensor("s").tolist() == [[7, 10]]
