@@ -1,9 +1,9 @@
 """
-The whole main job, one command after another: train, deploy, predict, retrain, update, delete, stop.
+The main use case, one command after another: train, deploy, predict, retrain, update, delete, stop.
 
-Every command is printed as a user would type it, and then really run; what follows it is what came back. All files are
-in one temporary folder. However the demo ends, also by Ctrl-C, no server and no file of it is left; with --keep the
-server with its deployment stays, and the last lines say how to stop it.
+Every command is printed as a user would type it, then run, followed by its output. All files are in one temporary
+folder. However the demo ends, with Ctrl-C too, it leaves no server and no files behind. With --keep, the server and its
+deployment stay, and the last lines say how to stop it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
     arguments.add_argument("--keep", action="store_true", help="leave the server and its folder")
     keep = arguments.parse_args().keep
     signal.signal(signal.SIGTERM, _leave)
-    # A short path: the engine's redis-server listens on a unix socket, whose path has room for 107 bytes.
+    # A short path, because the embedded redis-server listens on a unix socket, whose path may have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mlflow-redisai-demo-"))
     stage = Stage(folder)
     finished = False
@@ -45,10 +45,10 @@ def main() -> int:
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story; each step is a command that works outside the demo too."""
+    """Play the demo. Each step is a command that also works outside it."""
     deployments = ("mlflow", "deployments")
 
-    stage.say("Train a classifier on the wine data and register it, with MLflow's own means")
+    stage.say("Train a classifier on the wine data and register it, with nothing but MLflow")
     stage.export("MLFLOW_TRACKING_URI", f"sqlite:///{stage.folder}/mlflow.db")
     stage.run("python", str(EXAMPLES / "train_wine.py"), "--regularization", "100")
 
@@ -64,19 +64,19 @@ def play(stage: Stage, *, keep: bool) -> None:
     stage.run("cut", "-c", "1-100", "rows.json")
     stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "rows.json")
 
-    stage.say("The same from Python, for all rows, beside mlflow.pyfunc")
+    stage.say("Predict from Python, for all rows, and compare with mlflow.pyfunc")
     stage.run("python", str(EXAMPLES / "predict_wine.py"), stage.target(), MODEL)
 
-    stage.say("Retrain the model, and put the new version under the same name; requests meanwhile get the old one")
+    stage.say("Retrain the model and deploy the new version under the same name, while the old one keeps serving")
     stage.run("python", str(EXAMPLES / "train_wine.py"), "--regularization", "1")
     stage.run(*deployments, "update", *target, "--name", "wine", "-m", MODEL)
     stage.run(*deployments, "predict", *target, "--name", "wine", "-I", "all-rows.json", "-O", "answers.json")
     stage.run("python", str(EXAMPLES / "predict_wine.py"), stage.target(), MODEL, "answers.json")
 
-    stage.say("List what is deployed")
+    stage.say("List the deployments")
     stage.run(*deployments, "list", *target)
     if keep:
-        print(f"\nThe server stays. Stop it with: kill {stage.server_pid()}; its files are in {stage.folder}")
+        print(f"\nThe server keeps running. Stop it with: kill {stage.server_pid()}; its files are in {stage.folder}")
     else:
         stage.say("Delete the deployment and stop the server")
         stage.run(*deployments, "delete", *target, "--name", "wine")
@@ -101,7 +101,7 @@ class Stage:
         self.environment[name] = value
 
     def run(self, *command: str) -> None:
-        """Shows and runs a command; one that fails ends the demo. A command that is interrupted may clean up first."""
+        """Show and run a command. If it fails, the demo ends. A command that is interrupted may clean up first."""
         print(f"$ {shlex.join(command)}", flush=True)
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment)
         try:
@@ -111,19 +111,19 @@ class Stage:
             process.wait()
             raise
         if code != 0:
-            raise SystemExit(f"the command above ended with code {code}")
+            raise SystemExit(f"the command above exited with code {code}")
 
     def server_pid(self) -> int:
         return int((self.data_dir / "engine.pid").read_text())
 
     def target(self) -> str:
-        """The address from the ready line in the server's log."""
+        """Return the target, from the address in the ready line of the server's log."""
         log = (self.data_dir / "engine.log").read_text()
         address = next(line for line in log.splitlines() if line.startswith("ready: ")).removeprefix("ready: ")
         return f"redisai://{address}/0"
 
     def stop_server(self) -> None:
-        """Ends the server if there is one, and waits until it is gone."""
+        """Stop the server if there is one, and wait until it has exited."""
         with contextlib.suppress(OSError, ValueError):
             pid = self.server_pid()
             os.kill(pid, signal.SIGTERM)
