@@ -1,1 +1,5 @@
-"""Measurements: scenarios with a baseline each, and the load generator they share. Results are in bench/results/."""
+"""
+Measurements: scenarios, each with a baseline, and the load generator that they share.
+
+Results are in bench/results/.
+"""

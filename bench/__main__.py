@@ -1,4 +1,6 @@
-"""`python -m bench [scenario] [--seconds 2] [--rounds 5]`: runs the scenarios and writes results, page and plot."""
+"""
+`python -m bench [scenario] [--seconds 2] [--rounds 5]`: run the scenarios and write the results, the page and the plot.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports mlflow
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # set before anything imports mlflow
 
 from bench import environments, page, results
 from bench.rounds import Plan, Progress
@@ -24,7 +26,7 @@ LOOKS = environments.FOLDER / "results"
 
 def main() -> int:
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped too
     about = results.circumstances(shlex.join(["scripts/bench", *sys.argv[1:]]), arguments.seconds, arguments.rounds)
     found = results.Results(about, {}, {}) if arguments.again is None else results.Results.read(arguments.again)
     progress, failed = Progress(), False
@@ -35,7 +37,7 @@ def main() -> int:
                 found.scenarios[name] = SCENARIOS[name](plan)
                 if arguments.again is not None:
                     found.tell_again(name, about)
-            except Exception as error:  # what was measured before must not be lost
+            except Exception as error:  # earlier measurements must not be lost
                 traceback.print_exc()
                 found.skipped[name] = f"{type(error).__name__}: {error}"
                 failed = True
@@ -51,23 +53,24 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures. A whole run, of the default length or longer, is published: bench/results/ and "
-        f"docs/benchmarks.md. Anything less is a look, kept in {LOOKS.relative_to(LOOKS.parent.parent.parent)}/.",
+        description="Run measurements. A complete run of at least the default length is published in bench/results/ "
+        "and docs/benchmarks.md. Anything less is a quick look, kept in "
+        f"{LOOKS.relative_to(LOOKS.parent.parent.parent)}/.",
     )
-    parser.add_argument("scenario", nargs="*", help=f"which (default: all): {', '.join(SCENARIOS)}")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"length of one load (default {SECONDS:g})")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often all take turns (default {ROUNDS})")
-    parser.add_argument("--results", type=Path, help="folder for the JSON file, whatever the run was")
-    parser.add_argument("--again", action="store_true", help="measure whole scenarios of the newest results once more")
+    parser.add_argument("scenario", nargs="*", help=f"scenarios to run (default: all): {', '.join(SCENARIOS)}")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"length of one load (default: {SECONDS:g})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds (default: {ROUNDS})")
+    parser.add_argument("--results", type=Path, help="folder for the JSON file, for any kind of run")
+    parser.add_argument("--again", action="store_true", help="measure complete scenarios of the newest results again")
     arguments = parser.parse_args()
     arguments.again = results.newest() if arguments.again else None
     if unknown := set(arguments.scenario) - set(SCENARIOS):
-        parser.error(f"unknown scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+        parser.error(f"unknown scenario {', '.join(sorted(unknown))}; choose from {', '.join(SCENARIOS)}")
     return arguments
 
 
 def _is_look(arguments: argparse.Namespace) -> bool:
-    """Whether the run is too small to publish."""
+    """Return whether the run is too small to publish."""
     whole = arguments.again or not arguments.scenario or set(arguments.scenario) == set(SCENARIOS)
     return not whole or arguments.seconds < SECONDS or arguments.rounds < ROUNDS
 

@@ -1,9 +1,9 @@
 """
-Compare this checkout with another commit: `scripts/bench --against COMMIT [scenario ...]`, both compiled, in turns.
+Compare this checkout with another commit, both compiled, in turns: `scripts/bench --against COMMIT [scenario ...]`.
 
-Each side measures with its own source and its own scenarios, one whole scenario after the other, so that a slow minute
-hits both. A ratio is taken inside a round, and is above 1 where this checkout does better. The result is
-results/against/<date>.json.
+Each side measures its own source with its own scenarios. The sides take turns scenario by scenario, so that a slow
+minute affects both. A ratio is taken within a round, and is above 1 if this checkout does better. The results are
+written to results/against/<date>.json.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from bench.rounds import Progress
 ROOT = Path(__file__).parent.parent
 FOLDER = results.FOLDER / "against"
 SCENARIOS = ("predictions", "relay", "plugin")
-#: A figure is better when it is larger; all others when they are smaller.
+#: Figures that are better when larger. All others are better when smaller.
 LARGER_IS_BETTER = ("per_second", "gb_per_second", "rows_per_second")
 
-Rounds = list[dict[str, Any]]  # of each round what Results.scenarios has
+Rounds = list[dict[str, Any]]  # Results.scenarios of each round
 
 
 @dataclass(frozen=True)
 class Side:
-    """A tree of the project, with its engine compiled."""
+    """A source tree of the project, with its engine compiled."""
 
     tree: Path
 
     def compile(self) -> None:
-        """Compile the engine of this tree, unless that was done before. Raise CalledProcessError."""
+        """Compile the engine of this tree, unless it is already compiled. Raise CalledProcessError."""
         command = [sys.executable, "hatch_build.py", ".cache/compiled"]
         subprocess.run(command, cwd=self.tree, check=True, stdout=subprocess.DEVNULL)
 
@@ -109,7 +109,7 @@ def _in_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespa
 
 
 def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:
-    """Return the rows of a Markdown table: for each series the ratio's median and spread."""
+    """Return the rows of a Markdown table: the ratio's median and spread for each series."""
     lines = ["| scenario | series | figure | ratio |", "|---|---|---|---|"]
     for scenario, sides in rounds.items():
         for series in sides["after"][0]:
@@ -122,7 +122,7 @@ def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:
 
 
 def ratios(sides: dict[str, Rounds], series: str, figure: str) -> list[float]:
-    """Return how much better the second side did in each round; above 1 is better."""
+    """Return by how much the second side was better in each round. Above 1 is better."""
     found = []
     for before, after in zip(sides["before"], sides["after"], strict=True):
         if series in before:

@@ -1,4 +1,4 @@
-"""One model in every backend: the perceptron as ONNX, and as its own format of each framework, over 8 connections."""
+"""One model in every backend, over 8 connections: the perceptron as ONNX, and in each framework's own format."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def run(plan: Plan) -> Series:
 
 
 def _store(backend: str, blob: bytes) -> list[Argument]:
-    """AI.MODELSTORE; only TF has to be told the names."""
+    """Return AI.MODELSTORE. Only TF needs the names of inputs and outputs."""
     names: list[Argument] = ["INPUTS", 1, "x", "OUTPUTS", 1, "y"] if backend == "TF" else []
     return ["AI.MODELSTORE", backend, backend, "CPU", *names, "BLOB", blob]

@@ -11,7 +11,7 @@ from bench.rounds import Figures
 
 
 def loop(model: Model, seconds: float, *, rows: int = 1) -> Figures:
-    """One thread, the same rows again and again, as fast as a loop can call it."""
+    """Run the same rows again and again in one thread, as fast as a loop can."""
     session = model.session()
     name, feed = session.get_outputs()[0].name, {session.get_inputs()[0].name: model.rows(rows)}
     for _ in range(20):

@@ -1,7 +1,7 @@
 """
-Big tensors: an image through a model that gives it back, from redis-py, beside SET and GET of the same bytes.
+Big tensors: an image through a model that returns it, from redis-py, compared with SET and GET of the same bytes.
 
-Both move 602,112 bytes there and 602,112 back; the DAG in one round trip, SET and GET in two.
+Both send 602,112 bytes and receive as many. The DAG takes one round trip, SET and GET take two.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _repeat(there_and_back: Callable[[], bytes], blob: bytes, seconds: float) ->
         now = time.perf_counter()
         latencies.append(now - before)
     if answer != blob:
-        raise ValueError("other bytes came back")
+        raise ValueError("the bytes that came back differ")
     median = float(np.median(latencies))
     return {
         "gb_per_second": round(2 * len(blob) * len(latencies) / (now - started) / 1e9, 3),

@@ -1,9 +1,9 @@
 """
-Load on a RESP server: redis-benchmark where a command fits its command line, else our own generator.
+Load on a RESP server, from redis-benchmark if a command fits its command line, otherwise from our own generator.
 
-redis-benchmark is C and needs less of the second core, and it can pipeline; but it can't send zero bytes or long
-arguments, and doesn't look into replies. So the first answer is checked here, models'
-rows hold no zero byte (`models.py`), and the scenario `generator` measures the two beside each other.
+redis-benchmark is written in C, needs less of the second core, and can pipeline. But it can't send zero bytes or long
+arguments, and it doesn't check replies. So this module checks the first answer, and the models' rows have no zero byte
+(`models.py`). The scenario `generator` compares the two generators.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from bench import load
 from bench.rounds import Figures
 from bench.wire import redis_exchange
 
-_LONGEST_ARGUMENT = 100_000  # Linux takes 128 KiB
+_LONGEST_ARGUMENT = 100_000  # Linux allows 128 KiB
 _TRIAL_REQUESTS = 1000
 
 Argument = bytes | str | int
 
 
 def drive(port: int, command: Sequence[Argument], connections: int, seconds: float, *, pipeline: int = 1) -> Figures:
-    """Loads the server with one command for about that long."""
+    """Load the server with one command for about that many seconds."""
     words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
-    load.first_reply(port, redis_exchange(words))  # raises for an error
+    load.first_reply(port, redis_exchange(words))  # raises if the reply is an error
     if shutil.which("redis-benchmark") and not any(b"\0" in word or len(word) > _LONGEST_ARGUMENT for word in words):
         return redis_benchmark(port, words, connections, seconds, pipeline=pipeline)
     if pipeline > 1:
@@ -37,7 +37,7 @@ def drive(port: int, command: Sequence[Argument], connections: int, seconds: flo
 
 
 def our_generator(port: int, words: Sequence[bytes], connections: int, seconds: float) -> Figures:
-    """The load of `load.py`."""
+    """Load the server with the generator in `load.py`."""
     before = _processor_seconds(resource.RUSAGE_SELF)
     found = load.run(port, redis_exchange(words), connections, seconds)
     used = _processor_seconds(resource.RUSAGE_SELF) - before
@@ -47,7 +47,7 @@ def our_generator(port: int, words: Sequence[bytes], connections: int, seconds: 
 def redis_benchmark(
     port: int, words: Sequence[bytes], connections: int, seconds: float, *, pipeline: int = 1
 ) -> Figures:
-    """A short run to learn the rate, which also warms up, then one of about `seconds`."""
+    """Run redis-benchmark briefly to learn the rate, which also warms up the server, then for about `seconds`."""
     trial = _redis_benchmark(port, words, connections, pipeline, _TRIAL_REQUESTS * max(1, pipeline // 4))
     trial = _redis_benchmark(port, words, connections, pipeline, int(trial["per_second"] * min(0.2, seconds / 4)))
     before = _processor_seconds(resource.RUSAGE_CHILDREN)
@@ -63,7 +63,7 @@ def _redis_benchmark(port: int, words: Sequence[bytes], connections: int, pipeli
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode or b"rror" in done.stderr:
         raise ValueError(f"redis-benchmark: {(done.stderr or done.stdout)[-500:]!r}")
-    # The last line is the command, whatever bytes it has, and seven numbers.
+    # The last line has the command, which may contain any bytes, and seven numbers.
     per_second, _, _, median, _, p99, worst = (float(text) for text in re.findall(rb'"([\d.]+)"', done.stdout)[-7:])
     return {
         "connections": connections,

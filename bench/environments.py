@@ -1,7 +1,8 @@
 """
-The rivals' virtual environments, `.cache/bench/<name>` in the checkout: made on first use, kept until the pins change.
+The rivals' virtual environments, in `.cache/bench/<name>` of the checkout. They are made on first use and kept.
 
-The pins are the newest versions on the day when they were written here; results say what was installed.
+The pins are the newest versions of the day when they were written. An environment is made again when they change.
+Results say what was installed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ _INSTALL_S = 900
 
 
 class NotInstalled(Exception):
-    """pip could not install a rival; the text is pip's last line."""
+    """pip could not install a rival. The text is pip's last line."""
 
 
 def python_with(name: str, requirements: tuple[str, ...]) -> Path:
-    """Gives the interpreter of an environment that has these packages. Raises NotInstalled."""
+    """Return the interpreter of an environment that has these packages. Raise NotInstalled."""
     folder = FOLDER / name
     python, stamp = folder / "bin" / "python", folder / "installed"
     wanted = " ".join(requirements)
@@ -32,7 +33,7 @@ def python_with(name: str, requirements: tuple[str, ...]) -> Path:
 
 
 def versions(python: Path, packages: tuple[str, ...]) -> dict[str, str]:
-    """The versions that an environment has."""
+    """Return the versions of packages that an environment has."""
     code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
     found = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, check=True)
     return dict(json.loads(found.stdout))

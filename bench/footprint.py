@@ -1,7 +1,7 @@
 """
-What an engine costs before anybody asks anything: time to be ready, memory, memory a model, time to deploy one.
+What an engine costs before any request: time to start, memory, memory per model, and time to deploy a model.
 
-Every round starts an engine anew on a data folder that holds the tiny model already.
+Every round starts a new engine on a data folder that already contains the tiny model.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def run(plan: Plan) -> Series:
             f"deploy {MEGABYTES} MB": partial(on_fresh, partial(_deploy, several[0])),
         }
     )
-    # Takes long, so once must do.
+    # Slow, so it is measured only once.
     return series | plan.in_turns({f"deploy {BIG_MEGABYTES} MB": partial(on_fresh, partial(_deploy, big))}, rounds=1)
 
 
 def _on_fresh(folder: Path, prepared: Path, measure: Callable[[Running], Figures]) -> Figures:
-    """Measures on an engine that has just started on a copy of the prepared data."""
+    """Measure an engine that has just started on a copy of the prepared data."""
     fresh = folder / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(prepared, fresh)
@@ -52,12 +52,12 @@ def _on_fresh(folder: Path, prepared: Path, measure: Callable[[Running], Figures
 
 
 def _deploy(model: Model, engine: Running) -> Figures:
-    check(engine.port, models.tiny())  # ONNX Runtime itself is loaded by then
+    check(engine.port, models.tiny())  # loads ONNX Runtime itself
     return {"seconds": round(deploy_time(engine.port, model), 4)}
 
 
 def _idle(engine: Running) -> Figures:
-    """After its first prediction; later memory is that of what clients send."""
+    """Measure after its first prediction. Later memory depends on what clients send."""
     check(engine.port, models.tiny())
     return {"ready_s": engine.start_s, **_memory(engine)}
 
@@ -69,12 +69,12 @@ def _memory(engine: Running) -> Figures:
 
 
 def _each(several: list[Model], engine: Running) -> Figures:
-    """What each of some models adds, loaded and asked once."""
+    """Return what each of several models adds, once it is loaded and has run."""
     check(engine.port, models.tiny())
     before = _memory(engine)
     for model in several:
         deploy_time(engine.port, model)
-    # Redis frees what the store command took a moment later.
+    # Redis frees the memory of the store command a moment later.
     with redis.Redis(port=engine.port) as client:
         client.ping()
     after = _memory(engine)

@@ -1,4 +1,4 @@
-"""The load generators beside each other on the same servers: is a figure the server's, or the generator's?"""
+"""Both load generators on the same servers: is a figure the server's limit, or the generator's?"""
 
 from __future__ import annotations
 

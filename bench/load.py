@@ -1,9 +1,9 @@
 """
-The load generator: N connections in a closed loop, each sends its request again as soon as the reply is there.
+The load generator: N connections in a closed loop. Each sends its request again as soon as the reply has arrived.
 
-Theory of operation: one thread, one epoll, and for each reply one recv, one comparison and one send. The same loop
-drives every protocol, so that no side is helped by a cheaper client. A reply that isn't the first one byte for byte
-(HTTP has a date in it) is measured and its answer compared, so a server that answers fast and wrong does not pass.
+Theory of operation. There is one thread and one epoll. Each reply takes one recv, one comparison and one send. The same
+loop drives every protocol, so that no side benefits from a cheaper client. A reply that differs from the first one
+(HTTP has a date in it) is parsed and its answer compared, so a server that answers fast but wrong is not accepted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Load:
 
 
 class _Connection:
-    """One client of the closed loop; `answered` is called when its socket can be read."""
+    """One client of the closed loop. `answered` is called when its socket is readable."""
 
     def __init__(self, port: int, exchange: Exchange, first: bytes) -> None:
         self._exchange = exchange
@@ -54,7 +54,11 @@ class _Connection:
         self.socket.sendall(self._exchange.request)
 
     def answered(self) -> float | None:
-        """Takes what has come; gives the time if the reply is whole. Raises for a wrong answer or a lost connection."""
+        """
+        Receive what has arrived, and return the time if the reply is complete.
+
+        Raise for a wrong answer or a lost connection.
+        """
         data = self.socket.recv(1 << 20)
         now = time.perf_counter()
         if self._received or data != self._first:
@@ -64,14 +68,14 @@ class _Connection:
             if len(data) != len(self._first) and self._exchange.measure(data) is None:
                 return None
             if self._exchange.answer(data) != self._answer:
-                raise ValueError(f"another answer than the first one: {data[:300]!r}")
+                raise ValueError(f"the answer differs from the first one: {data[:300]!r}")
             self._received = b""
         self.latencies.append(now - self._sent_at)
         return now
 
 
 def first_reply(port: int, exchange: Exchange) -> bytes:
-    """Asks once, over a connection of its own. Raises ValueError if the reply is an error."""
+    """Send one request over its own connection. Raise ValueError if the reply is an error."""
     with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S) as connection:
         connection.sendall(exchange.request)
         received = b""
@@ -85,7 +89,11 @@ def first_reply(port: int, exchange: Exchange) -> bytes:
 
 
 def run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load:
-    """Loads the server for that long and gives what came out; any wrong answer or broken connection raises."""
+    """
+    Load the server for that many seconds and return the measurement.
+
+    Raise for any wrong answer or lost connection.
+    """
     first = first_reply(port, exchange)
     with contextlib.ExitStack() as sockets, select.epoll() as poll:
         clients = [_Connection(port, exchange, first) for _ in range(connections)]
@@ -116,9 +124,9 @@ def run(port: int, exchange: Exchange, connections: int, seconds: float) -> Load
 
 def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Load:
     """
-    Sends the exchanges one after another over one connection, each when the reply to the one before is there.
+    Send the exchanges in sequence over one connection, each when the previous reply has arrived.
 
-    A latency is that of the whole sequence. Sockets that block: the least that a client can cost.
+    A latency is that of the whole sequence. The sockets block, which is the least that a client can cost.
     """
     lengths = [len(first_reply(port, exchange)) for exchange in exchanges]
     latencies = []

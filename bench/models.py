@@ -1,8 +1,8 @@
 """
-The models that are measured: ONNX bytes, rows that fit, and the commands that store and run them.
+The models that are measured: ONNX bytes, suitable rows, and the commands that store and run them.
 
-Weights are random but for the tiny model and the trees: they don't change how long a model takes. No byte of a row is
-zero, so that a row can be an argument on a command line (`drive.py`).
+Weights are random, except for the tiny model and the trees, because they don't affect the time. No row contains a zero
+byte, so that a row can be an argument on a command line (`drive.py`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Model:
     row_shape: tuple[int, ...]
 
     def rows(self, count: int = 1) -> Array:
-        """Random input."""
+        """Return random input."""
         rows = np.random.default_rng(1).uniform(0.1, 1, (count, *self.row_shape)).astype(np.float32)
         return np.frombuffer(rows.tobytes().replace(b"\0", b"\1"), np.float32).reshape(rows.shape)
 
     def named(self, name: str) -> Model:
-        """The same model under another key."""
+        """Return the same model under another key."""
         return replace(self, name=name)
 
     def session(self, threads: int = 1) -> InferenceSession:
-        """ONNX Runtime alone; 0 threads: its own choice."""
+        """Return a session of plain ONNX Runtime. With 0 threads, it decides itself."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -49,12 +49,12 @@ class Model:
         return onnxruntime.InferenceSession(self.onnx, options, providers=["CPUExecutionProvider"])
 
     def store(self, **options: int) -> list[Argument]:
-        """AI.MODELSTORE; options are BATCHSIZE and so on."""
+        """Return AI.MODELSTORE. Options are BATCHSIZE and the like."""
         words = [word for name, value in options.items() for word in (name.upper(), value)]
         return ["AI.MODELSTORE", self.name, "ONNX", "CPU", *words, "BLOB", self.onnx]
 
     def dag(self, rows: int = 1) -> list[Argument]:
-        """One prediction in one command, as the plugin sends it."""
+        """Return one prediction as one command, as the plugin sends it."""
         array = self.rows(rows)
         return [
             *("AI.DAGEXECUTE_RO", "ROUTING", self.name, "TIMEOUT", 30_000),
@@ -64,7 +64,7 @@ class Model:
         ]
 
     def three_commands(self) -> list[list[Argument]]:
-        """The same with tensors kept as keys."""
+        """Return the same prediction with tensors kept as keys."""
         array = self.rows()
         return [
             ["AI.TENSORSET", "in", "FLOAT", *array.shape, "BLOB", array.tobytes()],
@@ -75,7 +75,7 @@ class Model:
 
 @cache
 def tiny() -> Model:
-    """A logistic regression on the iris data: 4 numbers in, 3 probabilities out."""
+    """Return a logistic regression on the iris data: 4 numbers in, 3 probabilities out."""
     from skl2onnx import to_onnx
     from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
     from sklearn.datasets import load_iris
@@ -90,13 +90,13 @@ def tiny() -> Model:
 
 @cache
 def middle() -> Model:
-    """A perceptron with layers of 784, 512, 512 and 10."""
+    """Return a perceptron with layers of 784, 512, 512 and 10."""
     return _perceptron("middle", (784, 512, 512, 10))
 
 
 @cache
 def trees() -> Model:
-    """A random forest of 500 trees, 6 levels deep, on 20 numbers."""
+    """Return a random forest of 500 trees, 6 levels deep, on 20 numbers."""
     from skl2onnx import to_onnx
 
     converted = to_onnx(forest(), np.ones((1, 20), np.float32), target_opset=15)
@@ -105,7 +105,7 @@ def trees() -> Model:
 
 @cache
 def forest() -> Any:
-    """The scikit-learn model behind `trees`."""
+    """Return the scikit-learn model behind `trees`."""
     from sklearn.datasets import make_regression
     from sklearn.ensemble import RandomForestRegressor
 
@@ -115,7 +115,7 @@ def forest() -> Any:
 
 @cache
 def image() -> Model:
-    """A small convolutional network: 3×224×224 in, 10 numbers out."""
+    """Return a small convolutional network: 3×224×224 in, 10 numbers out."""
     from onnx import helper
 
     random = np.random.default_rng(1)
@@ -135,7 +135,9 @@ def image() -> Model:
 
 @cache
 def text() -> Model:
-    """An encoder of MiniLM's shape behind its embeddings: 6 layers, 12 heads, 128 tokens of 384 numbers, mean out."""
+    """
+    Return an encoder of MiniLM's shape after its embeddings: 6 layers, 12 heads, 128 tokens of 384 numbers, mean out.
+    """
     from onnx import helper
 
     random = np.random.default_rng(1)
@@ -179,7 +181,7 @@ def text() -> Model:
 
 @cache
 def identity() -> Model:
-    """Gives a 3×224×224 image back as it came: 602,112 bytes a row each way."""
+    """Return a model that returns a 3×224×224 image unchanged: 602,112 bytes per row each way."""
     from onnx import helper
 
     shape = (3, 224, 224)
@@ -187,7 +189,7 @@ def identity() -> Model:
 
 
 def heavy(megabytes: int, number: int = 0) -> Model:
-    """One matrix of that size, a million bytes each: a model whose weights are all that matters."""
+    """Return a product with one matrix of that many million bytes: a model of which only the weights matter."""
     return _perceptron(f"heavy{number}", (100, megabytes * 2500), seed=number)
 
 
@@ -215,7 +217,7 @@ def _initializer(name: str, array: Array) -> Any:
 
 
 def _onnx(nodes: Sequence[Any], weights: Sequence[Any], row: Sequence[int], answer: Sequence[int]) -> bytes:
-    """A model of opset 15 with `x` in and `y` out, any number of rows."""
+    """Return a model of opset 15 with `x` in and `y` out, for any number of rows."""
     from onnx import TensorProto, helper
 
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", *row])

@@ -3,8 +3,8 @@ The middle model in the other backends' own formats, with the same weights.
 
     python -m bench.natives TORCH middle.pt
 
-makes one in a process of its own: two frameworks in one process get in each other's way, and none belongs into the one
-that drives the load.
+makes one in a separate process: two frameworks in one process interfere with each other, and the process that generates
+the load should have none.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from bench import models
 
 Array = np.ndarray[Any, Any]
-Layers = list[tuple[Array, Array]]  # weights and biases, one pair a layer, ReLU between them
+Layers = list[tuple[Array, Array]]  # weights and biases, one pair per layer, with ReLU in between
 
 
 def make(backend: str, folder: Path) -> bytes:
-    """The model's bytes. Raises CalledProcessError where the framework isn't installed."""
+    """Return the model's bytes. Raise CalledProcessError if the framework isn't installed."""
     path = folder / f"middle.{backend.lower()}"
     command = [sys.executable, "-m", "bench.natives", backend, str(path)]
     subprocess.run(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, check=True, capture_output=True)
@@ -54,7 +54,7 @@ def _torch(layers: Layers) -> bytes:
         steps += [linear, torch.nn.ReLU()]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # new versions deprecate the format; RedisAI runs no other
+        warnings.simplefilter("ignore", DeprecationWarning)  # new versions deprecate it, RedisAI runs no other
         torch.jit.save(torch.jit.script(torch.nn.Sequential(*steps[:-1]).eval()), buffer)
     return buffer.getvalue()
 

@@ -1,9 +1,11 @@
 """
-`docs/benchmarks.md` and its plot, made from one results file; what was tried is taken from `bench/tried.md`.
+`docs/benchmarks.md` and its plot, generated from one results file. The section on what was tried is `bench/tried.md`.
 
     python -m bench.page
 
-writes them anew from the newest results. Invariant: the page says nothing that isn't in those two files.
+generates them from the newest results.
+
+Invariant: the page says nothing that isn't in those two files.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from bench.targets import TARGETS, Target
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 TRIED = Path(__file__).parent / "tried.md"
 
-Column = tuple[str, str, Callable[[float], str]]  # figure, heading, how it is shown
+Column = tuple[str, str, Callable[[float], str]]  # figure, heading, format
 
 
 def _number(value: float) -> str:
@@ -37,19 +39,19 @@ def _short(value: float) -> str:
 
 
 _LOAD: list[Column] = [
-    ("per_second", "a second", _number),
+    ("per_second", "per second", _number),
     ("median_ms", "median ms", _ms),
     ("p99_ms", "p99 ms", _ms),
 ]
-#: Scenario → heading and columns. Series that lack a figure leave its cell empty.
+#: For each scenario, its heading and columns. If a series lacks a figure, the cell is empty.
 SECTIONS: dict[str, tuple[str, list[Column]]] = {
     "rivals": (
-        "Beside other servers",
+        "Comparison with other servers",
         [
-            ("per_second_50", "50 connections: a second", _number),
+            ("per_second_50", "50 connections: per second", _number),
             ("median_ms_50", "median ms", _ms),
             ("p99_ms_50", "p99 ms", _ms),
-            ("per_second_1", "1 connection: a second", _number),
+            ("per_second_1", "1 connection: per second", _number),
             ("median_ms_1", "median ms", _ms),
             ("p99_ms_1", "p99 ms", _ms),
             ("idle_mb", "idle MB", _number),
@@ -78,11 +80,11 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
             ("median_ms", "median ms", _ms),
             ("p99_ms", "p99 ms", _ms),
             ("seconds", "seconds", _short),
-            ("rows_per_second", "rows a second", _number),
+            ("rows_per_second", "rows per second", _number),
         ],
     ),
-    "sizes": ("Other models, more rows a request", _LOAD),
-    "backends": ("ONNX beside the frameworks' own formats", _LOAD),
+    "sizes": ("Other models, more rows per request", _LOAD),
+    "backends": ("ONNX and the frameworks' own formats", _LOAD),
     "footprint": (
         "Memory and start",
         [
@@ -92,12 +94,12 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
             ("with_redis_mb", "with redis-server MB", _short),
         ],
     ),
-    "generator": ("The load generators beside each other", _LOAD),
+    "generator": ("Comparison of the load generators", _LOAD),
 }
 
 
 def publish(path: Path) -> None:
-    """Writes the page, and the plot beside the results."""
+    """Write the page, and the plot next to the results."""
     results = Results.read(path)
     picture = _picture(results)
     if picture:
@@ -106,7 +108,7 @@ def publish(path: Path) -> None:
 
 
 def text(results: Results, path: Path) -> str:
-    """The whole page."""
+    """Return the whole page."""
     about = results.about
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     where = Path(os.path.relpath(path, PAGE.parent)).as_posix()
@@ -118,11 +120,11 @@ def text(results: Results, path: Path) -> str:
         f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['machine']}; {versions}.",
         "Load generator and servers share the machine.",
         "",
-        f"A figure is the median of {about['rounds']} rounds, in brackets the smallest and the largest;",
-        "without brackets it was measured once.",
-        f"What is compared is measured in turns, {about['seconds']:g} seconds each; ratios are taken inside a round.",
+        f"A figure is the median of {about['rounds']} rounds, with the smallest and the largest in brackets.",
+        "A figure without brackets was measured once.",
+        f"Subjects that are compared take turns, {about['seconds']:g} seconds each; ratios are taken within a round.",
         *(
-            f"Measured again, the whole scenario: `{name}` ({later['date']}, commit {later['commit']})."
+            f"The whole scenario `{name}` was measured again ({later['date']}, commit {later['commit']})."
             for name, later in about.get("again", {}).items()
         ),
         "What each scenario isolates: [bench](../bench/README.md).",
@@ -149,7 +151,7 @@ def _judged(target: Target, results: Results) -> list[str]:
     values = target.values(results)
     verdict = ""
     if values:
-        verdict = "met" if target.is_met(statistics.median(values)) else "**short**"
+        verdict = "met" if target.is_met(statistics.median(values)) else "**missed**"
     return [target.what, target.compared_with, target.promise, median_and_spread(values, target.show), verdict]
 
 
@@ -176,7 +178,7 @@ def _picture(results: Results) -> str:
         return ""
     return plot.svg(
         [
-            plot.Panel("Tiny model, 50 connections: predictions a second (more is better)", rates, _number),
+            plot.Panel("Tiny model, 50 connections: predictions per second (more is better)", rates, _number),
             plot.Panel("Tiny model, 1 connection: median latency in ms (less is better)", latencies, _ms),
         ],
         ENGINE,

@@ -1,4 +1,4 @@
-"""The plot beside the page: two panels of horizontal bars as SVG, written by hand. Does no I/O."""
+"""The plot of the page: two panels of horizontal bars, as hand-written SVG. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LABEL = 190
 _BAR = 22
 _STEP = 30
 _HEAD = 44
-_ROOM = 90  # for the number behind the longest bar
+_ROOM = 90  # for the number after the longest bar
 _OURS, _OTHERS, _INK = "#b5342b", "#8a97a6", "#1f2933"
 
 
@@ -25,7 +25,7 @@ class Panel:
 
 
 def svg(panels: list[Panel], ours: str) -> str:
-    """Gives the picture; the bar named `ours` has the other colour."""
+    """Return the picture. The bar named `ours` has a different colour."""
     heights = [_HEAD + _STEP * len(panel.bars) + 10 for panel in panels]
     parts = []
     top = 0

@@ -1,8 +1,8 @@
 """
-What the plugin adds in Python: a one-row frame beside the bare round trip of its DAG, and many rows beside session.run.
+What the plugin adds in Python: a one-row frame versus the bare round trip of its DAG, and many rows versus session.run.
 
-The rows are a frame of float64, as pandas makes them, and the model is deployed by the plugin; ONNX Runtime is given
-the very ONNX model that the plugin stored.
+The rows are a frame of float64, as pandas makes them, and the plugin deploys the model. ONNX Runtime gets the very ONNX
+model that the plugin stored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(plan: Plan) -> Series:
         session, threaded = (_session(engine.port, "forest", threads) for threads in (1, 0))
         bulk = [_bulk(count, many, client, session, threaded) for count in BULK_ROWS]
         _same_answers(client.predict("forest", many.head(1000)), _run(session, many.head(1000)))
-        # A million rows take long, so once must do.
+        # A million rows take long, so they are measured only once.
         return plan.in_turns(subjects | bulk[0]) | plan.in_turns(bulk[1], rounds=1)
 
 
@@ -55,7 +55,7 @@ def _bulk(count: int, many: pandas.DataFrame, client: Any, session: Any, threade
 
 
 def _deploy_iris(client: Any, folder: Path) -> pandas.DataFrame:
-    """A logistic regression; gives one row."""
+    """Deploy a logistic regression and return one row."""
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
@@ -66,7 +66,7 @@ def _deploy_iris(client: Any, folder: Path) -> pandas.DataFrame:
 
 
 def _deploy_forest(client: Any, folder: Path) -> pandas.DataFrame:
-    """A random forest of 500 trees; gives a million rows."""
+    """Deploy a random forest of 500 trees and return a million rows."""
     numbers = np.random.default_rng(1).normal(size=(max(BULK_ROWS), 20))
     frame = pandas.DataFrame(numbers, columns=[f"x{column}" for column in range(20)])
     _deploy(client, folder, "forest", models.forest(), frame)
@@ -78,7 +78,7 @@ def _deploy(client: Any, folder: Path, name: str, model: Any, frame: pandas.Data
     from mlflow.models import infer_signature
 
     few = frame.head(3)
-    has_names = hasattr(model, "feature_names_in_")  # fitted with a frame; else it warns about one
+    has_names = hasattr(model, "feature_names_in_")  # fitted with a frame; without one it would warn
     signature = infer_signature(few, model.predict(few if has_names else few.to_numpy()))
     mlflow.sklearn.save_model(
         model,
@@ -92,14 +92,14 @@ def _deploy(client: Any, folder: Path, name: str, model: Any, frame: pandas.Data
 
 
 def _session(port: int, name: str, threads: int) -> Any:
-    """ONNX Runtime with the model that the plugin stored."""
+    """Return a session of ONNX Runtime with the model that the plugin stored."""
     with redis.Redis(port=port) as client:
         blob = client.execute_command("AI.MODELGET", name, "BLOB")
     return models.Model(name, bytes(blob), ()).session(threads)
 
 
 def _plain_dag(port: int, name: str, row: pandas.DataFrame) -> list[Any]:
-    """The command that the plugin's predict sends, outputs that the answer doesn't need left out."""
+    """Return the command that the plugin's predict sends, without outputs that the answer doesn't need."""
     from mlflow_redisai.server import commands
     from redisai_engine.protocol.tensor import Tensor
 

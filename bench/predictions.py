@@ -1,7 +1,8 @@
 """
-One small model over one connection and over many, beside what limits it: PING, and ONNX Runtime in a loop.
+One small model over one connection and over many, compared with its limits: PING, and ONNX Runtime in a loop.
 
-Also the same prediction by three commands (TENSORSET, MODELEXECUTE, TENSORGET), with tensors kept as keys in Redis.
+The same prediction is also made with three commands (TENSORSET, MODELEXECUTE, TENSORGET), with tensors kept as keys in
+Redis.
 """
 
 from __future__ import annotations

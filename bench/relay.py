@@ -1,4 +1,6 @@
-"""What standing in front of Redis costs plain commands: GET and SET at Redis itself, and at the engine before it."""
+"""
+What the engine in front of Redis costs plain commands: GET and SET sent to Redis directly, and through the engine.
+"""
 
 from __future__ import annotations
 

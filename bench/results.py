@@ -1,5 +1,5 @@
 """
-Where results go: one JSON file a run, with every round's figures and what is needed to judge and repeat them.
+Where results go: one JSON file per run, with every round's figures and what is needed to judge and repeat them.
 
 A number is published only with its question, machine, versions, date, commit and command.
 """
@@ -38,20 +38,20 @@ class Results:
     skipped: dict[str, str]
 
     def values(self, scenario: str, series: str, figure: str) -> list[float]:
-        """One figure of a series, one value a round; empty if it was not measured."""
+        """Return one figure of a series, one value per round. Empty if it was not measured."""
         return [figures[figure] for figures in self.scenarios.get(scenario, {}).get(series, [])]
 
     def ratios(self, scenario: str, series: str, base: str, figure: str) -> list[float]:
-        """The same figure of two series, divided inside each round."""
+        """Return the ratio of the same figure of two series, within each round."""
         pairs = zip(self.values(scenario, series, figure), self.values(scenario, base, figure), strict=False)
         return [value / other for value, other in pairs]
 
     def tell_again(self, scenario: str, about: dict[str, Any]) -> None:
-        """Notes that a whole scenario was measured later than the others; `about` is of that run."""
+        """Record that a whole scenario was measured later than the others. `about` describes that run."""
         self.about.setdefault("again", {})[scenario] = {name: about[name] for name in ("date", "commit")}
 
     def write(self, folder: Path) -> Path:
-        """Writes <date>.json into the folder; a later run of the same day takes its place."""
+        """Write <date>.json into the folder. A later run on the same day replaces it."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.about['date']}.json"
         content = {**self.about, "skipped": self.skipped, "scenarios": self.scenarios}
@@ -60,18 +60,18 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Reads what `write` wrote."""
+        """Read what `write` wrote."""
         content = json.loads(path.read_text())
         return cls(scenarios=content.pop("scenarios"), skipped=content.pop("skipped"), about=content)
 
 
 def newest(folder: Path = FOLDER) -> Path | None:
-    """The results of the last day that has some."""
+    """Return the results of the latest day that has any."""
     return max(folder.glob("*.json"), default=None)
 
 
 def circumstances(command: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """What every result is published with; the commit is that of the moment, so ask at the start."""
+    """Return what every result is published with. The commit is the current one, so call this at the start."""
     changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
     return {
         "command": command,
@@ -85,7 +85,7 @@ def circumstances(command: str, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the servers, the generators, the packages, and the rivals that are installed."""
+    """Return the versions of Python, the servers, the generators, the packages, and the rivals that are installed."""
     found = {"python": platform.python_version()}
     for program in (find_server(), "redis-benchmark", "wrk"):
         if shutil.which(program):
@@ -98,14 +98,14 @@ def versions() -> dict[str, str]:
 
 
 def _engine() -> str:
-    """Whether the engine that is measured is compiled, as in the wheel."""
+    """Return whether the measured engine is compiled, as in the wheel."""
     if session.__file__.endswith(".so"):
         return f"compiled with mypyc {importlib.metadata.version('mypy')}"
     return "not compiled"
 
 
 def median_and_spread(values: list[float], show: Callable[[float], str]) -> str:
-    """The median, and from the smallest to the largest."""
+    """Return the median, and the smallest and the largest value."""
     if not values:
         return "not measured"
     middle = show(statistics.median(values))
@@ -113,8 +113,8 @@ def median_and_spread(values: list[float], show: Callable[[float], str]) -> str:
 
 
 def _version_told(program: str) -> str:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    number = re.search(r"\d+\.\d+(\.\d+)?", told.stdout + told.stderr)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
     return number[0] if number else "unknown"
 
 

@@ -1,9 +1,9 @@
 """
-The tiny model behind the engine, and behind what a user would take instead: one row a request, 1 and 50 connections.
+The tiny model behind the engine and behind its alternatives: one row per request, 1 and 50 connections.
 
-Every server gets the same ONNX file and runs it with ONNX Runtime, in the most usual way of each and with its defaults.
-One server runs at a time, started anew in every round, so none of them idles at another's cost. All are loaded by our
-own generator, and each one's first answer is compared with ONNX Runtime's.
+Every server gets the same ONNX file and runs it with ONNX Runtime, in its most usual way and with its defaults. One
+server runs at a time, and each is started again in every round, so an idle one never costs another anything. All are
+loaded by our own generator, and each one's first answer is compared with ONNX Runtime's.
 """
 
 from __future__ import annotations
@@ -34,20 +34,24 @@ _WARM_UP_S = 0.5
 
 @dataclass(frozen=True)
 class Rival:
-    """How a server is installed, started and asked. A command's first word is a program of its environment."""
+    """How a server is installed, started and queried. A command's first word is a program in its environment."""
 
     name: str
-    packages: tuple[str, ...]  # pinned; the first is the server's own
-    command: tuple[str, ...]  # `{port}` is filled in
-    ready: str  # path that answers 200 when the model can be asked
+    packages: tuple[str, ...]  # pinned; the first is the server itself
+    command: tuple[str, ...]  # `{port}` is replaced
+    ready: str  # a path that returns 200 once the model can be queried
     path: str
     request: Callable[[list[Any]], object]
     answer: Callable[[Any], object]
-    files: Callable[[int], dict[str, object]] = lambda port: {}  # JSON files in the folder where it is started
+    files: Callable[[int], dict[str, object]] = lambda port: {}  # JSON files in the folder in which it is started
 
 
 def _open_inference(row: list[Any]) -> object:
-    """The Open Inference Protocol's request; its id comes back, else a random one would."""
+    """
+    Return the Open Inference Protocol's request.
+
+    Its id comes back; without one, the server would make up a random id.
+    """
     rows = {"name": "x", "shape": [1, len(row[0])], "datatype": "FP32", "data": row[0]}
     return {"id": "1", "inputs": [rows]}
 
@@ -135,7 +139,7 @@ def _mlflow(plan: Plan) -> Figures:
 
 @contextlib.contextmanager
 def mlflow_serve(folder: Path) -> Iterator[Running]:
-    """`mlflow models serve` with the tiny model, in this environment."""
+    """Start `mlflow models serve` with the tiny model, in this environment."""
     import mlflow
     import onnx
 
@@ -164,7 +168,7 @@ def _rival(plan: Plan, rival: Rival, python: Path, seconds: float | None = None)
 
 
 def _compare(port: int, exchange: Exchange, answer: Callable[[Any], object]) -> None:
-    """Raises ValueError unless the server answers what ONNX Runtime does."""
+    """Raise ValueError unless the server answers as ONNX Runtime does."""
     tiny = models.tiny()
     session = tiny.session()
     expected = session.run(None, {session.get_inputs()[0].name: tiny.rows()})[0]

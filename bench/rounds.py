@@ -1,7 +1,7 @@
 """
-Turn-taking: everything that a scenario compares is measured once in every round, so that a slow minute hits all of it.
+Taking turns: everything that a scenario compares is measured once in every round, so that a slow minute affects all.
 
-Invariant: the n-th figure of every series is of the same round, so ratios are taken inside a round.
+Invariant: the n-th figures of all series are from the same round, so ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Figures = dict[str, float]  # one measurement: "per_second", "median_ms", "mb" ...
-Series = dict[str, list[Figures]]  # what was measured → its figures, one a round
+Series = dict[str, list[Figures]]  # figures of each subject, one per round
 
 
 class Progress:
-    """One line that tells what is being measured: overwritten on a terminal, else a line for each round."""
+    """One line that says what is being measured: overwritten on a terminal, otherwise one line per round."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every scenario is given: a folder of its own, how long one load lasts, and how many rounds there are."""
+    """What every scenario gets: its own folder, how long one load lasts, and the number of rounds."""
 
     scenario: str
     folder: Path
@@ -48,7 +48,7 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured, and why
 
     def in_turns(self, subjects: Mapping[str, Callable[[], Figures]], *, rounds: int | None = None) -> Series:
-        """Measures each subject once a round; every other round goes backwards, so none is always first."""
+        """Measure each subject once per round. Every other round is in reverse order, so none is always first."""
         series: Series = {name: [] for name in subjects}
         total = self.rounds if rounds is None else rounds
         for number in range(1, total + 1):

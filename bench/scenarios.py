@@ -1,4 +1,6 @@
-"""The table of scenarios: name → what measures it. What each isolates stands in bench/README.md and in its module."""
+"""
+The table of scenarios: names, and what measures them. bench/README.md and each module say what a scenario isolates.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-The servers that are measured, each started as a user starts it, and what their processes use.
+The measured servers, each started as a user would start it, and the resources that their processes use.
 
-Everything lives in the folder given; leaving the `with` block ends the processes.
+Everything is in the given folder. Leaving the `with` block ends the processes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ def free_port() -> int:
 def process(
     command: list[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a command with its output in a log; SIGTERM to its whole group at the end, SIGKILL if that is not enough."""
-    # MLflow and others start servers by their name, so the interpreter's folder comes first.
+    """
+    Run a command with its output in a log.
+
+    At the end its whole group gets SIGTERM, and SIGKILL if that is not enough.
+    """
+    # MLflow and others start servers by name, so the interpreter's folder comes first on the PATH.
     path = f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("wb") as output:
         started = subprocess.Popen(
@@ -61,7 +65,7 @@ def process(
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers."""
+    """A server that responds."""
 
     port: int
     pid: int
@@ -70,7 +74,7 @@ class Running:
 
 @contextlib.contextmanager
 def plain_redis(folder: Path) -> Iterator[Running]:
-    """The redis-server that an engine would start for itself, on a port and on a unix socket, without persistence."""
+    """Start a redis-server as an engine would, on a port and on a unix socket, without persistence."""
     port = free_port()
     log = folder / "redis.log"
     options = {"port": port, "unixsocket": folder / SOCKET, "save": "", "appendonly": "no", "dir": folder}
@@ -81,7 +85,9 @@ def plain_redis(folder: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def engine(folder: Path, *arguments: str, redis: Path | None = None) -> Iterator[Running]:
-    """The engine with a redis-server of its own, or before the one whose unix socket is in the folder `redis`."""
+    """
+    Start the engine with an embedded redis-server, or in front of the one with its unix socket in the folder `redis`.
+    """
     folder.mkdir(exist_ok=True)
     log = folder / "engine.log"
     where = ["--data-dir", str(folder / "data")] if redis is None else ["--redis", f"unix://{redis / SOCKET}"]
@@ -91,7 +97,7 @@ def engine(folder: Path, *arguments: str, redis: Path | None = None) -> Iterator
 
 
 def _port_told(log: Path) -> int | None:
-    """The port in the engine's ready line, once it is there."""
+    """Return the port in the engine's ready line, once it has appeared."""
     lines = [line for line in log.read_text().splitlines() if line.startswith("ready: ")]
     return int(lines[0].rpartition(":")[2]) if lines else None
 
@@ -100,7 +106,7 @@ def _port_told(log: Path) -> int | None:
 def http_server(
     command: list[str], folder: Path, port: int, path: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """A server that is ready when it answers GET `path` with 200."""
+    """Start a server that is ready when it answers GET `path` with 200."""
     log = folder / "http.log"
     question = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     with process(command, log, environment, folder) as started:
@@ -126,11 +132,11 @@ def _when_ready(started: subprocess.Popen[bytes], log: Path, port: Callable[[], 
 
 
 class StartFailed(Exception):
-    """A server ended, or didn't answer in time; the text has the end of its log."""
+    """A server exited, or didn't respond in time. The text has the end of its log."""
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time that a process and all that it started have used."""
+    """Return the processor time that a process and its descendants have used."""
     used = 0
     for number in [pid, *_descendants(pid)]:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
@@ -139,12 +145,14 @@ def processor_seconds(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> dict[str, float]:
-    """Resident memory of a process and of all it has started, in megabytes (10**6 bytes), by command name and id."""
+    """
+    Return the resident memory of a process and its descendants, in megabytes (10**6 bytes), by command name and id.
+    """
     found = {}
     for number in [pid, *_descendants(pid)]:
         fields = _status(number)
         if "VmRSS" not in fields:
-            continue  # it has just ended
+            continue  # it has just exited
         found[f"{fields['Name'].strip()} {number}"] = round(int(fields["VmRSS"].split()[0]) * 1024 / 1e6, 1)
     return found
 
@@ -158,7 +166,7 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _end(pids: list[int]) -> None:
-    """Ends what a server left behind in process groups of its own, after a while to end by itself."""
+    """End what a server left behind in other process groups, after giving it time to end on its own."""
     deadline = time.monotonic() + STOP_S
     while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Other models and more rows a request, over 8 connections: what the engine keeps of what ONNX Runtime alone does."""
+"""Other models and more rows per request, over 8 connections: how much of ONNX Runtime's own rate the engine keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a model into an engine by RedisAI's own commands, and sees that it answers as ONNX Runtime does."""
+"""Stores a model in an engine with RedisAI's commands, and checks that it answers as ONNX Runtime does."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bench.models import Model
 
 
 def deploy(port: int, model: Model, **options: int) -> None:
-    """Stores it, has every worker load it, and compares an answer. Raises ValueError for a wrong one."""
+    """Store the model, make every worker load it, and compare an answer. Raise ValueError for a wrong one."""
     with redis.Redis(port=port) as client:
         client.execute_command(*model.store(**options))
     check(port, model)
 
 
 def check(port: int, model: Model, rows: int = 1) -> None:
-    """Compares the engine's answer with that of ONNX Runtime in this process."""
+    """Compare the engine's answer with that of ONNX Runtime in this process."""
     session = model.session()
     expected = session.run(None, {session.get_inputs()[0].name: model.rows(rows)})[0]
     with redis.Redis(port=port) as client:
@@ -30,7 +30,7 @@ def check(port: int, model: Model, rows: int = 1) -> None:
 
 
 def blob_of(reply: Any) -> bytes:
-    """The tensor's bytes in the reply to `Model.dag`. Raises the error that stands there instead."""
+    """Return the tensor's bytes in the reply to `Model.dag`. Raise the error if there is one instead."""
     last = reply[-1]
     if isinstance(last, Exception):
         raise last
@@ -38,7 +38,7 @@ def blob_of(reply: Any) -> bytes:
 
 
 def deploy_time(port: int, model: Model) -> float:
-    """Seconds from AI.MODELSTORE to the first answer."""
+    """Return the seconds from AI.MODELSTORE to the first answer."""
     store, predict = model.store(), model.dag()
     with redis.Redis(port=port, socket_timeout=300) as client:
         client.ping()

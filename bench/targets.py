@@ -1,7 +1,7 @@
 """
-The targets: what the project promises itself, as ratios inside one run wherever that is possible.
+The targets of the project, as ratios within one run wherever possible.
 
-Each row knows how its value follows from a run's figures; `page.py` shows the table.
+Each row knows how its value follows from a run's figures. `page.py` shows the table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _times(value: float) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """One promise. `limit` is what the median of `values` should at most be, or at least."""
+    """One target. `limit` is the most, or the least, that the median of `values` should be."""
 
     what: str
     compared_with: str
@@ -87,14 +87,14 @@ TARGETS = (
         lambda value: f"{value:.3f}",
     ),
     Target(
-        "the same, 50 connections, one worker: predictions a second",
+        "the same, 50 connections, one worker: predictions per second",
         "ONNX Runtime in a bare loop, one thread",
         "at least",
         0.36,
         _per_second("predictions", "engine DAG, 50 connections", LOOP),
     ),
     Target(
-        "the same, 50 connections, one worker: predictions a second",
+        "the same, 50 connections, one worker: predictions per second",
         "`mlflow models serve`",
         "at least",
         40,
@@ -116,13 +116,13 @@ TARGETS = (
     ),
     Target(
         "auto-batching, middle model, 50 connections",
-        "the same without",
+        "the same without batching",
         "at least",
         2,
         _per_second("batching", "with", "without"),
     ),
     Target(
-        "two workers, 16 rows of the trees, 50 connections (the others take more than two cores: «Workers»)",
+        "two workers, 16 rows of the trees, 50 connections (the others need more than two cores, see Workers)",
         "one worker",
         "at least",
         WORKERS_TARGET,
@@ -160,7 +160,7 @@ TARGETS = (
     ),
     Target(
         "plugin's `predict` from Python, one-row frame",
-        "above the raw DAG round trip",
+        "time in addition to the raw DAG round trip",
         "at most",
         250,
         _microseconds_above,
@@ -177,7 +177,7 @@ TARGETS = (
         for rows in ("100,000 rows", "1,000,000 rows")
     ),
     Target(
-        "idle engine with the tiny model: memory, its redis-server not counted",
+        "idle engine with the tiny model: memory, without its redis-server",
         "",
         "at most",
         150,

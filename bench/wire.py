@@ -1,8 +1,8 @@
 """
 Requests and replies of the two protocols, as bytes, for the load generator. Does no I/O.
 
-A measured exchange is always the same request, so its reply always has the same length; the parsers below are used
-once, on the first reply, to learn that length, and are no part of what is measured.
+A measured exchange always sends the same request, so its replies all have the same length. The parsers below are used
+once, on the first reply, to learn that length. They are not part of what is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Measure = Callable[[bytes], int | None]  # the length of the first whole reply in the bytes, None: not all there yet
+Measure = Callable[[bytes], int | None]  # the length of the first complete reply in the bytes, None if it is incomplete
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Exchange:
 
     request: bytes
     measure: Measure
-    answer: Callable[[bytes], bytes]  # raises ValueError for a reply that is an error
+    answer: Callable[[bytes], bytes]  # raises ValueError if the reply is an error
 
 
 def redis_exchange(arguments: Sequence[Any]) -> Exchange:
-    """A Redis command as an array of bulk strings."""
+    """Return the exchange of a Redis command, as an array of bulk strings."""
     parts = [argument if isinstance(argument, bytes) else str(argument).encode() for argument in arguments]
     request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
     return Exchange(request, resp_length, resp_answer)
@@ -56,14 +56,14 @@ def _resp_end(data: bytes, start: int) -> int | None:
 
 
 def resp_answer(reply: bytes) -> bytes:
-    # An error inside an array stands at the start of a line too; no tensor here holds such a line.
+    # An error inside an array starts a line, too. No tensor here contains such a line.
     if reply.startswith(b"-") or b"\r\n-" in reply:
         raise ValueError(f"the server answered {reply[:200]!r}")
     return reply
 
 
 def http_exchange(path: str, body: object) -> Exchange:
-    """A JSON POST over a connection that is kept alive."""
+    """Return the exchange of a JSON POST over a kept-alive connection."""
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
@@ -86,7 +86,7 @@ def http_length(data: bytes) -> int | None:
 
 
 def _chunks(data: bytes, start: int) -> tuple[bytes, int] | None:
-    """A body sent in chunks, and where it ends; None if not all of it is there. Knows no trailers."""
+    """Return a chunked body and where it ends, or None if it is incomplete. Trailers are not supported."""
     body = b""
     while (line_end := data.find(b"\r\n", start)) >= 0:
         size = int(data[start:line_end], 16)
@@ -101,7 +101,7 @@ def _chunks(data: bytes, start: int) -> tuple[bytes, int] | None:
 
 
 def http_answer(reply: bytes) -> bytes:
-    # Headers hold the date, so only the body is the same from one reply to the next.
+    # The headers contain the date, so only the body is the same in all replies.
     if not reply.startswith(b"HTTP/1.1 200"):
         raise ValueError(f"the server answered {reply[:400]!r}")
     head, _, body = reply.partition(b"\r\n\r\n")

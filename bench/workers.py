@@ -1,9 +1,9 @@
 """
-One and two workers, and who uses the processor meanwhile.
+One and two workers, and which processes use the cores.
 
-On two cores the load generator takes a share of its own, the larger the shorter the runs: with the tiny model and one
-row of the middle one two workers can't be twice one, with 16 rows of the trees they can. `server_cores` and
-`generator_cores` in the results tell which was the limit, `wanted_cores` what the target would take.
+On two cores, the load generator needs a share as well, and the shorter the runs, the larger it is. With the tiny model
+and with one row of the middle model, two workers can't be twice as fast as one. With 16 rows of the trees they can.
+`server_cores` and `generator_cores` in the results show which was the limit, and `wanted_cores` what the target needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.servers import Running
 from bench.storing import deploy
 
 CONNECTIONS = 50
-TARGET = 1.7  # two workers beside one
+TARGET = 1.7  # two workers compared with one
 
 
 def run(plan: Plan) -> Series:
@@ -43,10 +43,10 @@ def subject(model: Model, rows: int) -> str:
 
 
 def _driven(engine: Running, command: list[Argument], seconds: float) -> Figures:
-    # Short, so that every worker has loaded the model.
+    # A short load, so that every worker has loaded the model.
     drive(engine.port, command, CONNECTIONS, 0.2)
     used, before = servers.processor_seconds(engine.pid), time.perf_counter()
     found = drive(engine.port, command, CONNECTIONS, seconds)
     used = (servers.processor_seconds(engine.pid) - used) / (time.perf_counter() - before)
-    wanted = TARGET * (used + found["generator_cores"])  # of one worker: what so many times its rate would take
+    wanted = TARGET * (used + found["generator_cores"])  # for one worker: what TARGET times its rate would need
     return {**found, "server_cores": round(used, 3), "wanted_cores": round(wanted, 3)}

@@ -1,1 +1,1 @@
-"""The tiny model behind each rival, a few lines each. They run in environments of their own."""
+"""The tiny model behind each rival, in a few lines each. Each runs in its own environment."""

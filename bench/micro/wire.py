@@ -1,9 +1,9 @@
 """
-What the wire layer costs: requests parsed by us and by hiredis, and replies divided by the frame scanner.
+What the wire layer costs: requests parsed by our parser and by hiredis, and replies split by the frame scanner.
 
     python bench/micro/wire.py
 
-Prints microseconds for each case, the best of some rounds. Referred to by docs/decisions/0001-request-parser.md.
+Prints microseconds for each case, the best of several rounds. docs/decisions/0001-request-parser.md refers to it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse_with_ours(chunks: list[bytes], *, raw: bool) -> Callable[[], object]:
 
 
 def parse_with_hiredis(chunks: list[bytes], *, raw: bool) -> Callable[[], object]:
-    """Hiredis doesn't know the bytes of a request: to pass one on it has to be written anew."""
+    """Parse with hiredis. It doesn't keep a request's bytes, so passing one on means encoding it again."""
     reader = hiredis.Reader()
 
     def run() -> None:
