@@ -11,7 +11,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before anything imports mlflow
+# Before mlflow or onnxruntime is imported.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", ORT_DISABLE_TELEMETRY="1")
 
 from bench import environments, page, results
 from bench.rounds import Plan, Progress
