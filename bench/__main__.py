@@ -13,7 +13,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # set before anything imports mlflow
+# Set before anything imports mlflow or onnxruntime.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", ORT_DISABLE_TELEMETRY="1")
 
 from bench import environments, page, results
 from bench.rounds import Plan, Progress

@@ -81,7 +81,8 @@ def test_a_model_of_one_row_answers_many(client: RedisAIClient, images: Any, tmp
 
     with torch.no_grad():
         expected = images(torch.from_numpy(rows)).numpy()
-    assert created["notes"] == ["the model takes exactly one row at a time: predict sends each row by itself"]
+    note = "the model takes exactly one row at a time; predict sends each row in a request of its own"
+    assert created["notes"] == [note]
     assert client.get_deployment("torch:one")["notes"] == created["notes"]
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
 
@@ -120,7 +121,7 @@ def test_what_onnx_lacks_is_served_by_torch(client: RedisAIClient, tmp_path: Pat
 
     assert created["backend"] == "TORCH"
     assert created["verification"]["status"] == "passed"
-    assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
+    assert "deployed with backend TORCH instead of ONNX: " in created["notes"][0]
     assert client.predict("torch:spectrum", rows).get_predictions().shape == (len(rows), 10)
 
 
@@ -151,7 +152,7 @@ def test_a_server_that_takes_no_onnx_is_given_torchscript(
         expected = images(torch.from_numpy(rows)).numpy()
     assert created["backend"] == "TORCH"
     assert created["verification"]["status"] == "passed"
-    assert "deployed with backend TORCH, not ONNX: " in created["notes"][0]
+    assert "deployed with backend TORCH instead of ONNX: " in created["notes"][0]
     assert "pip install 'mlflow-redisai[engine]'" in created["notes"][0]
     np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-4)
 
@@ -194,7 +195,7 @@ def test_a_server_whose_onnx_answers_differently_is_given_torchscript(
 
     created = client.create_deployment("digits", str(path))
 
-    reason = "deployed with backend TORCH, not ONNX: the stored model failed verification against mlflow.pyfunc"
+    reason = "deployed with backend TORCH instead of ONNX: the stored model failed verification against mlflow.pyfunc"
     assert created["backend"] == "TORCH"
     assert created["verification"]["status"] == "passed"
     assert created["notes"][0].startswith(f"{reason} with the model's input example: the largest difference is ")

@@ -15,6 +15,7 @@ from redisai_engine.commands.client import Client
 from redisai_engine.commands.table import COMMANDS
 from redisai_engine.commands.task import Task
 from redisai_engine.config import Settings
+from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading
@@ -54,8 +55,15 @@ class MemoryFront:
                 self.fast_path_requests += 1
                 self._runs.append((run, answer))
             else:
-                body = COMMANDS[arguments[0]].body(self.client, arguments)
-                Task(self.client, body, lambda task, a=answer: a.set_result(task.reply), silent=False).go_on()  # type: ignore[misc]
+                self._carry_out(arguments, answer)
+
+    def _carry_out(self, arguments: list[bytes], answer: asyncio.Future[bytes]) -> None:
+        try:
+            plan = COMMANDS[arguments[0]].plan(self.client, arguments)
+        except CommandError as error:
+            answer.set_result(replies.error(error.wire))
+            return
+        Task(self.client, plan, lambda task: answer.set_result(task.reply or b""), silent=False).go_on()
 
     def flush(self) -> None:
         for run, answer in self._runs:

@@ -1,4 +1,4 @@
-"""Keras models trained on data that scikit-learn carries, saved with MLflow, and run by the engine's own backends."""
+"""Keras and TensorFlow models, fitted to data sets of scikit-learn, saved with MLflow, run by the engine's backends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.local_runs import Deployed
 
 
 def cancer() -> tuple[np.ndarray, np.ndarray]:
-    """569 rows of 30 numbers around zero; the first 300 are for training."""
+    """Return 569 rows of 30 numbers around zero, and their classes. The first 300 are for training."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
@@ -32,7 +32,7 @@ def cancer() -> tuple[np.ndarray, np.ndarray]:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1797 pictures of 8 by 8 from 0 to 1; the first 1000 are for training."""
+    """Return 1797 images of 8 x 8 pixels from 0 to 1, and their digits. The first 1000 are for training."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -43,14 +43,14 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(model: Any, inputs: Any, targets: Any, loss: Any = "sparse_categorical_crossentropy") -> Any:
-    """Two passes: enough to have weights that nobody chose."""
+    """Train for two epochs, enough for weights that aren't the initial ones. Return the model."""
     model.compile("adam", loss)
     model.fit(inputs, targets, epochs=2, batch_size=64, verbose=0)
     return model
 
 
 def sequential(activation: str = "relu", *, normalize: bool = False) -> Any:
-    """A classifier of the cancer data."""
+    """Return a classifier of the cancer data."""
     import keras
 
     rows, labels = cancer()
@@ -63,7 +63,7 @@ def sequential(activation: str = "relu", *, normalize: bool = False) -> Any:
 
 
 def pictures(kind: str) -> Any:
-    """A classifier of the digits, pictures of one channel or rows of a picture as steps in time."""
+    """Return a classifier of the digits, as images of one channel, or with the rows of an image as time steps."""
     import keras
 
     layers = {
@@ -84,13 +84,13 @@ def pictures(kind: str) -> Any:
 
 
 def tokens() -> tuple[np.ndarray, np.ndarray]:
-    """The digits as 64 shades each, numbers from 0 to 16."""
+    """Return each digit as 64 shades, numbers from 0 to 16, and the digits."""
     images, labels = digits()
     return np.rint(images * 16).astype(np.int64).reshape(-1, 64), labels
 
 
 def transformer() -> Any:
-    """An embedding, self-attention and a normalization, over token ids."""
+    """Return a model with embedding, self-attention and normalization over token ids."""
     import keras
 
     ids, labels = tokens()
@@ -103,7 +103,7 @@ def transformer() -> Any:
 
 
 def two_headed(outputs: str) -> Any:
-    """Two inputs, and two outputs as a list of unlike shapes, a list of one shape, or a dict."""
+    """Return a model of two inputs, with two outputs as a list of unlike shapes, a list of one shape, or a dict."""
     import keras
 
     rows, labels = cancer()
@@ -127,19 +127,19 @@ def two_inputs() -> dict[str, np.ndarray]:
 
 
 def rows() -> np.ndarray:
-    """The rows of the cancer data."""
+    """Return the rows of the cancer data."""
     return cancer()[0]
 
 
 @functools.cache
 def classifier() -> Any:
-    """A classifier of the cancer data that scales its rows itself."""
+    """Return a classifier of the cancer data that scales its input itself."""
     return sequential(normalize=True)
 
 
 @functools.cache
 def heads(outputs: str) -> Any:
-    """The model of two inputs and two outputs, each trained once."""
+    """Return `two_headed(outputs)`, trained only once."""
     return two_headed(outputs)
 
 
@@ -147,7 +147,7 @@ def heads(outputs: str) -> Any:
 
 
 def weights() -> np.ndarray:
-    """A linear model of the cancer data, by least squares."""
+    """Return the weights of a linear model of the cancer data, fitted by least squares."""
     inputs, labels = cancer()
     targets = np.eye(2, dtype=np.float32)[labels[:300]]
     solution: np.ndarray = np.linalg.lstsq(inputs[:300], targets, rcond=None)[0]
@@ -155,7 +155,7 @@ def weights() -> np.ndarray:
 
 
 def module(call: Callable[[Any, Any], Any], *specs: Any) -> Any:
-    """A tf.Module with the linear model's weights: `call` gets them and the inputs."""
+    """Return a tf.Module with the linear model's weights. `call` takes them and the inputs."""
     import tensorflow as tf
 
     made = tf.Module()
@@ -178,14 +178,14 @@ def matrix(count: int | None = None, width: int = 30, name: str | None = None, d
 
 @functools.cache
 def linear() -> Any:
-    """A tf.Module of one input that gives probabilities."""
+    """Return a tf.Module that takes one input and returns probabilities."""
     import tensorflow as tf
 
     return module(lambda weights, inputs: tf.nn.softmax(inputs @ weights), matrix())
 
 
 def two_part_module() -> Any:
-    """Has no pyfunc answer: two inputs, by name."""
+    """Return a tf.Module that pyfunc can't run: it takes two inputs by name."""
     import tensorflow as tf
 
     scored = tf.Module()
@@ -200,7 +200,7 @@ def two_part_module() -> Any:
 
 
 def old_model(folder: Path) -> str:
-    """Saves a SavedModel of two inputs and four outputs, text among them; gives its signature's key."""
+    """Save a SavedModel of two inputs and four outputs, one of them text. Return the key of its signature."""
     import tensorflow as tf
 
     scored = tf.Module()
@@ -223,7 +223,7 @@ def old_model(folder: Path) -> str:
 
 
 def old_inputs() -> dict[str, np.ndarray]:
-    """What old_model takes."""
+    """Return inputs for `old_model`."""
     return {"measures": rows(), "age": np.abs(rows()[:, 0]).astype(np.float64)}
 
 
@@ -231,13 +231,13 @@ def old_inputs() -> dict[str, np.ndarray]:
 
 
 def save(path: Path, flavor: str, model: Any, example: Any, **options: Any) -> Path:
-    """Saves with signature and input example, as users are told to; `options` go to MLflow's save_model."""
+    """Save a model with a signature and an input example. `options` go to MLflow's save_model. Return the path."""
     import mlflow
     from mlflow.models import infer_signature
 
     if "signature" not in options:
         options["signature"] = infer_signature(example)
-    path.mkdir()  # the flavor keras writes the example before it makes the folder
+    path.mkdir()  # the flavor keras writes the example before it creates the folder
     module = mlflow.keras if flavor == "keras" else mlflow.tensorflow
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -246,7 +246,7 @@ def save(path: Path, flavor: str, model: Any, example: Any, **options: Any) -> P
 
 
 def save_old_saved_model(path: Path, export: Callable[[Path], str], **options: Any) -> Path:
-    """Writes the layout of MLflow 1: `export` saves a SavedModel to a folder and gives the signature's key."""
+    """Write the layout of MLflow 1. `export` saves a SavedModel to a folder and returns the signature's key."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -262,7 +262,7 @@ def save_old_saved_model(path: Path, export: Callable[[Path], str], **options: A
 
 
 def deploy_tf(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
-    """Converts a saved model, and loads what came out with the engine's own backend for it."""
+    """Convert a saved model, and load the result with the engine's own backend."""
     model = open_model(str(path))
     deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
     mapping = Mapping.from_json(deployable.mapping.to_json())

@@ -1,7 +1,7 @@
 """
-Small PyTorch models, trained in seconds on data that scikit-learn carries, and saved with MLflow.
+Small PyTorch models, trained in seconds on data sets of scikit-learn, and saved with MLflow.
 
-Importing this needs torch; the classes stand at the top of a module, as pickled models' classes must.
+Importing this module needs torch: its classes are at the top level, as those of pickled models must be.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def digits() -> tuple[Array, Array]:
-    """1797 images of 8 x 8 pixels with one channel, and the digit of each."""
+    """Return 1797 images of 8 x 8 pixels with one channel, and their digits."""
     data = load_digits()
     return (data.images[:, None] / 16).astype(np.float32), data.target
 
 
 def cancer() -> tuple[Any, Array]:
-    """569 rows with 30 named columns, and the class of each."""
+    """Return 569 rows of 30 named columns, and their classes."""
     data = load_breast_cancer(as_frame=True)
     return data.data, data.target.to_numpy()
 
@@ -47,7 +47,7 @@ def wine() -> tuple[Any, Array]:
 
 
 def tokens() -> tuple[Array, Array]:
-    """Each image as 16 words of a vocabulary of 32: the brightness of 2 x 2 pixels; and the digit of each."""
+    """Return each image as 16 words of a vocabulary of 32, the brightness of 2 x 2 pixels, and the digits."""
     images, target = digits()
     words = images.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16) * 31
     return words.astype(np.int64), target
@@ -57,7 +57,7 @@ def tokens() -> tuple[Array, Array]:
 
 
 class Scaled(torch.nn.Module):
-    """Layers for the columns of a table, behind a scaler that remembers the training rows."""
+    """Layers for the columns of a table, after a scaler fitted to the training rows."""
 
     def __init__(self, rows: Any, classes: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Scaled(torch.nn.Module):
 
 
 class Images(torch.nn.Module):
-    """Convolutions, a normalisation over the batch, and a view that names the number of rows."""
+    """A convolution, a batch normalisation, and a view that uses the number of rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Images(torch.nn.Module):
 
 
 class Words(torch.nn.Module):
-    """Embeddings, attention and a mask: two inputs of open length."""
+    """An embedding and attention with a mask. Both inputs have open lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Words(torch.nn.Module):
 
 
 class Recurrent(torch.nn.Module):
-    """An LSTM over words; gives two tensors."""
+    """An LSTM over words that returns two tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Recurrent(torch.nn.Module):
 
 
 class Doubting(torch.nn.Module):
-    """Goes one way or the other by what its rows add up to: nothing that a trace could keep."""
+    """A module that branches on the sum of its input, which a trace can't keep."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Doubting(torch.nn.Module):
 
 
 class AcrossRows(torch.nn.Module):
-    """Compares each row with the mean of all rows that came with it."""
+    """A module that compares each row with the mean of all rows of the call."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class AcrossRows(torch.nn.Module):
 
 
 class Spectrum(torch.nn.Module):
-    """Uses an operator that ONNX of opset 15 lacks."""
+    """A module with an operator that ONNX opset 15 lacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Spectrum(torch.nn.Module):
 
 
 def train(module: torch.nn.Module, inputs: Any, target: Array, steps: int = 60) -> torch.nn.Module:
-    """Trains on every other row, so that the rest is held out."""
+    """Train on every other row, so that the rest is held out. Return the module."""
     torch.manual_seed(1)
     arrays = inputs if isinstance(inputs, tuple) else (inputs,)
     tensors = [torch.from_numpy(np.array(array)[::2]) for array in arrays]
@@ -177,7 +177,7 @@ def train(module: torch.nn.Module, inputs: Any, target: Array, steps: int = 60) 
 
 
 def mask_of(ids: Any) -> Any:
-    """Leaves out the end of every third row."""
+    """Return a mask that leaves out the end of every third row."""
     mask = np.ones_like(ids)
     mask[::3, 10:] = 0
     return mask
@@ -191,7 +191,7 @@ WORDS = ModelSignature(Schema([spec("int64", (-1, -1), "ids"), spec("int64", (-1
 
 
 def answers(module: Any, *arrays: Any) -> Any:
-    """What the module itself gives, as arrays in the same container."""
+    """Return the module's own answer, as arrays in a dict or list."""
     with torch.no_grad():
         given = module(*[torch.from_numpy(array) for array in arrays])
     if isinstance(given, dict):
@@ -212,7 +212,7 @@ def save_torch(path: Path, module: torch.nn.Module, **options: Any) -> Path:
 
 
 def deploy_torch(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
-    """As local_runs.deploy, for whichever backend comes out."""
+    """Convert a saved model like local_runs.deploy, for any backend that results."""
     model = open_model(str(path))
     deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
     mapping = Mapping.from_json(deployable.mapping.to_json())

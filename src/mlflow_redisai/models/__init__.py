@@ -1,1 +1,1 @@
-"""MLflow model → something the server runs; `choice` is where it begins."""
+"""Conversion of MLflow models to what the server runs. It begins in `choice`."""

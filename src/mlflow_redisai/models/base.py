@@ -1,7 +1,7 @@
 """
-What every flavor's converter gets and gives. No converter stands here, and no framework is imported.
+The input and the output of every flavor's converter. No converter lives here, and no framework is imported.
 
-A converter is one function, `convert(model, request) -> Deployable`, named by the table in `registry`.
+A converter is one function, `convert(model, request) -> Deployable`, named in the table in `registry`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from redisai_engine.codec.mapping import Mapping
 
 @dataclass(frozen=True)
 class Request:
-    """What a conversion is to give, for one backend; `outputs` are names, () for what pyfunc's answer is made of."""
+    """
+    What to convert to: one backend of one flavor, within the server's limits.
+
+    `outputs` names the outputs that the user chose; () means those that pyfunc's answer is made of.
+    """
 
     flavor: str
     backend: str = "ONNX"
@@ -27,10 +31,11 @@ class Request:
 @dataclass(frozen=True)
 class Deployable:
     """
-    A model as the server takes it, and whose answers it must give.
+    A model in the form that the server takes, and the reference whose answers it must give.
 
-    `tf_inputs` and `tf_outputs` are only for TF, `notes` are for the user. `example` is an input that the model's own
-    file keeps, for a model that MLflow keeps none for.
+    `blob` is what AI.MODELSTORE takes. `tf_inputs` and `tf_outputs` are that command's INPUTS and OUTPUTS, which only
+    the backend TF needs. `notes` are for the user. `example` is an input kept in the model's own file, for a model
+    logged without an input example.
     """
 
     flavor: str

@@ -1,7 +1,7 @@
 """
 Choose a flavor and a backend for a model, and convert it.
 
-Which flavors there are is the table in `registry`; each has a converter of its own. This file only chooses and checks.
+The table in `registry` lists the flavors and names a converter for each. This module only chooses and checks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ Attempt = TypeVar("Attempt")
 
 
 def choose_flavor(model: MlflowModel, flavor: str | None = None) -> str:
-    """Return the flavor to deploy: the one asked for, else the first of the table that the model has."""
+    """
+    Return the flavor to deploy: `flavor` if given, else the first flavor in the table that the model has.
+
+    Raise FlavorMissing if the model lacks `flavor`, and NotConvertible if no converter takes it.
+    """
     if flavor is not None:
         return _asked_for(model, flavor)
     for name in FLAVORS:
@@ -43,11 +47,11 @@ def convert(
     outputs: str | None = None,
 ) -> Deployable:
     """
-    Convert `model`. `opset` overrides the server's limit, `outputs` names outputs, separated by commas.
+    Convert `model` for `backend`. `opset` overrides the server's limit. `outputs` names outputs, separated by commas.
 
-    With `auto` the flavor's backends are tried in the order of the table. Raise MissingConverter before anything is
-    done if a package of the flavor's row is missing, whichever backend it is for, and NotConvertible naming the
-    estimator, operator or version that stands in the way.
+    With `auto`, try the flavor's backends in the order of the table. Raise MissingConverter first of all if any package
+    in the flavor's row is missing, even one that only another backend needs. Raise NotConvertible, naming the
+    estimator, operator or version that prevents the conversion.
     """
     _check_installed(flavor)
     limits = limits or ServerLimits()
@@ -72,9 +76,10 @@ def first_backend_that_works(
     flavor: str, backend: str, attempt: Callable[[str], Attempt], refusals: tuple[type[RedisAIError], ...]
 ) -> tuple[Attempt, tuple[str, ...]]:
     """
-    Return what `attempt` made of the first backend that raised no refusal, and sentences on those before it.
+    Return the result of `attempt` for the first backend that isn't refused, and a note on each backend refused first.
 
-    Raise the refusal if there is only one, or NotConvertible with all of them.
+    An exception of a type in `refusals` is a refusal; all others pass through. If every backend is refused, raise the
+    refusal if they all say the same, else NotConvertible with all of them.
     """
     refused: dict[str, RedisAIError] = {}
     for each in _backends(flavor, backend):
@@ -84,16 +89,16 @@ def first_backend_that_works(
             refused[each] = refusal
         else:
             return made, tuple(
-                f"deployed with backend {each}, not {other}: {why.reason}" for other, why in refused.items()
+                f"deployed with backend {each} instead of {other}: {why.reason}" for other, why in refused.items()
             )
-    # What no backend has to do with is said once.
+    # A problem that has nothing to do with the backend is reported once.
     if len({why.message for why in refused.values()}) == 1:
         raise next(iter(refused.values()))
     raise NotConvertible("; ".join(f"with backend {each}: {why.message}" for each, why in refused.items()))
 
 
 def _backends(flavor: str, backend: str) -> tuple[str, ...]:
-    """Return the backends to try: all of the flavor's, or the one that the user named."""
+    """Return the backends to try: the flavor's own for `auto`, else the one that the user named."""
     row = FLAVORS[flavor]
     if backend == "auto":
         return row.backends
@@ -119,6 +124,6 @@ def _asked_for(model: MlflowModel, flavor: str) -> str:
 
 
 def _shown(model: MlflowModel) -> list[str]:
-    """Return the flavors to name: python_function, which every model has, only if it is all there is."""
+    """Return the flavors to name in an error. python_function, which nearly every model has, is named only if alone."""
     own = [name for name in model.flavors if name != "python_function"]
     return own or list(model.flavors)

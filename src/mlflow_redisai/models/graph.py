@@ -1,8 +1,10 @@
 """
-ONNX graphs, whatever they were converted from: bringing them within the server's limits, and checking what came out.
+Operations on ONNX graphs of any origin: bring them within the server's limits, check them, run them.
 
-Knows nothing of MLflow's flavors. Invariant: what `finish` gives stays within the limits, has passed onnx.checker and
-was loaded by the ONNX Runtime on this machine.
+Nothing here knows MLflow's flavors. In every function, `what` names the model in error texts.
+
+Invariant: a model that `finish` returns is within the limits, has passed onnx.checker, and was loaded by ONNX Runtime
+on this machine.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from redisai_engine.protocol.tensor import Tensor
 if TYPE_CHECKING:
     import onnx
 
-# A protobuf can't be larger; MLflow's external data must fit into it once folded in.
+# Bytes. Protocol Buffers allows no larger message, and weights that MLflow keeps in other files are folded into it.
 _PROTOBUF_LIMIT = 2**31 - 1
 
-# Element types that RedisAI's tensors lack, and the one that holds each of their values (uint64: those below 2**63).
+# For each element type that RedisAI's tensors lack, one that holds all its values (of uint64, those below 2**63).
 _STAND_INS = {
     "FLOAT16": dtypes.FLOAT,
     "BFLOAT16": dtypes.FLOAT,
@@ -35,7 +37,7 @@ _STAND_INS = {
 
 
 def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
-    """Bring `model` within `limits`, check it, load it once, and return its bytes. Raise NotConvertible."""
+    """Return the bytes of `model`, brought within `limits`, checked, and loaded once. Raise NotConvertible."""
     import onnx
 
     lowered = lower_versions(model, limits, what)
@@ -43,25 +45,25 @@ def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
         blob = serialize(lowered, what)
         onnx.checker.check_model(blob)
     except onnx.checker.ValidationError as error:
-        raise NotConvertible(f"{what} gives an ONNX graph that breaks the format: {first_line(error)}") from error
+        raise NotConvertible(f"the ONNX graph of {what} is invalid: {first_line(error)}") from error
     load(blob, what)
     return blob
 
 
 def serialize(model: onnx.ModelProto, what: str) -> bytes:
-    """Return the model's bytes, weights included. Raise NotConvertible for more than a protobuf holds."""
+    """Return the model's bytes, weights included. Raise NotConvertible if it exceeds the limit of Protocol Buffers."""
     size = model.ByteSize()
     if size > _PROTOBUF_LIMIT:
-        raise NotConvertible(f"{what} is {size >> 20} MB as ONNX, and a model of one piece can have 2047 MB at most")
+        raise NotConvertible(f"{what} is {size >> 20} MiB as ONNX; a model in one piece can be at most 2047 MiB")
     blob: bytes = model.SerializeToString()
     return blob
 
 
 def load(model: bytes | str, what: str) -> Any:
     """
-    Return an ONNX Runtime session on the CPU, of a model's bytes or of the file at a path.
+    Return an ONNX Runtime session on the CPU for a model's bytes, or for the file at a path.
 
-    Raise NotConvertible with the reason if the model doesn't load.
+    Raise NotConvertible with ONNX Runtime's reason if the model doesn't load.
     """
     import onnxruntime
 
@@ -70,14 +72,18 @@ def load(model: bytes | str, what: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise NotConvertible(f"{what} gives an ONNX graph that ONNX Runtime refuses: {first_line(error)}") from error
+        raise NotConvertible(f"ONNX Runtime refuses the ONNX graph of {what}: {first_line(error)}") from error
 
 
 # -- versions -------------------------------------------------------------------------------------
 
 
 def lower_versions(model: onnx.ModelProto, limits: ServerLimits, what: str) -> onnx.ModelProto:
-    """Lower operator sets and IR version to the limits, where the graph uses nothing newer."""
+    """
+    Return a copy of `model` whose operator sets and IR version are at most those of the limits.
+
+    Newer operators are rewritten where onnx's version converter can. Raise NotConvertible, naming those that it can't.
+    """
     import onnx
 
     result = onnx.ModelProto()
@@ -99,11 +105,13 @@ def _lower_domain(model: onnx.ModelProto, domain: str, version: int, limit: int,
             converted: onnx.ModelProto = version_converter.convert_version(model, limit)
         except Exception as error:
             raise _too_new(what, domain, version, limit, newer) from error
+        # The version converter may leave operators that don't exist in the older opset.
         newer = _operators_newer_than(converted, domain, limit, limit)
         if not newer:
             return converted
     if newer:
         raise _too_new(what, domain, version, limit, newer)
+    # No definition in use changed since `limit`, so only the number has to be lowered.
     for imported in model.opset_import:
         if imported.domain == domain:
             imported.version = limit
@@ -113,12 +121,12 @@ def _lower_domain(model: onnx.ModelProto, domain: str, version: int, limit: int,
 def _too_new(what: str, domain: str, version: int, limit: int, newer: list[str]) -> NotConvertible:
     return NotConvertible(
         f"{what} uses {', '.join(newer)} of {domain or 'ai.onnx'} opset {version}, but the server's ONNX Runtime loads "
-        f"opset {limit} at most; export the model with opset {limit}, or deploy to a server with a newer ONNX Runtime"
+        f"at most opset {limit}; export the model with opset {limit}, or deploy to a server with a newer ONNX Runtime"
     )
 
 
 def _operators_newer_than(model: onnx.ModelProto, domain: str, version: int, limit: int) -> list[str]:
-    """Return the operators whose definition at `version` is newer than `limit`."""
+    """Return the operators of `domain` that opset `version` lacks or whose definition changed after opset `limit`."""
     import onnx
 
     found = {}
@@ -135,7 +143,7 @@ def _operators_newer_than(model: onnx.ModelProto, domain: str, version: int, lim
 
 
 def nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
-    """Yield every node, those inside loops and branches too."""
+    """Yield every node, including those inside loops and branches."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -146,7 +154,7 @@ def nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
 
 
 def depth(model: onnx.ModelProto) -> int:
-    """Count the operations on the longest way through the graph."""
+    """Return the number of operations on the longest path through the graph, at least 1."""
     level: dict[str, int] = {}
     for node in model.graph.node:
         below = max((level.get(name, 0) for name in node.input), default=0)
@@ -156,7 +164,7 @@ def depth(model: onnx.ModelProto) -> int:
 
 
 def precision(model: onnx.ModelProto) -> DType:
-    """Return FLOAT if any number on the way is a float32 (or smaller), else DOUBLE."""
+    """Return DOUBLE if the graph computes in float64 and nowhere in a narrower floating point, else FLOAT."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model)
@@ -169,23 +177,23 @@ def precision(model: onnx.ModelProto) -> DType:
 
 
 def cast_foreign_types(model: onnx.ModelProto) -> list[str]:
-    """Put a Cast behind each input and before each output of a type that RedisAI lacks. Return notes on them."""
+    """Add a Cast after each input and before each output whose type RedisAI lacks. Return notes for the user."""
     notes = []
     for item in free_inputs(model):
         stand_in = _STAND_INS.get(element_type(item) or "")
         if stand_in is not None:
-            notes.append(f"input {item.name} is {element_type(item)} in the model and taken as {stand_in.name}")
+            notes.append(f"input {item.name} is {element_type(item)} in the model, and is sent as {stand_in.name}")
             cast_input(model, item, stand_in)
     for item in model.graph.output:
         stand_in = _STAND_INS.get(element_type(item) or "")
         if stand_in is not None:
-            notes.append(f"output {item.name} is {element_type(item)} in the model and given as {stand_in.name}")
+            notes.append(f"output {item.name} is {element_type(item)} in the model, and is received as {stand_in.name}")
             _cast_output(model, item, stand_in)
     return notes
 
 
 def cast_input(model: onnx.ModelProto, item: onnx.ValueInfoProto, dtype: DType) -> None:
-    """Make the graph take `dtype` for an input and cast it to what the model wants."""
+    """Change the graph, in place, to take `dtype` for an input and cast it to the type that the model wants."""
     import onnx
 
     inner = f"{item.name}__cast"
@@ -202,6 +210,7 @@ def _cast_output(model: onnx.ModelProto, item: onnx.ValueInfoProto, dtype: DType
     import onnx
 
     inner = f"{item.name}__cast"
+    # Inputs are renamed as well: a node may read a tensor that is also an output.
     for node in nodes(model.graph):
         for names in (node.input, node.output):
             for index, name in enumerate(names):
@@ -220,7 +229,7 @@ def _onnx_type(dtype: DType) -> int:
 
 
 def drop_output(model: onnx.ModelProto, name: str) -> None:
-    """Remove an output; ONNX Runtime drops what only it needed."""
+    """Remove an output. Its nodes stay; ONNX Runtime prunes those that nothing else needs."""
     keep = [item for item in model.graph.output if item.name != name]
     del model.graph.output[:]
     model.graph.output.extend(keep)

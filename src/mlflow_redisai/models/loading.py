@@ -1,7 +1,7 @@
 """
-Opens an MLflow model from any URI: fetches its files, reads MLmodel, and loads what is asked for, each once.
+An MLflow model, opened from any URI. Its MLmodel file is read at once, its other parts on first use.
 
-Invariant: what `open_model` fetched is removed by `close()`; a folder that the user named is never touched.
+Invariant: `close()` removes the files that `open_model` fetched, and never a folder that the user named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlflow_redisai.errors import ModelNotFound, first_line
 
 
 class MlflowModel:
-    """An MLflow model on this machine's disk; use it as a context manager, or call close()."""
+    """An MLflow model on this machine's disk. Use it as a context manager, or call close()."""
 
     def __init__(self, uri: str, path: Path, temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
         from mlflow.models import Model
@@ -37,7 +37,7 @@ class MlflowModel:
         return f"MlflowModel({self.uri!r}, flavors={', '.join(self.flavors)})"
 
     def close(self) -> None:
-        """Remove the files that were fetched; loaded objects stay usable where their library has read them."""
+        """Remove fetched files. A loaded object stays usable if its library has read all it needs into memory."""
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
@@ -48,12 +48,12 @@ class MlflowModel:
 
     @property
     def signature(self) -> Any:
-        """MLflow's ModelSignature, or None."""
+        """The model's mlflow.models.ModelSignature, or None."""
         return self.meta.signature
 
     @property
     def input_schema(self) -> Any:
-        """MLflow's schema of the inputs, or None."""
+        """The mlflow.types.Schema of the inputs, or None."""
         return None if self.signature is None else self.signature.inputs
 
     @property
@@ -62,22 +62,22 @@ class MlflowModel:
         return found
 
     def configuration(self, flavor: str) -> dict[str, Any]:
-        """Return what MLmodel says about one flavor."""
+        """Return the section on one flavor in MLmodel."""
         return dict(self.meta.flavors[flavor])
 
     @cached_property
     def input_example(self) -> Any:
-        """The model's own input example as pyfunc takes it, or None."""
+        """The input example logged with the model, in the form that pyfunc takes, or None."""
         return None if self.meta.saved_input_example_info is None else self.meta.load_input_example(str(self.path))
 
     def enforced(self, inputs: Any) -> Any:
-        """Return inputs as pyfunc hands them to the library: cast and ordered by the signature, if there is one."""
+        """Return inputs as pyfunc passes them to the library: cast and ordered by the signature, if there is one."""
         from mlflow.models.utils import _enforce_schema
 
         return inputs if self.input_schema is None else _enforce_schema(inputs, self.input_schema)
 
     def pyfunc(self) -> Any:
-        """Return the loaded mlflow.pyfunc model."""
+        """Return the model as mlflow.pyfunc.load_model loads it, on first use."""
         return self._pyfunc
 
     @cached_property
@@ -89,9 +89,10 @@ class MlflowModel:
 
 def open_model(model_uri: str) -> MlflowModel:
     """
-    Open the model at runs:/, models:/ (version, alias or id), file:, a folder, or any URI that MLflow can fetch.
+    Open the model at a runs:/ or models:/ URI (by version, alias or id), a file: URI, a folder, or any other URI that
+    MLflow can fetch.
 
-    Raise ModelNotFound if there is none, or if what is there is no MLflow model.
+    Raise ModelNotFound if nothing exists there, or if it isn't an MLflow model.
     """
     folder = _local_folder(model_uri)
     if folder is not None:
@@ -116,11 +117,11 @@ def _open(model_uri: str, folder: Path, temporary: tempfile.TemporaryDirectory[s
 
 
 def _local_folder(model_uri: str) -> Path | None:
-    """Return the folder that a plain path or a file: URI names, None for everything that must be fetched."""
+    """Return the folder that a plain path or a file: URI names, or None for a URI that must be fetched."""
     parsed = urlparse(model_uri)
     if parsed.scheme == "file":
         return Path(url2pathname(parsed.path))
-    # A single letter is a drive, not a scheme.
+    # A single letter is a Windows drive, not a scheme.
     if parsed.scheme and len(parsed.scheme) > 1:
         return None
     return Path(model_uri).expanduser()

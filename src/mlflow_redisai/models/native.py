@@ -1,7 +1,8 @@
 """
-Load a model as the library has it that it was trained with.
+Loading a model with the library that it was trained with.
 
-Only for libraries whose MLflow flavor needs no arguments of its own; the others load in their converters.
+This serves flavors whose `load_model` needs no arguments but the path. Converters of the others load models
+themselves.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from mlflow_redisai.models.registry import extra_with
 
 def load_native(model: MlflowModel, flavor: str) -> Any:
     """
-    Return the model as mlflow.FLAVOR.load_model has it. Unpickling runs the code of whatever is inside.
+    Return the model as mlflow.FLAVOR.load_model loads it. Unpickling may run code that the model contains.
 
-    Raise MissingConverter for a library that is not installed and that an extra brings, NotConvertible for all else.
+    Raise MissingConverter if a library that one of our extras brings is not installed, NotConvertible for any other
+    failure.
     """
     try:
         return import_module(f"mlflow.{flavor}").load_model(str(model.path))

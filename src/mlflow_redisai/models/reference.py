@@ -1,8 +1,8 @@
 """
-Whose answers a deployed model must give: those of the library or the file that was logged.
+The source of the answers that a deployed model must give: the library or the file that was logged.
 
-Invariant: a Reference asks the model itself; nothing that a converter made of it takes part. Where only the conversion
-could answer there is a NoReference, and nobody is told that the model was verified.
+Invariant: a Reference asks the model itself and nothing that a converter produced. Where only the converted model can
+answer, a NoReference stands in, and the user is never told that the model was verified.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mlflow_redisai.models.loading import MlflowModel
 @dataclass(frozen=True)
 class Reference:
     """
-    A model's own answers. `kind` says in words whose they are, as `get` shows it.
+    A model's own answers. `kind` names their source, as `get` shows it: mlflow.pyfunc, for instance.
 
-    `answer` takes what predict takes and gives what predict is to give; it raises whatever the model raises.
+    `answer` takes predict's input and returns what predict must return. It raises what the model raises.
     """
 
     kind: str
@@ -28,11 +28,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class NoReference:
-    """The model itself has no answer to compare with; `reason` says why, without a full stop."""
+    """No answer of the model itself exists to compare with. `reason` says why, without a full stop."""
 
     reason: str
 
 
 def pyfunc_reference(model: MlflowModel) -> Reference:
-    """Return the answers of `mlflow.pyfunc`, which loads the model when it is first asked."""
+    """Return a reference to the answers of `mlflow.pyfunc`. The model is loaded on the first call."""
     return Reference("mlflow.pyfunc", lambda inputs: model.pyfunc().predict(inputs))

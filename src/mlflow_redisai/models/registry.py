@@ -1,8 +1,8 @@
 """
-The table of flavors: how each is converted, in which order they are preferred, and why the others can't be.
+The table of flavors: how each is converted, in which order they are preferred, and why the others are refused.
 
-The order is the order of the rows: a model that has several flavors is deployed as the first of them, unless the user
-names one. A model's own exchange format comes first, then the library it was trained with.
+The order of the rows is the order of preference: a model with several flavors is deployed as the first of them, unless
+the user names one. The exchange format ONNX comes first, then the libraries that models are trained with.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ Converter = Callable[[MlflowModel, Request], Deployable]
 @dataclass(frozen=True)
 class Flavor:
     """
-    A row: MLflow's name, `module:function` of the converter, its backends in the order that `auto` tries.
+    A row: MLflow's name, the converter as `module:function`, and its backends in the order that `auto` tries them.
 
-    `on_request` are those that are used only if the user names them. `packages` are what the conversion relies on,
-    `extra` brings them, None: they are always there. `how` and `limits` are for docs/flavors.md.
+    The backends in `on_request` are used only if the user names them. `packages` are the distributions that the
+    conversion needs. `extra` installs them; None means that the plugin itself requires them. `how` and `limits` are
+    columns of docs/flavors.md.
     """
 
     name: str
@@ -42,17 +43,17 @@ class Flavor:
         return cast(Converter, getattr(import_module(module), function))
 
     def missing(self) -> str | None:
-        """Return the first of the packages that isn't installed. None is imported, which can take seconds."""
+        """Return the first package that isn't installed, or None. Nothing is imported, as that can take seconds."""
         return next((name for name in self.packages if find_spec(module_of(name)) is None), None)
 
 
 def module_of(package: str) -> str:
-    """Return the name that a package of the table is imported by."""
+    """Return the import name of a package in the table."""
     return {"scikit-learn": "sklearn", "tensorflow-cpu": "tensorflow"}.get(package, package.replace("-", "_"))
 
 
 def extra_with(module: str) -> str | None:
-    """Return the extra that brings a module, None if none of them does."""
+    """Return the extra that installs a module, or None if no extra does."""
     return next((row.extra for row in FLAVORS.values() if module in map(module_of, row.packages)), None)
 
 
@@ -66,17 +67,17 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.onnx.convert:convert",
             ("ONNX",),
             packages=("onnx", "onnxruntime"),
-            how="the graph itself, in one piece and lowered to the server's versions; a ZipMap is done by the client",
-            limits="2 GB; outputs that are sequences or maps; operators newer than the server",
+            how="the graph itself, in one piece and lowered to the server's versions; the client applies a ZipMap",
+            limits="models over 2 GiB; outputs that are sequences or maps; operators newer than the server's",
         ),
         Flavor(
             "sklearn",
             "mlflow_redisai.models.sklearn.convert:convert",
             ("ONNX",),
             packages=("scikit-learn", "skl2onnx"),
-            how="skl2onnx, in float64 where scikit-learn computes so, with the trees' bounds and gaps put right",
-            limits="estimators that skl2onnx doesn't know, functions and classes of the user's own (the step is "
-            "named); text: words only, no character n-grams",
+            how="skl2onnx, in float64 where scikit-learn uses it; thresholds and missing values of trees are corrected",
+            limits="estimators that skl2onnx doesn't support; functions and classes of your own (the error names the "
+            "step); character n-grams in text",
             extra="sklearn",
         ),
         Flavor(
@@ -84,9 +85,9 @@ FLAVORS: dict[str, Flavor] = {
             _BOOSTING,
             ("ONNX",),
             packages=("xgboost",),
-            how="trees (DART too) and linear boosters read from XGBoost's JSON; text categories are looked up",
-            limits="objectives of the user's own beyond a plain sum; text categories need XGBoost 3.1; a category "
-            "never seen counts as a gap",
+            how="trees (also DART) and linear boosters, read from XGBoost's JSON; the graph looks up text categories",
+            limits="custom objectives beyond a plain sum; text categories before XGBoost 3.1; an unseen category "
+            "counts as a missing value",
             extra="xgboost",
         ),
         Flavor(
@@ -94,8 +95,8 @@ FLAVORS: dict[str, Flavor] = {
             _BOOSTING,
             ("ONNX",),
             packages=("lightgbm",),
-            how="trees read from what the Booster dumps, bounds in float64; text categories are looked up",
-            limits="linear_tree; pandas categories that are numbers",
+            how="trees read from the Booster's dump, thresholds in float64; the graph looks up text categories",
+            limits="linear_tree; numeric pandas categories",
             extra="lightgbm",
         ),
         Flavor(
@@ -103,8 +104,8 @@ FLAVORS: dict[str, Flavor] = {
             _BOOSTING,
             ("ONNX",),
             packages=("catboost",),
-            how="trees read from CatBoost's JSON, symmetric or not",
-            limits="features that are categories, text or embeddings; RMSEWithUncertainty",
+            how="trees, symmetric or not, read from CatBoost's JSON",
+            limits="categorical, text and embedding features; RMSEWithUncertainty",
             extra="catboost",
         ),
         Flavor(
@@ -112,7 +113,7 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.text.transformers:convert",
             ("ONNX", "TORCH"),
             packages=("transformers", "torch"),
-            how="the network by torch.onnx, else traced; the client makes the tokens, with the model's own tokenizer",
+            how="the network by torch.onnx, else as TorchScript; the client tokenizes with the model's own tokenizer",
             limits="tasks other than text-classification and feature-extraction; tokenizers without a fast variant",
             extra="transformers",
         ),
@@ -121,8 +122,8 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.text.sentence_transformers:convert",
             ("ONNX", "TORCH"),
             packages=("sentence-transformers", "transformers", "torch"),
-            how="the whole model, pooling included, by torch.onnx, else traced; the client makes the tokens",
-            limits="models logged with a task; tokenizers without a fast variant",
+            how="the whole model, including pooling, by torch.onnx, else as TorchScript; the client tokenizes",
+            limits="models logged with a `task`; tokenizers without a fast variant",
             extra="transformers",
         ),
         Flavor(
@@ -130,8 +131,8 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.torch.convert:convert",
             ("ONNX", "TORCH"),
             packages=("torch",),
-            how="torch.export programs, modules and TorchScript by torch.onnx, else as TorchScript",
-            limits="models without signature and example; outputs that change their rank; text",
+            how="torch.export programs, modules and TorchScript, by torch.onnx, else as TorchScript",
+            limits="models with neither signature nor input example; outputs whose rank varies; text",
             extra="torch",
         ),
         Flavor(
@@ -139,8 +140,8 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.tensorflow.keras:convert",
             ("ONNX", "TF"),
             packages=("keras", "tensorflow-cpu", "tf2onnx"),
-            how="traced by TensorFlow, then tf2onnx, else a frozen graph",
-            limits="Keras on another framework than TensorFlow; layers that keep state between answers; lookup tables",
+            how="traced by TensorFlow, then by tf2onnx, else a frozen graph",
+            limits="Keras on a framework other than TensorFlow; layers that keep state between calls; lookup tables",
             extra="tensorflow",
             on_request=("TFLITE",),
         ),
@@ -149,27 +150,27 @@ FLAVORS: dict[str, Flavor] = {
             "mlflow_redisai.models.tensorflow.convert:convert",
             ("ONNX", "TF"),
             packages=("tensorflow-cpu", "keras", "tf2onnx"),
-            how="Keras models, tf.Module and SavedModels with signatures: traced, then tf2onnx, else a frozen graph",
-            limits="state between answers; lookup tables; operators that ONNX lacks run with backend TF",
+            how="Keras models, tf.Module and SavedModels with signatures: traced, then by tf2onnx, else a frozen graph",
+            limits="state kept between calls; lookup tables; operators that ONNX lacks run with backend TF",
             extra="tensorflow",
             on_request=("TFLITE",),
         ),
     )
 }
 
-# Why a flavor without a row can't be deployed, and what would work instead.
+# For each flavor without a converter, why it is refused, and what works instead.
 REFUSED: dict[str, str] = {
     "statsmodels": (
         "there is no maintained converter for its results; train the same model with scikit-learn "
         "(LinearRegression, LogisticRegression, PoissonRegressor ...) and log that"
     ),
     "prophet": (
-        "a Prophet forecast is computed by its own program, not by a graph; predict ahead and store the numbers, "
-        "or serve it with mlflow models serve"
+        "Prophet computes a forecast with a program of its own, which no graph can express; forecast in advance and "
+        "store the numbers, or serve it with mlflow models serve"
     ),
     "pmdarima": (
-        "an ARIMA forecast goes on from the end of its training data, which no graph of inputs does; predict ahead and "
-        "store the numbers, or serve it with mlflow models serve"
+        "an ARIMA forecast continues from the end of its training data, so it isn't a function of the input; forecast "
+        "in advance and store the numbers, or serve it with mlflow models serve"
     ),
     "spacy": (
         "there is no maintained converter for its pipelines; serve it with mlflow models serve, or log a text "
@@ -180,13 +181,13 @@ REFUSED: dict[str, str] = {
         "that"
     ),
     "h2o": (
-        "an H2O model runs only inside H2O's server; train the same kind with XGBoost, LightGBM or scikit-learn, "
-        "and log that"
+        "an H2O model runs only inside H2O's server; train the same kind of model with XGBoost, LightGBM or "
+        "scikit-learn, and log that"
     ),
-    "paddle": "there is no converter here for PaddlePaddle; export it with paddle2onnx and log the flavor onnx",
-    "langchain": "a chain calls other services, and a stored graph can't; serve it with mlflow models serve",
-    "openai": "the model is with OpenAI, not in the files; call it there, or through MLflow's AI Gateway",
+    "paddle": "PaddlePaddle has no converter here; export it with paddle2onnx and log the file with the flavor onnx",
+    "langchain": "a chain calls other services, which a stored graph can't do; serve it with mlflow models serve",
+    "openai": "the model is hosted by OpenAI, not in the logged files; call it there, or through MLflow's AI Gateway",
     "python_function": (
-        "arbitrary Python can't run inside the server; log the model inside it with the flavor of its own library"
+        "arbitrary Python can't run inside the server; log the model that it wraps with the flavor of its own library"
     ),
 }

@@ -1,7 +1,8 @@
 """
-MLflow's signature → the mapping's schema. The only place that reads MLflow's own schema classes.
+MLflow's signature → the mapping's schema. Only this module reads MLflow's own schema classes.
 
-Invariant: a schema that comes out has a tensor type for every field; a signature that can't have one is refused here.
+Invariant: every field of a returned schema has a tensor type. A signature with a field that can't have one is refused
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from redisai_engine.protocol.dtypes import DType
 
 
 def schema_of(signature_inputs: Any) -> Schema | None:
-    """Return MLflow's schema of the inputs as ours, None for None. Raise NotConvertible naming the field."""
+    """Return our schema for MLflow's schema of the inputs, None for None. Raise NotConvertible, naming the field."""
     if signature_inputs is None:
         return None
     if signature_inputs.is_tensor_spec():
@@ -40,7 +41,7 @@ def _column(spec: Any, index: int) -> Field:
 
 def _tensor(spec: Any) -> Field:
     dtype = dtypes.STRING if np.dtype(spec.type).kind in "OSU" else dtypes.by_numpy(spec.type)
-    # A type that RedisAI lacks (float16, uint32) is taken as the next one that holds all its values.
+    # A type that RedisAI lacks: float16 becomes FLOAT; uint32 and uint64 become INT64, which holds values below 2**63.
     if dtype is None:
         dtype = dtypes.FLOAT if np.dtype(spec.type).kind == "f" else dtypes.INT64
     shape = tuple(None if length == -1 else int(length) for length in spec.shape)
@@ -49,9 +50,9 @@ def _tensor(spec: Any) -> Field:
 
 def schema_without_signature(example: Any, estimator: Any) -> Schema:
     """
-    Return a schema of the input example, else of what a scikit-learn estimator remembers of its training.
+    Return the input example's schema, or else one from what a scikit-learn estimator remembers of its training.
 
-    Without an example all columns are taken for numbers.
+    Without an example, all columns are assumed to be float64. Raise NotConvertible if the estimator remembers nothing.
     """
     if example is not None:
         from mlflow.models.signature import infer_signature
@@ -72,12 +73,12 @@ def schema_without_signature(example: Any, estimator: Any) -> Schema:
 
 
 def tensor_name(name: str | None, index: int) -> str:
-    """Return the name of the input tensor for a column that is a tensor of its own."""
+    """Return the name of the input tensor for a column that has its own tensor."""
     return f"column_{index}" if name is None else name
 
 
 def matrix_dtype(schema: Schema) -> DType:
-    """Return the type that numpy finds for all columns together, as scikit-learn does."""
+    """Return the type of a matrix of all columns: numpy's common type, as in scikit-learn, or STRING if any is text."""
     if any(item.dtype.is_string for item in schema.fields):
         return dtypes.STRING
     found = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields]))

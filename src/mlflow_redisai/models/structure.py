@@ -1,4 +1,4 @@
-"""What a network of PyTorch or TensorFlow gives: one tensor, a dict of tensors, or a list or tuple of them."""
+"""The form of a PyTorch or TensorFlow network's output: one tensor, a dict of tensors, or a list or tuple of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Structure:
-    """`names` are those of the tensors, in their order: a dict's keys as text, made up for a list."""
+    """The form of an output. `names` are those of its tensors, in order: a dict's keys as text, made up for a list."""
 
     kind: Literal["tensor", "dict", "list"]
     names: tuple[str, ...]
 
     def flat(self, answer: Any) -> tuple[Any, ...]:
-        """Return the tensors of an answer, in the order of `names`."""
+        """Return the tensors of an output, in the order of `names`."""
         if self.kind == "tensor":
             return (answer,)
         if self.kind == "list":

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Plan
+from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
 
 Of_contra = TypeVar("Of_contra", bound=Client, contravariant=True)
@@ -76,9 +77,12 @@ class Command(Generic[Of_contra]):
     made_of: tuple[str, ...]  # of an AI command: the plain commands it consists of, whose rights it needs
     in_redisai: bool  # whether RedisAI has it, so that it is listed among the module's commands
 
-    def fits(self, count: int) -> bool:
+    def plan(self, client: Of_contra, arguments: Sequence[bytes]) -> Plan:
+        """Return what the body does for a request. Raise CommandError for a wrong number of words."""
         least, most = self.arity
-        return count >= least and (most is None or count <= most)
+        if len(arguments) < least or (most is not None and len(arguments) > most):
+            raise CommandError(self.arity_text)
+        return self.body(client, arguments)
 
 
 COMMANDS: dict[bytes, Command[Client]] = {}

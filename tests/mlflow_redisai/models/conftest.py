@@ -1,4 +1,4 @@
-"""What the tests of the converters share: the largest differences they see are kept for docs/flavors.md."""
+"""Shared by the tests of the converters: it records the largest differences that they see, for docs/flavors.md."""
 
 from __future__ import annotations
 

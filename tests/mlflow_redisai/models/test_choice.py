@@ -1,4 +1,4 @@
-"""Which flavor is deployed, and what is said where none can be."""
+"""The choice of a flavor to deploy, and the errors if no flavor can be deployed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
 def test_without_a_package_nothing_is_converted_and_the_extra_is_named(
     flavor: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of them it is; of the model nothing but its MLmodel is there, so nothing of it was read either."""
+    """Any package of the row counts. The model has only its MLmodel, which shows that no other file is read first."""
     row = FLAVORS[flavor]
     if row.missing():
         pytest.skip(f"{row.missing()} is not installed")
@@ -82,7 +82,7 @@ def test_without_a_package_nothing_is_converted_and_the_extra_is_named(
 
 
 def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
-    """Saved for real: it has no flavor but python_function, and loading it would run whatever it likes."""
+    """The model is really saved. Its only flavor is python_function, and loading it would run arbitrary code."""
     import mlflow.pyfunc
 
     class Loud(mlflow.pyfunc.PythonModel):

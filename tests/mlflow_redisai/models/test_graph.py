@@ -1,4 +1,4 @@
-"""What is checked of a graph, whatever it was converted from."""
+"""Checks and changes of ONNX graphs of any origin."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ def test_precision_is_that_of_the_least_exact_number(nodes: list[Any], kind: int
 
 
 def test_a_graph_that_breaks_the_format_is_refused() -> None:
-    """A converter once gave an operator that no ONNX has, without an error."""
+    """A converter once wrote an operator that ONNX doesn't have, and reported no error."""
     proto = model([helper.make_node("Erfc", ["x"], ["y"])])
 
-    with pytest.raises(NotConvertible, match=r"the test gives an ONNX graph that breaks the format: .*Erfc"):
+    with pytest.raises(NotConvertible, match=r"the ONNX graph of the test is invalid: .*Erfc"):
         graph.finish(proto, ServerLimits(), "the test")
 
 
 def test_a_graph_that_onnx_runtime_refuses_is_refused() -> None:
-    """Types that don't fit pass the checker."""
+    """Types that don't match pass onnx.checker."""
     proto = model([helper.make_node("Neg", ["x"], ["z"]), helper.make_node("Cast", ["z"], ["y"], to=TensorProto.INT8)])
 
-    with pytest.raises(NotConvertible, match="the test gives an ONNX graph that ONNX Runtime refuses: "):
+    with pytest.raises(NotConvertible, match="ONNX Runtime refuses the ONNX graph of the test: "):
         graph.finish(proto, ServerLimits(), "the test")
 
 

@@ -1,4 +1,4 @@
-"""A model opens from every URI that MLflow knows, and what isn't there is told with the right code."""
+"""A model opens from every kind of URI that MLflow knows, and a missing one raises an error with the right code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_relative_folder_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_every_uri_of_the_store_opens(wine: LoggedModel) -> None:
-    """Alias, version, run and, since MLflow 3, the model's own id."""
+    """By alias, version, run and, since MLflow 3, the model's own id."""
     import mlflow
 
     version = mlflow.MlflowClient().get_model_version_by_alias("wine", "champion")

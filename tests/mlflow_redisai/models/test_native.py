@@ -1,4 +1,4 @@
-"""A model that its own library cannot load is an error that says why, and names the extra that would help."""
+"""A model that its own library can't load raises an error that says why, and names the extra that would help."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_file_that_is_no_model_is_told(flavor: str, tmp_path: Path) -> None:
 
 
 def pickled(instruction: bytes, folder: Path) -> Path:
-    """A scikit-learn model whose pickle does one thing."""
+    """Save a scikit-learn model whose pickle is just `instruction`. Return its folder."""
     meta = Model()
     meta.add_flavor("sklearn", serialization_format="pickle", pickled_model="model.pkl")
     meta.save(str(folder / "MLmodel"))

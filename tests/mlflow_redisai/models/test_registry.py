@@ -1,4 +1,4 @@
-"""The table of flavors is complete, and its page in step with it."""
+"""The table of flavors is complete, and its page is up to date."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_refusal_says_what_works_instead(flavor: str) -> None:
 
 
 def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
-    """To write it anew: scripts/flavors; to measure anew: RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
+    """Rewrite it with scripts/flavors. Measure again with RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
     assert flavors_page.PAGE.read_text() == flavors_page.page()
 
 

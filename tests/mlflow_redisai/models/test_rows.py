@@ -1,4 +1,4 @@
-"""How many rows a model takes at a time, and what is said of it."""
+"""The number of rows that a model takes at a time, and the note about it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_a_number_is_fixed_if_all_inputs_have_it(shapes: tuple[Shape | None, ...
 
 
 EIGHT = (
-    "the model takes exactly 8 rows at a time: predict splits what it is given, and fills the last request up with "
-    "copies of its last row"
+    "the model takes exactly 8 rows at a time; predict splits its input into requests of that size and pads the last "
+    "one with copies of its last row"
 )
 
 
@@ -34,7 +34,7 @@ EIGHT = (
     ("batch", "notes"),
     [
         (None, ()),
-        (1, ("the model takes exactly one row at a time: predict sends each row by itself",)),
+        (1, ("the model takes exactly one row at a time; predict sends each row in a request of its own",)),
         (8, (EIGHT,)),
     ],
 )

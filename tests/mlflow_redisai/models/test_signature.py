@@ -1,4 +1,4 @@
-"""MLflow's signature becomes the mapping's schema, or is refused by the name of what has no tensor."""
+"""MLflow's signature becomes the mapping's schema, or is refused with the name of a field that no tensor can hold."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_column_that_no_tensor_can_hold_is_named(name: str | None, shown: str)
 
 
 class TestWithoutSignature:
-    """The example tells, else what the estimator remembers of its training."""
+    """The schema comes from the example, or else from what the estimator remembers of its training."""
 
     def test_the_example_comes_first(self) -> None:
         frame = pd.DataFrame({"a": [1.5], "b": [2]})

@@ -1,4 +1,4 @@
-"""One tensor, a dict of tensors, or a list of them, taken apart in a known order."""
+"""One tensor, a dict of tensors, or a list of them becomes a flat tuple in a known order."""
 
 from __future__ import annotations
 

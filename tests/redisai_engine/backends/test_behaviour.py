@@ -51,6 +51,10 @@ def model(load: Callable[..., LoadedModel]) -> LoadedModel:
     return load()
 
 
+def test_every_backend_is_tried() -> None:
+    assert set(BACKENDS) == set(registry.BACKENDS)
+
+
 def test_counts_inputs_and_outputs(model: LoadedModel) -> None:
     assert (len(model.inputs), len(model.outputs)) == (2, 2)
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import redisai_engine.commands.ai
+import redisai_engine.commands.plain  # noqa: F401  # both fill the tables, so that each file of tests runs alone too
 from support.connection import Connect, Connection
 from support.gateway import Pair, store_onnx
 from support.servers import Server, bundled_redis_server, start_engine, start_redis

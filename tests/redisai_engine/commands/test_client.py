@@ -29,6 +29,7 @@ REQUESTS: list[tuple[bytes | str | int, ...]] = [
     ("AI.TENSORSET", "front:a", "FLOAT", 1, "BLOB", TWO),
     ("AI.TENSORGET", "front:a", "META", "VALUES"),
     ("AI.TENSORGET", "front:none"),
+    ("AI.TENSORGET",),
     ("AI.MODELEXECUTE", "front:m", "INPUTS", 2, "front:a", "front:a", "OUTPUTS", 1, "front:y"),
     ("AI.TENSORGET", "front:y", "VALUES"),
     PERSISTING,
@@ -57,7 +58,7 @@ def test_a_front_without_a_socket_answers_as_the_one_of_redis_protocol(pair: Pai
     on_a_memory_front(pair.redis.port, story)
 
     assert in_memory == over_a_socket
-    assert in_memory[9].endswith(struct.pack("<f", 5) + b"\r\n")
+    assert in_memory[10].endswith(struct.pack("<f", 5) + b"\r\n")
 
 
 def test_it_may_take_the_fast_path_too(pair: Pair):

@@ -1,1 +1,1 @@
-"""Models that are ONNX graphs already."""
+"""Models that were logged as ONNX graphs."""

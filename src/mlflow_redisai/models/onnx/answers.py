@@ -1,7 +1,7 @@
 """
-What an ONNX model itself answers: through mlflow.pyfunc, or run by ONNX Runtime from the file as it was logged.
+The answers of an ONNX model itself: from mlflow.pyfunc, or from ONNX Runtime on the file as it was logged.
 
-The graph that is deployed has other versions, types and outputs than the file, and takes no part.
+The deployed graph, which may have other versions, types and outputs than the file, is never asked.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from redisai_engine.protocol.tensor import Tensor
 @dataclass(frozen=True)
 class Original:
     """
-    The file as it was logged, run by ONNX Runtime: with its own opset, element types and outputs.
+    The file as it was logged, run by ONNX Runtime with the file's own opset, element types and outputs.
 
-    `mapping` says only how the user's input becomes tensors, which outputs are wanted, and in which container;
-    `kinds` are the file's own element types of its inputs.
+    Of the deployed model, only `mapping` is used: how the user's input becomes tensors, and which outputs are wanted in
+    which container. `kinds` are the numpy names of the element types of the file's inputs.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Original:
 
 
 def _tensor(value: Any, output: Output, labels: tuple[int | str, ...]) -> Tensor:
-    """Make a tensor of what the file gives: of a ZipMap's dicts the numbers, of a type RedisAI lacks the wider one."""
+    """Return an output of the file as a tensor: of a ZipMap's dicts the numbers, widened if RedisAI lacks the type."""
     rows = [[row[label] for label in labels] for row in value] if isinstance(value, list) else value
     return Tensor.from_array(np.asarray(rows, None if output.dtype is None else output.dtype.numpy))
 
@@ -64,22 +64,27 @@ def _tensor(value: Any, output: Output, labels: tuple[int | str, ...]) -> Tensor
 def reference_of(
     model: MlflowModel, original: Original, *, chosen: bool
 ) -> tuple[Reference | NoReference, tuple[str, ...]]:
-    """Return pyfunc's answers, or the file's own for chosen outputs and where pyfunc has none; with notes."""
+    """
+    Return the reference, and notes for the user.
+
+    It is pyfunc, or the file itself for `chosen` outputs and if pyfunc fails on the input example. If the file fails on
+    the example too, there is no reference.
+    """
     refusal = None if chosen else _refusal(pyfunc_reference(model), model.input_example)
     if not chosen and refusal is None:
         return pyfunc_reference(model), ()
     own = Reference("ONNX Runtime on the original file", original.answer)
     problem = _refusal(own, model.input_example)
     if problem is not None:
-        return NoReference(f"ONNX Runtime doesn't answer the input example with the original file ({problem})"), ()
+        return NoReference(f"ONNX Runtime fails on the input example with the original file ({problem})"), ()
     if refusal is None:
         return own, ()
-    instead = "the deployed model was compared with the model itself"
-    return own, (f"mlflow.pyfunc doesn't answer this model's input example ({refusal}); {instead}",)
+    instead = "the deployed model answers as the original file does"
+    return own, (f"mlflow.pyfunc fails on this model's input example ({refusal}); {instead}",)
 
 
 def _refusal(reference: Reference, example: Any) -> str | None:
-    """Return why the example isn't answered, None if it is: pyfunc makes no frame of outputs of unlike lengths."""
+    """Return why the example can't be answered, or None. pyfunc can't put outputs of unlike lengths into a frame."""
     if example is None:
         return None
     try:

@@ -1,8 +1,9 @@
 """
-The flavor onnx: the graph is the model already; it is folded into one piece, brought within limits, and described.
+The flavor onnx: the graph, in one piece and within the server's limits, and the mapping that describes it.
 
-What pyfunc gives for it: a frame of flattened outputs for a frame, a dict of arrays for anything else. A ZipMap at the
-end (skl2onnx's default: a list of dicts, which no tensor can hold) is taken off the graph and done by the plugin.
+The answer is pyfunc's: a frame of flattened outputs for a frame, a dict of arrays for any other input. skl2onnx by
+default ends a classifier with a ZipMap, which makes a list of dicts that no tensor can hold. It is removed from the
+graph, and the plugin makes the dicts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Labels = dict[str, tuple[int | str, ...]]
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of an ONNX model, outputs and inputs under their own names."""
+    """Convert an ONNX model, whose inputs and outputs keep their names. Raise NotConvertible."""
     what = f"the ONNX model {model.uri}"
     path = _file(model)
     proto = _read(path, what)
@@ -50,7 +51,12 @@ def describe(
     wanted: dict[str, str],
     labels: Labels,
 ) -> Mapping:
-    """Make the mapping of a graph whose inputs go by the names or the order that the signature has."""
+    """
+    Build the mapping of a graph. Each input is filled from the field of its name, and a sole input from all columns.
+
+    `chosen` names the outputs to answer with, () all of them. `wanted` are the numpy types of the answer and `labels`
+    the keys of a ZipMap's dicts, both by the name of the output.
+    """
     inputs = tuple(_input(item, index, schema, proto) for index, item in enumerate(free_inputs(proto)))
     outputs = tuple(Output(item.name, dtype_of(item), shape_of(item)) for item in proto.graph.output)
     names = [item.name for item in outputs]
@@ -86,7 +92,7 @@ def _input(item: Any, index: int, schema: Schema | None, proto: onnx.ModelProto)
 
 
 def _fields(name: str, schema: Schema, count: int) -> tuple[int, ...]:
-    """Return the fields that fill an input: the one of its name, or all for a model's only input, as in MLflow."""
+    """Return the fields that fill an input: the one of its name, or, as in MLflow, all columns for the only input."""
     if name in schema.names():
         return (schema.names().index(name),)
     if count == 1:
@@ -108,9 +114,9 @@ def _read(path: Path, what: str) -> onnx.ModelProto:
     import onnx
 
     if not path.is_file():
-        raise NotConvertible(f"{what} names a file {path.name} that isn't there; log the model again")
+        raise NotConvertible(f"{what} has no file {path.name}, which its MLmodel names; log the model again")
     try:
-        # Also reads the weights that stand in files beside it.
+        # Also reads weights from other files next to it.
         return onnx.load(str(path))
     except Exception as error:
         raise NotConvertible(f"{what} can't be read: {first_line(error)}") from error
@@ -120,7 +126,7 @@ def _read(path: Path, what: str) -> onnx.ModelProto:
 
 
 def _take_off_zipmaps(proto: onnx.ModelProto) -> Labels:
-    """Replace a list of dicts by the matrix it is made from. Return the dicts' keys by the output's name."""
+    """Replace each output that is a ZipMap's list of dicts by the ZipMap's input. Return the dicts' keys by output."""
     found: Labels = {}
     outputs = {item.name: item for item in proto.graph.output}
     for node in list(proto.graph.node):
@@ -150,7 +156,7 @@ def _as_matrix(proto: onnx.ModelProto, node: onnx.NodeProto, item: onnx.ValueInf
 
 
 def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
-    """Leave only outputs that are tensors, and make sure that those asked for are there."""
+    """Raise NotConvertible for an input or output that is no tensor. Drop such an output if the user chose others."""
     names = [item.name for item in proto.graph.output]
     for name in request.outputs:
         if name not in names:
@@ -163,6 +169,6 @@ def _check_tensors(proto: onnx.ModelProto, request: Request, what: str) -> None:
             continue
         kind = element_type(item) or item.type.WhichOneof("value")
         raise NotConvertible(
-            f"{what} has {item.name!r} of type {kind}, which is no tensor that RedisAI has"
-            + ("; name the outputs you want with -C outputs=..." if item.name in names else "")
+            f"{what} has {item.name!r} of type {kind}, which RedisAI's tensors can't hold"
+            + ("; choose other outputs with -C outputs=..." if item.name in names else "")
         )

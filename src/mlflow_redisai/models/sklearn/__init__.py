@@ -1,1 +1,1 @@
-"""scikit-learn's estimators and pipelines."""
+"""Estimators and pipelines of scikit-learn."""

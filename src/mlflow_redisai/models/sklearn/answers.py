@@ -1,8 +1,10 @@
 """
-What a scikit-learn estimator itself answers for an output of its graph, by the names that skl2onnx gives to outputs.
+The answers of a scikit-learn estimator itself for the outputs of its graph, by skl2onnx's names for outputs.
 
-Found out by converting every estimator that skl2onnx knows and looking for the method that gives the same numbers.
-Invariant: for an output that no method of the estimator gives there is no answer, rather than one of the graph's.
+The table of methods is the result of an experiment: every estimator that skl2onnx supports was converted, and each
+output was matched with the method that gives the same numbers.
+
+Invariant: an output that no method of the estimator gives has no reference. The graph's own answer never stands in.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from mlflow_redisai.models.trials.methods import Method, reference_of
 from redisai_engine.codec.mapping import Output
 from redisai_engine.codec.values import Array
 
-# The first of them that an estimator has counts: k-means has scores, but no decision function.
+# The methods for each output. The first that an estimator has counts: k-means has scores, but no decision function.
 _METHODS: dict[str, tuple[str, ...]] = {
     "label": ("predict",),
     "probabilities": ("predict_proba",),
@@ -29,12 +31,12 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "index": ("kneighbors",),
 }
 
-# kneighbors gives both.
+# kneighbors returns a pair of distances and indices.
 _POSITIONS = {"distance": 0, "index": 1}
 
 
 def default_reference(model: MlflowModel, estimator: Any, function: str) -> Reference:
-    """Return pyfunc's answers; for an estimator that pyfunc has no function for, those of its `transform`."""
+    """Return pyfunc as the reference, or `transform` for an estimator that MLflow logs without pyfunc."""
     if function != "transform":
         return pyfunc_reference(model)
     return Reference(f"{type(estimator).__name__}'s own transform", _called(model, estimator.transform))
@@ -44,9 +46,9 @@ def chosen_reference(
     model: MlflowModel, estimator: Any, function: str, default: Sequence[str], outputs: Sequence[Output]
 ) -> Reference | NoReference:
     """
-    Return the estimator's own answers for `outputs`, as `mlflow.pyfunc` would hand it the input.
+    Return the estimator's own answers for `outputs`, to input as `mlflow.pyfunc` would pass it.
 
-    `default` names the outputs that the answer of `function`, pyfunc's own, is made of.
+    `default` names the outputs that make up pyfunc's answer, which the method `function` gives.
     """
 
     def method_of(name: str) -> Method | None:
@@ -76,18 +78,18 @@ def _method(model: MlflowModel, estimator: Any, output: str) -> Method | None:
 
 
 def _without_target(output: str) -> tuple[str, int | None]:
-    """Split off the target's number, which an output of one of several targets ends in: probabilities_1."""
+    """Split off the number of the target from the output of one of several targets, such as probabilities_1."""
     stem, _, number = output.rpartition("_")
     return (stem, int(number)) if number.isdecimal() else (output, None)
 
 
 def _gives_scores(estimator: Any) -> bool:
-    """Return whether skl2onnx calls a classifier's scores probabilities: for support vectors that have none."""
+    """Return whether the output `probabilities` has scores: skl2onnx names them so for an SVC without probabilities."""
     from sklearn.svm import SVC, NuSVC
 
     return isinstance(last_of(estimator), (SVC, NuSVC)) and not hasattr(estimator, "predict_proba")
 
 
 def _two_columns(scores: Array) -> Array:
-    """Return scores as skl2onnx lays them out: for two classes, where scikit-learn gives one, its negative too."""
+    """Return scores as skl2onnx lays them out: for two classes, a single score is followed by its negative."""
     return np.column_stack([scores, -scores]) if scores.ndim == 1 else scores

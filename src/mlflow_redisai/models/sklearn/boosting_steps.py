@@ -1,8 +1,8 @@
 """
 Boosted models as steps of a scikit-learn pipeline: skl2onnx calls back here for XGBoost, LightGBM and CatBoost.
 
-What stands here fits the nodes of `ensemble` into skl2onnx's way of building graphs. A library that the process hasn't
-loaded can't be in the pipeline, and is left alone.
+This module fits the nodes of `trees.ensemble` into a graph that skl2onnx builds. A library that the process hasn't
+imported can't be part of the pipeline, so it isn't imported here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STEPS = {
 
 
 def register_boosting() -> None:
-    """Register the estimators of the boosting libraries that are loaded with skl2onnx."""
+    """Register, with skl2onnx, the estimators of all boosting libraries that are already imported."""
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
@@ -47,7 +47,11 @@ def register_boosting() -> None:
 
 
 def _parser(alias: str) -> Callable[..., Any]:
-    """Declare labels and probabilities; skl2onnx takes for classifiers only what inherits from scikit-learn's."""
+    """
+    Return a parser that declares the outputs label and probabilities.
+
+    On its own, skl2onnx declares these only for classes that inherit from scikit-learn's classifiers.
+    """
 
     def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
         from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
@@ -55,7 +59,7 @@ def _parser(alias: str) -> Callable[..., Any]:
         del custom_parsers
         operator = scope.declare_local_operator(alias, model)
         operator.inputs.extend(inputs)
-        # The shape calculator settles the types.
+        # The types are placeholders; the shape calculator sets the final ones.
         for name, kind in (("label", Int64TensorType), ("probabilities", FloatTensorType)):
             operator.outputs.append(scope.declare_local_variable(name, kind()))
         return operator.outputs
@@ -67,7 +71,7 @@ def _converter(library: str) -> Callable[[Any, Any, Any], None]:
     def convert(scope: Any, operator: Any, container: Any) -> None:
         boosted = reader(library)(operator.raw_operator, Schema("columns", ()))
         if boosted.categories:
-            raise NotConvertible(f"{library}'s own treatment of categories has no form inside a pipeline")
+            raise NotConvertible(f"categories of {library} itself can't be converted inside a pipeline")
         nodes = Nodes(prefix=f"{scope.get_unique_operator_name(library)}_")
         outputs = [item.full_name for item in operator.outputs]
         names = [f"{nodes.prefix}{index}" for index in range(2)]
@@ -86,7 +90,7 @@ def _source(nodes: Nodes, operator: Any) -> str:
 
 
 def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
-    """Cast an output to the type that skl2onnx has settled for it: what follows the step relies on it."""
+    """Cast an output to the type that skl2onnx has set for it, on which the following steps rely."""
     kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64}
     dtype = kinds.get(type(wanted).__name__)
     if dtype is None:
@@ -110,7 +114,7 @@ def _put(nodes: Nodes, container: Any, ml_opset: int) -> None:
             list(node.input),
             list(node.output),
             op_domain=node.domain,
-            # Left to itself, skl2onnx takes the newest version, which has other operators for trees.
+            # By default skl2onnx uses the newest version, which has other operators for trees.
             op_version=ml_opset if node.domain else None,
             name=f"{nodes.prefix}{node.output[0]}",
             **attributes,

@@ -1,12 +1,12 @@
 """
-The flavor sklearn: skl2onnx makes an ONNX graph of the estimator, this file decides with which types, and tries it.
+The flavor sklearn: skl2onnx converts the estimator to ONNX; this module chooses the precision, and tries the result.
 
-Theory of operation. scikit-learn computes in float64 (its trees read float32), ONNX's own operators for trees and
-support vectors know only float32. So there are up to three ways to convert, tried in this order until one gives a
-graph that loads and answers as the model itself does on the probes: all in float64; the last estimator in float32
-behind transformers in float64 (which is exactly what scikit-learn does for trees); all in float32.
+Theory of operation. scikit-learn computes in float64, except that its trees read float32. ONNX's operators for trees
+and support vectors know only float32. So there are three ways to convert: all in float64; transformers in float64 and
+the last estimator in float32, which is exactly what scikit-learn does for trees; all in float32. `_candidates` orders
+the ways that suit the model. They are tried until a graph loads and answers the probes as the model itself does.
 
-Invariant: the graph's inputs have the signature's types, whatever it computes in; a Cast stands behind them.
+Invariant: the graph's inputs have the signature's types, whichever types it computes in. A Cast follows them.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ from redisai_engine.protocol.dtypes import DType
 if TYPE_CHECKING:
     import onnx
 
-# The output of skl2onnx's graph that each of pyfunc's functions gives; () is the first one.
+# For each method that pyfunc may call, the output of skl2onnx's graph with its answer. Empty: the first output.
 _OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", "predict_log_proba": "probabilities"}
 
 
 @dataclass(frozen=True)
 class SklearnConversion:
-    """What one conversion works with; `function` is the method that pyfunc calls."""
+    """One conversion. `function` is the method that pyfunc calls."""
 
     model: MlflowModel
     request: Request
@@ -80,14 +80,14 @@ class SklearnConversion:
 
 @dataclass(frozen=True)
 class Precisions:
-    """What a graph computes in: the type for the transformers, and the one for the last estimator."""
+    """The types that a graph computes in: `body` for the transformers, `last` for the last estimator."""
 
     body: DType
     last: DType
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a scikit-learn estimator or pipeline."""
+    """Convert a scikit-learn estimator or pipeline. Raise NotConvertible or MissingConverter."""
     conversion = _read(model, request)
     categories = categories_of(conversion.estimator, conversion.schema)
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
@@ -99,17 +99,21 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
             return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
-    # The first is the one that should have worked.
+    # Report the problem of the preferred way.
     raise problems[0]
 
 
 def _notes(conversion: SklearnConversion, precisions: Precisions, problems: list[NotConvertible]) -> tuple[str, ...]:
-    """Return a note where rounding comes before a tree, whose bounds often are numbers of the training rows."""
+    """
+    Return a note if numbers are rounded to float32 before a tree reads them, because float64 failed.
+
+    Thresholds are often numbers of the training rows, so rounding can decide which branch a row takes.
+    """
     asks = any(reads_float32(each) or is_boosted(each) for each in every_estimator(conversion.estimator))
     if not problems or precisions.body is dtypes.DOUBLE or not asks:
         return ()
-    note = "the pipeline computes in float32, so a row right at a tree's bound may go the other way"
-    return (f"{note}; in float64: {problems[0].message}",)
+    note = "the pipeline runs in float32, so a row right at a tree's threshold may take the other branch"
+    return (f"{note}; float64 was not possible: {problems[0].message}",)
 
 
 def _read(model: MlflowModel, request: Request) -> SklearnConversion:
@@ -124,14 +128,14 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
 
 
 def _function(model: MlflowModel, estimator: Any) -> str:
-    """Return the method that pyfunc calls, transform for an estimator that has no predict."""
+    """Return the method that pyfunc calls, or transform for an estimator without predict. Raise NotConvertible."""
     function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return "transform"
     if function not in _OUTPUT_OF:
         raise NotConvertible(
             f"the scikit-learn model {type(estimator).__name__} was logged with pyfunc_predict_fn={function!r}, "
-            f"which no ONNX graph computes; log it with one of {', '.join(list(_OUTPUT_OF)[:1] + list(_OUTPUT_OF)[2:])}"
+            f"which ONNX can't express; log it with one of {', '.join(list(_OUTPUT_OF)[:1] + list(_OUTPUT_OF)[2:])}"
         )
     return function
 
@@ -144,13 +148,14 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     exact = Precisions(dtypes.DOUBLE, dtypes.DOUBLE)
     mixed = Precisions(dtypes.DOUBLE, dtypes.FLOAT)
     single = Precisions(dtypes.FLOAT, dtypes.FLOAT)
+    # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
     return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:
-    """Return the methods to convert for: that of pyfunc, and the one that gives probabilities where they are chosen."""
+    """Return the methods to convert for: pyfunc's, and predict_proba if the user chose the output probabilities."""
     asks = "probabilities" in conversion.request.outputs and hasattr(conversion.estimator, "predict_proba")
     return list(dict.fromkeys((conversion.function, "predict_proba"))) if asks else [conversion.function]
 
@@ -191,7 +196,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
                 target_opset={"": limits.opset, "ai.onnx.ml": limits.ml_opset},
                 options=_options(estimator),
             )
-    # skl2onnx raises whatever its converters raise, down to AssertionError and KeyError.
+    # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(
             f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
@@ -204,7 +209,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
 
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Return skl2onnx's options: probabilities as a matrix, no list of dicts, and words as scikit-learn finds them."""
+    """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
@@ -235,7 +240,7 @@ def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str
 
 
 def _restore_input_types(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
-    """Make the graph take the signature's types and cast them to those it computes in."""
+    """Change the graph, in place, to take the signature's types and cast them to those that it computes in."""
     for item, fields in zip(free_inputs(proto), _fields(proto, conversion), strict=True):
         wanted = conversion.schema.fields[fields[0]].dtype if conversion.by_column else matrix_dtype(conversion.schema)
         if dtype_of(item) is not wanted:
@@ -246,15 +251,15 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     """
     Return the fields that each of the graph's inputs is filled from: one column, or all of them as a matrix.
 
-    The order tells, not the names: skl2onnx gives others for columns that are no identifiers ("mean radius"), and for
-    those named like its own outputs ("label").
+    Inputs are matched by order, not by name: skl2onnx renames columns that aren't identifiers ("mean radius") or that
+    have the name of one of its outputs ("label").
     """
     count = len(free_inputs(proto))
     if not conversion.by_column:
         return [tuple(range(len(conversion.schema.fields)))] * count
     if count != len(conversion.schema.fields):
         raise NotConvertible(
-            f"{conversion.what} gives an ONNX graph of {count} inputs for {len(conversion.schema.fields)} columns"
+            f"{conversion.what} has {len(conversion.schema.fields)} columns, but its ONNX graph has {count} inputs"
         )
     return [(index,) for index in range(count)]
 
@@ -263,7 +268,11 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
 
 
 def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[str]:
-    """Leave only tensors among the graph's outputs. Return the names of those that pyfunc's answer is made of."""
+    """
+    Reduce the graph's outputs to tensors. Return the names of those that make up pyfunc's answer.
+
+    Raise NotConvertible if the graph lacks one of them.
+    """
     names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
     wanted = _OUTPUT_OF[conversion.function]
     if not wanted:
@@ -271,12 +280,12 @@ def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> l
     chosen = names.get(wanted, [wanted])
     present = {item.name for item in proto.graph.output}
     if not present.issuperset(chosen):
-        raise NotConvertible(f"{conversion.what} gives no {wanted} as ONNX, only {', '.join(sorted(present))}")
+        raise NotConvertible(f"the ONNX graph of {conversion.what} has no {wanted}, only {', '.join(sorted(present))}")
     return [_add_log(proto, name) for name in chosen] if conversion.function == "predict_log_proba" else chosen
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
-    """Make outputs of the tensors that an output sequence is built of. Return the new names by the old one."""
+    """Replace each output that is a sequence by the tensors it is built from. Return the new names by the old one."""
     unpacked: dict[str, list[str]] = {}
     makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
     for item in list(proto.graph.output):
@@ -295,7 +304,11 @@ def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
 
 
 def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> dict[str, list[str]]:
-    """Make an output of each target's probabilities, where skl2onnx stacks them in front of the rows."""
+    """
+    Replace the probabilities of several targets, which skl2onnx stacks along a first axis, by an output per target.
+
+    Return the new names by the old one; nothing unless a tree or forest has several targets.
+    """
     last = last_of(conversion.estimator)
     stacked = [item for item in proto.graph.output if item.name == "probabilities"]
     if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
@@ -310,7 +323,7 @@ def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> di
 
 
 def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
-    """Take one target out of the stack, where targets of fewer classes than the widest are filled up with zeros."""
+    """Add an output for one target. In the stack, a target with fewer classes than the widest is padded with zeros."""
     import onnx
 
     name = f"probabilities_{index}"
@@ -365,7 +378,7 @@ def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Inpu
 
 
 def _expected_part(conversion: SklearnConversion, name: str) -> Part:
-    """Return what pyfunc gives for this kind of estimator; a probe's real answer overrides it."""
+    """Return the part of the answer that pyfunc is expected to give. The model's answer to a probe overrides it."""
     if conversion.function != "predict":
         return Part(name, "float64")
     classes = getattr(conversion.estimator, "classes_", None)

@@ -1,8 +1,9 @@
 """
-What the conversion must know of scikit-learn's estimators: how they read numbers, what they are made of, and which
-of them has no converter.
+Facts about scikit-learn's estimators: how they read numbers, what they consist of, and which has no converter.
 
-Knows nothing of ONNX. Invariant: a fitted estimator is never changed; what must differ is a copy.
+Nothing here builds ONNX graphs.
+
+Invariant: a fitted estimator is never changed. An estimator that must differ for the conversion is a copy.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from redisai_engine.codec.values import Array
 
 
 def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the single estimators in pipelines, column transformers and unions, with the names of their steps."""
+    """Yield the estimators inside pipelines, column transformers and unions, each with its path of step names."""
     steps = _steps(estimator)
     if steps is None:
         yield path, estimator
@@ -43,32 +44,32 @@ def _steps(estimator: Any) -> list[tuple[str, Any]] | None:
 
 
 def last_of(estimator: Any) -> Any:
-    """Return the estimator that makes the answer."""
+    """Return the estimator that gives the answer: a pipeline's last, or the estimator itself."""
     from sklearn.pipeline import Pipeline
 
     return last_of(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
 def every_estimator(estimator: Any) -> Iterator[Any]:
-    """Yield every fitted estimator, through pipelines and ensembles."""
+    """Yield every fitted estimator, including those inside pipelines and ensembles."""
     for _, part in parts(estimator):
         yield from _inside(part)
 
 
 def reads_float32(estimator: Any) -> bool:
-    """Return whether the last estimator rounds what it reads to float32, as trees and what is made of them do."""
+    """Return whether the last estimator rounds its input to float32, as trees and ensembles of trees do."""
     from sklearn.tree import BaseDecisionTree
 
     return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
 
 
 def is_boosted(estimator: Any) -> bool:
-    """Return whether an estimator is one of the boosting libraries' own."""
+    """Return whether an estimator comes from one of the boosting libraries."""
     return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
 
 
 def _inside(estimator: Any) -> Iterator[Any]:
-    """Yield an ensemble and all estimators it asks."""
+    """Yield an estimator and all estimators that it delegates to."""
     yield estimator
     for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
         inner = getattr(estimator, name, None)
@@ -78,7 +79,7 @@ def _inside(estimator: Any) -> Iterator[Any]:
 
 
 def takes_columns(estimator: Any, schema: Schema) -> bool:
-    """Return whether each column is a tensor: if the model picks them by name, or takes text beside numbers."""
+    """Return whether each column needs its own tensor: the model picks columns by name, or mixes text and numbers."""
     if schema.kind != "columns":
         return False
     text = [item.dtype.is_string for item in schema.fields]
@@ -102,7 +103,7 @@ def _names(columns: Any) -> bool:
 
 
 def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
-    """Return the categories that encoders know, by column, as far as they stand right behind the columns."""
+    """Return the categories that encoders know, by column. Only encoders that read the columns directly count."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
@@ -132,7 +133,7 @@ def _first_encoder(step: Any) -> Any:
 
 
 def _known(values: Array) -> Array:
-    """Return the categories without gaps, which some encoders count as one."""
+    """Return the categories without None and NaN, which some encoders count as a category."""
     kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
     return np.array(kept, values.dtype)
 
@@ -141,12 +142,12 @@ def _known(values: Array) -> Array:
 
 
 def cast_before_last(estimator: Any) -> Any:
-    """Put a rounding to float32 before the last estimator."""
+    """Return a pipeline that rounds to float32 before the last estimator."""
     from skl2onnx.sklapi import CastTransformer
     from sklearn.pipeline import Pipeline
 
     cast = CastTransformer(dtype=np.float32)
-    # Has nothing to learn, but scikit-learn wants every step fitted.
+    # It learns nothing, but scikit-learn requires every step to be fitted.
     cast.fit(np.zeros((1, 1)))
     if isinstance(estimator, Pipeline):
         return Pipeline([*estimator.steps[:-1], ("cast_to_float32", cast), estimator.steps[-1]])
@@ -154,7 +155,7 @@ def cast_before_last(estimator: Any) -> Any:
 
 
 def convertible(estimator: Any, function: str) -> Any:
-    """Return the estimator in a form that skl2onnx converts to the same answers: itself where it does so already."""
+    """Return an estimator with the same answers that skl2onnx converts correctly: the same one where possible."""
     from sklearn.ensemble import VotingClassifier
     from sklearn.pipeline import Pipeline
 
@@ -165,14 +166,14 @@ def convertible(estimator: Any, function: str) -> Any:
         return _as_logistic_regression(estimator)
     if isinstance(estimator, VotingClassifier):
         copied = copy.copy(estimator)
-        # Matters only to transform().
+        # It affects only transform(), which no graph is made for.
         copied.flatten_transform = False
         return copied
     return estimator
 
 
 def _is_linear(estimator: Any) -> bool:
-    """Return whether the label is the largest score of a linear classifier, by which skl2onnx doesn't always go."""
+    """Return whether a linear classifier's label is that of its largest score, which skl2onnx doesn't always honour."""
     from sklearn.linear_model import (
         PassiveAggressiveClassifier,
         Perceptron,
@@ -191,7 +192,7 @@ def _is_linear(estimator: Any) -> bool:
 
 
 def _as_logistic_regression(estimator: Any) -> Any:
-    """Return the logistic regression of the same scores: the same labels, and a conversion that stays in float64."""
+    """Return a logistic regression with the same scores, so the same labels. Its conversion stays in float64."""
     from sklearn.linear_model import LogisticRegression
 
     twin = LogisticRegression()
@@ -206,7 +207,7 @@ def _as_logistic_regression(estimator: Any) -> Any:
 
 
 def culprit(estimator: Any, error: BaseException) -> str:
-    """Return a sentence that names the step without a converter, else what the converter said."""
+    """Return a sentence that names the step without a converter, or else the first line of the converter's error."""
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
     if isinstance(error, NotConvertible):

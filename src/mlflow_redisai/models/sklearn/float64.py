@@ -1,9 +1,12 @@
 """
-Makes graphs of skl2onnx run in float64 where ONNX Runtime's own operators don't.
+Changes to skl2onnx's graphs that let them run in float64 throughout.
 
-Two operators are concerned: Imputer, which exists for float32 only, becomes IsNaN and Where; the tree ensembles of
-histogram gradient boosting, whose thresholds are float64, get them back, which ai.onnx.ml 3 has a form for. The exact
-numbers are looked up in the estimators, because the graph's attributes hold them rounded to float32.
+- Imputer, which exists for float32 only, becomes IsNaN and Where.
+- The tree ensembles of histogram gradient boosting get their float64 thresholds back, which ai.onnx.ml 3 can store.
+- The column of ones among polynomial features becomes float64.
+- Outputs that are declared as float32 but computed in float64 are declared as float64.
+
+The exact numbers come from the estimators, because the graph's attributes hold them rounded to float32.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from redisai_engine.codec.values import Array
 if TYPE_CHECKING:
     import onnx
 
-# From this version on tree ensembles may have their numbers as float64.
+# The first version of ai.onnx.ml in which tree ensembles can store their numbers as float64.
 _DOUBLE_TREES = 3
 
 
 def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int) -> None:
-    """Rewrite imputers and histogram trees of a graph that computes in float64."""
+    """
+    Change a graph that computes in float64, in place, so that all of it does.
+
+    `estimators` are the fitted ones that the graph was made from. `ml_opset` is the server's limit for ai.onnx.ml.
+    """
     fitted = list(estimators)
     _widen_ones(proto)
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
@@ -64,7 +71,7 @@ def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> l
 
 
 def _widen_ones(proto: onnx.ModelProto) -> None:
-    """Make the column of ones that skl2onnx puts beside polynomial features float64 like them."""
+    """Make the column of ones float64 like the polynomial features that it is joined to. Concat takes only one type."""
     import onnx
 
     joined = {name for node in proto.graph.node if node.op_type == "Concat" for name in node.input}
@@ -79,7 +86,7 @@ def _widen_ones(proto: onnx.ModelProto) -> None:
 
 
 def _thresholds(estimator: Any) -> Array:
-    """Return the thresholds of all trees in the order in which skl2onnx writes them; a leaf has 0."""
+    """Return the thresholds of all trees, in the order in which skl2onnx writes them. A leaf has 0."""
     nodes = [predictor.nodes for row in estimator._predictors for predictor in row]
     parts = [np.where(one["is_leaf"], 0.0, one["num_threshold"]) for one in nodes]
     return np.concatenate(parts)
@@ -89,7 +96,7 @@ def _widen_trees(proto: onnx.ModelProto, thresholds: list[Array]) -> None:
     widened = False
     for node in [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]:
         attributes = {attribute.name: attribute for attribute in node.attribute}
-        # Trees of the boosting libraries are as wide as they must be already.
+        # Trees of the boosting libraries that are float64 have another attribute, and are right already.
         if "nodes_values" not in attributes:
             continue
         rounded = np.array(attributes["nodes_values"].floats, np.float32)
@@ -120,7 +127,7 @@ def _widen(node: onnx.NodeProto, attributes: dict[str, Any], thresholds: Array) 
 
 
 def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """Cast scores, which come as float32 whatever the trees are, to the float64 of the rest of the graph."""
+    """Cast the scores, which are float32 for trees of any type, to the float64 of the rest of the graph."""
     import onnx
 
     scores = node.output[-1]
@@ -134,7 +141,7 @@ def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
 
 
 def _declare_real_output_types(proto: onnx.ModelProto) -> None:
-    """Correct outputs that skl2onnx declares as float32, where text columns come first, and computes in float64."""
+    """Declare outputs with their inferred types. If the first column is text, skl2onnx declares float32 for float64."""
     import onnx
 
     bare = onnx.ModelProto()
@@ -153,7 +160,7 @@ def _declare_real_output_types(proto: onnx.ModelProto) -> None:
 
 
 def _exact(rounded: Array, candidates: list[Array]) -> Array:
-    """Return the one of `candidates` that rounds to `rounded`, else `rounded` itself, as float64."""
+    """Return the candidate that equals `rounded` once rounded to float32, or else `rounded` itself as float64."""
     for candidate in candidates:
         if candidate.shape == rounded.shape and np.array_equal(candidate.astype(np.float32), rounded, equal_nan=True):
             return candidate
@@ -161,10 +168,11 @@ def _exact(rounded: Array, candidates: list[Array]) -> Array:
 
 
 def _replace(proto: onnx.ModelProto, node: onnx.NodeProto, new: list[onnx.NodeProto]) -> None:
-    """Put `new` where `node` stood: nodes must come in the order in which they run."""
+    """Replace `node` by `new` at the same position, as ONNX requires nodes in the order in which they run."""
     nodes = list(proto.graph.node)
     position = next(index for index, one in enumerate(nodes) if one is node or one.output == node.output)
     nodes[position : position + 1] = new
+    # The nodes belong to the field that is emptied next.
     copies = [type(one).FromString(one.SerializeToString()) for one in nodes]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)

@@ -1,9 +1,9 @@
 """
-scikit-learn's text vectorizers as ONNX: which of them the graph computes exactly, and the options that make it so.
+scikit-learn's text vectorizers in ONNX: which ones a graph computes exactly, and the options of skl2onnx for that.
 
-skl2onnx's own choices keep words of one letter, know ASCII letters only, and ask for the locale en_US.UTF-8, which
-small images don't have. A graph splits with RE2, which finds the longest match and has no look-around; patterns where
-that makes a difference are refused, and so is what happens to the text before or after splitting and has no operator.
+By default, skl2onnx keeps words of one letter, knows only ASCII letters, and asks for the locale en_US.UTF-8, which
+small images lack. A graph splits text with RE2, which finds the longest match and has no look-around. Patterns for
+which that makes a difference are refused. So are steps before or after the splitting that have no ONNX operator.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.estimators import parts
 
-# scikit-learn's default: words of two letters or more, where `\w` is any letter, digit or underscore of Unicode.
+# scikit-learn's default, and the same for RE2: words of at least two letters, digits or underscores of any script.
 _DEFAULT = r"(?u)\b\w\w+\b"
 _WORDS = r"[\p{L}\p{N}_]{2,}"
 
-# What Python's patterns and RE2 read alike; anything else may be split differently.
+# Classes in Python's patterns, and the same characters for RE2.
 _CLASSES = {r"\w": r"[\p{L}\p{N}_]", r"\d": r"\p{Nd}"}
+# Parts of patterns that RE2 may match differently from Python.
 _DIFFERENT = ("(", ")", "|", r"\b", r"\B", "^", "$", "?")
 
-# Knows the capital letters of all scripts, and stands in every image of glibc.
+# It lowers the capital letters of all scripts, and is part of every image with glibc.
 _LOCALE = "C.UTF-8"
 
 
 def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
-    """Return skl2onnx's options by step. Raise NotConvertible naming a step that no graph computes."""
+    """Return skl2onnx's options by the id of the step. Raise NotConvertible, naming a step that ONNX can't express."""
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
 
     options = {}
@@ -42,21 +43,21 @@ def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
 
 
 def _why_not(step: Any) -> str | None:
-    # skl2onnx takes the logarithm of other numbers than scikit-learn.
+    # skl2onnx takes the logarithm of other numbers than scikit-learn does.
     if getattr(step, "sublinear_tf", False):
-        return "sublinear_tf=True has no converter that is right"
-    # A TfidfTransformer only weighs what others have counted.
+        return "sublinear_tf=True is converted wrongly by skl2onnx; use sublinear_tf=False"
+    # A TfidfTransformer only weights what other steps have counted.
     if not hasattr(step, "analyzer"):
         return None
     if not hasattr(step, "vocabulary_"):
         return "no ONNX operator hashes words; use TfidfVectorizer or CountVectorizer"
     for name in ("preprocessor", "tokenizer", "strip_accents"):
         if getattr(step, name) is not None:
-            return f"{name}={getattr(step, name)!r} has no form in ONNX"
+            return f"{name}={getattr(step, name)!r} can't be expressed in ONNX"
     if step.analyzer != "word":
-        return f"analyzer={step.analyzer!r} has no form in ONNX; use analyzer='word'"
+        return f"analyzer={step.analyzer!r} can't be expressed in ONNX; use analyzer='word'"
     if step.stop_words is not None and step.ngram_range != (1, 1):
-        return "stop_words and ngram_range together have no form in ONNX, where stop words can't be left out"
+        return "stop_words and ngram_range together can't be expressed in ONNX, which can't leave out stop words"
     return _why_not_pattern(step.token_pattern)
 
 
@@ -66,8 +67,8 @@ def _why_not_pattern(pattern: str) -> str | None:
     if pattern == _DEFAULT or not different:
         return None
     return (
-        f"token_pattern={pattern!r} may be read differently in ONNX ({', '.join(different)}); "
-        "use the default or a plain class of characters, as [a-z]+"
+        f"token_pattern={pattern!r} may match differently in ONNX ({', '.join(different)}); "
+        "use the default or a plain character class such as [a-z]+"
     )
 
 

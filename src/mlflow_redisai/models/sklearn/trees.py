@@ -1,8 +1,8 @@
 """
-Trees of scikit-learn as ONNX: the same way through each tree for every float32 and for every gap.
+scikit-learn's trees in ONNX: the same path through each tree for every float32 and for every gap (NaN).
 
-skl2onnx rounds thresholds to the nearest float32 and forgets which way a gap (NaN) goes; both are put right here, one
-before the conversion and one after it. Trees of histogram gradient boosting compare float64: those are in `float64`.
+skl2onnx rounds thresholds to the nearest float32, and drops which way a gap goes. This module corrects the former
+before the conversion and the latter after it. Trees of histogram gradient boosting compare float64; see `float64`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 def with_float32_thresholds(estimator: Any) -> Any:
     """
-    Return a copy whose trees have float32 thresholds and go the same way for every float32.
+    Return a copy whose trees have float32 thresholds, and send every float32 the same way as the original.
 
-    A threshold is a float64, and scikit-learn rounds what it compares with it to float32. Rounded to the nearest
-    float32, as ONNX stores it, a threshold may let a value pass that it should not; rounded down it never does.
+    A threshold is a float64, and scikit-learn rounds the number that it compares with it to float32. A threshold that
+    is rounded to the nearest float32, as in ONNX, may let a larger number pass. Rounded down, it never does.
     """
     copied = copy.deepcopy(estimator)
     for inner in every_estimator(last_of(copied)):
@@ -39,7 +39,11 @@ def with_float32_thresholds(estimator: Any) -> Any:
 
 @contextlib.contextmanager
 def plain_tree_attributes() -> Iterator[None]:
-    """Let skl2onnx write the trees of histogram gradient boosting, for which it hands booleans to newer onnx."""
+    """
+    Make skl2onnx write trees with plain integers as attributes, inside the `with` block.
+
+    For histogram gradient boosting it passes numpy's booleans and integers, which newer versions of onnx refuse.
+    """
     from skl2onnx.common import tree_ensemble
 
     original = tree_ensemble.add_node
@@ -59,10 +63,10 @@ def plain_tree_attributes() -> Iterator[None]:
 
 
 def set_ways_of_gaps(proto: onnx.ModelProto, estimator: Any) -> None:
-    """Write into the graph's trees to which side scikit-learn sends a gap, which is another one at each node."""
+    """Write into the graph's trees, in place, the branch that scikit-learn takes for a gap. Each node has its own."""
     trees = [inner.tree_ for inner in every_estimator(estimator) if hasattr(inner, "tree_")]
     for node in proto.graph.node:
-        # Histogram trees in float64 have no such attribute any more, and know their ways already.
+        # Histogram trees in float64 no longer have this attribute, and skl2onnx keeps their branches for gaps.
         if any(attribute.name == "nodes_values" for attribute in node.attribute):
             _set_ways(node, trees)
 
@@ -76,6 +80,7 @@ def _set_ways(node: onnx.NodeProto, trees: list[Any]) -> None:
     for tree_id in np.unique(ids):
         places = np.flatnonzero(ids == tree_id)
         tree = _take_tree(trees, attributes, places)
+        # The node wasn't made from these trees, but by a boosting library, for instance.
         if tree is None:
             return
         numbers = np.array(attributes["nodes_nodeids"].ints)[places]
@@ -87,7 +92,7 @@ def _set_ways(node: onnx.NodeProto, trees: list[Any]) -> None:
 
 
 def _take_tree(trees: list[Any], attributes: dict[str, Any], places: Array) -> Any:
-    """Return the tree written at `places`; trees are written in their order, so the next one is tried first."""
+    """Remove and return the tree that is written at `places`, usually the first of `trees`. Return None if none is."""
     numbers = np.array(attributes["nodes_nodeids"].ints)[places]
     values = np.array(attributes["nodes_values"].floats, np.float32)[places]
     features = np.array(attributes["nodes_featureids"].ints)[places]

@@ -1,1 +1,1 @@
-"""TensorFlow and Keras."""
+"""Models of TensorFlow and Keras."""

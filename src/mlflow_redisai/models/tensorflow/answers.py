@@ -1,7 +1,7 @@
 """
-What a TensorFlow or Keras model itself answers: through mlflow.pyfunc, or asked by its library as it was loaded.
+The answers of a TensorFlow or Keras model itself: from mlflow.pyfunc, or from the loaded model called directly.
 
-Neither goes through the trace that conversions are made of.
+Neither goes through the trace that conversions are made from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redisai_engine.protocol.tensor import Tensor
 
 
 def pyfunc_reference(model: MlflowModel) -> Reference:
-    """Return the answers of mlflow.pyfunc, TensorFlow's tensors in them made numpy's arrays."""
+    """Return pyfunc as the reference, with TensorFlow's tensors in its answers converted to numpy arrays."""
 
     def answer(inputs: Any) -> Any:
         with quiet():
@@ -29,7 +29,7 @@ def pyfunc_reference(model: MlflowModel) -> Reference:
 
 
 def model_reference(traced: Traced, mapping: Mapping) -> Reference:
-    """Return the answers of the loaded model, asked with the tensors and for the outputs that `mapping` names."""
+    """Return the loaded model as the reference. It is called with the inputs, and for the outputs, in `mapping`."""
     run = fetched(traced.ask_model, mapping)
 
     def answer(inputs: Any) -> Any:
@@ -41,7 +41,7 @@ def model_reference(traced: Traced, mapping: Mapping) -> Reference:
 
 
 def fetched(run: Run, mapping: Mapping) -> Run:
-    """Return a function that gives only the outputs that `mapping` fetches, of one that gives all."""
+    """Return a function that runs `run`, which gives all outputs, and returns those that `mapping` fetches."""
 
     def fetch(tensors: list[Tensor]) -> list[Tensor]:
         found = run(tensors)
@@ -51,7 +51,7 @@ def fetched(run: Run, mapping: Mapping) -> Run:
 
 
 def _on_host(answer: Any) -> Any:
-    """Make numpy arrays of TensorFlow's tensors, text of their bytes, and a list of a tuple."""
+    """Return an answer with tensors converted to numpy arrays, bytes to text, and tuples to lists."""
     if isinstance(answer, dict):
         return {name: _on_host(value) for name, value in answer.items()}
     if isinstance(answer, tuple) or (isinstance(answer, list) and answer and hasattr(answer[0], "dtype")):

@@ -1,8 +1,10 @@
 """
-A TensorFlow or Keras model seen as a function of tensors: how it is called, traced once, and run where it is.
+A TensorFlow or Keras model as a function of tensors: how it is called, its trace, and runs on this machine.
 
-Knows nothing of MLflow and of what the model becomes. Invariant: `Traced` has one row of tensors in and out, in the
-order of its names, whatever dicts and lists the model itself takes and gives.
+Nothing here knows MLflow, or what the model is converted to.
+
+Invariant: a `Traced` takes and returns flat lists of tensors in the order of its names, even if the model itself takes
+and returns dicts and lists.
 """
 
 from __future__ import annotations
@@ -26,16 +28,16 @@ from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor
 
-# They tell of retracing, of operators and of progress, which is no news to who deploys a model.
+# Loggers that report on retracing, operators and progress, which don't concern a user who deploys a model.
 _CHATTY = ("tensorflow", "tf2onnx", "absl")
 
-# How lines of an error begin that say where it was.
+# Beginnings of the lines of an error that say where it occurred.
 _WHERE = ("Exception encountered", "in user code", "File ")
 
 
 def import_tensorflow(flavor: str) -> Any:
-    """Return the package. Raise MissingConverter, naming the extra."""
-    # Read by TensorFlow's own code when it is loaded: no notes about instructions of this CPU.
+    """Return the package tensorflow. Raise MissingConverter, naming the extra, if it isn't installed."""
+    # TensorFlow reads this when it is loaded. It silences its notes on the instruction sets of the CPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow
@@ -46,7 +48,7 @@ def import_tensorflow(flavor: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the libraries: Keras draws bars on standard output, the others log and warn."""
+    """Silence the libraries: Keras draws progress bars on standard output, and the others log and warn."""
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -62,9 +64,9 @@ def quiet() -> Iterator[None]:
 @dataclass(frozen=True)
 class CallingConvention:
     """
-    How a model is called: its inputs, and what is done with one tensor for each of them.
+    A way to call a model: its inputs, and `call`, which takes a list with a tensor for each of them.
 
-    `predict` is the library's own way to ask the model, where that is another than calling it; it can't be traced.
+    `predict` is the library's own method for predictions, if there is one besides the call. It can't be traced.
     """
 
     inputs: tuple[Input, ...]
@@ -75,9 +77,9 @@ class CallingConvention:
 @dataclass(frozen=True)
 class Traced:
     """
-    A model as one TensorFlow function.
+    A model traced into one TensorFlow function, `concrete`. `what` names the model in errors.
 
-    `convention` is how it was called for that. `specs` are TensorFlow's of the inputs, named input_0, input_1 ...;
+    `convention` is how it was called for that. `specs` are the inputs' TensorSpecs, named input_0, input_1 and so on.
     `wanted` are numpy's names of the outputs' types, which RedisAI may lack.
     """
 
@@ -98,7 +100,7 @@ class Traced:
         return [to_tensor(value.numpy()) for value in self.concrete(*self._fed(tensors))]
 
     def ask_model(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Ask the model as it was loaded: nothing of the trace takes part, so this is what it is measured by."""
+        """Run the model as it was loaded. The trace takes no part, so conversions can be measured against it."""
         import tensorflow as tf
 
         answer = (self.convention.predict or self.convention.call)(self._fed(tensors))
@@ -112,9 +114,9 @@ class Traced:
 
 def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: str) -> Traced:
     """
-    Return the model as called in the first of the conventions that it takes. `names` are for outputs that have none.
+    Trace the model with the first of the conventions that it accepts. `names` are for outputs without names.
 
-    Raise NotConvertible with TensorFlow's reason, that of the first convention.
+    If it accepts none, raise NotConvertible with TensorFlow's reason for the first one.
     """
     problems: list[Exception] = []
     for convention in conventions:
@@ -122,7 +124,7 @@ def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: 
             return _trace(convention, names, what)
         except NotConvertible:
             raise
-        # Tracing runs the model's own code: whatever that raises for inputs that it isn't made for.
+        # Tracing runs the model's own code, which may raise anything for inputs that it isn't made for.
         except Exception as error:
             problems.append(error)
     raise NotConvertible(f"{what} can't be called with the tensors of its signature: {reason(problems[0])}")
@@ -162,7 +164,7 @@ def _structure(answer: Any, names: Sequence[str], what: str) -> Structure:
         found = Structure("tensor", (names[0] if len(names) == 1 else "output",))
     if any(isinstance(value, (dict, list, tuple)) for value in found.flat(answer)):
         raise NotConvertible(
-            f"{what} gives a structure in a structure; a deployed model can give a tensor, or a dict or list of tensors"
+            f"{what} returns a nested structure; only a tensor, or a list, tuple or dict of tensors, can be served"
         )
     return found
 
@@ -180,15 +182,15 @@ def tf_dtype(dtype: DType | None) -> Any:
 
 
 def dtype_of(spec_dtype: Any, what: str) -> DType:
-    """Return RedisAI's element type for an input of TensorFlow's. Raise NotConvertible if there is none."""
+    """Return RedisAI's element type for an input's type in TensorFlow. Raise NotConvertible if there is none."""
     found = _dtype(spec_dtype)
     if found is None:
-        raise NotConvertible(f"{what} takes a tensor of {spec_dtype.name}, which RedisAI has no tensors for")
+        raise NotConvertible(f"{what} takes a tensor of type {spec_dtype.name}, which RedisAI's tensors can't hold")
     return found
 
 
 def _dtype(kind: Any) -> DType | None:
-    """Return RedisAI's type: for one that it lacks, the next that holds all its values."""
+    """Return RedisAI's type, or None. float16 and bfloat16 become FLOAT; uint32 and uint64 become INT64."""
     import tensorflow as tf
 
     if kind == tf.string:
@@ -210,7 +212,7 @@ def _shape(shape: Any) -> tuple[int | None, ...] | None:
 
 
 def to_tensor(array: Any) -> Tensor:
-    """Make a tensor of what TensorFlow gives: text is bytes there, and some types are none of RedisAI's."""
+    """Return a tensor of an array from TensorFlow: bytes become text, and types that RedisAI lacks are widened."""
     values = to_text(np.asarray(array))
     if values.dtype.kind == "f" and values.dtype.itemsize < 4:
         values = values.astype(np.float32)
@@ -220,7 +222,7 @@ def to_tensor(array: Any) -> Tensor:
 
 
 def to_text(values: Any) -> Any:
-    """Make text of an array of bytes, and leave every other as it is."""
+    """Return an array of bytes as text, and any other array unchanged."""
     if values.dtype.kind not in "OS":
         return values
     text = np.empty(values.size, object)
@@ -229,11 +231,11 @@ def to_text(values: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """Return the line of a TensorFlow error that says what is wrong: the first that isn't about where it was."""
+    """Return the part of a TensorFlow error that says what is wrong: the first line that isn't about its location."""
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith(_WHERE)]
     if not telling:
         return first_line(error)
-    # TensorFlow Lite puts a place before what is wrong; others put all that was given behind it.
+    # TensorFlow Lite puts a location before the reason, and Keras puts all arguments after it.
     told = re.sub(r"^\S+:\d+:\d+: (error: )?", "", telling[0])
     return re.split(r" Received args: | Full object config: ", told)[0].rstrip(".")

@@ -1,9 +1,11 @@
 """
-One conversion of a TensorFlow or Keras model, from what its flavor's file found out to a Deployable that was tried.
+The conversion that the flavors tensorflow and keras share: from a model that was read to a Deployable that was tried.
 
-Both flavors end here: the model is traced, exported for one backend, and compared with mlflow.pyfunc on its input
-example and on rows made up around it. Where pyfunc has no answer (several outputs of unlike shapes, signatures with
-names for a tf.Module), the model itself is what the deployed one must answer like, and a note says so.
+The model is traced, exported for one backend, and compared with mlflow.pyfunc on its input example and on rows made up
+around it. If pyfunc can't answer (several outputs of unlike shapes, or a tf.Module whose signature has names), the
+reference is the model itself, and a note says so.
+
+Invariant: a Deployable that is returned gave the reference's answer to every probe that the reference could answer.
 """
 
 from __future__ import annotations
@@ -28,18 +30,19 @@ from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
 from redisai_engine.codec.prediction import predict
 
-# Made up for axes that the signature leaves open.
+# The length of made-up input along axes that the signature leaves open.
 _LENGTH = 6
 
-_NO_ANSWER = "mlflow.pyfunc has no answer for what this model gives; the deployed one gives what the model itself gives"
+_NO_ANSWER = "mlflow.pyfunc can't answer with this model's outputs; the deployed model answers as the model itself does"
 
 
 @dataclass(frozen=True)
 class TensorFlowConversion:
     """
-    A model that was read. `schema` None: it has no signature. `names` are those of its outputs where it gives a list.
+    A model after reading. `schema` is None without a signature. `names` are its outputs' names if it returns a list.
 
-    `container` says what pyfunc's answer is made of, and whether pyfunc has an answer at all.
+    `conventions` are ways to call it, the preferred one first. `container` returns the container of pyfunc's answer,
+    and whether pyfunc can answer at all.
     """
 
     model: MlflowModel
@@ -51,7 +54,7 @@ class TensorFlowConversion:
 
 
 def open_schema(model: MlflowModel) -> Schema | None:
-    """Return the signature's schema; the number of rows is left to the plugin, even where it was written as fixed."""
+    """Return the signature's schema, or None. Its number of rows is open even if fixed: the plugin splits requests."""
     schema = schema_of(model.input_schema)
     if schema is None:
         return None
@@ -60,7 +63,7 @@ def open_schema(model: MlflowModel) -> Schema | None:
 
 
 def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
-    """Convert for the request's backend. Raise NotConvertible if anything stands in the way, or differs."""
+    """Convert for the request's backend. Raise NotConvertible if that fails, or if the result answers differently."""
     with quiet():
         traced, rows_note = _traced(conversion)
         plan = _mapping(conversion, traced, request.outputs)
@@ -89,7 +92,7 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
 
 
 def _traced(conversion: TensorFlowConversion) -> tuple[Traced, tuple[str, ...]]:
-    """Trace for any number of rows if the model takes that. Return a note if it was made for one number."""
+    """Trace the model, for any number of rows if it takes that. Add a note if it was made for a fixed number."""
     traced = trace(conversion.conventions, conversion.names, conversion.what)
     fixed = [convention for convention in conversion.conventions if fixed_batch(convention.inputs) is not None]
     if not fixed or fixed_batch(traced.inputs) is not None:
@@ -98,11 +101,12 @@ def _traced(conversion: TensorFlowConversion) -> tuple[Traced, tuple[str, ...]]:
     if not _same_for_any_rows(conversion, traced, own):
         return own, ()
     rows = fixed_batch(own.inputs)
-    return traced, (f"the model was logged for exactly {rows} rows at a time; it was found to take any number",)
+    return traced, (f"the model was logged for exactly {rows} rows at a time; trials showed that it takes any number",)
 
 
 def _same_for_any_rows(conversion: TensorFlowConversion, traced: Traced, own: Traced) -> bool:
-    """Return whether other numbers of rows are answered alike: a model may still compute with its own number."""
+    """Return whether another number of rows gets the same answers: a model may compute with its own number."""
+    # Enough rows for three requests of the model's own size, the last one padded.
     count = 2 * (fixed_batch(own.inputs) or 1) + 1
     inputs = tuple(replace(item, shape=(count, *item.shape[1:])) if item.shape else item for item in traced.inputs)
     rows = _made_up(conversion, inputs, conversion.model.input_example, 0)
@@ -111,14 +115,14 @@ def _same_for_any_rows(conversion: TensorFlowConversion, traced: Traced, own: Tr
     one, other = _everything(conversion, traced), _everything(conversion, own)
     try:
         compare(predict(own.run, other, rows)[0], predict(traced.run, one, rows)[0], tolerance_of(one))
-    # Whatever TensorFlow raises where a length doesn't fit.
+    # TensorFlow raises errors of many types for a length that doesn't fit.
     except Exception:
         return False
     return True
 
 
 def _everything(conversion: TensorFlowConversion, traced: Traced) -> Mapping:
-    """Make a mapping that gives all outputs as they come."""
+    """Return a mapping whose answer has all outputs unchanged."""
     parts = tuple(Part(name) for name in traced.structure.names)
     fetch = tuple(range(len(parts)))
     return Mapping(
@@ -130,7 +134,7 @@ def _everything(conversion: TensorFlowConversion, traced: Traced) -> Mapping:
 
 
 def _mapping(conversion: TensorFlowConversion, traced: Traced, chosen: tuple[str, ...]) -> Mapping:
-    """Make the mapping of the traced function itself: all outputs, or those that the user chose."""
+    """Return the mapping of the traced function: its answer has all outputs, or those that the user chose."""
     names = traced.structure.names
     for name in chosen:
         if name not in names:
@@ -147,7 +151,7 @@ def _mapping(conversion: TensorFlowConversion, traced: Traced, chosen: tuple[str
 def _part(traced: Traced, index: int, *, listed: bool) -> Part:
     output = traced.outputs[index]
     dtype = None if traced.wanted[index] == "object" else traced.wanted[index]
-    # MLflow's wrapper flattens what has one value a row.
+    # MLflow's wrapper flattens an output with one value per row.
     single = listed and output.shape is not None and len(output.shape) > 1 and output.shape[1] == 1
     return Part(output.name, dtype, (-1,) if single else None)
 
@@ -155,7 +159,11 @@ def _part(traced: Traced, index: int, *, listed: bool) -> Part:
 def _with_reference(
     conversion: TensorFlowConversion, traced: Traced, mapping: Mapping, *, chosen: bool
 ) -> tuple[Mapping, Reference, tuple[str, ...]]:
-    """Return pyfunc's answers, or the model's own for chosen outputs and where pyfunc has none; with notes."""
+    """
+    Return the mapping, its parts in pyfunc's order; the reference; and notes.
+
+    The reference is pyfunc, or the model itself for chosen outputs and if pyfunc can't answer.
+    """
     own = model_reference(traced, mapping)
     _, answers = conversion.container(traced)
     if chosen or not answers:
@@ -165,18 +173,18 @@ def _with_reference(
         return mapping, reference, ()
     try:
         expected = reference.answer(example)
-    # Whatever the flavor's wrapper raises for a model that it wasn't written for.
+    # MLflow's wrapper may raise anything for a model that it wasn't written for.
     except Exception as error:
         note = (
-            f"mlflow.pyfunc doesn't answer this model's input example ({reason(error)}); "
-            "the deployed model was compared with the model itself"
+            f"mlflow.pyfunc fails on this model's input example ({reason(error)}); "
+            "the deployed model answers as the model itself does"
         )
         return mapping, own, (note,)
     return _in_order_of(expected, mapping), reference, ()
 
 
 def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
-    """Put a dict's or frame's entries into the order that pyfunc gives them."""
+    """Return the mapping with the entries of a dict or frame in pyfunc's order."""
     names = [part.name for part in mapping.answer.parts]
     wanted = list(expected) if isinstance(expected, dict) or hasattr(expected, "columns") else names
     if sorted(map(str, wanted)) != sorted(names):
@@ -196,28 +204,28 @@ def _check(
     mapping: Mapping,
     reference: Reference,
 ) -> None:
-    """Compare with the model's own answers to all probes that it answers. Raise NotConvertible if any differs."""
+    """Compare with the reference on all probes that it answers. Raise NotConvertible if any answer differs."""
     run = fetched(exported.run, mapping)
     for probe in _probes(conversion, traced):
         try:
             expected = reference.answer(probe)
-        # Made-up input may be none for this model: an index beyond its vocabulary, a length it wasn't made for.
+        # Made-up input may not suit the model: an index beyond its vocabulary, or a length that it wasn't made for.
         except Exception:
             continue
         try:
             actual, _ = predict(run, mapping, probe)
             compare(expected, actual, tolerance_of(mapping))
         except (Difference, InputMismatch) as found:
-            raise NotConvertible(f"{conversion.what} answers differently when converted: {found}") from found
+            raise NotConvertible(f"{conversion.what} answers differently after conversion: {found}") from found
         except NotConvertible:
             raise
-        # Some mistakes of a converter are found only when the graph runs.
+        # Some mistakes of a converter appear only when the graph runs.
         except Exception as error:
-            raise NotConvertible(f"{conversion.what} can't be run when converted: {reason(error)}") from error
+            raise NotConvertible(f"{conversion.what} can't be run after conversion: {reason(error)}") from error
 
 
 def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:
-    """Return the example, and rows made up around it in two lengths where lengths are open."""
+    """Return the example, and rows made up around it, in two lengths if any length is open."""
     example = conversion.model.input_example
     is_open = any(None in (item.shape or ())[1:] for item in traced.inputs)
     made = [_made_up(conversion, traced.inputs, example, extra) for extra in ((0, 1) if is_open else (0,))]
@@ -225,7 +233,11 @@ def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:
 
 
 def _made_up(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any, extra: int) -> Any:
-    """Return rows for inputs, None where nothing can be made up; open lengths are the example's, and `extra` more."""
+    """
+    Return rows for the inputs, in the form that pyfunc takes, or None if none can be made up.
+
+    Open lengths are the example's plus `extra`.
+    """
     schema = conversion.schema or _schema_of(inputs)
     if schema.kind == "columns":
         return made_up(schema, example, {})
@@ -249,7 +261,7 @@ def _schema_of(inputs: Sequence[Input]) -> Schema:
 
 
 def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], example: Any) -> list[tuple[int, ...]]:
-    """Return the shapes that the example's tensors have, () where there is none."""
+    """Return the shapes of the example's tensors, or () for each input if there is no usable example."""
     if example is not None:
         try:
             mapping = Mapping(inputs, (), (), Answer("list", ()), conversion.schema)
@@ -260,7 +272,7 @@ def _lengths(conversion: TensorFlowConversion, inputs: tuple[Input, ...], exampl
 
 
 def _closed(item: Field, known: Shape | None, lengths: tuple[int, ...], extra: int) -> Field:
-    """Return a field with a length for every axis but the first, and for the first if the model fixes that."""
+    """Return a field with a fixed length for every axis but the first, and for the first if the model fixes it."""
     shape = [known[0] if known else None]
     for axis, length in enumerate(item.shape[1:], 1):
         fixed = length or (known[axis] if known and len(known) > axis else None)

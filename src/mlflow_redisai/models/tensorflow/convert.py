@@ -1,9 +1,10 @@
 """
-The flavor tensorflow: Keras models, SavedModels of a tf.Module, and the older SavedModels with tags and a signature.
+The flavor tensorflow: Keras models, SavedModels of a tf.Module, and SavedModels in the layout of MLflow 1.
 
-What pyfunc gives for a tf.Module is what calling it gives; it takes one array, or a frame for one. A module that can't
-be called so is deployed with its serving signature: a dict of arrays by name. For the older layout pyfunc gives a frame
-for a frame, else a dict; what has one value a row is flattened there, all else becomes lists.
+- For a tf.Module, pyfunc's answer is the result of calling it with one array, or with a frame's values. A module that
+  can't be called like this is deployed with its serving signature, and answers with a dict of arrays by name.
+- A SavedModel of the older layout has tags and the key of a signature. pyfunc answers a frame with a frame, and other
+  input with a dict. It flattens an output with one value per row, and makes lists of any other.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from mlflow_redisai.models.tensorflow.keras import keras_conversion
 from redisai_engine.codec.mapping import Container, Field, Input, Schema
 from redisai_engine.protocol import dtypes
 
-# What TensorFlow calls the signature that is meant if none is named.
+# TensorFlow's name for the default signature.
 _DEFAULT_SIGNATURE = "serving_default"
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a model of the flavor tensorflow."""
+    """Convert a model of the flavor tensorflow. Raise NotConvertible or MissingConverter."""
     import_tensorflow(request.flavor)
     told = model.configuration(request.flavor)
     if told.get("model_type") == "keras":
@@ -76,7 +77,11 @@ def _kind(traced: Traced) -> Container:
 
 
 def _module_conventions(raw: Any, schema: Schema | None, what: str) -> list[CallingConvention]:
-    """Return ways to call the module with its only tensor: as the signature has it, and as it was traced when saved."""
+    """
+    Return ways to call the module with its only tensor: with the signature's shape, then with those it was saved for.
+
+    There are none for a signature of columns.
+    """
     own = _own_inputs(raw.__call__, what)
     if schema is None:
         return [CallingConvention((item,), _caller(raw, item, None)) for item in own]
@@ -97,7 +102,7 @@ def _caller(raw: Any, item: Input, kind: str | None) -> Callable[[list[Any]], An
 
 
 def _own_inputs(function: Any, what: str) -> list[Input]:
-    """Return the only tensor of each form in which a function was saved; the one with most open lengths first."""
+    """Return the input of each saved form of a function that takes one tensor, the one with most open lengths first."""
     import tensorflow as tf
 
     found = []
@@ -126,7 +131,7 @@ def _signature_conversion(model: MlflowModel, told: dict[str, Any]) -> TensorFlo
     if key not in signatures:
         raise NotConvertible(f"{what} has no signature {key!r}; it has {', '.join(signatures) or 'none'}")
     container = _listed(open_schema(model))
-    # The SavedModel's own, where MLflow's is missing: it tells how the cells of a frame are laid out.
+    # Without a signature of MLflow, the SavedModel's own says how the cells of a frame are laid out.
     schema = open_schema(model) or _own_schema(signatures[key], what)
     convention = _signature_convention(raw, signatures[key], schema, what)
     return TensorFlowConversion(model, what, schema, (convention,), (), lambda _: (container, True))
@@ -157,7 +162,7 @@ def _listed(schema: Schema | None) -> Container:
 
 
 def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: str) -> CallingConvention:
-    """Return how to call a signature: with its tensors by name, each filled from the field of that name."""
+    """Return how to call a signature: with tensors by name, each filled from the schema's field of that name."""
     import tensorflow as tf
 
     specs = function.structured_input_signature[1]
@@ -169,7 +174,7 @@ def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: 
         inputs.append(known if schema is None else _filled(known, schema, what))
 
     def call(tensors: list[Any]) -> Any:
-        # `raw` is named so that it lives on: a signature holds its variables only weakly.
+        # Naming `raw` keeps the model alive, as a signature has only weak references to its variables.
         assert raw is not None
         fed = {
             name: tf.cast(tensor, specs[name].dtype) if specs[name].dtype != tf.string else tensor
@@ -181,7 +186,7 @@ def _signature_convention(raw: Any, function: Any, schema: Schema | None, what: 
 
 
 def _filled(known: Input, schema: Schema, what: str) -> Input:
-    """Fill an input from the field of its name, or from the only one."""
+    """Return an input filled from the field of its name, or from the only field. Raise NotConvertible."""
     names = schema.names()
     if known.name not in names and len(schema.fields) > 1:
         raise NotConvertible(

@@ -1,8 +1,8 @@
 """
 A traced TensorFlow function → what a server loads: an ONNX graph, a frozen GraphDef, or a TFLite model.
 
-Each comes with a function that runs it on this machine as the server would. What was produced is looked at, never what
-was asked for: tf2onnx gives graphs with operators that ONNX doesn't have, and says so only in its log.
+Each comes with a function that runs it on this machine as the server would. A converter's result is always inspected:
+tf2onnx, for one, returns graphs with operators that ONNX lacks, and reports that only in its log.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from redisai_engine.protocol.tensor import Tensor
 if TYPE_CHECKING:
     import onnx
 
-# The newest that tf2onnx writes; `graph.finish` has the last word on what the server loads.
+# The newest opset that tf2onnx writes. `graph.finish` then enforces the server's limit.
 _TF2ONNX_OPSET = 18
 
 
 @dataclass(frozen=True)
 class TensorFlowExport:
     """
-    A model for one backend. `order` are the traced function's inputs as the model takes them: a converter may leave out
-    one that nothing comes of. `run` gives all outputs.
+    A model for one backend. `run` runs it on this machine, and returns all outputs.
+
+    `order` are the positions of the traced function's inputs that the model takes, in its order. A converter may leave
+    out an unused input. `tf_inputs` and `tf_outputs` are names of operations, for the backend TF only.
     """
 
     blob: bytes
@@ -50,7 +52,7 @@ class TensorFlowExport:
 
 
 def export(traced: Traced, request: Request) -> TensorFlowExport:
-    """Convert for the request's backend. Raise NotConvertible naming the operator that stands in the way."""
+    """Convert for the request's backend. Raise NotConvertible, naming the operator that prevents it."""
     if request.backend == "ONNX":
         return _to_onnx(traced, request)
     frozen = _Frozen.of(traced, lower=True)
@@ -83,7 +85,7 @@ def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.Mod
         raise MissingConverter(flavor, "tf2onnx", "tensorflow") from error
     import tensorflow as tf
 
-    # Not the traced function itself: of values that it holds which are no variables, tf2onnx would make inputs.
+    # Convert the frozen function. In the traced one, tf2onnx turns captured values that aren't variables into inputs.
     frozen = _Frozen.of(traced, lower=False).function
 
     def call(*tensors: Any) -> Any:
@@ -93,14 +95,14 @@ def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.Mod
     proto: onnx.ModelProto
     try:
         proto, _ = tf2onnx.convert.from_function(function, list(traced.specs), opset=min(limits.opset, _TF2ONNX_OPSET))
-    # tf2onnx raises whatever its handlers raise, down to KeyError and AssertionError.
+    # tf2onnx passes on anything that its handlers raise, even KeyError and AssertionError.
     except Exception as error:
         raise NotConvertible(f"{traced.what} can't be converted to ONNX: {reason(error)}") from error
     return proto
 
 
 def _replace_erfc(proto: onnx.ModelProto) -> None:
-    """Write erfc(x), which TensorFlow's GELU is made of and ONNX lacks, as 1 - erf(x)."""
+    """Replace erfc(x), which TensorFlow's GELU uses and ONNX lacks, by 1 - erf(x), in place."""
     import onnx
 
     for index, node in reversed(list(enumerate(proto.graph.node))):
@@ -130,7 +132,7 @@ def _unknown_operators(proto: onnx.ModelProto) -> list[str]:
 
 
 def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
-    """Rename inputs or outputs as the user knows them, where no other value has that name."""
+    """Rename inputs or outputs, in place, to the names that the user knows, unless another value has the name."""
     taken = {name for node in graph.nodes(proto.graph) for name in [*node.input, *node.output]}
     taken |= {item.name for item in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]}
     free = {old: new for old, new in names.items() if new not in taken}
@@ -147,7 +149,7 @@ def _rename(proto: onnx.ModelProto, names: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class _Frozen:
-    """A function whose variables have become constants; `lower`: loops are written as in TensorFlow 1."""
+    """A function whose variables have become constants. With `lower`, loops are written as in TensorFlow 1."""
 
     function: Any
     definition: Any
@@ -163,23 +165,25 @@ class _Frozen:
                 traced.concrete, lower_control_flow=lower, aggressive_inlining=not lower
             )
         except Exception as error:
+            # TensorFlow's error for a variable that is written, not only read.
             if "incompatible with expected resource" in str(error):
                 raise NotConvertible(
-                    f"{traced.what} changes its own variables when it answers, as stateful layers do, and a stored "
-                    "model keeps nothing between two answers; log it without state"
+                    f"{traced.what} changes its own variables when it is called, as stateful layers do, but a stored "
+                    "model keeps no state between calls; log it without state"
                 ) from error
             raise NotConvertible(f"{traced.what} can't be frozen: {reason(error)}") from error
         definition = _without_defaults(function.graph.as_graph_def())
+        # What can't be frozen is left as an additional input.
         if len(function.inputs) != len(traced.inputs):
             raise NotConvertible(
-                f"{traced.what} keeps something that no constant can stand for ({', '.join(_keepers(definition))}), "
+                f"{traced.what} has a resource that can't become a constant ({', '.join(_keepers(definition))}), "
                 "such as a lookup table; do that step before the model, and log the rest"
             )
         return cls(function, definition, _depth(definition.node), _precision(function.graph))
 
 
 def _without_defaults(definition: Any) -> Any:
-    """Leave out attributes at their defaults: an older TensorFlow refuses those that it doesn't know yet."""
+    """Return a graph without attributes at their defaults: an older TensorFlow refuses those that it doesn't know."""
     import tensorflow as tf
     from tensorflow.python.framework.meta_graph import strip_graph_default_valued_attrs
 
@@ -194,7 +198,7 @@ def _keepers(definition: Any) -> list[str]:
 
 
 def _depth(nodes: Iterable[Any]) -> int:
-    """Count the operations on the longest way; a graph's nodes come in an order in which they can be computed."""
+    """Return the number of operations on the longest path, at least 1. Each node must come after those it needs."""
     level: dict[str, int] = {}
     for node in nodes:
         below = max((level.get(name.split(":")[0].removeprefix("^"), 0) for name in node.input), default=0)
@@ -224,7 +228,7 @@ def _to_graph_def(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
 
 
 def _operation_names(definition: Any, operations: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Return for each operation the name that the user knows it by, as far as TensorFlow allows it."""
+    """Return the name to give each operation: the one that the user knows, as far as TensorFlow allows it."""
     taken = {node.name for node in definition.node}
     names = {}
     for operation, name in zip(operations, known, strict=True):
@@ -237,6 +241,7 @@ def _operation_names(definition: Any, operations: Sequence[str], known: Sequence
 def _rename_operations(definition: Any, names: dict[str, str]) -> None:
     for node in definition.node:
         node.name = names.get(node.name, node.name)
+        # An input is written as name, name:port, or ^name for an operation that only has to run first.
         for index, name in enumerate(node.input):
             base, mark, port = name.removeprefix("^").partition(":")
             if base in names:
@@ -256,7 +261,7 @@ def _graph_runner(blob: bytes, inputs: Sequence[str], outputs: Sequence[str], wh
         feeds = [f"{name}:0" for name in inputs]
         call = session.make_callable([f"{name}:0" for name in outputs], feeds)
     except Exception as error:
-        raise NotConvertible(f"{what} gives a graph that TensorFlow refuses: {reason(error)}") from error
+        raise NotConvertible(f"TensorFlow refuses the graph of {what}: {reason(error)}") from error
 
     def run(tensors: Sequence[Tensor]) -> list[Tensor]:
         return [to_tensor(value) for value in call(*[tensor.array() for tensor in tensors])]
@@ -272,7 +277,7 @@ def _to_tflite(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
 
     try:
         blob = tf.lite.TFLiteConverter.from_concrete_functions([frozen.function]).convert()
-    # The converter's own error has pages; TensorFlow Lite has only part of TensorFlow's operators.
+    # TensorFlow Lite has only some of TensorFlow's operators. The converter's own error fills pages.
     except Exception as error:
         raise NotConvertible(f"{traced.what} can't be converted to TensorFlow Lite: {_tflite_reason(error)}") from error
     interpreter = _interpreter()(model_content=blob)
@@ -288,7 +293,7 @@ def _tflite_reason(error: BaseException) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return an input's own name, which some versions write as serving_default_input_0:0."""
+    """Return an input's own name. Some versions write input_0 as serving_default_input_0:0."""
     return name.removeprefix("serving_default_").split(":")[0]
 
 
@@ -298,7 +303,7 @@ def _interpreter() -> Callable[..., Any]:
     except ImportError:
         import tensorflow as tf
 
-        # Until TensorFlow drops it.
+        # TensorFlow's own interpreter is deprecated in favour of LiteRT's.
         Interpreter = tf.lite.Interpreter
     found: Callable[..., Any] = Interpreter
     return found

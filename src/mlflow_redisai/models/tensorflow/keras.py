@@ -1,9 +1,9 @@
 """
-Keras models, of MLflow's flavor keras and of its flavor tensorflow: Sequential, functional, subclassed, exported.
+Keras models of MLflow's flavors keras and tensorflow: Sequential, functional, subclassed, and exported ones.
 
-What pyfunc gives for them: what Keras' own predict gives, in a frame for a frame (always, if the signature has columns;
-never, if it has tensors). The flavor keras makes one array of it, so several outputs of one shape come stacked, and
-others not at all: then Keras' list or dict is the answer.
+The answer is pyfunc's: the result of Keras' own predict, in a frame if the input is a frame. With a signature of
+columns it always is a frame, and with one of tensors never. In the flavor keras, pyfunc makes one array of the result:
+several outputs of the same shape are stacked, and other outputs make it fail. Then the answer is Keras' list or dict.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ KerasCall = Callable[[Any], Any]
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a model of the flavor keras."""
+    """Convert a model of the flavor keras. Raise NotConvertible or MissingConverter."""
     return finish(keras_conversion(model, request.flavor), request)
 
 
 def keras_conversion(model: MlflowModel, flavor: str) -> TensorFlowConversion:
-    """Read a Keras model of either flavor."""
+    """Read a Keras model of either flavor. Raise NotConvertible or MissingConverter."""
     what = f"the Keras model {model.uri}"
     import_tensorflow(flavor)
     _check_backend(what, flavor)
@@ -63,7 +63,7 @@ def _check_backend(what: str, flavor: str) -> None:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise NotConvertible(
-            f"{what} can be converted only where Keras runs on TensorFlow, and here it runs on {backend}; "
+            f"{what} can be converted only if Keras runs on TensorFlow, but here it runs on {backend}; "
             "set the environment variable KERAS_BACKEND=tensorflow"
         )
 
@@ -75,12 +75,12 @@ def _load(model: MlflowModel, flavor: str, what: str) -> Any:
         with quiet():
             module = mlflow.keras if flavor == "keras" else mlflow.tensorflow
             return module.load_model(str(model.path))
-    # Loading runs custom layers' own code: whatever that raises.
+    # Loading runs the code of custom layers, which may raise anything.
     except Exception as error:
         custom = re.search(r"Could not locate ((?:class|function) '[^']+')", str(error))
         if custom:
             raise NotConvertible(
-                f"{what} can't be loaded: it has {custom[1]}, which isn't here; "
+                f"{what} can't be loaded: it needs {custom[1]}, which Keras doesn't know; "
                 "log it with mlflow.tensorflow.log_model(..., custom_objects={...})"
             ) from error
         raise NotConvertible(f"{what} can't be loaded: {reason(error)}") from error
@@ -90,7 +90,7 @@ def _load(model: MlflowModel, flavor: str, what: str) -> Any:
 
 
 def _own_inputs(raw: Any, what: str) -> list[Input]:
-    """Return what the model says of its inputs; a subclassed model says nothing."""
+    """Return the inputs that the model itself describes, none for a subclassed model."""
     import tensorflow as tf
 
     return [
@@ -100,13 +100,13 @@ def _own_inputs(raw: Any, what: str) -> list[Input]:
 
 
 def _schema_of_example(model: MlflowModel, own: Sequence[Input], what: str) -> Schema | None:
-    """Return what the input example tells, for a model that tells nothing itself."""
+    """Return the input example's schema for a model that doesn't describe its inputs, else None."""
     if own:
         return None
     if model.input_example is None:
         raise NotConvertible(
-            f"{what} has no signature and no input example, and doesn't say itself what it takes; "
-            "log it with input_example=..., from which MLflow makes the signature"
+            f"{what} has no signature and no input example, and doesn't describe its inputs itself; "
+            "log it with input_example=..., from which MLflow infers the signature"
         )
     from mlflow.models.signature import infer_signature
 
@@ -117,7 +117,7 @@ def _inputs(schema: Schema | None, own: Sequence[Input]) -> tuple[Input, ...]:
     if schema is None:
         return tuple(own)
     if schema.kind == "columns":
-        # pyfunc gives Keras the frame's values: one matrix.
+        # pyfunc passes the frame's values to Keras: one matrix.
         together = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields])) or dtypes.DOUBLE
         return (Input("input", together, (None, len(schema.fields)), tuple(range(len(schema.fields)))),)
     return tuple(_input(item, index, own, len(schema.fields)) for index, item in enumerate(schema.fields))
@@ -131,14 +131,14 @@ def _input(item: Field, index: int, own: Sequence[Input], count: int) -> Input:
 
 
 def _closest(shape: Shape, own: Shape | None) -> Shape:
-    """Return the lengths that the signature or the model tells, all but the number of rows."""
+    """Return the signature's shape, with inner lengths that it leaves open taken from the model's own."""
     if own is None or len(own) != len(shape):
         return shape
     return (shape[0], *(told or known for told, known in zip(shape[1:], own[1:], strict=True)))
 
 
 def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tuple[Input, ...]]:
-    """Return the inputs for any number of rows, and, to be tried after that, for the model's own number."""
+    """Return the inputs for any number of rows, followed by those for the model's own number if it fixes one."""
     batches = {item.shape[0] for item in own if item.shape} - {None}
     rows = [None, *batches] if len(batches) == 1 else [None]
     return [
@@ -151,7 +151,11 @@ def _with_any_rows(inputs: tuple[Input, ...], own: Sequence[Input]) -> list[tupl
 
 
 def _called(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
-    """Return calls with what pyfunc gives Keras, a dict where the signature has names, and Keras' predict with it."""
+    """
+    Return pairs of a call of the model and Keras' predict, which both take a list of tensors.
+
+    The model gets them as pyfunc passes them: a dict if the signature has names, else a tensor or a list.
+    """
     forms: list[Callable[[Any], Any]] = [lambda tensors: tensors[0] if len(tensors) == 1 else tensors]
     if schema is not None and schema.kind == "tensors" and schema.named:
         names = schema.names()
@@ -168,7 +172,7 @@ def _predicting(raw: Any, form: KerasCall) -> KerasCall:
 
 
 def _served(raw: Any, schema: Schema | None) -> list[tuple[KerasCall, KerasCall | None]]:
-    """Return calls of the only endpoint of an exported model, which has no predict."""
+    """Return ways to call the only endpoint of an exported model, each with None: it has no predict."""
     calls: list[KerasCall] = [
         lambda tensors: raw.serve(tensors[0] if len(tensors) == 1 else tensors),
         lambda tensors: raw.serve(*tensors),
@@ -186,7 +190,7 @@ def _convention(
 
 
 def _types(schema: Schema | None, inputs: Sequence[Input]) -> list[str | None]:
-    """Return the types that pyfunc would give Keras: those of the signature, which RedisAI's tensors may lack."""
+    """Return the types in which pyfunc would pass the inputs to Keras: the signature's, which RedisAI may lack."""
     if schema is None or schema.kind == "columns":
         return [None] * len(inputs)
     return [None if item.dtype.is_string else item.type for item in schema.fields]
@@ -199,7 +203,7 @@ def _with_casts(call: KerasCall, types: Sequence[str | None]) -> KerasCall:
     def cast(tensor: Any, kind: str | None) -> Any:
         if kind is not None:
             tensor = tf.cast(tensor, kind)
-        # Keras' predict makes its own width of every floating point before the model sees it.
+        # Keras' predict casts all floating-point input to floatx before the model gets it.
         return tf.cast(tensor, keras.config.floatx()) if tensor.dtype.is_floating else tensor
 
     return lambda tensors: call([cast(*each) for each in zip(tensors, types, strict=True)])
@@ -209,10 +213,10 @@ def _with_casts(call: KerasCall, types: Sequence[str | None]) -> KerasCall:
 
 
 def _container(traced: Traced, schema: Schema | None, *, stacked: bool) -> tuple[Container, bool]:
-    """Return what pyfunc makes of Keras' answer, and whether it manages to; `stacked`: with the flavor keras."""
+    """Return the container of pyfunc's answer, and whether pyfunc can answer. `stacked`: it makes one array of all."""
     kind = traced.structure.kind
     if kind == "dict":
-        # There the flavor keras puts the dict into an array of one object.
+        # The flavor keras puts the dict into an array of one object.
         return "dict", not stacked
     if kind == "list":
         shapes = {output.shape for output in traced.outputs}
@@ -220,7 +224,7 @@ def _container(traced: Traced, schema: Schema | None, *, stacked: bool) -> tuple
     shape = traced.outputs[0].shape
     if schema is not None and schema.kind == "tensors":
         return "ndarray", True
-    # pandas makes a frame of one or two dimensions, and refuses more.
+    # A pandas frame has at most two dimensions.
     if shape is None or len(shape) > 2:
         return "ndarray", True
     return ("matrix like input" if schema is None else "matrix"), True

@@ -1,1 +1,1 @@
-"""Models that take text: the client makes the tokens, the server runs the network."""
+"""Models that take text: the client tokenizes, the server runs the network."""

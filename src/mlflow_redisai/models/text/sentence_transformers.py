@@ -1,8 +1,8 @@
 """
 The flavor sentence_transformers: text in, embeddings out.
 
-The whole model, pooling and normalisation included, becomes one graph over tokens; the client makes the tokens, with
-the model's own tokenizer, which is kept in the record. What pyfunc gives: an array of one row for each text.
+The whole model, including pooling and normalisation, becomes one graph over tokens. The client tokenizes with the
+model's own tokenizer, which is kept in the record. The answer is pyfunc's: an array with one row for each text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STRUCTURE = Structure("tensor", ("embedding",))
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a SentenceTransformer."""
+    """Convert a SentenceTransformer. Raise NotConvertible or MissingConverter."""
     what = f"the sentence-transformers model {model.uri}"
     _refuse_task(model, what)
     embedder = _load(model, what)
@@ -44,7 +44,7 @@ def _refuse_task(model: MlflowModel, what: str) -> None:
     task = (model.meta.metadata or {}).get("task")
     if task:
         raise NotConvertible(
-            f"{what} was logged with task={task!r}, whose answers are documents, not numbers; log it without task"
+            f"{what} was logged with task={task!r}, whose answers are JSON documents, not arrays; log it without task"
         )
 
 
@@ -62,7 +62,7 @@ def _load(model: MlflowModel, what: str) -> Any:
 
 
 def _features(embedder: Any, texts: list[str]) -> dict[str, Any]:
-    """Return what the model's own library makes of texts; the method got a new name in version 5."""
+    """Return the features that the model's own library makes of texts. The method was renamed in version 5."""
     prepare = getattr(embedder, "preprocess", None) or embedder.tokenize
     return dict(prepare(texts))
 

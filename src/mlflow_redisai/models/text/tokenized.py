@@ -1,7 +1,7 @@
 """
-What converters of text models share: the tokenizer as JSON, texts to try a conversion on, and the network over tokens.
+Shared parts of the converters of text models: the tokenizer as JSON, texts for trials, and the network over tokens.
 
-Invariant: a model whose tokens the client can't make exactly as the model's own library does is refused here.
+Invariant: a model is refused here unless the client makes exactly the tokens that the model's own library makes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from redisai_engine.codec.prediction import predict
 from redisai_engine.codec.tokens import TENSORS, Tokenizer
 from redisai_engine.protocol import dtypes
 
-# What a model is tried on: short, long, in several scripts, with spaces at the ends, longer than most models read.
+# Texts for trials: short, empty, in several scripts, with spaces at the ends, and longer than most models read.
 TEXTS = (
     "Redis keeps its data in memory.",
     "a",
@@ -45,9 +45,10 @@ Features = Callable[[list[str]], dict[str, Any]]
 @dataclass(frozen=True)
 class Reader:
     """
-    A tokenizer as the client will run it: `tokens` is a mapping that only encodes, `tokenizer` does it.
+    A model's tokenizer as the client will run it.
 
-    `features` is what the model's own library makes of texts, and `constants` what of that is no tensor.
+    `tokens` is a mapping that can only encode, and `tokenizer` does its work. `features` returns what the model's own
+    library makes of texts, by name; `constants` are those of these values that aren't tensors.
     """
 
     what: str
@@ -58,7 +59,7 @@ class Reader:
     constants: dict[str, Any]
 
     def texts(self) -> list[str]:
-        """Return the texts that the model reads."""
+        """Return the texts for trials that the model accepts: not those too long for it, if it doesn't cut them."""
         return [text for text in TEXTS if self._fits(text)]
 
     def _fits(self, text: str) -> bool:
@@ -70,18 +71,22 @@ class Reader:
 
 
 def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, text: Text) -> Reader:
-    """Make a Reader; `text` has everything but the tokenizer's own part. Raise NotConvertible."""
+    """
+    Build the Reader of a model. `text` lacks only what the tokenizer itself determines.
+
+    Raise NotConvertible if the client can't make the model's tokens.
+    """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         raise NotConvertible(
-            f"{what} has the tokenizer {type(tokenizer).__name__}, which can't be kept as JSON; use its fast variant"
+            f"{what} has the tokenizer {type(tokenizer).__name__}, which can't be stored as JSON; use its fast variant"
         )
     made = features([TEXTS[0]])
     torch = untyped_torch()
     names = [name for name, value in made.items() if isinstance(value, torch.Tensor)]
     unknown = [name for name in names if name not in TENSORS]
     if unknown:
-        raise NotConvertible(f"{what} takes {', '.join(unknown)}; supported are models over {', '.join(TENSORS)}")
+        raise NotConvertible(f"{what} takes {', '.join(unknown)}; a text model can take only {', '.join(TENSORS)}")
     text = replace(text, tokenizer=fast.to_str(), padding=int(tokenizer.pad_token_id or 0), tensors=tuple(names))
     constants = {name: value for name, value in made.items() if name not in names}
     inputs = tuple(Input(name, dtypes.INT64, (None, None), (0,)) for name in names)
@@ -92,7 +97,7 @@ def reader(model: MlflowModel, what: str, tokenizer: Any, features: Features, te
 
 
 def _schema(model: MlflowModel, what: str) -> Schema:
-    """Return a schema of one column of text, under whatever name: MLflow's own default."""
+    """Return the model's schema, one column of text under any name. Without a signature, it is MLflow's own default."""
     schema = schema_of(model.input_schema) or Schema("columns", (Field(None, "string", dtypes.STRING),))
     if schema.kind != "columns" or len(schema.fields) != 1 or not schema.fields[0].dtype.is_string:
         raise NotConvertible(
@@ -102,20 +107,20 @@ def _schema(model: MlflowModel, what: str) -> Schema:
 
 
 def _check_tokens(found: Reader) -> None:
-    """Raise NotConvertible unless the client makes the same tokens as the model's library."""
+    """Raise NotConvertible unless the client makes the same tokens as the model's own library."""
     for text in found.texts():
         expected = found.features([found.text.prefix + text])
         actual = found.tokenizer.tokenize([text])
         for name, array in zip(found.text.tensors, actual, strict=True):
             if not np.array_equal(expected[name].numpy(), array):
                 raise NotConvertible(
-                    f"{found.what} makes other tokens ({name}) of {text[:40]!r} than its tokenizer alone does, so that "
-                    "a client can't make them"
+                    f"{found.what} makes other tokens ({name}) of {text[:40]!r} than its tokenizer does alone, so a "
+                    "client can't make them"
                 )
 
 
 def check_answers(reference: Reference, deployable: Deployable, found: Reader) -> None:
-    """Raise NotConvertible if pyfunc does more with texts than tokens, network and mapping do."""
+    """Raise NotConvertible if tokens, network and mapping together don't give the reference's answer to the texts."""
     run = runner(deployable.blob, deployable.mapping.fetch, deployable.backend, found.what)
     for texts in (found.texts()[:1], found.texts()):
         try:
@@ -123,11 +128,11 @@ def check_answers(reference: Reference, deployable: Deployable, found: Reader) -
             actual, _ = predict(run, deployable.mapping, inputs)
             compare(_answer(reference, inputs, found.what), actual, tolerance_of(deployable.mapping))
         except Difference as difference:
-            raise NotConvertible(f"{found.what} answers differently once converted: {difference}") from difference
+            raise NotConvertible(f"{found.what} answers differently after conversion: {difference}") from difference
 
 
 def _as_signature(texts: list[str], schema: Schema | None) -> Any:
-    """Return texts as pyfunc takes them: a list, or a frame where the signature names its column."""
+    """Return texts in the form that pyfunc takes: a list, or a frame if the signature names its column."""
     if schema is None or not schema.named:
         return texts
     import pandas as pd
@@ -138,10 +143,10 @@ def _as_signature(texts: list[str], schema: Schema | None) -> Any:
 def _answer(reference: Reference, inputs: Any, what: str) -> Any:
     try:
         return reference.answer(inputs)
-    # A pipeline refuses columns by names that it doesn't know, for instance.
+    # For instance, a pipeline refuses a column whose name it doesn't know.
     except Exception as error:
         raise NotConvertible(
-            f"{what} doesn't answer text as its signature has it: {first_line(error)}; "
+            f"{what} fails on text in the form that its signature asks for: {first_line(error)}; "
             "log it with input_example=['some text']"
         ) from error
 
@@ -149,7 +154,7 @@ def _answer(reference: Reference, inputs: Any, what: str) -> Any:
 def export_network(
     found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any, structure: Structure, request: Request
 ) -> TorchExport:
-    """Convert `network`, a function of the features by name; `parts` is the torch module that holds its weights."""
+    """Convert `network`, a function of the features by name. `parts` is the torch module that holds its weights."""
     inputs = found.tokens.inputs
     call = ModuleCall(found.what, _module(found, network, parts), inputs, None, (None,) * len(inputs))
     return export(Source(call, structure), _trials(found, call, structure), request)
@@ -172,6 +177,7 @@ def _module(found: Reader, network: Callable[[dict[str, Any]], Any], parts: Any)
 def _trials(found: Reader, call: ModuleCall, structure: Structure) -> Sequence[Trial]:
     texts = found.texts()
     groups = (texts[:3], texts[1:2], texts, texts[:5] * 4)
+    # The network must be right for several texts, even if the task answers only the first.
     tokenizer = Tokenizer(replace(found.text, first=False))
     arrays = [tokenizer.tokenize(group) for group in groups]
     return [Trial(each, call.run(each, structure)) for each in arrays]

@@ -1,9 +1,9 @@
 """
-The flavor transformers: pipelines over encoders, text in.
+The flavor transformers: pipelines that take text and run an encoder.
 
-Two tasks have answers that tensors can hold: text-classification (a frame with label and score) and feature-extraction
-(the vectors of the tokens; as in MLflow, of the first text only). Pipelines that generate, or that answer by searching
-in the text, run Python for each token or answer, which no graph holds.
+Tensors can hold the answers of two tasks: text-classification (a frame with label and score) and feature-extraction
+(the vectors of the tokens; as in MLflow, of the first text only). Pipelines that generate text, or that search a text
+for an answer, run Python for each token or answer, which no graph can hold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from redisai_engine.codec.mapping import Answer, Part, Text
 
 @dataclass(frozen=True)
 class PipelineTask:
-    """What the network of a task gives, what becomes of it, and what to tell the user."""
+    """
+    The conversion of one pipeline task: the network, the structure of its output, the answer, and notes for the user.
+
+    `network` is a function of the features by name. `first_only`: only the first text is answered.
+    """
 
     network: Callable[[dict[str, Any]], Any]
     structure: Structure
@@ -34,13 +38,13 @@ class PipelineTask:
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a pipeline."""
+    """Convert a pipeline. Raise NotConvertible or MissingConverter."""
     what = f"the transformers model {model.uri}"
     make = _TASKS.get(_task(model))
     if make is None:
         raise NotConvertible(
-            f"{what} has the task {_task(model)}; what can be served are {', '.join(_TASKS)}, and any PyTorch module "
-            "over token ids, logged with mlflow.pytorch"
+            f"{what} has the task {_task(model)}; supported are {', '.join(_TASKS)}, and any PyTorch module over "
+            "token ids if it is logged with mlflow.pytorch"
         )
     pipeline = _load(model, what)
     task = make(pipeline)
@@ -80,7 +84,7 @@ def _features(pipeline: Any, texts: list[str]) -> dict[str, Any]:
 
 
 def _text(pipeline: Any, task: PipelineTask) -> Text:
-    """Return how texts are read: never cut, whatever the tokenizer says, as the network fails beyond its positions."""
+    """Return how texts are read. They are never cut, even if the tokenizer would: pyfunc fails on longer ones, too."""
     limit = getattr(pipeline.model.config, "max_position_embeddings", None) or pipeline.tokenizer.model_max_length
     return Text(max_length=int(limit), cut=False, first=task.first_only)
 
@@ -94,15 +98,15 @@ def _feature_extraction(pipeline: Any) -> PipelineTask:
         structure=Structure("tensor", ("vectors",)),
         answer=Answer("ndarray", (Part("vectors", "float64", (-1, int(pipeline.model.config.hidden_size))),)),
         first_only=True,
-        notes=("as in MLflow, only the first text is answered: with one vector for each of its tokens",),
+        notes=("as in MLflow, only the first text is answered, with one vector for each of its tokens",),
     )
 
 
 def _text_classification(pipeline: Any) -> PipelineTask:
-    """Return the task whose answer is the most likely label of each text, and its score."""
+    """Return the task that answers each text with its most likely label and that label's score."""
     config = pipeline.model.config
     torch = untyped_torch()
-    # As the pipeline chooses by itself.
+    # The rule of transformers' own TextClassificationPipeline.
     exclusive = config.num_labels > 1 and config.problem_type != "multi_label_classification"
 
     def network(features: dict[str, Any]) -> Any:

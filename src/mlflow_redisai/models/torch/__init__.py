@@ -1,1 +1,1 @@
-"""PyTorch: modules, torch.export programs and TorchScript."""
+"""PyTorch models: modules, torch.export programs and TorchScript."""

@@ -1,8 +1,10 @@
 """
-A torch module seen as a function from arrays to arrays: how it is called, and what it gives.
+A torch module as a function from arrays to arrays: how it is called, and the structure of its output.
 
-Knows nothing of MLflow and of what the module becomes. Invariant: `ModuleCall.run` is what conversions are measured by;
-it runs the module as it was logged, on the CPU, without gradients, as mlflow.pyfunc does.
+Nothing here knows MLflow, or what the module is converted to.
+
+Invariant: `ModuleCall.run`, the measure of a conversion, runs the module as it was logged, on the CPU and without
+gradients, as mlflow.pyfunc does.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from mlflow_redisai.models.structure import Structure
 from redisai_engine.codec.mapping import Input
 from redisai_engine.codec.values import Array
 
-# Of torch's element types those that numpy lacks.
+# Element types of torch that numpy lacks, each with a wider one that numpy has.
 _WIDENED = {"torch.bfloat16": "float32"}
 
 
 def untyped_torch() -> Any:
-    """Return the package torch, without its types: type checks give the same where it isn't installed."""
+    """Return the package torch as Any, so that type checks give the same result where it isn't installed."""
     import torch
 
     return torch
@@ -33,10 +35,11 @@ def untyped_torch() -> Any:
 @dataclass(frozen=True)
 class ModuleCall:
     """
-    A module and how to call it.
+    A module and how to call it. `what` names it in errors.
 
-    `keywords` None: by position. `casts` are torch's names of the types that inputs are cast to, None: as they come.
-    `batch` is the only number of rows that the module takes, None: any number.
+    The module takes its inputs by the names in `keywords`, or by position if that is None. `casts` are torch's names of
+    the types that inputs are cast to, None for an input that isn't cast. `batch` is the only number of rows that the
+    module takes, None for any number.
     """
 
     what: str
@@ -47,18 +50,18 @@ class ModuleCall:
     batch: int | None = None
 
     def answer(self, tensors: Sequence[Any]) -> Any:
-        """Call the module with torch's tensors."""
+        """Call the module with torch's tensors, one per input."""
         return _called(self.module, self.keywords, _cast(tensors, self.casts))
 
     def structure(self, arrays: Sequence[Array]) -> Structure:
-        """Run the module once to see what it gives. Raise NotConvertible for what no list of tensors can be."""
+        """Run the module once to find the structure of its output. Raise NotConvertible if it can't be served."""
         torch = untyped_torch()
 
         with torch.no_grad():
             return _structure(self.answer(self._tensors(arrays)[0]), self.what)
 
     def run(self, arrays: Sequence[Array], structure: Structure) -> list[Array]:
-        """Run the module on any number of rows: for a fixed batch piece by piece, the last one filled up."""
+        """Run the module on any number of rows. With a fixed batch, run it piece by piece, with the last one padded."""
         torch = untyped_torch()
 
         with torch.no_grad():
@@ -80,7 +83,7 @@ class ModuleCall:
 
 
 def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
-    """Return a torch module that takes the call's inputs by position and gives a tensor, or a tuple of tensors."""
+    """Return a torch module that takes the call's inputs by position and returns a tensor, or a tuple of tensors."""
     base: Any = untyped_torch().nn.Module
 
     class Flat(base):  # type: ignore[misc]  # a base without types
@@ -96,7 +99,7 @@ def flat_module(module: Any, call: ModuleCall, structure: Structure) -> Any:
 
 
 def to_numpy(tensor: Any) -> Array:
-    """Return an array with the tensor's elements, widened where numpy lacks the type."""
+    """Return the tensor as an array on the CPU, widened if numpy lacks its type."""
     widened = _WIDENED.get(str(tensor.dtype))
     array: Array = (tensor if widened is None else tensor.float()).detach().cpu().numpy()
     return array
@@ -149,6 +152,6 @@ def _structure(answer: Any, what: str) -> Structure:
 
 def _no_tensors(what: str, got: str) -> NotConvertible:
     return NotConvertible(
-        f"{what} gives {got}; what can be served is a tensor, or a list, tuple or dict of tensors: "
-        "wrap the model in a module whose forward gives that, and log the wrapper"
+        f"{what} returns {got}; only a tensor, or a list, tuple or dict of tensors, can be served: "
+        "wrap the model in a module whose forward returns that, and log the wrapper"
     )

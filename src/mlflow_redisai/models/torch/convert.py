@@ -1,10 +1,9 @@
 """
-The flavor pytorch: a torch.export program (`pt2`), a pickled nn.Module or a ScriptModule, with MLflow's signature.
+The flavor pytorch: a torch.export program (`pt2`), a pickled nn.Module or a ScriptModule.
 
-What pyfunc gives for it: a frame (columns 0, 1, ...) where the signature has columns, an array where it has a tensor.
-pyfunc answers only models with one input and one output; for the others the module itself is what the deployed model
-must answer like, called with the signature's tensors by their names, or by their order: a dict for a dict, a list for
-a list or tuple.
+The answer is pyfunc's: a frame (columns 0, 1, ...) if the signature has columns, an array if it has a tensor. pyfunc
+can answer only models with one input and one output. For all others the reference is the module itself, called with the
+signature's tensors by name or by position. Its dict becomes a dict, its list or tuple a list.
 """
 
 from __future__ import annotations
@@ -36,15 +35,20 @@ from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.tensor import Tensor
 
 _SEED = 20260101
-# Rows of a trial; the first is what a model is traced with.
+# The numbers of rows of trials. A model is traced with the first one.
 _ROWS = (3, 1, 48)
-# Made up for axes that the signature leaves open.
+# The length of made-up input along axes that the signature leaves open.
 _LENGTH = 6
 
 
 @dataclass(frozen=True)
 class TorchConversion:
-    """A model that was read: what it is called with, and how the user's input becomes that."""
+    """
+    A model after reading: how it is called, and how the user's input becomes its tensors.
+
+    `program` is the torch.export program that the module came from, or None. `enforced`: the model has a signature,
+    which MLflow enforces. `checked`: the module still has the guards that torch.export gave it, if any.
+    """
 
     model: MlflowModel
     call: ModuleCall
@@ -55,12 +59,12 @@ class TorchConversion:
     checked: bool = True
 
     def mapping(self) -> Mapping:
-        """Return a mapping that only encodes."""
+        """Return a mapping that can only encode."""
         return Mapping(self.call.inputs, (), (), Answer("list", ()), self.schema, self.call.batch)
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a PyTorch model."""
+    """Convert a PyTorch model. Raise NotConvertible or MissingConverter."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -94,22 +98,22 @@ def _read(model: MlflowModel) -> TorchConversion:
 
 
 def _load(model: MlflowModel, data: Path, what: str) -> tuple[Any, Any]:
-    """Return the module, and the program that it was made of, if it was."""
+    """Return the module, and the torch.export program that it was made from, or None."""
     import mlflow.pytorch
 
     is_program = pt2.file_of(data).is_file()
-    # Pickles as MLflow's own pyfunc loads them; since torch 2.6 weights_only=True is torch's default.
+    # A pickle is loaded as pyfunc loads it. Since torch 2.6, torch's own default is weights_only=True.
     options = {} if is_program else {"weights_only": False, "map_location": "cpu"}
     try:
         module = mlflow.pytorch.load_model(str(model.path), **options)
         return module, pt2.load(data) if is_program else None
-    # Unpickling runs the module's own code: whatever that raises.
+    # Unpickling runs the module's own code, which may raise anything.
     except Exception as error:
         raise NotConvertible(f"{what} can't be loaded: {first_line(error)}") from error
 
 
 def _own_example(program: Any, model: MlflowModel) -> Any:
-    """Return the inputs that the program was exported with, in the container that the signature asks for."""
+    """Return the inputs that the program was exported with, as the signature's dict or array, or None."""
     arrays = pt2.example(program)
     schema = schema_of(model.input_schema)
     if arrays is None or schema is None or len(arrays) != len(schema.fields):
@@ -120,17 +124,17 @@ def _own_example(program: Any, model: MlflowModel) -> Any:
 def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
     if example is None:
         raise NotConvertible(
-            f"{what} has no signature and no input example, so nobody knows what it takes; "
-            "log it with input_example=..., from which MLflow makes the signature"
+            f"{what} has no signature and no input example, so its inputs are unknown; "
+            "log it with input_example=..., from which MLflow infers the signature"
         )
     from mlflow.models.signature import infer_signature
 
     found = schema_of(infer_signature(example).inputs)
-    assert found is not None  # MLflow finds a schema for whatever it has stored as an example
+    assert found is not None  # MLflow infers a schema for every example that it can store
     weights = {str(tensor.dtype) for tensor in module.parameters()}
     if found.kind == "columns" or "torch.float64" in weights:
         return found
-    # MLflow keeps an example as JSON, which has no float32: without a signature nothing says that it was.
+    # MLflow stores an example as JSON, which has no float32. Only float64 weights show that float64 input is meant.
     return replace(found, fields=tuple(_as_float32(item) for item in found.fields))
 
 
@@ -139,7 +143,7 @@ def _as_float32(item: Field) -> Field:
 
 
 def _any_rows(schema: Schema) -> Schema:
-    """Leave the number of rows to the plugin, which splits, even where the signature was written with a fixed one."""
+    """Return the schema for any number of rows, even if the signature fixes it: the plugin splits and pads requests."""
     fields = [replace(item, shape=(None, *item.shape[1:])) if item.shape else item for item in schema.fields]
     return replace(schema, fields=tuple(fields))
 
@@ -151,7 +155,7 @@ def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) ->
     inputs, casts = _columns(schema, what) if schema.kind == "columns" else _tensors(schema)
     if shapes is not None:
         if len(shapes) != len(inputs):
-            raise NotConvertible(f"{what} takes {len(shapes)} tensors, its signature has {len(inputs)}")
+            raise NotConvertible(f"{what} takes {len(shapes)} tensors, but its signature has {len(inputs)}")
         inputs = tuple(
             replace(item, shape=_narrower(item, shape, what)) for item, shape in zip(inputs, shapes, strict=True)
         )
@@ -161,10 +165,10 @@ def _call(module: Any, schema: Schema, shapes: list[Shape] | None, what: str) ->
 
 
 def _columns(schema: Schema, what: str) -> tuple[tuple[Input, ...], tuple[str | None, ...]]:
-    """Return one input for all columns: a matrix, which pyfunc makes float32."""
+    """Return one input for all columns: a matrix, which is cast to float32 as pyfunc does."""
     for item in schema.fields:
         if item.dtype.is_string:
-            raise NotConvertible(f"{what} has the column {item.name!r} of text, which PyTorch has no tensors for")
+            raise NotConvertible(f"{what} has the text column {item.name!r}, but PyTorch has no tensors of text")
     together = dtypes.by_numpy(np.result_type(*[item.dtype.numpy for item in schema.fields])) or dtypes.DOUBLE
     matrix = Input("input", together, (None, len(schema.fields)), tuple(range(len(schema.fields))))
     return (matrix,), ("float32",)
@@ -176,21 +180,26 @@ def _tensors(schema: Schema) -> tuple[tuple[Input, ...], tuple[str | None, ...]]
 
 
 def _cast(item: Field) -> str | None:
-    """Return the type that the signature has and RedisAI's tensors lack; None for any other."""
+    """Return the signature's type if RedisAI's tensors lack it, so that a cast must restore it; else None."""
     return None if np.dtype(item.type) == item.dtype.numpy else str(item.type)
 
 
 def _narrower(item: Input, shape: Shape, what: str) -> Shape:
-    """Return the lengths that the program was exported for, which may be fixed where the signature leaves them open."""
+    """
+    Return the program's shape for an input. It may fix lengths that the signature leaves open.
+
+    Raise NotConvertible if the signature has another number of dimensions.
+    """
     if item.shape is not None and len(item.shape) != len(shape):
         raise NotConvertible(
-            f"{what} takes a tensor of {len(shape)} dimensions as {item.name!r}, its signature has {len(item.shape)}"
+            f"{what} takes a tensor of {len(shape)} dimensions as {item.name!r}, but its signature has "
+            f"{len(item.shape)}"
         )
     return shape
 
 
 def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
-    """Return names to call by, if forward has parameters of all the signature's names; None: by position."""
+    """Return the signature's names if forward has a parameter for each of them, else None: call by position."""
     import inspect
 
     torch = untyped_torch()
@@ -206,7 +215,7 @@ def _keywords(module: Any, schema: Schema) -> tuple[str, ...] | None:
 
 
 def _trials(conversion: TorchConversion) -> tuple[Structure, list[Trial]]:
-    """Return inputs of several lengths with the module's own answers, and what those are made of."""
+    """Return the structure of the module's output, and trials: inputs of several lengths with the module's answers."""
     problems: list[Exception] = []
     structure: Structure | None = None
     trials = []
@@ -216,25 +225,26 @@ def _trials(conversion: TorchConversion) -> tuple[Structure, list[Trial]]:
             trials.append(Trial(arrays, conversion.call.run(arrays, structure)))
         except NotConvertible:
             raise
-        # Made-up input may be none for this model: an index beyond its vocabulary, a length that it wasn't made for.
+        # Made-up input may not suit the model: an index beyond its vocabulary, or a length that it wasn't made for.
         except Exception as error:
             problems.append(error)
     if structure is None:
         raise NotConvertible(
-            f"{conversion.call.what} doesn't answer its input example: {first_line(problems[0])}"
+            f"{conversion.call.what} fails on its input example: {first_line(problems[0])}"
             if conversion.example is not None
-            else f"{conversion.call.what} doesn't answer made-up input: {first_line(problems[0])}; "
-            "log it with an input example, which shows what it takes"
+            else f"{conversion.call.what} fails on made-up input: {first_line(problems[0])}; "
+            "log it with an input example"
         )
     return structure, trials
 
 
 def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
     """
-    Remove a program's checks where they refuse its own example for its place in memory.
+    Drop a program's guards if they refuse its own example because of its layout in memory.
 
-    torch.export writes down the strides of its example (part of a larger array, say), which no file and no request
-    keeps. What the program computes doesn't depend on them; that many and few rows are answered alike is tried.
+    torch.export turns the strides of its example into guards. If the example was a slice of a larger array, neither the
+    stored example nor a request has these strides. The result doesn't depend on them, and the trials check that few and
+    many rows are answered alike.
     """
     arrays = None if conversion.program is None else _encoded(conversion, conversion.example)
     if arrays is None:
@@ -245,14 +255,14 @@ def _for_any_strides(conversion: TorchConversion) -> TorchConversion:
         if ".stride()" in str(error):
             call = replace(conversion.call, module=pt2.without_guards(conversion.program))
             return replace(conversion, call=call, checked=False)
-    # Whatever else stands in the way is told where the trials are made.
+    # The trials report any other problem.
     except Exception:
         return conversion
     return conversion
 
 
 def _inputs(conversion: TorchConversion) -> Iterator[list[Array]]:
-    """Return inputs of several row counts and lengths: drawn from the example's rows, and made up around them."""
+    """Yield inputs with several numbers of rows and lengths: drawn from the example's rows, and made up around them."""
     random = np.random.default_rng(_SEED)
     start = _encoded(conversion, conversion.example)
     around = _encoded(conversion, made_up(_closed(conversion), conversion.example, {}))
@@ -278,7 +288,7 @@ def _encoded(conversion: TorchConversion, inputs: Any) -> list[Array] | None:
 
 
 def _closed(conversion: TorchConversion) -> Schema:
-    """Return the schema with a length for every axis but the first."""
+    """Return the schema with a fixed length for every axis but the first."""
     fields = []
     for item, known in zip(conversion.schema.fields, conversion.call.inputs, strict=False):
         inner = known.shape[1:] if item.shape and known.shape else item.shape[1:]
@@ -289,7 +299,7 @@ def _closed(conversion: TorchConversion) -> Schema:
 
 
 def _other_lengths(inputs: tuple[Input, ...], rows: list[Array]) -> list[int]:
-    """Return a shorter and a longer length for the first inner axis that is open."""
+    """Return a shorter and a longer length to try for the first open inner axis, [] if no inner axis is open."""
     for item, array in zip(inputs, rows, strict=True):
         for axis, length in enumerate(item.shape or ()):
             if axis and length is None:
@@ -324,14 +334,14 @@ def _container(conversion: TorchConversion, structure: Structure, trial: Trial, 
         return "ndarray" if len(outputs) == 1 else "dict"
     if structure.kind != "tensor":
         return structure.kind
-    # pandas makes a frame of one or two dimensions, and refuses more.
+    # A pandas frame has at most two dimensions.
     if trial.answers[0].ndim > 2 or (conversion.enforced and conversion.schema.kind == "tensors"):
         return "ndarray"
     return "matrix" if conversion.enforced else "matrix like input"
 
 
 def _reference(conversion: TorchConversion, structure: Structure, mapping: Mapping, *, chosen: bool) -> Reference:
-    """Return pyfunc's answers, or the module's own for chosen outputs and where pyfunc has none."""
+    """Return pyfunc as the reference, or the module itself for chosen outputs and if pyfunc can't answer."""
     if not chosen and _pyfunc_answers(conversion):
         return pyfunc_reference(conversion.model)
     encoder = Encoder(mapping)
@@ -342,12 +352,12 @@ def _reference(conversion: TorchConversion, structure: Structure, mapping: Mappi
         tensors = [_as_tensor(answers[index], mapping.outputs[index]) for index in mapping.fetch]
         return decode(tensors, mapping, inputs)
 
-    checks = "" if conversion.checked else ", without the checks that its export wrote into it"
+    checks = "" if conversion.checked else ", without the guards that torch.export gave it"
     return Reference(f"the PyTorch module itself{checks}", own)
 
 
 def _as_tensor(answer: Array, output: Output) -> Tensor:
-    """Make a tensor of an array whose type RedisAI may lack; decoding gives it back its own."""
+    """Return a tensor of an array, widened if RedisAI lacks its type. Decoding restores the type."""
     return Tensor.from_array(answer if output.dtype is None else answer.astype(output.dtype.numpy))
 
 
@@ -356,7 +366,7 @@ def _pyfunc_answers(conversion: TorchConversion) -> bool:
         return True
     try:
         conversion.model.pyfunc().predict(conversion.example)
-    # TypeError for several inputs or outputs, MlflowException where the model was logged without pyfunc.
+    # TypeError for several inputs or outputs, MlflowException for a model logged without pyfunc.
     except Exception:
         return False
     return True

@@ -1,12 +1,15 @@
 """
-TorchScript programs → what a server runs: ONNX or TORCH, taken only if it answers as the module does.
+TorchScript programs → what a server runs, for the backend ONNX or TORCH.
 
-Theory of operation. A conversion is tried on inputs of several lengths (`Trial`); of the programs that `torchscript`
-offers the first that loads and answers all of them as the module itself did is taken. A module that was exported for a
-fixed number of rows is first tried with any number of them: where its graph doesn't depend on it, many rows in one
-request give the same as the rows one by one; else the number stays fixed, and the plugin splits.
+Theory of operation. `torchscript` offers several programs for a module. Each is converted and tried on inputs of
+several lengths (`Trial`). The first that loads and answers all of them as the module itself did is used. A module that
+was exported for a fixed number of rows is first tried with any number. If its graph doesn't depend on the number, many
+rows in one request give the same answers as one by one. Otherwise the number stays fixed, and the plugin splits
+requests.
 
-torch's own newer exporter gives opset 18 whatever it is asked for, so the one for TorchScript is used.
+torch's newer ONNX exporter writes opset 18 even if asked for an older one, so the exporter for TorchScript is used.
+
+Invariant: an export that is returned has answered every trial as the module did.
 """
 
 from __future__ import annotations
@@ -39,13 +42,13 @@ from redisai_engine.protocol.tensor import Tensor
 if TYPE_CHECKING:
     import onnx
 
-# torch's exporter for TorchScript knows no newer one.
+# The newest opset that torch's exporter for TorchScript can write.
 _NEWEST_OPSET = 20
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Inputs and what the module itself answered."""
+    """Inputs, and the module's own answers to them."""
 
     arrays: list[Array]
     answers: list[Array]
@@ -53,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TorchExport:
-    """A blob that has passed all trials, and what is known of it; `mapping` has everything but the schema."""
+    """A blob that has passed all trials. `mapping` is complete but for the schema and the answer's container."""
 
     blob: bytes
     mapping: Mapping
@@ -62,7 +65,7 @@ class TorchExport:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one conversion works with; `batch` is the number of rows to fix, None: any number."""
+    """One conversion to try. `batch` is the fixed number of rows, None for any number."""
 
     source: Source
     trials: Sequence[Trial]
@@ -80,7 +83,11 @@ class Plan:
         )
 
     def example(self) -> list[Array]:
-        """Return the rows to trace with: never one only, if there may be more, as one hides what depends on them."""
+        """
+        Return the arrays to trace with: `batch` rows, or else more than one if any trial has more.
+
+        With a single row, a trace could hide a dependence on the number of rows.
+        """
         arrays = max(self.trials, key=lambda trial: len(trial.arrays[0]) > 1).arrays
         if self.batch is None:
             return arrays
@@ -88,7 +95,7 @@ class Plan:
 
 
 def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchExport:
-    """Convert for `request.backend`. Raise NotConvertible with the reason of the first way."""
+    """Convert for `request.backend`. If all attempts fail, raise NotConvertible with the problem of the first one."""
     problems: list[NotConvertible] = []
     for batch in dict.fromkeys((None, source.call.batch)):
         plan = Plan(source, trials, request, batch)
@@ -101,7 +108,7 @@ def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchEx
 
 
 def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
-    """Return a function that runs the blob on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs a blob on this machine as a server would: tensors in, fetched tensors out."""
     return graph.runner(blob, fetch, what) if backend == "ONNX" else torchscript.runner(blob, fetch)
 
 
@@ -131,7 +138,7 @@ def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
         return ()
     rows = "one row" if asked == 1 else f"{asked} rows"
     if batch is None:
-        return (f"the model was logged for exactly {rows} at a time; it was found to take any number",)
+        return (f"the model was logged for exactly {rows} at a time; trials showed that it takes any number",)
     return batch_notes(batch)
 
 
@@ -148,17 +155,17 @@ def _outputs(plan: Plan) -> tuple[Output, ...]:
 
 
 def _output_names(source: Source) -> list[str]:
-    """Return the outputs' names, none of them an input's: a graph has no two tensors of one name."""
+    """Return names for the outputs that differ from those of the inputs, as the tensors of a graph must."""
     taken = {item.name for item in source.call.inputs}
     return [f"{name}_output" if name in taken else name for name in source.structure.names]
 
 
 def _output_shapes(plan: Plan) -> list[Shape]:
-    """Return each output's shape, with None for every length that differs from trial to trial."""
+    """Return each output's shape, with None for every length that differs between trials."""
     shapes = []
     for answers in zip(*[trial.answers for trial in plan.trials], strict=True):
         if len({answer.ndim for answer in answers}) > 1:
-            raise NotConvertible(f"{plan.what} has an output with more dimensions for some inputs than for others")
+            raise NotConvertible(f"{plan.what} has an output whose number of dimensions depends on the input")
         lengths = [{answer.shape[axis] for answer in answers} for axis in range(answers[0].ndim)]
         shape: Shape = tuple(found.pop() if len(found) == 1 else None for found in lengths)
         shapes.append((plan.batch, *shape[1:]) if shape and shape[0] is None else shape)
@@ -181,7 +188,7 @@ def _mapping(plan: Plan, outputs: tuple[Output, ...], depth: int, precision: DTy
 
 
 def _precision(plan: Plan) -> DType:
-    """Return DOUBLE if all weights and floating point outputs are float64, else FLOAT."""
+    """Return DOUBLE if all weights and floating-point outputs are float64, else FLOAT."""
     kinds = {str(tensor.dtype) for tensor in plan.source.call.module.parameters()}
     kinds |= {f"torch.{answer.dtype}" for answer in plan.trials[0].answers if answer.dtype.kind == "f"}
     return dtypes.DOUBLE if kinds == {"torch.float64"} else dtypes.FLOAT
@@ -208,7 +215,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
         with warnings.catch_warnings(), torch.no_grad(), _quiet(torch):
             warnings.simplefilter("ignore")
             torch.onnx.export(program, example, buffer, **options)
-    # The exporter raises whatever its parts raise, down to RuntimeError of C++.
+    # The exporter passes on anything that its parts raise, even a RuntimeError from C++.
     except Exception as error:
         raise NotConvertible(f"{plan.what} can't be exported to ONNX: {first_line(error)}") from error
     proto = onnx.load_from_string(buffer.getvalue())
@@ -218,7 +225,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
 
 @contextlib.contextmanager
 def _quiet(torch: Any) -> Iterator[None]:
-    """Keep the exporter from printing its whole graph before it raises; torch 2.13 does, though its log is off."""
+    """Keep the exporter from printing the whole graph before it raises. torch 2.13 does so even with its log off."""
     log = getattr(torch._C, "_jit_onnx_log", None)
     if log is None:
         yield
@@ -231,7 +238,7 @@ def _quiet(torch: Any) -> Iterator[None]:
 
 
 def _free_axes(name: str, shape: Shape | None) -> dict[int, str]:
-    """Return names for the axes of any length; the same name would mean the same length."""
+    """Return names for the axes of any length. Only the first axis, the rows, is the same length in all tensors."""
     return {axis: f"{name}_{axis}" if axis else "rows" for axis, length in enumerate(shape or ()) if length is None}
 
 
@@ -239,23 +246,23 @@ def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto)
     kept = {item.name for item in free_inputs(proto)}
     for item in inputs:
         if item.name not in kept:
-            raise NotConvertible(f"{plan.what} doesn't use its input {item.name!r}, which ONNX then leaves out")
+            raise NotConvertible(f"{plan.what} doesn't use its input {item.name!r}, so its ONNX graph lacks it")
 
 
 # -- trials ---------------------------------------------------------------------------------------
 
 
 def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
-    """Run all trials. Raise NotConvertible if an answer isn't the module's own."""
+    """Run all trials. Raise NotConvertible if an answer differs from the module's own, or if a run fails."""
     for trial in plan.trials:
         try:
             actual = _answers(run, trial.arrays, mapping)
             compare(_widened(trial.answers), actual, tolerance_of(mapping))
         except Difference as found:
-            raise NotConvertible(f"{plan.what} answers differently once converted: {found}") from found
-        # Whatever ONNX Runtime or TorchScript say about lengths that the conversion has fixed.
+            raise NotConvertible(f"{plan.what} answers differently after conversion: {found}") from found
+        # ONNX Runtime and TorchScript raise errors of many types for lengths that the conversion has fixed.
         except Exception as error:
-            raise NotConvertible(f"{plan.what} can't be run once converted: {first_line(error)}") from error
+            raise NotConvertible(f"{plan.what} can't be run after conversion: {first_line(error)}") from error
 
 
 def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:

@@ -1,8 +1,8 @@
 """
-torch.export programs (`pt2`, what MLflow 3 logs by default): their fixed lengths, their example, and their TorchScript.
+torch.export programs (`pt2`, MLflow 3's default): their shapes, their example, and their TorchScript.
 
-Tracing a program bakes the example's lengths in: it computes with `sym_size`, which the tracer takes for a constant. So
-the program's graph is rewritten to operators that TorchScript has, and scripted; lengths stay what they are.
+Tracing a program would fix the example's lengths, because the tracer takes the program's `sym_size` for a constant. So
+the program's graph is rewritten with operators that TorchScript has, and scripted. Open lengths stay open.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from mlflow_redisai.models.torch.call import untyped_torch
 from redisai_engine.codec.mapping import Shape
 from redisai_engine.codec.values import Array
 
-# Operators on lengths that only export's graphs have, and TorchScript's name for them.
+# Operators on lengths that only exported graphs have, and TorchScript's names for them.
 _LENGTHS = {"aten::sym_size": "size", "aten::sym_numel": "numel", "aten::sym_stride": "stride"}
 
-# Conditions on lengths that the exporter wrote down: they compute nothing.
+# Operators with which the exporter records conditions on lengths. They compute nothing.
 _CONDITIONS = ("aten::_assert", "aten::sym_constrain_range", "aten::_check")
 
 
@@ -26,7 +26,7 @@ def file_of(data: Path) -> Path:
 
 
 def load(data: Path) -> Any:
-    """Read the program. MLflow has loaded the model before, and refused it if its rules about pickle say so."""
+    """Load the program. MLflow has already loaded the model, so its own rules on unsafe files have been applied."""
     torch = untyped_torch()
 
     return torch.export.load(str(file_of(data)))
@@ -40,7 +40,7 @@ def shapes(program: Any) -> list[Shape]:
 
 
 def example(program: Any) -> list[Array] | None:
-    """Return the inputs that the program was exported with, None if they weren't kept."""
+    """Return the inputs that the program was exported with, or None if it kept none, or some by keyword."""
     kept = program.example_inputs
     if not kept or kept[1]:
         return None
@@ -48,7 +48,7 @@ def example(program: Any) -> list[Array] | None:
 
 
 def to_script(program: Any) -> Any:
-    """Return a ScriptModule that takes the program's inputs by position and gives a tensor or a tuple, flattened."""
+    """Return a ScriptModule that takes the program's inputs by position and returns a tensor or a flat tuple."""
     torch = untyped_torch()
 
     module = without_guards(program)
@@ -59,22 +59,22 @@ def to_script(program: Any) -> Any:
         elif node.op == "call_module" and node.target == "_guards_fn":
             graph.erase_node(node)
     _single_output(graph)
-    # Plain parameters and a plain tuple instead of pytrees; a fresh module has none of the hooks of the old one.
+    # Use plain parameters and a plain tuple instead of pytrees. A new module has none of the old one's hooks.
     graph.set_codegen(torch.fx.graph.CodeGen())
     return torch.jit.script(torch.fx.GraphModule(module, graph)).eval()
 
 
 def without_guards(program: Any) -> Any:
-    """Return the program's module without its checks of what comes in."""
+    """Return the program's module without the guards that check its inputs."""
     try:
         return program.module(check_guards=False)
-    # The parameter is younger than the method.
+    # Older versions of torch lack the parameter.
     except TypeError:
         return program.module()
 
 
 def _rewrite(node: Any) -> None:
-    """Name the operator as TorchScript does: without overload, which it finds by the arguments."""
+    """Replace a node's operator, in place, by TorchScript's: without overload, which TorchScript resolves itself."""
     torch = untyped_torch()
 
     name = node.target._schema.name
@@ -89,7 +89,7 @@ def _rewrite(node: Any) -> None:
 
 
 def _as_view(node: Any) -> None:
-    """Write unflatten as a view: from the former torch's ONNX exporter can't tell the number of dimensions."""
+    """Rewrite unflatten, in place, as a view: for unflatten, torch's ONNX exporter loses the number of dimensions."""
     aten = untyped_torch().ops.aten
     tensor, dim, sizes = node.args
     rank = tensor.meta["val"].ndim

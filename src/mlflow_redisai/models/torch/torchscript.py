@@ -1,8 +1,8 @@
 """
-Torch modules → TorchScript programs: the format of RedisAI's backend TORCH, and what ONNX is exported from.
+Torch modules → TorchScript programs: the format of RedisAI's backend TORCH, and the source of ONNX exports.
 
-There are several ways to get there: tracing, scripting, and torch.export; which of them is right is found out by
-running what came out (`torch_export`). Every program takes tensors by position and gives a tensor or a tuple of them.
+There are several ways to make a program: tracing, scripting, and torch.export. `export` runs the results to find out
+which one is right. Every program takes tensors by position and returns a tensor or a tuple of tensors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from redisai_engine.protocol.tensor import Tensor
 
 @dataclass(frozen=True)
 class Source:
-    """A module to convert; `program` is the torch.export program that it came from, None for any other."""
+    """A module to convert. `program` is the torch.export program that it came from, or None."""
 
     call: ModuleCall
     structure: Structure
@@ -34,12 +34,16 @@ class Source:
 
 
 def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
-    """Yield ways to make a program, best first; each raises NotConvertible if it can't. `arrays` are an example."""
+    """
+    Yield functions that each make a program in one way, best first.
+
+    They raise NotConvertible if theirs doesn't work, and so may this function. `arrays` are an example of the inputs.
+    """
     call, structure = source.call, source.structure
     if source.program is not None:
         yield lambda: _of_program(source.program, call, structure, arrays)
         yield lambda: _trace(call.module, call, structure, arrays)[0]
-    # A ScriptModule stays what it is inside a traced one.
+    # A trace keeps a ScriptModule as it is, including its branches.
     elif isinstance(call.module, untyped_torch().jit.ScriptModule):
         yield lambda: _trace(call.module, call, structure, arrays)[0]
     else:
@@ -47,7 +51,11 @@ def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], A
 
 
 def _of_module(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
-    """Yield a trace first, which others understand best; if torch warns that it may hold for the example only, last."""
+    """
+    Yield ways for a plain module. A trace comes first, since other software handles it best.
+
+    It comes last if torch warns that the trace may hold only for the example's values.
+    """
     traced, doubtful = _trace(call.module, call, structure, arrays)
 
     def scripted() -> Any:
@@ -61,14 +69,14 @@ def _of_module(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) 
 
 
 def _of_program(program: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
-    """Script a torch.export program, whose outputs come as a tuple, whatever the module makes of them."""
+    """Script a torch.export program. It returns its outputs as a flat tuple, also if the module returns a dict."""
     plain = Structure("tensor" if len(structure.names) == 1 else "list", structure.names)
     script = _script(program, to_script, call.what)
     return _trace(script, replace(call, keywords=None), plain, arrays)[0]
 
 
 def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
-    """Make a torch.export program of a module, every length left open that the inputs leave open."""
+    """Export a module as a torch.export program. Every length that the inputs leave open stays open."""
     torch = untyped_torch()
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
     try:
@@ -80,7 +88,7 @@ def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> 
             ]
             whole = flat_module(call.module, call, structure)
             return torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
-    # AttributeError where torch is older than 2.6; whatever else the module's own code makes of symbols.
+    # AttributeError before torch 2.6, and anything that the module's own code raises when it gets symbolic lengths.
     except Exception as error:
         raise NotConvertible(f"{call.what} can't be exported by torch: {first_line(error)}") from error
 
@@ -95,7 +103,7 @@ def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
 
 
 def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
-    """Return the traced program, and whether torch warned that its way may depend on the example's values."""
+    """Return the traced program, and whether torch warned that it may hold only for the example's values."""
     torch = untyped_torch()
 
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
@@ -110,7 +118,7 @@ def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence
 
 @contextlib.contextmanager
 def _plain_attention(torch: Any) -> Iterator[None]:
-    """Keep attention layers to operators that others have too: their shortcut is one that only torch knows."""
+    """Turn off the fast path of attention layers, which uses an operator that only torch has."""
     attention = torch.backends.mha
     before = attention.get_fastpath_enabled()
     attention.set_fastpath_enabled(False)
@@ -124,7 +132,7 @@ def _plain_attention(torch: Any) -> Iterator[None]:
 
 
 def to_blob(program: Any) -> bytes:
-    """Return the program's bytes as RedisAI's backend TORCH takes them."""
+    """Return the program's bytes in the format of RedisAI's backend TORCH."""
     torch = untyped_torch()
 
     buffer = io.BytesIO()
@@ -135,7 +143,7 @@ def to_blob(program: Any) -> bytes:
 
 
 def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Return a function that runs the program on this machine as a server would: tensors in, fetched tensors out."""
+    """Return a function that runs a blob on this machine as a server would: tensors in, fetched tensors out."""
     torch = untyped_torch()
 
     with warnings.catch_warnings():
@@ -152,7 +160,7 @@ def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list
 
 
 def depth(program: Any) -> int:
-    """Count the operations on the longest way through the program, loops and branches left out."""
+    """Return the number of operations on the longest path, at least 1. The bodies of loops and branches don't count."""
     level: dict[str, int] = {}
     for node in program.inlined_graph.nodes():
         below = max((level.get(value.debugName(), 0) for value in node.inputs()), default=0)

@@ -1,1 +1,1 @@
-"""Boosted models of XGBoost, LightGBM and CatBoost."""
+"""Boosted models: XGBoost, LightGBM and CatBoost."""

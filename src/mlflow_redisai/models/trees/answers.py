@@ -1,8 +1,8 @@
 """
-What a boosted model itself answers, through its own library.
+The answers of a boosted model itself, from its own library.
 
-Rows with categories go to the library in pandas' type for them, made of nothing but the rows: the library looks the
-categories up in the model, so that what was read of it here has no part in the answer.
+Columns of categories reach the library as pandas categoricals that are made from the rows alone. The library then looks
+the categories up in the model itself, so nothing that this package has read from the model influences the answer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _METHODS = {"label": "predict", "probabilities": "predict_proba", "prediction": 
 
 def default_reference(model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int]) -> Reference:
     """
-    Return pyfunc's answers; for a model with columns of categories, at these positions, those of its library.
+    Return pyfunc as the reference, or the library's `predict` for a model with columns of categories.
 
-    MLflow refuses pandas' type for categories where the signature says string, so pyfunc has no answer there.
+    `categories` are the positions of these columns. MLflow refuses pandas categoricals where the signature says string,
+    so pyfunc can't answer such a model.
     """
     if not categories:
         return pyfunc_reference(model)
@@ -35,7 +36,7 @@ def default_reference(model: MlflowModel, estimator: Any, schema: Schema, catego
 def chosen_reference(
     model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int], outputs: Sequence[Output]
 ) -> Reference | NoReference:
-    """Return the library's own answers for outputs of the graph."""
+    """Return the library's own answers for `outputs` of the graph."""
     rows = _rows(model, estimator, schema, categories)
 
     def method_of(output: str) -> Method | None:
@@ -51,7 +52,7 @@ def _named(estimator: Any) -> str:
 
 
 def _rows(model: MlflowModel, estimator: Any, schema: Schema, categories: Sequence[int]) -> Callable[[Any], Any]:
-    """Return a function from the user's input to what the estimator's methods take."""
+    """Return a function that turns the user's input into what the estimator's methods take."""
 
     def rows(inputs: Any) -> Any:
         taken = _with_categories(inputs, schema, categories) if categories else model.enforced(inputs)

@@ -1,9 +1,9 @@
 """
-Reads a CatBoost model out of the JSON that CatBoost itself saves. Writes no ONNX.
+A reader of CatBoost models, from the JSON that CatBoost itself saves. It writes no ONNX.
 
-CatBoost compares float32 with float32: a number above the border goes right. In most of its trees all nodes of a level
-ask the same question, and the answers, level by level, are the digits of the leaf's number. Categories and text become
-numbers by statistics over the training rows, hashed: there is no form for that in ONNX.
+CatBoost compares float32 with float32: a number above the border goes right. Most of its trees are symmetric: all nodes
+of a level ask the same question, and the answers, level by level, are the binary digits of the leaf's index. Categories
+and text become numbers through hashed statistics of the training rows, which ONNX can't express.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
 from redisai_engine.codec.mapping import Schema
 
-# What CatBoost's regressors make of the sums, by loss; all others give the sum.
+# How CatBoost's regressors turn the sum into a prediction, by loss. For other losses the sum is the prediction.
 _LINKS: dict[str, Link] = {"Poisson": "exp", "Tweedie": "exp"}
 
-# What the classifiers' probabilities are, by loss.
+# How CatBoost's classifiers turn the sums into probabilities, by loss.
 _PROBABILITIES: dict[str, Link] = {
     "Logloss": "sigmoid",
     "CrossEntropy": "sigmoid",
@@ -37,7 +37,7 @@ _A_LABEL_A_TARGET = {"MultiLogloss", "MultiCrossEntropy"}
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Read any of CatBoost's models. Raise NotConvertible naming what it can't express."""
+    """Read a model of any of CatBoost's classes. Raise NotConvertible, naming what can't be expressed."""
     import catboost
 
     del schema
@@ -78,8 +78,8 @@ def _check_features(features: dict[str, Any]) -> None:
         columns = [str(each.get("feature_id") or each["flat_feature_index"]) for each in features.get(kind, ())]
         if columns:
             raise NotConvertible(
-                f"CatBoost's own treatment of {called} (column {', '.join(columns)}) has no form in ONNX; encode them "
-                "before CatBoost, for instance with OneHotEncoder"
+                f"CatBoost's own encoding of {called} (column {', '.join(columns)}) can't be expressed in ONNX; encode "
+                "them before CatBoost, for instance with OneHotEncoder"
             )
 
 
@@ -94,10 +94,10 @@ def _link(model: Any, loss: str, *, classifier: bool) -> Link:
     import catboost
 
     if loss == "RMSEWithUncertainty":
-        raise NotConvertible("CatBoost's RMSEWithUncertainty gives a mean and a variance; train with RMSE")
+        raise NotConvertible("CatBoost's loss RMSEWithUncertainty predicts a mean and a variance; train with RMSE")
     if classifier:
         if loss not in _PROBABILITIES:
-            raise NotConvertible(f"CatBoost's loss {loss} is not known; known are {', '.join(_PROBABILITIES)}")
+            raise NotConvertible(f"CatBoost's loss {loss} is not supported; supported are {', '.join(_PROBABILITIES)}")
         return _PROBABILITIES[loss]
     return _LINKS.get(loss, "identity") if isinstance(model, catboost.CatBoostRegressor) else "identity"
 
@@ -121,7 +121,7 @@ def _trees(data: dict[str, Any], scores: int, scale: float) -> list[Tree]:
 
 
 class _Reader:
-    """Knows of the features what every tree needs: where each stands, and whether a gap counts as above all borders."""
+    """A reader of trees. It knows each feature's column, and whether a gap (NaN) counts as above all borders."""
 
     def __init__(
         self, targets: tuple[int, ...], scale: float, gap_is_above: dict[int, bool], places: dict[int, int]
@@ -141,7 +141,7 @@ class _Reader:
                 return [tree.leaf(self._scaled(values[leaf * width : (leaf + 1) * width]))], None
             return [self._branch(tree, splits[level])], ((level - 1, leaf), (level - 1, leaf + (1 << level)))
 
-        # The last question is the topmost digit.
+        # The last split is the root, because its answer is the most significant digit of the leaf's index.
         return tree.grow((len(splits) - 1, 0), add)
 
     def node_by_node(self, data: dict[str, Any]) -> Tree:
@@ -157,6 +157,7 @@ class _Reader:
 
     def _branch(self, tree: Tree, split: dict[str, Any]) -> int:
         feature = split["float_feature_index"]
+        # A border is a float32; its decimal text in the JSON, read as a float64, may be a neighbour of it.
         border = float(np.float32(split["border"]))
         return tree.branch(
             self.places[feature], border, "BRANCH_LEQ", gap_is_yes=not self.gap_is_above.get(feature, False)
@@ -165,5 +166,5 @@ class _Reader:
     def _scaled(self, values: Sequence[float]) -> list[float]:
         scaled = [value * self.scale for value in values]
         if not all(map(math.isfinite, scaled)):
-            raise NotConvertible("a leaf of the CatBoost model has no finite value")
+            raise NotConvertible("a leaf of the CatBoost model has a value that isn't finite")
         return scaled

@@ -1,11 +1,11 @@
 """
-The flavors xgboost, lightgbm and catboost: from a model of any of the three libraries to an ONNX graph.
+The flavors xgboost, lightgbm and catboost: a boosted model → an ONNX graph.
 
-Each library's file reads its model into a `Boosted`, `ensemble` writes the trees; this file makes the inputs, puts both
-together, and tries the result. The graph takes one matrix of numbers, or, where columns hold categories as text, every
-column as a tensor of its own.
+Each library's module reads its model into a `Boosted`, and `ensemble` writes the trees. This module adds the inputs,
+assembles the graph, and tries it. The graph takes one matrix of numbers, or one tensor per column if the model stores
+the values of categories.
 
-The converters of onnxmltools are not used: decision 3 in docs/decisions says what they got wrong.
+The converters of onnxmltools are not used; decision 3 in docs/decisions lists their mistakes.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 ModelReader = Callable[[Any, Schema], Boosted]
 
-# Versions of ONNX and of ai.onnx.ml.
+# The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees.
 NEWEST_NEEDED = (15, 3)
 
-# Names of the graph's tensors.
+# The names of the graph's tensors.
 _INPUT, _LABEL, _PROBABILITIES, _PREDICTION = "input", "label", "probabilities", "prediction"
 
 
 @dataclass(frozen=True)
 class BoostingConversion:
-    """What one conversion works with."""
+    """One conversion. `what` names the model in errors."""
 
     model: MlflowModel
     request: Request
@@ -58,12 +58,16 @@ class BoostingConversion:
 
     @property
     def categories(self) -> list[int]:
-        """Return the positions of the columns of categories."""
+        """The positions of the columns whose categories the model stores."""
         return list(self.boosted.categories)
 
 
 def convert(model: MlflowModel, request: Request) -> Deployable:
-    """Make a Deployable of a boosted model; pyfunc's answer is always the library's `predict`."""
+    """
+    Convert a boosted model. By default it answers as the library's `predict`, which pyfunc calls.
+
+    Raise NotConvertible or MissingConverter.
+    """
     conversion = _read(model, request)
     reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
     schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
@@ -85,7 +89,7 @@ def _with_outputs(conversion: BoostingConversion, deployable: Deployable, inputs
 
 
 def reader(library: str) -> ModelReader:
-    """Return the function that reads a library's models."""
+    """Return the function that reads models of a library."""
     found: ModelReader = import_module(f"mlflow_redisai.models.trees.{library}").read
     return found
 
@@ -117,21 +121,25 @@ def _schema_of_example(model: MlflowModel) -> Schema | None:
 
 
 def _schema_of_training(boosted: Boosted) -> Schema:
-    """Return what a model without signature and example takes: numbers, under the names it was trained with."""
+    """Return a schema for a model without signature and example: numbers, named as in training if it had names."""
     if boosted.names:
         return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in boosted.names))
     return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, boosted.columns)),))
 
 
 def _check_columns(conversion: BoostingConversion) -> None:
-    """Refuse what no rows could be made of: tensors with names, another width, text where the model wants numbers."""
+    """
+    Raise NotConvertible for a signature that can't fill the model's columns.
+
+    That is a named tensor, another number of columns, or text where the model has no categories.
+    """
     schema, columns = conversion.schema, conversion.boosted.columns
     if schema.kind == "tensors":
         only = schema.fields[0]
         if schema.named or len(only.shape) != 2 or only.shape[1] not in {columns, None}:
             raise NotConvertible(
-                f"{conversion.what} was trained on {columns} columns; its signature must have them, or one tensor "
-                f"without name of the shape (-1, {columns})"
+                f"{conversion.what} was trained on {columns} columns; its signature must have these columns, or one "
+                f"unnamed tensor of shape (-1, {columns})"
             )
         return
     if len(schema.fields) != columns:
@@ -142,15 +150,16 @@ def _check_columns(conversion: BoostingConversion) -> None:
         if item.dtype.is_string and index not in conversion.boosted.categories:
             raise NotConvertible(
                 f"{conversion.what} keeps no categories for the text column {tensor_name(item.name, index)!r}; "
-                "make it a column of categories before training (XGBoost keeps them from 3.1 on)"
+                "make it a pandas categorical before training (XGBoost keeps categories from 3.1 on)"
             )
 
 
 def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
-    """Return the values to try in columns of categories."""
+    """Return values to draw from in trials, for each column of categories or of their codes."""
     names = [item.name if item.name is not None else index for index, item in enumerate(conversion.schema.fields)]
     if conversion.schema.kind == "tensors":
         return {}
+    # One code beyond the largest: an unknown category must take the same path as in the library.
     found: dict[str | int, Array] = {
         names[index]: np.arange(largest + 2) for index, largest in conversion.boosted.codes.items()
     }
@@ -167,7 +176,6 @@ def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     inputs = _inputs(conversion)
     source = _columns(conversion, nodes, inputs) if conversion.boosted.categories else _INPUT
     names = (_PREDICTION, "") if conversion.boosted.classes is None else (_LABEL, _PROBABILITIES)
-    # Nothing newer is needed, and later versions have other operators for trees.
     opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(conversion), NEWEST_NEEDED, strict=True))
     write(conversion.boosted, nodes, source, names, ml_opset)
     made = onnx.helper.make_graph(
@@ -197,7 +205,7 @@ def _inputs(conversion: BoostingConversion) -> tuple[Input, ...]:
 
 
 def _columns(conversion: BoostingConversion, nodes: Nodes, inputs: tuple[Input, ...]) -> str:
-    """Make one matrix of all columns, where categories became codes."""
+    """Add nodes that join all columns into one matrix, with categories as their codes."""
     number = np.float32 if conversion.boosted.reads_float32 else np.float64
     made = []
     for index, item in enumerate(inputs):
@@ -210,7 +218,7 @@ def _columns(conversion: BoostingConversion, nodes: Nodes, inputs: tuple[Input, 
 
 
 def _codes(nodes: Nodes, source: str, dtype: DType | None, known: tuple[Any, ...]) -> str:
-    """Look up each category's number; one that the model never saw counts as a gap."""
+    """Add nodes that look up each category's code. A category that the model never saw becomes a gap."""
     codes = [float(code) for code in range(len(known))]
     if dtype is not None and dtype.is_string:
         keys: dict[str, Any] = {"keys_strings": [str(value) for value in known]}
@@ -259,7 +267,7 @@ def _mapping(proto: onnx.ModelProto, conversion: BoostingConversion) -> Mapping:
 
 
 def _expected_part(conversion: BoostingConversion, output: Output) -> Part:
-    """Return what pyfunc gives for this kind of model; a probe's real answer overrides it."""
+    """Return the part of the answer that pyfunc is expected to give. The model's answer to a probe overrides it."""
     classes = conversion.boosted.classes
     if classes is not None:
         return Part(output.name, classes.dtype.str if classes.dtype.kind == "U" else classes.dtype.name)

@@ -1,12 +1,13 @@
 """
-Gradient-boosted models as such, whatever library made them, and the ONNX nodes that compute the same.
+Gradient-boosted models of any library, and the ONNX nodes that compute the same.
 
 Theory of operation. `xgboost`, `lightgbm` and `catboost` each read their library's own description of a model into a
-`Boosted`: trees whose every node compares as that library does, and what is made of their sums. `write` turns it into
-nodes: a TreeEnsembleRegressor gives the sums, a few operators make predictions, probabilities and labels of them.
+`Boosted`: trees whose nodes compare exactly as that library does, and the function that is applied to their sums.
+`write` turns it into nodes. A TreeEnsembleRegressor computes the sums, and a few operators turn these into predictions,
+probabilities and labels.
 
-Invariant: a number and a gap (NaN) take the same way through every tree as in the library, for every number of the
-type that the library itself compares: float32 in XGBoost and CatBoost, float64 in LightGBM.
+Invariant: a number or gap (NaN) takes the same path through every tree as in the library. This holds for every number
+of the type that the library itself compares: float32 in XGBoost and CatBoost, float64 in LightGBM.
 """
 
 from __future__ import annotations
@@ -25,22 +26,23 @@ if TYPE_CHECKING:
 
 Mode = Literal["BRANCH_LT", "BRANCH_LEQ", "BRANCH_GT", "BRANCH_EQ"]
 
-# What becomes of the sums.
+# The function applied to the sums.
 Link = Literal["identity", "sigmoid", "softmax", "exp", "softplus", "signed square", "argmax", "step"]
 
-# From this version of ai.onnx.ml on, trees may have their numbers as float64.
+# The first version of ai.onnx.ml in which trees can store their numbers as float64.
 _DOUBLE_TREES = 3
 
-# The nodes that one node of the library becomes, and the library's nodes behind its yes and its no; None: a leaf.
+# What one of a library's nodes becomes: our nodes, and the library's nodes that follow for yes and no, or None.
 Added = tuple[list[int], tuple[Any, Any] | None]
 
 
 @dataclass
 class Tree:
     """
-    One tree, a list entry a node; node 0 is the root. `yes` and `no` are the nodes that follow, -1 in a leaf.
+    One tree. Each list has an entry per node, and node 0 is the root.
 
-    A leaf adds `leaves[node]`, one number for each of `targets`. `gap_is_yes` is the way of NaN.
+    `yes` and `no` are the nodes that follow, -1 in a leaf. `gap_is_yes` is whether a gap (NaN) follows yes. A leaf adds
+    `leaves[node]`, one number for each of `targets`.
     """
 
     targets: tuple[int, ...]
@@ -53,7 +55,8 @@ class Tree:
     leaves: dict[int, Sequence[float]] = field(default_factory=dict)
 
     def grow(self, root: Any, add: Callable[[Any], Added]) -> Tree:
-        """Add the library's nodes from `root` down; `add` adds one, and says what follows it."""
+        """Add the library's nodes from `root` down. `add` adds one of them, and returns what follows it."""
+        # Nodes to add, each with our nodes that lead to it. No recursion: a tree may be deeper than Python's stack.
         pending: list[tuple[Any, list[int], list[int]]] = [(root, [], [])]
         while pending:
             node, yes_of, no_of = pending.pop()
@@ -81,7 +84,11 @@ class Tree:
         return number
 
     def any_of(self, feature: int, members: Sequence[int], *, gap_is_yes: bool) -> list[int]:
-        """Add a comparison for each member, behind the no of the one before: older servers know no sets in a node."""
+        """
+        Add one comparison per member, each following the no of the previous one. Return their nodes.
+
+        A single node for a set (BRANCH_MEMBER) exists only from ai.onnx.ml 5 on.
+        """
         chain = [self.branch(feature, float(each), "BRANCH_EQ", gap_is_yes=gap_is_yes) for each in members]
         for one, following in pairwise(chain):
             self.no[one] = following
@@ -91,13 +98,16 @@ class Tree:
 @dataclass(frozen=True)
 class Boosted:
     """
-    A boosted model: what its `trees` say (or `weights`, a row a column) is added to `base`, and goes through `link`.
+    A boosted model. Its answer is `link`, applied to `slope` times the sum of `base` and what the trees say.
 
-    `reads_float32`: numbers are rounded before they are compared; `sums_float64`: leaves are exact to float64.
-    `classes` are a classifier's labels, None where the answer is the link's number; `a_label_a_target`: each target is
-    a yes-or-no question. `categories` are the values that a column's codes 0, 1, ... stand for, `codes` the largest
-    code of a column that holds codes itself, `gap` a number that stands for a gap as NaN does, and numbers not farther
-    from zero than `zero` are zero.
+    A linear model has `weights`, one row per column, instead of `trees`. `names` are the columns' names in training, ()
+    if it had none. `reads_float32`: numbers are rounded to float32 before they are compared. `sums_float64`: the values
+    of the leaves are float64. `classes` are a classifier's labels, None if the answer is the number that `link` gives.
+    `a_label_a_target`: each target is a yes-or-no question of its own.
+
+    By column, `categories` are the values that the codes 0, 1, ... stand for, and `codes` is the largest code if the
+    rows hold codes themselves. The number `gap` stands for a gap, as NaN does. Numbers whose magnitude is at most
+    `zero` count as zero.
     """
 
     names: tuple[str, ...]
@@ -119,14 +129,14 @@ class Boosted:
 
 @dataclass
 class Nodes:
-    """ONNX nodes and constants in the making; `prefix` keeps their names apart from others in the same graph."""
+    """Nodes and constants of a graph under construction. `prefix` makes their names unique within a larger graph."""
 
     prefix: str = ""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def add(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
-        """Add a node of one output. Return the output's name."""
+        """Add a node with one output. Return the output's name."""
         import onnx
 
         output = name or f"{self.prefix}{operator}_{len(self.nodes)}"
@@ -150,15 +160,17 @@ class Nodes:
 
 def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], ml_opset: int) -> None:
     """
-    Write the nodes from the matrix `source` to the answer; `names` are those of the labels and of the probabilities.
+    Add the nodes that lead from the matrix `source` to the answer.
 
-    A model without labels gives its numbers under the first name.
+    `names` are the names of the outputs for labels and probabilities. A model without labels uses only the first, for
+    its numbers. `ml_opset` is the version of ai.onnx.ml to write for.
     """
     first, second = names
     scores = _scores(boosted, nodes, source, ml_opset)
     if boosted.classes is None:
         _add_link(boosted, nodes, scores, first)
         return
+    # A positive score means a probability above one half. Comparing scores avoids the rounding of the sigmoid.
     if boosted.a_label_a_target:
         nodes.cast(nodes.add("Greater", scores, nodes.constant(np.float32(0))), np.int64, first)
         _add_link(boosted, nodes, scores, second)
@@ -173,7 +185,7 @@ def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], m
 
 
 def _plain_labels(classes: Array) -> Array:
-    """Return labels with a type that tensors have; what pyfunc makes of them stands in the mapping."""
+    """Return labels in a type that tensors have. The mapping says which type pyfunc returns them in."""
     labels = np.asarray(classes.tolist())
     return labels.astype(np.int64) if labels.dtype.kind in "iub" else labels
 
@@ -208,6 +220,7 @@ def _add_link(boosted: Boosted, nodes: Nodes, scores: str, name: str) -> str:
 
 def _scores(boosted: Boosted, nodes: Nodes, source: str, ml_opset: int) -> str:
     wide = (boosted.sums_float64 or not boosted.reads_float32) and ml_opset >= _DOUBLE_TREES
+    # Float64 trees take float64 input. Where the library reads float32, the cast back and forth rounds as it does.
     if boosted.reads_float32 or not wide:
         source = nodes.cast(source, np.float32)
     number = np.float64 if wide else np.float32
@@ -226,7 +239,7 @@ def _scores(boosted: Boosted, nodes: Nodes, source: str, ml_opset: int) -> str:
 
 
 def _add_linear(boosted: Boosted, nodes: Nodes, source: str, number: type[np.floating[Any]]) -> str:
-    """Add the nodes of a linear model, to whose sums a gap adds nothing."""
+    """Add the nodes of a linear model, in which a gap adds nothing to the sum."""
     filled = nodes.add("Where", nodes.add("IsNaN", source), nodes.constant(number(0)), source)
     product = nodes.add("MatMul", filled, nodes.constant(np.asarray(boosted.weights, number)))
     return nodes.add("Add", product, nodes.constant(np.asarray(boosted.base, number)))
@@ -260,6 +273,7 @@ def _node_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
         "nodes_modes": [
             "LEAF" if node in tree.leaves else mode for tree in trees for node, mode in enumerate(tree.mode)
         ],
+        # A leaf has no followers. 0 instead of -1 makes its fields valid node numbers.
         "nodes_truenodeids": [max(following, 0) for tree in trees for following in tree.yes],
         "nodes_falsenodeids": [max(following, 0) for tree in trees for following in tree.no],
         "nodes_missing_value_tracks_true": [int(way) for tree in trees for way in tree.gap_is_yes],
@@ -267,18 +281,24 @@ def _node_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
 
 
 def _thresholds(trees: Sequence[Tree], number: type[np.floating[Any]]) -> Array:
-    """Return all bounds; as float32 those that are none are rounded down, which lets the same float32 pass."""
+    """
+    Return the thresholds of all nodes.
+
+    As float32, a threshold that float32 can't hold is rounded down. Then the same float32 values are less than or equal
+    to it as before.
+    """
     exact = np.array([threshold for tree in trees for threshold in tree.threshold])
     return float32_not_above(exact) if number is np.float32 else exact
 
 
 def float32_not_above(thresholds: Array) -> Array:
-    """Return the largest float32 that is not above each threshold (float64), of the same shape."""
+    """Return, for each float64 threshold, the largest float32 not above it; the shape stays."""
     nearest = thresholds.astype(np.float32)
     return np.where(nearest <= thresholds, nearest, np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _numbers(name: str, values: Array, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:
+    """Return an attribute with numbers: a list of float32, or a float64 tensor in the form that ai.onnx.ml 3 added."""
     import onnx
 
     if number is np.float32:

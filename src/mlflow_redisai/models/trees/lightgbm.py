@@ -1,8 +1,8 @@
 """
-Reads a LightGBM model, native or scikit-learn's, out of what its Booster dumps. Writes no ONNX.
+A reader of LightGBM models, native or in scikit-learn's form, from the dump of the Booster. It writes no ONNX.
 
-LightGBM compares float64 with float64: a number up to the bound goes left; a category goes left if the node lists it.
-What a gap is depends on the node: NaN, or zero too, or nothing, and then NaN is read as zero.
+LightGBM compares float64 with float64: a number up to the threshold goes left, and a category goes left if the node
+lists it. Each node decides what is a gap: NaN; or NaN and zero; or nothing, and then NaN is read as zero.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
 from redisai_engine.codec.mapping import Schema
 
-# What LightGBM makes of the sum of a tree's leaves, by objective; all others give the sum.
+# How LightGBM turns the sum of the leaves into a prediction, by objective. For others the sum is the prediction.
 _LINKS: dict[str, Link] = {
     "binary": "sigmoid",
     "cross_entropy": "sigmoid",
@@ -27,12 +27,12 @@ _LINKS: dict[str, Link] = {
     "tweedie": "exp",
 }
 
-# With `zero_as_missing`, what is that near to zero is a gap.
+# LightGBM's own bound (kZeroThreshold): with `zero_as_missing`, a number of at most this magnitude is a gap.
 _ZERO = float(np.float32(1e-35))
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Read a Booster or a scikit-learn estimator of LightGBM. Raise NotConvertible naming what it can't express."""
+    """Read LightGBM's Booster or scikit-learn estimator. Raise NotConvertible, naming what can't be expressed."""
     import lightgbm
 
     booster = model.booster_ if isinstance(model, lightgbm.LGBMModel) else model
@@ -41,11 +41,11 @@ def read(model: Any, schema: Schema) -> Boosted:
     names = tuple(data["feature_names"])
     trees = _trees(data)
     return Boosted(
-        # Names that LightGBM made up say nothing of the columns.
+        # Names that LightGBM made up say nothing about the columns.
         names=() if names == tuple(f"Column_{index}" for index in range(len(names))) else names,
         columns=len(names),
         trees=trees,
-        # Codes of categories are compared with zero too, which this leaves as they are.
+        # Codes of categories are compared with zero as well. Rounding small numbers to zero leaves codes unchanged.
         zero=_ZERO if any(_asks_for_zero(tree) for tree in trees) else None,
         base=[0.0] * int(data["num_tree_per_iteration"]),
         link="signed square" if "sqrt" in settings else _LINKS.get(objective, "identity"),
@@ -59,7 +59,7 @@ def read(model: Any, schema: Schema) -> Boosted:
 
 
 def _objective(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Take apart "binary sigmoid:1"; a model trained with a function of the user's own has no objective."""
+    """Split "binary sigmoid:1" into name and settings. A model with a custom objective function has no objective."""
     name, *rest = str(data.get("objective") or "custom").split()
     settings = [item.partition(":") for item in rest]
     return name, {key: value for key, _, value in settings}
@@ -68,7 +68,7 @@ def _objective(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
 def _trees(data: dict[str, Any]) -> list[Tree]:
     groups = int(data["num_tree_per_iteration"])
     infos = data["tree_info"]
-    # A random forest answers with the mean.
+    # A random forest answers with the mean of its trees.
     share = groups / len(infos) if data.get("average_output") and infos else 1.0
     return [_tree(info, index % groups, share) for index, info in enumerate(infos)]
 
@@ -79,7 +79,7 @@ def _tree(info: dict[str, Any], target: int, share: float) -> Tree:
     def add(node: dict[str, Any]) -> Added:
         if "split_feature" not in node:
             if "leaf_coeff" in node:
-                raise NotConvertible("LightGBM's linear trees (linear_tree=True) have no form in ONNX")
+                raise NotConvertible("LightGBM's linear trees (linear_tree=True) can't be expressed in ONNX")
             return [tree.leaf((node["leaf_value"] * share,))], None
         return _split(tree, node)
 
@@ -97,7 +97,7 @@ def _split(tree: Tree, node: dict[str, Any]) -> Added:
     if kind != "Zero" or default_left == zero_goes_left:
         gap_left = zero_goes_left if kind == "None" else default_left
         return [tree.branch(feature, bound, "BRANCH_LEQ", gap_is_yes=gap_left)], (left, right)
-    # Zero is a gap, and goes the other way than its neighbours.
+    # Zero counts as a gap here, and takes the other branch than its neighbours. So it needs a comparison of its own.
     zero = tree.branch(feature, 0.0, "BRANCH_EQ", gap_is_yes=True)
     rest = tree.branch(feature, bound, "BRANCH_LEQ" if default_left else "BRANCH_GT", gap_is_yes=True)
     tree.no[zero] = rest
@@ -109,7 +109,7 @@ def _asks_for_zero(tree: Tree) -> bool:
 
 
 def _codes(data: dict[str, Any]) -> dict[int, int]:
-    """Return the largest code of each column that holds codes of categories."""
+    """Return the largest code of each column that holds codes of categories, by column."""
     largest: dict[int, int] = {}
     for index, name in enumerate(data["feature_names"]):
         listed = data["feature_infos"].get(name, {}).get("values")
@@ -120,20 +120,21 @@ def _codes(data: dict[str, Any]) -> dict[int, int]:
 
 def _categories(data: dict[str, Any], schema: Schema) -> dict[int, tuple[Any, ...]]:
     """
-    Return the text behind the codes of pandas' columns of categories.
+    Return the values behind the codes of pandas categoricals, by column.
 
-    LightGBM keeps the texts of each such column, in order, but not which column it is: the signature's text tells.
+    LightGBM stores the values of each such column, in order, but not which column it is. The text columns of the
+    signature, in order, must be these columns.
     """
     kept = [tuple(values) for values in data.get("pandas_categorical") or []]
     text = [index for index, item in enumerate(schema.fields) if item.dtype.is_string]
     for values in kept:
         if not all(isinstance(value, str) for value in values):
             raise NotConvertible(
-                f"LightGBM doesn't keep which column has the categories {', '.join(map(repr, values[:5]))}; "
-                "give it categories of text, or whole numbers from 0 with categorical_feature=[...]"
+                f"LightGBM doesn't record which column has the categories {', '.join(map(repr, values[:5]))}; "
+                "use text as categories, or integers from 0 with categorical_feature=[...]"
             )
     if len(text) != len(kept):
         raise NotConvertible(
-            f"the model knows {len(kept)} columns of text categories, its signature has {len(text)} text columns"
+            f"the model has {len(kept)} columns of text categories, but its signature has {len(text)} text columns"
         )
     return dict(zip(text, kept, strict=True))

@@ -1,8 +1,9 @@
 """
-Reads an XGBoost model, native or scikit-learn's, out of the JSON that XGBoost itself saves. Writes no ONNX.
+A reader of XGBoost models, native or in scikit-learn's form, from the JSON that XGBoost saves. It writes no ONNX.
 
-XGBoost compares float32 with float32: a number below the bound goes left, a gap where the node says; a category goes
-right if the node lists it. The constant `base_score` is kept as a prediction and must be brought back to a score.
+XGBoost compares float32 with float32: a number below the threshold goes left, a gap goes where the node says, and a
+category goes right if the node lists it. The constant `base_score` is stored as a prediction, and is converted back to
+a score here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
 from redisai_engine.codec.mapping import Schema
 
-# What XGBoost makes of the sum of a tree's leaves, by objective.
+# How XGBoost turns the sum of the leaves into a prediction, by objective.
 _LINKS: dict[str, Link] = {
     **dict.fromkeys(("binary:logistic", "reg:logistic"), "sigmoid"),
     **dict.fromkeys(
@@ -48,7 +49,7 @@ _LINKS: dict[str, Link] = {
 
 
 def read(model: Any, schema: Schema) -> Boosted:
-    """Read a Booster or a scikit-learn estimator of XGBoost. Raise NotConvertible naming what it can't express."""
+    """Read XGBoost's Booster or scikit-learn estimator. Raise NotConvertible, naming what can't be expressed."""
     import xgboost
 
     wrapped = isinstance(model, xgboost.XGBModel)
@@ -57,7 +58,7 @@ def read(model: Any, schema: Schema) -> Boosted:
     objective = learner["objective"]["name"]
     _check_columns(learner, schema)
     if objective not in _LINKS:
-        raise NotConvertible(f"XGBoost's objective {objective} is not known; known are {', '.join(_LINKS)}")
+        raise NotConvertible(f"XGBoost's objective {objective} is not supported; supported are {', '.join(_LINKS)}")
     missing = float(model.missing) if wrapped and model.missing is not None else math.nan
     columns = int(learner["learner_model_param"]["num_feature"])
     base = _base(learner["learner_model_param"], _LINKS[objective])
@@ -74,7 +75,7 @@ def read(model: Any, schema: Schema) -> Boosted:
 
 
 def _check_columns(learner: dict[str, Any], schema: Schema) -> None:
-    """Refuse columns that go by other names than those of the training, as XGBoost itself does."""
+    """Raise NotConvertible for columns of other names than in training, which XGBoost itself refuses too."""
     names = tuple(learner.get("feature_names") or ())
     if schema.kind == "columns" and schema.named and names and schema.names() != names:
         raise NotConvertible(
@@ -84,13 +85,13 @@ def _check_columns(learner: dict[str, Any], schema: Schema) -> None:
 
 
 def _link(model: Any, objective: str) -> Link:
-    # The scikit-learn classifier makes labels itself, of the probabilities.
+    # A scikit-learn classifier computes labels from probabilities itself, so it needs these even for multi:softmax.
     wants_probabilities = objective == "multi:softmax" and hasattr(model, "n_classes_")
     return "softmax" if wants_probabilities else _LINKS[objective]
 
 
 def _base(parameters: dict[str, str], link: Link) -> list[float]:
-    """Return the constant of each score; before XGBoost 3.1 it was one number for all."""
+    """Return the constant of each score. Before XGBoost 3.1, the model stores one number for all scores."""
     scores = max(int(parameters["num_class"]), int(parameters.get("num_target", "1")), 1)
     values = [float(value) for value in parameters["base_score"].strip("[]").split(",")]
     constants = [_as_score(value, link) for value in values]
@@ -109,13 +110,13 @@ def _labels(model: Any, base: list[float]) -> dict[str, Any]:
     if not isinstance(model, xgboost.XGBClassifier):
         return {}
     if model.objective in {"binary:logitraw", "binary:hinge"}:
-        raise NotConvertible(f"an XGBClassifier with the objective {model.objective} gives no probabilities")
+        raise NotConvertible(f"an XGBClassifier with the objective {model.objective} has no probabilities")
     several = len(base) > 1 and model.n_classes_ == 2
     return {"classes": np.arange(model.n_classes_), "a_label_a_target": several}
 
 
 def _rounds(model: Any) -> int | None:
-    """Return how many rounds count: a scikit-learn estimator that stopped early uses those up to its best one."""
+    """Return how many rounds to use, None for all. An estimator that stopped early uses those up to its best one."""
     try:
         return None if not hasattr(model, "get_booster") else int(model.best_iteration) + 1
     except AttributeError:
@@ -130,7 +131,7 @@ def _learned(booster: Any, learner: dict[str, Any], base: list[float], rounds: i
     if data["name"] == "gblinear":
         weights = np.array(data["model"]["weights"], np.float32).reshape(-1, len(base))
         return {"trees": (), "weights": weights[:-1], "base": _scores_of_zeros(booster)}
-    # DART drops trees while it learns, and weighs those that stay.
+    # DART drops trees during training, and weights those that stay.
     model = data["gbtree"]["model"] if data["name"] == "dart" else data["model"]
     count = _tree_count(model, rounds)
     scales = data.get("weight_drop") or [1.0] * count
@@ -143,7 +144,11 @@ def _learned(booster: Any, learner: dict[str, Any], base: list[float], rounds: i
 
 
 def _scores_of_zeros(booster: Any) -> list[float]:
-    """Ask the linear model for its constants: XGBoost 3 adds the first class's `base_score` to every class's."""
+    """
+    Return the constants of a linear model: its own scores for a row of zeros.
+
+    They can't be read from the file alone: XGBoost 3 adds the `base_score` of the first class to those of all classes.
+    """
     import xgboost
 
     zeros = np.zeros((1, booster.num_features()), np.float32)
@@ -156,6 +161,7 @@ def _tree_count(model: dict[str, Any], rounds: int | None) -> int:
     total = len(model["trees"])
     if rounds is None:
         return total
+    # Newer versions store where each round's trees begin. In older ones, all rounds have the same number of trees.
     indptr = model.get("iteration_indptr")
     if indptr is not None:
         return int(indptr[min(rounds, len(indptr) - 1)])
@@ -177,7 +183,7 @@ def _tree(data: dict[str, Any], target: int, scale: float, scores: int) -> Tree:
         feature, gap_left = data["split_indices"][node], bool(data["default_left"][node])
         if node in sets:
             return tree.any_of(feature, sets[node], gap_is_yes=not gap_left), (right, left)
-        # The JSON has the shortest text of a float32, which as a float64 is a neighbour.
+        # JSON has the shortest decimal text of a float32, which read as a float64 is a neighbour of it.
         bound = float(np.float32(data["split_conditions"][node]))
         return [tree.branch(feature, bound, "BRANCH_LT", gap_is_yes=gap_left)], (left, right)
 
@@ -191,7 +197,7 @@ def _leaf(data: dict[str, Any], node: int, width: int, scale: float) -> Sequence
     if vectors is None:
         values = data["base_weights"][node * width : (node + 1) * width]
     else:
-        # A leaf's right child is the number of its vector.
+        # In a leaf, the field for the right child holds the index of the leaf's vector.
         index = data["right_children"][node]
         values = vectors[index * width : (index + 1) * width]
     return [float(np.float32(value) * np.float32(scale)) for value in values]
@@ -221,7 +227,7 @@ def _code_columns(learner: dict[str, Any], trees: list[Tree]) -> dict[int, int]:
 
 
 def _categories(learner: dict[str, Any], model: dict[str, Any]) -> dict[int, tuple[Any, ...]]:
-    """Return the values behind a column's codes, which XGBoost keeps from 3.1 on; before, it knew codes only."""
+    """Return the values behind the codes, by column. XGBoost stores them from 3.1 on, and only codes before that."""
     kinds = learner.get("feature_types") or ()
     encoded = (model.get("cats") or {}).get("enc") or [{}] * len(kinds)
     found = {}
@@ -234,5 +240,6 @@ def _categories(learner: dict[str, Any], model: dict[str, Any]) -> dict[int, tup
 def _values(entry: dict[str, Any]) -> tuple[Any, ...]:
     if "offsets" not in entry:
         return tuple(entry["values"])
+    # Text is stored as signed bytes of all values in a row, with the offsets at which the values begin.
     text = bytes(value % 256 for value in entry["values"])
     return tuple(text[begin:end].decode() for begin, end in zip(entry["offsets"], entry["offsets"][1:], strict=False))

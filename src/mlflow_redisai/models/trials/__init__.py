@@ -1,1 +1,1 @@
-"""Trying a conversion on this machine before it is believed."""
+"""Trials of a conversion on this machine, before it is trusted."""

@@ -1,8 +1,9 @@
 """
-Try a conversion on this machine before it is believed: it must answer as the model itself does.
+Trials of a conversion on this machine: it must answer as the model itself does.
 
-For converters whose models take any number of rows and answer with arrays. Which rows are tried is `probes`' work.
-Invariant: what a mapping says of the answer's types and shapes was seen in an answer of the model itself.
+They serve converters whose models take any number of rows and answer with arrays. `trials.probes` makes the rows.
+
+Invariant: as soon as the model itself has answered a probe, the mapping has the types and shapes of that answer.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ def probes(
     reference: Reference, schema: Schema, example: Any, categories: dict[str | int, Array]
 ) -> tuple[Schema, list[Any]]:
     """
-    Return inputs that the model itself answers: the example, rows made up around it, and rows with gaps.
+    Return the schema and inputs for trials: the example, rows made up around it, and rows with gaps (NaN).
 
-    The schema comes back with marks: which columns may have gaps. `categories` are values to draw from, by column.
+    Only inputs that the model itself answers are returned. The schema comes back with `gaps` set for the fields in
+    which the model accepts NaN. `categories` are values to draw from, by column.
     """
 
     def answers(inputs: Any) -> bool:
@@ -48,7 +50,7 @@ def probes(
 
 
 def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield each input that the model itself answers, with its answer."""
+    """Yield each input that the model itself answers, along with the answer."""
     if isinstance(reference, NoReference):
         return
     for probe in inputs:
@@ -56,7 +58,7 @@ def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> I
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 answer = reference.answer(probe)
-        # Whatever the model raises: an unknown category, a shape; then this input says nothing about the conversion.
+        # A model may raise anything, for instance for an unknown category. Such a probe proves nothing.
         except Exception:
             continue
         yield probe, answer
@@ -64,9 +66,9 @@ def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> I
 
 def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deployable:
     """
-    Compare with the model's own answers; return the mapping with the types and shapes that were seen in them.
+    Compare a conversion with the model's own answers. Return it with the types and shapes seen in them.
 
-    `what` names the model. Raise NotConvertible if any answer differs, or the graph can't be run.
+    `what` names the model in errors. Raise NotConvertible if any answer differs, or if the graph can't be run.
     """
     run = graph.runner(deployable.blob, deployable.mapping.fetch, what)
     for probe, expected in _own_answers(deployable.reference, inputs):
@@ -83,10 +85,10 @@ def with_outputs(
     what: str,
 ) -> Deployable:
     """
-    Return a deployable that answers with the outputs of these names, as the graph gives them: an array, or a dict.
+    Return a deployable that answers with the chosen outputs, as the graph gives them: one array, or a dict of several.
 
-    Raise NotConvertible for a name that isn't there, and where the model's own answers, `reference_of` these outputs,
-    are others.
+    `reference_of` returns the model's own answers for outputs. Raise NotConvertible for an output that doesn't exist,
+    and if the graph answers differently from the reference.
     """
     mapping = _choosing(deployable.mapping, chosen, what)
     reference = reference_of([mapping.outputs[index] for index in mapping.fetch])
@@ -112,12 +114,12 @@ def _compare(run: Run, mapping: Mapping, probe: Any, expected: Any, what: str) -
         actual, _ = predict(run, mapping, probe)
         compare(expected, actual, tolerance_of(mapping))
     except InputMismatch as found:
-        raise NotConvertible(f"{what} answers input that tensors can't hold: {found}") from found
+        raise NotConvertible(f"{what} accepts input that tensors can't hold: {found}") from found
     except (Difference, ValueError) as found:
-        raise NotConvertible(f"{what} answers differently as ONNX: {found}") from found
-    # ONNX Runtime finds some mistakes of a converter only when the graph runs.
+        raise NotConvertible(f"{what} answers differently after conversion to ONNX: {found}") from found
+    # ONNX Runtime detects some converters' mistakes only when the graph runs.
     except Exception as error:
-        raise NotConvertible(f"{what} can't be run as ONNX: {first_line(error)}") from error
+        raise NotConvertible(f"{what} can't be run after conversion to ONNX: {first_line(error)}") from error
 
 
 def _observed(mapping: Mapping, expected: Any) -> Mapping:

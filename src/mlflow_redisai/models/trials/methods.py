@@ -1,8 +1,8 @@
 """
 The methods of a model's own library as the reference for outputs that the user chose (`-C outputs=...`).
 
-A graph's outputs have names of the converter's; which method answers which name is each flavor's knowledge. This file
-only asks the methods and lays their answers out as the graph declares its outputs.
+The converter names a graph's outputs, and each flavor knows which method answers for which name. This module only calls
+the methods, and shapes their answers as the graph declares its outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from redisai_engine.codec.values import Array
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the library, and what it gives for one output: `call` takes what predict takes."""
+    """A method of the library. `call` takes predict's input and returns the method's answer for one output."""
 
     name: str
     call: Callable[[Any], Any]
@@ -30,9 +30,10 @@ def reference_of(
     owner: str, outputs: Sequence[Output], method_of: Callable[[str], Method | None]
 ) -> Reference | NoReference:
     """
-    Return the library's own answer for `outputs`: one array, or a dict of arrays by name.
+    Return the library's own answers for `outputs`: one array, or a dict of arrays by name for several.
 
-    `owner` names the model's class. `method_of` finds the method for an output's name, None where the library has none.
+    `owner` names the model's class. `method_of` returns the method for an output's name, or None; without a method for
+    every output, there is no reference.
     """
     methods = {output.name: method_of(output.name) for output in outputs}
     known = {name: method for name, method in methods.items() if method is not None}
@@ -49,7 +50,7 @@ def reference_of(
 
 
 def as_declared(answer: Any, shape: Shape | None) -> Array:
-    """Return the library's answer as an array; one number a row is a column where the graph declares a matrix."""
+    """Return an answer as an array. One number a row becomes a column, or flat, as the declared shape has it."""
     values = np.asarray(answer)
     if shape is None or values.ndim == len(shape):
         return values

@@ -1,9 +1,11 @@
 """
-Rows to try a conversion on, made when a model is converted: its input example, and rows made up around it.
+Made-up rows for trials of a conversion, next to the model's own input example.
 
-An input example often has one row; a converter's mistakes show on many. Made-up numbers lie around those of the
-example, else around zero in several sizes; made-up text is taken from the example and from the categories that the
-model's encoders know. Invariant: the same model gets the same rows every time.
+An input example often has a single row, while a converter's mistakes show up on many. Made-up numbers lie around those
+of the example, or else around zero in several magnitudes. Made-up text comes from the example and from the categories
+that the model's encoders know.
+
+Invariant: the same model gets the same rows every time.
 """
 
 from __future__ import annotations
@@ -23,20 +25,25 @@ from redisai_engine.protocol import dtypes
 _ROWS = 48
 _SEED = 20260101
 
-# Sizes of made-up numbers where nothing is known of the column.
+# Magnitudes of made-up numbers for a column of which nothing is known.
 _SIZES = (0.1, 1.0, 10.0, 100.0)
 
-# Up to this many columns are tried one by one for whether they may have gaps.
+# The largest number of columns that are tried one by one for whether they may have gaps: each try runs the model.
 _SINGLE_TRIES = 200
 
 
 def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
-    """Return a frame or array as pyfunc takes it, None where the schema leaves lengths open."""
+    """
+    Return made-up rows in the form that pyfunc takes: a frame, an array, or a dict of arrays.
+
+    Return None if the schema leaves inner lengths open, or for tensors of text without an example. `categories` are
+    values to draw from, by column.
+    """
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
     if schema.kind == "tensors":
         rows = _tensors(random, schema, known)
-        # To MLflow, text of numpy's own type is another type than text as objects.
+        # MLflow distinguishes numpy's own text type from text as objects.
         return rows.astype(str) if isinstance(rows, np.ndarray) and _is_numpy_text(example) else rows
     import pandas as pd
 
@@ -49,11 +56,16 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
 
 
 def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
-    """Mark the fields in which the model takes NaN: most estimators refuse it, and a graph would just compute on."""
+    """
+    Return the schema with `gaps` set for just those float fields in which the model accepts NaN.
+
+    Most estimators refuse NaN, while a graph would compute with it. `answers` returns whether the model answers rows.
+    """
     numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
     if not numbers:
         return schema
     filled = _replaced(schema, rows, None, 0.0)
+    # A model that fails even without gaps shows nothing about them.
     if not answers(filled):
         return schema
     if answers(_replaced(schema, filled, numbers, np.nan)):
@@ -67,7 +79,7 @@ def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Sche
 
 
 def with_gaps(schema: Schema, rows: Any) -> Any:
-    """Return rows with gaps in every field that may have them, None if there is no such field."""
+    """Return rows with gaps in every field that may have them, or None if no field may."""
     random = np.random.default_rng(_SEED)
     fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.gaps]
     return _replaced(schema, rows, fields, np.nan, random) if fields else None
@@ -76,7 +88,12 @@ def with_gaps(schema: Schema, rows: Any) -> Any:
 def _replaced(
     schema: Schema, rows: Any, fields: list[int] | None, value: float, random: np.random.Generator | None = None
 ) -> Any:
-    """Copy rows with `value` in place of every gap (`fields` None), of the first row, or of a third by chance."""
+    """
+    Return a copy of rows with `value` in some places of float fields.
+
+    These are every gap if `fields` is None. Else they are the first row of those fields, or with `random` about a third
+    of their values.
+    """
     if schema.kind == "tensors" and not schema.named:
         return _put(rows, value, fill=fields is None, random=random)
     copied = rows.copy()
@@ -103,7 +120,7 @@ def _is_numpy_text(example: Any) -> bool:
 
 
 def _known(schema: Schema, example: Any) -> list[Array | None]:
-    """Return the example's values field by field, None where there is no example."""
+    """Return the example's values by field, None for every field if there is no usable example."""
     if example is not None:
         try:
             return list((take_columns if schema.kind == "columns" else take_tensors)(example, schema))

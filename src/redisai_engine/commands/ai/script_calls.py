@@ -63,11 +63,10 @@ def _command(client: Client, arguments: Sequence[bytes]) -> Plan:
     row = COMMANDS.get(name) or PLAIN_COMMANDS.get(name)
     if row is None or (row.concerns is not None and not row.concerns(arguments)):
         return (yield from relay_and_invalidate(client, arguments))
-    if not row.fits(len(arguments)):
-        raise CommandError(row.arity_text)
+    plan = row.plan(client, arguments)
     if row.in_transaction is InTransaction.REFUSE:
         raise CommandError(texts.IN_TRANSACTION)  # a run inside a script would wait for itself
-    return (yield from row.body(client, arguments))
+    return (yield from plan)
 
 
 def _model(client: Client, key: bytes, found: list[LoadedModel]) -> Plan:

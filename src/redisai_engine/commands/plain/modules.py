@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING
 
-from redisai_engine.backends.registry import loaded_versions
+from redisai_engine.backends.registry import BACKENDS, loaded_versions
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
@@ -28,12 +28,6 @@ REDISAI_VERSION = "1.2.7"  # the version whose behaviour the engine reproduces
 _MODULE_VERSION = 10207
 _HEADING = b"# Modules\r\n"
 _LINE = b"module:name=ai,ver=%d,api=1,filters=0,usedby=[],using=[],options=[handle-io-errors]\r\n" % _MODULE_VERSION
-_VERSION_FIELDS = {
-    "TF": "TensorFlow_version",
-    "TFLITE": "TensorFlowLite_version",
-    "TORCH": "Torch_version",
-    "ONNX": "onnxruntime_version",
-}
 _RUSAGE_THREAD = 1  # Linux only; the `resource` module has no name for it everywhere
 
 Fields = Iterator[tuple[str, object]]
@@ -118,9 +112,9 @@ def _load_time_configs(engine: Engine) -> Fields:
 
 def _backends_info(engine: Engine) -> Fields:
     versions = loaded_versions()
-    for backend, field in _VERSION_FIELDS.items():
+    for backend, row in BACKENDS.items():
         if backend in versions:
-            yield field, versions[backend]
+            yield row.version_field, versions[backend]
     if "ONNX" in versions:
         yield "onnxruntime_memory", engine.models.size_of("ONNX")
         yield "onnxruntime_memory_access_num", 0  # ONNX Runtime's Python interface doesn't count

@@ -73,11 +73,10 @@ def queue(connection: ConnectedClient, row: Command[ConnectedClient], arguments:
     entry = Entry()
     commands: Any = _PLACEHOLDER
     try:
-        if not row.fits(len(arguments)):
-            raise CommandError(row.arity_text)
+        plan = row.plan(connection, arguments)
         if row.in_transaction is InTransaction.REFUSE:
             raise CommandError(texts.IN_TRANSACTION)
-        entry.plan = row.body(connection, arguments)
+        entry.plan = plan
         commands = yield from _first_look_at_redis(entry)
     except _Refused as refused:
         return replies.error(refused.args[0])

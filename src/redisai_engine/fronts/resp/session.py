@@ -36,6 +36,7 @@ from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
+from redisai_engine.errors import CommandError
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
@@ -201,10 +202,13 @@ class Session:
             form = self._prepared.find(arguments)
             if form is not None and self._predict(form, form.blobs(arguments)):
                 return
-        if row.fits(len(arguments)):
-            self._start(row.body(self._client, arguments), busy=not row.single_step)
-        elif not self._is_silent():
-            self._pending.add(Ready(replies.error(row.arity_text)))
+        try:
+            plan = row.plan(self._client, arguments)
+        except CommandError as error:
+            if not self._is_silent():
+                self._pending.add(Ready(replies.error(error.wire)))
+            return
+        self._start(plan, busy=not row.single_step)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""

@@ -1,4 +1,4 @@
-"""Chosen outputs are compared with the file as it was logged, never with the graph that was made of it."""
+"""Chosen outputs are compared with the file as it was logged, never with the graph made from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.onnx_models import four_rows, graph_model, tensor, wine, wine_model
 
 @pytest.mark.parametrize("outputs", ["y", "z,y"])
 def test_types_and_versions_are_the_files_own(outputs: str, tmp_path: Path) -> None:
-    """A newer opset than the server's, float16 in, and out of it float16 and uint32."""
+    """The opset is newer than the server's, the input is float16, and the outputs are float16 and uint32."""
     nodes = [
         helper.make_node("Add", ["x", "x"], ["y"]),
         helper.make_node("Cast", ["y"], ["z"], to=TensorProto.UINT32),
@@ -77,7 +77,7 @@ def test_another_answer_than_the_files_is_found(tmp_path: Path) -> None:
 
 
 def test_where_the_file_itself_cannot_be_run_nothing_is_said_to_be_verified(tmp_path: Path) -> None:
-    """NumPy has no bfloat16 to feed it with; the deployed graph takes float32 instead."""
+    """NumPy has no bfloat16 to feed the file with. The deployed graph takes float32 instead."""
     proto = graph_model(
         [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
         [tensor("x", TensorProto.BFLOAT16, [None])],
@@ -87,7 +87,5 @@ def test_where_the_file_itself_cannot_be_run_nothing_is_said_to_be_verified(tmp_
     deployed = deploy(save_onnx(tmp_path / "m", proto, input_example=np.ones(3, np.float32)))
 
     found = verify(deployed.run, deployed.deployable, deployed.model)
-    assert found.status.startswith(
-        "not verified: ONNX Runtime doesn't answer the input example with the original file ("
-    )
+    assert found.status.startswith("not verified: ONNX Runtime fails on the input example with the original file (")
     assert (found.rows, found.reference, found.notes) == (3, None, (found.status,))

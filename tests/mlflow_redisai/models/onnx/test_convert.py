@@ -1,4 +1,4 @@
-"""ONNX models as people log them; the answer must be that of mlflow.pyfunc, container and all."""
+"""ONNX models as users log them must answer as mlflow.pyfunc does, in the same container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.onnx_models import four_rows, graph_model, regression_model, tensor
 
 
 def large_product() -> tuple[onnx.ModelProto, np.ndarray]:
-    """A matrix product, and the matrix, which is so large that MLflow may keep it in a file of its own."""
+    """Return a matrix product, and its matrix, which is so large that MLflow may store it in a separate file."""
     weights = np.random.default_rng(1).normal(size=(64, 512)).astype(np.float32)
     proto = graph_model(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -37,7 +37,7 @@ def large_product() -> tuple[onnx.ModelProto, np.ndarray]:
 
 
 class TestContainers:
-    """A frame for a frame, a dict of arrays for anything else, as MLflow's onnx flavor has it."""
+    """As in MLflow's flavor onnx, a frame is answered with a frame, and other input with a dict of arrays."""
 
     def test_a_frame_gives_a_frame(self, tmp_path: Path) -> None:
         frame, _ = wine()
@@ -72,7 +72,7 @@ class TestContainers:
         deployed.assert_equals_pyfunc(inputs)
 
     def test_outputs_that_make_no_frame_stay_arrays(self, tmp_path: Path) -> None:
-        """Labels and a matrix of probabilities: MLflow itself fails on them, since the columns differ in length."""
+        """MLflow itself fails on labels and a matrix of probabilities, because the columns differ in length."""
         frame, _ = wine()
         frame = frame.astype("float32")
         path = save_onnx(tmp_path / "m", wine_model(options={"zipmap": False}), signature=infer_signature(frame))
@@ -85,7 +85,7 @@ class TestContainers:
             deployed.expected(frame)
 
     def test_an_example_that_pyfunc_itself_refuses(self, tmp_path: Path) -> None:
-        """Then it is compared with the file as it was logged, run here; the note says so."""
+        """Then the reference is the file as it was logged, run on this machine, and a note says so."""
         frame, _ = wine()
         frame = frame.astype("float32")
         proto = wine_model(options={"zipmap": False})
@@ -97,13 +97,13 @@ class TestContainers:
         assert (found.status, found.reference) == ("passed", "ONNX Runtime on the original file")
         [note] = deployed.deployable.notes
         assert note == (
-            "mlflow.pyfunc doesn't answer this model's input example (All arrays must be of the same length); "
-            "the deployed model was compared with the model itself"
+            "mlflow.pyfunc fails on this model's input example (All arrays must be of the same length); "
+            "the deployed model answers as the original file does"
         )
 
     @pytest.mark.parametrize("kind", ["frame", "array"])
     def test_a_zipmap_gives_dicts_by_label(self, kind: str, tmp_path: Path) -> None:
-        """skl2onnx ends a classifier so by default; no tensor can hold dicts, so the plugin makes them."""
+        """skl2onnx ends a classifier with a ZipMap by default. No tensor can hold dicts, so the plugin makes them."""
         frame, _ = wine()
         inputs = frame.astype("float32") if kind == "frame" else frame.to_numpy(np.float32)
         path = save_onnx(tmp_path / "m", wine_model(), signature=infer_signature(inputs), input_example=inputs[:2])
@@ -131,7 +131,7 @@ class TestInputs:
             deployed.predict({"a": np.ones((1, 2), np.float32)})
 
     def test_a_list_of_records_is_laid_out_by_name(self, tmp_path: Path) -> None:
-        """MLflow's `instances` with several inputs."""
+        """This is the form of MLflow's `instances` with several inputs."""
         deployed = deploy(save_onnx(tmp_path / "m", self.two_inputs(), signature=self.two_tensors()))
 
         answer = deployed.predict({"instances": [{"a": [1, 2.5], "b": [1, 1]}, {"a": [3, 4], "b": [0, 0]}]})
@@ -156,7 +156,7 @@ class TestInputs:
         assert deployed.mapping.inputs[0].dtype is dtypes.STRING
 
     def test_float64_rows_go_to_a_float32_model(self, tmp_path: Path) -> None:
-        """As MLflow does, since JSON has one kind of number only."""
+        """MLflow casts them, too, since JSON has only one kind of number."""
         frame, _ = wine()
         deployed = deploy(save_onnx(tmp_path / "m", regression_model(), signature=infer_signature(frame)))
 
@@ -164,7 +164,7 @@ class TestInputs:
         deployed.assert_equals_pyfunc(frame)
 
     def test_types_that_redisai_lacks_are_cast_inside(self, tmp_path: Path) -> None:
-        """float16 is taken as FLOAT, uint32 given as INT64, and the answer has the model's own types."""
+        """float16 is sent as FLOAT, uint32 is received as INT64, and the answer has the model's own types."""
         nodes = [
             helper.make_node("Add", ["x", "x"], ["y"]),
             helper.make_node("Cast", ["y"], ["z"], to=TensorProto.UINT32),
@@ -199,7 +199,7 @@ class TestInputs:
 
 class TestFiles:
     def test_external_data_is_folded_in(self, tmp_path: Path) -> None:
-        """MLflow writes large weights into a file beside the model; a key in Redis has no files beside it."""
+        """MLflow writes large weights into a file next to the model, which a key in Redis can't have."""
         proto, weights = large_product()
         path = save_onnx(tmp_path / "m", proto, save_as_external_data=True)
         assert (path / "model.onnx").stat().st_size < weights.nbytes
@@ -221,12 +221,12 @@ class TestFiles:
         path = save_onnx(tmp_path / "m", regression_model())
         (path / "model.onnx").unlink()
 
-        with pytest.raises(NotConvertible, match=r"names a file model\.onnx that isn't there"):
+        with pytest.raises(NotConvertible, match=r"has no file model\.onnx, which its MLmodel names"):
             deploy(path)
 
 
 class TestVersions:
-    """What the server can't load is lowered where that changes nothing, and refused where it would."""
+    """Versions that the server can't load are lowered if that changes nothing, and refused if it would."""
 
     def test_a_newer_opset_without_newer_operators_is_lowered(self, tmp_path: Path) -> None:
         proto = self.relu(opset=19, ir_version=10)
@@ -238,7 +238,7 @@ class TestVersions:
         assert deployed.predict(np.array([-1, 2], np.float32))["y"].tolist() == [0, 2]
 
     def test_a_newer_operator_is_rewritten_where_onnx_can(self, tmp_path: Path) -> None:
-        """ReduceMean takes its axes as an input since opset 18."""
+        """ReduceMean takes its axes as an input from opset 18 on."""
         proto = graph_model(
             [helper.make_node("ReduceMean", ["x", "axes"], ["y"])],
             [tensor("x", TensorProto.FLOAT, [None, 4])],
@@ -260,7 +260,7 @@ class TestVersions:
         )
         path = save_onnx(tmp_path / "m", proto)
 
-        with pytest.raises(NotConvertible, match=r"uses Gelu of ai\.onnx opset 20, but .* loads opset 15 at most"):
+        with pytest.raises(NotConvertible, match=r"uses Gelu of ai\.onnx opset 20, but .* loads at most opset 15"):
             deploy(path)
 
     def test_a_newer_server_gets_the_model_as_it_is(self, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ class TestOutputs:
         )
         path = save_onnx(tmp_path / "m", proto)
 
-        with pytest.raises(NotConvertible, match="has 's' of type sequence_type, which is no tensor"):
+        with pytest.raises(NotConvertible, match="has 's' of type sequence_type, which RedisAI's tensors"):
             deploy(path)
         assert deploy(path, outputs="y").predict(np.array([-1.0], np.float32))["y"].tolist() == [0]
 
@@ -338,10 +338,10 @@ def test_onnx_is_preferred_to_other_flavors(tmp_path: Path) -> None:
 
 
 class TestServed:
-    """What tensors and files make hard, all the way: into a running engine, and back."""
+    """Hard cases of tensors and files, end to end: into a running engine and back."""
 
     def test_text_in_and_out(self, client: RedisAIClient, tmp_path: Path) -> None:
-        # The locale that every machine has.
+        # Every machine has this locale.
         options = {"case_change_action": "UPPER", "is_case_sensitive": 1, "locale": "C.UTF-8"}
         node = helper.make_node("StringNormalizer", ["x"], ["y"], **options)
         x, y = (tensor(name, TensorProto.STRING, [None]) for name in "xy")
@@ -367,7 +367,7 @@ class TestServed:
         np.testing.assert_allclose(answer["y"], rows @ weights, rtol=1e-3, atol=1e-4)
 
     def test_types_that_redisai_lacks(self, client: RedisAIClient, tmp_path: Path) -> None:
-        """Two inputs, float16 and uint32; both travel in wider types, and come back in their own."""
+        """Inputs of float16 and uint32 travel in wider types, and come back in their own."""
         proto = graph_model(
             [helper.make_node("Add", ["a", "a"], ["c"]), helper.make_node("Identity", ["b"], ["d"])],
             [tensor("a", TensorProto.FLOAT16, [None, 2]), tensor("b", TensorProto.UINT32, [None])],

@@ -1,4 +1,4 @@
-"""Outputs that a user chooses are compared with the estimator's own methods, never with the graph made of it."""
+"""Chosen outputs are compared with the estimator's own methods, never with the graph converted from it."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_the_answer_is_compared_with_the_method_that_gives_it(kind: str, tmp_pat
 @pytest.mark.parametrize("classes", [2, 3])
 def test_probabilities_of_scores_are_the_estimators_or_refused(classes: int, tmp_path: Path) -> None:
     """
-    For the labels, such a classifier becomes a logistic regression, whose probabilities are others for three classes.
+    For right labels, such a classifier becomes a logistic regression, whose probabilities differ for three classes.
 
-    Older versions of skl2onnx have no graph that is right about both.
+    Older versions of skl2onnx have no graph in which both are right.
     """
     data = load_iris(as_frame=True)
     target = np.minimum(data.target, classes - 1)
@@ -95,7 +95,7 @@ def test_probabilities_of_scores_are_the_estimators_or_refused(classes: int, tmp
         answer = deploy(path, outputs="probabilities").predict(data.data)
     except NotConvertible as refused:
         assert classes == 3  # two classes are the same
-        assert "answers differently as ONNX" in refused.message  # noqa: PT017
+        assert "answers differently after conversion to ONNX" in refused.message  # noqa: PT017
     else:
         np.testing.assert_allclose(answer, estimator.predict_proba(data.data), rtol=1e-6, atol=1e-9)
 
@@ -126,13 +126,13 @@ def test_an_output_of_one_of_several_targets(tmp_path: Path) -> None:
 
 
 def test_a_chosen_output_that_is_converted_wrongly_is_refused(tmp_path: Path) -> None:
-    """skl2onnx takes the logistic function of twice the score of a discriminant analysis; its labels are right."""
+    """For a discriminant analysis, skl2onnx applies the logistic function to twice the score. The labels are right."""
     data = load_breast_cancer(as_frame=True)
     estimator = LinearDiscriminantAnalysis().fit(data.data, data.target)
     path = save_sklearn(tmp_path / "model", estimator, data.data)
 
     assert deploy(path, outputs="label").predict(data.data).tolist() == estimator.predict(data.data).tolist()
-    with pytest.raises(NotConvertible, match="answers differently as ONNX: the largest difference is "):
+    with pytest.raises(NotConvertible, match="answers differently after conversion to ONNX: the largest difference"):
         deploy(path, outputs="probabilities")
 
 

@@ -1,4 +1,4 @@
-"""Boosted models inside scikit-learn's pipelines and ensembles, saved with MLflow's flavor sklearn."""
+"""Boosted models inside pipelines and ensembles of scikit-learn, saved with MLflow's flavor sklearn."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_classifier_behind_numbers_and_text(library: str, function: str, tmp_p
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_regressor_behind_products_of_columns(library: str, tmp_path: Path) -> None:
-    """A product must not be rounded before it meets a tree's bound, which is the product of a training row."""
+    """A product must not be rounded before a tree compares it: the threshold is the product of a training row."""
     frame, target = diabetes()
     model = make_pipeline(PolynomialFeatures(2), made(library, "Regressor")).fit(frame[::2], target[::2])
 
@@ -85,7 +85,7 @@ def test_a_number_that_stands_for_a_gap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ml_opset", [2, 5])
 def test_a_server_of_other_versions_gets_what_it_loads(ml_opset: int, tmp_path: Path) -> None:
-    """Versions of ai.onnx.ml before 3 lack trees in float64, from 5 on there are other operators for trees."""
+    """ai.onnx.ml before version 3 lacks trees in float64, and from version 5 on it has other operators for trees."""
     frame, target = diabetes()
     model = make_pipeline(StandardScaler(), made("lightgbm", "Regressor")).fit(frame, target)
     path = save_sklearn(tmp_path / "m", model, frame)

@@ -1,4 +1,4 @@
-"""Every estimator here is trained on real data and must answer as mlflow.pyfunc does, on rows it was not trained on."""
+"""Estimators trained on real data must answer as mlflow.pyfunc does, on rows that they weren't trained on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ WITHOUT_PROBABILITIES = {"voting", "support vectors", "linear support vectors", 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_labels_of_a_classifier_equal_pyfuncs(kind: str, tmp_path: Path) -> None:
-    """Text labels, over 250 held-out rows, the same dtype too."""
+    """Labels are text, over 250 rows are held out, and the dtype is the same, too."""
     frame, labels = cancer()
     estimator = CLASSIFIERS[kind]().fit(frame[::2], labels[::2])
 
@@ -130,7 +130,7 @@ def mixed_pipeline(last: Any, **options: Any) -> Pipeline:
 )
 @pytest.mark.parametrize("function", ["predict", "predict_proba"])
 def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str, tmp_path: Path) -> None:
-    """Gaps are filled, text and whole numbers are categories, one column is of no use to the model."""
+    """The pipeline fills gaps, encodes text and integers as categories, and ignores one column."""
     frame, labels = mixed_frame()
     estimator = mixed_pipeline(last, sparse_threshold=0).fit(frame[::2], labels[::2])
 
@@ -163,7 +163,7 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
     ids=str,
 )
 def test_columns_may_have_any_names(names: tuple[str, str], tmp_path: Path) -> None:
-    """skl2onnx gives other names to inputs that are no identifiers, or are called like its outputs."""
+    """skl2onnx renames inputs whose names aren't identifiers or are those of its outputs."""
     frame, labels = mixed_frame()
     frame = frame[["alcohol", "proline", "colour"]].set_axis([*names, "colour"], axis=1)
     columns = ColumnTransformer([("first", StandardScaler(), [names[1]]), ("text", OneHotEncoder(), ["colour"])])
@@ -284,7 +284,7 @@ def test_a_transformer_answers_with_what_it_makes_though_pyfunc_refuses_it(tmp_p
 
 @pytest.mark.slow
 class TestGaps:
-    """Where the estimator refuses NaN the deployed model must not answer, where it takes NaN it answers the same."""
+    """If the estimator refuses NaN, so must the deployed model. If it accepts NaN, the answers must be the same."""
 
     def test_an_estimator_that_refuses_gaps(self, tmp_path: Path) -> None:
         frame, labels = cancer()
@@ -321,7 +321,7 @@ class TestGaps:
 
 @pytest.mark.slow
 class TestInputs:
-    """What the signature says is what the model takes, whatever it computes in."""
+    """The model takes the signature's types, whichever types it computes in."""
 
     @pytest.mark.parametrize(
         ("numpy", "dtype"),
@@ -339,7 +339,7 @@ class TestInputs:
 
     @pytest.mark.parametrize("numpy", ["float64", "float32", "uint8"])
     def test_a_model_trained_on_an_array(self, numpy: str, tmp_path: Path) -> None:
-        """Digits: images of 64 numbers, a tensor signature without names."""
+        """The digits are images of 64 numbers. The signature is an unnamed tensor."""
         data = load_digits()
         images = data.data.astype(numpy)
         estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(images[::2], data.target[::2])
@@ -413,10 +413,10 @@ def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
 
 
 class TestRefused:
-    """What can't be converted is named, and what would work is said."""
+    """The errors name what can't be converted, and what would work."""
 
     def test_an_example_with_a_gap_in_text(self, tmp_path: Path) -> None:
-        """scikit-learn takes None for a category of its own; RedisAI's text has no None."""
+        """To scikit-learn, None is a category of its own. RedisAI's text has no None."""
         frame, labels = mixed_frame()
         gaps = frame[["colour"]].astype(object).where(np.arange(len(frame))[:, None] % 3 != 1, None)
         estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(gaps, labels)
@@ -426,7 +426,7 @@ class TestRefused:
             deploy(path)
 
         assert caught.value.message == (
-            "the scikit-learn model Pipeline answers input that tensors can't hold: column 'colour' must be string, "
+            "the scikit-learn model Pipeline accepts input that tensors can't hold: column 'colour' must be string, "
             "but the value in row 1 is missing, which a tensor of strings can't represent; fill it"
         )
 
@@ -454,7 +454,7 @@ class TestRefused:
 
 
 def test_the_graph_stays_within_the_servers_limits(tmp_path: Path) -> None:
-    """Whatever the converter was asked for, what it gave is looked at."""
+    """The result is inspected, not what the converter was asked for."""
     import onnx
 
     frame, labels = cancer()
@@ -469,7 +469,7 @@ def test_the_graph_stays_within_the_servers_limits(tmp_path: Path) -> None:
 
 
 def test_a_conversion_that_answers_differently_is_found_on_made_up_rows(tmp_path: Path) -> None:
-    """One example row says little: the rows around it tell."""
+    """One row of an example shows little. The rows around it show the mistake."""
     frame, labels = cancer()
     deployed = deploy(save_sklearn(tmp_path / "model", GaussianNB().fit(frame, labels), frame, example_rows=1))
     answer = deployed.predict(frame)

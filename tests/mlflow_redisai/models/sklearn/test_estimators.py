@@ -1,4 +1,4 @@
-"""What the conversion knows of estimators: how they read numbers, and which step has no converter."""
+"""Facts about estimators: how they read numbers, and which step has no converter."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_step_of_the_users_own(tmp_path: Path) -> None:
 
 
 class Halved(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """A transformer that no converter knows."""
+    """A transformer without a converter."""
 
     def fit(self, X: Any, y: Any = None) -> Halved:
         self.n_features_in_ = X.shape[1]
@@ -134,7 +134,7 @@ def test_columns_are_tensors_of_their_own_where_they_are_picked_by_name_or_mixed
 
 
 def test_a_linear_classifier_is_converted_as_the_logistic_regression_of_its_scores() -> None:
-    """The same labels, and the estimator itself stays as it is."""
+    """The labels are the same, and the estimator itself stays unchanged."""
     frame, labels = cancer()
     estimator = make_pipeline(StandardScaler(), LinearSVC()).fit(frame, labels)
 

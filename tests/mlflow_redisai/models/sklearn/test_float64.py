@@ -1,4 +1,4 @@
-"""What scikit-learn computes in float64 stays in float64: float32 would differ by about 1e-7."""
+"""Estimators that scikit-learn runs in float64 stay in float64. float32 would differ by about 1e-7."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.local_runs import deploy, mixed_frame, save_sklearn
 
 
 def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
-    """Float32 would differ by about 1e-7."""
+    """A float32 graph would differ by about 1e-7."""
     frame, target = diabetes()
 
     deployed = deploy(save_sklearn(tmp_path / "model", Ridge().fit(frame, target), frame))
@@ -29,7 +29,7 @@ def test_a_linear_model_stays_in_float64(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["text", "numbers"])
 def test_text_and_numbers_stay_in_float64_in_any_order(first: str, tmp_path: Path) -> None:
-    """skl2onnx takes the type of its outputs from the first column."""
+    """skl2onnx derives the type of its outputs from the first column."""
     frame, labels = mixed_frame()
     parts = [("text", OneHotEncoder(), ["colour"]), ("numbers", StandardScaler(), ["alcohol", "proline"])]
     columns = ColumnTransformer(parts if first == "text" else parts[::-1])

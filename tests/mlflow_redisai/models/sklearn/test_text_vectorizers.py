@@ -1,4 +1,4 @@
-"""Text pipelines split, lower and count words as scikit-learn does: in any script, on lines they did not learn from."""
+"""Text pipelines split, lower and count words as scikit-learn does, in any script, on lines not used in training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from mlflow_redisai.errors import NotConvertible
 from support.local_runs import Deployed, deploy, save_sklearn
 
-# Words of one letter, capitals and letters of other scripts, nothing at all.
+# Words of one letter, capitals and letters of other scripts, and empty text.
 HARD = [
     "a b",
     "",
@@ -31,7 +31,7 @@ HARD = [
 
 
 def lines() -> tuple[np.ndarray, np.ndarray]:
-    """The lines of scikit-learn's own descriptions of its data, and which they are of; hard ones among them."""
+    """Return the lines of scikit-learn's descriptions of its data sets, along with hard ones, and a label for each."""
     text, labels = list(HARD * 4), ["hard"] * len(HARD) * 4
     for load in (load_wine, load_breast_cancer, load_diabetes, load_iris, load_digits):
         found = [line.strip() for line in load().DESCR.splitlines() if line.strip()]
@@ -71,7 +71,7 @@ def test_words_are_found_as_scikit_learn_finds_them(vectorizer: Any, tmp_path: P
 
 
 def test_text_as_objects(tmp_path: Path) -> None:
-    """What a frame's column gives, whose signature is one tensor of objects."""
+    """The values of a frame's column, which get a signature of one tensor of objects."""
     text, labels = lines()
     column = pd.Series(text, dtype=object)
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(column[::2], labels[::2])
@@ -92,7 +92,7 @@ def test_a_column_of_text_beside_numbers(tmp_path: Path) -> None:
 
 
 def test_no_locale_of_a_language_is_asked_for(tmp_path: Path) -> None:
-    """A small image has C.UTF-8, and not en_US.UTF-8, which is what ONNX Runtime would take."""
+    """A small image has C.UTF-8, but not en_US.UTF-8, ONNX Runtime's default."""
     import onnx
 
     proto = onnx.load_from_string(deployed_of(TfidfVectorizer(), tmp_path).deployable.blob)
@@ -105,13 +105,13 @@ def test_no_locale_of_a_language_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("vectorizer", "reason"),
     [
-        (TfidfVectorizer(analyzer="char"), "analyzer='char' has no form in ONNX; use analyzer='word'"),
-        (TfidfVectorizer(strip_accents="ascii"), "strip_accents='ascii' has no form in ONNX"),
-        (TfidfVectorizer(preprocessor=str.strip), "preprocessor=.* has no form in ONNX"),
-        (TfidfVectorizer(sublinear_tf=True), "sublinear_tf=True has no converter that is right"),
-        (TfidfTransformer(sublinear_tf=True), "sublinear_tf=True has no converter that is right"),
+        (TfidfVectorizer(analyzer="char"), "analyzer='char' can't be expressed in ONNX; use analyzer='word'"),
+        (TfidfVectorizer(strip_accents="ascii"), "strip_accents='ascii' can't be expressed in ONNX"),
+        (TfidfVectorizer(preprocessor=str.strip), "preprocessor=.* can't be expressed in ONNX"),
+        (TfidfVectorizer(sublinear_tf=True), "sublinear_tf=True is converted wrongly by skl2onnx; use"),
+        (TfidfTransformer(sublinear_tf=True), "sublinear_tf=True is converted wrongly by skl2onnx; use"),
         (TfidfVectorizer(stop_words="english", ngram_range=(1, 2)), "stop_words and ngram_range together"),
-        (TfidfVectorizer(token_pattern=r"a|ab|[a-z]+"), r"token_pattern='a\|ab\|\[a-z\]\+' may be read differently"),
+        (TfidfVectorizer(token_pattern=r"a|ab|[a-z]+"), r"token_pattern='a\|ab\|\[a-z\]\+' may match differently"),
         (HashingVectorizer(n_features=64), "no ONNX operator hashes words; use TfidfVectorizer or CountVectorizer"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),

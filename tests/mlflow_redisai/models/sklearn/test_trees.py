@@ -1,4 +1,4 @@
-"""Trees send every number and every gap the way that scikit-learn sends it."""
+"""In the graph, every number and every gap takes the same path through a tree as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "forest": lambda: RandomForestClassifier(30, random_state=1),
     "extra trees": lambda: ExtraTreesClassifier(30, random_state=1),
 }
-# The versions of scikit-learn from which on these take gaps; they refused them before.
+# The first versions of scikit-learn in which these accept gaps.
 GAPS_SINCE = {"forest": (1, 4), "extra trees": (1, 6)}
 SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
 
@@ -32,7 +32,7 @@ SKLEARN = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
 @pytest.mark.parametrize("learned", ["from gaps", "without gaps"])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if GAPS_SINCE.get(kind, (0, 0)) <= SKLEARN])
 def test_trees_go_the_same_way_for_gaps(kind: str, learned: str, tmp_path: Path) -> None:
-    """scikit-learn's trees send a gap to a side of their own at every node, even if they never saw one."""
+    """Each node of scikit-learn's trees has its own branch for gaps, even if there were none in training."""
     frame, labels = cancer()
     gaps = frame.mask(np.random.default_rng(1).random(frame.shape) < 0.3)
     estimator = KINDS[kind]().fit(gaps if learned == "from gaps" else frame, labels)
@@ -44,7 +44,7 @@ def test_trees_go_the_same_way_for_gaps(kind: str, learned: str, tmp_path: Path)
 
 
 def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
-    """Bounds are float64, between two rows; what is compared with them was rounded to float32."""
+    """Thresholds are float64 and lie between two rows. Numbers are rounded to float32 before the comparison."""
     frame, target = diabetes()
     estimator = DecisionTreeRegressor(random_state=1).fit(frame, target)
     bounds = np.unique(estimator.tree_.threshold.astype(np.float32)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a TensorFlow or Keras model is compared with: pyfunc, else the model as it was loaded, never its trace."""
+"""The reference of a TensorFlow or Keras model is pyfunc, or else the model as it was loaded, never its trace."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def example() -> dict[str, np.ndarray]:
     ],
 )
 def test_a_keras_model(flavor: str, outputs: str | None, reference: str, keras_model: Any, tmp_path: Path) -> None:
-    """Of several outputs of unlike shapes the flavor keras makes no answer in pyfunc."""
+    """In the flavor keras, pyfunc can't answer with several outputs of unlike shapes."""
     deployed = deploy_tf(save(tmp_path / "m", flavor, keras_model, example()), outputs=outputs)
 
     assert compared_with(deployed) == (PASSED, reference)
@@ -62,7 +62,7 @@ def test_a_module_that_pyfunc_cannot_call(outputs: str | None, tmp_path: Path) -
 
 
 def test_the_trace_takes_no_part() -> None:
-    """With the trace of another function in its place, the answers are still the model's."""
+    """If the trace of another function takes its place, the answers are still the model's."""
     from mlflow_redisai.models.tensorflow.answers import model_reference
     from mlflow_redisai.models.tensorflow.call import CallingConvention, trace
 

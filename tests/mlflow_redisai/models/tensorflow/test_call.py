@@ -1,4 +1,4 @@
-"""TensorFlow's types, text and errors as the plugin has them, and what a user is told who lacks the package."""
+"""TensorFlow's types, text and errors in the plugin's form, and the error if the package is missing."""
 
 from __future__ import annotations
 

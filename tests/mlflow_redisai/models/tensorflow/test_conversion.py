@@ -1,4 +1,4 @@
-"""How many rows a model takes at a time, found out by trying."""
+"""The number of rows that a model takes at a time, found by trials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not i
 
 @pytest.mark.parametrize("backend", ["ONNX", "TF", "TFLITE"])
 def test_a_model_of_a_fixed_batch_takes_any_number_of_rows(backend: str, tmp_path: Path) -> None:
-    """Rows are split, and the last request is filled up; the model itself takes exactly four."""
+    """Rows are split, and the last request is padded. The model itself takes exactly four."""
     import tensorflow as tf
 
     def in_pairs(weights: Any, inputs: Any) -> Any:
@@ -55,6 +55,6 @@ def test_a_batch_that_is_fixed_without_need_is_opened(kind: str, tmp_path: Path)
 
     assert deployed.mapping.batch is None
     assert deployed.deployable.notes == (
-        "the model was logged for exactly 4 rows at a time; it was found to take any number",
+        "the model was logged for exactly 4 rows at a time; trials showed that it takes any number",
     )
     deployed.assert_equals_pyfunc(rows()[:4])

@@ -1,4 +1,4 @@
-"""Modules and SavedModels of TensorFlow: what calling them gives, or their signatures, as mlflow.pyfunc has it."""
+"""TensorFlow's modules and SavedModels answer as mlflow.pyfunc does: by a call, or by their signatures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not i
 
 
 def test_text_in_and_out(tmp_path: Path) -> None:
-    """TensorFlow has bytes where an answer has text."""
+    """TensorFlow returns bytes. The answer has text."""
     import tensorflow as tf
 
     def hashed(_: Any, words: Any) -> Any:
@@ -56,14 +56,14 @@ def test_signatures_serve_where_pyfunc_cant_call_the_module(backend: str, tmp_pa
     answer = deployed.predict(two_inputs())
     assert compare(rows() @ weights(), answer["risk"], 1e-5) is not None
     assert answer["size"].tolist() == rows()[:, 0].tolist()
-    assert "mlflow.pyfunc has no answer" in deployed.deployable.notes[0]
+    assert "mlflow.pyfunc can't answer" in deployed.deployable.notes[0]
 
 
 # -- the layout of MLflow 1 -----------------------------------------------------------------------
 
 
 def test_an_old_saved_model_gives_a_frame_for_a_frame_and_lists_for_arrays(tmp_path: Path) -> None:
-    """MLflow flattens what has one value a row; all else becomes lists, in cells of the frame."""
+    """MLflow flattens outputs with one value per row. Others become lists, in the cells of the frame."""
     deployed = deploy_tf(save_old_saved_model(tmp_path, old_model))
     frame = pd.DataFrame({"measures": list(rows()), "age": old_inputs()["age"]})
 
@@ -80,7 +80,7 @@ def test_an_old_saved_model_gives_a_frame_for_a_frame_and_lists_for_arrays(tmp_p
 
 
 def test_an_old_saved_model_with_a_signature(tmp_path: Path) -> None:
-    """pyfunc makes a dict of a frame then, and answers with a dict."""
+    """pyfunc then converts a frame to a dict, and answers with a dict."""
     from mlflow.models import infer_signature
 
     deployed = deploy_tf(save_old_saved_model(tmp_path, old_model, signature=infer_signature(old_inputs())))

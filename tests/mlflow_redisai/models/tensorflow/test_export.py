@@ -1,4 +1,4 @@
-"""One function as an ONNX graph, a frozen graph and a TFLite model, and what has no form in them."""
+"""One function as an ONNX graph, a frozen graph and a TFLite model, and what they can't express."""
 
 from __future__ import annotations
 
@@ -48,14 +48,13 @@ def test_what_onnx_has_no_operator_for_goes_to_tensorflow(tmp_path: Path) -> Non
     deployed = deploy_tf(path)
 
     assert deployed.deployable.backend == "TF"
-    assert deployed.deployable.notes == (
-        f"deployed with backend TF, not ONNX: the TensorFlow model {path} uses Lgamma, which ONNX has no operator for",
-    )
+    reason = f"the TensorFlow model {path} uses Lgamma, which ONNX has no operator for"
+    assert deployed.deployable.notes == (f"deployed with backend TF instead of ONNX: {reason}",)
     assert isinstance(deployed.predict(rows()), dict)
-    # pyfunc gives TensorFlow's own tensors.
+    # pyfunc returns TensorFlow's own tensors.
     expected = {name: value.numpy() for name, value in deployed.expected(rows()).items()}
     assert compare(expected, deployed.predict(rows()), 1e-6) is not None
-    # Its converter gives a model all the same, which then doesn't run.
+    # TensorFlow Lite's converter makes a model even so, which then fails to run.
     with pytest.raises(NotConvertible, match=r"TensorFlow Lite"):
         deploy_tf(path, backend="TFLITE")
 

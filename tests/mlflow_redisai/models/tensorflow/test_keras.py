@@ -1,4 +1,4 @@
-"""Keras models of both flavors, trained on real data, must answer as mlflow.pyfunc does on rows held out."""
+"""Keras models of both flavors, trained on real data, must answer as mlflow.pyfunc does on held-out rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not i
 FLAVORS = ["keras", "tensorflow"]
 
 
-# Of 569 rows, those that no model here was trained on.
+# The rows of 569 that no model here was trained on.
 HELD_OUT = slice(300, None)
 
 
@@ -53,7 +53,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[], np.ndarray]]] = {
 
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_a_sequential_model_answers_arrays_and_frames_alike(flavor: str, tmp_path: Path) -> None:
-    """A signature of one tensor: pyfunc gives an array for both."""
+    """For a signature of one tensor, pyfunc answers both with an array."""
     deployed = deploy_tf(save(tmp_path / "m", flavor, classifier(), rows()[:3]))
 
     held_out = rows()[HELD_OUT]
@@ -66,7 +66,7 @@ def test_a_sequential_model_answers_arrays_and_frames_alike(flavor: str, tmp_pat
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_of_many_kinds_become_onnx(kind: str, tmp_path: Path) -> None:
-    """tf2onnx writes GELU with an operator that ONNX doesn't have; loops of recurrent layers run too."""
+    """tf2onnx writes GELU with an operator that ONNX lacks. Loops of recurrent layers run, too."""
     make, inputs = KINDS[kind]
 
     deployed = deploy_tf(save(tmp_path / "m", "keras", make(), inputs()[:3]))
@@ -87,7 +87,7 @@ def test_several_inputs_and_outputs_of_the_flavor_tensorflow(outputs: str, tmp_p
 
 
 def test_several_outputs_of_one_shape_come_stacked_from_the_flavor_keras(tmp_path: Path) -> None:
-    """That is what pyfunc makes of Keras' list."""
+    """pyfunc stacks Keras' list in the same way."""
     example = {name: values[:3] for name, values in two_inputs().items()}
     deployed = deploy_tf(save(tmp_path / "m", "keras", heads("alike"), example))
 
@@ -102,7 +102,7 @@ def test_where_the_flavor_keras_has_no_array_the_answer_is_keras_own(outputs: st
 
     expected = heads(outputs).predict(two_inputs(), verbose=0)
     assert compare(expected, deployed.predict(two_inputs()), 1e-6) is not None
-    assert deployed.deployable.notes[0].startswith("mlflow.pyfunc has no answer")
+    assert deployed.deployable.notes[0].startswith("mlflow.pyfunc can't answer")
 
 
 def test_an_output_may_be_chosen_by_its_name(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_an_output_may_be_chosen_by_its_name(tmp_path: Path) -> None:
 
 
 def test_without_signature_the_answer_follows_the_input(tmp_path: Path) -> None:
-    """A frame for a frame, with its index."""
+    """A frame is answered with a frame that has its index."""
     deployed = deploy_tf(save(tmp_path / "m", "keras", classifier(), None, signature=None))
     frame = pd.DataFrame(rows(), index=range(1000, 1569))
 
@@ -131,7 +131,7 @@ def test_without_signature_the_answer_follows_the_input(tmp_path: Path) -> None:
     ("numpy_dtype", "tensor"), [(np.float64, dtypes.DOUBLE), (np.int64, dtypes.INT64)], ids=["float64", "int64"]
 )
 def test_inputs_keep_the_signatures_type(numpy_dtype: Any, tensor: dtypes.DType, tmp_path: Path) -> None:
-    """Keras rounds them to float32, as its own predict does."""
+    """The graph rounds them to float32, as Keras' own predict does."""
     inputs = (rows() * 10).astype(numpy_dtype)
     deployed = deploy_tf(save(tmp_path / "m", "keras", classifier(), inputs[:3]))
 
@@ -175,7 +175,7 @@ def test_half_precision_falls_back_to_tensorflow_which_rounds_alike(tmp_path: Pa
     assert deployed.deployable.backend == "TF"
     assert deployed.predict(rows()).dtype == np.float16
     deployed.assert_equals_pyfunc(rows())
-    assert "answers differently when converted" in deployed.deployable.notes[0]
+    assert "answers differently after conversion" in deployed.deployable.notes[0]
 
 
 def test_a_layer_that_keras_cant_load_is_named(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_layer_that_keras_cant_load_is_named(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((30,)), Doubled()])
     path = save(tmp_path / "m", "keras", model, rows()[:3])
 
-    with pytest.raises(NotConvertible, match=r"can't be loaded: it has class 'Doubled', which isn't here") as raised:
+    with pytest.raises(NotConvertible, match=r"it needs class 'Doubled', which Keras doesn't know") as raised:
         deploy_tf(path)
     assert "with backend" not in raised.value.message
 
@@ -199,5 +199,5 @@ def test_a_model_that_keeps_state_is_refused(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input(batch_shape=(4, 5, 6)), keras.layers.LSTM(3, stateful=True)])
     path = save(tmp_path / "m", "keras", model, rows()[:4].reshape(4, 5, 6))
 
-    with pytest.raises(NotConvertible, match=r"changes its own variables when it answers"):
+    with pytest.raises(NotConvertible, match=r"changes its own variables when it is called"):
         deploy_tf(path)

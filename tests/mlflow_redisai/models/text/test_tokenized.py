@@ -1,4 +1,4 @@
-"""What text models share: their texts, their tokens as the client makes them, and signatures of one column of text."""
+"""Shared parts of text models: texts for trials, the client's tokens, and signatures of one column of text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tokenizer() -> Any:
 
 
 def read(folder: Path, tokenizer: Any, *, features: Any = None, inputs: Any = None, max_length: int = 512) -> Reader:
-    """A reader of a model of which nothing but the signature is there."""
+    """Return the Reader of a model of which only the signature exists."""
     Model(signature=None if inputs is None else infer_signature(inputs)).save(str(folder / "MLmodel"))
     made = features or (lambda texts: dict(tokenizer(texts, return_tensors="pt")))
     with open_model(str(folder)) as model:
@@ -38,7 +38,7 @@ def read(folder: Path, tokenizer: Any, *, features: Any = None, inputs: Any = No
 
 
 def test_the_clients_tokens_are_the_librarys(tokenizer: Any, tmp_path: Path) -> None:
-    """Of texts in several scripts, with spaces at their ends, and of none."""
+    """The texts are in several scripts, with spaces at their ends, and one is empty."""
     found = read(tmp_path, tokenizer)
 
     assert found.text.tensors == ("input_ids", "token_type_ids", "attention_mask")
@@ -58,8 +58,8 @@ def test_a_library_that_makes_other_tokens_than_its_tokenizer_is_refused(tokeniz
         read(tmp_path, tokenizer, features=lowered)
 
     assert caught.value.message == (
-        "the test's model makes other tokens (input_ids) of 'Redis keeps its data in memory.' than its tokenizer alone "
-        "does, so that a client can't make them"
+        "the test's model makes other tokens (input_ids) of 'Redis keeps its data in memory.' than its tokenizer does "
+        "alone, so a client can't make them"
     )
 
 
@@ -68,7 +68,7 @@ def test_inputs_that_no_tokenizer_makes_are_named(tokenizer: Any, tmp_path: Path
         made = dict(tokenizer(texts, return_tensors="pt"))
         return {**made, "pixels": made["input_ids"]}
 
-    with pytest.raises(NotConvertible, match="the test's model takes pixels; supported are models over input_ids, "):
+    with pytest.raises(NotConvertible, match="the test's model takes pixels; a text model can take only input_ids, "):
         read(tmp_path, tokenizer, features=with_pictures)
 
 
@@ -86,9 +86,9 @@ def test_a_signature_of_anything_but_one_column_of_text_is_refused(inputs: Any, 
 
 def test_a_tokenizer_without_fast_variant_is_named(tmp_path: Path) -> None:
     class SlowTokenizer:
-        """As the older ones of transformers, which are Python."""
+        """A tokenizer like the older ones of transformers, which are written in Python."""
 
     with pytest.raises(
-        NotConvertible, match="has the tokenizer SlowTokenizer, which can't be kept as JSON; use its fast"
+        NotConvertible, match="has the tokenizer SlowTokenizer, which can't be stored as JSON; use its fast"
     ):
         read(tmp_path, SlowTokenizer())

@@ -1,4 +1,4 @@
-"""Pipelines over MiniLM: the answers of mlflow.pyfunc for the tasks that have answers tensors can hold."""
+"""Pipelines over MiniLM give pyfunc's answers for the tasks whose answers tensors can hold."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_input_example_verifies_it(deployed_classifier: Any) -> None:
 
 @pytest.mark.parametrize("column", ["text", "question"])
 def test_a_signature_that_names_its_column(column: str, saved_classifier: Path, tmp_path: Path) -> None:
-    """MLflow hands names on to the pipeline, which knows `text` only; what pyfunc never answers is refused."""
+    """MLflow passes the name on to the pipeline, which knows only `text`. A model that pyfunc can't run is refused."""
     from mlflow.models import infer_signature, set_signature
 
     frame = pd.DataFrame({column: sentences()[0][:20]})
@@ -83,19 +83,19 @@ def test_a_signature_that_names_its_column(column: str, saved_classifier: Path, 
     if column == "text":
         deploy_torch(path, backend="ONNX").assert_equals_pyfunc(frame)
     else:
-        with pytest.raises(NotConvertible, match=r"doesn't answer text as its signature has it: .*'text'.*; log it"):
+        with pytest.raises(NotConvertible, match=r"fails on text in the form that its signature .*'text'.*; log it"):
             deploy_torch(path, backend="ONNX")
 
 
 def test_a_text_beyond_the_models_length_is_refused(deployed_classifier: Any) -> None:
-    """pyfunc fails on it too, inside the network; cutting it silently would be an answer to another text."""
+    """pyfunc fails on it, too, inside the network. Silently cutting the text would answer another text."""
     with pytest.raises(InputMismatch, match=r"the text in row 1 has 1002 tokens, but the model reads at most 512"):
         deployed_classifier.predict(["short", "word " * 1000])
 
 
 @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
 def test_feature_extraction_gives_the_vectors_of_the_first_text(backend: str, tmp_path: Path) -> None:
-    """As mlflow.pyfunc does; the reply says so."""
+    """mlflow.pyfunc does the same, and a note says so."""
     texts, _ = sentences()
 
     deployed = deploy_torch(
@@ -105,7 +105,7 @@ def test_feature_extraction_gives_the_vectors_of_the_first_text(backend: str, tm
     for inputs in (texts[0], [texts[1]], texts[:3]):
         deployed.assert_equals_pyfunc(inputs)
     assert deployed.deployable.notes == (
-        "as in MLflow, only the first text is answered: with one vector for each of its tokens",
+        "as in MLflow, only the first text is answered, with one vector for each of its tokens",
     )
 
 
@@ -122,8 +122,8 @@ def test_a_task_that_no_graph_holds_is_refused(tmp_path: Path) -> None:
         deploy_torch(path, backend="ONNX")
 
     assert caught.value.message == (
-        f"the transformers model {path} has the task fill-mask; what can be served are feature-extraction, "
-        "text-classification, and any PyTorch module over token ids, logged with mlflow.pytorch"
+        f"the transformers model {path} has the task fill-mask; supported are feature-extraction, "
+        "text-classification, and any PyTorch module over token ids if it is logged with mlflow.pytorch"
     )
 
 

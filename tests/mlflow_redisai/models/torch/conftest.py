@@ -1,4 +1,4 @@
-"""PyTorch models that several files deploy, each trained once."""
+"""PyTorch models that several test files deploy, each trained once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="package")
 def images() -> Any:
-    """A network of convolutions that knows most digits."""
+    """A convolutional network that recognises most digits."""
     from support import torch_models as models
 
     return models.train(models.Images(), *models.digits())
@@ -27,7 +27,7 @@ def table() -> Any:
 
 @pytest.fixture(scope="package")
 def words() -> Any:
-    """A network over two integer tensors; gives a dict."""
+    """A network over two integer tensors that returns a dict."""
     from support import torch_models as models
 
     ids, target = models.tokens()

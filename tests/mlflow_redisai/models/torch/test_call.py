@@ -1,4 +1,4 @@
-"""A module as a function of arrays: what it gives, in which types and structures."""
+"""A module as a function of arrays: the types and structures of its output."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from redisai_engine.codec.compare import compare, tolerance_of
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # it imports torch
 from support.torch_models import answers, deploy_torch, save_torch, spec  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
+    "ignore::DeprecationWarning:torch",  # torch deprecates TorchScript, the format of RedisAI's backend TORCH
     "ignore:`torch.jit:DeprecationWarning",
 )
 
@@ -43,8 +43,8 @@ def test_nested_answers(tmp_path: Path) -> None:
         deploy_torch(path)
 
     reason = (
-        f"the PyTorch model {path} gives a tuple with a tuple as 'output_1'; what can be served is a tensor, or a "
-        "list, tuple or dict of tensors: wrap the model in a module whose forward gives that, and log the wrapper"
+        f"the PyTorch model {path} returns a tuple with a tuple as 'output_1'; only a tensor, or a list, tuple or "
+        "dict of tensors, can be served: wrap the model in a module whose forward returns that, and log the wrapper"
     )
     assert caught.value.message == reason
 

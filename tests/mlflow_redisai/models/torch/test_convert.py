@@ -1,4 +1,4 @@
-"""PyTorch models trained on real data: what is deployed answers as mlflow.pyfunc does, on rows not trained on."""
+"""PyTorch models trained on real data answer as mlflow.pyfunc does, on rows that they weren't trained on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from redisai_engine.protocol import dtypes
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # it imports torch
 from support.torch_models import WORDS, answers, deploy_torch, mask_of, save_torch  # noqa: E402
 
 if TYPE_CHECKING:
     from support.local_runs import Deployed
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
+    "ignore::DeprecationWarning:torch",  # torch deprecates TorchScript, the format of RedisAI's backend TORCH
     "ignore:`torch.jit:DeprecationWarning",
 )
 
@@ -50,7 +50,7 @@ FORMATS: dict[str, Callable[[Path, Any, Any], Path]] = {
 
 
 class TestFormats:
-    """However the model was logged, all 1797 images get pyfunc's answer, half of them held out."""
+    """In every format of the model, all 1797 images get pyfunc's answer. Half of them are held out."""
 
     @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
     @pytest.mark.parametrize("form", FORMATS)
@@ -61,7 +61,7 @@ class TestFormats:
 
         answer = deployed.predict(rows)
         deployed.assert_equals_pyfunc(rows, within=1e-6)
-        assert (answer.argmax(1) == target)[1::2].mean() > 0.8  # the model is one worth serving
+        assert (answer.argmax(1) == target)[1::2].mean() > 0.8  # the model has learned something
         assert deployed.mapping.batch is None
         assert deployed.deployable.notes == ()
 
@@ -87,7 +87,7 @@ class TestFormats:
 
 
 class TestContainers:
-    """A frame for a signature of columns, an array for a tensor, as pyfunc has it."""
+    """As in pyfunc, a signature of columns gives a frame, and one of a tensor gives an array."""
 
     def test_columns_give_a_frame_with_the_inputs_index(self, table: Any, tmp_path: Path) -> None:
         frame, _ = models.cancer()
@@ -102,7 +102,7 @@ class TestContainers:
         assert answer.index.equals(rows.index)
 
     def test_columns_keep_the_signatures_type(self, table: Any, tmp_path: Path) -> None:
-        """The columns are doubles; the model's own float32 is made inside the graph, as pyfunc makes it."""
+        """The columns are doubles. The graph casts them to the model's float32, as pyfunc does."""
         frame, _ = models.cancer()
 
         deployed = deploy_torch(
@@ -155,12 +155,12 @@ class TestContainers:
 
 @pytest.mark.slow
 class TestSeveral:
-    """Several inputs and outputs, which pyfunc doesn't answer: the module itself is what the answers must equal."""
+    """pyfunc can't answer several inputs and outputs, so the reference is the module itself."""
 
     @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
     @pytest.mark.parametrize("form", ["pt2", "pickle"])
     def test_two_inputs_and_a_dict(self, form: str, backend: str, words: Any, tmp_path: Path) -> None:
-        """Token ids and a mask of open length; attention inside; a label among the outputs."""
+        """Token ids and a mask have open lengths, the module has attention, and one output is a label."""
         ids, _ = models.tokens()
         mask = mask_of(ids)
         example: Any = (ids[:4], mask[:4]) if form == "pt2" else {"ids": ids[:4], "mask": mask[:4]}
@@ -217,7 +217,7 @@ class TestRefusals:
     def test_a_model_that_tells_nothing_of_its_input(self, table: Any, tmp_path: Path) -> None:
         path = save_torch(tmp_path / "m", table, serialization_format="pickle")
 
-        with pytest.raises(NotConvertible, match="has no signature and no input example, so nobody knows"):
+        with pytest.raises(NotConvertible, match="has no signature and no input example, so its inputs are unknown"):
             deploy_torch(path, backend="ONNX")
 
     def test_an_example_that_the_model_refuses(self, table: Any, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ class TestRefusals:
             serialization_format="pickle",
         )
 
-        with pytest.raises(NotConvertible, match="doesn't answer its input example: The size of tensor a"):
+        with pytest.raises(NotConvertible, match="fails on its input example: The size of tensor a"):
             deploy_torch(path, backend="ONNX")
 
     def test_a_class_that_is_not_there(self, table: Any, tmp_path: Path) -> None:

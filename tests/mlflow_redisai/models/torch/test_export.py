@@ -1,4 +1,4 @@
-"""A conversion is taken only if it answers as the module does, for any number of rows or for its own number."""
+"""A conversion is used only if it answers as the module does, for any number of rows or for the module's own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from redisai_engine.codec.compare import compare, tolerance_of
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # it imports torch
 from support.torch_models import deploy_torch, save_torch, spec  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
+    "ignore::DeprecationWarning:torch",  # torch deprecates TorchScript, the format of RedisAI's backend TORCH
     "ignore:`torch.jit:DeprecationWarning",
 )
 
 
 @pytest.mark.slow
 class TestFixedBatch:
-    """MLflow's default for an example of one row: a program that takes exactly one."""
+    """For an example of one row, MLflow by default exports a program that takes exactly one."""
 
     @pytest.mark.parametrize("backend", ["ONNX", "TORCH"])
     def test_any_number_of_rows_is_answered_row_by_row(self, backend: str, images: Any, tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ class TestFixedBatch:
         deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
 
         assert deployed.deployable.notes == (
-            "the model takes exactly one row at a time: predict sends each row by itself",
+            "the model takes exactly one row at a time; predict sends each row in a request of its own",
         )
 
     def test_pyfunc_itself_takes_one_row_only(self, images: Any, tmp_path: Path) -> None:
-        """Which is why rows are split: it is the plugin that does better here, not the model."""
+        """This is why rows are split. Only the plugin takes more than one row."""
         rows, _ = models.digits()
         deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
 
@@ -67,11 +67,11 @@ class TestFixedBatch:
         assert deployed.mapping.batch is None
         assert compare(expected, deployed.predict(rows[:250]), tolerance_of(deployed.mapping)) is not None
         assert deployed.deployable.notes == (
-            "the model was logged for exactly one row at a time; it was found to take any number",
+            "the model was logged for exactly one row at a time; trials showed that it takes any number",
         )
 
     def test_rows_that_depend_on_each_other_stay_alone(self, table: Any, tmp_path: Path) -> None:
-        """The program runs on many rows without complaint, and gives something else."""
+        """The program accepts many rows, but answers them differently."""
         frame, _ = models.cancer()
         rows = frame.to_numpy(np.float32)
         path = save_torch(tmp_path / "m", models.AcrossRows(table), input_example=rows[:1])
@@ -82,7 +82,7 @@ class TestFixedBatch:
         np.testing.assert_array_equal(deployed.predict(rows[:20]), np.zeros((20, 2), np.float32))
 
     def test_a_larger_fixed_batch_is_filled_up(self, images: Any, tmp_path: Path) -> None:
-        """Seven rows for a program of four: two requests, the second with a copy of the last row."""
+        """207 rows for a program of four: 52 requests, the last with a copy of the last row."""
         rows, _ = models.digits()
         signature = ModelSignature(Schema([spec("float32", (4, 1, 8, 8))]))
         path = save_torch(tmp_path / "m", images, input_example=rows[:4], signature=signature)
@@ -93,11 +93,11 @@ class TestFixedBatch:
             expected = images(torch.from_numpy(rows[:207])).numpy()
         assert deployed.mapping.batch == 4
         assert compare(expected, deployed.predict(rows[:207]), tolerance_of(deployed.mapping)) is not None
-        assert deployed.deployable.notes[0].startswith("the model takes exactly 4 rows at a time: predict splits")
+        assert deployed.deployable.notes[0].startswith("the model takes exactly 4 rows at a time; predict splits")
 
 
 def test_what_onnx_lacks_is_deployed_as_torchscript(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """And the reply says why; nothing is printed besides, as output belongs to the command."""
+    """A note says why. Nothing is printed, as standard output belongs to the command."""
     rows, target = models.digits()
     module = models.train(models.Spectrum(), rows, target, steps=5)
     path = save_torch(tmp_path / "m", module, input_example=rows[:4])
@@ -111,7 +111,7 @@ def test_what_onnx_lacks_is_deployed_as_torchscript(tmp_path: Path, capfd: pytes
         f"the PyTorch model {path} can't be exported to ONNX: Exporting the operator 'aten::fft_rfft' to ONNX "
         "opset version 15 is not supported"
     )
-    assert deployed.deployable.notes == (f"deployed with backend TORCH, not ONNX: {reason}",)
+    assert deployed.deployable.notes == (f"deployed with backend TORCH instead of ONNX: {reason}",)
     deployed.assert_equals_pyfunc(rows)
     assert printed == ""
 

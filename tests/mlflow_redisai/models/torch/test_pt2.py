@@ -1,4 +1,4 @@
-"""What torch.export writes into a program, and no request keeps: its example, and the strides of it."""
+"""Parts of a program from torch.export: its example, and guards on the example's strides, which no request has."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from redisai_engine.codec.compare import compare, tolerance_of
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # it imports torch
 from support.torch_models import WORDS, deploy_torch, mask_of, save_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
+    "ignore::DeprecationWarning:torch",  # torch deprecates TorchScript, the format of RedisAI's backend TORCH
     "ignore:`torch.jit:DeprecationWarning",
 )
 
 
 def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) -> None:
-    """torch.export keeps its example's strides as a condition, which pyfunc then holds against every other array."""
+    """torch.export makes guards of its example's strides, for which pyfunc then refuses every other array."""
     frame, _ = models.cancer()
     held_out = frame.astype(np.float32)[1::2].to_numpy()
     path = save_torch(tmp_path / "m", table, input_example=held_out[:4])
@@ -35,7 +35,7 @@ def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) 
         expected = table(torch.from_numpy(held_out)).numpy()
     assert compare(expected, deployed.predict(held_out), tolerance_of(deployed.mapping)) is not None
     found = verify(deployed.run, deployed.deployable, deployed.model)
-    kind = "the PyTorch module itself, without the checks that its export wrote into it"
+    kind = "the PyTorch module itself, without the guards that torch.export gave it"
     assert (found.status, found.reference) == ("passed", kind)
     with pytest.raises(AssertionError, match="stride"):
         deployed.expected(np.ascontiguousarray(held_out))
@@ -43,7 +43,7 @@ def test_an_example_that_was_part_of_a_larger_array(table: Any, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_pt2_model_of_several_inputs_is_verified_with_its_own_example(words: Any, tmp_path: Path) -> None:
-    """MLflow stores no example for those; the program holds the one that it was exported with."""
+    """MLflow stores no example for such a model, but the program holds the one that it was exported with."""
     ids, _ = models.tokens()
     path = save_torch(tmp_path / "m", words, input_example=(ids[:4], mask_of(ids)[:4]), signature=WORDS)
 

@@ -1,4 +1,4 @@
-"""Ways to TorchScript: where a trace would hold for the example only, another one is taken."""
+"""Ways to TorchScript: if a trace would hold only for the example, another way is used."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
-from support import torch_models as models  # noqa: E402  # torch's classes stand at the top of it
+from support import torch_models as models  # noqa: E402  # it imports torch
 from support.torch_models import deploy_torch, save_torch  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:torch",  # TorchScript is RedisAI's format, which torch deprecates
+    "ignore::DeprecationWarning:torch",  # torch deprecates TorchScript, the format of RedisAI's backend TORCH
     "ignore:`torch.jit:DeprecationWarning",
 )
 
 
 def test_a_branch_on_values_is_kept(table: Any, tmp_path: Path) -> None:
-    """A trace would always go the example's way."""
+    """A trace would always take the example's branch."""
     frame, _ = models.cancer()
     module = models.Doubting(table).eval()
     path = save_torch(tmp_path / "m", module, input_example=frame[:2], serialization_format="pickle")

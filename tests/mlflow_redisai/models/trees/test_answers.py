@@ -1,4 +1,4 @@
-"""What a boosted model is compared with: its own library, also for chosen outputs and for rows with categories."""
+"""The reference of a boosted model is its own library, for chosen outputs and for rows with categories too."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_several_labels(library: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_regressors_only_output_may_be_named(library: str, tmp_path: Path) -> None:
-    """It comes as the graph gives it: one column."""
+    """It has the graph's shape: one column."""
     frame, target = diabetes()
     model = made(library, "Regressor").fit(frame[::2], target[::2])
     path = save_boosted(tmp_path / "m", library, model, frame)
@@ -86,7 +86,7 @@ def test_a_booster_of_xgboost_is_asked_with_its_own_matrix(tmp_path: Path) -> No
 
 
 class TestCategories:
-    """MLflow refuses pandas' type for them, so pyfunc has no answer, and the library is asked itself."""
+    """MLflow refuses pandas categoricals, so pyfunc can't answer, and the reference is the library itself."""
 
     @pytest.mark.parametrize("outputs", [None, "prediction"])
     @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
@@ -104,7 +104,7 @@ class TestCategories:
         np.testing.assert_allclose(deployed.predict(text).reshape(-1), model.predict(frame), rtol=1e-5)
 
     def test_what_xgboost_itself_keeps_wrongly_is_not_deployed(self, tmp_path: Path) -> None:
-        """It counts letters where it cuts bytes, so that the name of a category that isn't ASCII comes back cut."""
+        """It counts characters where it cuts bytes, which truncates the name of a category that isn't ASCII."""
         frame, target = diabetes()
         frame = with_categories(frame, 3)
         frame = frame.assign(bmi=frame["bmi"].cat.rename_categories(["Köln", "Bonn", "Zürich"]))
@@ -112,11 +112,11 @@ class TestCategories:
         _skip_without_names("xgboost")
         text = frame.astype({"bmi": str, "s1": str})
 
-        with pytest.raises(NotConvertible, match="the xgboost model XGBRegressor answers differently as ONNX: "):
+        with pytest.raises(NotConvertible, match="the xgboost model XGBRegressor answers differently after conv"):
             deploy(save_boosted(tmp_path / "m", "xgboost", model, text, input_example=text[:50]))
 
 
 def _skip_without_names(library: str) -> None:
     version = tuple(int(number) for number in importlib.import_module(library).__version__.split(".")[:2])
     if library == "xgboost" and version < (3, 1):
-        pytest.skip("the names of categories are kept from XGBoost 3.1 on")
+        pytest.skip("XGBoost stores the names of categories from 3.1 on")

@@ -1,4 +1,4 @@
-"""CatBoost models answer as mlflow.pyfunc does, on rows they were not trained on, gaps included."""
+"""CatBoost models answer as mlflow.pyfunc does, on rows that they weren't trained on, including gaps."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_categories_are_refused_by_name(tmp_path: Path) -> None:
     model = catboost.CatBoostRegressor(cat_features=["sex"], **TREES).fit(frame, target)
 
     with pytest.raises(
-        NotConvertible, match=r"treatment of categories \(column sex\) has no form in ONNX; encode them"
+        NotConvertible, match=r"encoding of categories \(column sex\) can't be expressed in ONNX; encode them"
     ):
         deploy(save_boosted(tmp_path / "m", "catboost", model, frame))
 
@@ -119,5 +119,5 @@ def test_a_variance_beside_the_mean_is_refused(tmp_path: Path) -> None:
     frame, target = diabetes()
     model = catboost.CatBoostRegressor(loss_function="RMSEWithUncertainty", **TREES).fit(frame, target)
 
-    with pytest.raises(NotConvertible, match="gives a mean and a variance; train with RMSE"):
+    with pytest.raises(NotConvertible, match="predicts a mean and a variance; train with RMSE"):
         deploy(save_boosted(tmp_path / "m", "catboost", model, frame))

@@ -1,4 +1,4 @@
-"""Inputs of boosted models, and the graph's versions: the same for every library, shown with XGBoost."""
+"""Inputs of boosted models, and versions of their graphs: the same for every library, tested with XGBoost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_without_signature_the_trained_columns_are_taken(columns: str, tmp_path:
 
 
 def test_a_server_of_newer_versions_gets_what_it_loads(tmp_path: Path) -> None:
-    """Later versions of ai.onnx.ml have other operators for trees."""
+    """Newer versions of ai.onnx.ml have other operators for trees."""
     frame, target = diabetes()
     path = save_boosted(tmp_path / "m", "xgboost", xgboost.XGBRegressor(**TREES).fit(frame, target), frame)
 

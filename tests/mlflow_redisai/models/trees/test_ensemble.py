@@ -1,4 +1,4 @@
-"""Trees written by hand, as ONNX Runtime computes them: ways of numbers and gaps, sums, and what is made of them."""
+"""Handwritten trees in ONNX Runtime: the paths of numbers and gaps, the sums, and the answers made from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow_redisai.models.trees.ensemble import Boosted, Mode, Nodes, Tree, flo
 
 
 def stump(mode: Mode, threshold: float, *, gap_is_yes: bool) -> Tree:
-    """One question: 10 for yes, 20 for no."""
+    """Return a tree of one question, which answers 10 for yes and 20 for no."""
     tree = Tree((0,))
 
     def add(node: str) -> Any:
@@ -32,7 +32,7 @@ def boosted(*trees: Tree, **options: Any) -> Boosted:
 
 
 def answers(model: Boosted, numbers: list[float], ml_opset: int = 3) -> list[Any]:
-    """What ONNX Runtime gives for a column of numbers, output by output."""
+    """Return ONNX Runtime's answers to a column of numbers, one entry per output."""
     nodes = Nodes()
     names = ("first", "" if model.classes is None else "second")
     write(model, nodes, "x", names, ml_opset)
@@ -94,7 +94,7 @@ def test_a_bound_in_float64_is_compared_in_float64() -> None:
 
 
 def test_a_bound_in_float32_never_lets_pass_what_lies_above_it() -> None:
-    """1 + 1e-7 lies between two float32, and nearer to the one above."""
+    """1 + 1e-7 lies between two float32 numbers, and nearer to the larger one."""
     bound, above = 1 + 1e-7, float(np.nextafter(np.float32(1), np.float32(2)))
     assert np.float32(bound) == above
 

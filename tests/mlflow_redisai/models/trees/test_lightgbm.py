@@ -1,4 +1,4 @@
-"""LightGBM models answer as mlflow.pyfunc does, on rows they were not trained on, gaps included."""
+"""LightGBM models answer as mlflow.pyfunc does, on rows that they weren't trained on, including gaps."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_best_round_counts(tmp_path: Path) -> None:
     model = lightgbm.LGBMRegressor(n_estimators=200, verbose=-1)
     stop = lightgbm.early_stopping(3, verbose=False)
     with warnings.catch_warnings():
-        # The other spelling is unknown to LightGBM before 4.7.
+        # LightGBM 4.7 warns about eval_set, for which earlier versions have no replacement.
         warnings.simplefilter("ignore")
         model.fit(frame[::2], target[::2], eval_set=[(frame[1::2], target[1::2])], callbacks=[stop])
     assert model.best_iteration_ < 200
@@ -99,7 +99,7 @@ def test_the_best_round_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trained", ["with gaps", "without gaps", "zero is a gap", "nothing is a gap"])
 def test_gaps_go_where_the_node_says(trained: str, tmp_path: Path) -> None:
-    """LightGBM keeps three ways to treat a gap, node by node, and reads NaN as zero where it knows none."""
+    """Each node has one of three rules for gaps. A node without gaps reads NaN as zero."""
     frame, target = diabetes()
     learned = {"with gaps": with_gaps(frame), "zero is a gap": with_gaps(frame, 0)}.get(trained, frame)
     settings = {"zero_as_missing": trained == "zero is a gap", "use_missing": trained != "nothing is a gap"}
@@ -121,7 +121,7 @@ def test_arrays(numpy: str, tmp_path: Path) -> None:
 
 
 def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
-    """Bounds are float64, which a graph of float32 would round."""
+    """Thresholds are float64. A float32 graph would round them."""
     frame, target = diabetes()
     model = lightgbm.LGBMRegressor(n_estimators=60, verbose=-1).fit(frame, target)
     bounds = np.unique(model.booster_.trees_to_dataframe()["threshold"].dropna())
@@ -144,7 +144,7 @@ class TestCategories:
 
     @pytest.mark.parametrize("kinds", [3, 40])
     def test_text_is_looked_up(self, kinds: int, tmp_path: Path) -> None:
-        """pyfunc refuses such rows, so the library itself is what is compared with."""
+        """pyfunc refuses such rows, so the reference is the library itself."""
         frame, target = diabetes()
         frame = with_categories(frame, kinds)
         model = lightgbm.LGBMRegressor(min_data_per_group=2, cat_smooth=1, **TREES).fit(frame[::2], target[::2])
@@ -159,7 +159,7 @@ class TestCategories:
         frame = frame.assign(bmi=pd.Categorical(np.arange(len(frame)) % 3 + 5))
         model = lightgbm.LGBMRegressor(**TREES).fit(frame, target)
 
-        with pytest.raises(NotConvertible, match="doesn't keep which column has the categories 5, 6, 7; give it"):
+        with pytest.raises(NotConvertible, match="doesn't record which column has the categories 5, 6, 7; use text"):
             deploy(save_boosted(tmp_path / "m", "lightgbm", model, frame.astype({"bmi": int}), input_example=None))
 
 
@@ -167,5 +167,5 @@ def test_linear_trees_are_refused_by_name(tmp_path: Path) -> None:
     frame, target = diabetes()
     model = lightgbm.LGBMRegressor(linear_tree=True, **TREES).fit(frame, target)
 
-    with pytest.raises(NotConvertible, match=r"linear trees \(linear_tree=True\) have no form in ONNX"):
+    with pytest.raises(NotConvertible, match=r"linear trees \(linear_tree=True\) can't be expressed in ONNX"):
         deploy(save_boosted(tmp_path / "m", "lightgbm", model, frame))

@@ -1,4 +1,4 @@
-"""XGBoost models answer as mlflow.pyfunc does, on rows they were not trained on, gaps included."""
+"""XGBoost models answer as mlflow.pyfunc does, on rows that they weren't trained on, including gaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ xgboost = pytest.importorskip("xgboost", reason='not installed: pip install "mlf
 
 TREES = {"n_estimators": 8}
 
-# Before, XGBoost kept no names of categories, and began counts at e^78, which its trees brought down in float32.
+# Before 3.1, XGBoost stores no names of categories, and starts counts at e^78, from which its trees descend in float32.
 SINCE_3_1 = tuple(int(number) for number in xgboost.__version__.split(".")[:2]) >= (3, 1)
 
 REGRESSORS: dict[str, Callable[[], Any]] = {
@@ -66,7 +66,7 @@ def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_native_booster_answers_as_its_objective_wants(objective: str, tmp_path: Path) -> None:
-    """Probabilities, scores, zeros and ones, a matrix, or class numbers as float32."""
+    """It answers with probabilities, scores, zeros and ones, a matrix, or class numbers as float32."""
     frame, labels = digits() if objective.startswith("multi") else cancer()
     target = np.unique(labels, return_inverse=True)[1]
     settings = {"objective": objective, **({"num_class": 10} if objective.startswith("multi") else {})}
@@ -108,7 +108,7 @@ def test_several_labels(tmp_path: Path) -> None:
 
 
 def test_an_early_stop_counts_for_scikit_learns_form_only(tmp_path: Path) -> None:
-    """XGBoost itself uses all trees of a native Booster, and the best rounds of an estimator."""
+    """XGBoost itself uses all trees of a native Booster, but only the best rounds of an estimator."""
     frame, target = diabetes()
     model = xgboost.XGBRegressor(n_estimators=60, early_stopping_rounds=3, learning_rate=0.5)
     model.fit(frame[::2], target[::2], eval_set=[(frame[1::2], target[1::2])], verbose=False)
@@ -131,7 +131,7 @@ def test_arrays_keep_their_type(numpy: str, tmp_path: Path) -> None:
 
 
 def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
-    """Bounds are values of the training rows, rounded to float32: a float64 near one falls where it falls there."""
+    """Thresholds are values of training rows, rounded to float32. A float64 near one must take XGBoost's branch."""
     frame, labels = cancer()
     model = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(frame, labels == "benign"), 8)
     deployed = deploy(save_boosted(tmp_path / "m", "xgboost", model, frame))
@@ -141,7 +141,7 @@ def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
 
 
 class TestCategories:
-    """XGBoost splits by sets of categories; a graph asks for one after another."""
+    """XGBoost splits by sets of categories. A graph tests one category after another."""
 
     @pytest.mark.parametrize("kinds", [3, 12])
     def test_codes_are_numbers(self, kinds: int, tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ class TestCategories:
 
         deployed.assert_equals_pyfunc(frame)
 
-    @pytest.mark.skipif(not SINCE_3_1, reason="the names of categories are kept from XGBoost 3.1 on")
+    @pytest.mark.skipif(not SINCE_3_1, reason="XGBoost stores the names of categories from 3.1 on")
     @pytest.mark.parametrize("kinds", [3, 12])
     def test_text_is_looked_up(self, kinds: int, tmp_path: Path) -> None:
-        """pyfunc refuses such rows, so the library itself is what is compared with."""
+        """pyfunc refuses such rows, so the reference is the library itself."""
         frame, target = diabetes()
         frame = with_categories(frame, kinds)
         model = xgboost.XGBRegressor(enable_categorical=True, max_cat_to_onehot=4, **TREES)

@@ -1,4 +1,4 @@
-"""A conversion is compared with the model itself, for pyfunc's answer and for outputs that a user chose."""
+"""A conversion is compared with the model itself, on pyfunc's answer and on outputs that the user chose."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def deployed(tmp_path: Path) -> Deployed:
 
 
 def own(outputs: Sequence[Output]) -> Reference:
-    """What the estimator itself gives for its only output that a test chooses."""
+    """Return the estimator's own answers for the only output that the tests choose."""
     assert [output.name for output in outputs] == ["probabilities"]
     return Reference("the estimator's own predict_proba", ESTIMATOR.predict_proba)
 
 
 def with_turned_probabilities(deployable: Deployable) -> Deployable:
-    """The same graph, but for the probabilities of the first and the last class, which change places."""
+    """Return the same graph with the probabilities of the first and the last class swapped."""
     proto = onnx.load_from_string(deployable.blob)
     for node in proto.graph.node:
         for index, name in enumerate(node.output):
@@ -50,7 +50,7 @@ def test_a_graph_whose_chosen_output_is_wrong_is_refused_though_its_labels_are_r
     wrong = with_turned_probabilities(deployed.deployable)
 
     assert checked(wrong, [DATA.data], "the test's model") == wrong
-    with pytest.raises(NotConvertible, match="model answers differently as ONNX: the largest difference is "):
+    with pytest.raises(NotConvertible, match="model answers differently after conversion to ONNX: the largest diff"):
         with_outputs(wrong, ["probabilities"], own, [DATA.data], "the test's model")
 
 

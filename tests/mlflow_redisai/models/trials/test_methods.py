@@ -1,4 +1,4 @@
-"""What a library's methods give, laid out as the graph declares its outputs."""
+"""Answers of a library's methods, in the shapes that the graph declares for its outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows to try a conversion on: always the same, around the example, with known categories, and with gaps."""
+"""Made-up rows for trials: always the same, around the example, with known categories, and with gaps."""
 
 from __future__ import annotations
 
