@@ -14,6 +14,8 @@ from compat.differences import DIFFERENCES
 from support.servers import Server
 from support.transcripts import recorded_model
 
+pytestmark = pytest.mark.slow
+
 Test = TypeVar("Test", bound=Callable[..., None])
 
 COVERED: set[str] = set()

@@ -29,6 +29,8 @@ from support.tiny_models import product_and_sum
 from support.transcripts import scenarios
 from support.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 AROUND_TRANSACTIONS = {"WATCH", "MULTI", "EXEC"}
 GARBAGE = ModelToStore(ModelMeta(backend="ONNX", device="CPU"), b"not a model", chunk_bytes=1000)
 CHUNK_SIZE = 100  # bytes of a model's blob; so small that every model is sent in chunks

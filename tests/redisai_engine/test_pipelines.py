@@ -12,6 +12,8 @@ from support.connection import Connect, Connection, encoded
 from support.gateway import Pair, predict, store_model
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 TENSOR = b"x" * 20_000
 LARGE_DAG = (

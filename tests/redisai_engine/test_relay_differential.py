@@ -20,6 +20,8 @@ from redisai_engine.protocol.requests import encode
 from support.servers import Server, start_engine, start_redis
 from support.streams import cut
 
+pytestmark = pytest.mark.slow
+
 # Leaves every state that a connection can be in, and marks the end of the replies. PING is for CLIENT REPLY SKIP.
 END = encode([b"PING"]) + encode([b"RESET"]) + encode([b"ECHO", b"the end"])
 END_REPLY = b"+RESET\r\n$7\r\nthe end\r\n"

@@ -24,6 +24,8 @@ from mlflow_redisai.deploy.verification import PASSED, verify
 from mlflow_redisai.errors import NotConvertible
 from support.local_runs import deploy, save_sklearn
 
+pytestmark = pytest.mark.slow
+
 CHOSEN: dict[str, tuple[Callable[[], Any], str, str, Callable[[Any, Any], Any]]] = {
     "labels": (LogisticRegression, "label", "predict", lambda one, rows: one.predict(rows)),
     "probabilities": (

@@ -18,7 +18,10 @@ from support.local_runs import Deployed
 from support.tf_models import deploy_tf, save, two_headed, two_inputs, two_part_module
 
 MISSING = [name for name in ("tensorflow", "tf2onnx") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
 
 
 def compared_with(deployed: Deployed) -> tuple[str, str | None]:

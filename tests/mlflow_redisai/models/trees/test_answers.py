@@ -14,6 +14,8 @@ from mlflow_redisai.errors import NotConvertible
 from support.boosted_models import cancer, diabetes, digits, save_boosted, with_categories
 from support.local_runs import Deployed, deploy
 
+pytestmark = pytest.mark.slow
+
 LIBRARIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xgboost": ("XGB", {"n_estimators": 8}),
     "lightgbm": ("LGBM", {"n_estimators": 8, "verbose": -1}),
