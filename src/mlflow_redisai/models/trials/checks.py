@@ -19,7 +19,8 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.trials.probes import made_up, mark_gaps, with_gaps
+from mlflow_redisai.models.trials.contracts import edges, learned
+from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part, Schema
@@ -33,8 +34,9 @@ def probes(
     """
     Return the schema and inputs for trials: the example, rows made up around it, and rows with gaps (NaN).
 
-    Only inputs that the model itself answers are returned. The schema comes back with `gaps` set for the fields in
-    which the model accepts NaN. `categories` are values to draw from, by column.
+    Only inputs that the model itself answers are returned. The schema comes back with the fields' contracts. Raise
+    NotConvertible for a model that refuses rows in a way that no contract expresses. `categories` are values to draw
+    from, by column.
     """
 
     def answers(inputs: Any) -> bool:
@@ -44,9 +46,9 @@ def probes(
     rows = made_up(schema, example, categories)
     if rows is None or not answers(rows):
         return schema, found
-    schema = mark_gaps(schema, rows, answers)
-    gaps = with_gaps(schema, rows)
-    return schema, [*found, rows, *([gaps] if gaps is not None and answers(gaps) else [])]
+    schema = learned(schema, rows, answers, categories)
+    more = [with_gaps(schema, rows), *edges(schema, rows)]
+    return schema, [*found, rows, *(each for each in more if each is not None and answers(each))]
 
 
 def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
