@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trials.splitting import rows_at, rows_in
+from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.fields import is_frame, take_columns, take_tensors
 from redisai_engine.codec.mapping import Field, Known, Missing, Schema
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 
-Categories = Mapping[str | int, Array]
+# The values that encoders know, by the position of the column.
+Categories = Mapping[int, Array]
 
 # The largest number of columns, and of categories of a column, that are tried one by one: each try runs the model.
 _SINGLE_TRIES = 200
@@ -61,8 +65,8 @@ def learned(
     """
     Return the schema with the contract of each field: the values that the model accepts.
 
-    `answers` returns whether the model answers rows. `categories` are the values that encoders know, by column. Raise
-    NotConvertible if the model refuses values in a way that no contract expresses; `what` names the model.
+    `answers` returns whether the model answers rows. Raise NotConvertible if the model refuses values in a way that no
+    contract expresses; `what` names the model.
     """
     filled = without_gaps(schema, rows)
     # A model that fails even without gaps shows nothing about them.
@@ -75,26 +79,43 @@ def learned(
     return replace(schema, fields=tuple(_known(model, fields, categories, what)))
 
 
-def edges(schema: Schema, rows: Any) -> list[Any]:
-    """Return rows with what the contract accepts at its edges: infinity, the largest number, missing and new text."""
-    found: list[Any] = []
-
-    def add(wanted: Callable[[Field], bool], values: Sequence[Any]) -> None:
-        chosen = [index for index, item in enumerate(schema.fields) if item.used and wanted(item)]
-        if chosen:
-            found.append(replaced(schema, rows, chosen, values))
-
-    add(lambda item: item.dtype.is_float and item.infinite, [np.inf, -np.inf])
-    for size in {item.largest for item in schema.fields if item.largest is not None}:
-        add(lambda item, size=size: item.dtype.is_float and item.largest == size, [size, -size])  # type: ignore[misc]
+def with_missing_text(schema: Schema, rows: Any) -> list[Any]:
+    """Return rows with each mark of missing text in the columns that may have it."""
+    found = []
     for mark, value in _MISSING.items():
-        add(lambda item, mark=mark: mark in item.missing, [value])  # type: ignore[misc]
-    add(lambda item: item.dtype.is_string and item.known is None, [UNKNOWN_TEXT, ""])
+        chosen = [index for index, item in enumerate(schema.fields) if item.used and mark in item.missing]
+        if chosen:
+            found.append(replaced(schema, rows, chosen, [value]))
     return found
 
 
-def _row_count(rows: Any) -> int:
-    return len(next(iter(rows.values())) if isinstance(rows, dict) else rows)
+def check_refusals(schema: Schema, inputs: Any, answers: Callable[[Any], bool], what: str = "the model") -> None:
+    """Raise NotConvertible if the model refuses rows that the schema's contract would let through."""
+    if answers(inputs):
+        return
+    passed = [row for row in range(rows_in(inputs)) if _passes(schema, rows_at(inputs, np.array([row])))]
+    if not passed or answers(rows_at(inputs, np.array(passed))):
+        return
+    for row in passed[:_SINGLE_TRIES]:
+        alone = rows_at(inputs, np.array([row]))
+        if not answers(alone):
+            raise NotConvertible(
+                f"{what} refuses the row {_shown(alone)}, and a deployment can't refuse it too: no single column is at "
+                "fault in a way that it could check"
+            )
+
+
+def _passes(schema: Schema, row: Any) -> bool:
+    try:
+        (take_columns if schema.kind == "columns" else take_tensors)(row, schema)
+    except InputMismatch:
+        return False
+    return True
+
+
+def _shown(row: Any) -> str:
+    listed = row.to_dict("records")[0] if is_frame(row) else row
+    return f"{listed!s:.200}"
 
 
 def without_gaps(schema: Schema, rows: Any) -> Any:
@@ -120,8 +141,16 @@ def changed(schema: Schema, rows: Any, fields: Iterable[int], change: Callable[[
     copied = rows.copy()
     names = list(copied)
     for index in fields:
-        copied[names[index]] = change(np.array(copied[names[index]]))
+        values = change(np.array(copied[names[index]]))
+        copied[names[index]] = _cells(values, copied) if is_frame(copied) else values
     return copied
+
+
+def _cells(values: Array, frame: Any) -> Any:
+    """Return the values of a frame's column. As objects, because pandas 3 makes NaN of None in a column of text."""
+    import pandas as pd
+
+    return pd.Series(values, index=frame.index, dtype=values.dtype)
 
 
 def _fill(values: Array) -> Array:
@@ -191,12 +220,12 @@ def _known(model: _Model, fields: list[Field], categories: Categories, what: str
     known = list(fields)
     for index in _refusing_unknown(model, categories):
         item = fields[index]
-        values = categories.get(_name(item, index)) if model.schema.kind == "columns" else None
+        values = categories.get(index) if model.schema.kind == "columns" else None
         if values is None or not len(values):
             column = "its input" if item.name is None else f"column {item.label!r}"
             raise NotConvertible(
-                f"{what} refuses some values of {column} and its encoders don't say which, so a deployment can't refuse "
-                "them too; use an encoder with handle_unknown='ignore' or 'use_encoded_value'"
+                f"{what} refuses some values of {column} and its encoders don't say which, so a deployment can't "
+                "refuse them too; use an encoder with handle_unknown='ignore' or 'use_encoded_value'"
             )
         known[index] = replace(item, known=_answered(model, index, _plain(values, item)))
     return known
@@ -216,7 +245,7 @@ def _refusing_unknown(model: _Model, categories: Categories) -> list[int]:
 
 def _numbers_among(schema: Schema, index: int, categories: Categories) -> Array | None:
     """Return the categories of a column of numbers, or those of all columns for a matrix."""
-    found = categories.get(_name(schema.fields[index], index))
+    found = categories.get(index)
     if schema.kind == "tensors" and categories:
         found = np.concatenate([np.asarray(values).ravel() for values in categories.values()])
     return None if found is None or not len(found) or found.dtype.kind not in "iuf" else found
@@ -234,12 +263,8 @@ def _plain(values: Array, item: Field) -> tuple[Known, ...]:
 
 def _answered(model: _Model, index: int, values: tuple[Known, ...]) -> tuple[Known, ...]:
     """Return those of the values that the model answers. Another step may read the same column and know fewer."""
-    size = _row_count(model.rows)
+    size = rows_in(model.rows)
     portions = [values[start : start + size] for start in range(0, len(values), size)]
     if all(model.accepts([index], portion) for portion in portions):
         return values
     return tuple(value for value in values[:_SINGLE_TRIES] if model.accepts([index], [value]))
-
-
-def _name(item: Field, index: int) -> str | int:
-    return item.name if item.name is not None else index

@@ -10,6 +10,8 @@ Invariant: the same model gets the same rows every time.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,12 +30,12 @@ _SEED = 20260101
 _SIZES = (0.1, 1.0, 10.0, 100.0)
 
 
-def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
+def made_up(schema: Schema, example: Any, categories: Mapping[int, Array]) -> Any:
     """
     Return made-up rows in the form that pyfunc takes: a frame, an array, or a dict of arrays.
 
     Return None if the schema leaves inner lengths open, or for tensors of text without an example. `categories` are
-    values to draw from, by column.
+    values to draw from, by the position of the column.
     """
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
@@ -43,11 +45,10 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
         return rows.astype(str) if isinstance(rows, np.ndarray) and _is_numpy_text(example) else rows
     import pandas as pd
 
-    columns: dict[str | int | None, Array] = {}
+    columns = {}
     for index, item in enumerate(schema.fields):
-        name: str | int = item.name if item.name is not None else index
-        choices = categories.get(name)
-        columns[item.label if item.name is not None else index] = _values(random, item, known[index], choices, _ROWS)
+        name: str | int = item.label if item.label is not None else index
+        columns[name] = values_for(random, item, known[index], categories.get(index), _ROWS)
     return pd.DataFrame(columns)
 
 
@@ -77,6 +78,15 @@ def _known(schema: Schema, example: Any) -> list[Array | None]:
     return [None] * len(schema.fields)
 
 
+def example_columns(schema: Schema, example: Any) -> list[Array | None]:
+    """Return the example's values by column: the fields of a frame, or the columns of the only matrix."""
+    known = _known(schema, example)
+    if schema.kind == "columns":
+        return known
+    width = schema.fields[0].shape[1] or 0
+    return [None] * width if known[0] is None else list(known[0].T)
+
+
 def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | None]) -> Any:
     arrays = {}
     for index, (item, values) in enumerate(zip(schema.fields, known, strict=True)):
@@ -87,15 +97,19 @@ def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | No
         if values is not None:
             drawn = _around(random, values[random.integers(0, len(values), shape[0])], item)
         else:
-            drawn = _values(random, item, None, None, int(np.prod(shape))).reshape(shape)
+            drawn = values_for(random, item, None, None, int(np.prod(shape))).reshape(shape)
         arrays[item.name if item.name is not None else index] = drawn
     return arrays if schema.named else arrays[0]
 
 
-def _values(random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int) -> Array:
+def values_for(
+    random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int
+) -> Array:
+    """Return `count` values for a column: some of `choices`, or around the example's values, or of several sizes."""
     if choices is not None and len(choices):
-        drawn: Array = choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy)
-        return drawn
+        # Categories of numbers may be none that the column can hold.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return np.asarray(choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy))
     if known is not None:
         return _around(random, known[random.integers(0, len(known), count)], item)
     return _from_nothing(random, item, count)

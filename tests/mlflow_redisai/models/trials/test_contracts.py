@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.trials.contracts import edges, learned
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
 from redisai_engine.codec.mapping import Field, Schema
 from redisai_engine.protocol import dtypes
 
@@ -27,6 +27,7 @@ FLOAT32 = float(np.finfo(np.float32).max)
 
 ROWS = pd.DataFrame({"a": np.linspace(-3, 3, 20), "b": np.linspace(5, 1, 20)})
 TEXT = pd.DataFrame({"size": np.array(["s", "m", "l", "xl"] * 5, object), "price": np.linspace(1, 9, 20)})
+PLAIN = LogisticRegression()
 TARGET = np.arange(20) % 2
 
 
@@ -59,7 +60,7 @@ def with_text(encoder: Any) -> Any:
             make_pipeline(
                 ColumnTransformer([("a", SimpleImputer(), ["a"])], remainder="passthrough"), LogisticRegression()
             ),
-            [{"infinite": False}, {"gaps": False, "infinite": False}],
+            [{"infinite": False, "largest": FLOAT32}, {"gaps": False, "infinite": False, "largest": FLOAT32}],
         ),
         (RandomForestClassifier(3), [{"infinite": False, "largest": FLOAT32}] * 2),
     ],
@@ -72,7 +73,7 @@ def test_numbers(model: Any, changes: list[dict[str, Any]]) -> None:
 
 
 class TestText:
-    CATEGORIES = {"size": np.array(["l", "m", "s", "xl"], object)}
+    CATEGORIES: ClassVar = {0: np.array(["l", "m", "s", "xl"], object)}
 
     def test_an_encoder_that_raises_for_unknown_text_has_known_values(self) -> None:
         size, _ = contract(with_text(OrdinalEncoder()), MIXED, TEXT, self.CATEGORIES)
@@ -85,9 +86,9 @@ class TestText:
         assert (size.known, size.missing) == (None, ("None", "NaN"))
 
     def test_none_can_be_a_category_where_nan_is_not(self) -> None:
-        rows = TEXT.assign(size=np.array(["s", None, "l", "xl"] * 5, object))
+        rows = TEXT.assign(size=pd.Series(["s", None, "l", "xl"] * 5, dtype=object))
 
-        size, _ = contract(with_text(OneHotEncoder()), MIXED, rows, {"size": np.array(["l", "s", "xl"], object)})
+        size, _ = contract(with_text(OneHotEncoder()), MIXED, rows, {0: np.array(["l", "s", "xl"], object)})
 
         assert (size.known, size.missing) == (("l", "s", "xl"), ("None",))
 
@@ -98,7 +99,7 @@ class TestText:
                 ("more", OneHotEncoder(categories=[["s", "m", "l", "xl", "xxl"]]), ["size"]),
             ]
         )
-        known = {"size": np.array(["s", "m", "l", "xl", "xxl"], object)}
+        known = {0: np.array(["s", "m", "l", "xl", "xxl"], object)}
 
         size, _ = contract(make_pipeline(both, LogisticRegression()), MIXED, TEXT, known)
 
@@ -116,7 +117,7 @@ def test_categories_may_be_numbers() -> None:
     schema = Schema("columns", (Field("a", "long", dtypes.INT64), NUMBERS.fields[1]))
     model = make_pipeline(ColumnTransformer([("a", OneHotEncoder(), ["a"])]), LogisticRegression())
 
-    found, _ = contract(model, schema, rows, {"a": np.arange(3)})
+    found, _ = contract(model, schema, rows, {0: np.arange(3)})
 
     assert found.known == (0, 1, 2)
 
@@ -125,12 +126,26 @@ def test_a_model_that_answers_nothing_shows_nothing() -> None:
     assert learned(NUMBERS, ROWS, lambda rows: False, {}) == NUMBERS
 
 
-def test_trials_get_what_is_accepted_at_the_edges() -> None:
-    fields = (replace(MIXED.fields[0], missing=("None",)), replace(MIXED.fields[1], largest=5.0))
+def test_trials_get_missing_text_where_it_is_accepted() -> None:
+    schema = Schema("columns", (replace(MIXED.fields[0], missing=("None", "NaN")), MIXED.fields[1]))
 
-    infinite, large, missing, unknown = edges(Schema("columns", fields), TEXT)
+    first, second = with_missing_text(schema, TEXT)
 
-    assert infinite["price"].tolist()[:2] == [np.inf, -np.inf]
-    assert large["price"].tolist()[:2] == [5.0, -5.0]
-    assert missing["size"][0] is None
-    assert unknown["size"][1] == ""
+    assert first["size"][0] is None
+    assert np.isnan(second["size"][0])
+
+
+def test_rows_that_are_refused_as_a_whole_are_no_conversion() -> None:
+    def answers_small_sums(rows: Any) -> bool:
+        return bool((rows["a"] + rows["b"] < 7).all())
+
+    with pytest.raises(
+        NotConvertible, match=r"refuses the row \{'a': 4.0, 'b': 4.0\}, and a deployment can't"
+    ):
+        check_refusals(NUMBERS, pd.DataFrame({"a": [1.0, 4.0], "b": [1.0, 4.0]}), answers_small_sums)
+
+
+def test_rows_that_a_contract_refuses_are_let_be() -> None:
+    schema = Schema("columns", tuple(replace(item, gaps=False) for item in NUMBERS.fields))
+
+    check_refusals(schema, ROWS.assign(a=np.nan), lambda rows: not rows.isna().any(axis=None))
