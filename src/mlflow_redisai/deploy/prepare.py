@@ -28,6 +28,7 @@ from mlflow_redisai.server.deployments import Deployment, Deployments, Prepared
 from mlflow_redisai.server.facts import ServerFacts
 from mlflow_redisai.server.record import Record
 from mlflow_redisai.server.replies import tensors_of
+from redisai_engine.codec.mapping import Mapping
 from redisai_engine.protocol.tensor import Tensor
 
 # Errors after which the next backend is tried. The model causes them, never the server or the network.
@@ -111,11 +112,20 @@ def _attempt(order: Order, model: MlflowModel, flavor: str, backend: str) -> tup
     deployable = convert(
         model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
     )
+    _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
         return deployable, meta, verify(run, deployable, model)
+
+
+def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
+    if options.batchsize and not mapping.independent:
+        raise errors.InvalidRequest(
+            f"batchsize={options.batchsize} would run rows of several requests together, but the answers of this "
+            "model's rows depend on each other; use batchsize=0"
+        )
 
 
 def _runner(
@@ -150,6 +160,8 @@ def _stored(options: DeploymentOptions) -> dict[str, Any]:
 def with_options(order: Order, current: Deployment) -> Prepared:
     """Prepare the stored model again with other options. A model without a record gets one."""
     options = order.options
+    if current.record is not None:
+        _check_batching(options, current.record.mapping)
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
     # Shows that the server loads the model with these options, and how META will report them.
