@@ -42,6 +42,7 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
+from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
@@ -193,7 +194,8 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
                 initial_types=types,
-                target_opset={"": limits.opset, "ai.onnx.ml": limits.ml_opset},
+                # For a server of older versions, `graph.finish` lowers the trees.
+                target_opset={"": limits.opset, "ai.onnx.ml": max(limits.ml_opset, NEWEST_NEEDED[1])},
                 options=_options(estimator),
             )
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
@@ -202,7 +204,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
             f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
         ) from error
     if precisions.body is dtypes.DOUBLE:
-        to_float64(proto, every_estimator(conversion.estimator), limits.ml_opset)
+        to_float64(proto, every_estimator(conversion.estimator))
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
     return proto
