@@ -28,9 +28,9 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
-    categories_of,
     convertible,
     culprit,
     every_estimator,
@@ -90,8 +90,8 @@ class Precisions:
 def convert(model: MlflowModel, request: Request) -> Deployable:
     """Convert a scikit-learn estimator or pipeline. Raise NotConvertible or MissingConverter."""
     conversion = _read(model, request)
-    categories = categories_of(conversion.estimator, conversion.schema)
-    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
+    edges = edges_of(conversion.estimator, conversion.schema)
+    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, edges)
     conversion = replace(conversion, schema=schema)
     problems: list[NotConvertible] = []
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):

@@ -16,7 +16,6 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.mapping import Schema
-from redisai_engine.codec.values import Array
 
 
 def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -100,42 +99,6 @@ def _picks_by_name(estimator: Any) -> bool:
 def _names(columns: Any) -> bool:
     chosen = [columns] if isinstance(columns, str) else list(columns) if np.ndim(columns) == 1 else []
     return any(isinstance(column, str) for column in chosen)
-
-
-def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
-    """Return the categories that encoders know, by column. Only encoders that read the columns directly count."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
-
-    if isinstance(estimator, Pipeline):
-        return categories_of(estimator.steps[0][1], schema)
-    if isinstance(estimator, ColumnTransformer):
-        found: dict[str | int, Array] = {}
-        for _, step, columns in estimator.transformers_:
-            first = _first_encoder(step)
-            if first is not None:
-                chosen = [columns] if isinstance(columns, (str, int)) else list(columns)
-                found.update(zip(chosen, first.categories_, strict=False))
-        return {name: _known(values) for name, values in found.items()}
-    if hasattr(estimator, "categories_"):
-        names = [item.name if item.name is not None else index for index, item in enumerate(schema.fields)]
-        return {name: _known(values) for name, values in zip(names, estimator.categories_, strict=False)}
-    return {}
-
-
-def _first_encoder(step: Any) -> Any:
-    from sklearn.pipeline import Pipeline
-
-    for candidate in [inner for _, inner in step.steps] if isinstance(step, Pipeline) else [step]:
-        if hasattr(candidate, "categories_"):
-            return candidate
-    return None
-
-
-def _known(values: Array) -> Array:
-    """Return the categories without None and NaN, which some encoders count as a category."""
-    kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
-    return np.array(kept, values.dtype)
 
 
 # -- copies that convert --------------------------------------------------------------------------

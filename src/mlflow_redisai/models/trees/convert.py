@@ -25,11 +25,11 @@ from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
 from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
+from mlflow_redisai.models.trees.edges import edges_of
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, shape_of
-from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
@@ -71,7 +71,7 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     """
     conversion = _read(model, request)
     reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
-    schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
+    schema, inputs = probes(reference, conversion.schema, model.input_example, edges_of(conversion.boosted))
     conversion = replace(conversion, schema=schema)
     proto = _graph(conversion)
     blob = graph.finish(proto, request.limits, conversion.what)
@@ -153,18 +153,6 @@ def _check_columns(conversion: BoostingConversion) -> None:
                 f"{conversion.what} keeps no categories for the text column {tensor_name(item.name, index)!r}; "
                 "make it a pandas categorical before training (XGBoost keeps categories from 3.1 on)"
             )
-
-
-def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
-    """Return values to draw from in trials, for each column of categories or of their codes."""
-    names = [item.name if item.name is not None else index for index, item in enumerate(conversion.schema.fields)]
-    if conversion.schema.kind == "tensors":
-        return {}
-    # One code beyond the largest: an unknown category must take the same path as in the library.
-    found: dict[str | int, Array] = {
-        names[index]: np.arange(largest + 2) for index, largest in conversion.boosted.codes.items()
-    }
-    return {**found, **{names[index]: np.array(values) for index, values in conversion.boosted.categories.items()}}
 
 
 # -- the graph ------------------------------------------------------------------------------------
