@@ -38,8 +38,10 @@ from mlflow_redisai.models.sklearn.estimators import (
     last_of,
     reads_float32,
     takes_columns,
+    walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
+from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
@@ -123,6 +125,7 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
+    refuse_unknown_options(walk(estimator))
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
     return SklearnConversion(model, request, estimator, function, schema)
 
