@@ -28,6 +28,7 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.converters.register import own_converters
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
     categories_of,
@@ -154,7 +155,7 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
+    return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:
@@ -191,7 +192,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     limits = conversion.request.limits
     register_boosting()
     try:
-        with warnings.catch_warnings(), plain_tree_attributes():
+        with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
@@ -214,11 +215,15 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
+    from sklearn.ensemble import IsolationForest
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+    from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, (IsolationForest, LocalOutlierFactor)):
+        options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
     return options

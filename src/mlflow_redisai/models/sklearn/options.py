@@ -90,9 +90,9 @@ READ: dict[str, str] = {
     "NuSVC": "kernel degree gamma coef0 decision_function_shape probability",
     "NuSVR": "kernel degree gamma coef0",
     "OneClassSVM": "kernel degree gamma coef0",
-    "OneHotEncoder": "drop sparse_output dtype",
+    "OneHotEncoder": "drop handle_unknown sparse_output dtype",
     "OneVsRestClassifier": "",
-    "OrdinalEncoder": "dtype unknown_value",
+    "OrdinalEncoder": "dtype handle_unknown unknown_value encoded_missing_value",
     "OutputCodeClassifier": "",
     "PCA": "whiten",
     "PLSRegression": "scale",
@@ -147,9 +147,9 @@ ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
     ("HistGradientBoostingClassifier", "categorical_features"): (None,),
     ("HistGradientBoostingRegressor", "categorical_features"): (None,),
     ("CalibratedClassifierCV", "method"): ("sigmoid",),
+    ("GradientBoostingClassifier", "init"): (None, "zero"),
+    ("GradientBoostingRegressor", "init"): (None, "zero"),
     ("KNNImputer", "weights"): ("uniform",),
-    ("OneHotEncoder", "handle_unknown"): ("error", "ignore"),
-    ("OrdinalEncoder", "handle_unknown"): ("error", "use_encoded_value"),
     **{
         (name, "metric"): _METRICS
         for name in (
@@ -192,7 +192,7 @@ def _refuse(path: str, estimator: Any) -> None:
             raise NotConvertible(f"{where}: {reason}")
     read = READ.get(name, "").split()
     for parameter, value in estimator.get_params(deep=False).items():
-        if parameter in FITTING or parameter in read:
+        if (parameter in FITTING or parameter in read) and (name, parameter) not in ONLY:
             continue
         default = _default(type(estimator), parameter)
         honoured = [default, *(one for one in ONLY.get((name, parameter), ()) if not _is_same(one, default))]
