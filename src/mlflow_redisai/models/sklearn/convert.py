@@ -28,6 +28,7 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.converters.register import own_converters
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
@@ -38,8 +39,10 @@ from mlflow_redisai.models.sklearn.estimators import (
     last_of,
     reads_float32,
     takes_columns,
+    walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
+from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
@@ -124,6 +127,7 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
+    refuse_unknown_options(walk(estimator))
     schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
     return SklearnConversion(model, request, estimator, function, schema)
 
@@ -152,7 +156,7 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
+    return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:
@@ -189,7 +193,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     limits = conversion.request.limits
     register_boosting()
     try:
-        with warnings.catch_warnings(), plain_tree_attributes():
+        with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
@@ -213,11 +217,15 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
+    from sklearn.ensemble import IsolationForest
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+    from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, (IsolationForest, LocalOutlierFactor)):
+        options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
     return options
