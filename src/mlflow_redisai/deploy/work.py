@@ -17,10 +17,12 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.deploy.assignment import Assignment, KnownAnswer, Outcome, as_value
+from mlflow_redisai.deploy.verification import question
 from mlflow_redisai.errors import NotConvertible, RedisAIError, first_line
+from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.choice import convert
-from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
 
 
@@ -49,6 +51,8 @@ def carry_out(assignment: Assignment) -> Outcome:
 
 def _convert(assignment: Assignment) -> Deployable:
     model = MlflowModel(assignment.uri, Path(assignment.path))
+    if not may_run_code():
+        model_code.refuse_code(model, assignment.flavor)
     deployable = convert(
         model,
         flavor=assignment.flavor,
@@ -62,10 +66,11 @@ def _convert(assignment: Assignment) -> Deployable:
 
 def _as_values(assignment: Assignment, deployable: Deployable, model: MlflowModel) -> Reference | NoReference:
     """Return the reference with the answer that verification asks for, instead of the model that gives it."""
-    reference = deployable.reference
-    example = deployable.example if model.input_example is None else model.input_example
+    reference, example = deployable.reference, question(deployable, model)
     if isinstance(reference, NoReference):
         return reference
+    if not may_run_code():
+        return NoReference(NOT_RUN)
     if example is None or not assignment.compare:
         return Reference(reference.kind, KnownAnswer(failure="it was not asked"))
     try:

@@ -27,9 +27,8 @@ from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.server.limits import ServerLimits
 from support.hostile_models import save_trap
-from support.local_runs import save_sklearn
 from support.mlflow_models import LoggedModel
-from support.waiting import wait_until
+from support.waiting import is_running, wait_until
 
 MIB = 1 << 20
 
@@ -55,14 +54,6 @@ def child(temporary: Path) -> Iterator[ConversionProcess]:
     child = ConversionProcess()
     yield child
     child.close()
-
-
-def running(pid: int) -> bool:
-    """Return whether a process exists and hasn't ended."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 # -- a model that behaves --------------------------------------------------------------------------
@@ -97,7 +88,6 @@ import sys
 from pathlib import Path
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
-from support.local_runs import save_sklearn
 from mlflow_redisai import RedisAIClient
 
 print("the script runs")
@@ -186,7 +176,7 @@ def test_too_much_time_is_a_refusal_and_nothing_is_left(
         "allow more with -C convert_timeout=600 (0: no limit)"
     )
     pids = [int(pid) for pid in (tmp_path / "processes").read_text().split()]
-    wait_until(lambda: not any(map(running, pids)), what="the end of what the model has started")
+    wait_until(lambda: not any(map(is_running, pids)), what="the end of what the model has started")
     assert list(temporary.iterdir()) == []
 
 
@@ -210,4 +200,4 @@ def test_a_child_is_kept_for_the_next_deployment_but_not_after_a_crash(temporary
 
     assert second is first
     assert third is not first
-    assert not any(running(each._process.pid) for each in (first, third))
+    assert not any(is_running(each._process.pid) for each in (first, third))
