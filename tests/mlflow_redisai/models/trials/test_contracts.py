@@ -139,9 +139,7 @@ def test_rows_that_are_refused_as_a_whole_are_no_conversion() -> None:
     def answers_small_sums(rows: Any) -> bool:
         return bool((rows["a"] + rows["b"] < 7).all())
 
-    with pytest.raises(
-        NotConvertible, match=r"refuses the row \{'a': 4.0, 'b': 4.0\}, and a deployment can't"
-    ):
+    with pytest.raises(NotConvertible, match=r"refuses the row \{'a': 4.0, 'b': 4.0\}, and a deployment can't"):
         check_refusals(NUMBERS, pd.DataFrame({"a": [1.0, 4.0], "b": [1.0, 4.0]}), answers_small_sums)
 
 
