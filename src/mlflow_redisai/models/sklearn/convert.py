@@ -104,18 +104,18 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     except NotConvertible as problem:
         if plain == schema:
             raise
+        inputs = [each for each in inputs if passes(plain, each)]
         deployable = _converted(replace(conversion, schema=plain), inputs)
         note = f"missing text is refused, which the model itself answers: {problem.message}"
         return replace(deployable, notes=(*deployable.notes, note))
 
 
 def _converted(conversion: SklearnConversion, inputs: list[Any]) -> Deployable:
-    """Return the first conversion, in order of preference, that answers the inputs of the schema as the model does."""
+    """Return the first conversion, in order of preference, that answers these inputs as the model does."""
     problems: list[NotConvertible] = []
-    accepted = [each for each in inputs if passes(conversion.schema, each)]
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
-            deployable = _try(conversion, function, precisions, accepted)
+            deployable = _try(conversion, function, precisions, inputs)
             return replace(deployable, notes=_notes(conversion, precisions, problems))
         except NotConvertible as problem:
             problems.append(problem)
@@ -144,9 +144,8 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
     refuse_unknown_options(walk(estimator))
-    schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema)) or schema_without_signature(
-        model.input_example, estimator
-    )
+    schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
+    schema = schema or schema_without_signature(model.input_example, estimator)
     return SklearnConversion(model, request, estimator, function, schema)
 
 
@@ -293,7 +292,7 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     count = len(free_inputs(proto))
     if not conversion.by_column:
         return [tuple(range(len(conversion.schema.fields)))] * count
-    read = [(index,) for index, item in enumerate(conversion.schema.fields) if item.used]
+    read: list[tuple[int, ...]] = [(index,) for index, item in enumerate(conversion.schema.fields) if item.used]
     if count != len(read):
         raise NotConvertible(f"{conversion.what} reads {len(read)} columns, but its ONNX graph has {count} inputs")
     return read

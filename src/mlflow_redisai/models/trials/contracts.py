@@ -33,8 +33,9 @@ _SINGLE_TRIES = 200
 UNKNOWN_TEXT = "\ue001unknown"
 _MISSING: dict[Missing, Any] = {"None": None, "NaN": np.nan}
 
-# Numbers by which the largest that a model accepts is found. Trees read float32, for instance.
-_SIZES = (float(np.finfo(np.float64).max), float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
+# Numbers by which the largest that a model accepts is found. Trees read float32, and a scaled number may overflow. So
+# a contract may refuse enormous numbers that the model would answer.
+_SIZES = (float(np.finfo(np.float64).max), 1e300, float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
 
 
 @dataclass(frozen=True)

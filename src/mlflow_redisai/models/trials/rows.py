@@ -197,6 +197,7 @@ def _with_one(
     maker: _Maker, random: np.random.Generator, places: list[tuple[int, Any]], most: int
 ) -> Iterator[Columns]:
     """Yield ordinary rows, each with a value in the column that `places` names; `most` of them if there are more."""
+    places = [(index, value) for index, value in places if maker.fields[index].used]
     if not places:
         return
     if len(places) > most:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, put, source
 from redisai_engine.codec.values import MARKS
 
@@ -35,9 +34,7 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
         convert_sklearn_imputer(scope, operator, container)
         return
     imputer = operator.raw_operator
-    filling = imputer.statistics_.tolist()
-    if not all(isinstance(value, str) for value in filling):
-        raise NotConvertible(f"SimpleImputer fills text with {filling!r}, which is no text")
+    filling = [as_text(value) for value in imputer.statistics_.tolist()]
     nodes = nodes_of(scope, "text_imputer")
     rows = source(nodes, operator)
     missing = nodes.add(
