@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment, Ended
-from mlflow_redisai.deploy.work import carry_out
+from mlflow_redisai.deploy.work import behave_as_the_caller, carry_out
 from mlflow_redisai.models.registry import FLAVORS, module_of
 
 OUTCOME = "outcome"
@@ -117,8 +118,9 @@ def _work(assignment: Assignment, folder: Path, caller: socket.socket) -> None:
     try:
         _on_its_own(folder)
         os.close(caller.fileno())
-        outcome = pickle.dumps(carry_out(assignment), protocol=5)
-        (folder / OUTCOME).write_bytes(outcome)
+        wanted = behave_as_the_caller(assignment)
+        outcome = replace(carry_out(assignment), wanted=frozenset(wanted))
+        (folder / OUTCOME).write_bytes(pickle.dumps(outcome, protocol=5))
         code = 0
     except BaseException as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")

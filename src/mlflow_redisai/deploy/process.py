@@ -32,12 +32,8 @@ from mlflow_redisai import interrupts
 from mlflow_redisai.deploy import main_names
 from mlflow_redisai.deploy.assignment import Assignment, Ended, Outcome, ValuesOnly
 from mlflow_redisai.deploy.child import OUTCOME
-from mlflow_redisai.errors import (
-    ConversionCrashed,
-    ConversionTooLarge,
-    ConversionTooLong,
-    RedisAIError,
-)
+from mlflow_redisai.deploy.work import carry_out
+from mlflow_redisai.errors import ConversionCrashed, ConversionTooLarge, ConversionTooLong, RedisAIError
 from mlflow_redisai.models.base import Deployable
 from redisai_engine.codec.mapping import Mapping
 
@@ -117,6 +113,13 @@ class ConversionProcess:
                 self._process.wait()
 
 
+class InThisProcess:
+    """Converts in the calling process, without limits: where Python has no fork."""
+
+    def convert(self, assignment: Assignment) -> Deployable:
+        return _result(carry_out(assignment))
+
+
 def _as_here(assignment: Assignment) -> Assignment:
     """Return the assignment with what the caller has set for its own process."""
     filters = tuple(each for each in warnings.filters if getattr(each[2], "__module__", "") == "builtins")
@@ -164,8 +167,11 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def conversion_process() -> Iterator[ConversionProcess]:
+def conversion_process() -> Iterator[ConversionProcess | InThisProcess]:
     """Yield a child that nobody else uses: the one that was kept, or a new one."""
+    if not hasattr(os, "fork"):
+        yield InThisProcess()
+        return
     process = _take() or ConversionProcess()
     try:
         yield process
