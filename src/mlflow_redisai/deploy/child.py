@@ -35,6 +35,7 @@ from mlflow_redisai.models.registry import FLAVORS, module_of
 
 OUTCOME = "outcome"
 LOOK_EVERY_S = 0.02
+WEIGH_EVERY_S = 0.1  # reading the memory of a process costs more than asking whether it has ended
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 # What every conversion imports.
 _COMMON = ("mlflow.models", "mlflow.pyfunc", "pandas", "onnx")
@@ -148,16 +149,19 @@ def _on_its_own(folder: Path) -> None:
 
 def _watched(assignment: Assignment, pid: int, caller: socket.socket) -> Ended:
     """Wait for the worker's end and say how it ended. Raise CallerGone. Nothing of its process group stays."""
-    started = time.monotonic()
+    started = weighed = time.monotonic()
     try:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 return _how(status)
-            if assignment.timeout_s is not None and time.monotonic() - started > assignment.timeout_s:
+            now = time.monotonic()
+            if assignment.timeout_s is not None and now - started > assignment.timeout_s:
                 return Ended(too_long=True)
-            if assignment.memory is not None and memory.used(pid) > assignment.memory:
-                return Ended(too_large=True)
+            if assignment.memory is not None and now - weighed > WEIGH_EVERY_S:
+                weighed = now
+                if memory.used(pid) > assignment.memory:
+                    return Ended(too_large=True)
             # The caller sends nothing meanwhile. What can be read is the end.
             if select.select([caller], [], [], LOOK_EVERY_S)[0]:
                 raise CallerGone
