@@ -121,7 +121,8 @@ def _work(assignment: Assignment, folder: Path, caller: socket.socket) -> None:
         os.close(caller.fileno())
         wanted = behave_as_the_caller(assignment)
         outcome = replace(carry_out(assignment), wanted=frozenset(wanted))
-        (folder / OUTCOME).write_bytes(pickle.dumps(outcome, protocol=5))
+        with (folder / OUTCOME).open("wb") as file:
+            pickle.dump(outcome, file, protocol=5)  # without a copy of the model in memory
         code = 0
     except BaseException as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -178,8 +179,9 @@ def _end(pid: int) -> None:
 
 def _how(status: int) -> Ended:
     code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL:
+        return Ended(crash="SIGKILL, which Linux sends when the machine runs out of memory")
     if code < 0:
-        number = -code
-        known = number in {each.value for each in signal.Signals}
-        return Ended(crash=signal.Signals(number).name if known else f"signal {number}")
+        known = -code in {each.value for each in signal.Signals}
+        return Ended(crash=signal.Signals(-code).name if known else f"signal {-code}")
     return Ended() if code == 0 else Ended(crash=f"exit code {code}")

@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,6 +40,7 @@ from redisai_engine.codec.mapping import Mapping
 
 KEPT_S = 10.0  # how long a child waits for the next deployment
 STOP_S = 10.0  # how long it may take to end what it runs, before it is killed
+_OF_ONE_TEST = "PYTEST_CURRENT_TEST"  # pytest sets it anew for every test, which changes nothing for a child
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from mlflow_redisai.deploy.child import main; main(int(sys.argv[2]))"
@@ -50,12 +52,20 @@ class ConversionProcess:
 
     def __init__(self) -> None:
         self.like = _surroundings()
+        self.kept_until = 0.0
         self._ready = False
+        self._sound = True
         self._socket, theirs = socket.socketpair()
         self._stream: Any = self._socket.makefile("rwb")
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-c",
+                    _PROGRAM,
+                    json.dumps([str(folder) for folder in sys.path]),
+                    str(theirs.fileno()),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ},
@@ -64,7 +74,8 @@ class ConversionProcess:
 
     @property
     def usable(self) -> bool:
-        return self._process.poll() is None and self.like == _surroundings()
+        """Whether it runs, in surroundings that are still the caller's, and ended no conversion at a limit or crash."""
+        return self._sound and self._process.poll() is None and self.like == _surroundings()
 
     def convert(self, assignment: Assignment) -> Deployable:
         """
@@ -81,6 +92,7 @@ class ConversionProcess:
             assignment = replace(assignment, main={**assignment.main, **more})
 
     def _ask(self, assignment: Assignment) -> Outcome:
+        self._sound = False
         try:
             if not self._ready:
                 pickle.load(self._stream)
@@ -91,9 +103,11 @@ class ConversionProcess:
         except (EOFError, OSError) as error:
             raise ConversionCrashed(assignment.flavor, assignment.uri, f"exit code {self._process.wait()}") from error
         try:
-            return _read(assignment, ended, Path(folder))
+            outcome = _read(assignment, ended, Path(folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self._sound = True
+        return outcome
 
     def close(self) -> None:
         """End the child and everything that it runs."""
@@ -175,9 +189,6 @@ def conversion_process() -> Iterator[ConversionProcess | InThisProcess]:
     process = _take() or ConversionProcess()
     try:
         yield process
-    except (ConversionTooLong, ConversionTooLarge, ConversionCrashed):
-        process.close()
-        raise
     except RedisAIError:
         _keep(process)
         raise
@@ -199,10 +210,11 @@ def _take() -> ConversionProcess | None:
 
 def _keep(process: ConversionProcess) -> None:
     with _lock:
-        surplus = bool(_kept)
-        if not surplus:
+        kept = process.usable and not _kept
+        if kept:
+            process.kept_until = time.monotonic() + KEPT_S
             _kept.append(process)
-    if surplus:
+    if not kept:
         process.close()
         return
     timer = threading.Timer(KEPT_S, _let_go, [process])
@@ -212,10 +224,11 @@ def _keep(process: ConversionProcess) -> None:
 
 def _let_go(process: ConversionProcess) -> None:
     with _lock:
-        ours = process in _kept
-        if ours:
+        # It may have been taken and kept again meanwhile.
+        due = process in _kept and time.monotonic() >= process.kept_until
+        if due:
             _kept.remove(process)
-    if ours:
+    if due:
         process.close()
 
 
@@ -229,7 +242,8 @@ def close() -> None:
 
 def _surroundings() -> tuple[Any, ...]:
     """Return what a child takes over at its start. One that was started under others is of no use."""
-    return os.getpid(), tuple(sys.path), dict(os.environ), os.getcwd(), *map(_file, (1, 2))
+    variables = {name: value for name, value in os.environ.items() if name != _OF_ONE_TEST}
+    return os.getpid(), tuple(sys.path), variables, os.getcwd(), *map(_file, (1, 2))
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:

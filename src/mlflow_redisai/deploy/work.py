@@ -84,6 +84,7 @@ def behave_as_the_caller(assignment: Assignment) -> set[str]:
     A pickle names a class by module and name. The set that is returned grows by the names that `__main__` lacks.
     """
     wanted: set[str] = set()
+    warnings.resetwarnings()  # also forgets which warnings were shown before
     warnings.filters[:] = list(assignment.warning_filters)  # type: ignore[index]
     for name, level in assignment.log_levels.items():
         logging.getLogger(name).setLevel(level)
