@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -72,9 +73,28 @@ def _send(stream: Any, reply: object) -> None:
 def _import_libraries(flavor: str, known: set[str]) -> None:
     """Import the libraries of a flavor that was converted before, which shows that importing them does no harm."""
     if flavor in known:
-        for package in FLAVORS[flavor].packages:
-            import_module(module_of(package))
-        FLAVORS[flavor].load()
+        with _silence():
+            for package in FLAVORS[flavor].packages:
+                import_module(module_of(package))
+            FLAVORS[flavor].load()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Show nothing. What a library says when it is imported was shown when a worker imported it."""
+    shown = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(shown[0], 1)
+        os.dup2(shown[1], 2)
+        for descriptor in (*shown, nowhere):
+            os.close(descriptor)
 
 
 class _Folder:
