@@ -5,6 +5,7 @@ redis-py's exceptions and the server's error texts become MlflowExceptions with 
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 import redis.exceptions
@@ -225,3 +226,21 @@ def test_every_error_of_the_codec_becomes_an_mlflow_exception(kind: type[codec.C
     assert type(caught.value) is errors.BY_CODEC_CLASS[kind]
     assert caught.value.message == "the sentence"
     assert caught.value.error_code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MissingConverter("xgboost", "xgboost", "xgboost"),
+        errors.ConversionTooLong("sklearn", "models:/m/1", 120),
+        errors.VerificationFailed("mlflow.pyfunc", "3 of 3 labels differ"),
+        errors.ModelRefused(WHERE, "no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_survives_the_way_from_another_process(error: RedisAIError) -> None:
+    """A conversion raises in a child. Constructors take facts, which a pickle doesn't have."""
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), again.message, again.error_code) == (type(error), error.message, error.error_code)
+    assert again.reason == error.reason
