@@ -51,30 +51,64 @@ def last_of(estimator: Any) -> Any:
 
 def every_estimator(estimator: Any) -> Iterator[Any]:
     """Yield every fitted estimator, including those inside pipelines and ensembles."""
-    for _, part in parts(estimator):
-        yield from _inside(part)
+    for _, inner in walk(estimator):
+        yield inner
+
+
+def walk(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the estimator and all fitted ones that it delegates to, each with its path of names."""
+    yield path, estimator
+    for name, inner in _delegates(estimator):
+        yield from walk(inner, f"{path}.{name}" if path else name)
+
+
+# Attributes with the fitted estimators that an estimator asks for its answers.
+_DELEGATES = (
+    "estimator_",
+    "best_estimator_",
+    "final_estimator_",
+    "estimators_",
+    "calibrated_classifiers_",
+    "regressor_",
+    "transformer_",
+    "init_",
+)
+
+
+def _delegates(estimator: Any) -> Iterator[tuple[str, Any]]:
+    for name, step in _steps(estimator) or ():
+        if hasattr(step, "get_params"):
+            yield name, step
+    # A selection of columns asks its estimator only while it is fitted.
+    if hasattr(estimator, "get_support"):
+        return
+    # What is inside a calibrated or frozen estimator is fitted, but not named as if it were.
+    wrapped = ("estimator",) if type(estimator).__name__ in ("_CalibratedClassifier", "FrozenEstimator") else ()
+    for name in (*_DELEGATES, *wrapped):
+        for one in _flat(getattr(estimator, name, None)):
+            if hasattr(one, "get_params") or hasattr(one, "estimator"):
+                yield name, one
+
+
+def _flat(inner: Any) -> Iterator[Any]:
+    """Yield what lists and arrays hold. Numpy would take a pipeline, which has a length, for a list of its steps."""
+    if isinstance(inner, (list, tuple, np.ndarray)):
+        for one in inner:
+            yield from _flat(one)
+    else:
+        yield inner
 
 
 def reads_float32(estimator: Any) -> bool:
     """Return whether the last estimator rounds its input to float32, as trees and ensembles of trees do."""
     from sklearn.tree import BaseDecisionTree
 
-    return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
+    return any(isinstance(inner, BaseDecisionTree) for inner in every_estimator(last_of(estimator)))
 
 
 def is_boosted(estimator: Any) -> bool:
     """Return whether an estimator comes from one of the boosting libraries."""
     return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
-
-
-def _inside(estimator: Any) -> Iterator[Any]:
-    """Yield an estimator and all estimators that it delegates to."""
-    yield estimator
-    for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
-        inner = getattr(estimator, name, None)
-        for one in np.ravel(np.array(inner, object)) if isinstance(inner, (list, np.ndarray)) else [inner]:
-            if hasattr(one, "predict") or hasattr(one, "estimator"):
-                yield from _inside(last_of(one))
 
 
 def takes_columns(estimator: Any, schema: Schema) -> bool:

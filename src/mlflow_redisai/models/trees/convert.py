@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 ModelReader = Callable[[Any, Schema], Boosted]
 
-# The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees.
+# The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees. For
+# a server of older versions, `graph.finish` lowers the trees.
 NEWEST_NEEDED = (15, 3)
 
 # The names of the graph's tensors.
@@ -164,7 +165,7 @@ def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     inputs = _inputs(conversion)
     source = _columns(conversion, nodes, inputs) if conversion.boosted.categories else _INPUT
     names = (_PREDICTION, "") if conversion.boosted.classes is None else (_LABEL, _PROBABILITIES)
-    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(conversion), NEWEST_NEEDED, strict=True))
+    opset, ml_opset = min(conversion.request.limits.opset, NEWEST_NEEDED[0]), NEWEST_NEEDED[1]
     write(conversion.boosted, nodes, source, names, ml_opset)
     made = onnx.helper.make_graph(
         nodes.nodes,
@@ -175,10 +176,6 @@ def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     )
     opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("ai.onnx.ml", ml_opset)]
     return onnx.helper.make_model(made, opset_imports=opsets, producer_name="mlflow-redisai")
-
-
-def _limits(conversion: BoostingConversion) -> tuple[int, int]:
-    return conversion.request.limits.opset, conversion.request.limits.ml_opset
 
 
 def _inputs(conversion: BoostingConversion) -> tuple[Input, ...]:
