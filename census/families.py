@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from census import scikit
+from census import boosting, keras_layers, scikit, torch_layers
 from census.rows import Family, Row
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (scikit.FAMILY,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (scikit.FAMILY, *boosting.FAMILIES, torch_layers.FAMILY, keras_layers.FAMILY)
+}
 
 
 @cache
@@ -17,5 +19,5 @@ def all_rows() -> dict[str, Row]:
 
 
 def row_named(name: str) -> Row:
-    """Return the row of that name. Raise KeyError."""
-    return all_rows()[name]
+    """Return the row of that name, without listing the others."""
+    return Row(*name.split("/"))

@@ -53,11 +53,10 @@ def judge(row: Row, family: Family, seed: int, tell: Callable[[str], None]) -> V
 
 def _judged(path: Path, trained: Trained, tell: Callable[[str], None]) -> Verdict:
     from mlflow_redisai.errors import RedisAIError
-    from support.local_runs import deploy
 
     tell("converting")
     try:
-        deployed = deploy(path, trained.flavor)
+        deployed = _deployed(path, trained.flavor)
     except RedisAIError as refusal:
         return _refusal(refusal)
     except Exception as error:
@@ -66,6 +65,17 @@ def _judged(path: Path, trained: Trained, tell: Callable[[str], None]) -> Verdic
     own = trained.own or deployed.expected
     found = [each for question in trained.questions if (each := _difference(question, own, deployed.predict))]
     return _joined(found) if found else Verdict(EQUAL)
+
+
+def _deployed(path: Path, flavor: str) -> Any:
+    """Convert a saved model and load it with the backend that results. Networks have others than ONNX."""
+    if flavor == "pytorch":
+        from support.torch_models import deploy_torch as deploy
+    elif flavor in ("keras", "tensorflow"):
+        from support.tf_models import deploy_tf as deploy
+    else:
+        from support.local_runs import deploy
+    return deploy(path, flavor)
 
 
 def _joined(found: list[Verdict]) -> Verdict:
