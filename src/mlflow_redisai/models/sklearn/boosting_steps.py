@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, put, source
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED, reader
-from mlflow_redisai.models.trees.ensemble import Nodes, write
+from mlflow_redisai.models.trees.ensemble import write
 from redisai_engine.codec.mapping import Schema
 
 _STEPS = {
@@ -72,50 +71,13 @@ def _converter(library: str) -> Callable[[Any, Any, Any], None]:
         boosted = reader(library)(operator.raw_operator, Schema("columns", ()))
         if boosted.categories:
             raise NotConvertible(f"categories of {library} itself can't be converted inside a pipeline")
-        nodes = Nodes(prefix=f"{scope.get_unique_operator_name(library)}_")
+        nodes = nodes_of(scope, library)
         outputs = [item.full_name for item in operator.outputs]
         names = [f"{nodes.prefix}{index}" for index in range(2)]
         ml_opset = min(container.target_opset_all.get("ai.onnx.ml", 1), NEWEST_NEEDED[1])
-        write(boosted, nodes, _source(nodes, operator), (names[0], names[1]), ml_opset)
+        write(boosted, nodes, source(nodes, operator), (names[0], names[1]), ml_opset)
         for output, name, variable in zip(outputs, names, operator.outputs, strict=False):
-            _give(nodes, name, output, variable.type)
-        _put(nodes, container, ml_opset)
+            give(nodes, name, output, variable.type)
+        put(nodes, container, ml_opset)
 
     return convert
-
-
-def _source(nodes: Nodes, operator: Any) -> str:
-    inputs = [item.full_name for item in operator.inputs]
-    return inputs[0] if len(inputs) == 1 else nodes.add("Concat", *inputs, axis=1)
-
-
-def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
-    """Cast an output to the type that skl2onnx has set for it, on which the following steps rely."""
-    kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64}
-    dtype = kinds.get(type(wanted).__name__)
-    if dtype is None:
-        nodes.add("Identity", source, name=output)
-    else:
-        nodes.cast(source, dtype, output)
-
-
-def _put(nodes: Nodes, container: Any, ml_opset: int) -> None:
-    import onnx
-
-    for tensor in nodes.constants:
-        values = onnx.numpy_helper.to_array(tensor)
-        flat = values.ravel().tolist()
-        content = [text.encode() if isinstance(text, str) else text for text in flat]
-        container.add_initializer(tensor.name, tensor.data_type, list(values.shape), content)
-    for node in nodes.nodes:
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        container.add_node(
-            node.op_type,
-            list(node.input),
-            list(node.output),
-            op_domain=node.domain,
-            # By default skl2onnx uses the newest version, which has other operators for trees.
-            op_version=ml_opset if node.domain else None,
-            name=f"{nodes.prefix}{node.output[0]}",
-            **attributes,
-        )

@@ -10,7 +10,8 @@ Invariant: the same model gets the same rows every time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,12 +33,12 @@ _SIZES = (0.1, 1.0, 10.0, 100.0)
 _SINGLE_TRIES = 200
 
 
-def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
+def made_up(schema: Schema, example: Any, categories: Mapping[int, Array]) -> Any:
     """
     Return made-up rows in the form that pyfunc takes: a frame, an array, or a dict of arrays.
 
     Return None if the schema leaves inner lengths open, or for tensors of text without an example. `categories` are
-    values to draw from, by column.
+    values to draw from, by the position of the column.
     """
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
@@ -50,8 +51,7 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
     columns = {}
     for index, item in enumerate(schema.fields):
         name: str | int = item.name if item.name is not None else index
-        choices = categories.get(name)
-        columns[name] = _values(random, item, known[index], choices, _ROWS)
+        columns[name] = values_for(random, item, known[index], categories.get(index), _ROWS)
     return pd.DataFrame(columns)
 
 
@@ -129,6 +129,15 @@ def _known(schema: Schema, example: Any) -> list[Array | None]:
     return [None] * len(schema.fields)
 
 
+def example_columns(schema: Schema, example: Any) -> list[Array | None]:
+    """Return the example's values by column: the fields of a frame, or the columns of the only matrix."""
+    known = _known(schema, example)
+    if schema.kind == "columns":
+        return known
+    width = schema.fields[0].shape[1] or 0
+    return [None] * width if known[0] is None else list(known[0].T)
+
+
 def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | None]) -> Any:
     arrays = {}
     for index, (item, values) in enumerate(zip(schema.fields, known, strict=True)):
@@ -139,15 +148,19 @@ def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | No
         if values is not None:
             drawn = _around(random, values[random.integers(0, len(values), shape[0])], item)
         else:
-            drawn = _values(random, item, None, None, int(np.prod(shape))).reshape(shape)
+            drawn = values_for(random, item, None, None, int(np.prod(shape))).reshape(shape)
         arrays[item.name if item.name is not None else index] = drawn
     return arrays if schema.named else arrays[0]
 
 
-def _values(random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int) -> Array:
+def values_for(
+    random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int
+) -> Array:
+    """Return `count` values for a column: some of `choices`, or around the example's values, or of several sizes."""
     if choices is not None and len(choices):
-        drawn: Array = choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy)
-        return drawn
+        # Categories of numbers may be none that the column can hold.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return np.asarray(choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy))
     if known is not None:
         return _around(random, known[random.integers(0, len(known), count)], item)
     return _from_nothing(random, item, count)

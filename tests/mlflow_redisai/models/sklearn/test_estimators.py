@@ -76,7 +76,7 @@ def test_an_estimator_is_found_inside_whatever_asks_it() -> None:
 
     found = [type(each).__name__ for each in every_estimator(asked.fit(frame, labels))]
 
-    assert found == ["StandardScaler", "VotingClassifier", "DecisionTreeClassifier", "GaussianNB"]
+    assert found == ["Pipeline", "StandardScaler", "VotingClassifier", "DecisionTreeClassifier", "GaussianNB"]
 
 
 @pytest.mark.parametrize(
