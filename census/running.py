@@ -12,12 +12,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from census.results import Found
 from census.rows import Row
 from census.verdicts import HUNG, RAW, UNTRAINED, Verdict
 
@@ -31,15 +30,6 @@ _WAITING = 10
 _ROWS_PER_PROCESS = 400
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A row with its verdict, and how long that took."""
-
-    row: Row
-    verdict: Verdict
-    seconds: float
-
-
 class Child:
     """One worker process. `judge` starts another one if the last one is gone."""
 
@@ -48,10 +38,9 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
         self._count = 0
 
-    def judge(self, row: Row) -> Judged:
+    def judge(self, row: Row) -> Found:
         if self._count >= _ROWS_PER_PROCESS:
             self.close()
-        begun = time.monotonic()
         process = self._process or self._start()
         self._count += 1
         timer = threading.Timer(_WAITING * self._limit, process.kill)
@@ -63,7 +52,7 @@ class Child:
         verdict = verdict or _died(process, self._limit)
         if process.poll() is not None:
             self.close()
-        return Judged(row, verdict, time.monotonic() - begun)
+        return Found(row, verdict)
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(
@@ -130,10 +119,10 @@ def _died(process: subprocess.Popen[str], limit: float) -> Verdict:
 
 def run(
     rows: Iterable[Row], seed: int, *, jobs: int = 1, limit: float = LIMIT, until: Callable[[], bool] = lambda: False
-) -> Iterator[Judged]:
+) -> Iterator[Found]:
     """Yield verdicts as they come. No further row is begun once `until` returns True."""
     waiting, lock = iter(rows), threading.Lock()
-    found: list[Judged] = []
+    found: list[Found] = []
     ready = threading.Condition()
 
     def work() -> None:

@@ -22,7 +22,9 @@ from census.estimators import arguments, takes, takes_gaps
 from census.options import changes
 from census.rows import CannotTrain, Family, Question, Row, Trained, shown
 
-METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+#: Methods that pyfunc calls, and those that a user can log but pyfunc can't call. For these, scikit-learn answers.
+_PYFUNCS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+METHODS = (*_PYFUNCS, "decision_function", "transform")
 DEFAULTS = "defaults"
 
 
@@ -171,7 +173,16 @@ def train(row: Row, seed: int) -> Trained:
     def save(path: Path, method: str) -> None:
         save_sklearn(path, estimator, frame, method)
 
-    return Trained("sklearn", save, questions)
+    return Trained("sklearn", save, questions, None if row.method in _PYFUNCS else _own(estimator, frame, row.method))
+
+
+def _own(estimator: Any, frame: Any, method: str) -> Callable[[Any], Any]:
+    """Return a function that asks scikit-learn itself, with what the signature makes of the input."""
+    from mlflow.models import infer_signature
+    from mlflow.models.utils import _enforce_schema
+
+    schema = infer_signature(frame).inputs
+    return lambda rows: getattr(estimator, method)(_enforce_schema(rows, schema))
 
 
 def save_sklearn(path: Path, estimator: Any, frame: Any, method: str) -> None:
