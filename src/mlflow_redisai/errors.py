@@ -13,6 +13,7 @@ The plugin's errors: one tree, in which every class is an MlflowException.
          ├─ ModelNotFound            the model URI leads to no MLflow model
          ├─ FlavorMissing            the model lacks the requested flavor
          ├─ NotConvertible           the model can't be converted to anything the server runs
+         │   └─ ConversionTooLong, ConversionTooLarge, ConversionCrashed
          ├─ MissingConverter         a package that the conversion needs isn't installed
          ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             an input to predict doesn't match the model's signature
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -68,6 +70,17 @@ class RedisAIError(MlflowException):
     def reason(self) -> str:
         """The message without its consequences, for a note about what was done instead."""
         return str(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constructors take facts, which are not kept.
+        return _again, (type(self), str(self.message))
+
+
+def _again(kind: type[RedisAIError], message: str) -> RedisAIError:
+    """Return an error of a class and a message that come from another process."""
+    error = kind.__new__(kind)
+    RedisAIError.__init__(error, message)
+    return error
 
 
 class InvalidTarget(RedisAIError):
@@ -149,6 +162,42 @@ class NotConvertible(RedisAIError):
     """The model can't be converted to anything the server runs. The message names the part that prevents it."""
 
     code = INVALID_PARAMETER_VALUE
+
+
+class ConversionTooLong(NotConvertible):
+    """Converting the model, or trying the conversion, was ended at its time limit."""
+
+    code = DEADLINE_EXCEEDED
+
+    def __init__(self, flavor: str, model_uri: str, seconds: float) -> None:
+        super().__init__(
+            f"converting the {flavor} model {model_uri} took longer than {seconds:g} s and was ended; allow more with "
+            f"-C convert_timeout={max(600, 5 * int(seconds))} (0: no limit)"
+        )
+
+
+class ConversionTooLarge(NotConvertible):
+    """Converting the model, or trying the conversion, was ended at its memory limit."""
+
+    code = RESOURCE_EXHAUSTED
+
+    def __init__(self, flavor: str, model_uri: str, mebibytes: int) -> None:
+        super().__init__(
+            f"converting the {flavor} model {model_uri} took more than {mebibytes} MiB of memory and was ended; allow "
+            "more with -C convert_memory=... (MiB, 0: no limit), or deploy it from a machine that has more"
+        )
+
+
+class ConversionCrashed(NotConvertible):
+    """The process that converts the model ended without a result."""
+
+    code = INVALID_STATE
+
+    def __init__(self, flavor: str, model_uri: str, how: str) -> None:
+        super().__init__(
+            f"the process that converted the {flavor} model {model_uri} crashed ({how}); load and run the model in a "
+            "process of its own to see whether its library or its own code does that"
+        )
 
 
 class MissingConverter(RedisAIError):

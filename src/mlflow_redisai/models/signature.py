@@ -36,7 +36,8 @@ def _column(spec: Any, index: int) -> Field:
             f"column {shown} of the model's signature is {kind}, which no tensor can hold; "
             f"allowed are {', '.join(COLUMN_DTYPES)}"
         )
-    return Field(name, kind, dtype, required=bool(getattr(spec, "required", True)))
+    numbered = isinstance(spec.name, int) and not isinstance(spec.name, bool)
+    return Field(name, kind, dtype, required=bool(getattr(spec, "required", True)), numbered=numbered)
 
 
 def _tensor(spec: Any) -> Field:

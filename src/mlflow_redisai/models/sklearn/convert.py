@@ -191,7 +191,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
         estimator = cast_before_last(estimator)
     types = _initial_types(conversion, precisions.body)
     limits = conversion.request.limits
-    register_boosting()
+    register_boosting(estimator)
     try:
         with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
             warnings.simplefilter("ignore")

@@ -20,8 +20,9 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
 from mlflow_redisai.models.trials.edges import Edges
-from mlflow_redisai.models.trials.probes import made_up, mark_gaps, with_gaps
+from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from mlflow_redisai.models.trials.rows import batches
 from mlflow_redisai.models.trials.splitting import answered, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
@@ -36,8 +37,8 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     Return the schema and inputs for trials: the example, rows made up around it, rows with gaps (NaN), and rows at the
     model's own edges.
 
-    Only rows that the model itself answers are returned. The schema comes back with `gaps` set for the fields in which
-    the model accepts NaN.
+    Only rows that the model itself answers are returned. The schema comes back with the fields' contracts. Raise
+    NotConvertible for a model that refuses rows in a way that no contract expresses.
     """
 
     def answers(inputs: Any) -> bool:
@@ -48,9 +49,11 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     rows = None if rows is None else answered(rows, answers)
     if rows is None:
         return schema, found
-    schema = mark_gaps(schema, rows, answers)
-    gaps = with_gaps(schema, rows)
-    made = [rows, *([] if gaps is None else [gaps]), *batches(schema, example, edges)]
+    schema = learned(schema, rows, answers, edges.categories)
+    more = [each for each in (with_gaps(schema, rows), *with_missing_text(schema, rows)) if each is not None]
+    made = [rows, *more, *batches(schema, example, edges)]
+    for each in made:
+        check_refusals(schema, each, answers)
     return schema, [*found, *(kept for each in made if (kept := answered(each, answers)) is not None)]
 
 

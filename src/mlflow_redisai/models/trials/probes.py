@@ -11,12 +11,12 @@ Invariant: the same model gets the same rows every time.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mlflow_redisai.models.trials.contracts import changed
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import take_columns, take_tensors
 from redisai_engine.codec.mapping import Field, Schema
@@ -28,9 +28,6 @@ _SEED = 20260101
 
 # Magnitudes of made-up numbers for a column of which nothing is known.
 _SIZES = (0.1, 1.0, 10.0, 100.0)
-
-# The largest number of columns that are tried one by one for whether they may have gaps: each try runs the model.
-_SINGLE_TRIES = 200
 
 
 def made_up(schema: Schema, example: Any, categories: Mapping[int, Array]) -> Any:
@@ -50,69 +47,21 @@ def made_up(schema: Schema, example: Any, categories: Mapping[int, Array]) -> An
 
     columns = {}
     for index, item in enumerate(schema.fields):
-        name: str | int = item.name if item.name is not None else index
+        name: str | int = item.label if item.label is not None else index
         columns[name] = values_for(random, item, known[index], categories.get(index), _ROWS)
     return pd.DataFrame(columns)
-
-
-def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
-    """
-    Return the schema with `gaps` set for just those float fields in which the model accepts NaN.
-
-    Most estimators refuse NaN, while a graph would compute with it. `answers` returns whether the model answers rows.
-    """
-    numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
-    if not numbers:
-        return schema
-    filled = _replaced(schema, rows, None, 0.0)
-    # A model that fails even without gaps shows nothing about them.
-    if not answers(filled):
-        return schema
-    if answers(_replaced(schema, filled, numbers, np.nan)):
-        return schema
-    alone = numbers if len(numbers) <= _SINGLE_TRIES else []
-    taken = {index for index in alone if answers(_replaced(schema, filled, [index], np.nan))}
-    fields = [
-        replace(item, gaps=index in taken) if index in numbers else item for index, item in enumerate(schema.fields)
-    ]
-    return replace(schema, fields=tuple(fields))
 
 
 def with_gaps(schema: Schema, rows: Any) -> Any:
     """Return rows with gaps in every field that may have them, or None if no field may."""
     random = np.random.default_rng(_SEED)
-    fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.gaps]
-    return _replaced(schema, rows, fields, np.nan, random) if fields else None
 
+    def put(values: Array) -> Array:
+        values[random.random(values.shape) < 1 / 3] = np.nan
+        return values
 
-def _replaced(
-    schema: Schema, rows: Any, fields: list[int] | None, value: float, random: np.random.Generator | None = None
-) -> Any:
-    """
-    Return a copy of rows with `value` in some places of float fields.
-
-    These are every gap if `fields` is None. Else they are the first row of those fields, or with `random` about a third
-    of their values.
-    """
-    if schema.kind == "tensors" and not schema.named:
-        return _put(rows, value, fill=fields is None, random=random)
-    copied = rows.copy()
-    for index in range(len(schema.fields)) if fields is None else fields:
-        if schema.fields[index].dtype.is_float:
-            name = list(copied)[index]
-            copied[name] = _put(np.array(copied[name]), value, fill=fields is None, random=random)
-    return copied
-
-
-def _put(values: Array, value: float, *, fill: bool, random: np.random.Generator | None) -> Array:
-    changed: Array = values.copy()
-    if fill:
-        changed[~np.isfinite(changed)] = value
-    elif random is None:
-        changed[:1] = value
-    else:
-        changed[random.random(changed.shape) < 1 / 3] = value
-    return changed
+    fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.used and item.gaps]
+    return changed(schema, rows, fields, put) if fields else None
 
 
 def _is_numpy_text(example: Any) -> bool:

@@ -86,7 +86,7 @@ class _Maker:
             return np.column_stack(columns).astype(self.text) if self.text is str else np.column_stack(columns)
         import pandas as pd
 
-        names = [item.name if item.name is not None else index for index, item in enumerate(self.fields)]
+        names = [item.label if item.label is not None else index for index, item in enumerate(self.fields)]
         return pd.DataFrame(dict(zip(names, columns, strict=True)))
 
 

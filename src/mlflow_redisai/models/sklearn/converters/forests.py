@@ -110,8 +110,9 @@ def _attributes(trees: Sequence[Leaves], at_leaf: list[Array], first: Array) -> 
 
 
 def _features(one: Leaves) -> Array:
-    read = np.maximum(one.tree.feature, 0)
-    return read if one.columns is None else np.asarray(one.columns)[read]
+    read: Array = np.maximum(one.tree.feature, 0)
+    columns: Array = read if one.columns is None else np.asarray(one.columns)[read]
+    return columns
 
 
 def _ways_of_gaps(tree: Any) -> Array:
