@@ -14,7 +14,7 @@ from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertibl
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
-from mlflow_redisai.server.limits import ServerLimits
+from mlflow_redisai.server.limits import ServerLimits, limits_of
 
 Attempt = TypeVar("Attempt")
 
@@ -54,7 +54,7 @@ def convert(
     estimator, operator or version that prevents the conversion.
     """
     _check_installed(flavor)
-    limits = limits or ServerLimits()
+    limits = limits or limits_of(None)
     if opset is not None:
         limits = replace(limits, opset=opset)
     names = tuple(name.strip() for name in outputs.split(",") if name.strip()) if outputs else ()
