@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
-from mlflow_redisai.models.old_trees import TREES, lower_trees, lowers_trees
+from mlflow_redisai.models.lowering.kernels import fit_kernels
+from mlflow_redisai.models.lowering.trees import TREES, lower_trees, lowers_trees
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.onnx_types import element_type, free_inputs
 from redisai_engine.protocol import dtypes
@@ -42,6 +43,7 @@ def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
     import onnx
 
     lowered = lower_versions(model, limits, what)
+    fit_kernels(lowered, limits.kernels, what)
     try:
         blob = serialize(lowered, what)
         onnx.checker.check_model(blob)
