@@ -17,7 +17,7 @@ from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
-from mlflow_redisai.deploy.process import ConversionProcess, conversion_process
+from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.choice import choose_flavor, first_backend_that_works
@@ -104,7 +104,7 @@ def _model_of_nothing() -> bytes:
 
 
 def _first_that_works(
-    order: Order, child: ConversionProcess, model: MlflowModel, flavor: str
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
         flavor, order.options.backend, lambda backend: _attempt(order, child, model, flavor, backend), _REFUSALS
@@ -113,7 +113,7 @@ def _first_that_works(
 
 
 def _attempt(
-    order: Order, child: ConversionProcess, model: MlflowModel, flavor: str, backend: str
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str, backend: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
