@@ -66,9 +66,10 @@ class Field:
     isn't encoded, may hold anything, and its `dtype` means nothing.
 
     The rest is the contract: where the model itself raises an error, the row is refused. Numbers: `gaps` accepts NaN,
-    `infinite` infinity, and no number may be larger than `largest`, whatever its sign. Text: `missing` lists which
-    marks of missing text are accepted, and `null` is the one that a None next to text in a list stands for: since
-    version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing ones.
+    `infinite` infinity, no number may be larger than `largest`, whatever its sign, nor smaller than `least`. Text:
+    `missing` lists which marks of missing text are accepted, and `null` is the one that a None next to text in a list
+    stands for: since version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing
+    ones.
     """
 
     name: str | None
@@ -79,6 +80,7 @@ class Field:
     gaps: bool = True
     infinite: bool = True
     largest: float | None = None
+    least: float | None = None
     missing: tuple[Missing, ...] = ()
     null: Missing = "None"
     known: tuple[Known, ...] | None = None
@@ -344,6 +346,8 @@ def _contract_to_json(item: Field) -> dict[str, Any]:
         found["infinite"] = item.infinite
     if item.largest is not None:
         found["largest"] = item.largest
+    if item.least is not None:
+        found["least"] = item.least
     if item.missing:
         found["missing"] = list(item.missing)
         found["null"] = item.null
