@@ -120,12 +120,9 @@ class ConversionProcess:
 def _as_here(assignment: Assignment) -> Assignment:
     """Return the assignment with what the caller has set for its own process."""
     filters = tuple(each for each in warnings.filters if getattr(each[2], "__module__", "") == "builtins")
-    levels = {name: logger.level for name, logger in logging.root.manager.loggerDict.items() if _has_level(logger)}
+    loggers = logging.root.manager.loggerDict.items()
+    levels = {name: logger.level for name, logger in loggers if isinstance(logger, logging.Logger) and logger.level}
     return replace(assignment, warning_filters=filters, log_levels={"": logging.root.level, **levels})
-
-
-def _has_level(logger: object) -> bool:
-    return isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
 
 
 def _read(assignment: Assignment, ended: Ended, folder: Path) -> Outcome:

@@ -20,7 +20,7 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, passes, with_missing_text
 from mlflow_redisai.models.trials.edges import Edges
 from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from mlflow_redisai.models.trials.rows import Huge, batches
@@ -37,8 +37,8 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     Return the schema and inputs for trials: the example, rows made up around it, rows with gaps (NaN), and rows at the
     model's own edges.
 
-    Only rows that the model itself answers are returned. The schema comes back with the fields' contracts. Raise
-    NotConvertible for a model that refuses rows in a way that no contract expresses.
+    Only rows that the model itself answers, and that the contracts allow, are returned. The schema comes back with the
+    fields' contracts. Raise NotConvertible for a model that refuses rows in a way that no contract expresses.
     """
 
     def answers(inputs: Any) -> bool:
@@ -60,9 +60,9 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
 
 
 def _kept(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Any:
-    """Return the rows that the model answers, None if there are none. Its contract refuses all others."""
+    """Return the rows that the model answers and its contract allows, None if there are none."""
     check_refusals(schema, rows, answers)
-    return answered(rows, answers)
+    return answered(rows, lambda inputs: passes(schema, inputs) and answers(inputs))
 
 
 def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deployable:

@@ -158,7 +158,9 @@ def test_the_rows_of_a_transformer_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [SimpleImputer(), QuantileTransformer(5), FunctionTransformer(np.sqrt, accept_sparse=True)], ids=str
+    "step",
+    [SimpleImputer(), QuantileTransformer(n_quantiles=5), FunctionTransformer(np.sqrt, accept_sparse=True)],
+    ids=str,
 )
 def test_the_rows_of_other_transformers_are_unknown_if_theirs_are_sparse(step: Any) -> None:
     assert gives_sparse(step, sparse=False) is False
