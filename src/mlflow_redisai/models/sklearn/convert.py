@@ -116,7 +116,7 @@ def _converted(conversion: SklearnConversion, inputs: list[Any]) -> Deployable:
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
             deployable = _try(conversion, function, precisions, inputs)
-            return replace(deployable, notes=_notes(conversion, precisions, problems))
+            return replace(deployable, notes=(*deployable.notes, *_notes(conversion, precisions, problems)))
         except NotConvertible as problem:
             problems.append(problem)
     # Report the problem of the preferred way.
