@@ -110,8 +110,11 @@ def _attributes(trees: Sequence[Leaves], at_leaf: list[Array], first: Array) -> 
 
 
 def _features(one: Leaves) -> Array:
-    read = np.maximum(one.tree.feature, 0)
-    return read if one.columns is None else np.asarray(one.columns)[read]
+    read: Array = np.maximum(one.tree.feature, 0)
+    if one.columns is None:
+        return read
+    chosen: Array = np.asarray(one.columns)[read]
+    return chosen
 
 
 def _ways_of_gaps(tree: Any) -> Array:
