@@ -144,7 +144,7 @@ def test_an_isolation_forest(options: dict[str, Any], tmp_path: Path) -> None:
     path = save_sklearn(tmp_path / "model", estimator, frame)
 
     deployed = within(path, ServerLimits())
-    scored = within(path, ServerLimits(), outputs=("scores", "score_samples"))
+    scored = within(path, ServerLimits(), outputs="scores,score_samples")
 
     for rows in (frame, frame * 4):
         deployed.assert_equals_pyfunc_exactly(rows)
