@@ -83,6 +83,7 @@ def test_an_onnx_model_is_converted_and_not_verified(child: ConversionProcess, t
     assert (found.reference, found.notes) == (NoReference(NOT_VERIFIED), ())
 
 
+@pytest.mark.slow
 def test_types_that_skops_trusts_are_converted(child: ConversionProcess, saved_wine: LoggedModel) -> None:
     assert converted(child, saved_wine.uri, "sklearn").reference == NoReference(NOT_VERIFIED)
 
