@@ -190,6 +190,7 @@ def test_nothing_is_left_of_what_a_model_has_started(child: ConversionProcess, t
 # -- the child itself ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_child_is_kept_for_the_next_deployment_but_not_after_a_crash(temporary: Path, tmp_path: Path) -> None:
     path = save_trap("_exit", tmp_path)
     with conversion_process() as first:
