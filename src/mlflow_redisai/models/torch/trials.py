@@ -24,6 +24,7 @@ from mlflow_redisai.models.torch.reading import TorchConversion
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.watch import Read, State, watching
 from mlflow_redisai.models.trials.probes import made_up
+from mlflow_redisai.models.variations import change, nudged, same, varied, with_gaps
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Input, Schema
@@ -34,14 +35,8 @@ _SEED = 20260101
 _ROWS = (3, 1, 2, 7, 48, 64)
 # The length of made-up input along axes that the signature leaves open.
 _LENGTH = 6
-# Rows of a trial with numbers of another magnitude.
-_FEW = 5
 # The most numbers of the trial with the most rows.
 _MANY_ROWS, _MANY_NUMBERS = 520, 2**18
-# What the example's numbers are multiplied by. The standard deviations of numbers that have nothing to do with them.
-_FACTORS = (10.0, 0.1, -1.0, 100.0, 0.0)
-_DEVIATIONS = (0.1, 1.0, 10.0)
-_WHOLE = (0, 1, -1, 2, 100, 100_000)
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,8 @@ def try_out(conversion: TorchConversion) -> Trials:
         structure, plain = _answered(conversion, list(_inputs(conversion)))
         _check_repeatable(call, structure, plain, state)
         start = next(trial.arrays for trial in plain if trial.problem is None)
-        plain += [_trial(call, structure, arrays) for arrays in _varied(start)]
-        gaps = [_trial(call, structure, arrays) for arrays in _with_gaps(start)]
+        plain += [_trial(call, structure, arrays) for arrays in varied(start)]
+        gaps = [_trial(call, structure, arrays) for arrays in with_gaps(start)]
     return Trials(structure, plain, gaps, tuple(reads))
 
 
@@ -106,28 +101,11 @@ def _trial(call: ModuleCall, structure: Structure, arrays: list[Array]) -> Trial
 def _sensitivity(call: ModuleCall, structure: Structure, arrays: list[Array], answers: list[Array]) -> float:
     """Return the largest change of the answers if the last bits of the inputs change."""
     random = np.random.default_rng(_SEED)
-    nudged = [_nudged(random, array) for array in arrays]
-    if all(one is other for one, other in zip(nudged, arrays, strict=True)):
+    changed = [nudged(random, array) for array in arrays]
+    if all(one is other for one, other in zip(changed, arrays, strict=True)):
         return 0.0
-    again = call.run(nudged, structure)
-    return max([0.0, *(_change(one, other) for one, other in zip(answers, again, strict=True))])
-
-
-def _nudged(random: np.random.Generator, array: Array) -> Array:
-    if array.dtype.kind != "f":
-        return array
-    epsilon = max(np.finfo(array.dtype).eps, np.finfo(np.float32).eps)
-    return np.asarray(array * (1 + epsilon * random.choice([-1, 1], array.shape)), array.dtype)
-
-
-def _change(one: Array, other: Array) -> float:
-    if one.dtype.kind != "f" or one.shape != other.shape:
-        return 0.0
-    finite = np.isfinite(one) & np.isfinite(other)
-    if not finite.any():
-        return 0.0
-    before, after = one[finite].astype(np.float64), other[finite].astype(np.float64)
-    return float(np.abs(before - after).max()) / max(float(np.abs(before).max()), float(np.finfo(np.float32).tiny))
+    again = call.run(changed, structure)
+    return max([0.0, *(change(one, other) for one, other in zip(answers, again, strict=True))])
 
 
 def _check_repeatable(call: ModuleCall, structure: Structure, trials: Sequence[Trial], state: State) -> None:
@@ -140,15 +118,11 @@ def _check_repeatable(call: ModuleCall, structure: Structure, trials: Sequence[T
         )
     first = trials[0]
     again = call.run(first.arrays, structure)
-    if not all(_same(*pair) for pair in zip(first.answers, again, strict=True)):
+    if not all(same(*pair) for pair in zip(first.answers, again, strict=True)):
         raise NotConvertible(
             f"{call.what} answers the same rows differently each time, because it draws random numbers or remembers "
             "its calls; log it without dropout, noise and state, after eval()"
         )
-
-
-def _same(one: Array, other: Array) -> bool:
-    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
 
 
 # -- inputs ---------------------------------------------------------------------------------------
@@ -229,56 +203,3 @@ def _resized(array: Array, item: Input, length: int) -> Array:
         if axis and known is None:
             array = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
     return np.ascontiguousarray(array)
-
-
-def _varied(start: Sequence[Array]) -> Iterator[list[Array]]:
-    """Yield few rows with numbers of other magnitudes and signs, and whole numbers within the example's and beyond."""
-    random = np.random.default_rng(_SEED)
-    few = [array[:_FEW] for array in start]
-    if any(array.dtype.kind == "f" for array in few):
-        for factor in _FACTORS:
-            yield [_scaled(array, factor) for array in few]
-        for deviation in _DEVIATIONS:
-            yield [_drawn(random, array, deviation) for array in few]
-    for index, array in enumerate(few):
-        if array.dtype.kind == "b":
-            for value in (False, True):
-                yield _with(few, index, np.full_like(array, value))
-        elif array.dtype.kind in "iu":
-            yield _with(few, index, random.integers(0, int(array.max()) + 1, array.shape).astype(array.dtype))
-            for whole in dict.fromkeys((*_WHOLE, int(array.max()) + 1)):
-                if np.iinfo(array.dtype).min <= whole <= np.iinfo(array.dtype).max:
-                    yield _with(few, index, _ended(array, whole))
-
-
-def _scaled(array: Array, factor: float) -> Array:
-    return np.asarray(array * factor, array.dtype) if array.dtype.kind == "f" else array
-
-
-def _drawn(random: np.random.Generator, array: Array, deviation: float) -> Array:
-    return np.asarray(random.normal(0, deviation, array.shape), array.dtype) if array.dtype.kind == "f" else array
-
-
-def _ended(array: Array, value: int) -> Array:
-    """Return a copy whose last number in each row is another: one such number is enough for an error."""
-    changed: Array = array.copy()
-    changed.reshape(len(array), -1)[:, -1:] = value
-    return changed
-
-
-def _with(arrays: Sequence[Array], index: int, array: Array) -> list[Array]:
-    return [array if position == index else other for position, other in enumerate(arrays)]
-
-
-def _with_gaps(start: Sequence[Array]) -> Iterator[list[Array]]:
-    """Yield few rows with NaN or infinity in one number each, and in whole rows."""
-    few = [array[:_FEW] for array in start]
-    for index, array in enumerate(few):
-        if array.dtype.kind != "f":
-            continue
-        for value in (np.nan, np.inf, -np.inf):
-            one, whole = array.copy(), array.copy()
-            one.reshape(len(array), -1)[:, :1] = value
-            whole[:1] = value
-            yield _with(few, index, one)
-            yield _with(few, index, whole)
