@@ -117,8 +117,9 @@ def _check_repeatable(call: ModuleCall, structure: Structure, trials: Sequence[T
             "calls; log it without state, and after eval()"
         )
     first = trials[0]
-    again = call.run(first.arrays, structure)
-    if not all(same(*pair) for pair in zip(first.answers, again, strict=True)):
+    # A permutation of a few numbers may well come out the same twice.
+    again = [answer for _ in range(3) for answer in call.run(first.arrays, structure)]
+    if not all(same(*pair) for pair in zip(first.answers * 3, again, strict=True)):
         raise NotConvertible(
             f"{call.what} answers the same rows differently each time, because it draws random numbers or remembers "
             "its calls; log it without dropout, noise and state, after eval()"
