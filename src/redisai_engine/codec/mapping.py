@@ -39,8 +39,9 @@ Known = str | int | float | bool
 # The values that stand for missing text in a frame. A tensor of strings has a reserved text for each.
 Missing = Literal["None", "NaN"]
 # "dataframe": a column for each part, flattened; "matrix": the only part as a frame with the input's index; "stack":
-# all parts as one array; "listed": a dict of lists; "cells": the same as a frame. The ones "like input" depend on the
-# input: for a frame they are a "dataframe", "matrix" or "cells", otherwise a dict, an array or "listed".
+# all parts as one array; "ranking": a frame of dicts with one value of each part; "listed": a dict of lists; "cells":
+# the same as a frame. The ones "like input" depend on the input: for a frame they are a "dataframe", "matrix" or
+# "cells", otherwise a dict, an array or "listed".
 Container = Literal[
     "ndarray",
     "dataframe",
@@ -48,6 +49,7 @@ Container = Literal[
     "dict",
     "list",
     "stack",
+    "ranking",
     "listed",
     "cells",
     "like input",
