@@ -34,6 +34,7 @@ first.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -454,12 +455,12 @@ def translate(
     said = text.removeprefix("ERR ")
     for start, cause in BY_TEXT:
         if said.startswith(start):
-            return cause(where, _sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
+            return cause(where, one_sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
     for kind in type(error).__mro__:
         found = BY_CLASS.get(kind.__name__)
         if found is not None:
             return (otherwise if found is ServerProblem else found)(where, _text_for(found, said))
-    return otherwise(where, _sentence(said))
+    return otherwise(where, one_sentence(said))
 
 
 # The codec's errors and ours; the message is the same.
@@ -481,10 +482,31 @@ def of_codec() -> Iterator[None]:
         raise BY_CODEC_CLASS[type(error)](str(error)) from error
 
 
+# From these marks on, a library says where in its own source it failed, or where in a model's.
+_STACK = re.compile(r"\s*(?:Exception raised from |frame #\d+: |Stack trace:)")
+_SOURCE = re.compile(r":?\s*(?:Serialized\s+)?File \"[^\"]*\", line \d+")
+# TorchScript names the cause behind the model's source, whose failing line ends with the second mark.
+_TRACEBACK, _HERE = "Traceback of TorchScript", "<--- HERE"
+_LONGEST = 300
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error without its full stop, or the class name if the error has no text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """Return the first line of the cause that a library's error names, or the class name if the error has no text."""
+    return one_sentence(str(error)) or type(error).__name__
+
+
+def one_sentence(text: str) -> str:
+    """
+    Return the first line of the cause without its full stop, cut after 300 characters.
+
+    RedisAI sends a library's text with spaces instead of line breaks, and with stack frames of the library.
+    """
+    text = _STACK.split(text, maxsplit=1)[0]
+    if _TRACEBACK in text:
+        text = text.rpartition(_HERE)[2].strip().removeprefix("RuntimeError: ") or text
+    text = _SOURCE.split(text, maxsplit=1)[0]
+    line = next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
+    return line.rstrip(".") if len(line) <= _LONGEST else f"{line[:_LONGEST].rsplit(' ', 1)[0]} ..."
 
 
 def is_missing(error: BaseException) -> bool:
@@ -494,8 +516,4 @@ def is_missing(error: BaseException) -> bool:
 
 def _text_for(cause: type[ServerProblem], said: str) -> str:
     # Only ServerUnreachable's sentence continues after the text with a new sentence.
-    return f"{_sentence(said)}." if cause is ServerUnreachable else _sentence(said)
-
-
-def _sentence(said: str) -> str:
-    return said.strip().rstrip(".")
+    return f"{one_sentence(said)}." if cause is ServerUnreachable else one_sentence(said)

@@ -67,7 +67,8 @@ class Field:
 
     The rest is the contract: where the model itself raises an error, the row is refused. Numbers: `gaps` accepts NaN,
     `infinite` infinity, and no number may be larger than `largest`, whatever its sign. Text: `missing` lists which
-    marks of missing text are accepted. Both: `known` are the only values accepted, apart from missing ones.
+    marks of missing text are accepted, and `null` is the one that a None next to text in a list stands for: since
+    version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing ones.
     """
 
     name: str | None
@@ -79,6 +80,7 @@ class Field:
     infinite: bool = True
     largest: float | None = None
     missing: tuple[Missing, ...] = ()
+    null: Missing = "None"
     known: tuple[Known, ...] | None = None
     used: bool = True
     numbered: bool = False
@@ -344,6 +346,7 @@ def _contract_to_json(item: Field) -> dict[str, Any]:
         found["largest"] = item.largest
     if item.missing:
         found["missing"] = list(item.missing)
+        found["null"] = item.null
     if item.known is not None:
         found["known"] = list(item.known)
     if not item.used:

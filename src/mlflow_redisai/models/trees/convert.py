@@ -27,6 +27,7 @@ from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
 from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
 from mlflow_redisai.models.trees.edges import edges_of
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
+from mlflow_redisai.models.trees.params import Asked, asked_of
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, shape_of
@@ -36,7 +37,7 @@ from redisai_engine.protocol.dtypes import DType
 if TYPE_CHECKING:
     import onnx
 
-ModelReader = Callable[[Any, Schema], Boosted]
+ModelReader = Callable[..., Boosted]
 
 # The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees. For
 # a server of older versions, `graph.finish` lowers the trees.
@@ -101,16 +102,29 @@ def _read(model: MlflowModel, request: Request) -> BoostingConversion:
         import_module(flavor)
     except ImportError as error:
         raise MissingConverter(flavor, flavor, flavor) from error
+    _check_format(model, flavor)
     estimator = load_native(model, flavor)
     what = f"the {flavor} model {type(estimator).__name__}"
     schema = schema_of(model.input_schema) or _schema_of_example(model)
     try:
-        boosted = reader(flavor)(estimator, schema or Schema("columns", ()))
+        asked = asked_of(model, flavor)
+        options = {} if asked == Asked() else {"asked": asked}
+        boosted = reader(flavor)(estimator, schema or Schema("columns", ()), **options)
     except NotConvertible as problem:
         raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
     conversion = BoostingConversion(model, request, estimator, boosted, schema or _schema_of_training(boosted), what)
     _check_columns(conversion)
     return conversion
+
+
+def _check_format(model: MlflowModel, flavor: str) -> None:
+    """Raise NotConvertible for a format from which CatBoost reads only what it predicts with, and may crash later."""
+    found = model.configuration(flavor).get("save_format", "cbm")
+    if flavor == "catboost" and found not in {"cbm", "json"}:
+        raise NotConvertible(
+            f"the catboost model was saved in the format {found}, which loses its description; save it with "
+            "format='cbm', MLflow's default"
+        )
 
 
 def _schema_of_example(model: MlflowModel) -> Schema | None:

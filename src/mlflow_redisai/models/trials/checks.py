@@ -20,7 +20,7 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, passes, with_missing_text
 from mlflow_redisai.models.trials.edges import Edges
 from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from mlflow_redisai.models.trials.rows import batches
@@ -37,8 +37,8 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     Return the schema and inputs for trials: the example, rows made up around it, rows with gaps (NaN), and rows at the
     model's own edges.
 
-    Only rows that the model itself answers are returned. The schema comes back with the fields' contracts. Raise
-    NotConvertible for a model that refuses rows in a way that no contract expresses.
+    Only rows that the model itself answers, and that the contracts allow, are returned. The schema comes back with the
+    fields' contracts. Raise NotConvertible for a model that refuses rows in a way that no contract expresses.
     """
 
     def answers(inputs: Any) -> bool:
@@ -54,7 +54,11 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     made = [rows, *more, *batches(schema, example, edges)]
     for each in made:
         check_refusals(schema, each, answers)
-    return schema, [*found, *(kept for each in made if (kept := answered(each, answers)) is not None)]
+
+    def accepted(inputs: Any) -> bool:
+        return passes(schema, inputs) and answers(inputs)
+
+    return schema, [*found, *(kept for each in made if (kept := answered(each, accepted)) is not None)]
 
 
 def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:

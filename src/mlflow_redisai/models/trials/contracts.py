@@ -33,8 +33,9 @@ _SINGLE_TRIES = 200
 UNKNOWN_TEXT = "\ue001unknown"
 _MISSING: dict[Missing, Any] = {"None": None, "NaN": np.nan}
 
-# Numbers by which the largest that a model accepts is found. Trees read float32, for instance.
-_SIZES = (float(np.finfo(np.float64).max), float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
+# Numbers by which the largest that a model accepts is found. Trees read float32, and a scaled number may overflow. So
+# a contract may refuse enormous numbers that the model would answer.
+_SIZES = (float(np.finfo(np.float64).max), 1e300, float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def check_refusals(schema: Schema, inputs: Any, answers: Callable[[Any], bool], 
     """Raise NotConvertible if the model refuses rows that the schema's contract would let through."""
     if answers(inputs):
         return
-    passed = [row for row in range(rows_in(inputs)) if _passes(schema, rows_at(inputs, np.array([row])))]
+    passed = [row for row in range(rows_in(inputs)) if passes(schema, rows_at(inputs, np.array([row])))]
     if not passed or answers(rows_at(inputs, np.array(passed))):
         return
     for row in passed[:_SINGLE_TRIES]:
@@ -105,7 +106,13 @@ def check_refusals(schema: Schema, inputs: Any, answers: Callable[[Any], bool], 
             )
 
 
-def _passes(schema: Schema, row: Any) -> bool:
+def without_missing_text(schema: Schema) -> Schema:
+    """Return the schema with a contract that refuses missing text."""
+    return replace(schema, fields=tuple(replace(item, missing=()) for item in schema.fields))
+
+
+def passes(schema: Schema, row: Any) -> bool:
+    """Return whether rows fit the schema and the contracts of its fields."""
     try:
         (take_columns if schema.kind == "columns" else take_tensors)(row, schema)
     except InputMismatch:
@@ -207,10 +214,20 @@ def _missing_text(model: _Model, fields: list[Field]) -> list[Field]:
     # A frame's cells are objects. numpy's own text can't be missing.
     texts = model.those(lambda item: item.dtype.is_string) if model.schema.kind == "columns" else []
     accepted = {mark: model.accepting(texts, [value]) for mark, value in _MISSING.items()}
+    null = _null()
     return [
-        replace(item, missing=tuple(mark for mark, taken in accepted.items() if index in taken)) if texts else item
+        replace(item, missing=tuple(mark for mark, taken in accepted.items() if index in taken), null=null)
+        if index in texts
+        else item
         for index, item in enumerate(fields)
     ]
+
+
+def _null() -> Missing:
+    """Return what pandas, and so pyfunc, makes of None in a list of text."""
+    import pandas as pd
+
+    return "None" if pd.DataFrame({"text": ["", None]})["text"][1] is None else "NaN"
 
 
 # -- known values ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.models.trials.edges import Edges, columns_of, known_values, strange_values
-from mlflow_redisai.models.trials.probes import example_columns, values_for
+from mlflow_redisai.models.trials.probes import example_columns, unread, values_for
 from redisai_engine.codec.mapping import Field, Schema
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
@@ -82,6 +82,10 @@ class _Maker:
 
     def input_of(self, columns: Columns) -> Any:
         """Return columns in the form that pyfunc takes."""
+        columns = [
+            values if item.used else unread(item, self.known[index], len(values))
+            for index, (item, values) in enumerate(zip(self.fields, columns, strict=True))
+        ]
         if self.schema.kind == "tensors":
             return np.column_stack(columns).astype(self.text) if self.text is str else np.column_stack(columns)
         import pandas as pd
@@ -193,6 +197,7 @@ def _with_one(
     maker: _Maker, random: np.random.Generator, places: list[tuple[int, Any]], most: int
 ) -> Iterator[Columns]:
     """Yield ordinary rows, each with a value in the column that `places` names; `most` of them if there are more."""
+    places = [(index, value) for index, value in places if maker.fields[index].used]
     if not places:
         return
     if len(places) > most:

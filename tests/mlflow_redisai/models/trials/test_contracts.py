@@ -60,7 +60,7 @@ def with_text(encoder: Any) -> Any:
             make_pipeline(
                 ColumnTransformer([("a", SimpleImputer(), ["a"])], remainder="passthrough"), LogisticRegression()
             ),
-            [{"infinite": False, "largest": FLOAT32}, {"gaps": False, "infinite": False, "largest": FLOAT32}],
+            [{"infinite": False, "largest": 1e300}, {"gaps": False, "infinite": False, "largest": 1e300}],
         ),
         (RandomForestClassifier(3), [{"infinite": False, "largest": FLOAT32}] * 2),
     ],

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests
+from mlflow_redisai.models.sklearn.converters import columns, forests, text_gaps
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -33,6 +33,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOrdinalEncoder": columns.convert_ordinal,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
+    "SklearnSimpleImputer": text_gaps.convert_imputer,
 }
 
 _SHAPES: dict[str, Shapes] = {
