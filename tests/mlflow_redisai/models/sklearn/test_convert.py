@@ -39,8 +39,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare
