@@ -20,9 +20,9 @@ import pytest
 from mlflow_redisai import errors
 from mlflow_redisai.deploy import process as processes
 from mlflow_redisai.deploy.assignment import Assignment
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.process import ConversionProcess, conversion_process
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.server.limits import ServerLimits
@@ -190,6 +190,7 @@ def test_nothing_is_left_of_what_a_model_has_started(child: ConversionProcess, t
 # -- the child itself ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_child_is_kept_for_the_next_deployment_but_not_after_a_crash(temporary: Path, tmp_path: Path) -> None:
     path = save_trap("_exit", tmp_path)
     with conversion_process() as first:
