@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, vectors, votes
+from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, vectors, votes
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
 Converter = Callable[[Any, Any, Any], None]
 
 _CONVERTERS: dict[str, Converter] = {
+    "SklearnAdaBoostClassifier": votes.convert_adaboost,
     "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
@@ -30,6 +31,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
+    "SklearnLinearRegressor": linear.convert_regressor,
     "SklearnNormalizer": columns.convert_normalizer,
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
@@ -37,6 +39,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
     "SklearnSVR": vectors.convert_regressor,
+    "SklearnTargetEncoder": columns.convert_target,
     "SklearnVotingClassifier": votes.convert_voting,
 }
 
@@ -52,6 +55,7 @@ _SHAPES: dict[str, Shapes] = {
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
     "SklearnOrdinalEncoder": columns.ordinal_shapes,
+    "SklearnTargetEncoder": columns.target_shapes,
 }
 
 # Classifiers whose probabilities skl2onnx declares as float32, whatever they are computed from.
