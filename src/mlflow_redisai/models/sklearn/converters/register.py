@@ -43,8 +43,21 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnVotingClassifier": votes.convert_voting,
 }
 
+
+def _with_one_opset(original: Converter) -> Converter:
+    """Return skl2onnx's converter of mixtures for float64, which takes a dict of opsets for a number."""
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        operator.target_opset = container.target_opset
+        original(scope, operator, container)
+
+    return convert
+
+
 # Those that need skl2onnx's own converter for a part of what they write.
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
+    "SklearnBayesianGaussianMixture": _with_one_opset,
+    "SklearnGaussianMixture": _with_one_opset,
     "SklearnSVC": vectors.classifier_converter,
 }
 
