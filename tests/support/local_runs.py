@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.server.limits import ServerLimits
@@ -71,9 +71,13 @@ class Deployed:
         return found
 
 
-def deploy(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
+# More than every server loads: trees in float64.
+LIMITS = ServerLimits(ml_opset=3)
+
+
+def deploy(path: Path, flavor: str | None = None, *, limits: ServerLimits = LIMITS, **options: Any) -> Deployed:
     model = open_model(str(path))
-    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
+    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=limits, **options)
     mapping = Mapping.from_json(deployable.mapping.to_json())
     return Deployed(model, deployable, mapping, runner(deployable.blob, mapping.fetch, "the test's model"))
 

@@ -22,7 +22,7 @@ from typing import Any
 from mlflow_redisai import errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.predict import foreign
-from mlflow_redisai.server import commands
+from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
@@ -37,6 +37,7 @@ from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by other clients during a prediction before giving up
 CHUNK_BYTES = 4 * 1024 * 1024  # input per command: large enough to add no cost, small enough to let others in
+UNSPLIT_BYTES = 64 * 1024 * 1024  # the same for a model whose rows can't be sent apart
 IN_FLIGHT = 4  # chunks of one prediction that are sent at the same time, each on its own connection
 
 
@@ -132,9 +133,10 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
     Return how many rows one command may carry, or None for all: the outputs don't have one row for each input row.
     """
     outputs = [mapping.outputs[index].shape for index in mapping.fetch]
-    if not all(shape and shape[0] is None for shape in outputs):
+    if mapping.independent and not all(shape and shape[0] is None for shape in outputs):
         return None
-    return max(1, CHUNK_BYTES * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
+    limit = CHUNK_BYTES if mapping.independent else UNSPLIT_BYTES
+    return max(1, limit * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
 
 
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
@@ -168,7 +170,7 @@ def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> A
 def _refuse_problems(connection: Connection, *answers: Any) -> None:
     """Raise the first error among the answers, except that the model is missing."""
     for answer in answers:
-        if isinstance(answer, Exception) and not errors.is_missing(answer):
+        if isinstance(answer, Exception) and not translation.is_missing(answer):
             raise connection.problem(answer) from answer
 
 

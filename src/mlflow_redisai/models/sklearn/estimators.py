@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.codec.mapping import Schema
-from redisai_engine.codec.values import Array
 
 
 def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -115,6 +114,8 @@ def takes_columns(estimator: Any, schema: Schema) -> bool:
     """Return whether each column needs its own tensor: the model picks columns by name, or mixes text and numbers."""
     if schema.kind != "columns":
         return False
+    if not all(item.used for item in schema.fields):
+        return True
     text = [item.dtype.is_string for item in schema.fields]
     return _picks_by_name(estimator) or (any(text) and not all(text))
 
@@ -131,45 +132,43 @@ def _picks_by_name(estimator: Any) -> bool:
     return inner is not None and _picks_by_name(inner)
 
 
+def unread_columns(estimator: Any, columns: Any) -> set[int]:
+    """Return the positions, in MLflow's schema, of columns that the model's first step leaves out."""
+    if columns is None or columns.is_tensor_spec():
+        return set()
+    names = [spec.name for spec in columns.inputs]
+    read = _read_columns(estimator, names)
+    # A graph needs an input: without one, it would not know how many rows there are.
+    return set(range(len(names))) - read if read else set()
+
+
+def _read_columns(estimator: Any, names: list[Any]) -> set[int]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, ColumnTransformer):
+        return _chosen(estimator, names)
+    if isinstance(estimator, Pipeline):
+        return _read_columns(estimator.steps[0][1], names)
+    if isinstance(estimator, FeatureUnion):
+        kept = [step for _, step in _steps(estimator) or () if step != "drop"]
+        return set().union(*(_read_columns(step, names) for step in kept))
+    return set(range(len(names)))
+
+
+def _chosen(transformer: Any, names: list[Any]) -> set[int]:
+    """Return the positions of the columns that some part of a column transformer takes."""
+    kept = [name for name, step, _ in transformer.transformers_ if not isinstance(step, str) or step != "drop"]
+    places = {int(place) for name in kept for place in transformer._transformer_to_input_indices[name]}
+    trained = getattr(transformer, "feature_names_in_", None)
+    if trained is None or not set(trained[sorted(places)]) <= set(names):
+        return {place for place in places if place < len(names)}
+    return {names.index(trained[place]) for place in places}
+
+
 def _names(columns: Any) -> bool:
     chosen = [columns] if isinstance(columns, str) else list(columns) if np.ndim(columns) == 1 else []
     return any(isinstance(column, str) for column in chosen)
-
-
-def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
-    """Return the categories that encoders know, by column. Only encoders that read the columns directly count."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
-
-    if isinstance(estimator, Pipeline):
-        return categories_of(estimator.steps[0][1], schema)
-    if isinstance(estimator, ColumnTransformer):
-        found: dict[str | int, Array] = {}
-        for _, step, columns in estimator.transformers_:
-            first = _first_encoder(step)
-            if first is not None:
-                chosen = [columns] if isinstance(columns, (str, int)) else list(columns)
-                found.update(zip(chosen, first.categories_, strict=False))
-        return {name: _known(values) for name, values in found.items()}
-    if hasattr(estimator, "categories_"):
-        names = [item.name if item.name is not None else index for index, item in enumerate(schema.fields)]
-        return {name: _known(values) for name, values in zip(names, estimator.categories_, strict=False)}
-    return {}
-
-
-def _first_encoder(step: Any) -> Any:
-    from sklearn.pipeline import Pipeline
-
-    for candidate in [inner for _, inner in step.steps] if isinstance(step, Pipeline) else [step]:
-        if hasattr(candidate, "categories_"):
-            return candidate
-    return None
-
-
-def _known(values: Array) -> Array:
-    """Return the categories without None and NaN, which some encoders count as a category."""
-    kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
-    return np.array(kept, values.dtype)
 
 
 # -- copies that convert --------------------------------------------------------------------------

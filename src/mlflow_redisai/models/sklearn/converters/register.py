@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, vectors, votes
+from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, text_gaps, vectors, votes
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -38,6 +38,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOrdinalEncoder": columns.convert_ordinal,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
+    "SklearnSimpleImputer": text_gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
     "SklearnVotingClassifier": votes.convert_voting,

@@ -23,7 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
