@@ -139,10 +139,6 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "neighbours within a radius can't be converted to ONNX; use KNeighborsClassifier or KNeighborsRegressor",
     ),
     (
-        lambda one: type(one).__name__ in ("KNeighborsClassifier", "KNeighborsRegressor") and _has_ties(one),
-        "its training rows are at equal distances, and which of them scikit-learn counts can't be converted to ONNX",
-    ),
-    (
         lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
         "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
     ),
@@ -220,6 +216,9 @@ def refuse_unknown_options(estimators: Iterator[tuple[str, Any]]) -> None:
 def _refuse(path: str, estimator: Any) -> None:
     name = type(estimator).__name__
     where = f"step {path} ({name})" if path else name
+    for fact, reason in _FITTED:
+        if fact(estimator):
+            raise NotConvertible(f"{where}: {reason}")
     # Of a target's transformer only the way back is needed, which its converter looks at.
     if name == "FunctionTransformer" and not path.endswith("transformer_") and not is_known(estimator.func):
         shown = _shown(estimator.func)
@@ -234,9 +233,11 @@ def _refuse(path: str, estimator: Any) -> None:
             where = f"step {path} ({name})" if path else name
             shown = " or ".join(f"{parameter}={one!r}" for one in honoured)
             raise NotConvertible(f"{where}: {parameter}={_shown(value)} can't be converted to ONNX; use {shown}")
-    for fact, reason in _FITTED:
-        if fact(estimator):
-            raise NotConvertible(f"{where}: {reason}")
+    if name in ("KNeighborsClassifier", "KNeighborsRegressor") and _has_ties(estimator):
+        raise NotConvertible(
+            f"{where}: its training rows are at equal distances, and which of them scikit-learn counts can't be "
+            "converted to ONNX; use an estimator without neighbours"
+        )
 
 
 def _default(kind: type, parameter: str) -> Any:
