@@ -24,6 +24,7 @@ from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.models.trials.independence import measured
 
 
 def carry_out(assignment: Assignment) -> Outcome:
@@ -58,6 +59,7 @@ def _convert(assignment: Assignment) -> Deployable:
         limits=assignment.limits,
         outputs=assignment.outputs,
     )
+    deployable = measured(deployable, model.input_example, f"the model {assignment.uri}")
     return replace(deployable, reference=_as_values(assignment, deployable, model))
 
 
