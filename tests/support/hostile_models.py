@@ -19,6 +19,13 @@ from typing import Any
 from support.local_runs import save_sklearn
 
 
+class Note:
+    """Does nothing, but no library knows its class."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class Trap:
     """Does its deed as soon as it is unpickled."""
 
@@ -35,13 +42,22 @@ def spring(deed: str, folder: str) -> str:
     return deed
 
 
-def _hang(folder: Path) -> None:
-    """Leave a temporary file and a process of its own behind, tell their names, and never return."""
+def _litter(folder: Path) -> None:
+    """Leave a temporary file and a process behind, and tell the ids of this process and of that one."""
     descriptor, _ = tempfile.mkstemp()
     os.close(descriptor)
     sleeping = subprocess.Popen(["sleep", "1000"])
     (folder / "writing").write_text(f"{os.getpid()} {sleeping.pid}")
     (folder / "writing").rename(folder / "processes")
+
+
+def _litter_and_crash(folder: Path) -> None:
+    _litter(folder)
+    os._exit(3)
+
+
+def _hang(folder: Path) -> None:
+    _litter(folder)
     while True:
         pass
 
@@ -72,6 +88,7 @@ def _raise(_folder: Path) -> None:
 
 
 DEEDS: dict[str, Callable[[Path], object]] = {
+    "litter and crash": _litter_and_crash,
     "hang": _hang,
     "hang without letting go": _hang_without_letting_go,
     "take memory": _take_memory,

@@ -23,17 +23,20 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment, Ended
-from mlflow_redisai.deploy.work import carry_out
+from mlflow_redisai.deploy.work import behave_as_the_caller, carry_out
 from mlflow_redisai.models.registry import FLAVORS, module_of
 
 OUTCOME = "outcome"
 LOOK_EVERY_S = 0.02
+WEIGH_EVERY_S = 0.1  # reading the memory of a process costs more than asking whether it has ended
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 # What every conversion imports.
 _COMMON = ("mlflow.models", "mlflow.pyfunc", "pandas", "onnx")
@@ -70,9 +73,28 @@ def _send(stream: Any, reply: object) -> None:
 def _import_libraries(flavor: str, known: set[str]) -> None:
     """Import the libraries of a flavor that was converted before, which shows that importing them does no harm."""
     if flavor in known:
-        for package in FLAVORS[flavor].packages:
-            import_module(module_of(package))
-        FLAVORS[flavor].load()
+        with _silence():
+            for package in FLAVORS[flavor].packages:
+                import_module(module_of(package))
+            FLAVORS[flavor].load()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Show nothing. What a library says when it is imported was shown when a worker imported it."""
+    shown = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(shown[0], 1)
+        os.dup2(shown[1], 2)
+        for descriptor in (*shown, nowhere):
+            os.close(descriptor)
 
 
 class _Folder:
@@ -117,8 +139,10 @@ def _work(assignment: Assignment, folder: Path, caller: socket.socket) -> None:
     try:
         _on_its_own(folder)
         os.close(caller.fileno())
-        outcome = pickle.dumps(carry_out(assignment), protocol=5)
-        (folder / OUTCOME).write_bytes(outcome)
+        wanted = behave_as_the_caller(assignment)
+        outcome = replace(carry_out(assignment), wanted=frozenset(wanted))
+        with (folder / OUTCOME).open("wb") as file:
+            pickle.dump(outcome, file, protocol=5)  # without a copy of the model in memory
         code = 0
     except BaseException as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -146,16 +170,19 @@ def _on_its_own(folder: Path) -> None:
 
 def _watched(assignment: Assignment, pid: int, caller: socket.socket) -> Ended:
     """Wait for the worker's end and say how it ended. Raise CallerGone. Nothing of its process group stays."""
-    started = time.monotonic()
+    started = weighed = time.monotonic()
     try:
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 return _how(status)
-            if assignment.timeout_s is not None and time.monotonic() - started > assignment.timeout_s:
+            now = time.monotonic()
+            if assignment.timeout_s is not None and now - started > assignment.timeout_s:
                 return Ended(too_long=True)
-            if assignment.memory is not None and memory.used(pid) > assignment.memory:
-                return Ended(too_large=True)
+            if assignment.memory is not None and now - weighed > WEIGH_EVERY_S:
+                weighed = now
+                if memory.used(pid) > assignment.memory:
+                    return Ended(too_large=True)
             # The caller sends nothing meanwhile. What can be read is the end.
             if select.select([caller], [], [], LOOK_EVERY_S)[0]:
                 raise CallerGone
@@ -172,8 +199,9 @@ def _end(pid: int) -> None:
 
 def _how(status: int) -> Ended:
     code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL:
+        return Ended(crash="SIGKILL, which Linux sends when the machine runs out of memory")
     if code < 0:
-        number = -code
-        known = number in {each.value for each in signal.Signals}
-        return Ended(crash=signal.Signals(number).name if known else f"signal {number}")
+        known = -code in {each.value for each in signal.Signals}
+        return Ended(crash=signal.Signals(-code).name if known else f"signal {-code}")
     return Ended() if code == 0 else Ended(crash=f"exit code {code}")

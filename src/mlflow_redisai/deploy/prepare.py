@@ -17,10 +17,10 @@ from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
-from mlflow_redisai.deploy.process import ConversionProcess, conversion_process
+from mlflow_redisai.deploy.choice import choose_flavor, first_backend_that_works
+from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, first_backend_that_works
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
@@ -31,6 +31,7 @@ from mlflow_redisai.server.deployments import Deployment, Deployments, Prepared
 from mlflow_redisai.server.facts import ServerFacts
 from mlflow_redisai.server.record import Record
 from mlflow_redisai.server.replies import tensors_of
+from redisai_engine.codec.mapping import Mapping
 from redisai_engine.protocol.tensor import Tensor
 
 # Errors after which the next backend is tried. The model causes them, never the server or the network.
@@ -103,7 +104,7 @@ def _model_of_nothing() -> bytes:
 
 
 def _first_that_works(
-    order: Order, child: ConversionProcess, model: MlflowModel, flavor: str
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
         flavor, order.options.backend, lambda backend: _attempt(order, child, model, flavor, backend), _REFUSALS
@@ -112,16 +113,25 @@ def _first_that_works(
 
 
 def _attempt(
-    order: Order, child: ConversionProcess, model: MlflowModel, flavor: str, backend: str
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str, backend: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
     deployable = child.convert(_assignment(order, model, flavor, backend))
+    _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
         return deployable, meta, verify(run, deployable, model)
+
+
+def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
+    if options.batchsize and not mapping.independent:
+        raise errors.InvalidRequest(
+            f"batchsize={options.batchsize} would run rows of several requests together, but the answers of this "
+            "model's rows depend on each other; use batchsize=0"
+        )
 
 
 def _assignment(order: Order, model: MlflowModel, flavor: str, backend: str) -> Assignment:
@@ -180,6 +190,8 @@ def _stored(options: DeploymentOptions) -> dict[str, Any]:
 def with_options(order: Order, current: Deployment) -> Prepared:
     """Prepare the stored model again with other options. A model without a record gets one."""
     options = order.options
+    if current.record is not None:
+        _check_batching(options, current.record.mapping)
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
     # Shows that the server loads the model with these options, and how META will report them.

@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,17 +33,14 @@ from mlflow_redisai import interrupts
 from mlflow_redisai.deploy import main_names
 from mlflow_redisai.deploy.assignment import Assignment, Ended, Outcome, ValuesOnly
 from mlflow_redisai.deploy.child import OUTCOME
-from mlflow_redisai.errors import (
-    ConversionCrashed,
-    ConversionTooLarge,
-    ConversionTooLong,
-    RedisAIError,
-)
+from mlflow_redisai.deploy.work import carry_out
+from mlflow_redisai.errors import ConversionCrashed, ConversionTooLarge, ConversionTooLong, RedisAIError
 from mlflow_redisai.models.base import Deployable
 from redisai_engine.codec.mapping import Mapping
 
 KEPT_S = 10.0  # how long a child waits for the next deployment
 STOP_S = 10.0  # how long it may take to end what it runs, before it is killed
+_OF_ONE_TEST = "PYTEST_CURRENT_TEST"  # pytest sets it anew for every test, which changes nothing for a child
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from mlflow_redisai.deploy.child import main; main(int(sys.argv[2]))"
@@ -54,12 +52,20 @@ class ConversionProcess:
 
     def __init__(self) -> None:
         self.like = _surroundings()
+        self.kept_until = 0.0
         self._ready = False
+        self._sound = True
         self._socket, theirs = socket.socketpair()
         self._stream: Any = self._socket.makefile("rwb")
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-c",
+                    _PROGRAM,
+                    json.dumps([str(folder) for folder in sys.path]),
+                    str(theirs.fileno()),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ},
@@ -68,7 +74,8 @@ class ConversionProcess:
 
     @property
     def usable(self) -> bool:
-        return self._process.poll() is None and self.like == _surroundings()
+        """Whether it runs, in surroundings that are still the caller's, and ended no conversion at a limit or crash."""
+        return self._sound and self._process.poll() is None and self.like == _surroundings()
 
     def convert(self, assignment: Assignment) -> Deployable:
         """
@@ -85,6 +92,7 @@ class ConversionProcess:
             assignment = replace(assignment, main={**assignment.main, **more})
 
     def _ask(self, assignment: Assignment) -> Outcome:
+        self._sound = False
         try:
             if not self._ready:
                 pickle.load(self._stream)
@@ -95,9 +103,11 @@ class ConversionProcess:
         except (EOFError, OSError) as error:
             raise ConversionCrashed(assignment.flavor, assignment.uri, f"exit code {self._process.wait()}") from error
         try:
-            return _read(assignment, ended, Path(folder))
+            outcome = _read(assignment, ended, Path(folder))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self._sound = True
+        return outcome
 
     def close(self) -> None:
         """End the child and everything that it runs."""
@@ -117,15 +127,19 @@ class ConversionProcess:
                 self._process.wait()
 
 
+class InThisProcess:
+    """Converts in the calling process, without limits: where Python has no fork."""
+
+    def convert(self, assignment: Assignment) -> Deployable:
+        return _result(carry_out(assignment))
+
+
 def _as_here(assignment: Assignment) -> Assignment:
     """Return the assignment with what the caller has set for its own process."""
     filters = tuple(each for each in warnings.filters if getattr(each[2], "__module__", "") == "builtins")
-    levels = {name: logger.level for name, logger in logging.root.manager.loggerDict.items() if _has_level(logger)}
+    named = logging.root.manager.loggerDict.items()
+    levels = {name: logger.level for name, logger in named if isinstance(logger, logging.Logger) and logger.level}
     return replace(assignment, warning_filters=filters, log_levels={"": logging.root.level, **levels})
-
-
-def _has_level(logger: object) -> bool:
-    return isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
 
 
 def _read(assignment: Assignment, ended: Ended, folder: Path) -> Outcome:
@@ -164,14 +178,14 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def conversion_process() -> Iterator[ConversionProcess]:
+def conversion_process() -> Iterator[ConversionProcess | InThisProcess]:
     """Yield a child that nobody else uses: the one that was kept, or a new one."""
+    if not hasattr(os, "fork"):
+        yield InThisProcess()
+        return
     process = _take() or ConversionProcess()
     try:
         yield process
-    except (ConversionTooLong, ConversionTooLarge, ConversionCrashed):
-        process.close()
-        raise
     except RedisAIError:
         _keep(process)
         raise
@@ -193,10 +207,11 @@ def _take() -> ConversionProcess | None:
 
 def _keep(process: ConversionProcess) -> None:
     with _lock:
-        surplus = bool(_kept)
-        if not surplus:
+        kept = process.usable and not _kept
+        if kept:
+            process.kept_until = time.monotonic() + KEPT_S
             _kept.append(process)
-    if surplus:
+    if not kept:
         process.close()
         return
     timer = threading.Timer(KEPT_S, _let_go, [process])
@@ -206,10 +221,11 @@ def _keep(process: ConversionProcess) -> None:
 
 def _let_go(process: ConversionProcess) -> None:
     with _lock:
-        ours = process in _kept
-        if ours:
+        # It may have been taken and kept again meanwhile.
+        due = process in _kept and time.monotonic() >= process.kept_until
+        if due:
             _kept.remove(process)
-    if ours:
+    if due:
         process.close()
 
 
@@ -223,7 +239,8 @@ def close() -> None:
 
 def _surroundings() -> tuple[Any, ...]:
     """Return what a child takes over at its start. One that was started under others is of no use."""
-    return os.getpid(), tuple(sys.path), dict(os.environ), os.getcwd(), *map(_file, (1, 2))
+    variables = {name: value for name, value in os.environ.items() if name != _OF_ONE_TEST}
+    return os.getpid(), tuple(sys.path), variables, os.getcwd(), *map(_file, (1, 2))
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:

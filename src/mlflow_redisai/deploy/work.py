@@ -17,26 +17,23 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.deploy.assignment import Assignment, KnownAnswer, Outcome, as_value
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.verification import question
 from mlflow_redisai.errors import NotConvertible, RedisAIError, first_line
 from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
 
 
 def carry_out(assignment: Assignment) -> Outcome:
     """Return the outcome, whatever the model raises."""
-    wanted: set[str] = set()
-    _behave_as_the_caller(assignment, wanted)
     try:
         with errors.of_codec():
             deployable = _convert(assignment)
         return Outcome(
             deployable=replace(deployable, mapping=None),  # type: ignore[arg-type]
             mapping=deployable.mapping.to_json(),
-            wanted=frozenset(wanted),
         )
     except RedisAIError as error:
         found = error
@@ -46,7 +43,7 @@ def carry_out(assignment: Assignment) -> Outcome:
         kind = "" if said == type(error).__name__ else f"{type(error).__name__}: "
         found = NotConvertible(f"the {assignment.flavor} model {assignment.uri} can't be converted: {kind}{said}")
         found.__cause__ = error
-    return Outcome(error=found, trace="".join(traceback.format_exception(found)), wanted=frozenset(wanted))
+    return Outcome(error=found, trace="".join(traceback.format_exception(found)))
 
 
 def _convert(assignment: Assignment) -> Deployable:
@@ -80,12 +77,14 @@ def _as_values(assignment: Assignment, deployable: Deployable, model: MlflowMode
         return Reference(reference.kind, KnownAnswer(failure=first_line(error)))
 
 
-def _behave_as_the_caller(assignment: Assignment, wanted: set[str]) -> None:
+def behave_as_the_caller(assignment: Assignment) -> set[str]:
     """
     Show the warnings and logs that the caller would show, and have a `__main__` with the classes of the caller's.
 
-    A pickle names a class by module and name. Names that `__main__` lacks are added to `wanted`.
+    A pickle names a class by module and name. The set that is returned grows by the names that `__main__` lacks.
     """
+    wanted: set[str] = set()
+    warnings.resetwarnings()  # also forgets which warnings were shown before
     warnings.filters[:] = list(assignment.warning_filters)  # type: ignore[index]
     for name, level in assignment.log_levels.items():
         logging.getLogger(name).setLevel(level)
@@ -98,3 +97,4 @@ def _behave_as_the_caller(assignment: Assignment, wanted: set[str]) -> None:
 
     main: Any = sys.modules["__main__"]
     main.__getattr__ = look_up
+    return wanted

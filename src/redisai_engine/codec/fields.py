@@ -70,6 +70,8 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
     if not names:
         raise InputMismatch(f"the input has no columns; the model's signature has {_listing(schema)}")
     raw = [_flat(get(position), item, index) for index, (position, item) in enumerate(_found(names, schema))]
+    if not (is_frame(inputs) or is_series(inputs)):
+        raw = [_as_pandas_has(values, item) for values, item in zip(raw, schema.fields, strict=True)]
     lengths = {len(values) for values in raw}
     if 0 in lengths:
         raise InputMismatch("the input has no rows")
@@ -87,13 +89,24 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
 def _fitted(values: Array, item: Field, what: str) -> Array:
     """Return the values as the field's type. Raise InputMismatch for values that the model refuses itself."""
     if not item.used:
-        return values
+        # pyfunc checks the types of columns that no model reads. In one of objects, it takes anything.
+        is_number = item.dtype.numpy.kind in "iuf"
+        return fit(values, item.dtype, what, item.type) if is_number else values
     if item.missing:
         values = mark_missing(values, item.missing, what)
     array = fit(values, item.dtype, what, item.type)
     check_numbers(array, item, what)
     check_known(array, item, what)
     return array
+
+
+def _as_pandas_has(values: Array, item: Field) -> Array:
+    """Return a listed column with NaN for None, if it is text in which pandas would make NaN of it."""
+    if item.null != "NaN" or not item.missing or not any(isinstance(value, str) for value in values):
+        return values
+    replaced: Array = values.copy()
+    replaced[[value is None for value in values]] = np.nan
+    return replaced
 
 
 def _numbered(names: list[Any], schema: Schema) -> list[Any]:

@@ -20,7 +20,7 @@ from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import CODE_VARIABLE
 from mlflow_redisai.models.reference import NoReference
 from mlflow_redisai.server.limits import ServerLimits
-from support.hostile_models import save_trap
+from support.hostile_models import Note, save_trap
 from support.local_runs import save_sklearn
 from support.mlflow_models import LoggedModel
 from support.saved_models import save_multiplication
@@ -83,6 +83,7 @@ def test_an_onnx_model_is_converted_and_not_verified(child: ConversionProcess, t
     assert (found.reference, found.notes) == (NoReference(NOT_VERIFIED), ())
 
 
+@pytest.mark.slow
 def test_types_that_skops_trusts_are_converted(child: ConversionProcess, saved_wine: LoggedModel) -> None:
     assert converted(child, saved_wine.uri, "sklearn").reference == NoReference(NOT_VERIFIED)
 
@@ -91,17 +92,12 @@ def test_types_that_skops_trusts_are_converted(child: ConversionProcess, saved_w
 def test_a_type_that_only_the_model_says_to_trust_is_refused(
     child: ConversionProcess, numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
-    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.linear_model import LinearRegression
 
-    path = save_sklearn(
-        tmp_path / "m",
-        FunctionTransformer(np.log1p).fit(numbers[0]),
-        numbers[0],
-        example_rows=0,
-        serialization_format="skops",
-        skops_trusted_types=["numpy.log1p"],
-        pyfunc_predict_fn="transform",
-    )
+    model = LinearRegression().fit(*numbers)
+    model.note = Note("MLmodel says that this class is to be trusted")
+    trusted = [f"{Note.__module__}.{Note.__name__}"]
+    path = save_sklearn(tmp_path / "m", model, numbers[0], serialization_format="skops", skops_trusted_types=trusted)
 
     assert refusal(child, str(path), "sklearn").startswith("skops doesn't trust it (")
 

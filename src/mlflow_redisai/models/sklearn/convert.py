@@ -39,6 +39,7 @@ from mlflow_redisai.models.sklearn.estimators import (
     last_of,
     reads_float32,
     takes_columns,
+    unread_columns,
     walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
@@ -47,6 +48,7 @@ from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
+from mlflow_redisai.models.trials.contracts import passes, without_missing_text
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
@@ -96,11 +98,25 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     edges = edges_of(conversion.estimator, conversion.schema)
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, edges)
     conversion = replace(conversion, schema=schema)
+    plain = without_missing_text(schema)
+    try:
+        return _converted(conversion, inputs)
+    except NotConvertible as problem:
+        if plain == schema:
+            raise
+        inputs = [each for each in inputs if passes(plain, each)]
+        deployable = _converted(replace(conversion, schema=plain), inputs)
+        note = f"missing text is refused, which the model itself answers: {problem.message}"
+        return replace(deployable, notes=(*deployable.notes, note))
+
+
+def _converted(conversion: SklearnConversion, inputs: list[Any]) -> Deployable:
+    """Return the first conversion, in order of preference, that answers these inputs as the model does."""
     problems: list[NotConvertible] = []
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
             deployable = _try(conversion, function, precisions, inputs)
-            return replace(deployable, notes=_notes(conversion, precisions, problems))
+            return replace(deployable, notes=(*deployable.notes, *_notes(conversion, precisions, problems)))
         except NotConvertible as problem:
             problems.append(problem)
     # Report the problem of the preferred way.
@@ -128,7 +144,8 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
     refuse_unknown_options(walk(estimator))
-    schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
+    schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
+    schema = schema or schema_without_signature(model.input_example, estimator)
     return SklearnConversion(model, request, estimator, function, schema)
 
 
@@ -200,13 +217,16 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
                 initial_types=types,
                 # For a server of older versions, `graph.finish` lowers the trees.
                 target_opset={"": limits.opset, "ai.onnx.ml": max(limits.ml_opset, NEWEST_NEEDED[1])},
-                options=_options(estimator),
+                options=_options(estimator, function),
             )
+    except NotConvertible as error:
+        raise NotConvertible(f"{conversion.what}: {error.message}") from error
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(
             f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
         ) from error
+    _drop_unread(proto, conversion)
     if precisions.body is dtypes.DOUBLE:
         to_float64(proto, every_estimator(conversion.estimator))
     set_ways_of_gaps(proto, conversion.estimator)
@@ -214,13 +234,22 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     return proto
 
 
-def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+def _drop_unread(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
+    """Remove, in place, the inputs of columns that the model doesn't read."""
+    for item, field in zip(list(proto.graph.input), conversion.schema.fields, strict=False):
+        if not field.used:
+            proto.graph.input.remove(item)
+
+
+def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
     from sklearn.ensemble import IsolationForest
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
+    from sklearn.svm import SVC
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
@@ -228,6 +257,9 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
+    # scikit-learn compares the scores of the classes, which support vectors have instead of probabilities.
+    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], SVC):
+        options[id(last)]["raw_scores"] = True
     return options
 
 
@@ -267,11 +299,10 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     count = len(free_inputs(proto))
     if not conversion.by_column:
         return [tuple(range(len(conversion.schema.fields)))] * count
-    if count != len(conversion.schema.fields):
-        raise NotConvertible(
-            f"{conversion.what} has {len(conversion.schema.fields)} columns, but its ONNX graph has {count} inputs"
-        )
-    return [(index,) for index in range(count)]
+    read: list[tuple[int, ...]] = [(index,) for index, item in enumerate(conversion.schema.fields) if item.used]
+    if count != len(read):
+        raise NotConvertible(f"{conversion.what} reads {len(read)} columns, but its ONNX graph has {count} inputs")
+    return read
 
 
 # -- outputs and mapping --------------------------------------------------------------------------

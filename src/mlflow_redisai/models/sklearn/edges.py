@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.learned import learned
+from mlflow_redisai.models.sklearn.learned import learned, of_trees
 from mlflow_redisai.models.trials.edges import NO_EDGES, Edges, columns_of, finite, merged, range_of
 from redisai_engine.codec.mapping import Schema
 from redisai_engine.codec.values import Array
@@ -107,8 +107,14 @@ def _walk(step: Any, way: Way, found: list[Edges]) -> Way:
     # A step may be the text "passthrough" or "drop".
     if isinstance(step, str) or step is None:
         return way if step != "drop" else Way((), _no_rows)
-    for inner, places in _inside(step):
-        _walk(inner, way if places is None else way.picked(places), found)
+    inside = list(_inside(step))
+    # A forest is read at once: it may have a thousand trees.
+    trees = [(inner.tree_, places) for inner, places in inside if hasattr(inner, "tree_")]
+    if trees:
+        found.append(placed(of_trees(trees), way))
+    for inner, places in inside:
+        if not hasattr(inner, "tree_"):
+            _walk(inner, way if places is None else way.picked(places), found)
     # What can't be read or turned back is left out; other trials remain.
     with contextlib.suppress(Exception):
         found.append(placed(learned(step), way))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.mapping import Schema
 
 
@@ -115,6 +114,8 @@ def takes_columns(estimator: Any, schema: Schema) -> bool:
     """Return whether each column needs its own tensor: the model picks columns by name, or mixes text and numbers."""
     if schema.kind != "columns":
         return False
+    if not all(item.used for item in schema.fields):
+        return True
     text = [item.dtype.is_string for item in schema.fields]
     return _picks_by_name(estimator) or (any(text) and not all(text))
 
@@ -127,7 +128,42 @@ def _picks_by_name(estimator: Any) -> bool:
         return any(_names(columns) for _, _, columns in estimator.transformers_)
     if isinstance(estimator, (Pipeline, FeatureUnion)):
         return any(_picks_by_name(step) for _, step in _steps(estimator) or ())
-    return False
+    inner = getattr(estimator, "regressor_", None) or getattr(estimator, "best_estimator_", None)
+    return inner is not None and _picks_by_name(inner)
+
+
+def unread_columns(estimator: Any, columns: Any) -> set[int]:
+    """Return the positions, in MLflow's schema, of columns that the model's first step leaves out."""
+    if columns is None or columns.is_tensor_spec():
+        return set()
+    names = [spec.name for spec in columns.inputs]
+    read = _read_columns(estimator, names)
+    # A graph needs an input: without one, it would not know how many rows there are.
+    return set(range(len(names))) - read if read else set()
+
+
+def _read_columns(estimator: Any, names: list[Any]) -> set[int]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, ColumnTransformer):
+        return _chosen(estimator, names)
+    if isinstance(estimator, Pipeline):
+        return _read_columns(estimator.steps[0][1], names)
+    if isinstance(estimator, FeatureUnion):
+        kept = [step for _, step in _steps(estimator) or () if step != "drop"]
+        return set().union(*(_read_columns(step, names) for step in kept))
+    return set(range(len(names)))
+
+
+def _chosen(transformer: Any, names: list[Any]) -> set[int]:
+    """Return the positions of the columns that some part of a column transformer takes."""
+    kept = [name for name, step, _ in transformer.transformers_ if not isinstance(step, str) or step != "drop"]
+    places = {int(place) for name in kept for place in transformer._transformer_to_input_indices[name]}
+    trained = getattr(transformer, "feature_names_in_", None)
+    if trained is None or not set(trained[sorted(places)]) <= set(names):
+        return {place for place in places if place < len(names)}
+    return {names.index(trained[place]) for place in places}
 
 
 def _names(columns: Any) -> bool:
@@ -207,14 +243,9 @@ def culprit(estimator: Any, error: BaseException) -> str:
     """Return a sentence that names the step without a converter, or else the first line of the converter's error."""
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
-    if isinstance(error, NotConvertible):
-        return str(error.message)
     for path, part in parts(estimator):
         kind = type(part)
-        if kind.__name__ == "FunctionTransformer" and part.func is not None:
-            name = getattr(part.func, "__name__", "its function")
-            return f"step {path or kind.__name__} calls the Python function {name}, which ONNX can't express"
-        if kind not in sklearn_operator_name_map:
+        if kind not in sklearn_operator_name_map and kind.__name__ != "TransformedTargetRegressor":
             step = f"step {path} ({kind.__name__})" if path else kind.__name__
             return (
                 f"{step} of {kind.__module__} has no converter; there are converters for most of scikit-learn, "

@@ -7,8 +7,7 @@ by the attribute, not by the class: estimators that derive from a known one are 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,26 +41,36 @@ def _columns(matrix: Any) -> dict[int, Array]:
 
 
 def _tree(estimator: Any) -> Edges:
-    tree = estimator.tree_
-    inner = tree.children_left != -1
-    features, thresholds = tree.feature[inner], tree.threshold[inner]
-    return cuts_with_ranges({int(place): thresholds[features == place] for place in np.unique(features)})
+    return of_trees([(estimator.tree_, None)])
+
+
+def of_trees(trees: Sequence[tuple[Any, Any]]) -> Edges:
+    """Return the thresholds of trees. With each tree come the places of the columns that it was given, None for all."""
+    columns, thresholds = [], []
+    for tree, places in trees:
+        inner = tree.children_left != -1
+        feature = tree.feature[inner]
+        columns.append(feature if places is None else np.asarray(places)[feature])
+        thresholds.append(tree.threshold[inner])
+    return cuts_with_ranges(_by_column(np.concatenate(columns), np.concatenate(thresholds)))
+
+
+def _by_column(columns: Array, numbers: Array) -> dict[int, Array]:
+    order = np.argsort(columns, kind="stable")
+    places, starts = np.unique(columns[order], return_index=True)
+    return dict(zip(places.tolist(), np.split(numbers[order], starts[1:]), strict=True)) if len(places) else {}
 
 
 def _histogram_trees(estimator: Any) -> Edges:
     """Return the thresholds of histogram trees, whose columns of categories come before those of numbers."""
-    cuts: dict[int, list[float]] = defaultdict(list)
+    order = np.arange(estimator.n_features_in_)
     is_category = estimator.is_categorical_
-    count = estimator.n_features_in_
-    order = list(range(count))
     if is_category is not None and estimator._preprocessor is not None:
-        order = [*np.flatnonzero(is_category).tolist(), *np.flatnonzero(~np.asarray(is_category)).tolist()]
-    for predictor in (each for stage in estimator._predictors for each in stage):
-        nodes = predictor.nodes
-        inner = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
-        for place, cut in zip(inner["feature_idx"], inner["num_threshold"], strict=True):
-            cuts[order[int(place)]].append(float(cut))
-    return merged([cuts_with_ranges({place: np.array(values) for place, values in cuts.items()}), _codes(estimator)])
+        order = np.concatenate([np.flatnonzero(is_category), np.flatnonzero(~np.asarray(is_category))])
+    nodes = np.concatenate([each.nodes for stage in estimator._predictors for each in stage])
+    inner = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
+    cuts = _by_column(order[inner["feature_idx"].astype(int)], inner["num_threshold"])
+    return merged([cuts_with_ranges(cuts), _codes(estimator)])
 
 
 def _codes(estimator: Any) -> Edges:

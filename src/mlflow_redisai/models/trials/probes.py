@@ -19,7 +19,7 @@ import numpy as np
 from mlflow_redisai.models.trials.contracts import changed
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import take_columns, take_tensors
-from redisai_engine.codec.mapping import Field, Schema
+from redisai_engine.codec.mapping import COLUMN_DTYPES, Field, Schema
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 
@@ -106,6 +106,8 @@ def values_for(
     random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int
 ) -> Array:
     """Return `count` values for a column: some of `choices`, or around the example's values, or of several sizes."""
+    if not item.used:
+        return unread(item, known, count)
     if choices is not None and len(choices):
         # Categories of numbers may be none that the column can hold.
         with contextlib.suppress(TypeError, ValueError, OverflowError):
@@ -113,6 +115,17 @@ def values_for(
     if known is not None:
         return _around(random, known[random.integers(0, len(known), count)], item)
     return _from_nothing(random, item, count)
+
+
+def unread(item: Field, known: Array | None, count: int) -> Array:
+    """Return values for a column that the model doesn't read: the example's first, or some value of its type."""
+    if known is not None and len(known):
+        return np.repeat(known[:1], count)
+    if item.type in COLUMN_DTYPES:
+        return np.zeros(count, item.dtype.numpy) if not item.dtype.is_string else np.array([""] * count, object)
+    if item.type == "datetime":
+        return np.zeros(count, "datetime64[ns]")
+    return np.array([b""] * count, object)
 
 
 def _around(random: np.random.Generator, values: Array, item: Field) -> Array:

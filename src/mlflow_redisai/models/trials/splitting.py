@@ -15,9 +15,12 @@ import numpy as np
 from redisai_engine.codec.fields import is_frame
 from redisai_engine.codec.values import Array
 
-# How often the model is asked about the rows of one input. Where it refuses many rows, some that it would answer are
-# left out.
-_MOST_CALLS = 64
+# How often the model is asked about the rows of one input, by the number of rows. Where it refuses many rows, some that
+# it would answer are left out. A small input has a special number in each row, which a model refuses in all columns or
+# in none, mostly.
+_MOST_CALLS = 40
+_MOST_CALLS_OF_FEW = 8
+_FEW = 128
 
 
 def answered(inputs: Any, answers: Callable[[Any], bool]) -> Any:
@@ -36,7 +39,7 @@ def _answered_rows(inputs: Any, answers: Callable[[Any], bool]) -> Array:
     """Return the numbers of the rows that the model answers, in order. All together were refused."""
     pending = _halves(np.arange(rows_in(inputs)))
     kept: list[Array] = []
-    for _ in range(_MOST_CALLS):
+    for _ in range(_MOST_CALLS if rows_in(inputs) > _FEW else _MOST_CALLS_OF_FEW):
         if not pending:
             break
         # The largest first: then the calls go where they decide most.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.converters.text_gaps import as_text
 from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, numbers, put
 from mlflow_redisai.models.trees.ensemble import Nodes
 from redisai_engine.codec.values import Array
@@ -159,7 +160,7 @@ def _position(nodes: Nodes, column: str, categories: Array, text: bool) -> str: 
             "LabelEncoder",
             column,
             domain="ai.onnx.ml",
-            keys_strings=[str(one) for one in categories],
+            keys_strings=[as_text(one) for one in categories],
             values_int64s=list(range(count)),
             default_int64=count,
         )
