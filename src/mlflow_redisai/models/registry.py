@@ -86,8 +86,8 @@ FLAVORS: dict[str, Flavor] = {
             ("ONNX",),
             packages=("xgboost",),
             how="trees (also DART) and linear boosters, read from XGBoost's JSON; the graph looks up text categories",
-            limits="custom objectives beyond a plain sum; text categories before XGBoost 3.1 or beyond ASCII; an unseen "
-            "category counts as a missing value",
+            limits="custom objectives beyond a plain sum; text categories before XGBoost 3.1 or beyond ASCII; an "
+            "unseen category counts as a missing value",
             extra="xgboost",
         ),
         Flavor(
