@@ -18,7 +18,7 @@ import numpy as np
 from census import data as sets
 from census.data import Data
 from census.rows import CannotTrain, Family, Question, Row, Trained, shown
-from census.scikit import WITHIN, save_sklearn
+from census.scikit import WITHIN, kinds, save_sklearn
 
 _ROUNDS = 8
 
@@ -164,18 +164,21 @@ def _rows(library: str) -> Callable[[], Iterator[Row]]:
                 for change in changes:
                     for data in ("mixed",) if "categories" in change else sets.NAMES:
                         yield Row(library, objective, change, within, data)
-        for name in {*_CLASSES[library].values(), *_ALSO[library]}:
+        for name in sorted({*_CLASSES[library].values(), *_ALSO[library]}):
             yield from _in_scikit(library, name)
 
     return rows
 
 
 def _in_scikit(library: str, name: str) -> Iterator[Row]:
-    """Yield the library's estimator inside scikit-learn's, where the flavor is sklearn."""
-    kind = getattr(importlib.import_module(library), name)
+    """Yield the library's estimator inside those of scikit-learn that take scikit-learn's own boosting."""
+    if name.endswith("Ranker"):
+        return
+    classifies = name.endswith("Classifier")
+    alike = kinds()["HistGradientBoostingClassifier" if classifies else "HistGradientBoostingRegressor"]
     for within, (suits, _) in WITHIN.items():
-        for method in ("predict", "predict_proba") if suits(kind) and "Ranker" not in name else ():
-            if method == "predict" or name.endswith("Classifier"):
+        for method in ("predict", "predict_proba") if classifies else ("predict",):
+            if suits(alike):
                 yield Row(library, name, "defaults", within, "real", method)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -147,23 +144,3 @@ class Counter(nn.Module):
 class IntegerArithmetic(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x // 3 + x % 3
-
-
-MODULES: dict[str, tuple[Callable[[], Any], tuple[int, ...], str]] = {
-    "branch on a value": (BranchOnValue, (4,), "float32"),
-    "branch on the number of rows": (BranchOnRows, (4,), "float32"),
-    "clamp and nan_to_num": (Clamped, (4,), "float32"),
-    "doubles": (nn.Tanh, (4,), "float64"),
-    "integer arithmetic": (IntegerArithmetic, (4,), "int64"),
-    "loop over columns": (LoopOnShape, (5,), "float32"),
-    "loop until small": (LoopOnValue, (4,), "float32"),
-    "mean over rows": (MeanOfRows, (4,), "float32"),
-    "noise": (Noise, (4,), "float32"),
-    "number taken out": (Item, (4,), "float32"),
-    "rounding": (Rounded, (4,), "float32"),
-    "rows dropped": (PositiveRows, (4,), "float32"),
-    "sorting": (SortedIndices, (6,), "float32"),
-    "state between calls": (Counter, (4,), "float32"),
-    "top three": (TopK, (6,), "float32"),
-    "where": (WhereOnValue, (4,), "float32"),
-}

@@ -7,6 +7,7 @@ Runtime run in this process, without a server.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -189,26 +190,25 @@ def is_raw(refusal: BaseException, message: str) -> bool:
     """
     Return whether a refusal gives no reason in our own words.
 
-    Its causes are searched for another library's text. What is left of the message without it must be more than a
-    sentence that fits any model.
+    That is so if another library's text, which its causes show, follows right after a sentence that fits any model. If
+    several backends were tried, the causes are lost; then some marks give other libraries' texts away.
     """
+    if _FOREIGN.search(message):
+        return True
     cause = refusal.__cause__
     while cause is not None:
         if not type(cause).__module__.startswith(("mlflow_redisai", "redisai_engine")):
             text = _first_line(cause).rstrip(".")[:60]
             before, found, _ = message.partition(text)
-            if len(text) > 3 and found and any(before.endswith(opener) for opener in _OPENERS):
+            if len(text) > 3 and found and _OPENER.search(before):
                 return True
         cause = cause.__cause__
     return False
 
 
 #: Sentences of ours that say that something failed, and not why.
-_OPENERS = (
-    "can't be converted to ONNX: ",
-    "can't be run after conversion to ONNX: ",
-    "is invalid: ",
-)
+_OPENER = re.compile(r"(can't be [a-z]+[\w ]*|is invalid|refuses the [\w ]*graph of [^:]*): $")
+_FOREIGN = re.compile(r": \[\w+Error\]|Traceback|aten::|tensorflow/core|github\.com")
 
 
 def _first_line(error: BaseException) -> str:

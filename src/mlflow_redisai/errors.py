@@ -24,8 +24,9 @@ The plugin's errors: one tree, in which every class is an MlflowException.
              ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, OnlyDatabaseZero,
              ModelRefused, ModelFailed, UnexpectedReply
 
-Constructors take facts and build the sentence. `translate` is the only place that maps redis-py's exceptions and the
-server's error texts, and `of_codec` the only one that maps the codec's errors. Tests check that nothing is unmapped.
+Constructors take facts and build the sentence. `server.translation` is the only place that maps redis-py's exceptions
+and the server's error texts, and `of_codec` the only one that maps the codec's errors. Tests check that nothing is
+unmapped.
 
 Invariant: no message contains a password. `where` is the target's label, and other texts pass through `Target.redact`
 first.
@@ -373,96 +374,6 @@ class UnexpectedReply(ServerProblem):
     sentence = "{where} sent a reply that the plugin can't interpret: {text}"
 
 
-# The keys are names of redis-py's exception classes, not the classes: installed versions of redis-py may lack some of
-# them. The class nearest in the exception's MRO decides.
-BY_CLASS: dict[str, type[ServerProblem]] = {
-    "RedisError": ServerProblem,
-    "ConnectionError": ServerUnreachable,
-    "TimeoutError": ServerUnreachable,
-    "MaxConnectionsError": ServerUnavailable,
-    "BusyLoadingError": ServerUnavailable,
-    "AuthenticationError": WrongCredentials,
-    "AuthenticationWrongNumberOfArgsError": WrongCredentials,
-    "AuthorizationError": NotPermitted,
-    "ExternalAuthProviderError": WrongCredentials,
-    "NoPermissionError": NotPermitted,
-    "ResponseError": ServerProblem,
-    "ReadOnlyError": ServerReadOnly,
-    "OutOfMemoryError": ServerOutOfMemory,
-    "ExecAbortError": ServerProblem,
-    "NoScriptError": ServerProblem,
-    "ModuleError": ServerProblem,
-    "NoSuchFieldsetError": ServerProblem,
-    "InvalidResponse": UnexpectedReply,
-    "DataError": ServerProblem,
-    "PubSubError": ServerProblem,
-    "WatchError": ServerProblem,
-    "LockError": ServerProblem,
-    "LockNotOwnedError": ServerProblem,
-    "ChildDeadlockedError": ServerProblem,
-    "MovedError": ClusterNode,
-    "AskError": ServerUnavailable,
-    "TryAgainError": ServerUnavailable,
-    "ClusterError": ServerUnavailable,
-    "ClusterDownError": ServerUnavailable,
-    "MasterDownError": ServerUnavailable,
-    "SlotNotCoveredError": ServerUnavailable,
-    "ClusterCrossSlotError": ServerProblem,
-    "CrossSlotTransactionError": ServerProblem,
-    "RedisClusterException": ServerUnreachable,
-    "InvalidPipelineStack": ServerProblem,
-    "IncorrectPolicyType": ServerProblem,
-}
-
-# The start of the server's text decides first, because versions of redis-py differ in the classes they raise. A code in
-# capitals is removed from the text, as newer versions of redis-py do.
-BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
-    ("unknown command", NoRedisAI),
-    ("unknown subcommand", NoRedisAI),
-    ("WRONGTYPE", WrongKeyType),
-    ("NOPERM", NotPermitted),
-    ("NOAUTH", WrongCredentials),
-    ("WRONGPASS", WrongCredentials),
-    ("OOM", ServerOutOfMemory),
-    ("READONLY", ServerReadOnly),
-    ("MISCONF", ServerReadOnly),
-    ("NOREPLICAS", ServerUnavailable),
-    ("LOADING", ServerUnavailable),
-    ("BUSY", ServerUnavailable),
-    ("MASTERDOWN", ServerUnavailable),
-    ("CLUSTERDOWN", ServerUnavailable),
-    ("TRYAGAIN", ServerUnavailable),
-    ("ASK", ServerUnavailable),
-    ("MOVED", ClusterNode),
-    ("max number of clients reached", ServerUnavailable),
-    ("Cluster mode is not enabled", NotACluster),
-    ("This instance has cluster support disabled", NotACluster),
-)
-
-# RedisAI's error for a missing model. Callers know the name and raise DeploymentMissing.
-MODEL_MISSING = "model key is empty"
-
-
-def translate(
-    error: BaseException, where: str, text: str, otherwise: type[ServerProblem] = ServerProblem
-) -> ServerProblem:
-    """
-    Return our error for an exception of redis-py, or for an error inside a reply.
-
-    `text` is the error's text with secrets removed. `otherwise` is the class for an error that the command itself
-    reports, such as ModelRefused for a model that can't be loaded.
-    """
-    said = text.removeprefix("ERR ")
-    for start, cause in BY_TEXT:
-        if said.startswith(start):
-            return cause(where, one_sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
-    for kind in type(error).__mro__:
-        found = BY_CLASS.get(kind.__name__)
-        if found is not None:
-            return (otherwise if found is ServerProblem else found)(where, _text_for(found, said))
-    return otherwise(where, one_sentence(said))
-
-
 # The codec's errors and ours; the message is the same.
 BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.InputMismatch: InvalidInput,
@@ -507,13 +418,3 @@ def one_sentence(text: str) -> str:
     text = _SOURCE.split(text, maxsplit=1)[0]
     line = next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
     return line.rstrip(".") if len(line) <= _LONGEST else f"{line[:_LONGEST].rsplit(' ', 1)[0]} ..."
-
-
-def is_missing(error: BaseException) -> bool:
-    """Return whether an error says that there is no model under the key."""
-    return str(error).removeprefix("ERR ") == MODEL_MISSING
-
-
-def _text_for(cause: type[ServerProblem], said: str) -> str:
-    # Only ServerUnreachable's sentence continues after the text with a new sentence.
-    return f"{one_sentence(said)}." if cause is ServerUnreachable else one_sentence(said)

@@ -12,7 +12,8 @@ import redis.exceptions
 from mlflow.exceptions import MlflowException
 
 from mlflow_redisai import errors
-from mlflow_redisai.errors import BY_CLASS, RedisAIError, ServerProblem, translate
+from mlflow_redisai.errors import RedisAIError, ServerProblem
+from mlflow_redisai.server.translation import BY_CLASS, is_missing, translate
 from redisai_engine.codec import errors as codec
 
 WHERE = "Redis at example.org:6379"
@@ -173,7 +174,7 @@ def test_a_cause_that_is_known_wins_over_the_class_that_the_caller_names() -> No
 
 @pytest.mark.parametrize(("text", "expected"), [("ERR model key is empty", True), ("ERR tensor key is empty", False)])
 def test_a_missing_model_is_recognised(text: str, expected: bool) -> None:  # noqa: FBT001  # a parameter of the test
-    assert errors.is_missing(response(text)) is expected
+    assert is_missing(response(text)) is expected
 
 
 def test_facts_become_sentences() -> None:

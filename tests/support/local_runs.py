@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.server.limits import ServerLimits

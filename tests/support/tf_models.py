@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.backends.base import Backend, BackendSettings

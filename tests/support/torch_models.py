@@ -16,7 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
-from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.torch.export import runner
 from mlflow_redisai.server.limits import ServerLimits

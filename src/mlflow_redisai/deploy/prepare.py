@@ -17,10 +17,10 @@ from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
+from mlflow_redisai.deploy.choice import choose_flavor, first_backend_that_works
 from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, first_backend_that_works
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands

@@ -4,7 +4,8 @@ Verification: does a stored model answer as the original does? Asked before anyo
 The converter decides whose answers are the reference (`models.reference`). The codec decides what counts as equal
 (`redisai_engine.codec.compare`).
 
-Invariant: a model is reported as verified only if its answer to an input example was compared with the original's.
+Invariant: a model is reported as verified only if the server's answer, to the input example or to rows of a trial, was
+compared with the original's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.prediction import Run, predict
 
 PASSED = "passed"
+PASSED_TRIALS = "passed (by trial rows: the model has no input example)"
 OFF = "off"
 _NOT_VERIFIED = "not verified: "
 NO_EXAMPLE = f"{_NOT_VERIFIED}the model has no input example"
@@ -30,9 +32,10 @@ class Verification:
     """
     The result of a verification. `reference` is whose answer was compared with, None if there was no comparison.
 
-    `rows` is the number of rows of the input example that were run. `difference` is the largest difference between two
-    numbers, relative to the largest number, None if no numbers were compared. `tolerance` is the largest that is
-    allowed.
+    `rows` is the number of rows that were run on the server: those of the input example, or else of a trial. `trials`
+    is the number of rows that were compared before that, while converting. `difference` is the largest difference
+    between two numbers, relative to the largest number, None if no numbers were compared. `tolerance` is the largest
+    that is allowed.
     """
 
     status: str
@@ -40,6 +43,7 @@ class Verification:
     difference: float | None = None
     tolerance: float | None = None
     reference: str | None = None
+    trials: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -52,12 +56,13 @@ class Verification:
 
 def question(deployable: Deployable, model: MlflowModel) -> Any:
     """Return the input that the stored model and the original are both asked, or None if there is none."""
-    return deployable.example if model.input_example is None else model.input_example
+    example = deployable.example if model.input_example is None else model.input_example
+    return deployable.sample if example is None else example
 
 
 def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification:
     """
-    Run the model's input example through `run` and compare the answer with the original's.
+    Run the model's input example through `run`, or else rows of its trials, and compare with the original's answer.
 
     `run` takes the tensors of one request and returns the fetched outputs, in the order of `mapping.fetch`. Raise
     VerificationFailed, which names the largest difference.
@@ -76,7 +81,9 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
         difference = compare(expected, actual, tolerance)
     except Difference as found:
         raise VerificationFailed(reference.kind, str(found)) from None
-    return Verification(PASSED, rows, difference, tolerance, reference.kind)
+    has_example = model.input_example is not None or deployable.example is not None
+    status = PASSED if has_example else PASSED_TRIALS
+    return Verification(status, rows, difference, tolerance, reference.kind, deployable.tried)
 
 
 def _expected(reference: Reference, example: Any) -> Any:

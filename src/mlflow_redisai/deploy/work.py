@@ -17,11 +17,11 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.deploy.assignment import Assignment, KnownAnswer, Outcome, as_value
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.verification import question
 from mlflow_redisai.errors import NotConvertible, RedisAIError, first_line
 from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
 

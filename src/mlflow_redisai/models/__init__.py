@@ -1,1 +1,1 @@
-"""Conversion of MLflow models to what the server runs. It begins in `choice`."""
+"""Conversion of MLflow models to what the server runs. It begins in `deploy.choice`."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
-from mlflow_redisai.models.old_trees import TREES, lower_trees, lowers_trees
+from mlflow_redisai.models.lowering.kernels import fit_kernels
+from mlflow_redisai.models.lowering.trees import TREES, lower_trees, lowers_trees
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.onnx_types import element_type, free_inputs
 from redisai_engine.protocol import dtypes
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # Bytes. Protocol Buffers allows no larger message, and weights that MLflow keeps in other files are folded into it.
 _PROTOBUF_LIMIT = 2**31 - 1
+
+# An index that no axis has, and that fits into int32.
+_BEYOND = 2**31 - 1
 
 # For each element type that RedisAI's tensors lack, one that holds all its values (of uint64, those below 2**63).
 _STAND_INS = {
@@ -42,6 +46,7 @@ def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
     import onnx
 
     lowered = lower_versions(model, limits, what)
+    fit_kernels(lowered, limits.kernels, what)
     try:
         blob = serialize(lowered, what)
         onnx.checker.check_model(blob)
@@ -221,6 +226,32 @@ def _cast_output(model: onnx.ModelProto, item: onnx.ValueInfoProto, dtype: DType
                     names[index] = inner
     model.graph.node.append(onnx.helper.make_node("Cast", [inner], [item.name], to=_onnx_type(dtype)))
     item.type.tensor_type.elem_type = _onnx_type(dtype)
+
+
+def refuse_negative_indexes(model: onnx.ModelProto) -> None:
+    """
+    Change lookups of weights, in place, to fail for a negative index, which in ONNX counts from the end.
+
+    For other frameworks' embeddings it is an error. The index becomes one beyond the end, which ONNX Runtime refuses.
+    """
+    import onnx
+
+    kinds = {item.name: len(item.dims) for item in model.graph.initializer}
+    found = [node for node in model.graph.node if node.op_type == "Gather" and kinds.get(node.input[0], 0) > 1]
+    for node in [node for node in found if node.input[1] not in kinds]:
+        name = f"{node.output[0]}__index"
+        make, to = onnx.helper.make_node, onnx.TensorProto.INT64
+        for suffix, value in (("zero", 0), ("beyond", _BEYOND)):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), f"{name}_{suffix}"))
+        guards = [
+            make("Cast", [node.input[1]], [f"{name}_whole"], to=to),
+            make("Less", [f"{name}_whole", f"{name}_zero"], [f"{name}_negative"]),
+            make("Where", [f"{name}_negative", f"{name}_beyond", f"{name}_whole"], [name]),
+        ]
+        place = list(model.graph.node).index(node)
+        node.input[1] = name
+        for offset, guard in enumerate(guards):
+            model.graph.node.insert(place + offset, guard)
 
 
 def _onnx_type(dtype: DType) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 from mlflow_redisai import errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.predict import foreign
-from mlflow_redisai.server import commands
+from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployment, Deployments
@@ -170,7 +170,7 @@ def _recorded(connection: Connection, known: KnownDeployment, dag: Command) -> A
 def _refuse_problems(connection: Connection, *answers: Any) -> None:
     """Raise the first error among the answers, except that the model is missing."""
     for answer in answers:
-        if isinstance(answer, Exception) and not errors.is_missing(answer):
+        if isinstance(answer, Exception) and not translation.is_missing(answer):
             raise connection.problem(answer) from answer
 
 

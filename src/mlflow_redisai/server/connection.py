@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlflow_redisai import errors
-from mlflow_redisai.server import progress
+from mlflow_redisai.server import progress, translation
 from mlflow_redisai.server.commands import Argument, Blob, Command, argument_bytes, pieces
 from mlflow_redisai.server.kept_connections import KeptConnections
 from mlflow_redisai.target import Target
@@ -117,7 +117,7 @@ class Connection:
         # The cluster client wraps the errors of its nodes.
         cause = error.__cause__ if isinstance(error.__cause__, _redis_exceptions()) else error
         said = self.target.redact(str(cause)) or type(cause).__name__
-        problem = errors.translate(cause, self.where, said, otherwise)
+        problem = translation.translate(cause, self.where, said, otherwise)
         # In a cluster, MOVED is temporary. The advice of ClusterNode, cluster=true, has been followed already.
         if self.target.cluster and isinstance(problem, errors.ClusterNode):
             return errors.ServerUnavailable(self.where, said)

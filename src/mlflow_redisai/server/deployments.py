@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_redisai import errors, interrupts
-from mlflow_redisai.server import commands, progress
+from mlflow_redisai.server import commands, progress, translation
 from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
 from mlflow_redisai.server.connection import Connection, WatchedTransaction
 from mlflow_redisai.server.record import Record
@@ -328,7 +328,7 @@ class Deployments:
 
     def _unreadable(self, name: str, error: Exception) -> errors.RedisAIError:
         """Return the plugin's error for an AI.MODELGET that failed."""
-        if errors.is_missing(error):
+        if translation.is_missing(error):
             return errors.DeploymentMissing(name, self.where)
         problem = self.connection.problem(error)
         if isinstance(problem, errors.WrongKeyType):

@@ -27,7 +27,7 @@ class ServerFacts:
     """What one server answers. `onnxruntime` is the version of its ONNX Runtime, None if unknown."""
 
     onnxruntime: str | None = None
-    limits: ServerLimits = field(default_factory=ServerLimits)
+    limits: ServerLimits = field(default_factory=lambda: limits_of(None))
     chunk_bytes: int = DEFAULT_BULK_BYTES
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from mlflow_redisai.server.kernels import COMPLETE, Version
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The newest versions that the server's ONNX Runtime can load. The defaults load everywhere, in RedisAI 1.2 too."""
+    """
+    The newest versions that the server's ONNX Runtime can load. The defaults load everywhere, in RedisAI 1.2 too.
+
+    `kernels` is the version of ONNX Runtime whose kernels a graph must do with, None if it has all of them.
+    """
 
     opset: int = 15
     ml_opset: int = 2
     ir_version: int = 8
+    kernels: Version | None = None
 
 
 # Version of ONNX Runtime, and what it loads: opset of ai.onnx, opset of ai.onnx.ml, IR version. From ONNX Runtime's
@@ -30,14 +37,18 @@ LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
 )
 
 
+# The oldest version whose kernels are known, that of RedisAI 1.2.7.
+_OLDEST: Version = (1, 11)
+
+
 def limits_of(onnxruntime: str | None) -> ServerLimits:
     """Return what that version of ONNX Runtime can load, or what loads everywhere if the version is unknown."""
     found = re.match(r"(\d+)\.(\d+)", onnxruntime or "")
-    limits = ServerLimits()
     if found is None:
-        return limits
+        return ServerLimits(kernels=_OLDEST)
     version = (int(found[1]), int(found[2]))
+    limits = ServerLimits()
     for since, its_limits in LIMITS_BY_RUNTIME:
         if version >= since:
             limits = its_limits
-    return limits
+    return replace(limits, kernels=None if version >= COMPLETE else max(version, _OLDEST))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlflow_redisai import errors
-from mlflow_redisai.server import commands
+from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.connection import Connection
 from redisai_engine.protocol.tensor import Tensor
 
@@ -24,5 +24,5 @@ def tensors_of(connection: Connection, reply: Any, fetched: int, timeout_ms: int
         raise errors.UnexpectedReply(connection.where, str(error)) from error
     except Exception as error:
         # The model exists, since the caller has read or stored it. If RedisAI doesn't find it, it looked in database 0.
-        elsewhere = connection.target.db != 0 and errors.is_missing(error)
+        elsewhere = connection.target.db != 0 and translation.is_missing(error)
         raise connection.problem(error, errors.OnlyDatabaseZero if elsewhere else errors.ModelFailed) from error

@@ -40,6 +40,8 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
     named = {part.name: value for part, value in zip(parts, values, strict=True)}
     if container == "dict":
         return named
+    if container == "ranking":
+        return _ranking(named)
     return _frame(named) if container == "dataframe" else _listed(named, mapping, as_frame=container == "cells")
 
 
@@ -85,6 +87,14 @@ def _frame(named: dict[str, Any]) -> Any:
     if len({len(column) for column in columns.values()}) > 1:
         return named
     return pd.DataFrame(columns)
+
+
+def _ranking(named: dict[str, Any]) -> Any:
+    """Return the frame that MLflow makes of a pipeline's lists of dicts: a column for each place."""
+    import pandas as pd
+
+    rows = zip(*[value.tolist() for value in named.values()], strict=True)
+    return pd.DataFrame([[dict(zip(named, cell, strict=True)) for cell in zip(*row, strict=True)] for row in rows])
 
 
 def _listed(named: dict[str, Any], mapping: Mapping, *, as_frame: bool) -> Any:

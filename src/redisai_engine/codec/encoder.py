@@ -193,7 +193,9 @@ class _FastPath:
             return None
         if item.shape is None or len(item.shape) != 2 or item.shape[1] is None:
             return None
-        if any(one.dtype is not item.dtype or one.known is not None or not one.used for one in schema.fields):
+        if any(one.dtype is not item.dtype or not one.used for one in schema.fields):
+            return None
+        if any(one.known is not None or one.least is not None for one in schema.fields):
             return None
         largest = _largest(schema.fields) if item.dtype.is_float else None
         if schema.kind == "tensors":

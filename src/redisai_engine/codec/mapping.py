@@ -39,8 +39,9 @@ Known = str | int | float | bool
 # The values that stand for missing text in a frame. A tensor of strings has a reserved text for each.
 Missing = Literal["None", "NaN"]
 # "dataframe": a column for each part, flattened; "matrix": the only part as a frame with the input's index; "stack":
-# all parts as one array; "listed": a dict of lists; "cells": the same as a frame. The ones "like input" depend on the
-# input: for a frame they are a "dataframe", "matrix" or "cells", otherwise a dict, an array or "listed".
+# all parts as one array; "ranking": a frame of dicts with one value of each part; "listed": a dict of lists; "cells":
+# the same as a frame. The ones "like input" depend on the input: for a frame they are a "dataframe", "matrix" or
+# "cells", otherwise a dict, an array or "listed".
 Container = Literal[
     "ndarray",
     "dataframe",
@@ -48,6 +49,7 @@ Container = Literal[
     "dict",
     "list",
     "stack",
+    "ranking",
     "listed",
     "cells",
     "like input",
@@ -66,9 +68,10 @@ class Field:
     isn't encoded, may hold anything, and its `dtype` means nothing.
 
     The rest is the contract: where the model itself raises an error, the row is refused. Numbers: `gaps` accepts NaN,
-    `infinite` infinity, and no number may be larger than `largest`, whatever its sign. Text: `missing` lists which
-    marks of missing text are accepted, and `null` is the one that a None next to text in a list stands for: since
-    version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing ones.
+    `infinite` infinity, no number may be larger than `largest`, whatever its sign, nor smaller than `least`. Text:
+    `missing` lists which marks of missing text are accepted, and `null` is the one that a None next to text in a list
+    stands for: since version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing
+    ones.
     """
 
     name: str | None
@@ -79,6 +82,7 @@ class Field:
     gaps: bool = True
     infinite: bool = True
     largest: float | None = None
+    least: float | None = None
     missing: tuple[Missing, ...] = ()
     null: Missing = "None"
     known: tuple[Known, ...] | None = None
@@ -344,6 +348,8 @@ def _contract_to_json(item: Field) -> dict[str, Any]:
         found["infinite"] = item.infinite
     if item.largest is not None:
         found["largest"] = item.largest
+    if item.least is not None:
+        found["least"] = item.least
     if item.missing:
         found["missing"] = list(item.missing)
         found["null"] = item.null

@@ -65,6 +65,11 @@ def check_numbers(values: Array, item: Field, what: str) -> None:
 
     These are NaN, infinities, and numbers that are too large.
     """
+    if item.least is not None and (row := _first(low := values < item.least)) is not None:
+        raise InputMismatch(
+            f"{what} has the value {values[row][low[row]].flat[0]:g} in row {row}, but this model accepts only numbers "
+            f"from {item.least!r}"
+        )
     if values.dtype.kind != "f":
         return
     if not item.gaps and (row := _first(np.isnan(values))) is not None:

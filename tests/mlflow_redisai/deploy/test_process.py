@@ -20,9 +20,9 @@ import pytest
 from mlflow_redisai import errors
 from mlflow_redisai.deploy import process as processes
 from mlflow_redisai.deploy.assignment import Assignment
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.process import ConversionProcess, conversion_process
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.server.limits import ServerLimits

@@ -71,7 +71,7 @@ FAMILIES: dict[str, tuple[str, bool, Callable[[], Any]]] = {
 }
 TAKES_GAPS = ("xgboost", "lightgbm", "catboost")
 
-OLD_LIMITS = {"unknown": ServerLimits(), "ONNX Runtime 1.11.1": limits_of("1.11.1")}
+OLD_LIMITS = {"unknown": limits_of(None), "ONNX Runtime 1.11.1": limits_of("1.11.1")}
 
 
 def versions_used(proto: onnx.ModelProto) -> set[tuple[str, str, int]]:

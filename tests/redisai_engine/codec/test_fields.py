@@ -206,6 +206,11 @@ class TestContracts:
                 r"the value -1e\+39 in row 1, but this model accepts only numbers from -3e\+38 to 3e\+38",
             ),
             (
+                Field("a", "long", dtypes.INT64, least=0.0),
+                [0, -1],
+                r"the value -1 in row 1, but this model accepts only numbers from 0\.0",
+            ),
+            (
                 Field("a", "string", dtypes.STRING, known=("s", "m")),
                 ["s", "xl"],
                 "the value 'xl' in row 1, which this model doesn't know; allowed are 's', 'm'$",

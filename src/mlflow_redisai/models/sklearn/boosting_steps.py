@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,15 @@ def register_boosting(estimator: Any) -> None:
                 calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes,
                 _converter(library, rows),
                 parser=_parser(f"Boosted{name}") if classifies else None,
-                options={"zipmap": [True, False, "columns"], "nocl": [True, False]} if classifies else None,
+                options=_options(getattr(sys.modules[library], name)) if classifies else None,
             )
+
+
+def _options(kind: type) -> dict[str, list[Any]]:
+    """Return the options that a classifier's converter takes, among them raw_scores if it has a decision function."""
+    # Calibration works on the decision function of classifiers that have one, as LightGBM's do from 4.7 on.
+    scores = {"raw_scores": [True, False]} if hasattr(kind, "decision_function") else {}
+    return {"zipmap": [True, False, "columns"], "nocl": [True, False], **scores}
 
 
 def _parser(alias: str) -> Callable[..., Any]:
@@ -81,6 +89,12 @@ def _converter(library: str, rows: dict[int, bool | None]) -> Callable[[Any, Any
         boosted = reader(library)(operator.raw_operator, Schema("columns", ()))
         if boosted.categories:
             raise NotConvertible(f"categories of {library} itself can't be converted inside a pipeline")
+        if boosted.classes is None and len(operator.outputs) > 1:
+            raise NotConvertible(f"a classifier of {library} with an objective function of your own gives no classes")
+        # None for an estimator inside another one.
+        chosen = container.get_options(operator.raw_operator, {"raw_scores": False}, fail=False) or {}
+        if chosen.get("raw_scores"):
+            boosted = replace(boosted, link="identity", slope=1.0)
         nodes = nodes_of(scope, library)
         outputs = [item.full_name for item in operator.outputs]
         names = [f"{nodes.prefix}{index}" for index in range(2)]

@@ -116,7 +116,7 @@ def _converted(conversion: SklearnConversion, inputs: list[Any]) -> Deployable:
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
             deployable = _try(conversion, function, precisions, inputs)
-            return replace(deployable, notes=_notes(conversion, precisions, problems))
+            return replace(deployable, notes=(*deployable.notes, *_notes(conversion, precisions, problems)))
         except NotConvertible as problem:
             problems.append(problem)
     # Report the problem of the preferred way.
@@ -217,8 +217,10 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
                 initial_types=types,
                 # For a server of older versions, `graph.finish` lowers the trees.
                 target_opset={"": limits.opset, "ai.onnx.ml": max(limits.ml_opset, NEWEST_NEEDED[1])},
-                options=_options(estimator),
+                options=_options(estimator, function),
             )
+    except NotConvertible as error:
+        raise NotConvertible(f"{conversion.what}: {error.message}") from error
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(
@@ -239,13 +241,15 @@ def _drop_unread(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
             proto.graph.input.remove(item)
 
 
-def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
     from sklearn.ensemble import IsolationForest
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
+    from sklearn.svm import SVC
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
@@ -253,6 +257,9 @@ def _options(estimator: Any) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
+    # scikit-learn compares the scores of the classes, which support vectors have instead of probabilities.
+    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], SVC):
+        options[id(last)]["raw_scores"] = True
     return options
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.mapping import Schema
 
 
@@ -129,7 +128,8 @@ def _picks_by_name(estimator: Any) -> bool:
         return any(_names(columns) for _, _, columns in estimator.transformers_)
     if isinstance(estimator, (Pipeline, FeatureUnion)):
         return any(_picks_by_name(step) for _, step in _steps(estimator) or ())
-    return False
+    inner = getattr(estimator, "regressor_", None) or getattr(estimator, "best_estimator_", None)
+    return inner is not None and _picks_by_name(inner)
 
 
 def unread_columns(estimator: Any, columns: Any) -> set[int]:
@@ -243,14 +243,9 @@ def culprit(estimator: Any, error: BaseException) -> str:
     """Return a sentence that names the step without a converter, or else the first line of the converter's error."""
     from skl2onnx._supported_operators import sklearn_operator_name_map
 
-    if isinstance(error, NotConvertible):
-        return str(error.message)
     for path, part in parts(estimator):
         kind = type(part)
-        if kind.__name__ == "FunctionTransformer" and part.func is not None:
-            name = getattr(part.func, "__name__", "its function")
-            return f"step {path or kind.__name__} calls the Python function {name}, which ONNX can't express"
-        if kind not in sklearn_operator_name_map:
+        if kind not in sklearn_operator_name_map and kind.__name__ != "TransformedTargetRegressor":
             step = f"step {path} ({kind.__name__})" if path else kind.__name__
             return (
                 f"{step} of {kind.__module__} has no converter; there are converters for most of scikit-learn, "

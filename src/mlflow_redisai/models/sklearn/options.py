@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.converters.functions import FUNCTIONS, is_known
 
 # Parameters that act while fitting, or on speed, memory and messages only.
 FITTING = frozenset(
@@ -60,7 +61,7 @@ READ: dict[str, str] = {
     "CountVectorizer": "stop_words ngram_range token_pattern lowercase analyzer preprocessor tokenizer strip_accents "
     "input encoding decode_error dtype binary",
     "FeatureUnion": "transformer_weights",
-    "FunctionTransformer": "func kw_args",
+    "FunctionTransformer": "func",
     "GammaRegressor": "",
     "GaussianMixture": "covariance_type",
     "GaussianProcessRegressor": "kernel normalize_y",
@@ -87,9 +88,9 @@ READ: dict[str, str] = {
     "MinMaxScaler": "feature_range clip",
     "NearestNeighbors": "n_neighbors radius",
     "Normalizer": "norm",
-    "NuSVC": "kernel degree gamma coef0 decision_function_shape probability",
-    "NuSVR": "kernel degree gamma coef0",
-    "OneClassSVM": "kernel degree gamma coef0",
+    "NuSVC": "degree gamma coef0 decision_function_shape probability",
+    "NuSVR": "degree gamma coef0",
+    "OneClassSVM": "degree gamma coef0",
     "OneHotEncoder": "drop handle_unknown sparse_output dtype",
     "OneVsRestClassifier": "",
     "OrdinalEncoder": "dtype handle_unknown unknown_value encoded_missing_value",
@@ -104,15 +105,13 @@ READ: dict[str, str] = {
     "RANSACRegressor": "loss",
     "RFE": "step",
     "RFECV": "step",
-    "RadiusNeighborsClassifier": "radius",
-    "RadiusNeighborsRegressor": "radius",
     "RandomTreesEmbedding": "sparse_output",
     "RegressorChain": "base_estimator",
     "RobustScaler": "with_centering with_scaling quantile_range unit_variance",
     "SGDClassifier": "loss",
     "SGDRegressor": "loss",
-    "SVC": "kernel degree gamma coef0 decision_function_shape probability",
-    "SVR": "kernel degree gamma coef0",
+    "SVC": "degree gamma coef0 decision_function_shape probability",
+    "SVR": "degree gamma coef0",
     "SelectFromModel": "threshold",
     "SimpleImputer": "fill_value missing_values",
     "StackingClassifier": "stack_method passthrough",
@@ -135,10 +134,35 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "its splits by category can't be converted to ONNX; use categorical_features=None behind a OneHotEncoder",
     ),
     (
+        lambda one: type(one).__name__ in ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor"),
+        "neighbours within a radius can't be converted to ONNX; use KNeighborsClassifier or KNeighborsRegressor",
+    ),
+    (
+        lambda one: type(one).__name__ in ("KNeighborsClassifier", "KNeighborsRegressor") and _has_ties(one),
+        "its training rows are at equal distances, and which of them scikit-learn counts can't be converted to ONNX",
+    ),
+    (
         lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
         "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
     ),
 )
+
+# How many training rows are asked for their neighbours, and how many neighbours beyond those that count are compared.
+_ASKED = 2000
+_BEYOND = 24
+
+
+def _has_ties(estimator: Any) -> bool:
+    """Return whether the last neighbour of a training row could as well be another one, with another target."""
+    rows = estimator._fit_X[:_ASKED]
+    count = estimator.n_neighbors
+    distances, found = estimator.kneighbors(rows, min(count + _BEYOND, estimator.n_samples_fit_))
+    last = distances[:, count - 1 : count]
+    tied = np.isclose(distances, last, rtol=1e-12, atol=0)
+    targets = np.asarray(estimator._y).reshape(len(estimator._y), -1)[found]
+    others = (targets != targets[:, count - 1 : count]).any(axis=2)
+    return bool((tied[:, count:].any(axis=1) & (tied & others).any(axis=1)).any())
+
 
 _METRICS = ("minkowski", "euclidean", "manhattan", "l1", "l2", "cityblock")
 
@@ -147,9 +171,14 @@ ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
     ("HistGradientBoostingClassifier", "categorical_features"): (None,),
     ("HistGradientBoostingRegressor", "categorical_features"): (None,),
     ("CalibratedClassifierCV", "method"): ("sigmoid",),
+    ("FunctionTransformer", "kw_args"): ({},),
     ("GradientBoostingClassifier", "init"): (None, "zero"),
     ("GradientBoostingRegressor", "init"): (None, "zero"),
     ("KNNImputer", "weights"): ("uniform",),
+    **{
+        (name, "kernel"): ("rbf", "linear", "poly", "sigmoid")
+        for name in ("NuSVC", "NuSVR", "OneClassSVM", "SVC", "SVR")
+    },
     **{
         (name, "metric"): _METRICS
         for name in (
@@ -190,6 +219,9 @@ def _refuse(path: str, estimator: Any) -> None:
     for fact, reason in _FITTED:
         if fact(estimator):
             raise NotConvertible(f"{where}: {reason}")
+    if name == "FunctionTransformer" and not is_known(estimator.func):
+        shown = _shown(estimator.func)
+        raise NotConvertible(f"{where}: func={shown} can't be converted to ONNX; use one of {', '.join(FUNCTIONS)}")
     read = READ.get(name, "").split()
     for parameter, value in estimator.get_params(deep=False).items():
         if (parameter in FITTING or parameter in read) and (name, parameter) not in ONLY:

@@ -22,9 +22,10 @@ from mlflow_redisai.models.rows import batch_notes, fixed_batch
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.answers import fetched, model_reference, pyfunc_reference
 from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, trace
-from mlflow_redisai.models.tensorflow.export import TensorFlowExport, export
+from mlflow_redisai.models.tensorflow.export import export
+from mlflow_redisai.models.tensorflow.trials import check, check_repeatable, with_contract
 from mlflow_redisai.models.trials.probes import made_up
-from redisai_engine.codec.compare import Difference, compare, tolerance_of
+from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Input, Mapping, Part, Schema, Shape
@@ -75,7 +76,10 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
             depth=exported.depth,
             precision=exported.precision,
         )
-        _check(conversion, traced, exported, mapping, reference)
+        run = fetched(exported.run, mapping)
+        check_repeatable(conversion.what, reference, _probes(conversion, traced))
+        check(conversion.what, run, mapping, reference, _probes(conversion, traced))
+        mapping = with_contract(conversion.what, run, mapping, reference, _probes(conversion, traced))
     return Deployable(
         request.flavor,
         request.backend,
@@ -195,33 +199,6 @@ def _in_order_of(expected: Any, mapping: Mapping) -> Mapping:
 
 
 # -- trying ---------------------------------------------------------------------------------------
-
-
-def _check(
-    conversion: TensorFlowConversion,
-    traced: Traced,
-    exported: TensorFlowExport,
-    mapping: Mapping,
-    reference: Reference,
-) -> None:
-    """Compare with the reference on all probes that it answers. Raise NotConvertible if any answer differs."""
-    run = fetched(exported.run, mapping)
-    for probe in _probes(conversion, traced):
-        try:
-            expected = reference.answer(probe)
-        # Made-up input may not suit the model: an index beyond its vocabulary, or a length that it wasn't made for.
-        except Exception:
-            continue
-        try:
-            actual, _ = predict(run, mapping, probe)
-            compare(expected, actual, tolerance_of(mapping))
-        except (Difference, InputMismatch) as found:
-            raise NotConvertible(f"{conversion.what} answers differently after conversion: {found}") from found
-        except NotConvertible:
-            raise
-        # Some mistakes of a converter appear only when the graph runs.
-        except Exception as error:
-            raise NotConvertible(f"{conversion.what} can't be run after conversion: {reason(error)}") from error
 
 
 def _probes(conversion: TensorFlowConversion, traced: Traced) -> list[Any]:

@@ -65,6 +65,7 @@ def export(traced: Traced, request: Request) -> TensorFlowExport:
 def _to_onnx(traced: Traced, request: Request) -> TensorFlowExport:
     proto = _from_tf2onnx(traced, request.flavor, request.limits)
     _replace_erfc(proto)
+    graph.refuse_negative_indexes(proto)
     unknown = _unknown_operators(proto)
     if unknown:
         raise NotConvertible(f"{traced.what} uses {', '.join(unknown)}, which ONNX has no operator for")

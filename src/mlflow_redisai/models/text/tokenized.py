@@ -19,8 +19,9 @@ from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
-from mlflow_redisai.models.torch.export import TorchExport, Trial, export, runner
+from mlflow_redisai.models.torch.export import TorchExport, export, runner
 from mlflow_redisai.models.torch.torchscript import Source
+from mlflow_redisai.models.torch.trial import Trial
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Text

@@ -1,7 +1,8 @@
 """
 The flavor transformers: pipelines that take text and run an encoder.
 
-Tensors can hold the answers of two tasks: text-classification (a frame with label and score) and feature-extraction
+Tensors can hold the answers of two tasks: text-classification (a frame with label and score, or with top_k a frame
+of such pairs) and feature-extraction
 (the vectors of the tokens; as in MLflow, of the first text only). Pipelines that generate text, or that search a text
 for an answer, run Python for each token or answer, which no graph can hold.
 """
@@ -18,6 +19,7 @@ from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.reference import pyfunc_reference
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.text import tokenized as text
+from mlflow_redisai.models.text.options import logged_options, refuse_others, refuse_outputs, refused
 from mlflow_redisai.models.torch.call import untyped_torch
 from redisai_engine.codec.mapping import Answer, Part, Text
 
@@ -46,10 +48,17 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
             f"{what} has the task {_task(model)}; supported are {', '.join(_TASKS)}, and any PyTorch module over "
             "token ids if it is logged with mlflow.pytorch"
         )
+    refuse_outputs(request, what)
     pipeline = _load(model, what)
-    task = make(pipeline)
+    options = _options(model, pipeline)
+    task = make(pipeline, options, what)
+    cutting = _cutting(options, what)
     reader = text.reader(
-        model, what, pipeline.tokenizer, lambda texts: _features(pipeline, texts), _text(pipeline, task)
+        model,
+        what,
+        pipeline.tokenizer,
+        lambda texts: _features(pipeline, texts, cutting),
+        _text(pipeline, task, cutting),
     )
     exported = text.export_network(reader, task.network, pipeline.model, task.structure, request)
     mapping = replace(exported.mapping, answer=task.answer, schema=reader.tokens.schema, text=reader.text)
@@ -79,20 +88,53 @@ def _load(model: MlflowModel, what: str) -> Any:
     return pipeline
 
 
-def _features(pipeline: Any, texts: list[str]) -> dict[str, Any]:
-    return dict(pipeline.tokenizer(texts, return_tensors="pt"))
+def _options(model: MlflowModel, pipeline: Any) -> dict[str, Any]:
+    """Return the options that pyfunc calls the pipeline with, and those that the pipeline itself keeps."""
+    kept = {**pipeline._preprocess_params, **pipeline._forward_params, **pipeline._postprocess_params}
+    kept.pop("_legacy", None)
+    return {**kept, **logged_options(model)}
 
 
-def _text(pipeline: Any, task: PipelineTask) -> Text:
-    """Return how texts are read. They are never cut, even if the tokenizer would: pyfunc fails on longer ones, too."""
+def _cutting(options: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return the options for the tokenizer on texts that are too long."""
+    if options.get("truncation", True) not in (True, False, None, "longest_first"):
+        raise refused(what, "truncation", options["truncation"], "True, False or 'longest_first'")
+    if options.get("padding", False) not in (True, False, "longest"):
+        raise refused(what, "padding", options["padding"], "True, False or 'longest'")
+    return {name: options[name] for name in ("truncation", "max_length") if options.get(name) is not None}
+
+
+def _features(pipeline: Any, texts: list[str], cutting: dict[str, Any]) -> dict[str, Any]:
+    return dict(pipeline.tokenizer(texts, return_tensors="pt", **cutting))
+
+
+def _text(pipeline: Any, task: PipelineTask, cutting: dict[str, Any]) -> Text:
+    """
+    Return how texts are read. They are cut only if an option says so, even if the tokenizer would: pyfunc fails on
+    longer ones, too.
+    """
     limit = getattr(pipeline.model.config, "max_position_embeddings", None) or pipeline.tokenizer.model_max_length
+    # The tokenizer cuts to a max_length even without truncation.
+    if cutting.get("truncation") or ("truncation" not in cutting and "max_length" in cutting):
+        most = cutting.get("max_length", pipeline.tokenizer.model_max_length)
+        return Text(max_length=int(min(limit, most)), cut=True, first=task.first_only)
     return Text(max_length=int(limit), cut=False, first=task.first_only)
 
 
 # -- tasks ----------------------------------------------------------------------------------------
 
+# The options of every task. The last two change nothing but the speed.
+_OPTIONS = {
+    "truncation": "True, False or 'longest_first'",
+    "max_length": "a number",
+    "padding": "True, False or 'longest'",
+    "batch_size": "any",
+    "num_workers": "any",
+}
 
-def _feature_extraction(pipeline: Any) -> PipelineTask:
+
+def _feature_extraction(pipeline: Any, options: dict[str, Any], what: str) -> PipelineTask:
+    refuse_others(options, _OPTIONS, what)
     return PipelineTask(
         network=lambda features: pipeline.model(**features)[0],
         structure=Structure("tensor", ("vectors",)),
@@ -102,28 +144,69 @@ def _feature_extraction(pipeline: Any) -> PipelineTask:
     )
 
 
-def _text_classification(pipeline: Any) -> PipelineTask:
-    """Return the task that answers each text with its most likely label and that label's score."""
-    config = pipeline.model.config
-    torch = untyped_torch()
-    # The rule of transformers' own TextClassificationPipeline.
-    exclusive = config.num_labels > 1 and config.problem_type != "multi_label_classification"
+def _text_classification(pipeline: Any, options: dict[str, Any], what: str) -> PipelineTask:
+    """
+    Return the task that answers each text with its most likely label and that label's score.
 
-    def network(features: dict[str, Any]) -> Any:
-        logits = pipeline.model(**features).logits
-        scores = torch.softmax(logits, dim=-1) if exclusive else torch.sigmoid(logits)
-        best = scores.max(dim=-1)
-        return best.indices, best.values
+    With the option `top_k`, even if it is 1, the answer has a column for each place, with a dict of label and score.
+    """
+    known = {**_OPTIONS, "top_k": "None or a number from 1", "function_to_apply": "'softmax', 'sigmoid' or 'none'"}
+    refuse_others(options, known, what)
+    scores_of = _scores(pipeline, options, what)
+    labels = tuple(str(pipeline.model.config.id2label[index]) for index in range(pipeline.model.config.num_labels))
+    # The pipeline takes any other value than a number or None as if the option weren't there.
+    if "top_k" not in options or options["top_k"] == "":
+        parts = (Part("label", choices=labels), Part("score", "float64"))
+        return _classifying(pipeline, lambda logits: _best(scores_of(logits)), Answer("dataframe", parts))
+    asked = len(labels) if options["top_k"] is None else options["top_k"]
+    if type(asked) is not int or asked < 1:
+        raise refused(what, "top_k", asked, "None or a number from 1")
+    count = min(asked, len(labels))
+    parts = (Part("label", choices=labels), Part("score", "float64"))
+    return _classifying(pipeline, lambda logits: _ranking(scores_of(logits), count), Answer("ranking", parts))
 
-    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+
+def _classifying(pipeline: Any, of_logits: Callable[[Any], Any], answer: Answer) -> PipelineTask:
     return PipelineTask(
-        network=network,
+        network=lambda features: of_logits(pipeline.model(**features).logits),
         structure=Structure("list", ("label", "score")),
-        answer=Answer("dataframe", (Part("label", choices=labels), Part("score", "float64"))),
+        answer=answer,
     )
 
 
-_TASKS: dict[str, Callable[[Any], PipelineTask]] = {
+def _best(scores: Any) -> Any:
+    best = scores.max(dim=-1)
+    return best.indices, best.values
+
+
+def _ranking(scores: Any, count: int) -> Any:
+    ranked = scores.topk(count, dim=-1)
+    return ranked.indices, ranked.values
+
+
+def _scores(pipeline: Any, options: dict[str, Any], what: str) -> Callable[[Any], Any]:
+    """Return the function from logits to scores, chosen as transformers' own TextClassificationPipeline does."""
+    torch, config = untyped_torch(), pipeline.model.config
+    functions: dict[str, Callable[[Any], Any]] = {
+        "softmax": lambda logits: torch.softmax(logits, dim=-1),
+        "sigmoid": torch.sigmoid,
+        "none": lambda logits: logits,
+    }
+    asked = options.get("function_to_apply")
+    if asked is not None:
+        # The pipeline keeps a member of an enumeration with these names.
+        name = str(getattr(asked, "value", asked)).lower()
+        if name not in functions:
+            raise refused(what, "function_to_apply", asked, "'softmax', 'sigmoid' or 'none'")
+        return functions[name]
+    if config.problem_type == "regression":
+        return functions["none"]
+    return functions["sigmoid" if config.problem_type == _SEVERAL or config.num_labels == 1 else "softmax"]
+
+
+_SEVERAL = "multi_label_classification"
+
+_TASKS: dict[str, Callable[[Any, dict[str, Any], str], PipelineTask]] = {
     "feature-extraction": _feature_extraction,
     "text-classification": _text_classification,
 }

@@ -29,7 +29,9 @@ from mlflow_redisai.models.base import Request
 from mlflow_redisai.models.rows import batch_notes
 from mlflow_redisai.models.torch import torchscript
 from mlflow_redisai.models.torch.call import untyped_torch
-from mlflow_redisai.models.torch.torchscript import Source
+from mlflow_redisai.models.torch.symbolics import raising_operators
+from mlflow_redisai.models.torch.torchscript import DoubtfulTrace, Source
+from mlflow_redisai.models.torch.trial import Trial
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part, Shape
 from redisai_engine.codec.onnx_types import free_inputs
@@ -42,16 +44,11 @@ from redisai_engine.protocol.tensor import Tensor
 if TYPE_CHECKING:
     import onnx
 
+# A change of the inputs' last bits is one rounding, of which a conversion has several. The most that this allows.
+_AMPLIFIED, _MOST = 16, 1e-2
+
 # The newest opset that torch's exporter for TorchScript can write.
 _NEWEST_OPSET = 20
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Inputs, and the module's own answers to them."""
-
-    arrays: list[Array]
-    answers: list[Array]
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,17 @@ class Plan:
             for item in self.source.call.inputs
         )
 
+    def answered(self) -> list[Trial]:
+        """Return the trials that the module itself answers. There is at least one."""
+        return [trial for trial in self.trials if trial.problem is None]
+
     def example(self) -> list[Array]:
         """
         Return the arrays to trace with: `batch` rows, or else more than one if any trial has more.
 
         With a single row, a trace could hide a dependence on the number of rows.
         """
-        arrays = max(self.trials, key=lambda trial: len(trial.arrays[0]) > 1).arrays
+        arrays = max(self.answered(), key=lambda trial: len(trial.arrays[0]) > 1).arrays
         if self.batch is None:
             return arrays
         return [np.resize(array, (self.batch, *array.shape[1:])) for array in arrays]
@@ -104,7 +105,8 @@ def export(source: Source, trials: Sequence[Trial], request: Request) -> TorchEx
                 return _tried(plan, make())
             except NotConvertible as problem:
                 problems.append(problem)
-    raise problems[0]
+    # The doubt about a trace says more than why the other ways fail.
+    raise next((problem for problem in problems if isinstance(problem, DoubtfulTrace)), problems[0])
 
 
 def runner(blob: bytes, fetch: tuple[int, ...], backend: str, what: str) -> Run:
@@ -147,7 +149,7 @@ def _notes(asked: int | None, batch: int | None) -> tuple[str, ...]:
 
 def _outputs(plan: Plan) -> tuple[Output, ...]:
     names = _output_names(plan.source)
-    answers = plan.trials[0].answers
+    answers = plan.answered()[0].answers
     return tuple(
         Output(name, _dtype(answer, name), shape)
         for name, answer, shape in zip(names, answers, _output_shapes(plan), strict=True)
@@ -163,7 +165,7 @@ def _output_names(source: Source) -> list[str]:
 def _output_shapes(plan: Plan) -> list[Shape]:
     """Return each output's shape, with None for every length that differs between trials."""
     shapes = []
-    for answers in zip(*[trial.answers for trial in plan.trials], strict=True):
+    for answers in zip(*[trial.answers for trial in plan.answered()], strict=True):
         if len({answer.ndim for answer in answers}) > 1:
             raise NotConvertible(f"{plan.what} has an output whose number of dimensions depends on the input")
         lengths = [{answer.shape[axis] for answer in answers} for axis in range(answers[0].ndim)]
@@ -190,7 +192,7 @@ def _mapping(plan: Plan, outputs: tuple[Output, ...], depth: int, precision: DTy
 def _precision(plan: Plan) -> DType:
     """Return DOUBLE if all weights and floating-point outputs are float64, else FLOAT."""
     kinds = {str(tensor.dtype) for tensor in plan.source.call.module.parameters()}
-    kinds |= {f"torch.{answer.dtype}" for answer in plan.trials[0].answers if answer.dtype.kind == "f"}
+    kinds |= {f"torch.{answer.dtype}" for answer in plan.answered()[0].answers if answer.dtype.kind == "f"}
     return dtypes.DOUBLE if kinds == {"torch.float64"} else dtypes.FLOAT
 
 
@@ -212,7 +214,7 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
     torch = untyped_torch()
     example = tuple(torch.from_numpy(np.array(array)) for array in plan.example())
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _quiet(torch):
+        with warnings.catch_warnings(), torch.no_grad(), _quiet(torch), raising_operators():
             warnings.simplefilter("ignore")
             torch.onnx.export(program, example, buffer, **options)
     # The exporter passes on anything that its parts raise, even a RuntimeError from C++.
@@ -252,20 +254,46 @@ def _check_inputs(plan: Plan, inputs: tuple[Input, ...], proto: onnx.ModelProto)
 # -- trials ---------------------------------------------------------------------------------------
 
 
-def _check(run: Any, mapping: Mapping, plan: Plan) -> None:
+def _check(run: Run, mapping: Mapping, plan: Plan) -> None:
     """Run all trials. Raise NotConvertible if an answer differs from the module's own, or if a run fails."""
     for trial in plan.trials:
+        if trial.problem is None:
+            _check_answer(run, mapping, trial, plan.what)
+        else:
+            _check_refusal(run, mapping, trial, plan.what)
+
+
+def _check_answer(run: Run, mapping: Mapping, trial: Trial, what: str) -> None:
+    try:
+        actual = _answers(run, trial.arrays, mapping)
+        tolerance = max(tolerance_of(mapping), min(_MOST, _AMPLIFIED * trial.sensitivity))
+        compare(_widened(trial.answers), actual, tolerance)
+    except Difference as found:
+        raise NotConvertible(f"{what} answers differently after conversion: {found}") from found
+    # ONNX Runtime and TorchScript raise errors of many types for lengths that the conversion has fixed.
+    except Exception as error:
+        raise NotConvertible(f"{what} can't be run after conversion: {first_line(error)}") from error
+
+
+def _check_refusal(run: Run, mapping: Mapping, trial: Trial, what: str) -> None:
+    try:
+        _answers(run, trial.arrays, mapping)
+    except Exception:
+        return
+    raise NotConvertible(f"{what} raises an error for some input ({trial.problem}), which the conversion answers")
+
+
+def answers_all(run: Run, mapping: Mapping, trials: Sequence[Trial], what: str) -> bool:
+    """Return whether a conversion answers, and raises, as the module itself in all of the trials."""
+    for trial in trials:
         try:
-            actual = _answers(run, trial.arrays, mapping)
-            compare(_widened(trial.answers), actual, tolerance_of(mapping))
-        except Difference as found:
-            raise NotConvertible(f"{plan.what} answers differently after conversion: {found}") from found
-        # ONNX Runtime and TorchScript raise errors of many types for lengths that the conversion has fixed.
-        except Exception as error:
-            raise NotConvertible(f"{plan.what} can't be run after conversion: {first_line(error)}") from error
+            (_check_refusal if trial.problem else _check_answer)(run, mapping, trial, what)
+        except NotConvertible:
+            return False
+    return True
 
 
-def _answers(run: Any, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:
+def _answers(run: Run, arrays: Sequence[Array], mapping: Mapping) -> list[Array]:
     from redisai_engine.codec.prediction import join, split
 
     requests = split([Tensor.from_array(array) for array in arrays], mapping)

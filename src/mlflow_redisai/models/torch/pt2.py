@@ -21,6 +21,10 @@ _LENGTHS = {"aten::sym_size": "size", "aten::sym_numel": "numel", "aten::sym_str
 _CONDITIONS = ("aten::_assert", "aten::sym_constrain_range", "aten::_check")
 
 
+# torch.export has a largest length of its own.
+_UNBOUNDED = 2**31
+
+
 def file_of(data: Path) -> Path:
     return data / "model.pt2"
 
@@ -45,6 +49,23 @@ def example(program: Any) -> list[Array] | None:
     if not kept or kept[1]:
         return None
     return [tensor.detach().cpu().numpy() for tensor in kept[0]]
+
+
+def bounds(program: Any) -> list[tuple[int, int, int]]:
+    """
+    Return the greatest lengths that a program holds for, as (input, axis, length): none for those without a bound.
+
+    torch.export follows a branch on a length with the example's, and remembers for which others it would be the same.
+    """
+    wanted = set(program.graph_signature.user_inputs)
+    inputs = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
+    found = []
+    for index, value in enumerate(inputs):
+        for axis, length in enumerate(value.shape):
+            known = None if type(length) is int else program.range_constraints.get(length.node.expr)
+            if known is not None and known.upper < _UNBOUNDED:
+                found.append((index, axis, int(known.upper)))
+    return found
 
 
 def to_script(program: Any) -> Any:

@@ -13,29 +13,41 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch.call import ModuleCall, flat_module, to_numpy, untyped_torch
-from mlflow_redisai.models.torch.pt2 import to_script
+from mlflow_redisai.models.torch.pt2 import bounds, to_script
+from mlflow_redisai.models.torch.watch import Read, described, unproved
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
 
 # Bytes: where torch places entries, and what is before the content of an entry without its name. The head of an extra
 # field is a mark, here torch's for padding, and a length.
 _ALIGNMENT, _LOCAL_HEADER, _PADDING = 64, 30, b"FB\0\0"
+# The most numbers of an input beyond a bound. Larger ones aren't tried.
+_MOST_NUMBERS = 2**24
 
 
 @dataclass(frozen=True)
 class Source:
-    """A module to convert. `program` is the torch.export program that it came from, or None."""
+    """
+    A module to convert. `program` is the torch.export program that it came from, or None.
+
+    `reads` is what its Python code reads from the numbers in its tensors.
+    """
 
     call: ModuleCall
     structure: Structure
     program: Any = None
+    reads: tuple[Read, ...] = ()
+
+
+class DoubtfulTrace(NotConvertible):
+    """A trace would keep what the example's numbers led to."""
 
 
 def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
@@ -47,30 +59,118 @@ def programs(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], A
     call, structure = source.call, source.structure
     if source.program is not None:
         yield lambda: _of_program(source.program, call, structure, arrays)
-        yield lambda: _trace(call.module, call, structure, arrays)[0]
+        yield lambda: _proved_trace(source, arrays)
     # A trace keeps a ScriptModule as it is, including its branches.
     elif isinstance(call.module, untyped_torch().jit.ScriptModule):
         yield lambda: _trace(call.module, call, structure, arrays)[0]
     else:
-        yield from _of_module(call, structure, arrays)
+        yield from _of_module(source, arrays)
 
 
-def _of_module(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
+def _of_module(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[], Any]]:
     """
     Yield ways for a plain module. A trace comes first, since other software handles it best.
 
-    It comes last if torch warns that the trace may hold only for the example's values.
+    It comes last if the module reads numbers, or if torch warns: about lengths, which trials with others find out.
     """
-    traced, doubtful = _trace(call.module, call, structure, arrays)
+    call, structure = source.call, source.structure
 
     def scripted() -> Any:
         return _trace(_script(call.module, untyped_torch().jit.script, call.what), call, structure, arrays)[0]
 
     def exported() -> Any:
         whole = replace(call, keywords=None, casts=(None,) * len(call.casts))
-        return _of_program(_export(call, structure, arrays), whole, structure, arrays)
+        program = _export(call, structure, arrays)
+        return _beyond_bounds(_of_program(program, whole, structure, arrays), program, source, arrays)
 
-    yield from (scripted, exported, lambda: traced) if doubtful else (lambda: traced, exported, scripted)
+    # Scripting fails on a class that was traced before, so a module that reads numbers is traced last.
+    if source.reads:
+        yield from (scripted, exported, lambda: _proved_trace(source, arrays), lambda: _doubted(_numbers(source)))
+        return
+    traced, doubt = _trace(call.module, call, structure, arrays)
+    if doubt is None:
+        yield from (lambda: traced, exported, scripted)
+        return
+
+    def tried() -> Any:
+        try:
+            program = _export(call, structure, arrays)
+        except NotConvertible:
+            return traced
+        return _beyond_bounds(traced, program, source, arrays)
+
+    yield from (exported, scripted, tried, lambda: _doubted(_lengths(source, doubt)))
+
+
+def _doubted(problem: DoubtfulTrace) -> NoReturn:
+    """Raise the problem after all ways have failed: it says more than the failures themselves."""
+    raise problem
+
+
+def _numbers(source: Source, line: str | None = None) -> DoubtfulTrace:
+    return DoubtfulTrace(
+        f"{source.call.what} works on its tensors' numbers in Python ({line or source.reads[0].line}), and a "
+        "conversion would keep what the input example's numbers led to; use torch's operators there, such as "
+        "torch.where, or log torch.jit.script(module)"
+    )
+
+
+def _lengths(source: Source, line: str) -> DoubtfulTrace:
+    return DoubtfulTrace(
+        f"{source.call.what} works on the lengths of its tensors in Python ({line}), and a conversion would keep "
+        "those of the input example; use torch's operators there, or log torch.jit.script(module)"
+    )
+
+
+def _beyond_bounds(script: Any, program: Any, source: Source, arrays: Sequence[Array]) -> Any:
+    """
+    Return the script if it does what the module does for lengths beyond those that torch.export's program holds for.
+
+    Raise DoubtfulTrace if it doesn't: the module has a branch on that length.
+    """
+    for index, axis, length in bounds(program):
+        item = source.call.inputs[index]
+        if arrays[index].size // max(1, arrays[index].shape[axis]) * length > _MOST_NUMBERS:
+            continue
+        longer = [
+            np.take(array, np.arange(length + 1) % array.shape[axis], axis)
+            if position == index or (axis == 0 and source.call.inputs[position].shape)
+            else array
+            for position, array in enumerate(arrays)
+        ]
+        if not _same_answer(script, source, longer):
+            raise DoubtfulTrace(
+                f"{source.call.what} computes in another way if axis {axis} of {item.name!r} is longer than {length}, "
+                "and a conversion would keep one way; log torch.jit.script(module)"
+            )
+    return script
+
+
+def _same_answer(script: Any, source: Source, arrays: Sequence[Array]) -> bool:
+    torch = untyped_torch()
+
+    try:
+        expected = source.call.run(arrays, source.structure)
+    except Exception:
+        expected = None
+    try:
+        with torch.no_grad():
+            answer = script(*[torch.from_numpy(np.array(array)) for array in arrays])
+    except Exception:
+        return expected is None
+    values = answer if isinstance(answer, tuple) else (answer,)
+    return expected is not None and all(
+        one.shape == tuple(other.shape) and np.allclose(one, to_numpy(other), 1e-3, 1e-5, equal_nan=True)
+        for one, other in zip(expected, values, strict=True)
+    )
+
+
+def _proved_trace(source: Source, arrays: Sequence[Array]) -> Any:
+    """Trace, but raise DoubtfulTrace if the trials don't show that the trace holds for other numbers."""
+    line = unproved(source.reads)
+    if line is not None:
+        raise _numbers(source, line)
+    return _trace(source.call.module, source.call, source.structure, arrays)[0]
 
 
 def _of_program(program: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> Any:
@@ -92,10 +192,11 @@ def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> 
                 {axis: free for axis, length in enumerate(item.shape or ()) if length is None} for item in call.inputs
             ]
             whole = flat_module(call.module, call, structure)
-            return torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
+            program = torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
     # AttributeError before torch 2.6, and anything that the module's own code raises when it gets symbolic lengths.
     except Exception as error:
         raise NotConvertible(f"{call.what} can't be exported by torch: {first_line(error)}") from error
+    return program
 
 
 def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
@@ -107,8 +208,8 @@ def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
         raise NotConvertible(f"{what} can't be scripted by torch: {first_line(error)}") from error
 
 
-def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, bool]:
-    """Return the traced program, and whether torch warned that it may hold only for the example's values."""
+def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, str | None]:
+    """Return the traced program, and the line of which torch warns that it may hold only for the example, or None."""
     torch = untyped_torch()
 
     tensors = tuple(torch.from_numpy(np.array(array)) for array in arrays)
@@ -118,7 +219,8 @@ def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence
             traced = torch.jit.trace(flat_module(module, call, structure), tensors, check_trace=False, strict=False)
     except Exception as error:
         raise NotConvertible(f"{call.what} can't be traced by torch: {first_line(error)}") from error
-    return traced, any(issubclass(warning.category, torch.jit.TracerWarning) for warning in told)
+    doubts = [described(one.filename, one.lineno) for one in told if issubclass(one.category, torch.jit.TracerWarning)]
+    return traced, next(iter(doubts), None)
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ def _read(model: MlflowModel, request: Request) -> BoostingConversion:
     what = f"the {flavor} model {type(estimator).__name__}"
     schema = schema_of(model.input_schema) or _schema_of_example(model)
     try:
-        asked = asked_of(model, flavor)
+        asked = asked_of(model, flavor, estimator)
         options = {} if asked == Asked() else {"asked": asked}
         boosted = reader(flavor)(estimator, schema or Schema("columns", ()), **options)
     except NotConvertible as problem:

@@ -7,6 +7,7 @@ catboost drop all parameters. A request with another value than the default is r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,15 +28,23 @@ class Asked:
     rounds: tuple[int, int] | None = None
 
 
-def asked_of(model: MlflowModel, flavor: str) -> Asked:
+def asked_of(model: MlflowModel, flavor: str, estimator: Any) -> Asked:
     """Return what the defaults of the signature's parameters ask for. Raise NotConvertible for one that can't be."""
-    defaults = defaults_of(model) if flavor == "xgboost" else {}
+    if flavor != "xgboost":
+        return Asked()
+    # The flavor drops parameters that the estimator doesn't take.
+    taken = inspect.signature(estimator.predict).parameters
+    defaults = {name: value for name, value in defaults_of(model).items() if name in taken}
     for name in _NOT_HONOURED:
         if defaults.get(name):
             raise NotConvertible(
                 f"the signature's parameter {name} is {defaults[name]!r} by default, which ONNX can't express; "
                 "honoured are output_margin and iteration_range"
             )
+    if "validate_features" in defaults and type(estimator).__name__ == "Booster":
+        raise NotConvertible(
+            "the signature has the parameter validate_features, with which mlflow.pyfunc itself fails for a Booster"
+        )
     return Asked(bool(defaults.get("output_margin", False)), _rounds(defaults))
 
 

@@ -23,11 +23,11 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.trials.contracts import check_refusals, learned, passes, with_missing_text
 from mlflow_redisai.models.trials.edges import Edges
 from mlflow_redisai.models.trials.probes import made_up, with_gaps
-from mlflow_redisai.models.trials.rows import batches
+from mlflow_redisai.models.trials.rows import Huge, batches
 from mlflow_redisai.models.trials.splitting import answered, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
-from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part, Schema
+from redisai_engine.codec.mapping import Answer, Container, Field, Mapping, Output, Part, Schema
 from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.codec.values import Array
 
@@ -42,7 +42,7 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     """
 
     def answers(inputs: Any) -> bool:
-        return any(True for _ in _own_answers(reference, [inputs]))
+        return any(True for _ in _own_answer(reference, inputs))
 
     found = [example] if example is not None and answers(example) else []
     rows = made_up(schema, example, edges.categories)
@@ -51,29 +51,18 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
         return schema, found
     schema = learned(schema, rows, answers, edges.categories)
     more = [each for each in (with_gaps(schema, rows), *with_missing_text(schema, rows)) if each is not None]
-    made = [rows, *more, *batches(schema, example, edges)]
-    for each in made:
-        check_refusals(schema, each, answers)
-
-    def accepted(inputs: Any) -> bool:
-        return passes(schema, inputs) and answers(inputs)
-
-    return schema, [*found, *(kept for each in made if (kept := answered(each, accepted)) is not None)]
+    found += [each for rows in (rows, *more) if (each := _kept(schema, rows, answers)) is not None]
+    for batch in batches(schema, example, edges):
+        kept = _kept(schema, batch.rows if isinstance(batch, Huge) else batch, answers)
+        if kept is not None:
+            found.append(replace(batch, rows=kept) if isinstance(batch, Huge) else kept)
+    return schema, found
 
 
-def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield each input that the model itself answers, along with the answer."""
-    if isinstance(reference, NoReference):
-        return
-    for probe in inputs:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                answer = reference.answer(probe)
-        # A model may raise anything, for instance for an unknown category. Such a probe proves nothing.
-        except Exception:
-            continue
-        yield probe, answer
+def _kept(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Any:
+    """Return the rows that the model answers and its contract allows, None if there are none."""
+    check_refusals(schema, rows, answers)
+    return answered(rows, lambda inputs: passes(schema, inputs) and answers(inputs))
 
 
 def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deployable:
@@ -82,13 +71,7 @@ def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deploya
 
     `what` names the model in errors. Raise NotConvertible if any answer differs, or if the graph can't be run.
     """
-    run = graph.runner(deployable.blob, deployable.mapping.fetch, what)
-    tried: list[Any] = []
-    for probe, expected in _own_answers(deployable.reference, inputs):
-        deployable = replace(deployable, mapping=_observed(deployable.mapping, expected))
-        _compare(run, deployable.mapping, probe, expected, what)
-        tried.append(probe)
-    return replace(deployable, tried=sum(map(rows_in, tried)), sample=tried[0] if tried else None)
+    return _tried(deployable, inputs, what, observe=True)
 
 
 def with_outputs(
@@ -107,12 +90,78 @@ def with_outputs(
     mapping = _choosing(deployable.mapping, chosen, what)
     reference = reference_of([mapping.outputs[index] for index in mapping.fetch])
     deployable = replace(deployable, mapping=mapping, reference=reference)
-    run = graph.runner(deployable.blob, mapping.fetch, what)
-    tried: list[Any] = []
-    for probe, expected in _own_answers(reference, inputs):
-        _compare(run, mapping, probe, expected, what)
-        tried.append(probe)
-    return replace(deployable, tried=sum(map(rows_in, tried)), sample=tried[0] if tried else None)
+    return _tried(deployable, inputs, what, observe=False)
+
+
+def _tried(deployable: Deployable, inputs: Sequence[Any], what: str, *, observe: bool) -> Deployable:
+    """Return the deployable with what the trials have shown. With `observe`, answers are shaped as the model's own."""
+    run = graph.runner(deployable.blob, deployable.mapping.fetch, what)
+    deployable = replace(deployable, tried=0, sample=None)
+    for probe in inputs:
+        rows = probe.rows if isinstance(probe, Huge) else probe
+        if isinstance(probe, Huge) and not _lets_through(deployable.mapping, probe):
+            continue
+        for expected in _own_answer(deployable.reference, rows):
+            if observe:
+                deployable = replace(deployable, mapping=_observed(deployable.mapping, expected))
+            try:
+                _compare(run, deployable.mapping, rows, expected, what)
+            except NotConvertible as problem:
+                if not isinstance(probe, Huge):
+                    raise
+                deployable = _limited(deployable, probe, problem)
+                continue
+            sample = rows if deployable.sample is None else deployable.sample
+            deployable = replace(deployable, tried=deployable.tried + rows_in(rows), sample=sample)
+    return deployable
+
+
+def _own_answer(reference: Reference | NoReference, inputs: Any) -> Iterator[Any]:
+    """Yield the model's own answer, or nothing if it has none."""
+    if isinstance(reference, NoReference):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answer = reference.answer(inputs)
+    # A model may raise anything, for instance for an unknown category. Such input proves nothing.
+    except Exception:
+        return
+    yield answer
+
+
+# -- huge numbers ---------------------------------------------------------------------------------
+
+
+def _lets_through(mapping: Mapping, probe: Huge) -> bool:
+    """Return whether the contract accepts numbers of this size in any column."""
+    floats = [item for item in mapping.schema.fields if item.dtype.is_float] if mapping.schema is not None else []
+    if np.isinf(probe.size):
+        return any(item.infinite for item in floats)
+    return any(item.largest is None or item.largest >= probe.size for item in floats)
+
+
+def _limited(deployable: Deployable, probe: Huge, problem: NotConvertible) -> Deployable:
+    """
+    Return a deployable that refuses numbers of the probe's size, for which its answers differ from the model's.
+
+    That is better than refusing the model: no row that it was made for has such numbers.
+    """
+    schema = deployable.mapping.schema
+    assert schema is not None
+    fields = tuple(_with_limit(item, probe.below) if item.dtype.is_float else item for item in schema.fields)
+    numbers = "infinite numbers" if probe.below is None else f"numbers beyond {probe.below:g}"
+    note = f"{numbers} are refused, because for these {problem.message}"
+    mapping = replace(deployable.mapping, schema=replace(schema, fields=fields))
+    return replace(deployable, mapping=mapping, notes=(*deployable.notes, note))
+
+
+def _with_limit(item: Field, largest: float | None) -> Field:
+    known = [limit for limit in (item.largest, largest) if limit is not None]
+    return replace(item, infinite=False, largest=min(known) if known else None)
+
+
+# -- outputs and answers --------------------------------------------------------------------------
 
 
 def _choosing(mapping: Mapping, chosen: Sequence[str], what: str) -> Mapping:

@@ -33,6 +33,9 @@ _SINGLE_TRIES = 200
 UNKNOWN_TEXT = "\ue001unknown"
 _MISSING: dict[Missing, Any] = {"None": None, "NaN": np.nan}
 
+# Low numbers, the lowest first. Logarithms and roots become NaN or infinite there, which the next step refuses.
+_LOW = (-1e6, -1.0, -0.5, 0.0)
+
 # Numbers by which the largest that a model accepts is found. Trees read float32, and a scaled number may overflow. So
 # a contract may refuse enormous numbers that the model would answer.
 _SIZES = (float(np.finfo(np.float64).max), 1e300, float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
@@ -174,14 +177,61 @@ def _numbers(model: _Model, fields: list[Field]) -> list[Field]:
     gaps = model.accepting(numbers, [np.nan])
     # No estimator is known that takes infinity and refuses NaN.
     infinite = model.accepting(sorted(gaps), [np.inf, -np.inf])
-    largest = _largest(model, numbers)
+    least = _least(model)
+    largest = _largest(model, numbers, least)
+    bounded = [replace(item, least=least.get(index)) for index, item in enumerate(fields)]
     return [
         replace(item, gaps=index in gaps, infinite=index in infinite, largest=largest) if index in numbers else item
-        for index, item in enumerate(fields)
+        for index, item in enumerate(bounded)
     ]
 
 
-def _largest(model: _Model, numbers: list[int]) -> float | None:
+def _least(model: _Model) -> dict[int, float]:
+    """Return the least number that the model accepts, for the fields in which it refuses low ones: a logarithm's."""
+    alone = model.schema.kind == "columns" or not model.schema.named
+    numbers = model.those(lambda item: alone and item.dtype.numpy.kind in "if")
+    accepting = model.accepting(numbers, _LOW)
+    refusing = [index for index in numbers if index not in accepting][:_SINGLE_TRIES]
+    found = {index: _bisected(model, index) for index in refusing}
+    return {index: least for index, least in found.items() if least is not None}
+
+
+def _bisected(model: _Model, index: int) -> float | None:
+    """Return the least number that a field accepts; None if it refuses others than the low ones."""
+    values = model.rows if isinstance(model.rows, np.ndarray) else np.array(model.rows[list(model.rows)[index]])
+    accepted, refused = values.min(), values.dtype.type(_LOW[0])
+    # All columns of a matrix have one contract, which a column that has low numbers rules out.
+    if refused >= accepted or model.accepts([index], [refused]) or not model.accepts([index], [accepted]):
+        return None
+    while (middle := _between(refused, accepted)) is not None:
+        if model.accepts([index], [middle]):
+            accepted = middle
+        else:
+            refused = middle
+    return float(accepted)
+
+
+def _between(low: Any, high: Any) -> Any:
+    """Return a number halfway between two of one type, as their bits are ordered, or None if there is none."""
+    if low.dtype.kind == "i":
+        middle = (int(low) + int(high)) // 2
+        return low.dtype.type(middle) if int(low) < middle else None
+    middle = (_rank(low) + _rank(high)) // 2
+    return _ranked(middle, low.dtype.type) if _rank(low) < middle else None
+
+
+def _rank(number: Any) -> int:
+    """Return the position of a float among all of its type, 0 for zero."""
+    bits = int(np.abs(number).view(f"u{number.dtype.itemsize}"))
+    return -bits if number < 0 else bits
+
+
+def _ranked(rank: int, kind: Any) -> Any:
+    number = np.array(abs(rank), f"u{np.dtype(kind).itemsize}").view(kind)[()]
+    return -number if rank < 0 else number
+
+
+def _largest(model: _Model, numbers: list[int], least: Mapping[int, float]) -> float | None:
     """Return the largest number that the model accepts in all fields at once, None if that is the type's largest."""
     if not numbers:
         return None
@@ -192,7 +242,7 @@ def _largest(model: _Model, numbers: list[int]) -> float | None:
         narrow = [min(size, float(np.finfo(model.schema.fields[index].dtype.numpy).max)) for index in numbers]
         rows = model.rows
         for index, value in zip(numbers, narrow, strict=True):
-            rows = replaced(model.schema, rows, [index], [value, -value])
+            rows = replaced(model.schema, rows, [index], [value, value if index in least else -value])
         if model.answers(rows):
             return None if size == sizes[0] else size
     return _largest_in(model.schema, model.rows)

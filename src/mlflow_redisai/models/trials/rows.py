@@ -37,15 +37,20 @@ _SPECIAL_ROWS = 100
 # How many of the model's own rows are tried.
 _OWN_ROWS = 400
 
-# Numbers of one size each. Subnormal ones are in the first: as float32, 1e-40 is, and as float64, 5e-324.
-_SPECIAL = (
-    (0.0, -0.0, 1e-40, -1e-40, 5e-324, 1e-300, 1e-7, 0.1, -0.1, 0.5, 1.0, -1.0, 1.5),
+# Numbers around zero. As float32, 1e-40 is subnormal, and as float64, 5e-324 is.
+_SMALL = (0.0, -0.0, 1e-40, -1e-40, 5e-324, 1e-300, 1e-7, 0.1, -0.1, 0.5, 1.0, -1.0, 1.5)
+
+# Numbers of one size each. From 2**24 on, float32 can't hold every integer, and from 2**53 on, float64 can't.
+_LARGE: tuple[tuple[float, ...], ...] = (
+    (1e6, -1e6, 1234567.0),
     (2.0**24 - 1, 2.0**24, 2.0**24 + 1, -(2.0**24) - 1),
+    (1e10, -1e10),
     (2.0**53 - 1, 2.0**53, 2.0**53 + 2, -(2.0**53) - 2),
-    (1e300,),
-    (-1e300,),
-    (np.inf,),
-    (-np.inf,),
+    (1e20, -1e20),
+    (1e30, -1e30),
+    (3e38, -3e38),
+    (1e300, -1e300),
+    (np.inf, -np.inf),
 )
 _SPECIAL_WHOLE = (
     (0, 1, -1),
@@ -54,7 +59,24 @@ _SPECIAL_WHOLE = (
     (2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1),
 )
 
+# Numbers this much larger than what the model has learned are huge: no model is meant for them.
+_HUGE = 1000
+
 Columns = list[Array]
+
+
+@dataclass(frozen=True)
+class Huge:
+    """
+    Rows that have a single number each far beyond what the model has learned, of about the magnitude `size`.
+
+    There, rounding decides, and two correct libraries may differ. `below` is the next smaller magnitude that is tried,
+    None for infinity.
+    """
+
+    rows: Any
+    size: float
+    below: float | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +117,11 @@ class _Maker:
 
 
 def batches(schema: Schema, example: Any, edges: Edges) -> Iterator[Any]:
-    """Yield inputs for trials. There are none for inputs that are neither columns nor one matrix of any length."""
+    """
+    Yield inputs for trials, and in the end some that are `Huge`, in order of their size.
+
+    There are none for inputs that are neither columns nor one matrix of any length.
+    """
     fields = columns_of(schema)
     if fields is None:
         return
@@ -108,9 +134,10 @@ def batches(schema: Schema, example: Any, edges: Edges) -> Iterator[Any]:
         _on_edges(maker, random, count),
         _own_rows(maker, random),
         _strange(maker, random),
-        _special(maker, random),
+        _small(maker, random),
     ):
         yield maker.input_of(columns)
+    yield from _large(maker, random)
 
 
 def _draws(maker: _Maker, random: np.random.Generator, count: int) -> Columns:
@@ -170,20 +197,42 @@ def _strange(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
     yield from _with_one(maker, random, places, 4 * _SPECIAL_ROWS)
 
 
-def _special(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
-    """Yield ordinary rows with one special number each, a batch for each size."""
-    for values in _SPECIAL:
-        may = [index for index, item in enumerate(maker.fields) if _may_have(item, values[0])]
-        yield from _with_one(maker, random, list(itertools.product(may, values)), _SPECIAL_ROWS)
+def _small(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
+    """Yield ordinary rows with a number around zero, and some with a whole number at the limits of the types."""
+    floats = [index for index, item in enumerate(maker.fields) if item.dtype.is_float]
+    yield from _with_one(maker, random, list(itertools.product(floats, _SMALL)), _SPECIAL_ROWS)
     for whole in _SPECIAL_WHOLE:
         yield from _with_one(maker, random, list(_whole(maker.fields, whole)), _SPECIAL_ROWS)
 
 
+def _large(maker: _Maker, random: np.random.Generator) -> Iterator[Any]:
+    """Yield ordinary rows with one large number each, a batch for each size."""
+    learned = _largest_learned(maker, random)
+    below = None
+    for values in _LARGE:
+        size = float(np.abs(values).max())
+        may = [index for index, item in enumerate(maker.fields) if _may_have(item, size)]
+        for columns in _with_one(maker, random, list(itertools.product(may, values)), _SPECIAL_ROWS):
+            rows = maker.input_of(columns)
+            is_huge = below is not None and below >= _HUGE * learned
+            yield Huge(rows, size, below if np.isfinite(size) else None) if is_huge else rows
+        below = size
+
+
+def _largest_learned(maker: _Maker, random: np.random.Generator) -> float:
+    """Return the largest ordinary number of any column, 1 if there are none."""
+    columns = zip(maker.ordinary(random, _SPECIAL_ROWS), maker.fields, strict=True)
+    numbers = [np.abs(values[np.isfinite(values)]) for values, item in columns if item.dtype.is_float]
+    return max((float(values.max()) for values in numbers if len(values)), default=1.0)
+
+
 def _may_have(item: Field, value: float) -> bool:
     """Return whether a column may have a number of this size. What a field refuses, the reference isn't asked for."""
-    if not item.dtype.is_float or (np.isinf(value) and not item.gaps):
+    if not item.dtype.is_float:
         return False
-    return item.dtype is dtypes.DOUBLE or bool(np.isinf(value)) or abs(value) < float(np.finfo(np.float32).max)
+    if np.isinf(value):
+        return item.infinite
+    return value <= (item.largest or np.inf) and value < float(np.finfo(item.dtype.numpy).max)
 
 
 def _whole(fields: Sequence[Field], values: Sequence[int]) -> Iterator[tuple[int, int]]:

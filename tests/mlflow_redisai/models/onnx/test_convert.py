@@ -13,9 +13,9 @@ from mlflow.types.schema import ColSpec, Schema, TensorSpec
 from onnx import TensorProto, helper, numpy_helper
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.errors import InputMismatch

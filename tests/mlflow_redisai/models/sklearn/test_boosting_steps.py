@@ -15,8 +15,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from support.boosted_models import cancer, diabetes, with_gaps

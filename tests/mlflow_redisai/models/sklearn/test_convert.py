@@ -39,8 +39,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare
@@ -143,7 +143,6 @@ def test_a_pipeline_over_numbers_and_text_equals_pyfunc(last: Any, function: str
         dtypes.INT64,
         dtypes.STRING,
         dtypes.INT64,
-        dtypes.BOOL,
     ]
 
 
@@ -414,21 +413,6 @@ def test_outputs_picks_others_than_pyfuncs(tmp_path: Path) -> None:
 
 class TestRefused:
     """The errors name what can't be converted, and what would work."""
-
-    def test_an_example_with_a_gap_in_text(self, tmp_path: Path) -> None:
-        """To scikit-learn, None is a category of its own. RedisAI's text has no None."""
-        frame, labels = mixed_frame()
-        gaps = frame[["colour"]].astype(object).where(np.arange(len(frame))[:, None] % 3 != 1, None)
-        estimator = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()).fit(gaps, labels)
-        path = save_sklearn(tmp_path / "model", estimator, gaps)
-
-        with pytest.raises(NotConvertible) as caught:
-            deploy(path)
-
-        assert caught.value.message == (
-            "the scikit-learn model Pipeline accepts input that tensors can't hold: column 'colour' must be string, "
-            "but the value in row 1 is missing, which a tensor of strings can't represent; fill it"
-        )
 
     def test_a_function_that_no_graph_computes(self, tmp_path: Path) -> None:
         frame, labels = cancer()

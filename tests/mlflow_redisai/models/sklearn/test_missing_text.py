@@ -13,8 +13,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.errors import InputMismatch
 from support.local_runs import Deployed, deploy, save_sklearn
@@ -166,3 +167,29 @@ def test_a_number_that_a_forest_refuses_is_refused(value: float, tmp_path: Path)
     deployed = deploy(save_sklearn(tmp_path / "m", forest, rows))
 
     assert_same_or_both_refuse(deployed, rows.assign(port=value))
+
+
+def test_text_alone_may_be_missing_too(tmp_path: Path) -> None:
+    """All columns are text, so one tensor holds them."""
+    rows = pd.DataFrame({"port": WITH_NONE, "deck": text("A", NAN, "B")})
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+
+    deployed = deploy(save_sklearn(tmp_path / "m", model.fit(rows, np.arange(COUNT) % 2), rows))
+
+    deployed.assert_equals_pyfunc(rows)
+    deployed.assert_equals_pyfunc(rows.assign(port=WITH_NAN, deck=WITH_NONE))
+
+
+@pytest.mark.parametrize("function", [np.log, np.log1p, np.sqrt], ids=lambda one: one.__name__)
+def test_what_a_logarithm_or_root_makes_nan_of_is_refused(function: Any, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"port": np.linspace(0.5, 3, COUNT), "fare": np.linspace(0, 9, COUNT)})
+    steps = ColumnTransformer([("port", FunctionTransformer(function), ["port"])], remainder="passthrough")
+    model = make_pipeline(steps, LogisticRegression()).fit(rows, np.arange(COUNT) % 2)
+    path = save_sklearn(tmp_path / "m", model, rows)
+    try:
+        deployed = deploy(path)
+    except NotConvertible as refused:
+        pytest.skip(f"not converted: {refused}")
+
+    for value in (-2.0, -1.0, -0.5, -1e-20, 0.0, 5e-324, 1e-9, 7.0):
+        assert_same_or_both_refuse(deployed, rows.assign(port=value))

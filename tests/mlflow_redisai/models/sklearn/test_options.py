@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
@@ -33,7 +34,7 @@ from support.boosted_models import cancer, diabetes
 from support.local_runs import deploy, save_sklearn
 
 TIES = SVC(break_ties=True)
-MARKED = make_pipeline(SimpleImputer(add_indicator=True), LogisticRegression())
+MARKED = make_pipeline(StandardScaler(), SimpleImputer(add_indicator=True), LogisticRegression())
 
 NESTED: dict[str, Any] = {
     "alone": TIES,
@@ -126,3 +127,28 @@ def test_the_table_has_only_parameters_that_exist() -> None:
         assert not set(read.split()) & FITTING, f"{name} names a parameter that only acts while fitting"
     for name, parameter in ONLY:
         assert parameter in parameters.get(name, {parameter}), f"{name} has no parameter {parameter}"
+
+
+def test_neighbours_that_only_their_order_tells_apart_are_refused() -> None:
+    """Which of several equally distant rows scikit-learn counts depends on its search, which no graph repeats."""
+    tied = np.random.default_rng(1).integers(0, 4, (200, 2)).astype(float)
+    spread = np.random.default_rng(1).normal(size=(200, 2))
+    labels = np.random.default_rng(2).integers(0, 2, 200)
+
+    assert "training rows are at equal distances" in refusal(KNeighborsClassifier().fit(tied, labels))
+    refuse_unknown_options(walk(KNeighborsClassifier().fit(spread, labels)))
+
+
+@pytest.mark.parametrize("option", [{"weights": "distance"}, {"weights": lambda far: 1 / far}, {"metric": "cosine"}])
+def test_neighbours_are_weighted_equally_or_refused(option: dict[str, Any]) -> None:
+    frame, labels = cancer()
+
+    said = refusal(KNeighborsClassifier(**option).fit(frame, labels))
+
+    assert said.startswith(f"KNeighborsClassifier: {next(iter(option))}=")
+
+
+def test_neighbours_within_a_radius_are_refused() -> None:
+    frame, labels = cancer()
+
+    assert "use KNeighborsClassifier" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))

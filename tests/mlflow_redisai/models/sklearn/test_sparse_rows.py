@@ -82,6 +82,7 @@ PIPELINES: dict[str, Made] = {
     "stacked": lambda model: make_pipeline(
         columns(sparse_threshold=1.0), StackingClassifier([("a", model), ("b", LogisticRegression())], cv=2)
     ),
+    "calibrated": lambda model: make_pipeline(columns(sparse_threshold=1.0), CalibratedClassifierCV(model, cv=2)),
     "bagged": lambda model: make_pipeline(columns(sparse_threshold=1.0), BaggingClassifier(model, n_estimators=2)),
 }
 

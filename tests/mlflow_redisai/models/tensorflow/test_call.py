@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from mlflow.models import Model
 
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.errors import MissingConverter
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.tensorflow.call import reason, to_tensor, to_text
 from redisai_engine.protocol import dtypes

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.errors import InputMismatch
 

@@ -12,9 +12,9 @@ import onnx
 import pandas as pd
 import pytest
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import MissingConverter, NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.protocol import dtypes

@@ -114,7 +114,7 @@ class TestCategories:
         _skip_without_names("xgboost")
         text = frame.astype({"bmi": str, "s1": str})
 
-        with pytest.raises(NotConvertible, match="the xgboost model XGBRegressor answers differently after conv"):
+        with pytest.raises(NotConvertible, match="XGBoost itself keeps categories with letters beyond ASCII cut short"):
             deploy(save_boosted(tmp_path / "m", "xgboost", model, text, input_example=text[:50]))
 
 

@@ -115,9 +115,30 @@ def test_categories_are_refused_by_name(tmp_path: Path) -> None:
         deploy(save_boosted(tmp_path / "m", "catboost", model, frame))
 
 
-def test_a_variance_beside_the_mean_is_refused(tmp_path: Path) -> None:
+def test_text_is_refused_by_name(tmp_path: Path) -> None:
+    """CatBoost itself can't save such a model as JSON."""
+    frame, target = diabetes()
+    frame = frame.assign(note=np.where(target > 100, "much more", "far less"))[["age", "note"]]
+    model = catboost.CatBoostClassifier(text_features=["note"], **TREES).fit(frame, target > 100)
+
+    with pytest.raises(NotConvertible, match=r"encoding of text \(column note\) can't be expressed in ONNX"):
+        deploy(save_boosted(tmp_path / "m", "catboost", model, frame, input_example=None))
+
+
+def test_a_format_without_the_description_is_refused(tmp_path: Path) -> None:
+    """CatBoost crashes when it describes a model that it has read from its ONNX form."""
+    frame, labels = cancer()
+    model = catboost.CatBoostClassifier(**TREES).fit(frame, labels == "benign")
+
+    with pytest.raises(NotConvertible, match="was saved in the format onnx, which loses its description"):
+        deploy(save_boosted(tmp_path / "m", "catboost", model, frame, format="onnx"))
+
+
+def test_a_mean_has_its_variance_beside_it(tmp_path: Path) -> None:
     frame, target = diabetes()
     model = catboost.CatBoostRegressor(loss_function="RMSEWithUncertainty", **TREES).fit(frame, target)
 
-    with pytest.raises(NotConvertible, match="predicts a mean and a variance; train with RMSE"):
-        deploy(save_boosted(tmp_path / "m", "catboost", model, frame))
+    deployed = deploy(save_boosted(tmp_path / "m", "catboost", model, frame))
+
+    deployed.assert_equals_pyfunc(frame)
+    assert deployed.predict(frame).shape == (len(frame), 2)

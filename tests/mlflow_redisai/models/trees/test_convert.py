@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.choice import convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
 from support.boosted_models import cancer, diabetes, save_boosted

@@ -77,9 +77,8 @@ def xgboost_booster(objective: str, booster: str) -> Made:
         if objective == "survival:aft":
             data.set_float_info("label_lower_bound", target)
             data.set_float_info("label_upper_bound", target * 2)
-        settings = {"objective": objective, "booster": booster, "max_depth": 3, "eta": 0.5}
-        if booster == "dart":
-            settings["rate_drop"] = 0.5
+        settings = {"objective": objective, "booster": booster, "eta": 0.5}
+        settings |= {"gbtree": {"max_depth": 3}, "dart": {"max_depth": 3, "rate_drop": 0.5}}.get(booster, {})
         if objective.startswith("multi"):
             settings["num_class"] = 3
         if objective == "reg:quantileerror":

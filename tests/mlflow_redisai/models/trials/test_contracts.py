@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
@@ -70,6 +70,29 @@ def test_numbers(model: Any, changes: list[dict[str, Any]]) -> None:
     expected = [replace(item, **change) for item, change in zip(NUMBERS.fields, changes, strict=True)]
 
     assert contract(model, NUMBERS, ROWS) == expected
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int64"])
+@pytest.mark.parametrize(
+    ("function", "floats", "whole"),
+    [(np.log, 5e-324, 1), (np.log1p, -1 + 2**-53, 0), (np.sqrt, 0.0, 0), (np.exp, None, None)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_the_least_number_is_found_exactly(function: Any, floats: Any, whole: Any, kind: str) -> None:
+    """A logistic regression refuses what the step before made infinite or NaN."""
+    dtype = {"float64": dtypes.DOUBLE, "float32": dtypes.FLOAT, "int64": dtypes.INT64}[kind]
+    schema = Schema("columns", (Field("a", kind, dtype),))
+    rows = pd.DataFrame({"a": np.arange(1, 21).astype(kind)})
+    steps = ColumnTransformer([("a", FunctionTransformer(function), ["a"])])
+    expected = whole if kind == "int64" else floats
+    if kind == "float32" and expected is not None:
+        with np.errstate(all="ignore"):
+            expected = {np.log: 1.401298464324817e-45, np.log1p: -1 + 2.0**-24, np.sqrt: 0.0}[function]
+
+    with np.errstate(all="ignore"):
+        [found] = contract(make_pipeline(steps, LogisticRegression()), schema, rows)
+
+    assert found.least == expected
 
 
 class TestText:

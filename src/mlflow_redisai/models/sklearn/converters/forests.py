@@ -111,8 +111,10 @@ def _attributes(trees: Sequence[Leaves], at_leaf: list[Array], first: Array) -> 
 
 def _features(one: Leaves) -> Array:
     read: Array = np.maximum(one.tree.feature, 0)
-    columns: Array = read if one.columns is None else np.asarray(one.columns)[read]
-    return columns
+    if one.columns is None:
+        return read
+    chosen: Array = np.asarray(one.columns)[read]
+    return chosen
 
 
 def _ways_of_gaps(tree: Any) -> Array:

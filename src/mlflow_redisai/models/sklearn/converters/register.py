@@ -10,17 +10,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, text_gaps
+from mlflow_redisai.models.sklearn.converters import columns, forests, functions, text_gaps, vectors, votes
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
 Converter = Callable[[Any, Any, Any], None]
 
 _CONVERTERS: dict[str, Converter] = {
+    "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
     "SklearnDecisionTreeRegressor": forests.convert_regressor,
     "SklearnExtraTreeClassifier": forests.convert_classifier,
+    "SklearnFunctionTransformer": functions.convert_function,
     "SklearnExtraTreeRegressor": forests.convert_regressor,
     "SklearnExtraTreesClassifier": forests.convert_classifier,
     "SklearnExtraTreesRegressor": forests.convert_regressor,
@@ -29,14 +31,24 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
     "SklearnNormalizer": columns.convert_normalizer,
+    "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
     "SklearnOrdinalEncoder": columns.convert_ordinal,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
     "SklearnSimpleImputer": text_gaps.convert_imputer,
+    "SklearnSVR": vectors.convert_regressor,
+    "SklearnVotingClassifier": votes.convert_voting,
 }
 
+# Those that need skl2onnx's own converter for a part of what they write.
+_WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
+    "SklearnSVC": vectors.classifier_converter,
+}
+
+
 _SHAPES: dict[str, Shapes] = {
+    "SklearnFunctionTransformer": functions.function_shapes,
     "SklearnIsolationForest": forests.isolation_forest_shapes,
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
@@ -56,11 +68,21 @@ _WIDENED = (
 @contextlib.contextmanager
 def own_converters() -> Iterator[None]:
     """Let skl2onnx use our converters inside the `with` block."""
+    from skl2onnx import update_registered_converter
+    from skl2onnx._parse import sklearn_parsers_map
+    from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common import _registration as registration
+    from sklearn.compose import TransformedTargetRegressor
 
-    pools = (registration._converter_pool, registration._shape_calculator_pool)
+    pools: tuple[dict[Any, Any], ...] = (
+        registration._converter_pool,
+        registration._shape_calculator_pool,
+        sklearn_operator_name_map,
+        sklearn_parsers_map,
+    )
     before = [dict(pool) for pool in pools]
-    for name, convert in _CONVERTERS.items():
+    wrapped = {name: wrap(registration._converter_pool[name]._fct) for name, wrap in _WRAPPERS.items()}
+    for name, convert in {**_CONVERTERS, **wrapped}.items():
         options = registration._converter_pool[name].get_allowed_options()
         registration.register_converter(name, convert, overwrite=True, options=options)
     for name, shapes in _SHAPES.items():
@@ -68,6 +90,13 @@ def own_converters() -> Iterator[None]:
     for name in _WIDENED:
         shapes = registration._shape_calculator_pool[name]
         registration.register_shape_calculator(name, _widened(shapes), overwrite=True)
+    update_registered_converter(
+        TransformedTargetRegressor,
+        "OwnTransformedTargetRegressor",
+        functions.transformed_target_shapes,
+        functions.convert_transformed_target,
+        parser=functions.parse_transformed_target,
+    )
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from mlflow_redisai.models.choice import choose_flavor, convert
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
@@ -144,7 +144,7 @@ def test_an_isolation_forest(options: dict[str, Any], tmp_path: Path) -> None:
     path = save_sklearn(tmp_path / "model", estimator, frame)
 
     deployed = within(path, ServerLimits())
-    scored = within(path, ServerLimits(), outputs=("scores", "score_samples"))
+    scored = within(path, ServerLimits(), outputs="scores,score_samples")
 
     for rows in (frame, frame * 4):
         deployed.assert_equals_pyfunc_exactly(rows)

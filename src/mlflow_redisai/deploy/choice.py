@@ -16,7 +16,7 @@ from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.params import params_of
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
 from mlflow_redisai.models.trials.independence import measured
-from mlflow_redisai.server.limits import ServerLimits
+from mlflow_redisai.server.limits import ServerLimits, limits_of
 
 Attempt = TypeVar("Attempt")
 
@@ -56,7 +56,7 @@ def convert(
     estimator, operator or version that prevents the conversion.
     """
     _check_installed(flavor)
-    limits = limits or ServerLimits()
+    limits = limits or limits_of(None)
     if opset is not None:
         limits = replace(limits, opset=opset)
     names = tuple(name.strip() for name in outputs.split(",") if name.strip()) if outputs else ()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible
-from mlflow_redisai.models.choice import choose_flavor, convert
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.registry import FLAVORS, REFUSED, module_of
 

@@ -1,0 +1,83 @@
+"""
+Ensembles of any estimators: voting and bagging, added up in scikit-learn's order and in float64.
+
+Invariant: a vote is what the estimator's own label says, not the largest of the numbers beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, put
+from mlflow_redisai.models.trees.ensemble import Nodes
+
+
+def convert_voting(scope: Any, operator: Any, container: Any) -> None:
+    nodes = nodes_of(scope, "voting")
+    estimator = operator.raw_operator
+    weights = estimator._weights_not_none
+    weights = [1.0] * len(estimator.estimators_) if weights is None else [float(each) for each in weights]
+    parts = []
+    for inner, weight in zip(estimator.estimators_, weights, strict=True):
+        label, probabilities = _asked(scope, inner, operator.inputs)
+        own = probabilities if estimator.voting == "soft" else _vote(nodes, label, len(estimator.classes_))
+        parts.append(own if weight == 1 else nodes.add("Mul", own, nodes.constant(np.float64(weight))))
+    _answer(nodes, operator, parts, float(np.sum(weights)))
+    put(nodes, container)
+
+
+def convert_bagging(scope: Any, operator: Any, container: Any) -> None:
+    nodes = nodes_of(scope, "bagging")
+    estimator = operator.raw_operator
+    count = len(estimator.classes_)
+    parts = []
+    for inner, columns in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
+        if len(inner.classes_) != count:
+            raise NotConvertible("bagging can't be converted to ONNX if an estimator hasn't seen all classes")
+        label, probabilities = _asked(scope, inner, [_chosen(scope, container, nodes, operator, columns)])
+        parts.append(probabilities if hasattr(inner, "predict_proba") else _vote(nodes, label, count))
+    _answer(nodes, operator, parts, float(len(parts)))
+    put(nodes, container)
+
+
+def _answer(nodes: Nodes, operator: Any, parts: Sequence[str], divisor: float) -> None:
+    total = parts[0]
+    for part in parts[1:]:
+        total = nodes.add("Add", total, part)
+    averages = nodes.add("Div", total, nodes.constant(np.float64(divisor)))
+    label = labels(nodes, operator.raw_operator.classes_, nodes.add("ArgMax", averages, axis=1, keepdims=0))
+    give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
+    give(nodes, averages, operator.outputs[1].full_name, operator.outputs[1].type)
+
+
+def _chosen(scope: Any, container: Any, nodes: Nodes, operator: Any, columns: Any) -> Any:
+    """Return the columns that an estimator of a bag has seen, as a variable."""
+    whole = operator.inputs[0]
+    if list(columns) == list(range(operator.raw_operator.n_features_in_)):
+        return whole
+    chosen = scope.declare_local_variable("chosen", type(whole.type)([None, len(columns)]))
+    nodes.add("Gather", whole.full_name, nodes.constant(np.asarray(columns, np.int64)), axis=1, name=chosen.full_name)
+    return chosen
+
+
+def _asked(scope: Any, inner: Any, inputs: list[Any]) -> tuple[str, str]:
+    """Declare an estimator of the ensemble. Return the names of its labels and of its probabilities in float64."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType
+
+    operator = scope.declare_local_operator(sklearn_operator_name_map[type(inner)], inner)
+    operator.inputs = inputs
+    label = scope.declare_local_variable("label", Int64TensorType())
+    probabilities = scope.declare_local_variable("probabilities", DoubleTensorType())
+    operator.outputs.extend([label, probabilities])
+    return label.full_name, probabilities.full_name
+
+
+def _vote(nodes: Nodes, label: str, count: int) -> str:
+    """Return the name of a matrix with a one for each row's label. Ensembles train their estimators on numbers."""
+    column = nodes.add("Reshape", label, nodes.constant(np.array([-1, 1])))
+    return nodes.cast(nodes.add("Equal", column, nodes.constant(np.arange(count))), np.float64)
