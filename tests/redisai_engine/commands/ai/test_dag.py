@@ -234,7 +234,9 @@ ERRORS = {
     # The scopes, from left to right. LOAD reads its keys at once, before what is behind it is looked at.
     "LOAD x {none} |> AI.NONE": f"{NO_COUNT} LOAD",
     "LOAD 0 {none} |> AI.NONE x": f"{NO_COUNT} LOAD",
-    "LOAD 99 {none} PERSIST x |> x": f"ERR number of keys to LOAD into DAG {TOO_FEW}",
+    "LOAD 99 {t} {t} {t}": f"ERR number of keys to LOAD into DAG {TOO_FEW}",
+    "LOAD 99 {none} PERSIST x |> x": NO_TENSOR,
+    "LOAD 99 {t} {text} PERSIST x |> x": WRONG_KIND,
     "LOAD 1 {none} PERSIST x |> AI.NONE": NO_TENSOR,
     "LOAD 1 {none} TIMEOUT x |> AI.NONE": NO_TENSOR,
     "LOAD 2 {none} {text} |> AI.NONE x": NO_TENSOR,
