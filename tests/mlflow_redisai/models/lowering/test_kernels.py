@@ -156,8 +156,19 @@ NARROW = {
 COMPARING = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 
-@pytest.mark.parametrize("kind", ["int8", "int16", "uint8", "uint16", "uint32", "bool"])
-@pytest.mark.parametrize("operator", NARROW)
+def pairs_of_types() -> list[tuple[str, str]]:
+    """Return the operators with the narrow types that ONNX allows; of uint32, ONNX Runtime has no ArgMax at all."""
+    found = []
+    for operator in NARROW:
+        [numbers] = [
+            one for one in onnx.defs.get_schema(operator, 15, "").type_constraints if one.type_param_str == "T"
+        ]
+        narrow = {"int8", "int16", "uint8", "uint16", "uint32", "bool"} - ({"uint32"} if "Arg" in operator else set())
+        found += [(operator, kind) for kind in sorted(narrow) if f"tensor({kind})" in numbers.allowed_type_strs]
+    return found
+
+
+@pytest.mark.parametrize(("operator", "kind"), pairs_of_types())
 def test_narrow_integers_are_computed_in_wider_ones(operator: str, kind: str) -> None:
     """At their limits too, where a sum wraps around."""
     limits = [0, 1] if kind == "bool" else [0, 1, 3, np.iinfo(kind).max, np.iinfo(kind).min, np.iinfo(kind).max - 1]
@@ -165,12 +176,6 @@ def test_narrow_integers_are_computed_in_wider_ones(operator: str, kind: str) ->
     arrays = dict(zip("ab", pairs.T, strict=False)) if NARROW[operator] == 2 else {"a": pairs}
     out = "bool" if operator in COMPARING else "int64" if operator.startswith("Arg") else kind
     model = model_of(operator, arrays, out, **({"axes": [0]} if operator.startswith("Reduce") else {}))
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.shape_inference.InferenceError:
-        pytest.skip(f"ONNX has no {operator} of {kind}")
-    if operator.startswith("Arg") and kind == "uint32":
-        pytest.skip(f"ONNX Runtime has no {operator} of wider integers than int32")
 
     fit_kernels(model, (1, 11), "the test")
 
