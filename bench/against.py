@@ -25,8 +25,8 @@ from bench.rounds import Progress
 ROOT = Path(__file__).parent.parent
 FOLDER = results.FOLDER / "against"
 SCENARIOS = ("predictions", "relay", "plugin")
-#: Figures that are better when larger. All others are better when smaller.
-LARGER_IS_BETTER = ("per_second", "gb_per_second", "rows_per_second")
+#: The figures that are compared, the most telling one first, and whether a larger one is better.
+FIGURES = {"per_second": True, "gb_per_second": True, "rows_per_second": True, "median_ms": False, "seconds": False}
 
 Rounds = list[dict[str, Any]]  # Results.scenarios of each round
 
@@ -113,7 +113,7 @@ def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:
     lines = ["| scenario | series | figure | ratio |", "|---|---|---|---|"]
     for scenario, sides in rounds.items():
         for series in sides["after"][0]:
-            figure = next(iter(sides["after"][0][series][0]))
+            figure = next(name for name in FIGURES if name in sides["after"][0][series][0])
             found = ratios(sides, series, figure)
             if found:
                 shown = results.median_and_spread(found, "{:.2f}".format)
@@ -127,7 +127,7 @@ def ratios(sides: dict[str, Rounds], series: str, figure: str) -> list[float]:
     for before, after in zip(sides["before"], sides["after"], strict=True):
         if series in before:
             old, new = (side[series][0][figure] for side in (before, after))
-            found.append(new / old if figure in LARGER_IS_BETTER else old / new)
+            found.append(new / old if FIGURES[figure] else old / new)
     return found
 
 

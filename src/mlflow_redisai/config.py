@@ -22,6 +22,7 @@ RUN_LOCAL = "run-local"
 BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
 RUNTIME_CHOICES = ("embedded", "docker")
 DEFAULT_TIMEOUT_MS = 30_000
+DEFAULT_CONVERT_TIMEOUT_S = 120
 
 
 # -- parsing single values: each function raises ValueError for a value that isn't allowed ----------------------
@@ -177,6 +178,22 @@ OPTIONS: tuple[Option, ...] = (
         "longest time that a prediction waits in the server's queue before it is abandoned",
     ),
     Option(
+        "convert_timeout",
+        _whole(0),
+        "a whole number of seconds, 0 or greater",
+        str(DEFAULT_CONVERT_TIMEOUT_S),
+        "longest time that converting and trying the model may take on this machine, for each backend; 0: no limit",
+        needs_model=True,
+    ),
+    Option(
+        "convert_memory",
+        _whole(0),
+        "a whole number of MiB, 0 or greater",
+        "four fifths of what is free",
+        "most memory that converting and trying the model may take on this machine; 0: no limit",
+        needs_model=True,
+    ),
+    Option(
         "runtime",
         _one_of(*RUNTIME_CHOICES),
         " or ".join(RUNTIME_CHOICES),
@@ -278,6 +295,8 @@ class DeploymentOptions:
     outputs: str | None = None
     verify: bool = True
     timeout: int = DEFAULT_TIMEOUT_MS
+    convert_timeout: int = DEFAULT_CONVERT_TIMEOUT_S
+    convert_memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.minbatchsize and not self.batchsize:

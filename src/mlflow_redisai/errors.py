@@ -13,6 +13,7 @@ The plugin's errors: one tree, in which every class is an MlflowException.
          ├─ ModelNotFound            the model URI leads to no MLflow model
          ├─ FlavorMissing            the model lacks the requested flavor
          ├─ NotConvertible           the model can't be converted to anything the server runs
+         │   └─ ConversionTooLong, ConversionTooLarge, ConversionCrashed
          ├─ MissingConverter         a package that the conversion needs isn't installed
          ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             an input to predict doesn't match the model's signature
@@ -33,7 +34,9 @@ first.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -68,6 +71,17 @@ class RedisAIError(MlflowException):
     def reason(self) -> str:
         """The message without its consequences, for a note about what was done instead."""
         return str(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constructors take facts, which are not kept.
+        return _again, (type(self), str(self.message))
+
+
+def _again(kind: type[RedisAIError], message: str) -> RedisAIError:
+    """Return an error of a class and a message that come from another process."""
+    error = kind.__new__(kind)
+    RedisAIError.__init__(error, message)
+    return error
 
 
 class InvalidTarget(RedisAIError):
@@ -149,6 +163,42 @@ class NotConvertible(RedisAIError):
     """The model can't be converted to anything the server runs. The message names the part that prevents it."""
 
     code = INVALID_PARAMETER_VALUE
+
+
+class ConversionTooLong(NotConvertible):
+    """Converting the model, or trying the conversion, was ended at its time limit."""
+
+    code = DEADLINE_EXCEEDED
+
+    def __init__(self, flavor: str, model_uri: str, seconds: float) -> None:
+        super().__init__(
+            f"converting the {flavor} model {model_uri} took longer than {seconds:g} s and was ended; allow more with "
+            f"-C convert_timeout={max(600, 5 * int(seconds))} (0: no limit)"
+        )
+
+
+class ConversionTooLarge(NotConvertible):
+    """Converting the model, or trying the conversion, was ended at its memory limit."""
+
+    code = RESOURCE_EXHAUSTED
+
+    def __init__(self, flavor: str, model_uri: str, mebibytes: int) -> None:
+        super().__init__(
+            f"converting the {flavor} model {model_uri} took more than {mebibytes} MiB of memory and was ended; allow "
+            "more with -C convert_memory=... (MiB, 0: no limit), or deploy it from a machine that has more"
+        )
+
+
+class ConversionCrashed(NotConvertible):
+    """The process that converts the model ended without a result."""
+
+    code = INVALID_STATE
+
+    def __init__(self, flavor: str, model_uri: str, how: str) -> None:
+        super().__init__(
+            f"the process that converted the {flavor} model {model_uri} crashed ({how}); load and run the model in a "
+            "process of its own to see whether its library or its own code does that"
+        )
 
 
 class MissingConverter(RedisAIError):
@@ -405,12 +455,12 @@ def translate(
     said = text.removeprefix("ERR ")
     for start, cause in BY_TEXT:
         if said.startswith(start):
-            return cause(where, _sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
+            return cause(where, one_sentence(said.removeprefix(f"{start} ") if start.isupper() else said))
     for kind in type(error).__mro__:
         found = BY_CLASS.get(kind.__name__)
         if found is not None:
             return (otherwise if found is ServerProblem else found)(where, _text_for(found, said))
-    return otherwise(where, _sentence(said))
+    return otherwise(where, one_sentence(said))
 
 
 # The codec's errors and ours; the message is the same.
@@ -432,10 +482,31 @@ def of_codec() -> Iterator[None]:
         raise BY_CODEC_CLASS[type(error)](str(error)) from error
 
 
+# From these marks on, a library says where in its own source it failed, or where in a model's.
+_STACK = re.compile(r"\s*(?:Exception raised from |frame #\d+: |Stack trace:)")
+_SOURCE = re.compile(r":?\s*(?:Serialized\s+)?File \"[^\"]*\", line \d+")
+# TorchScript names the cause behind the model's source, whose failing line ends with the second mark.
+_TRACEBACK, _HERE = "Traceback of TorchScript", "<--- HERE"
+_LONGEST = 300
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error without its full stop, or the class name if the error has no text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """Return the first line of the cause that a library's error names, or the class name if the error has no text."""
+    return one_sentence(str(error)) or type(error).__name__
+
+
+def one_sentence(text: str) -> str:
+    """
+    Return the first line of the cause without its full stop, cut after 300 characters.
+
+    RedisAI sends a library's text with spaces instead of line breaks, and with stack frames of the library.
+    """
+    text = _STACK.split(text, maxsplit=1)[0]
+    if _TRACEBACK in text:
+        text = text.rpartition(_HERE)[2].strip().removeprefix("RuntimeError: ") or text
+    text = _SOURCE.split(text, maxsplit=1)[0]
+    line = next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
+    return line.rstrip(".") if len(line) <= _LONGEST else f"{line[:_LONGEST].rsplit(' ', 1)[0]} ..."
 
 
 def is_missing(error: BaseException) -> bool:
@@ -445,8 +516,4 @@ def is_missing(error: BaseException) -> bool:
 
 def _text_for(cause: type[ServerProblem], said: str) -> str:
     # Only ServerUnreachable's sentence continues after the text with a new sentence.
-    return f"{_sentence(said)}." if cause is ServerUnreachable else _sentence(said)
-
-
-def _sentence(said: str) -> str:
-    return said.strip().rstrip(".")
+    return f"{one_sentence(said)}." if cause is ServerUnreachable else one_sentence(said)

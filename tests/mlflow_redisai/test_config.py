@@ -10,7 +10,10 @@ from mlflow.exceptions import MlflowException
 from mlflow_redisai import config
 from mlflow_redisai.config import CREATE, OPTIONS, RUN_LOCAL, UPDATE, DeploymentOptions
 
-CREATE_OPTIONS = "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout"
+CREATE_OPTIONS = (
+    "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout, convert_timeout, "
+    "convert_memory"
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,7 @@ CREATE_OPTIONS = "device, batchsize, minbatchsize, minbatchtimeout, tag, backend
         ({"verify": False}, {"verify": False}),
         ({"verify": 1}, {"verify": True}),
         ({"timeout": "500"}, {"timeout": 500}),
+        ({"convert_timeout": "600", "convert_memory": 0}, {"convert_timeout": 600, "convert_memory": 0}),
         ({"device": None}, {}),
         ({}, {}),
         (None, {}),
@@ -68,6 +72,14 @@ def test_strings_and_typed_values_give_the_same(given: dict[str, object] | None,
         (
             {"timeout": "0"},
             "option timeout='0' is not allowed; it must be a whole number of milliseconds, 1 or greater",
+        ),
+        (
+            {"convert_timeout": "2m"},
+            "option convert_timeout='2m' is not allowed; it must be a whole number of seconds, 0 or greater",
+        ),
+        (
+            {"convert_memory": -1},
+            "option convert_memory=-1 is not allowed; it must be a whole number of MiB, 0 or greater",
         ),
         ({"batch_size": "8"}, f"create has no option 'batch_size'; the options are {CREATE_OPTIONS}"),
         ({"port": "1"}, f"create has no option 'port'; the options are {CREATE_OPTIONS}"),
@@ -139,7 +151,7 @@ def test_an_update_checks_new_options_together_with_the_old_ones() -> None:
         before.changed({"batchsize": 0})
 
 
-@pytest.mark.parametrize("name", ["backend", "opset", "outputs", "verify"])
+@pytest.mark.parametrize("name", ["backend", "opset", "outputs", "verify", "convert_timeout", "convert_memory"])
 def test_options_of_a_conversion_need_a_model(name: str) -> None:
     """Without a model URI, an update stores the same bytes again and converts nothing."""
     with pytest.raises(MlflowException) as caught:
@@ -172,7 +184,7 @@ def test_the_defaults_in_the_table_are_those_of_the_deployment() -> None:
     shown |= {
         option.name: option.read(option.default)
         for option in OPTIONS
-        if option.name in ("batchsize", "minbatchsize", "minbatchtimeout", "verify", "timeout")
+        if option.name in ("batchsize", "minbatchsize", "minbatchtimeout", "verify", "timeout", "convert_timeout")
     }
     defaults = DeploymentOptions()
 

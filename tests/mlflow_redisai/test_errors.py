@@ -5,6 +5,7 @@ redis-py's exceptions and the server's error texts become MlflowExceptions with 
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 import redis.exceptions
@@ -225,3 +226,76 @@ def test_every_error_of_the_codec_becomes_an_mlflow_exception(kind: type[codec.C
     assert type(caught.value) is errors.BY_CODEC_CLASS[kind]
     assert caught.value.message == "the sentence"
     assert caught.value.error_code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MissingConverter("xgboost", "xgboost", "xgboost"),
+        errors.ConversionTooLong("sklearn", "models:/m/1", 120),
+        errors.VerificationFailed("mlflow.pyfunc", "3 of 3 labels differ"),
+        errors.ModelRefused(WHERE, "no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_survives_the_way_from_another_process(error: RedisAIError) -> None:
+    """A conversion raises in a child. Constructors take facts, which a pickle doesn't have."""
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), again.message, again.error_code) == (type(error), error.message, error.error_code)
+    assert again.reason == error.reason
+
+
+def frames(count: int) -> str:
+    """Return stack frames as libtorch prints them and RedisAI sends them: in one line."""
+    frame = "frame #{}: c10::Error::Error(c10::SourceLocation, std::string) + 0x57 (0x7f16a8d0e617 in libc10.so) "
+    return (
+        "Exception raised from reportError at ../torch/csrc/jit/serialization/unpickler.cpp:83 (most recent call "
+        + ("first): " + "".join(frame.format(number) for number in range(count)))
+    )
+
+
+SOURCE = (
+    'Serialized   File "code/__torch__.py", line 7   def forward(self: __torch__.Net,     x: Tensor) -> Tensor:     '
+    "return torch.novel(x)            ~~~~~~~~~~~ <--- HERE "
+)
+LONG = [
+    (
+        "Unknown builtin op: aten::novel. Could not find any similar ops to aten::novel. : " + SOURCE + frames(40),
+        "Unknown builtin op: aten::novel. Could not find any similar ops to aten::novel",
+    ),
+    (
+        "Attempted to read a PyTorch file with version 11. Your installation may be too old. " + frames(40),
+        "Attempted to read a PyTorch file with version 11. Your installation may be too old",
+    ),
+    (
+        "The following operation failed in the TorchScript interpreter. Traceback of TorchScript (most recent call "
+        "last):   "
+        + SOURCE
+        + "RuntimeError: The size of tensor a (3) must match the size of tensor b (2) "
+        + frames(9),
+        "The size of tensor a (3) must match the size of tensor b (2)",
+    ),
+    ("first\nsecond\n" + frames(3), "first"),
+    ("nowhere" * 1000, ("nowhere" * 43)[:300] + " ..."),
+    ("one word " * 1000, ("one word " * 34)[:300].rsplit(" ", 1)[0] + " ..."),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), LONG, ids=[said[:20] for _, said in LONG])
+def test_a_library_s_text_is_one_short_sentence(text: str, said: str) -> None:
+    """A refusal of libtorch in RedisAI is 3,841 characters, nearly all of them stack frames."""
+    refused = translate(response(f"ERR {text}"), WHERE, text, errors.ModelRefused)
+
+    assert refused.message == f"{WHERE} can't load this model: {said}"
+    assert errors.first_line(RuntimeError(text)) == said
+    assert errors.first_line(RuntimeError()) == "RuntimeError"
+
+
+def test_the_longest_refusal_seen_is_cut() -> None:
+    text = f"Unknown type name novel: {SOURCE}{frames(60)}"[:3841]
+
+    refused = translate(response(text), WHERE, text, errors.ModelRefused)
+
+    assert len(text) == 3841
+    assert refused.message == f"{WHERE} can't load this model: Unknown type name novel"

@@ -12,10 +12,11 @@ import pytest
 
 from mlflow_redisai import RedisAIClient
 from redisai_engine.codec.record import record_key
-from support.interrupted import stopping
+from support.hostile_models import save_trap
+from support.interrupted import Stopping, stopping
 from support.saved_models import save_large, save_multiplication
 from support.servers import Server
-from support.waiting import wait_until
+from support.waiting import is_running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +90,29 @@ def test_a_create_interrupted_while_it_uploads_leaves_nothing(  # noqa: PLR0917 
 
         assert process.ended() == EXIT_CODES[number]
 
+    assert keys(name) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_create_interrupted_while_it_converts_leaves_nothing(  # noqa: PLR0917  # fixtures
+    engine: Server, keys: Keys, name: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a killed process leaves anything: neither what the model has started nor temporary files."""
+    model, temporary = save_trap("hang", tmp_path), tmp_path / "temporary"
+    temporary.mkdir()
+    process = Stopping("conversion", engine.target, "create_deployment", name, model, TMPDIR=str(temporary))
+    try:
+        wait_until((tmp_path / "processes").exists, timeout_s=120, what="the model to hang")
+        started = [int(pid) for pid in (tmp_path / "processes").read_text().split()]
+        assert all(map(is_running, started))
+        interrupt(process.process.pid, number)
+
+        assert process.ended() == EXIT_CODES[number]
+    finally:
+        process.close()
+
+    wait_until(lambda: not any(map(is_running, started)), what="the end of what the model has started")
+    wait_until(lambda: list(temporary.iterdir()) == [], what="the removal of temporary files")
     assert keys(name) == []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.connection import Connection
@@ -30,12 +31,12 @@ PRELOADED = [
 class Stopping:
     """A process that makes one call of a client and stops at `point`, a key of _POINTS."""
 
-    def __init__(self, point: str, target: str, method: str, *arguments: str) -> None:
+    def __init__(self, point: str, target: str, method: str, *arguments: str, **environment: str) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self._pipe, other = context.Pipe()
         self.process: ForkServerProcess = context.Process(
-            target=_work, args=(other, point, target, method, arguments), daemon=True
+            target=_work, args=(other, point, target, method, arguments, environment), daemon=True
         )
         self.process.start()
         other.close()
@@ -73,9 +74,12 @@ def stopping(point: str, target: str, method: str, *arguments: str) -> Iterator[
         process.close()
 
 
-def _work(pipe: Connection, point: str, target: str, method: str, arguments: tuple[str, ...]) -> None:
+def _work(  # noqa: PLR0917  # passed on by multiprocessing
+    pipe: Connection, point: str, target: str, method: str, arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
     from mlflow_redisai import RedisAIClient
 
+    os.environ.update(environment)
     _POINTS[point](pipe)
     getattr(RedisAIClient(target), method)(*arguments)
 
@@ -142,7 +146,12 @@ def _stop_in_upload(pipe: Connection, number: int) -> None:
     connection._counted = stop_in_the_middle
 
 
+def _stop_by_itself(pipe: Connection) -> None:
+    """Never stop here: the model that is deployed hangs while it is converted."""
+
+
 _POINTS = {
+    "conversion": _stop_by_itself,
     "verify": _stop_in_verify,
     "exec": _stop_in_exec,
     "upload on trial": partial(_stop_in_upload, number=1),

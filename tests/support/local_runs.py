@@ -71,9 +71,13 @@ class Deployed:
         return found
 
 
-def deploy(path: Path, flavor: str | None = None, **options: Any) -> Deployed:
+# More than every server loads: trees in float64.
+LIMITS = ServerLimits(ml_opset=3)
+
+
+def deploy(path: Path, flavor: str | None = None, *, limits: ServerLimits = LIMITS, **options: Any) -> Deployed:
     model = open_model(str(path))
-    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=ServerLimits(), **options)
+    deployable = convert(model, flavor=choose_flavor(model, flavor), limits=limits, **options)
     mapping = Mapping.from_json(deployable.mapping.to_json())
     return Deployed(model, deployable, mapping, runner(deployable.blob, mapping.fetch, "the test's model"))
 

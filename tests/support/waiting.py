@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,6 +24,14 @@ def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0, what: str
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout_s} s")
         _pause.wait(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and hasn't ended."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def free_port() -> int:

@@ -15,9 +15,12 @@ from typing import Any
 
 from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
+from mlflow_redisai.deploy import memory
+from mlflow_redisai.deploy.assignment import Assignment
+from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.choice import choose_flavor, convert, first_backend_that_works
+from mlflow_redisai.models.choice import choose_flavor, first_backend_that_works
 from mlflow_redisai.models.loading import MlflowModel, open_model
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
@@ -28,6 +31,7 @@ from mlflow_redisai.server.deployments import Deployment, Deployments, Prepared
 from mlflow_redisai.server.facts import ServerFacts
 from mlflow_redisai.server.record import Record
 from mlflow_redisai.server.replies import tensors_of
+from redisai_engine.codec.mapping import Mapping
 from redisai_engine.protocol.tensor import Tensor
 
 # Errors after which the next backend is tried. The model causes them, never the server or the network.
@@ -51,9 +55,10 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     Raise ModelNotFound, FlavorMissing, NotConvertible, MissingConverter, ModelRefused, ModelFailed or
     VerificationFailed.
     """
-    with errors.of_codec(), open_model(model_uri) as model:
+    # The child comes first: it starts while the model is fetched and the server is asked.
+    with errors.of_codec(), conversion_process() as child, open_model(model_uri) as model:
         order = _with_limits(order)
-        deployable, meta, verification = _first_that_works(order, model, choose_flavor(model, flavor))
+        deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
         new = Record(
             **Record.new_identity(),
             flavor=deployable.flavor,
@@ -98,24 +103,59 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
-def _first_that_works(order: Order, model: MlflowModel, flavor: str) -> tuple[Deployable, ModelMeta, Verification]:
+def _first_that_works(
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
+) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
-        flavor, order.options.backend, lambda backend: _attempt(order, model, flavor, backend), _REFUSALS
+        flavor, order.options.backend, lambda backend: _attempt(order, child, model, flavor, backend), _REFUSALS
     )
     return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
 
-def _attempt(order: Order, model: MlflowModel, flavor: str, backend: str) -> tuple[Deployable, ModelMeta, Verification]:
+def _attempt(
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str, backend: str
+) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
-    options, facts = order.options, order.facts
-    deployable = convert(
-        model, flavor=flavor, backend=backend, opset=options.opset, limits=facts.limits, outputs=options.outputs
-    )
+    options = order.options
+    deployable = child.convert(_assignment(order, model, flavor, backend))
+    _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
         return deployable, meta, verify(run, deployable, model)
+
+
+def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
+    if options.batchsize and not mapping.independent:
+        raise errors.InvalidRequest(
+            f"batchsize={options.batchsize} would run rows of several requests together, but the answers of this "
+            "model's rows depend on each other; use batchsize=0"
+        )
+
+
+def _assignment(order: Order, model: MlflowModel, flavor: str, backend: str) -> Assignment:
+    options = order.options
+    return Assignment(
+        uri=model.uri,
+        path=str(model.path.absolute()),
+        flavor=flavor,
+        backend=backend,
+        opset=options.opset,
+        limits=order.facts.limits,
+        outputs=options.outputs,
+        compare=options.verify,
+        timeout_s=options.convert_timeout or None,
+        memory=_memory_limit(options),
+    )
+
+
+def _memory_limit(options: DeploymentOptions) -> int | None:
+    """Return the most bytes that a conversion may take. With less than a fifth left, a machine begins to swap."""
+    if options.convert_memory is not None:
+        return options.convert_memory << 20 or None
+    free = memory.free()
+    return None if free is None else free * 4 // 5
 
 
 def _runner(
@@ -150,6 +190,8 @@ def _stored(options: DeploymentOptions) -> dict[str, Any]:
 def with_options(order: Order, current: Deployment) -> Prepared:
     """Prepare the stored model again with other options. A model without a record gets one."""
     options = order.options
+    if current.record is not None:
+        _check_batching(options, current.record.mapping)
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
     # Shows that the server loads the model with these options, and how META will report them.

@@ -50,6 +50,11 @@ class Verification:
         return asdict(self)
 
 
+def question(deployable: Deployable, model: MlflowModel) -> Any:
+    """Return the input that the stored model and the original are both asked, or None if there is none."""
+    return deployable.example if model.input_example is None else model.input_example
+
+
 def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification:
     """
     Run the model's input example through `run` and compare the answer with the original's.
@@ -57,7 +62,7 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
     `run` takes the tensors of one request and returns the fetched outputs, in the order of `mapping.fetch`. Raise
     VerificationFailed, which names the largest difference.
     """
-    example = deployable.example if model.input_example is None else model.input_example
+    example = question(deployable, model)
     if example is None:
         return Verification(NO_EXAMPLE)
     reference, mapping = deployable.reference, deployable.mapping

@@ -128,6 +128,8 @@ def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
     # Unbuffered, so that the ready line reaches the log at once.
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     environment["PYTHONUNBUFFERED"] = "1"
+    # The engine doesn't import MLflow. Nothing that it might start may report either.
+    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
     command += ["--port", str(port), "--data-dir", str(folder)]
     with (folder / LOG).open("wb") as log:

@@ -35,7 +35,8 @@ class Deployable:
 
     `blob` is what AI.MODELSTORE takes. `tf_inputs` and `tf_outputs` are that command's INPUTS and OUTPUTS, which only
     the backend TF needs. `notes` are for the user. `example` is an input kept in the model's own file, for a model
-    logged without an input example.
+    logged without an input example. `tried` is the number of trial rows whose answers were compared on this machine,
+    and `sample` some of these rows, to be run on the server as well.
     """
 
     flavor: str
@@ -47,3 +48,5 @@ class Deployable:
     tf_inputs: tuple[str, ...] = ()
     tf_outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tried: int = 0
+    sample: Any = None

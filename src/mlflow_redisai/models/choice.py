@@ -13,7 +13,9 @@ from typing import TypeVar
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.params import params_of
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from mlflow_redisai.models.trials.independence import measured
 from mlflow_redisai.server.limits import ServerLimits
 
 Attempt = TypeVar("Attempt")
@@ -59,10 +61,13 @@ def convert(
         limits = replace(limits, opset=opset)
     names = tuple(name.strip() for name in outputs.split(",") if name.strip()) if outputs else ()
     converter = FLAVORS[flavor].load()
+    params = params_of(model, flavor)
     deployable, notes = first_backend_that_works(
         flavor, backend, lambda each: converter(model, Request(flavor, each, limits, names)), (NotConvertible,)
     )
-    return replace(deployable, notes=(*deployable.notes, *notes))
+    deployable = measured(deployable, model.input_example, f"the model {model.uri}")
+    mapping = replace(deployable.mapping, params=params)
+    return replace(deployable, mapping=mapping, notes=(*deployable.notes, *notes))
 
 
 def _check_installed(flavor: str) -> None:

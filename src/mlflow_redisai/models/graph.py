@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
+from mlflow_redisai.models.old_trees import TREES, lower_trees, lowers_trees
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.onnx_types import element_type, free_inputs
 from redisai_engine.protocol import dtypes
@@ -114,7 +115,9 @@ def _lower_domain(model: onnx.ModelProto, domain: str, version: int, limit: int,
             return converted
     if newer:
         raise _too_new(what, domain, version, limit, newer)
-    # No definition in use changed since `limit`, so only the number has to be lowered.
+    # No definition in use changed since `limit`, except that of trees, so only the number has to be lowered.
+    if lowers_trees(domain, version, limit):
+        lower_trees(model.graph)
     for imported in model.opset_import:
         if imported.domain == domain:
             imported.version = limit
@@ -140,7 +143,7 @@ def _operators_newer_than(model: onnx.ModelProto, domain: str, version: int, lim
             except onnx.defs.SchemaError:
                 found[node.op_type] = True
                 continue
-            if schema.since_version > limit:
+            if schema.since_version > limit and not (node.op_type in TREES and lowers_trees(domain, version, limit)):
                 found[node.op_type] = True
     return list(found)
 

@@ -6,6 +6,7 @@ Invariant: `close()` removes the files that `open_model` fetched, and never a fo
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,15 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from mlflow_redisai.errors import ModelNotFound, first_line
+from mlflow_redisai.errors import ModelNotFound, NotConvertible, first_line
+
+CODE_VARIABLE = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
+NOT_RUN = "MLflow may not run the model here"
+
+
+def may_run_code() -> bool:
+    """Return whether code that a model brings may run. MLflow asks since 3.18."""
+    return os.environ.get(CODE_VARIABLE, "true").strip().lower() not in ("false", "0")
 
 
 class MlflowModel:
@@ -84,6 +93,8 @@ class MlflowModel:
     def _pyfunc(self) -> Any:
         import mlflow.pyfunc
 
+        if not may_run_code():
+            raise NotConvertible(f"{NOT_RUN}, because {CODE_VARIABLE} is false")
         return mlflow.pyfunc.load_model(str(self.path))
 
 

@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from mlflow_redisai.errors import MissingConverter, NotConvertible, first_line
-from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.loading import MlflowModel, may_run_code
+from mlflow_redisai.models.model_code import load_skops
 from mlflow_redisai.models.registry import extra_with
 
 
@@ -22,6 +23,8 @@ def load_native(model: MlflowModel, flavor: str) -> Any:
     Raise MissingConverter if a library that one of our extras brings is not installed, NotConvertible for any other
     failure.
     """
+    if flavor == "sklearn" and not may_run_code():
+        return load_skops(model)
     try:
         return import_module(f"mlflow.{flavor}").load_model(str(model.path))
     except Exception as error:

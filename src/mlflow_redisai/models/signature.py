@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,35 @@ from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
 
-def schema_of(signature_inputs: Any) -> Schema | None:
-    """Return our schema for MLflow's schema of the inputs, None for None. Raise NotConvertible, naming the field."""
+def schema_of(signature_inputs: Any, unread: Collection[int] = ()) -> Schema | None:
+    """
+    Return our schema for MLflow's schema of the inputs, None for None.
+
+    `unread` are the positions of columns that the model doesn't read; they may have any type. Raise NotConvertible,
+    naming the field.
+    """
     if signature_inputs is None:
         return None
     if signature_inputs.is_tensor_spec():
         return Schema("tensors", tuple(_tensor(spec) for spec in signature_inputs.inputs))
-    return Schema("columns", tuple(_column(spec, index) for index, spec in enumerate(signature_inputs.inputs)))
+    specs = enumerate(signature_inputs.inputs)
+    return Schema("columns", tuple(_column(spec, index, used=index not in unread) for index, spec in specs))
 
 
-def _column(spec: Any, index: int) -> Field:
+def _column(spec: Any, index: int, *, used: bool) -> Field:
     name = None if spec.name is None else str(spec.name)
     kind = getattr(spec.type, "name", str(spec.type))
     dtype = COLUMN_DTYPES.get(kind)
+    if dtype is None and not used:
+        dtype = dtypes.STRING
     if dtype is None:
         shown = repr(name) if name is not None else str(index)
         raise NotConvertible(
             f"column {shown} of the model's signature is {kind}, which no tensor can hold; "
             f"allowed are {', '.join(COLUMN_DTYPES)}"
         )
-    return Field(name, kind, dtype, required=bool(getattr(spec, "required", True)))
+    numbered = isinstance(spec.name, int) and not isinstance(spec.name, bool)
+    return Field(name, kind, dtype, required=bool(getattr(spec, "required", True)), numbered=numbered, used=used)
 
 
 def _tensor(spec: Any) -> Field:

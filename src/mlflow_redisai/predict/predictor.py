@@ -37,6 +37,7 @@ from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by other clients during a prediction before giving up
 CHUNK_BYTES = 4 * 1024 * 1024  # input per command: large enough to add no cost, small enough to let others in
+UNSPLIT_BYTES = 64 * 1024 * 1024  # the same for a model whose rows can't be sent apart
 IN_FLIGHT = 4  # chunks of one prediction that are sent at the same time, each on its own connection
 
 
@@ -132,9 +133,10 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
     Return how many rows one command may carry, or None for all: the outputs don't have one row for each input row.
     """
     outputs = [mapping.outputs[index].shape for index in mapping.fetch]
-    if not all(shape and shape[0] is None for shape in outputs):
+    if mapping.independent and not all(shape and shape[0] is None for shape in outputs):
         return None
-    return max(1, CHUNK_BYTES * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
+    limit = CHUNK_BYTES if mapping.independent else UNSPLIT_BYTES
+    return max(1, limit * rows // max(1, sum(len(tensor.blob) for tensor in tensors)))
 
 
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:

@@ -11,16 +11,16 @@ class ServerLimits:
     """The newest versions that the server's ONNX Runtime can load. The defaults load everywhere, in RedisAI 1.2 too."""
 
     opset: int = 15
-    ml_opset: int = 3
+    ml_opset: int = 2
     ir_version: int = 8
 
 
 # Version of ONNX Runtime, and what it loads: opset of ai.onnx, opset of ai.onnx.ml, IR version. From ONNX Runtime's
 # table of compatible ONNX releases; 1.11 and 1.17 were also tried. A version in between loads what the previous row
-# says.
+# says. Of ai.onnx.ml 3, 1.11 knows the definitions but lacks the kernels for trees, which 1.12 has.
 LIMITS_BY_RUNTIME: tuple[tuple[tuple[int, int], ServerLimits], ...] = (
     ((1, 9), ServerLimits(opset=15, ml_opset=2, ir_version=8)),
-    ((1, 11), ServerLimits(opset=16, ml_opset=3, ir_version=8)),
+    ((1, 11), ServerLimits(opset=16, ml_opset=2, ir_version=8)),
     ((1, 12), ServerLimits(opset=17, ml_opset=3, ir_version=8)),
     ((1, 14), ServerLimits(opset=18, ml_opset=3, ir_version=8)),
     ((1, 15), ServerLimits(opset=19, ml_opset=3, ir_version=9)),

@@ -11,6 +11,7 @@ Invariant: all tensors with rows have the same number of rows, at least one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ import numpy as np
 from redisai_engine.codec.envelopes import Document, unwrap
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
-from redisai_engine.codec.mapping import Input, Mapping
+from redisai_engine.codec.mapping import Field, Input, Mapping, Name
 from redisai_engine.codec.tokens import Tokenizer
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
+
+# The largest number that isn't infinite.
+_FINITE = float(np.finfo(np.float64).max)
 
 
 class Encoder:
@@ -56,7 +60,9 @@ class Encoder:
                 return [whole]
         if inputs is None:
             raise InputMismatch("there is no input; pass a DataFrame, a Series, an array, a dict of arrays, or a list")
-        arrays = self._arrays(unwrap(inputs if source is None else source, _own_names(self.mapping)))
+        arrays = self._arrays(
+            unwrap(inputs if source is None else source, _own_names(self.mapping), self.mapping.params)
+        )
         fitted = self.mapping.schema is not None
         result = [_tensor(array, item, fitted=fitted) for array, item in zip(arrays, self.mapping.inputs, strict=True)]
         _check_rows(result, self.mapping)
@@ -150,6 +156,13 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
             )
 
 
+def _largest(fields: Sequence[Field]) -> float | None:
+    """Return the largest number that all fields accept, infinity among them, or None if every field accepts all."""
+    if all(item.gaps and item.infinite and item.largest is None for item in fields):
+        return None
+    return min(_FINITE if item.largest is None else item.largest for item in fields)
+
+
 # -- the fast path --------------------------------------------------------------------------------
 
 
@@ -157,14 +170,15 @@ class _FastPath:
     """
     The fast path of a model whose only input is one matrix: for a frame or an array that already is that matrix.
 
-    `names` are the frame's columns, None for an array. `finite` means that the model takes neither NaN nor infinity.
+    `names` are the frame's columns, None for an array. A matrix that has NaN or numbers beyond `largest` isn't taken,
+    unless that is None.
     """
 
-    def __init__(self, names: list[str] | None, dtype: DType, width: int, *, finite: bool) -> None:
+    def __init__(self, names: list[Name] | None, dtype: DType, width: int, largest: float | None) -> None:
         self._names = names
         self._dtype = dtype
         self._width = width
-        self._finite = finite
+        self._largest = largest
         # The columns index of the latest frame. Threads may overwrite it: every index stored here has been compared.
         self._columns: Any = None
 
@@ -179,15 +193,14 @@ class _FastPath:
             return None
         if item.shape is None or len(item.shape) != 2 or item.shape[1] is None:
             return None
-        if any(one.dtype is not item.dtype for one in schema.fields):
+        if any(one.dtype is not item.dtype or one.known is not None or not one.used for one in schema.fields):
             return None
-        # If every column may have gaps, there is nothing to check.
-        finite = item.dtype.is_float and not all(one.gaps for one in schema.fields)
+        largest = _largest(schema.fields) if item.dtype.is_float else None
         if schema.kind == "tensors":
-            return None if schema.named else cls(None, item.dtype, item.shape[1], finite=finite)
+            return None if schema.named else cls(None, item.dtype, item.shape[1], largest)
         if not schema.named or item.fields != tuple(range(len(schema.fields))):
             return None
-        return cls(list(schema.names()), item.dtype, item.shape[1], finite=finite)
+        return cls(list(schema.labels()), item.dtype, item.shape[1], largest)
 
     def tensor(self, inputs: Any) -> Tensor | None:
         """Return the tensor of the only input, or None if this input must take the slow path."""
@@ -203,8 +216,8 @@ class _FastPath:
         shape = matrix.shape
         if len(shape) != 2 or shape[1] != self._width or not shape[0]:
             return None
-        # The slow path knows which columns may have gaps, and names the one at fault.
-        if self._finite and not np.isfinite(matrix).all():
+        # The slow path knows what each column may hold, and names the one at fault.
+        if self._largest is not None and not (np.abs(matrix) <= self._largest).all():
             return None
         return Tensor(self._dtype, shape, matrix.tobytes())
 

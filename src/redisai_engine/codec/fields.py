@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.codec.errors import InputMismatch
-from redisai_engine.codec.mapping import Field, Input, Schema, Shape
-from redisai_engine.codec.values import Array, check_finite, fit
+from redisai_engine.codec.mapping import Field, Input, Name, Schema, Shape
+from redisai_engine.codec.values import Array, check_known, check_numbers, fit, mark_missing
 
 _logger = logging.getLogger(__name__)
 
@@ -65,9 +65,13 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
     Raise InputMismatch.
     """
     names, get = _table(inputs)
+    if not is_frame(inputs):
+        names = _numbered(names, schema)
     if not names:
         raise InputMismatch(f"the input has no columns; the model's signature has {_listing(schema)}")
     raw = [_flat(get(position), item, index) for index, (position, item) in enumerate(_found(names, schema))]
+    if not (is_frame(inputs) or is_series(inputs)):
+        raw = [_as_pandas_has(values, item) for values, item in zip(raw, schema.fields, strict=True)]
     lengths = {len(values) for values in raw}
     if 0 in lengths:
         raise InputMismatch("the input has no rows")
@@ -83,10 +87,32 @@ def take_columns(inputs: Any, schema: Schema) -> list[Array]:
 
 
 def _fitted(values: Array, item: Field, what: str) -> Array:
+    """Return the values as the field's type. Raise InputMismatch for values that the model refuses itself."""
+    if not item.used:
+        # pyfunc checks the types of columns that no model reads. In one of objects, it takes anything.
+        is_number = item.dtype.numpy.kind in "iuf"
+        return fit(values, item.dtype, what, item.type) if is_number else values
+    if item.missing:
+        values = mark_missing(values, item.missing, what)
     array = fit(values, item.dtype, what, item.type)
-    if not item.gaps:
-        check_finite(array, what)
+    check_numbers(array, item, what)
+    check_known(array, item, what)
     return array
+
+
+def _as_pandas_has(values: Array, item: Field) -> Array:
+    """Return a listed column with NaN for None, if it is text in which pandas would make NaN of it."""
+    if item.null != "NaN" or not item.missing or not any(isinstance(value, str) for value in values):
+        return values
+    replaced: Array = values.copy()
+    replaced[[value is None for value in values]] = np.nan
+    return replaced
+
+
+def _numbered(names: list[Any], schema: Schema) -> list[Any]:
+    """Return names from JSON, where all are text, with numbers for columns that the signature names by numbers."""
+    labels = {item.name: item.label for item in schema.fields if item.numbered}
+    return [labels.get(name, name) if isinstance(name, str) else name for name in names] if labels else names
 
 
 def _found(names: list[Any], schema: Schema) -> list[tuple[int, Field]]:
@@ -94,7 +120,7 @@ def _found(names: list[Any], schema: Schema) -> list[tuple[int, Field]]:
 
 
 def _column_name(item: Field, index: int) -> str:
-    return f"column {index}" if item.name is None else f"column {item.name!r}"
+    return f"column {index}" if item.name is None else f"column {item.label!r}"
 
 
 def _flat(values: Any, item: Field, index: int) -> Array:
@@ -114,7 +140,7 @@ def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
         if len(names) < count:
             raise InputMismatch(f"the model's signature has {count} columns, but the input has {len(names)}")
         return list(range(count))
-    wanted = schema.names()
+    wanted = schema.labels()
     missing = [name for name in wanted if name not in names]
     if missing and unnamed_input:
         if len(names) != count:
@@ -129,15 +155,15 @@ def _positions(names: Sequence[Any], schema: Schema) -> list[int]:
     return [_only(names, name) for name in wanted]
 
 
-def _only(names: Sequence[Any], name: str) -> int:
+def _only(names: Sequence[Any], name: Name) -> int:
     if names.count(name) > 1:
         raise InputMismatch(f"the input has {names.count(name)} columns named {name!r}; keep one of them")
     return names.index(name)
 
 
-def _missing(missing: list[str], names: Sequence[Any], schema: Schema) -> InputMismatch:
+def _missing(missing: list[Name], names: Sequence[Any], schema: Schema) -> InputMismatch:
     which = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
-    extra = [name for name in names if name not in schema.names()]
+    extra = [name for name in names if name not in schema.labels()]
     got = f"; the input has {', '.join(map(repr, extra[:10]))}, which the model doesn't know" if extra else ""
     return InputMismatch(f"{which} missing; the model's signature has {_listing(schema)}{got}")
 

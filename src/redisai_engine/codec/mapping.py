@@ -10,15 +10,18 @@ a model.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from redisai_engine.codec.errors import UnreadableMapping
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
-# Written into every mapping. A reader refuses a newer format instead of guessing.
-FORMAT = 1
+# Written into every mapping. A reader refuses a newer format instead of guessing. A mapping without anything that a
+# reader of format 1 would overlook is written in that format.
+FORMAT = 2
+_FIRST_FORMAT = 1
 
 # MLflow's column types for which there is a tensor type. Datetime, binary and nested types have none.
 COLUMN_DTYPES: dict[str, DType] = {
@@ -31,6 +34,10 @@ COLUMN_DTYPES: dict[str, DType] = {
 }
 
 Shape = tuple[int | None, ...]
+Name = str | int
+Known = str | int | float | bool
+# The values that stand for missing text in a frame. A tensor of strings has a reserved text for each.
+Missing = Literal["None", "NaN"]
 # "dataframe": a column for each part, flattened; "matrix": the only part as a frame with the input's index; "stack":
 # all parts as one array; "ranking": a frame of dicts with one value of each part; "listed": a dict of lists; "cells":
 # the same as a frame. The ones "like input" depend on the input: for a frame they are a "dataframe", "matrix" or
@@ -54,9 +61,16 @@ Container = Literal[
 @dataclass(frozen=True, slots=True)
 class Field:
     """
-    One column or tensor of the signature. `name` is None if its position identifies it. The `shape` of a column is ().
+    One column or tensor of the signature, and which of its values the model accepts.
 
-    `gaps` says whether the model accepts NaN and infinity. Most of scikit-learn's estimators refuse such rows.
+    `name` is None if its position identifies it. A `numbered` column is named by a number in a frame, and `name` is its
+    text. The `shape` of a column is (). A column with `used` false must be there, but the model doesn't read it: it
+    isn't encoded, may hold anything, and its `dtype` means nothing.
+
+    The rest is the contract: where the model itself raises an error, the row is refused. Numbers: `gaps` accepts NaN,
+    `infinite` infinity, and no number may be larger than `largest`, whatever its sign. Text: `missing` lists which
+    marks of missing text are accepted, and `null` is the one that a None next to text in a list stands for: since
+    version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing ones.
     """
 
     name: str | None
@@ -65,6 +79,18 @@ class Field:
     shape: Shape = ()
     required: bool = True
     gaps: bool = True
+    infinite: bool = True
+    largest: float | None = None
+    missing: tuple[Missing, ...] = ()
+    null: Missing = "None"
+    known: tuple[Known, ...] | None = None
+    used: bool = True
+    numbered: bool = False
+
+    @property
+    def label(self) -> Name | None:
+        """The name of a column as a frame has it: a number if it is numbered."""
+        return int(self.name) if self.numbered and self.name is not None else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,10 @@ class Schema:
 
     def names(self) -> tuple[str, ...]:
         return tuple(item.name for item in self.fields if item.name is not None)
+
+    def labels(self) -> tuple[Name, ...]:
+        """Return the names as a frame has them: some may be numbers."""
+        return tuple(item.label for item in self.fields if item.label is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +187,8 @@ class Mapping:
 
     `batch` is the only number of rows that the model takes, or None for any number. `depth` is the number of operations
     in sequence, and `precision` the least precise type among them; they determine how far two correct answers may
-    differ.
+    differ. With `independent` false, a row's answer depends on the other rows, so they are never sent apart. `params`
+    are the parameters of the signature, each with the only value that the deployment answers for: its default.
     """
 
     inputs: tuple[Input, ...]
@@ -169,6 +200,8 @@ class Mapping:
     depth: int = 1
     precision: DType = dtypes.FLOAT
     text: Text | None = None
+    independent: bool = True
+    params: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def generic(cls, model_inputs: list[str], model_outputs: list[str]) -> Mapping:
@@ -188,8 +221,9 @@ class Mapping:
 
     def to_json(self) -> dict[str, Any]:
         """Return the mapping as plain dicts, lists, strings and numbers."""
+        newer = self._newer()
         return {
-            "format": FORMAT,
+            "format": FORMAT if newer else _FIRST_FORMAT,
             "inputs": [_input_to_json(item) for item in self.inputs],
             "outputs": [
                 {"name": item.name, "dtype": _dtype_name(item.dtype), "shape": _listed(item.shape)}
@@ -205,7 +239,15 @@ class Mapping:
             "depth": self.depth,
             "precision": self.precision.name,
             "text": None if self.text is None else asdict(self.text),
+            **newer,
         }
+
+    def _newer(self) -> dict[str, Any]:
+        """Return what format 2 adds, or nothing if there is nothing to add."""
+        contracts = [_contract_to_json(item) for item in self.schema.fields] if self.schema is not None else []
+        if self.independent and not self.params and not any(contracts):
+            return {}
+        return {"independent": self.independent, "params": dict(self.params), "contracts": contracts}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Mapping:
@@ -222,11 +264,13 @@ class Mapping:
             answer=Answer(
                 data["answer"]["container"], tuple(_part_from_json(part) for part in data["answer"]["parts"])
             ),
-            schema=None if data["schema"] is None else _schema_from_json(data["schema"]),
+            schema=None if data["schema"] is None else _schema_from_json(data["schema"], data.get("contracts") or ()),
             batch=data["batch"],
             depth=data["depth"],
             precision=_known_dtype(data["precision"]),
             text=None if data["text"] is None else _text_from_json(data["text"]),
+            independent=data.get("independent", True),
+            params=tuple(data.get("params", {}).items()),
         )
 
 
@@ -282,21 +326,41 @@ def _schema_to_json(schema: Schema) -> dict[str, Any]:
     }
 
 
-def _schema_from_json(data: dict[str, Any]) -> Schema:
-    return Schema(
-        data["kind"],
-        tuple(
-            Field(
-                item["name"],
-                item["type"],
-                _known_dtype(item["dtype"]),
-                tuple(item["shape"]),
-                item["required"],
-                item["gaps"],
-            )
-            for item in data["fields"]
-        ),
-    )
+def _schema_from_json(data: dict[str, Any], contracts: Sequence[dict[str, Any]]) -> Schema:
+    fields = tuple(_field_from_json(item) for item in data["fields"])
+    if contracts:
+        fields = tuple(_with_contract(item, added) for item, added in zip(fields, contracts, strict=True))
+    return Schema(data["kind"], fields)
+
+
+def _field_from_json(item: dict[str, Any]) -> Field:
+    shape, gaps = tuple(item["shape"]), item["gaps"]
+    # Format 1 has one word for NaN and infinity.
+    return Field(item["name"], item["type"], _known_dtype(item["dtype"]), shape, item["required"], gaps, gaps)
+
+
+def _contract_to_json(item: Field) -> dict[str, Any]:
+    """Return what format 1 can't say about a field, each only if it differs from what a reader assumes."""
+    found: dict[str, Any] = {}
+    if item.infinite != item.gaps:
+        found["infinite"] = item.infinite
+    if item.largest is not None:
+        found["largest"] = item.largest
+    if item.missing:
+        found["missing"] = list(item.missing)
+        found["null"] = item.null
+    if item.known is not None:
+        found["known"] = list(item.known)
+    if not item.used:
+        found["used"] = False
+    if item.numbered:
+        found["numbered"] = True
+    return found
+
+
+def _with_contract(item: Field, added: dict[str, Any]) -> Field:
+    lists: dict[str, Any] = {name: tuple(added[name]) for name in ("missing", "known") if name in added}
+    return replace(item, **{**added, **lists})
 
 
 def _listed(shape: tuple[int | None, ...] | None) -> list[int | None] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.tokens import ROWS, trimmed
 from redisai_engine.protocol.tensor import Tensor
@@ -47,9 +48,13 @@ def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) 
     """
     Return requests of at most `max_rows` rows each, or of exactly the model's batch size if that is fixed.
 
-    The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them.
+    The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them. Rows that
+    depend on each other stay in one request; raise InputMismatch if they don't fit into it.
     """
     rows = row_count(tensors, mapping)
+    if not mapping.independent:
+        _check_together(rows, mapping, max_rows)
+        return [tensors]
     size = mapping.batch or max_rows
     if mapping.text is not None:
         size = min(size or ROWS, ROWS)
@@ -66,6 +71,19 @@ def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) 
         for start in range(0, rows, size)
     ]
     return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
+
+
+def _check_together(rows: int, mapping: Mapping, max_rows: int | None) -> None:
+    if mapping.batch not in {None, rows}:
+        raise InputMismatch(
+            f"the model takes exactly {mapping.batch} rows, whose answers depend on each other, "
+            f"but the input has {rows}"
+        )
+    if max_rows is not None and rows > max_rows:
+        raise InputMismatch(
+            "the answers of this model's rows depend on each other, so they can't be sent apart, and the input's "
+            f"{rows} rows don't fit into one request; at most {max_rows} do"
+        )
 
 
 def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:

@@ -1,5 +1,6 @@
 """
-Converts the values of one column or tensor to the element type that the model takes. Knows no frames or mappings.
+Converts the values of one column or tensor to the element type that the model takes. Knows no frames.
+Also checks what the model accepts of them.
 
 The rule: a value is converted if nothing is lost. Integers become floating point if each is exact in it. Wider integers
 become narrower if each fits. Floating point takes the requested width, because JSON has only one. Everything else is
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.mapping import Field, Missing
 from redisai_engine.protocol.dtypes import BOOL, DOUBLE, DType
 
 Array = npt.NDArray[Any]
@@ -26,6 +28,14 @@ _TEXT_CURE = (
 )
 
 _NUMBERS = (int, float, decimal.Decimal, np.number)
+
+# What stands for missing text in a tensor of strings, which can hold neither None nor NaN. The graph of a model that
+# accepts them knows these texts. Their first character is one that Unicode leaves to private agreement.
+MARKS: dict[Missing, str] = {"None": "\ue000None", "NaN": "\ue000NaN"}
+_MARKED = frozenset(MARKS.values())
+
+# How many allowed values an error lists.
+_SHOWN = 10
 
 
 def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
@@ -49,17 +59,77 @@ def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
     return _integers(values, dtype, what, wanted)
 
 
-def check_finite(values: Array, what: str) -> None:
+def check_numbers(values: Array, item: Field, what: str) -> None:
     """
-    Raise InputMismatch, which names the first row with NaN or an infinity.
+    Raise InputMismatch, which names the first row with a number that the model refuses itself.
 
-    For a model that refuses such rows itself.
+    These are NaN, infinities, and numbers that are too large.
     """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        bad = values[row][~np.isfinite(values[row])].flat[0]
-        problem = "is missing (NaN)" if np.isnan(bad) else "is infinite"
-        raise InputMismatch(f"{what} has a value in row {row} that {problem}, which this model doesn't accept; fill it")
+    if values.dtype.kind != "f":
+        return
+    if not item.gaps and (row := _first(np.isnan(values))) is not None:
+        raise InputMismatch(_not_accepted(what, row, "is missing (NaN)"))
+    if not item.infinite and (row := _first(np.isinf(values))) is not None:
+        raise InputMismatch(_not_accepted(what, row, "is infinite"))
+    if item.largest is not None:
+        large = np.isfinite(values) & (np.abs(values) > item.largest)
+        if (row := _first(large)) is not None:
+            raise InputMismatch(
+                f"{what} has the value {values[row][large[row]].flat[0]:g} in row {row}, but this model accepts only "
+                f"numbers from {-item.largest:g} to {item.largest:g}"
+            )
+
+
+def check_known(values: Array, item: Field, what: str) -> None:
+    """Raise InputMismatch, which names the first row with a value that the model doesn't know and refuses itself."""
+    known = item.known
+    if known is None:
+        return
+    flat = values.ravel().tolist()
+    unknown = {value for value in set(flat) if value not in known and not _is_mark(value)}
+    if unknown:
+        index = next(index for index, value in enumerate(flat) if value in unknown)
+        row = index // (len(flat) // len(values))
+        shown = ", ".join(repr(value) for value in known[:_SHOWN])
+        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        raise InputMismatch(
+            f"{what} has the value {flat[index]!r} in row {row}, which this model doesn't know; "
+            f"allowed are {shown}{more}"
+        )
+
+
+def mark_missing(values: Array, missing: tuple[Missing, ...], what: str) -> Array:
+    """
+    Return a copy of text in which a reserved text stands for each None and NaN that the model accepts.
+
+    Others stay, for `fit` to refuse. Raise InputMismatch for a reserved text among the values.
+    """
+    if values.dtype.kind != "O" or not missing:
+        return values
+    marked: Array = values.copy()
+    flat = marked.reshape(-1)
+    for index, value in enumerate(flat.tolist()):
+        if value is None and "None" in missing:
+            flat[index] = MARKS["None"]
+        elif isinstance(value, float) and np.isnan(value) and "NaN" in missing:
+            flat[index] = MARKS["NaN"]
+        elif isinstance(value, str) and value in _MARKED:
+            raise InputMismatch(f"{what} has the value {value!r}, which is reserved for missing text; use another")
+    return marked
+
+
+def _is_mark(value: Any) -> bool:
+    # NaN is unequal to itself. check_numbers decides about it.
+    return bool(value != value or (isinstance(value, str) and value in _MARKED))  # noqa: PLR0124
+
+
+def _first(rows: npt.NDArray[np.bool_]) -> int | None:
+    """Return the number of the first row with a true value, or None."""
+    return int(np.argwhere(rows)[0][0]) if rows.any() else None
+
+
+def _not_accepted(what: str, row: int, problem: str) -> str:
+    return f"{what} has a value in row {row} that {problem}, which this model doesn't accept; fill it"
 
 
 def is_missing(value: object) -> bool:

@@ -40,7 +40,7 @@ def test_the_first_model_of_a_new_server_may_have_its_newest_operators(
     stored = onnx.load_from_string(engine.client().execute_command("AI.MODELGET", "gelu", "BLOB"))
     assert created["verification"]["status"] == "passed"
     assert [imported.version for imported in stored.opset_import] == [20]
-    assert (before.onnxruntime, before.limits) == (None, ServerLimits(15, 3, 8))
+    assert (before.onnxruntime, before.limits) == (None, ServerLimits(15, 2, 8))
     assert (after.onnxruntime, after.limits) == (onnxruntime.__version__, limits_of(onnxruntime.__version__))
     assert len(engine.client().keys("*")) == 2
 

@@ -14,7 +14,8 @@ from mlflow_redisai.server.limits import ServerLimits, limits_of
         ("strange", ServerLimits()),
         ("1.8.0", ServerLimits()),
         ("1.9.0", ServerLimits(15, 2, 8)),
-        ("1.11.1", ServerLimits(16, 3, 8)),
+        ("1.11.1", ServerLimits(16, 2, 8)),
+        ("1.12.0", ServerLimits(17, 3, 8)),
         ("1.17.3", ServerLimits(20, 4, 9)),
         ("1.20.0", ServerLimits(21, 5, 10)),
         ("1.99.0", ServerLimits(22, 5, 10)),
@@ -26,4 +27,4 @@ def test_what_a_server_loads_follows_from_its_onnx_runtime(version: str | None, 
 
 
 def test_a_server_that_tells_nothing_gets_what_redisai_1_2_loads() -> None:
-    assert limits_of(None) == ServerLimits(opset=15, ml_opset=3, ir_version=8)
+    assert limits_of(None) == ServerLimits(opset=15, ml_opset=2, ir_version=8)

@@ -249,7 +249,7 @@ class TestGaps:
     @pytest.mark.parametrize("rows", [1, 50])
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_a_gap_is_told_where_the_model_takes_none(self, rows: int, bad: float) -> None:
-        fields = (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE, gaps=False))
+        fields = (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE, gaps=False, infinite=False))
         inputs = (Input("x", dtypes.DOUBLE, (None, 2), (0, 1)),)
         mapping = Mapping(inputs, (Output("y"),), (0,), ANSWER, Schema("columns", fields))
         frame = pd.DataFrame({"a": np.ones(rows), "b": np.ones(rows)})

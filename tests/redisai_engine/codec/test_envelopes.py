@@ -147,3 +147,48 @@ def test_other_values_pass_untouched() -> None:
 
     assert unwrap(array) is array
     assert unwrap(None) is None
+
+
+class TestParams:
+    """A parameter's value is never dropped: only the one that the deployment answers for is taken."""
+
+    PARAMS = (("margin", False), ("top", 3), ("heat", 1.0), ("name", None), ("ids", [1, 2]))
+
+    @pytest.mark.parametrize(
+        "given", [None, {}, {"margin": False, "top": 3}, {"heat": 1}, {"name": None}, {"ids": [1, 2]}], ids=str
+    )
+    def test_the_default_changes_nothing(self, given: Any) -> None:
+        assert unwrap({"inputs": [[1]], "params": given}, params=self.PARAMS) == [[1]]
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"margin": True}, "margin=True, but this deployment answers only for margin=False, the default"),
+            ({"margin": 0}, "margin=0"),
+            ({"top": 3.0}, "top=3.0"),
+            ({"top": "3"}, "top='3'"),
+            ({"ids": [2, 1]}, r"ids=\[2, 1\]"),
+            ({"top": None}, "top=None"),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("document", [True, False], ids=["document", "values"])
+    def test_another_value_is_refused(self, given: Any, said: str, document: bool) -> None:  # noqa: FBT001
+        envelope = {"dataframe_split": {"columns": ["a"], "data": [[1]]}, "params": given}
+
+        with pytest.raises(InputMismatch, match=f"params ask for {said}"):
+            unwrap(Document(envelope) if document else envelope, params=self.PARAMS)
+
+    def test_another_value_is_refused_in_a_frame_that_pandas_made_of_an_envelope(self) -> None:
+        frame = pd.read_json(io.StringIO(json.dumps({"inputs": {"a": [1, 2]}, "params": {"top": 4}})))
+
+        with pytest.raises(InputMismatch, match="params ask for top=4"):
+            unwrap(frame, params=self.PARAMS)
+
+    def test_a_parameter_that_the_signature_lacks_is_ignored(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert unwrap({"inputs": [[1]], "params": {"other": 1}}, params=self.PARAMS) == [[1]]
+        assert "ignoring params that the model's signature doesn't have: ['other']" in caplog.text
+
+    def test_params_that_are_no_object_are_refused(self) -> None:
+        with pytest.raises(InputMismatch, match="params must be an object of names and values, got 'top'"):
+            unwrap({"inputs": [[1]], "params": "top"}, params=self.PARAMS)

@@ -20,6 +20,7 @@ from redisai_engine.codec.fields import (
     without_schema,
 )
 from redisai_engine.codec.mapping import Field, Input, Schema, Shape
+from redisai_engine.codec.values import MARKS
 from redisai_engine.protocol import dtypes
 
 COLUMNS = Schema("columns", (Field("age", "long", dtypes.INT64), Field("city", "string", dtypes.STRING)))
@@ -186,3 +187,95 @@ class TestWithoutSchema:
             without_schema(np.ones(3), self.TWO)
 
         assert str(caught.value) == "the model takes 2 tensors (a, b); pass a dict of arrays"
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+class TestContracts:
+    """A row that the model itself refuses is refused, with the column, the row and the value."""
+
+    @pytest.mark.parametrize(
+        ("item", "values", "said"),
+        [
+            (Field("a", "double", dtypes.DOUBLE, gaps=False), [1.5, NAN], r"in row 1 that is missing \(NaN\), which"),
+            (Field("a", "double", dtypes.DOUBLE, infinite=False), [1.5, -INFINITE], "in row 1 that is infinite, which"),
+            (
+                Field("a", "double", dtypes.DOUBLE, largest=3e38),
+                [1.5, -1e39],
+                r"the value -1e\+39 in row 1, but this model accepts only numbers from -3e\+38 to 3e\+38",
+            ),
+            (
+                Field("a", "string", dtypes.STRING, known=("s", "m")),
+                ["s", "xl"],
+                "the value 'xl' in row 1, which this model doesn't know; allowed are 's', 'm'$",
+            ),
+            (
+                Field("a", "long", dtypes.INT64, known=tuple(range(12))),
+                [3, 12],
+                "the value 12 in row 1, which this model doesn't know; allowed are 0, 1, .*, 9 and 2 more$",
+            ),
+            (Field("a", "string", dtypes.STRING, missing=("None",)), ["s", NAN], "the value in row 1 is missing"),
+            (
+                Field("a", "string", dtypes.STRING, missing=("None",)),
+                ["s", MARKS["None"]],
+                "which is reserved for missing text; use another",
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_the_model_refuses_is_refused(self, item: Field, values: list[Any], said: str) -> None:
+        with pytest.raises(InputMismatch, match=rf"column 'a' .*{said}"):
+            take_columns({"a": values}, Schema("columns", (item,)))
+
+    @pytest.mark.parametrize(
+        ("item", "values"),
+        [
+            (Field("a", "double", dtypes.DOUBLE, gaps=False), [1.5, INFINITE]),
+            (Field("a", "double", dtypes.DOUBLE, infinite=False, largest=2.0), [-2.0, NAN]),
+            (Field("a", "double", dtypes.DOUBLE, largest=2.0), [1.5, INFINITE]),
+            (Field("a", "double", dtypes.DOUBLE, known=(1.0, 2.0)), [2.0, NAN]),
+            (Field("a", "boolean", dtypes.BOOL, known=(True,)), [True]),
+        ],
+        ids=str,
+    )
+    def test_what_the_model_accepts_is_passed_on(self, item: Field, values: list[Any]) -> None:
+        [found] = take_columns({"a": values}, Schema("columns", (item,)))
+
+        np.testing.assert_array_equal(found, values)
+
+    def test_missing_text_becomes_a_reserved_text_where_the_model_accepts_it(self) -> None:
+        item = Field("a", "string", dtypes.STRING, missing=("None", "NaN"), known=("x",))
+        given = np.array(["x", None, NAN], object)
+
+        [found] = take_columns({"a": given}, Schema("columns", (item,)))
+
+        assert found.tolist() == ["x", MARKS["None"], MARKS["NaN"]]
+        assert given[1] is None
+
+    def test_a_column_that_the_model_does_not_read_may_hold_anything(self) -> None:
+        schema = Schema(
+            "columns", (Field("at", "datetime", dtypes.STRING, used=False), Field("v", "double", dtypes.DOUBLE))
+        )
+
+        _, found = take_columns(pd.DataFrame({"at": [pd.Timestamp("2024-01-01"), pd.NaT], "v": [1.5, 2.5]}), schema)
+
+        assert found.tolist() == [1.5, 2.5]
+        with pytest.raises(InputMismatch, match="column 'at' is missing"):
+            take_columns({"v": [1.5]}, schema)
+
+
+class TestColumnsNamedByNumbers:
+    SCHEMA = Schema("columns", tuple(Field(str(number), "double", dtypes.DOUBLE, numbered=True) for number in (0, 5)))
+
+    @pytest.mark.parametrize(
+        "inputs",
+        [pd.DataFrame({5: [2.5], 0: [1.5]}), {5: [2.5], 0: [1.5]}, [{"0": 1.5, "5": 2.5}], {"5": [2.5], "0": [1.5]}],
+        ids=["frame", "dict", "records of JSON", "columns of JSON"],
+    )
+    def test_they_are_found_by_their_numbers(self, inputs: Any) -> None:
+        assert listed(take_columns(inputs, self.SCHEMA)) == [[1.5], [2.5]]
+
+    def test_a_frame_whose_names_are_the_digits_lacks_them_as_in_mlflow(self) -> None:
+        with pytest.raises(InputMismatch, match=r"columns 0, 5 are missing; .* the input has '0', '5', which"):
+            take_columns(pd.DataFrame({"0": [1.5], "5": [2.5]}), self.SCHEMA)

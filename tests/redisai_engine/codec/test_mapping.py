@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,3 +89,43 @@ class TestGeneric:
 
         assert decode([tensor], Mapping.generic(["x"], ["y"])).shape == (2, 1)
         assert list(decode([tensor, tensor], Mapping.generic(["x"], ["", "z"]))) == ["output_0", "z"]
+
+
+CONTRACTS = (
+    Field("a", "double", dtypes.DOUBLE, gaps=False, largest=3.4e38),
+    Field("b", "string", dtypes.STRING, missing=("None", "NaN"), known=("x", "y")),
+    Field("c", "datetime", dtypes.STRING, used=False),
+    Field("4", "long", dtypes.INT64, numbered=True),
+)
+
+
+def test_contracts_pass_through_json() -> None:
+    mapping = replace(full_mapping(), schema=Schema("columns", CONTRACTS), independent=False, params=(("top", 3),))
+
+    assert Mapping.from_json(json.loads(json.dumps(mapping.to_json(), allow_nan=False))) == mapping
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *[{"schema": Schema("columns", (item,))} for item in CONTRACTS],
+        {"independent": False},
+        {"params": (("top", 3),)},
+    ],
+    ids=str,
+)
+def test_what_an_older_reader_would_overlook_is_written_in_the_newer_format(changed: dict[str, Any]) -> None:
+    assert full_mapping().to_json()["format"] == 1
+    assert replace(full_mapping(), **changed).to_json()["format"] == FORMAT
+
+
+def test_an_older_mapping_has_one_word_for_nan_and_infinity() -> None:
+    fields = tuple(
+        Field(name, "double", dtypes.DOUBLE, gaps=gaps, infinite=gaps)
+        for name, gaps in zip("ab", (True, False), strict=True)
+    )
+    data = replace(full_mapping(), schema=Schema("columns", fields)).to_json()
+
+    assert data["format"] == 1
+    assert not {"contracts", "independent", "params"} & set(data)
+    assert Mapping.from_json(data).schema == Schema("columns", fields)

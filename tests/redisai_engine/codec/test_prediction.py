@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.prediction import join, predict, row_count, split
 from redisai_engine.protocol.tensor import Tensor
@@ -53,3 +56,25 @@ def test_a_whole_prediction_runs_request_by_request_and_counts_the_rows() -> Non
 
     assert seen == [(2, 2)] * 3
     assert (answer.tolist(), rows) == ((np.arange(10.0).reshape(5, 2) * 2).tolist(), 5)
+
+
+class TestRowsThatDependOnEachOther:
+    def test_they_stay_in_one_request(self) -> None:
+        mapping = replace(unnamed(), independent=False)
+        tensors = Encoder(mapping).encode(np.ones((7, 2)))
+
+        assert split(tensors, mapping, max_rows=7) == [tensors]
+
+    def test_more_than_fit_into_one_request_are_refused(self) -> None:
+        mapping = replace(unnamed(), independent=False)
+
+        with pytest.raises(InputMismatch, match=r"can't be sent apart, and the input's 7 rows .*; at most 6 do"):
+            split(Encoder(mapping).encode(np.ones((7, 2))), mapping, max_rows=6)
+
+    @pytest.mark.parametrize("rows", [3, 5, 8])
+    def test_they_are_not_padded_to_a_fixed_batch(self, rows: int) -> None:
+        """A copied row would change the answers of the others."""
+        mapping = replace(unnamed(batch=4), independent=False)
+
+        with pytest.raises(InputMismatch, match=f"takes exactly 4 rows, .* but the input has {rows}"):
+            split(Encoder(mapping).encode(np.ones((rows, 2))), mapping)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlflow_redisai.errors import first_line
 from mlflow_redisai.models import graph
-from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference, pyfunc_reference
 from redisai_engine.codec.mapping import Mapping, Output
 from redisai_engine.codec.prediction import predict
@@ -70,6 +70,8 @@ def reference_of(
     It is pyfunc, or the file itself for `chosen` outputs and if pyfunc fails on the input example. If the file fails on
     the example too, there is no reference.
     """
+    if not may_run_code():
+        return NoReference(NOT_RUN), ()
     refusal = None if chosen else _refusal(pyfunc_reference(model), model.input_example)
     if not chosen and refusal is None:
         return pyfunc_reference(model), ()

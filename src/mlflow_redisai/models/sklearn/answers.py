@@ -27,6 +27,7 @@ _METHODS: dict[str, tuple[str, ...]] = {
     "probabilities": ("predict_proba",),
     "log_probabilities": ("predict_log_proba",),
     "scores": ("decision_function", "transform"),
+    "score_samples": ("score_samples",),
     "distance": ("kneighbors",),
     "index": ("kneighbors",),
 }

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, put, source
+from mlflow_redisai.models.sklearn.sparse_rows import rows_of_steps
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED, reader
 from mlflow_redisai.models.trees.ensemble import Nodes, write
 from redisai_engine.codec.mapping import Schema
@@ -25,14 +27,19 @@ _STEPS = {
 }
 
 
-def register_boosting() -> None:
-    """Register, with skl2onnx, the estimators of all boosting libraries that are already imported."""
+def register_boosting(estimator: Any) -> None:
+    """
+    Register, with skl2onnx, the estimators of all boosting libraries that are already imported.
+
+    `estimator` is the one that skl2onnx is about to convert.
+    """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
         calculate_linear_regressor_output_shapes,
     )
 
+    rows = {id(step): sparse for step, sparse in rows_of_steps(estimator)}
     for library, names in _STEPS.items():
         for name in names if library in sys.modules else ():
             classifies = name.endswith("Classifier")
@@ -40,7 +47,7 @@ def register_boosting() -> None:
                 getattr(sys.modules[library], name),
                 f"Boosted{name}",
                 calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes,
-                _converter(library),
+                _converter(library, rows),
                 parser=_parser(f"Boosted{name}") if classifies else None,
                 options={"zipmap": [True, False, "columns"], "nocl": [True, False]} if classifies else None,
             )
@@ -67,55 +74,38 @@ def _parser(alias: str) -> Callable[..., Any]:
     return parse
 
 
-def _converter(library: str) -> Callable[[Any, Any, Any], None]:
+def _converter(library: str, rows: dict[int, bool | None]) -> Callable[[Any, Any, Any], None]:
+    """Return a converter of a library's estimators. `rows` says which of them receive sparse rows, by their ids."""
+
     def convert(scope: Any, operator: Any, container: Any) -> None:
         boosted = reader(library)(operator.raw_operator, Schema("columns", ()))
         if boosted.categories:
             raise NotConvertible(f"categories of {library} itself can't be converted inside a pipeline")
-        nodes = Nodes(prefix=f"{scope.get_unique_operator_name(library)}_")
+        nodes = nodes_of(scope, library)
         outputs = [item.full_name for item in operator.outputs]
         names = [f"{nodes.prefix}{index}" for index in range(2)]
         ml_opset = min(container.target_opset_all.get("ai.onnx.ml", 1), NEWEST_NEEDED[1])
-        write(boosted, nodes, _source(nodes, operator), (names[0], names[1]), ml_opset)
+        rows_in = source(nodes, operator)
+        if library == "xgboost":
+            rows_in = _with_unstored_zeros(nodes, rows_in, sparse=rows.get(id(operator.raw_operator)))
+        write(boosted, nodes, rows_in, (names[0], names[1]), ml_opset)
         for output, name, variable in zip(outputs, names, operator.outputs, strict=False):
-            _give(nodes, name, output, variable.type)
-        _put(nodes, container, ml_opset)
+            give(nodes, name, output, variable.type)
+        put(nodes, container, ml_opset)
 
     return convert
 
 
-def _source(nodes: Nodes, operator: Any) -> str:
-    inputs = [item.full_name for item in operator.inputs]
-    return inputs[0] if len(inputs) == 1 else nodes.add("Concat", *inputs, axis=1)
-
-
-def _give(nodes: Nodes, source: str, output: str, wanted: Any) -> None:
-    """Cast an output to the type that skl2onnx has set for it, on which the following steps rely."""
-    kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64}
-    dtype = kinds.get(type(wanted).__name__)
-    if dtype is None:
-        nodes.add("Identity", source, name=output)
-    else:
-        nodes.cast(source, dtype, output)
-
-
-def _put(nodes: Nodes, container: Any, ml_opset: int) -> None:
-    import onnx
-
-    for tensor in nodes.constants:
-        values = onnx.numpy_helper.to_array(tensor)
-        flat = values.ravel().tolist()
-        content = [text.encode() if isinstance(text, str) else text for text in flat]
-        container.add_initializer(tensor.name, tensor.data_type, list(values.shape), content)
-    for node in nodes.nodes:
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        container.add_node(
-            node.op_type,
-            list(node.input),
-            list(node.output),
-            op_domain=node.domain,
-            # By default skl2onnx uses the newest version, which has other operators for trees.
-            op_version=ml_opset if node.domain else None,
-            name=f"{nodes.prefix}{node.output[0]}",
-            **attributes,
+def _with_unstored_zeros(nodes: Nodes, rows: str, *, sparse: bool | None) -> str:
+    """Turn the zeros that sparse rows don't store into gaps, as which XGBoost reads them."""
+    if sparse is None:
+        raise NotConvertible(
+            "XGBoost reads the zeros that sparse rows don't store as gaps, and which zeros these are isn't known here; "
+            "make the rows dense before XGBoost, for instance with sparse_output=False or sparse_threshold=0"
         )
+    if not sparse:
+        return rows
+    # Before XGBoost rounds to float32, in which a small number may become zero.
+    wide = nodes.cast(rows, np.float64)
+    is_zero = nodes.add("Equal", wide, nodes.constant(np.float64(0)))
+    return nodes.add("Where", is_zero, nodes.constant(np.float64(np.nan)), wide)

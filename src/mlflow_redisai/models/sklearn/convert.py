@@ -28,9 +28,10 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.converters.register import own_converters
+from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
-    categories_of,
     convertible,
     culprit,
     every_estimator,
@@ -38,11 +39,16 @@ from mlflow_redisai.models.sklearn.estimators import (
     last_of,
     reads_float32,
     takes_columns,
+    unread_columns,
+    walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
+from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
+from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
+from mlflow_redisai.models.trials.contracts import passes, without_missing_text
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
@@ -89,9 +95,23 @@ class Precisions:
 def convert(model: MlflowModel, request: Request) -> Deployable:
     """Convert a scikit-learn estimator or pipeline. Raise NotConvertible or MissingConverter."""
     conversion = _read(model, request)
-    categories = categories_of(conversion.estimator, conversion.schema)
-    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, categories)
+    edges = edges_of(conversion.estimator, conversion.schema)
+    schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, edges)
     conversion = replace(conversion, schema=schema)
+    plain = without_missing_text(schema)
+    try:
+        return _converted(conversion, inputs)
+    except NotConvertible as problem:
+        if plain == schema:
+            raise
+        inputs = [each for each in inputs if passes(plain, each)]
+        deployable = _converted(replace(conversion, schema=plain), inputs)
+        note = f"missing text is refused, which the model itself answers: {problem.message}"
+        return replace(deployable, notes=(*deployable.notes, note))
+
+
+def _converted(conversion: SklearnConversion, inputs: list[Any]) -> Deployable:
+    """Return the first conversion, in order of preference, that answers these inputs as the model does."""
     problems: list[NotConvertible] = []
     for function, precisions in itertools.product(_functions(conversion), _candidates(conversion)):
         try:
@@ -123,7 +143,9 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
-    schema = schema_of(model.input_schema) or schema_without_signature(model.input_example, estimator)
+    refuse_unknown_options(walk(estimator))
+    schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
+    schema = schema or schema_without_signature(model.input_example, estimator)
     return SklearnConversion(model, request, estimator, function, schema)
 
 
@@ -151,7 +173,7 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [mixed, single] if reads_float32(conversion.estimator) else [exact, mixed, single]
+    return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:
@@ -186,14 +208,15 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
         estimator = cast_before_last(estimator)
     types = _initial_types(conversion, precisions.body)
     limits = conversion.request.limits
-    register_boosting()
+    register_boosting(estimator)
     try:
-        with warnings.catch_warnings(), plain_tree_attributes():
+        with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
                 initial_types=types,
-                target_opset={"": limits.opset, "ai.onnx.ml": limits.ml_opset},
+                # For a server of older versions, `graph.finish` lowers the trees.
+                target_opset={"": limits.opset, "ai.onnx.ml": max(limits.ml_opset, NEWEST_NEEDED[1])},
                 options=_options(estimator),
             )
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
@@ -201,21 +224,33 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
         raise NotConvertible(
             f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
         ) from error
+    _drop_unread(proto, conversion)
     if precisions.body is dtypes.DOUBLE:
-        to_float64(proto, every_estimator(conversion.estimator), limits.ml_opset)
+        to_float64(proto, every_estimator(conversion.estimator))
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
     return proto
 
 
+def _drop_unread(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
+    """Remove, in place, the inputs of columns that the model doesn't read."""
+    for item, field in zip(list(proto.graph.input), conversion.schema.fields, strict=False):
+        if not field.used:
+            proto.graph.input.remove(item)
+
+
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
+    from sklearn.ensemble import IsolationForest
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+    from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, (IsolationForest, LocalOutlierFactor)):
+        options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
     return options
@@ -257,11 +292,10 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     count = len(free_inputs(proto))
     if not conversion.by_column:
         return [tuple(range(len(conversion.schema.fields)))] * count
-    if count != len(conversion.schema.fields):
-        raise NotConvertible(
-            f"{conversion.what} has {len(conversion.schema.fields)} columns, but its ONNX graph has {count} inputs"
-        )
-    return [(index,) for index in range(count)]
+    read: list[tuple[int, ...]] = [(index,) for index, item in enumerate(conversion.schema.fields) if item.used]
+    if count != len(read):
+        raise NotConvertible(f"{conversion.what} reads {len(read)} columns, but its ONNX graph has {count} inputs")
+    return read
 
 
 # -- outputs and mapping --------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from redisai_engine.codec.mapping import Schema
-from redisai_engine.codec.values import Array
 
 
 def parts(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -52,15 +51,59 @@ def last_of(estimator: Any) -> Any:
 
 def every_estimator(estimator: Any) -> Iterator[Any]:
     """Yield every fitted estimator, including those inside pipelines and ensembles."""
-    for _, part in parts(estimator):
-        yield from _inside(part)
+    for _, inner in walk(estimator):
+        yield inner
+
+
+def walk(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the estimator and all fitted ones that it delegates to, each with its path of names."""
+    yield path, estimator
+    for name, inner in _delegates(estimator):
+        yield from walk(inner, f"{path}.{name}" if path else name)
+
+
+# Attributes with the fitted estimators that an estimator asks for its answers.
+_DELEGATES = (
+    "estimator_",
+    "best_estimator_",
+    "final_estimator_",
+    "estimators_",
+    "calibrated_classifiers_",
+    "regressor_",
+    "transformer_",
+    "init_",
+)
+
+
+def _delegates(estimator: Any) -> Iterator[tuple[str, Any]]:
+    for name, step in _steps(estimator) or ():
+        if hasattr(step, "get_params"):
+            yield name, step
+    # A selection of columns asks its estimator only while it is fitted.
+    if hasattr(estimator, "get_support"):
+        return
+    # What is inside a calibrated or frozen estimator is fitted, but not named as if it were.
+    wrapped = ("estimator",) if type(estimator).__name__ in ("_CalibratedClassifier", "FrozenEstimator") else ()
+    for name in (*_DELEGATES, *wrapped):
+        for one in _flat(getattr(estimator, name, None)):
+            if hasattr(one, "get_params") or hasattr(one, "estimator"):
+                yield name, one
+
+
+def _flat(inner: Any) -> Iterator[Any]:
+    """Yield what lists and arrays hold. Numpy would take a pipeline, which has a length, for a list of its steps."""
+    if isinstance(inner, (list, tuple, np.ndarray)):
+        for one in inner:
+            yield from _flat(one)
+    else:
+        yield inner
 
 
 def reads_float32(estimator: Any) -> bool:
     """Return whether the last estimator rounds its input to float32, as trees and ensembles of trees do."""
     from sklearn.tree import BaseDecisionTree
 
-    return any(isinstance(inner, BaseDecisionTree) for inner in _inside(last_of(estimator)))
+    return any(isinstance(inner, BaseDecisionTree) for inner in every_estimator(last_of(estimator)))
 
 
 def is_boosted(estimator: Any) -> bool:
@@ -68,20 +111,12 @@ def is_boosted(estimator: Any) -> bool:
     return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
 
 
-def _inside(estimator: Any) -> Iterator[Any]:
-    """Yield an estimator and all estimators that it delegates to."""
-    yield estimator
-    for name in ("estimator_", "best_estimator_", "final_estimator_", "estimators_", "calibrated_classifiers_"):
-        inner = getattr(estimator, name, None)
-        for one in np.ravel(np.array(inner, object)) if isinstance(inner, (list, np.ndarray)) else [inner]:
-            if hasattr(one, "predict") or hasattr(one, "estimator"):
-                yield from _inside(last_of(one))
-
-
 def takes_columns(estimator: Any, schema: Schema) -> bool:
     """Return whether each column needs its own tensor: the model picks columns by name, or mixes text and numbers."""
     if schema.kind != "columns":
         return False
+    if not all(item.used for item in schema.fields):
+        return True
     text = [item.dtype.is_string for item in schema.fields]
     return _picks_by_name(estimator) or (any(text) and not all(text))
 
@@ -97,45 +132,43 @@ def _picks_by_name(estimator: Any) -> bool:
     return False
 
 
+def unread_columns(estimator: Any, columns: Any) -> set[int]:
+    """Return the positions, in MLflow's schema, of columns that the model's first step leaves out."""
+    if columns is None or columns.is_tensor_spec():
+        return set()
+    names = [spec.name for spec in columns.inputs]
+    read = _read_columns(estimator, names)
+    # A graph needs an input: without one, it would not know how many rows there are.
+    return set(range(len(names))) - read if read else set()
+
+
+def _read_columns(estimator: Any, names: list[Any]) -> set[int]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(estimator, ColumnTransformer):
+        return _chosen(estimator, names)
+    if isinstance(estimator, Pipeline):
+        return _read_columns(estimator.steps[0][1], names)
+    if isinstance(estimator, FeatureUnion):
+        kept = [step for _, step in _steps(estimator) or () if step != "drop"]
+        return set().union(*(_read_columns(step, names) for step in kept))
+    return set(range(len(names)))
+
+
+def _chosen(transformer: Any, names: list[Any]) -> set[int]:
+    """Return the positions of the columns that some part of a column transformer takes."""
+    kept = [name for name, step, _ in transformer.transformers_ if not isinstance(step, str) or step != "drop"]
+    places = {int(place) for name in kept for place in transformer._transformer_to_input_indices[name]}
+    trained = getattr(transformer, "feature_names_in_", None)
+    if trained is None or not set(trained[sorted(places)]) <= set(names):
+        return {place for place in places if place < len(names)}
+    return {names.index(trained[place]) for place in places}
+
+
 def _names(columns: Any) -> bool:
     chosen = [columns] if isinstance(columns, str) else list(columns) if np.ndim(columns) == 1 else []
     return any(isinstance(column, str) for column in chosen)
-
-
-def categories_of(estimator: Any, schema: Schema) -> dict[str | int, Array]:
-    """Return the categories that encoders know, by column. Only encoders that read the columns directly count."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import Pipeline
-
-    if isinstance(estimator, Pipeline):
-        return categories_of(estimator.steps[0][1], schema)
-    if isinstance(estimator, ColumnTransformer):
-        found: dict[str | int, Array] = {}
-        for _, step, columns in estimator.transformers_:
-            first = _first_encoder(step)
-            if first is not None:
-                chosen = [columns] if isinstance(columns, (str, int)) else list(columns)
-                found.update(zip(chosen, first.categories_, strict=False))
-        return {name: _known(values) for name, values in found.items()}
-    if hasattr(estimator, "categories_"):
-        names = [item.name if item.name is not None else index for index, item in enumerate(schema.fields)]
-        return {name: _known(values) for name, values in zip(names, estimator.categories_, strict=False)}
-    return {}
-
-
-def _first_encoder(step: Any) -> Any:
-    from sklearn.pipeline import Pipeline
-
-    for candidate in [inner for _, inner in step.steps] if isinstance(step, Pipeline) else [step]:
-        if hasattr(candidate, "categories_"):
-            return candidate
-    return None
-
-
-def _known(values: Array) -> Array:
-    """Return the categories without None and NaN, which some encoders count as a category."""
-    kept = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
-    return np.array(kept, values.dtype)
 
 
 # -- copies that convert --------------------------------------------------------------------------

@@ -25,17 +25,16 @@ if TYPE_CHECKING:
 _DOUBLE_TREES = 3
 
 
-def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any], ml_opset: int) -> None:
+def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any]) -> None:
     """
     Change a graph that computes in float64, in place, so that all of it does.
 
-    `estimators` are the fitted ones that the graph was made from. `ml_opset` is the server's limit for ai.onnx.ml.
+    `estimators` are the fitted ones that the graph was made from.
     """
     fitted = list(estimators)
     _widen_ones(proto)
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
-    if ml_opset >= _DOUBLE_TREES:
-        _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
+    _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
     _declare_real_output_types(proto)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -26,6 +27,10 @@ from redisai_engine.protocol.tensor import Tensor
 
 # The most numbers of an input beyond a bound. Larger ones aren't tried.
 _MOST_NUMBERS = 2**24
+
+# Bytes: where torch places entries, and what is before the content of an entry without its name. The head of an extra
+# field is a mark, here torch's for padding, and a length.
+_ALIGNMENT, _LOCAL_HEADER, _PADDING = 64, 30, b"FB\0\0"
 
 
 @dataclass(frozen=True)
@@ -235,14 +240,37 @@ def _plain_attention(torch: Any) -> Iterator[None]:
 
 
 def to_blob(program: Any) -> bytes:
-    """Return the program's bytes in the format of RedisAI's backend TORCH."""
+    """
+    Return the program's bytes in the format of RedisAI's backend TORCH, without what only debuggers read.
+
+    An older libtorch can't read these entries, and ends the server's process if it refuses the program and wants to say
+    where in the source it failed.
+    """
     torch = untyped_torch()
 
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(program, buffer)
-    return buffer.getvalue()
+    return _without_debug_entries(buffer)
+
+
+def _without_debug_entries(archive: io.BytesIO) -> bytes:
+    """Return an archive without its `*.debug_pkl`. Torch wants entries uncompressed, and tensors at multiples of 64."""
+    kept = io.BytesIO()
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(kept, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                copy = zipfile.ZipInfo(entry.filename)
+                begins = kept.tell() + _LOCAL_HEADER + len(entry.filename.encode()) + len(_PADDING)
+                copy.extra = _padding(-begins % _ALIGNMENT)
+                target.writestr(copy, source.read(entry))
+    return kept.getvalue()
+
+
+def _padding(length: int) -> bytes:
+    """Return an extra field of the kind that torch uses, with `length` bytes of content."""
+    return _PADDING[:2] + length.to_bytes(2, "little") + bytes(length)
 
 
 def runner(blob: bytes, fetch: tuple[int, ...]) -> Callable[[list[Tensor]], list[Tensor]]:

@@ -28,6 +28,7 @@ _LINKS: dict[str, Link] = {"Poisson": "exp", "Tweedie": "exp"}
 _PROBABILITIES: dict[str, Link] = {
     "Logloss": "sigmoid",
     "CrossEntropy": "sigmoid",
+    "Focal": "sigmoid",
     "MultiClass": "softmax",
     "MultiClassOneVsAll": "sigmoid",
     "MultiLogloss": "sigmoid",
@@ -41,9 +42,9 @@ def read(model: Any, schema: Schema) -> Boosted:
     import catboost
 
     del schema
+    _check_features(model)
     data = _dump(model)
     features = data["features_info"]
-    _check_features(features)
     loss = _loss(data)
     scale, base = data["scale_and_bias"]
     is_classifier = isinstance(model, catboost.CatBoostClassifier)
@@ -58,6 +59,7 @@ def read(model: Any, schema: Schema) -> Boosted:
         sums_float64=True,
         classes=np.asarray(model.classes_) if is_classifier else None,
         a_label_a_target=loss in _A_LABEL_A_TARGET,
+        cut=_cut(data),
     )
 
 
@@ -69,32 +71,45 @@ def _dump(model: Any) -> dict[str, Any]:
     return data
 
 
-def _check_features(features: dict[str, Any]) -> None:
-    for kind, called in (
-        ("categorical_features", "categories"),
-        ("text_features", "text"),
-        ("embedding_features", "embeddings"),
+def _check_features(model: Any) -> None:
+    # Not from the dump: CatBoost can't dump a model with features of text.
+    for called, columns in (
+        ("categories", model.get_cat_feature_indices()),
+        ("text", model.get_text_feature_indices()),
+        ("embeddings", model.get_embedding_feature_indices()),
     ):
-        columns = [str(each.get("feature_id") or each["flat_feature_index"]) for each in features.get(kind, ())]
         if columns:
+            names = ", ".join(str(model.feature_names_[index]) for index in columns)
             raise NotConvertible(
-                f"CatBoost's own encoding of {called} (column {', '.join(columns)}) can't be expressed in ONNX; encode "
+                f"CatBoost's own encoding of {called} (column {names}) can't be expressed in ONNX; encode "
                 "them before CatBoost, for instance with OneHotEncoder"
             )
 
 
 def _loss(data: dict[str, Any]) -> str:
-    parameters = data["model_info"]["params"]
-    if isinstance(parameters, str):
-        parameters = json.loads(parameters)
-    return str(parameters["loss_function"]["type"])
+    # A sum of models has no parameters of its own, and only what they have in common.
+    parameters = _parsed(data["model_info"].get("params", data["model_info"]))
+    return str(_parsed(parameters.get("loss_function", {})).get("type", "of several kinds"))
+
+
+def _parsed(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+    return found
+
+
+def _cut(data: dict[str, Any]) -> float:
+    """Return the score above which a sample is of the second class: that of the model's probability threshold."""
+    threshold = float(data["model_info"].get("binclass_probability_threshold", 0.5))
+    if not 0 < threshold < 1:
+        return math.copysign(math.inf, threshold - 0.5)
+    return math.log(threshold / (1 - threshold))
 
 
 def _link(model: Any, loss: str, *, classifier: bool) -> Link:
     import catboost
 
     if loss == "RMSEWithUncertainty":
-        raise NotConvertible("CatBoost's loss RMSEWithUncertainty predicts a mean and a variance; train with RMSE")
+        return "mean and variance" if isinstance(model, catboost.CatBoostRegressor) else "identity"
     if classifier:
         if loss not in _PROBABILITIES:
             raise NotConvertible(f"CatBoost's loss {loss} is not supported; supported are {', '.join(_PROBABILITIES)}")

@@ -25,20 +25,22 @@ from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
 from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
+from mlflow_redisai.models.trees.edges import edges_of
 from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
+from mlflow_redisai.models.trees.params import Asked, asked_of
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, shape_of
-from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
 if TYPE_CHECKING:
     import onnx
 
-ModelReader = Callable[[Any, Schema], Boosted]
+ModelReader = Callable[..., Boosted]
 
-# The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees.
+# The newest versions of ai.onnx and ai.onnx.ml that these graphs need. ai.onnx.ml 5 has other operators for trees. For
+# a server of older versions, `graph.finish` lowers the trees.
 NEWEST_NEEDED = (15, 3)
 
 # The names of the graph's tensors.
@@ -70,7 +72,7 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     """
     conversion = _read(model, request)
     reference = default_reference(model, conversion.estimator, conversion.schema, conversion.categories)
-    schema, inputs = probes(reference, conversion.schema, model.input_example, _choices(conversion))
+    schema, inputs = probes(reference, conversion.schema, model.input_example, edges_of(conversion.boosted))
     conversion = replace(conversion, schema=schema)
     proto = _graph(conversion)
     blob = graph.finish(proto, request.limits, conversion.what)
@@ -100,16 +102,29 @@ def _read(model: MlflowModel, request: Request) -> BoostingConversion:
         import_module(flavor)
     except ImportError as error:
         raise MissingConverter(flavor, flavor, flavor) from error
+    _check_format(model, flavor)
     estimator = load_native(model, flavor)
     what = f"the {flavor} model {type(estimator).__name__}"
     schema = schema_of(model.input_schema) or _schema_of_example(model)
     try:
-        boosted = reader(flavor)(estimator, schema or Schema("columns", ()))
+        asked = asked_of(model, flavor)
+        options = {} if asked == Asked() else {"asked": asked}
+        boosted = reader(flavor)(estimator, schema or Schema("columns", ()), **options)
     except NotConvertible as problem:
         raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
     conversion = BoostingConversion(model, request, estimator, boosted, schema or _schema_of_training(boosted), what)
     _check_columns(conversion)
     return conversion
+
+
+def _check_format(model: MlflowModel, flavor: str) -> None:
+    """Raise NotConvertible for a format from which CatBoost reads only what it predicts with, and may crash later."""
+    found = model.configuration(flavor).get("save_format", "cbm")
+    if flavor == "catboost" and found not in {"cbm", "json"}:
+        raise NotConvertible(
+            f"the catboost model was saved in the format {found}, which loses its description; save it with "
+            "format='cbm', MLflow's default"
+        )
 
 
 def _schema_of_example(model: MlflowModel) -> Schema | None:
@@ -154,18 +169,6 @@ def _check_columns(conversion: BoostingConversion) -> None:
             )
 
 
-def _choices(conversion: BoostingConversion) -> dict[str | int, Array]:
-    """Return values to draw from in trials, for each column of categories or of their codes."""
-    names = [item.name if item.name is not None else index for index, item in enumerate(conversion.schema.fields)]
-    if conversion.schema.kind == "tensors":
-        return {}
-    # One code beyond the largest: an unknown category must take the same path as in the library.
-    found: dict[str | int, Array] = {
-        names[index]: np.arange(largest + 2) for index, largest in conversion.boosted.codes.items()
-    }
-    return {**found, **{names[index]: np.array(values) for index, values in conversion.boosted.categories.items()}}
-
-
 # -- the graph ------------------------------------------------------------------------------------
 
 
@@ -176,7 +179,7 @@ def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     inputs = _inputs(conversion)
     source = _columns(conversion, nodes, inputs) if conversion.boosted.categories else _INPUT
     names = (_PREDICTION, "") if conversion.boosted.classes is None else (_LABEL, _PROBABILITIES)
-    opset, ml_opset = (min(limit, newest) for limit, newest in zip(_limits(conversion), NEWEST_NEEDED, strict=True))
+    opset, ml_opset = min(conversion.request.limits.opset, NEWEST_NEEDED[0]), NEWEST_NEEDED[1]
     write(conversion.boosted, nodes, source, names, ml_opset)
     made = onnx.helper.make_graph(
         nodes.nodes,
@@ -187,10 +190,6 @@ def _graph(conversion: BoostingConversion) -> onnx.ModelProto:
     )
     opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("ai.onnx.ml", ml_opset)]
     return onnx.helper.make_model(made, opset_imports=opsets, producer_name="mlflow-redisai")
-
-
-def _limits(conversion: BoostingConversion) -> tuple[int, int]:
-    return conversion.request.limits.opset, conversion.request.limits.ml_opset
 
 
 def _inputs(conversion: BoostingConversion) -> tuple[Input, ...]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 Mode = Literal["BRANCH_LT", "BRANCH_LEQ", "BRANCH_GT", "BRANCH_EQ"]
 
 # The function applied to the sums.
-Link = Literal["identity", "sigmoid", "softmax", "exp", "softplus", "signed square", "argmax", "step"]
+Link = Literal[
+    "identity", "sigmoid", "softmax", "exp", "softplus", "signed square", "argmax", "step", "mean and variance"
+]
 
 # The first version of ai.onnx.ml in which trees can store their numbers as float64.
 _DOUBLE_TREES = 3
@@ -95,6 +97,13 @@ class Tree:
         return chain
 
 
+def constant(value: float) -> Tree:
+    """Return a tree of one leaf."""
+    tree = Tree((0,))
+    tree.leaf((value,))
+    return tree
+
+
 @dataclass(frozen=True)
 class Boosted:
     """
@@ -103,11 +112,12 @@ class Boosted:
     A linear model has `weights`, one row per column, instead of `trees`. `names` are the columns' names in training, ()
     if it had none. `reads_float32`: numbers are rounded to float32 before they are compared. `sums_float64`: the values
     of the leaves are float64. `classes` are a classifier's labels, None if the answer is the number that `link` gives.
-    `a_label_a_target`: each target is a yes-or-no question of its own.
+    `a_label_a_target`: each target is a yes-or-no question of its own. A score above `cut` means yes, or the second of
+    two classes.
 
     By column, `categories` are the values that the codes 0, 1, ... stand for, and `codes` is the largest code if the
-    rows hold codes themselves. The number `gap` stands for a gap, as NaN does. Numbers whose magnitude is at most
-    `zero` count as zero.
+    rows hold codes themselves. Codes are rounded towards zero, numbers below `first_code` excepted. The number `gap`
+    stands for a gap, as NaN does. Numbers whose magnitude is at most `zero` count as zero.
     """
 
     names: tuple[str, ...]
@@ -120,9 +130,11 @@ class Boosted:
     slope: float = 1.0
     classes: Array | None = None
     a_label_a_target: bool = False
+    cut: float = 0.0
     weights: Array | None = None
     categories: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     codes: dict[int, int] = field(default_factory=dict)
+    first_code: float = 0.0
     gap: float | None = None
     zero: float | None = None
 
@@ -170,18 +182,22 @@ def write(boosted: Boosted, nodes: Nodes, source: str, names: tuple[str, str], m
     if boosted.classes is None:
         _add_link(boosted, nodes, scores, first)
         return
-    # A positive score means a probability above one half. Comparing scores avoids the rounding of the sigmoid.
     if boosted.a_label_a_target:
-        nodes.cast(nodes.add("Greater", scores, nodes.constant(np.float32(0))), np.int64, first)
+        nodes.cast(_above_cut(boosted, nodes, scores), np.int64, first)
         _add_link(boosted, nodes, scores, second)
         return
     _add_probabilities(boosted, nodes, scores, second)
     if len(boosted.base) == 1:
-        above = nodes.add("Greater", scores, nodes.constant(np.float32(0)))
-        index = nodes.add("Reshape", nodes.cast(above, np.int64), nodes.constant(np.array([-1])))
+        above = nodes.cast(_above_cut(boosted, nodes, scores), np.int64)
+        index = nodes.add("Reshape", above, nodes.constant(np.array([-1])))
     else:
         index = nodes.add("ArgMax", scores, axis=1, keepdims=0)
     nodes.add("Gather", nodes.constant(_plain_labels(boosted.classes)), index, name=first, axis=0)
+
+
+def _above_cut(boosted: Boosted, nodes: Nodes, scores: str) -> str:
+    """Comparing scores, not what the link makes of them, avoids the rounding of the link in ONNX Runtime."""
+    return nodes.add("Greater", scores, nodes.constant(np.float32(boosted.cut)))
 
 
 def _plain_labels(classes: Array) -> Array:
@@ -208,6 +224,10 @@ def _add_link(boosted: Boosted, nodes: Nodes, scores: str, name: str) -> str:
             return nodes.add("Mul", scores, nodes.add("Abs", scores), name=name)
         case "argmax":
             return nodes.cast(nodes.add("ArgMax", scores, axis=1, keepdims=0), np.float32, name)
+        case "mean and variance":
+            mean, deviation = (nodes.add("Gather", scores, nodes.constant(np.array([each])), axis=1) for each in (0, 1))
+            doubled = nodes.add("Mul", deviation, nodes.constant(np.float32(2)))
+            return nodes.add("Concat", mean, nodes.add("Exp", doubled), name=name, axis=1)
         case "step":
             return nodes.cast(nodes.add("Greater", scores, nodes.constant(np.float32(0))), np.float32, name)
         case link:
@@ -233,9 +253,26 @@ def _scores(boosted: Boosted, nodes: Nodes, source: str, ml_opset: int) -> str:
         is_other = nodes.add("Greater", nodes.add("Abs", source), nodes.constant(number(boosted.zero)))
         is_gap = nodes.add("IsNaN", source)
         source = nodes.add("Where", nodes.add("Or", is_other, is_gap), source, nodes.constant(number(0)))
+    if boosted.codes:
+        source = _round_codes(boosted, nodes, source, number)
     if boosted.weights is not None:
         return _add_linear(boosted, nodes, source, number)
     return nodes.add("TreeEnsembleRegressor", source, domain="ai.onnx.ml", **_attributes(boosted, number, nodes.prefix))
+
+
+def _round_codes(boosted: Boosted, nodes: Nodes, source: str, number: type[np.floating[Any]]) -> str:
+    """Round the columns of codes towards zero, as the libraries do when they look a category up."""
+    import onnx
+
+    # No code is larger, and a Cast of larger numbers to integers has no defined result.
+    largest = 2.0**24
+    columns = np.array([[index in boosted.codes for index in range(boosted.columns)]])
+    below = np.nextafter(number(boosted.first_code), number(-np.inf))
+    is_code = nodes.add("And", nodes.add("Greater", source, nodes.constant(below)), nodes.constant(columns))
+    is_code = nodes.add("And", nodes.add("Less", source, nodes.constant(number(largest))), is_code)
+    plain = nodes.add("Where", is_code, source, nodes.constant(number(0)))
+    whole = nodes.cast(nodes.add("Cast", plain, to=onnx.TensorProto.INT64), number)
+    return nodes.add("Where", is_code, whole, source)
 
 
 def _add_linear(boosted: Boosted, nodes: Nodes, source: str, number: type[np.floating[Any]]) -> str:
@@ -246,7 +283,8 @@ def _add_linear(boosted: Boosted, nodes: Nodes, source: str, number: type[np.flo
 
 
 def _attributes(boosted: Boosted, number: type[np.floating[Any]], prefix: str) -> dict[str, Any]:
-    trees = boosted.trees
+    # ONNX has no ensemble without trees. A model may have none, for instance after training for no round.
+    trees = boosted.trees or (constant(0.0),)
     leaves = [
         (tree_id, node, target, value)
         for tree_id, tree in enumerate(trees)

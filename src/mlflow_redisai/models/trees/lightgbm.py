@@ -7,6 +7,7 @@ lists it. Each node decides what is a gap: NaN; or NaN and zero; or nothing, and
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,22 @@ _LINKS: dict[str, Link] = {
     "tweedie": "exp",
 }
 
-# LightGBM's own bound (kZeroThreshold): with `zero_as_missing`, a number of at most this magnitude is a gap.
+# LightGBM's own bound (kZeroThreshold): it reads a number of at most this magnitude as zero.
 _ZERO = float(np.float32(1e-35))
+
+
+# The smallest number that stands for the code 0: LightGBM rounds codes towards zero.
+_FIRST_CODE = float(np.nextafter(-1.0, 0.0))
+
+# The largest score that still gives the first of two classes, by objective, for a sigmoid of slope 1. The probability
+# of the second class is above that of the first, as float64, only above this score.
+_EVEN = 1.5 * 2.0**-53
+_CUTS = {
+    "binary": _EVEN,
+    "cross_entropy": _EVEN,
+    "cross_entropy_lambda": math.log(math.expm1(0.5)),
+    "regression": 0.5,
+}
 
 
 def read(model: Any, schema: Schema) -> Boosted:
@@ -40,6 +55,7 @@ def read(model: Any, schema: Schema) -> Boosted:
     objective, settings = _objective(data)
     names = tuple(data["feature_names"])
     trees = _trees(data)
+    categories = _categories(data, schema)
     return Boosted(
         # Names that LightGBM made up say nothing about the columns.
         names=() if names == tuple(f"Column_{index}" for index in range(len(names))) else names,
@@ -52,10 +68,26 @@ def read(model: Any, schema: Schema) -> Boosted:
         slope=float(settings.get("sigmoid", 1.0)),
         reads_float32=False,
         sums_float64=True,
-        classes=np.asarray(model.classes_) if isinstance(model, lightgbm.LGBMClassifier) else None,
-        categories=_categories(data, schema),
-        codes=_codes(data),
+        categories=categories,
+        codes={index: code for index, code in _codes(data).items() if index not in categories},
+        first_code=_FIRST_CODE,
+        **(_labels(model, objective, settings) if isinstance(model, lightgbm.LGBMClassifier) else {}),
     )
+
+
+def _labels(model: Any, objective: str, settings: dict[str, str]) -> dict[str, Any]:
+    # With an objective function of the user's own, the classifier answers with scores.
+    if callable(model.objective):
+        return {}
+    if model.n_classes_ > 2:
+        return {"classes": np.asarray(model.classes_)}
+    if objective not in _CUTS:
+        raise NotConvertible(
+            f"an LGBMClassifier with the objective {objective} is not supported; use LGBMRegressor, or one of "
+            f"{', '.join(_CUTS)}"
+        )
+    cut = _CUTS[objective] / float(settings.get("sigmoid", 1.0))
+    return {"classes": np.asarray(model.classes_), "cut": cut}
 
 
 def _objective(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
@@ -91,7 +123,7 @@ def _split(tree: Tree, node: dict[str, Any]) -> Added:
     if node["decision_type"] == "==":
         members = [int(member) for member in str(node["threshold"]).split("||")]
         return tree.any_of(feature, members, gap_is_yes=False), (left, right)
-    bound = float(node["threshold"])
+    bound = _bound(float(node["threshold"]))
     zero_goes_left = bound >= 0
     kind, default_left = node["missing_type"], bool(node["default_left"])
     if kind != "Zero" or default_left == zero_goes_left:
@@ -102,6 +134,13 @@ def _split(tree: Tree, node: dict[str, Any]) -> Added:
     rest = tree.branch(feature, bound, "BRANCH_LEQ" if default_left else "BRANCH_GT", gap_is_yes=True)
     tree.no[zero] = rest
     return [zero, rest], ((left, right) if default_left else (right, left))
+
+
+def _bound(threshold: float) -> float:
+    """Return a threshold that also holds for the numbers that LightGBM reads as zero before it compares."""
+    if abs(threshold) > _ZERO:
+        return threshold
+    return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))
 
 
 def _asks_for_zero(tree: Tree) -> bool:

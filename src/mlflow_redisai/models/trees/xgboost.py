@@ -17,6 +17,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.trees.ensemble import Added, Boosted, Link, Tree
+from mlflow_redisai.models.trees.params import Asked
 from redisai_engine.codec.mapping import Schema
 
 # How XGBoost turns the sum of the leaves into a prediction, by objective.
@@ -48,8 +49,26 @@ _LINKS: dict[str, Link] = {
 }
 
 
-def read(model: Any, schema: Schema) -> Boosted:
-    """Read XGBoost's Booster or scikit-learn estimator. Raise NotConvertible, naming what can't be expressed."""
+# For classifiers, the largest score that still gives the first of two classes. The probability of the second is above
+# one half as a float32 only above this score.
+_CUTS: dict[Link, float] = {"sigmoid": 1.5 * 2.0**-24, "identity": 0.5, "step": 0.0}
+
+# XGBoost itself keeps the probability that it starts from away from 0 and 1 by this much (kRtEps).
+_NEAR = 1e-6
+
+
+_NOTHING = Asked()
+
+# The first round of training to use, and the first after it not to use; None for all.
+Rounds = tuple[int, int] | None
+
+
+def read(model: Any, schema: Schema, asked: Asked = _NOTHING) -> Boosted:
+    """
+    Read XGBoost's Booster or scikit-learn estimator, with the answer that `asked` describes.
+
+    Raise NotConvertible, naming what can't be expressed.
+    """
     import xgboost
 
     wrapped = isinstance(model, xgboost.XGBModel)
@@ -59,18 +78,19 @@ def read(model: Any, schema: Schema) -> Boosted:
     _check_columns(learner, schema)
     if objective not in _LINKS:
         raise NotConvertible(f"XGBoost's objective {objective} is not supported; supported are {', '.join(_LINKS)}")
+    link = "identity" if asked.margin else _link(model, objective)
     missing = float(model.missing) if wrapped and model.missing is not None else math.nan
-    columns = int(learner["learner_model_param"]["num_feature"])
     base = _base(learner["learner_model_param"], _LINKS[objective])
+    columns = int(learner["learner_model_param"]["num_feature"])
     return Boosted(
         names=tuple(learner.get("feature_names") or ()),
         columns=columns,
-        link=_link(model, objective),
+        link=link,
         reads_float32=True,
         sums_float64=False,
         gap=None if math.isnan(missing) else missing,
-        **_labels(model, base),
-        **_learned(booster, learner, base, _rounds(model)),
+        **({} if asked.margin else _labels(model, base, link)),
+        **_learned(booster, learner, base, asked.rounds or _rounds(model)),
     )
 
 
@@ -100,25 +120,35 @@ def _base(parameters: dict[str, str], link: Link) -> list[float]:
 
 def _as_score(value: float, link: Link) -> float:
     if link == "sigmoid":
-        return math.log(value / (1 - value))
+        inside = min(max(value, _NEAR), 1 - _NEAR)
+        return math.log(inside / (1 - inside))
+    if link == "exp" and value <= 0:
+        raise NotConvertible(f"the model's base_score {value:g} has no logarithm; train with a base_score above 0")
     return math.log(value) if link == "exp" else value
 
 
-def _labels(model: Any, base: list[float]) -> dict[str, Any]:
+def _labels(model: Any, base: list[float], link: Link) -> dict[str, Any]:
     import xgboost
 
     if not isinstance(model, xgboost.XGBClassifier):
         return {}
-    if model.objective in {"binary:logitraw", "binary:hinge"}:
-        raise NotConvertible(f"an XGBClassifier with the objective {model.objective} has no probabilities")
     several = len(base) > 1 and model.n_classes_ == 2
-    return {"classes": np.arange(model.n_classes_), "a_label_a_target": several}
+    # Trained on a single class, it has two probabilities all the same.
+    labels = {"classes": np.arange(max(model.n_classes_, 2)), "a_label_a_target": several}
+    if link == "softmax":
+        return labels
+    if link not in _CUTS:
+        raise NotConvertible(
+            f"an XGBClassifier with the objective {model.objective} is not supported; use XGBRegressor, or an "
+            "objective for classes"
+        )
+    return {**labels, "cut": _CUTS[link]}
 
 
-def _rounds(model: Any) -> int | None:
-    """Return how many rounds to use, None for all. An estimator that stopped early uses those up to its best one."""
+def _rounds(model: Any) -> Rounds:
+    """Return the rounds to use, None for all. An estimator that stopped early uses those up to its best one."""
     try:
-        return None if not hasattr(model, "get_booster") else int(model.best_iteration) + 1
+        return None if not hasattr(model, "get_booster") else (0, int(model.best_iteration) + 1)
     except AttributeError:
         return None
 
@@ -126,21 +156,24 @@ def _rounds(model: Any) -> int | None:
 # -- what was learned -----------------------------------------------------------------------------
 
 
-def _learned(booster: Any, learner: dict[str, Any], base: list[float], rounds: int | None) -> dict[str, Any]:
+def _learned(
+    booster: Any, learner: dict[str, Any], base: list[float], rounds: tuple[int, int] | None
+) -> dict[str, Any]:
     data = learner["gradient_booster"]
     if data["name"] == "gblinear":
         weights = np.array(data["model"]["weights"], np.float32).reshape(-1, len(base))
         return {"trees": (), "weights": weights[:-1], "base": _scores_of_zeros(booster)}
     # DART drops trees during training, and weights those that stay.
     model = data["gbtree"]["model"] if data["name"] == "dart" else data["model"]
-    count = _tree_count(model, rounds)
-    scales = data.get("weight_drop") or [1.0] * count
+    begin, end = (0, len(model["trees"])) if rounds is None else (_first_tree(model, each) for each in rounds)
+    scales = data.get("weight_drop") or [1.0] * len(model["trees"])
     trees = [
         _tree(tree, target, scale, len(base))
-        for tree, target, scale in list(zip(model["trees"], model["tree_info"], scales, strict=False))[:count]
+        for tree, target, scale in list(zip(model["trees"], model["tree_info"], scales, strict=False))[begin:end]
     ]
-    coded = _code_columns(learner, trees)
-    return {"trees": trees, "base": base, "categories": _categories(learner, model), "codes": coded}
+    categories = _categories(learner, model)
+    coded = {index: code for index, code in _code_columns(learner, trees).items() if index not in categories}
+    return {"trees": trees, "base": base, "categories": categories, "codes": coded}
 
 
 def _scores_of_zeros(booster: Any) -> list[float]:
@@ -157,17 +190,15 @@ def _scores_of_zeros(booster: Any) -> list[float]:
     return found
 
 
-def _tree_count(model: dict[str, Any], rounds: int | None) -> int:
-    total = len(model["trees"])
-    if rounds is None:
-        return total
+def _first_tree(model: dict[str, Any], rounds: int) -> int:
+    """Return the number of trees before a round."""
     # Newer versions store where each round's trees begin. In older ones, all rounds have the same number of trees.
     indptr = model.get("iteration_indptr")
     if indptr is not None:
         return int(indptr[min(rounds, len(indptr) - 1)])
     parallel = int(model["gbtree_model_param"].get("num_parallel_tree", "1"))
     groups = len(set(model["tree_info"]))
-    return min(total, rounds * parallel * groups)
+    return min(len(model["trees"]), rounds * parallel * groups)
 
 
 def _tree(data: dict[str, Any], target: int, scale: float, scores: int) -> Tree:
@@ -242,4 +273,9 @@ def _values(entry: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(entry["values"])
     # Text is stored as signed bytes of all values in a row, with the offsets at which the values begin.
     text = bytes(value % 256 for value in entry["values"])
+    if not text.isascii():
+        raise NotConvertible(
+            "XGBoost itself keeps categories with letters beyond ASCII cut short, so it can't tell them apart for "
+            "sure; rename them, or encode them before XGBoost, for instance with OrdinalEncoder"
+        )
     return tuple(text[begin:end].decode() for begin, end in zip(entry["offsets"], entry["offsets"][1:], strict=False))

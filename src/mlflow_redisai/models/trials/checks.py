@@ -1,7 +1,8 @@
 """
 Trials of a conversion on this machine: it must answer as the model itself does.
 
-They serve converters whose models take any number of rows and answer with arrays. `trials.probes` makes the rows.
+They serve converters whose models take any number of rows and answer with arrays. `trials.probes` and `trials.rows`
+make the rows.
 
 Invariant: as soon as the model itself has answered a probe, the mapping has the types and shapes of that answer.
 """
@@ -19,7 +20,11 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.trials.probes import made_up, mark_gaps, with_gaps
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, passes, with_missing_text
+from mlflow_redisai.models.trials.edges import Edges
+from mlflow_redisai.models.trials.probes import made_up, with_gaps
+from mlflow_redisai.models.trials.rows import batches
+from mlflow_redisai.models.trials.splitting import answered, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part, Schema
@@ -27,26 +32,33 @@ from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.codec.values import Array
 
 
-def probes(
-    reference: Reference, schema: Schema, example: Any, categories: dict[str | int, Array]
-) -> tuple[Schema, list[Any]]:
+def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> tuple[Schema, list[Any]]:
     """
-    Return the schema and inputs for trials: the example, rows made up around it, and rows with gaps (NaN).
+    Return the schema and inputs for trials: the example, rows made up around it, rows with gaps (NaN), and rows at the
+    model's own edges.
 
-    Only inputs that the model itself answers are returned. The schema comes back with `gaps` set for the fields in
-    which the model accepts NaN. `categories` are values to draw from, by column.
+    Only rows that the model itself answers, and that the contracts allow, are returned. The schema comes back with the
+    fields' contracts. Raise NotConvertible for a model that refuses rows in a way that no contract expresses.
     """
 
     def answers(inputs: Any) -> bool:
         return any(True for _ in _own_answers(reference, [inputs]))
 
     found = [example] if example is not None and answers(example) else []
-    rows = made_up(schema, example, categories)
-    if rows is None or not answers(rows):
+    rows = made_up(schema, example, edges.categories)
+    rows = None if rows is None else answered(rows, answers)
+    if rows is None:
         return schema, found
-    schema = mark_gaps(schema, rows, answers)
-    gaps = with_gaps(schema, rows)
-    return schema, [*found, rows, *([gaps] if gaps is not None and answers(gaps) else [])]
+    schema = learned(schema, rows, answers, edges.categories)
+    more = [each for each in (with_gaps(schema, rows), *with_missing_text(schema, rows)) if each is not None]
+    made = [rows, *more, *batches(schema, example, edges)]
+    for each in made:
+        check_refusals(schema, each, answers)
+
+    def accepted(inputs: Any) -> bool:
+        return passes(schema, inputs) and answers(inputs)
+
+    return schema, [*found, *(kept for each in made if (kept := answered(each, accepted)) is not None)]
 
 
 def _own_answers(reference: Reference | NoReference, inputs: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -71,10 +83,12 @@ def checked(deployable: Deployable, inputs: Sequence[Any], what: str) -> Deploya
     `what` names the model in errors. Raise NotConvertible if any answer differs, or if the graph can't be run.
     """
     run = graph.runner(deployable.blob, deployable.mapping.fetch, what)
+    tried: list[Any] = []
     for probe, expected in _own_answers(deployable.reference, inputs):
         deployable = replace(deployable, mapping=_observed(deployable.mapping, expected))
         _compare(run, deployable.mapping, probe, expected, what)
-    return deployable
+        tried.append(probe)
+    return replace(deployable, tried=sum(map(rows_in, tried)), sample=tried[0] if tried else None)
 
 
 def with_outputs(
@@ -94,9 +108,11 @@ def with_outputs(
     reference = reference_of([mapping.outputs[index] for index in mapping.fetch])
     deployable = replace(deployable, mapping=mapping, reference=reference)
     run = graph.runner(deployable.blob, mapping.fetch, what)
+    tried: list[Any] = []
     for probe, expected in _own_answers(reference, inputs):
         _compare(run, mapping, probe, expected, what)
-    return deployable
+        tried.append(probe)
+    return replace(deployable, tried=sum(map(rows_in, tried)), sample=tried[0] if tried else None)
 
 
 def _choosing(mapping: Mapping, chosen: Sequence[str], what: str) -> Mapping:

@@ -10,15 +10,16 @@ Invariant: the same model gets the same rows every time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mlflow_redisai.models.trials.contracts import changed
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import take_columns, take_tensors
-from redisai_engine.codec.mapping import Field, Schema
+from redisai_engine.codec.mapping import COLUMN_DTYPES, Field, Schema
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol import dtypes
 
@@ -28,16 +29,13 @@ _SEED = 20260101
 # Magnitudes of made-up numbers for a column of which nothing is known.
 _SIZES = (0.1, 1.0, 10.0, 100.0)
 
-# The largest number of columns that are tried one by one for whether they may have gaps: each try runs the model.
-_SINGLE_TRIES = 200
 
-
-def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) -> Any:
+def made_up(schema: Schema, example: Any, categories: Mapping[int, Array]) -> Any:
     """
     Return made-up rows in the form that pyfunc takes: a frame, an array, or a dict of arrays.
 
     Return None if the schema leaves inner lengths open, or for tensors of text without an example. `categories` are
-    values to draw from, by column.
+    values to draw from, by the position of the column.
     """
     random = np.random.default_rng(_SEED)
     known = _known(schema, example)
@@ -49,70 +47,21 @@ def made_up(schema: Schema, example: Any, categories: dict[str | int, Array]) ->
 
     columns = {}
     for index, item in enumerate(schema.fields):
-        name: str | int = item.name if item.name is not None else index
-        choices = categories.get(name)
-        columns[name] = _values(random, item, known[index], choices, _ROWS)
+        name: str | int = item.label if item.label is not None else index
+        columns[name] = values_for(random, item, known[index], categories.get(index), _ROWS)
     return pd.DataFrame(columns)
-
-
-def mark_gaps(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Schema:
-    """
-    Return the schema with `gaps` set for just those float fields in which the model accepts NaN.
-
-    Most estimators refuse NaN, while a graph would compute with it. `answers` returns whether the model answers rows.
-    """
-    numbers = [index for index, item in enumerate(schema.fields) if item.dtype.is_float]
-    if not numbers:
-        return schema
-    filled = _replaced(schema, rows, None, 0.0)
-    # A model that fails even without gaps shows nothing about them.
-    if not answers(filled):
-        return schema
-    if answers(_replaced(schema, filled, numbers, np.nan)):
-        return schema
-    alone = numbers if len(numbers) <= _SINGLE_TRIES else []
-    taken = {index for index in alone if answers(_replaced(schema, filled, [index], np.nan))}
-    fields = [
-        replace(item, gaps=index in taken) if index in numbers else item for index, item in enumerate(schema.fields)
-    ]
-    return replace(schema, fields=tuple(fields))
 
 
 def with_gaps(schema: Schema, rows: Any) -> Any:
     """Return rows with gaps in every field that may have them, or None if no field may."""
     random = np.random.default_rng(_SEED)
-    fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.gaps]
-    return _replaced(schema, rows, fields, np.nan, random) if fields else None
 
+    def put(values: Array) -> Array:
+        values[random.random(values.shape) < 1 / 3] = np.nan
+        return values
 
-def _replaced(
-    schema: Schema, rows: Any, fields: list[int] | None, value: float, random: np.random.Generator | None = None
-) -> Any:
-    """
-    Return a copy of rows with `value` in some places of float fields.
-
-    These are every gap if `fields` is None. Else they are the first row of those fields, or with `random` about a third
-    of their values.
-    """
-    if schema.kind == "tensors" and not schema.named:
-        return _put(rows, value, fill=fields is None, random=random)
-    copied = rows.copy()
-    for index in range(len(schema.fields)) if fields is None else fields:
-        if schema.fields[index].dtype.is_float:
-            name = list(copied)[index]
-            copied[name] = _put(np.array(copied[name]), value, fill=fields is None, random=random)
-    return copied
-
-
-def _put(values: Array, value: float, *, fill: bool, random: np.random.Generator | None) -> Array:
-    changed: Array = values.copy()
-    if fill:
-        changed[~np.isfinite(changed)] = value
-    elif random is None:
-        changed[:1] = value
-    else:
-        changed[random.random(changed.shape) < 1 / 3] = value
-    return changed
+    fields = [index for index, item in enumerate(schema.fields) if item.dtype.is_float and item.used and item.gaps]
+    return changed(schema, rows, fields, put) if fields else None
 
 
 def _is_numpy_text(example: Any) -> bool:
@@ -129,6 +78,15 @@ def _known(schema: Schema, example: Any) -> list[Array | None]:
     return [None] * len(schema.fields)
 
 
+def example_columns(schema: Schema, example: Any) -> list[Array | None]:
+    """Return the example's values by column: the fields of a frame, or the columns of the only matrix."""
+    known = _known(schema, example)
+    if schema.kind == "columns":
+        return known
+    width = schema.fields[0].shape[1] or 0
+    return [None] * width if known[0] is None else list(known[0].T)
+
+
 def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | None]) -> Any:
     arrays = {}
     for index, (item, values) in enumerate(zip(schema.fields, known, strict=True)):
@@ -139,18 +97,35 @@ def _tensors(random: np.random.Generator, schema: Schema, known: list[Array | No
         if values is not None:
             drawn = _around(random, values[random.integers(0, len(values), shape[0])], item)
         else:
-            drawn = _values(random, item, None, None, int(np.prod(shape))).reshape(shape)
+            drawn = values_for(random, item, None, None, int(np.prod(shape))).reshape(shape)
         arrays[item.name if item.name is not None else index] = drawn
     return arrays if schema.named else arrays[0]
 
 
-def _values(random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int) -> Array:
+def values_for(
+    random: np.random.Generator, item: Field, known: Array | None, choices: Array | None, count: int
+) -> Array:
+    """Return `count` values for a column: some of `choices`, or around the example's values, or of several sizes."""
+    if not item.used:
+        return unread(item, known, count)
     if choices is not None and len(choices):
-        drawn: Array = choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy)
-        return drawn
+        # Categories of numbers may be none that the column can hold.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return np.asarray(choices[random.integers(0, len(choices), count)].astype(item.dtype.numpy))
     if known is not None:
         return _around(random, known[random.integers(0, len(known), count)], item)
     return _from_nothing(random, item, count)
+
+
+def unread(item: Field, known: Array | None, count: int) -> Array:
+    """Return values for a column that the model doesn't read: the example's first, or some value of its type."""
+    if known is not None and len(known):
+        return np.repeat(known[:1], count)
+    if item.type in COLUMN_DTYPES:
+        return np.zeros(count, item.dtype.numpy) if not item.dtype.is_string else np.array([""] * count, object)
+    if item.type == "datetime":
+        return np.zeros(count, "datetime64[ns]")
+    return np.array([b""] * count, object)
 
 
 def _around(random: np.random.Generator, values: Array, item: Field) -> Array:

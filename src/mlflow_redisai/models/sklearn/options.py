@@ -1,0 +1,227 @@
+"""
+Which constructor parameters of scikit-learn's estimators a conversion honours: a table, and the refusal of the rest.
+
+A converter that doesn't read a parameter drops it in silence. So each parameter is in one of three places: in FITTING,
+because all it decides is in the fitted attributes; in READ, because the conversion honours each of its values; or in
+ONLY, with those of its values that are honoured. Anywhere else only the default is.
+
+Invariant: an estimator with a value that this table doesn't know is never converted.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+
+# Parameters that act while fitting, or on speed, memory and messages only.
+FITTING = frozenset(
+    """
+    accept_sparse algorithm alpha alpha_1 alpha_2 alpha_init alpha_per_target alphas average batch_size beta_1 beta_2
+    bootstrap bootstrap_features C cache_size categories ccp_alpha check_inverse class_prior class_weight
+    compute_inverse_components compute_labels compute_score contamination copy copy_X copy_x copy_X_train
+    covariance_estimator covariance_prior criterion Cs cv degrees_of_freedom_prior dual early_stopping eigen_solver
+    eps epsilon error_score estimator estimators eta0 feature_name_combiner feature_names_out final_estimator
+    fit_intercept fit_inverse_transform fit_path fit_prior force_alpha gcv_mode hidden_layer_sizes
+    ignore_implicit_zeros importance_getter init init_params init_size interaction_cst intercept_scaling inv_kw_args
+    inverse_func is_data_valid is_model_valid iterated_power jitter k keep_empty_features l1_ratio l1_ratios
+    l2_regularization lambda_1 lambda_2 lambda_init leaf_size learning_rate learning_rate_init max_bins max_categories
+    max_depth max_df max_features max_fun max_iter max_iter_predict max_leaf_nodes max_n_alphas max_no_improvement
+    max_samples max_skips max_subpopulation max_trials mean_precision_prior mean_prior means_init memory
+    min_categories min_df min_features_to_select min_frequency min_impurity_decrease min_samples min_samples_leaf
+    min_samples_split min_weight_fraction_leaf momentum monotonic_cst multi_class n_bins n_clusters n_components
+    n_estimators n_features_to_select n_init n_iter n_iter_no_change n_jobs n_nonzero_coefs n_oversamples n_quantiles
+    n_restarts_optimizer n_subsamples n_targets nesterovs_momentum noise_variance norm_order nu oob_score optimizer
+    order param param_distributions param_grid penalty percentile positive power_iteration_normalizer power_t
+    pre_dispatch precisions_init precompute prefit priors quantile quantile_method random_state reassignment_ratio
+    refit reg_covar reg_param regressor remainder remove_zero_eig residual_threshold resource return_train_score
+    score_func scoring selection shrinkage shrinking shuffle smooth smooth_idf solver solver_options sparse_threshold
+    splitter standardize steps stop_n_inliers stop_probability stop_score store_covariance store_cv_results strategy
+    subsample svd_solver target_type threshold_lambda tol transformer transformer_list transformers
+    use_legacy_attributes validate validation_fraction var_smoothing verbose verbose_feature_names_out
+    verbose_interval vocabulary warm_start weight_concentration_prior weight_concentration_prior_type weights_init
+    """.split()  # noqa: SIM905  A list of two hundred quoted words can't be read.
+)
+
+# Parameters whose every value the conversion honours, by class.
+READ: dict[str, str] = {
+    "AdaBoostRegressor": "loss",
+    "BayesianGaussianMixture": "covariance_type",
+    "BernoulliNB": "binarize",
+    "Binarizer": "threshold",
+    "CalibratedClassifierCV": "ensemble",
+    "ClassifierChain": "base_estimator chain_method",
+    "ColumnTransformer": "transformer_weights",
+    "ComplementNB": "norm",
+    "CountVectorizer": "stop_words ngram_range token_pattern lowercase analyzer preprocessor tokenizer strip_accents "
+    "input encoding decode_error dtype binary",
+    "FeatureUnion": "transformer_weights",
+    "FunctionTransformer": "func kw_args",
+    "GammaRegressor": "",
+    "GaussianMixture": "covariance_type",
+    "GaussianProcessRegressor": "kernel normalize_y",
+    "GaussianProcessClassifier": "kernel",
+    "GenericUnivariateSelect": "mode",
+    "GradientBoostingClassifier": "loss",
+    "GradientBoostingRegressor": "loss",
+    "HistGradientBoostingClassifier": "loss",
+    "HistGradientBoostingRegressor": "loss",
+    "IncrementalPCA": "whiten",
+    "KBinsDiscretizer": "encode dtype",
+    "KNeighborsClassifier": "n_neighbors",
+    "KNeighborsRegressor": "n_neighbors",
+    "KNeighborsTransformer": "n_neighbors mode",
+    "KNNImputer": "n_neighbors",
+    "KernelPCA": "kernel degree gamma coef0",
+    "LabelBinarizer": "neg_label pos_label",
+    "LinearSVC": "loss",
+    "LinearSVR": "loss",
+    "LocalOutlierFactor": "n_neighbors novelty",
+    "MLPClassifier": "activation",
+    "MLPRegressor": "activation loss",
+    "MaxAbsScaler": "",
+    "MinMaxScaler": "feature_range clip",
+    "NearestNeighbors": "n_neighbors radius",
+    "Normalizer": "norm",
+    "NuSVC": "kernel degree gamma coef0 decision_function_shape probability",
+    "NuSVR": "kernel degree gamma coef0",
+    "OneClassSVM": "kernel degree gamma coef0",
+    "OneHotEncoder": "drop handle_unknown sparse_output dtype",
+    "OneVsRestClassifier": "",
+    "OrdinalEncoder": "dtype handle_unknown unknown_value encoded_missing_value",
+    "OutputCodeClassifier": "",
+    "PCA": "whiten",
+    "PLSRegression": "scale",
+    "PassiveAggressiveClassifier": "loss",
+    "PassiveAggressiveRegressor": "loss",
+    "PolynomialFeatures": "degree interaction_only include_bias",
+    "PowerTransformer": "method",
+    "QuantileTransformer": "output_distribution",
+    "RANSACRegressor": "loss",
+    "RFE": "step",
+    "RFECV": "step",
+    "RadiusNeighborsClassifier": "radius",
+    "RadiusNeighborsRegressor": "radius",
+    "RandomTreesEmbedding": "sparse_output",
+    "RegressorChain": "base_estimator",
+    "RobustScaler": "with_centering with_scaling quantile_range unit_variance",
+    "SGDClassifier": "loss",
+    "SGDRegressor": "loss",
+    "SVC": "kernel degree gamma coef0 decision_function_shape probability",
+    "SVR": "kernel degree gamma coef0",
+    "SelectFromModel": "threshold",
+    "SimpleImputer": "fill_value missing_values",
+    "StackingClassifier": "stack_method passthrough",
+    "StackingRegressor": "passthrough",
+    "StandardScaler": "with_mean with_std",
+    "TfidfTransformer": "norm use_idf sublinear_tf",
+    "TfidfVectorizer": "stop_words ngram_range token_pattern lowercase analyzer preprocessor tokenizer strip_accents "
+    "input encoding decode_error dtype binary norm use_idf sublinear_tf",
+    "TransformedTargetRegressor": "func",
+    "TweedieRegressor": "power link",
+    "VarianceThreshold": "threshold",
+    "VotingClassifier": "voting weights flatten_transform",
+    "VotingRegressor": "weights",
+}
+
+# What a fitted estimator must not be, and why.
+_FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (
+        lambda one: getattr(one, "is_categorical_", None) is not None,
+        "its splits by category can't be converted to ONNX; use categorical_features=None behind a OneHotEncoder",
+    ),
+    (
+        lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
+        "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
+    ),
+)
+
+_METRICS = ("minkowski", "euclidean", "manhattan", "l1", "l2", "cityblock")
+
+# The values that are honoured besides the default, by class and parameter.
+ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("HistGradientBoostingClassifier", "categorical_features"): (None,),
+    ("HistGradientBoostingRegressor", "categorical_features"): (None,),
+    ("CalibratedClassifierCV", "method"): ("sigmoid",),
+    ("GradientBoostingClassifier", "init"): (None, "zero"),
+    ("GradientBoostingRegressor", "init"): (None, "zero"),
+    ("KNNImputer", "weights"): ("uniform",),
+    **{
+        (name, "metric"): _METRICS
+        for name in (
+            "KNeighborsClassifier",
+            "KNeighborsRegressor",
+            "KNeighborsTransformer",
+            "LocalOutlierFactor",
+            "NearestNeighbors",
+        )
+    },
+    **{
+        (name, "p"): (1, 2)
+        for name in (
+            "KNeighborsClassifier",
+            "KNeighborsRegressor",
+            "KNeighborsTransformer",
+            "LocalOutlierFactor",
+            "NearestNeighbors",
+        )
+    },
+}
+
+
+def refuse_unknown_options(estimators: Iterator[tuple[str, Any]]) -> None:
+    """Raise NotConvertible for the first value that no conversion honours. Estimators come with their paths."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+
+    for path, estimator in estimators:
+        kind = type(estimator)
+        # An estimator without converter is refused by its name, and those of the boosting libraries elsewhere.
+        if kind in sklearn_operator_name_map and kind.__module__.partition(".")[0] == "sklearn":
+            _refuse(path, estimator)
+
+
+def _refuse(path: str, estimator: Any) -> None:
+    name = type(estimator).__name__
+    where = f"step {path} ({name})" if path else name
+    for fact, reason in _FITTED:
+        if fact(estimator):
+            raise NotConvertible(f"{where}: {reason}")
+    read = READ.get(name, "").split()
+    for parameter, value in estimator.get_params(deep=False).items():
+        if (parameter in FITTING or parameter in read) and (name, parameter) not in ONLY:
+            continue
+        default = _default(type(estimator), parameter)
+        honoured = [default, *(one for one in ONLY.get((name, parameter), ()) if not _is_same(one, default))]
+        if not any(_is_same(value, one) for one in honoured):
+            where = f"step {path} ({name})" if path else name
+            shown = " or ".join(f"{parameter}={one!r}" for one in honoured)
+            raise NotConvertible(f"{where}: {parameter}={_shown(value)} can't be converted to ONNX; use {shown}")
+
+
+def _default(kind: type, parameter: str) -> Any:
+    found = inspect.signature(kind).parameters.get(parameter)
+    return None if found is None else found.default
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Return whether two values of a parameter are equal. NaN equals itself, and no number equals a boolean."""
+    if value is other:
+        return True
+    if isinstance(value, (bool, np.bool_)) != isinstance(other, (bool, np.bool_)):
+        return False
+    if isinstance(value, float) and isinstance(other, float) and np.isnan(value) and np.isnan(other):
+        return True
+    try:
+        return bool(value == other)
+    # An array has no single truth value, so it isn't one of the table's values.
+    except ValueError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = getattr(value, "__name__", None) or " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:80]} ..."

@@ -1,0 +1,287 @@
+"""
+Which values a model accepts, asked of the model itself: it is given each kind of value in one row of answered rows.
+
+Most estimators raise an error for NaN or infinity, and an encoder may for a category that it hasn't seen. A graph would
+compute with them. What the model refuses goes into the schema's fields, so that a deployment refuses the same rows.
+
+Invariant: a value counts as accepted only if the model has answered rows that contain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trials.splitting import rows_at, rows_in
+from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.fields import is_frame, take_columns, take_tensors
+from redisai_engine.codec.mapping import Field, Known, Missing, Schema
+from redisai_engine.codec.values import Array
+from redisai_engine.protocol import dtypes
+
+# The values that encoders know, by the position of the column.
+Categories = Mapping[int, Array]
+
+# The largest number of columns, and of categories of a column, that are tried one by one: each try runs the model.
+_SINGLE_TRIES = 200
+
+# Text that no model has seen, and the marks of missing text.
+UNKNOWN_TEXT = "\ue001unknown"
+_MISSING: dict[Missing, Any] = {"None": None, "NaN": np.nan}
+
+# Numbers by which the largest that a model accepts is found. Trees read float32, and a scaled number may overflow. So
+# a contract may refuse enormous numbers that the model would answer.
+_SIZES = (float(np.finfo(np.float64).max), 1e300, float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Rows that the model answers, and whether it answers others."""
+
+    schema: Schema
+    rows: Any
+    answers: Callable[[Any], bool]
+
+    def accepts(self, fields: Iterable[int], values: Sequence[Any]) -> bool:
+        """Return whether the model answers with all of `values` in the first rows of all these fields."""
+        return self.answers(replaced(self.schema, self.rows, fields, values))
+
+    def accepting(self, fields: Sequence[int], values: Sequence[Any]) -> set[int]:
+        """Return the fields in which the model accepts all of `values`."""
+        if not fields or self.accepts(fields, values):
+            return set(fields)
+        return {index for index in fields if self.accepts([index], values)} if len(fields) <= _SINGLE_TRIES else set()
+
+    def those(self, wanted: Callable[[Field], bool]) -> list[int]:
+        return [index for index, item in enumerate(self.schema.fields) if item.used and wanted(item)]
+
+
+def learned(
+    schema: Schema, rows: Any, answers: Callable[[Any], bool], categories: Categories, what: str = "the model"
+) -> Schema:
+    """
+    Return the schema with the contract of each field: the values that the model accepts.
+
+    `answers` returns whether the model answers rows. Raise NotConvertible if the model refuses values in a way that no
+    contract expresses; `what` names the model.
+    """
+    filled = without_gaps(schema, rows)
+    # A model that fails even without gaps shows nothing about them.
+    if not answers(filled):
+        return schema
+    model = _Model(schema, filled, answers)
+    fields = list(schema.fields)
+    for learn in (_numbers, _missing_text):
+        fields = learn(model, fields)
+    return replace(schema, fields=tuple(_known(model, fields, categories, what)))
+
+
+def with_missing_text(schema: Schema, rows: Any) -> list[Any]:
+    """Return rows with each mark of missing text in the columns that may have it."""
+    found = []
+    for mark, value in _MISSING.items():
+        chosen = [index for index, item in enumerate(schema.fields) if item.used and mark in item.missing]
+        if chosen:
+            found.append(replaced(schema, rows, chosen, [value]))
+    return found
+
+
+def check_refusals(schema: Schema, inputs: Any, answers: Callable[[Any], bool], what: str = "the model") -> None:
+    """Raise NotConvertible if the model refuses rows that the schema's contract would let through."""
+    if answers(inputs):
+        return
+    passed = [row for row in range(rows_in(inputs)) if passes(schema, rows_at(inputs, np.array([row])))]
+    if not passed or answers(rows_at(inputs, np.array(passed))):
+        return
+    for row in passed[:_SINGLE_TRIES]:
+        alone = rows_at(inputs, np.array([row]))
+        if not answers(alone):
+            raise NotConvertible(
+                f"{what} refuses the row {_shown(alone)}, and a deployment can't refuse it too: no single column is at "
+                "fault in a way that it could check"
+            )
+
+
+def without_missing_text(schema: Schema) -> Schema:
+    """Return the schema with a contract that refuses missing text."""
+    return replace(schema, fields=tuple(replace(item, missing=()) for item in schema.fields))
+
+
+def passes(schema: Schema, row: Any) -> bool:
+    """Return whether rows fit the schema and the contracts of its fields."""
+    try:
+        (take_columns if schema.kind == "columns" else take_tensors)(row, schema)
+    except InputMismatch:
+        return False
+    return True
+
+
+def _shown(row: Any) -> str:
+    listed = row.to_dict("records")[0] if is_frame(row) else row
+    return f"{listed!s:.200}"
+
+
+def without_gaps(schema: Schema, rows: Any) -> Any:
+    """Return a copy of rows with 0 for every number that isn't finite."""
+    return changed(schema, rows, range(len(schema.fields)), _fill)
+
+
+def replaced(schema: Schema, rows: Any, fields: Iterable[int], values: Sequence[Any]) -> Any:
+    """Return a copy of rows with one of `values` in each of the first rows of these fields."""
+
+    def put(array: Array) -> Array:
+        for row, value in enumerate(values[: len(array)]):
+            array[row] = value
+        return array
+
+    return changed(schema, rows, fields, put)
+
+
+def changed(schema: Schema, rows: Any, fields: Iterable[int], change: Callable[[Array], Array]) -> Any:
+    """Return a copy of rows in which `change` was applied to a copy of the values of some fields."""
+    if schema.kind == "tensors" and not schema.named:
+        return change(rows.copy())
+    copied = rows.copy()
+    names = list(copied)
+    for index in fields:
+        values = change(np.array(copied[names[index]]))
+        copied[names[index]] = _cells(values, copied) if is_frame(copied) else values
+    return copied
+
+
+def _cells(values: Array, frame: Any) -> Any:
+    """Return the values of a frame's column. As objects, because pandas 3 makes NaN of None in a column of text."""
+    import pandas as pd
+
+    return pd.Series(values, index=frame.index, dtype=values.dtype)
+
+
+def _fill(values: Array) -> Array:
+    if values.dtype.kind == "f":
+        values[~np.isfinite(values)] = 0.0
+    return values
+
+
+# -- numbers and missing text ---------------------------------------------------------------------
+
+
+def _numbers(model: _Model, fields: list[Field]) -> list[Field]:
+    numbers = model.those(lambda item: item.dtype.is_float)
+    gaps = model.accepting(numbers, [np.nan])
+    # No estimator is known that takes infinity and refuses NaN.
+    infinite = model.accepting(sorted(gaps), [np.inf, -np.inf])
+    largest = _largest(model, numbers)
+    return [
+        replace(item, gaps=index in gaps, infinite=index in infinite, largest=largest) if index in numbers else item
+        for index, item in enumerate(fields)
+    ]
+
+
+def _largest(model: _Model, numbers: list[int]) -> float | None:
+    """Return the largest number that the model accepts in all fields at once, None if that is the type's largest."""
+    if not numbers:
+        return None
+    most = max(float(np.finfo(model.schema.fields[index].dtype.numpy).max) for index in numbers)
+    sizes = [size for size in _SIZES if size <= most]
+    for size in sizes:
+        # As numbers of float32 columns next to those of float64, it may become infinite.
+        narrow = [min(size, float(np.finfo(model.schema.fields[index].dtype.numpy).max)) for index in numbers]
+        rows = model.rows
+        for index, value in zip(numbers, narrow, strict=True):
+            rows = replaced(model.schema, rows, [index], [value, -value])
+        if model.answers(rows):
+            return None if size == sizes[0] else size
+    return _largest_in(model.schema, model.rows)
+
+
+def _largest_in(schema: Schema, rows: Any) -> float:
+    found = [0.0]
+
+    def look(array: Array) -> Array:
+        if array.dtype.kind == "f" and array.size:
+            found.append(float(np.abs(array).max()))
+        return array
+
+    changed(schema, rows, range(len(schema.fields)), look)
+    return max(found)
+
+
+def _missing_text(model: _Model, fields: list[Field]) -> list[Field]:
+    # A frame's cells are objects. numpy's own text can't be missing.
+    texts = model.those(lambda item: item.dtype.is_string) if model.schema.kind == "columns" else []
+    accepted = {mark: model.accepting(texts, [value]) for mark, value in _MISSING.items()}
+    null = _null()
+    return [
+        replace(item, missing=tuple(mark for mark, taken in accepted.items() if index in taken), null=null)
+        if index in texts
+        else item
+        for index, item in enumerate(fields)
+    ]
+
+
+def _null() -> Missing:
+    """Return what pandas, and so pyfunc, makes of None in a list of text."""
+    import pandas as pd
+
+    return "None" if pd.DataFrame({"text": ["", None]})["text"][1] is None else "NaN"
+
+
+# -- known values ---------------------------------------------------------------------------------
+
+
+def _known(model: _Model, fields: list[Field], categories: Categories, what: str) -> list[Field]:
+    known = list(fields)
+    for index in _refusing_unknown(model, categories):
+        item = fields[index]
+        values = categories.get(index) if model.schema.kind == "columns" else None
+        if values is None or not len(values):
+            column = "its input" if item.name is None else f"column {item.label!r}"
+            raise NotConvertible(
+                f"{what} refuses some values of {column} and its encoders don't say which, so a deployment can't "
+                "refuse them too; use an encoder with handle_unknown='ignore' or 'use_encoded_value'"
+            )
+        known[index] = replace(item, known=_answered(model, index, _plain(values, item)))
+    return known
+
+
+def _refusing_unknown(model: _Model, categories: Categories) -> list[int]:
+    """Return the fields in which the model refuses values that it hasn't seen."""
+    refusing: list[int] = []
+    texts = model.those(lambda item: item.dtype.is_string)
+    refusing += set(texts) - model.accepting(texts, [UNKNOWN_TEXT, ""])
+    for index in model.those(lambda item: not item.dtype.is_string and item.dtype is not dtypes.BOOL):
+        values = _numbers_among(model.schema, index, categories)
+        if values is not None and not model.accepts([index], [_beyond(values, model.schema.fields[index])]):
+            refusing.append(index)
+    return sorted(refusing)
+
+
+def _numbers_among(schema: Schema, index: int, categories: Categories) -> Array | None:
+    """Return the categories of a column of numbers, or those of all columns for a matrix."""
+    found = categories.get(index)
+    if schema.kind == "tensors" and categories:
+        found = np.concatenate([np.asarray(values).ravel() for values in categories.values()])
+    return None if found is None or not len(found) or found.dtype.kind not in "iuf" else found
+
+
+def _beyond(values: Array, item: Field) -> Any:
+    return item.dtype.numpy.type(np.max(values) + 1)
+
+
+def _plain(values: Array, item: Field) -> tuple[Known, ...]:
+    if item.dtype.is_string:
+        return tuple(str(value) for value in values.tolist())
+    return tuple(item.dtype.numpy.type(value).item() for value in values.tolist())
+
+
+def _answered(model: _Model, index: int, values: tuple[Known, ...]) -> tuple[Known, ...]:
+    """Return those of the values that the model answers. Another step may read the same column and know fewer."""
+    size = rows_in(model.rows)
+    portions = [values[start : start + size] for start in range(0, len(values), size)]
+    if all(model.accepts([index], portion) for portion in portions):
+        return values
+    return tuple(value for value in values[:_SINGLE_TRIES] if model.accepts([index], [value]))

@@ -1,0 +1,128 @@
+"""A value that no conversion honours is refused in our words, wherever the estimator stands."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import SVC
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.sklearn.estimators import walk
+from mlflow_redisai.models.sklearn.options import FITTING, ONLY, READ, refuse_unknown_options
+from support.boosted_models import cancer, diabetes
+from support.local_runs import deploy, save_sklearn
+
+TIES = SVC(break_ties=True)
+MARKED = make_pipeline(SimpleImputer(add_indicator=True), LogisticRegression())
+
+NESTED: dict[str, Any] = {
+    "alone": TIES,
+    "a pipeline": make_pipeline(StandardScaler(), TIES),
+    "a pipeline in a pipeline": make_pipeline(make_pipeline(StandardScaler()), make_pipeline(TIES)),
+    "a column transformer": make_pipeline(
+        ColumnTransformer([("filled", SimpleImputer(add_indicator=True), [0, 1])]), GaussianNB()
+    ),
+    "a union": make_pipeline(FeatureUnion([("filled", SimpleImputer(add_indicator=True))]), GaussianNB()),
+    "voting": VotingClassifier([("a", GaussianNB()), ("b", TIES)]),
+    "stacking": StackingClassifier([("a", GaussianNB()), ("b", TIES)], cv=2),
+    "the end of stacking": StackingClassifier([("a", GaussianNB())], final_estimator=TIES, cv=2),
+    "bagging": BaggingClassifier(MARKED, n_estimators=2),
+    "calibrated": CalibratedClassifierCV(MARKED, cv=2),
+    "one against the rest": OneVsRestClassifier(TIES),
+    "one against one": OneVsOneClassifier(TIES),
+    "a search": GridSearchCV(TIES, {"C": [1.0, 2.0]}, cv=2),
+}
+
+
+def refusal(estimator: Any) -> str:
+    with pytest.raises(NotConvertible) as refused:
+        refuse_unknown_options(walk(estimator))
+    return str(refused.value.message)
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_an_option_is_refused_wherever_the_estimator_stands(kind: str) -> None:
+    frame, labels = cancer()
+    estimator = NESTED[kind].fit(frame.to_numpy()[:100], labels[:100])
+
+    said = refusal(estimator)
+
+    assert "break_ties=True can't be" in said or "add_indicator=True can't be" in said
+
+
+@pytest.mark.parametrize("kind", [MultiOutputClassifier, ClassifierChain])
+def test_an_option_is_refused_in_each_of_several_targets(kind: Any) -> None:
+    frame, _ = cancer()
+    numbers = frame.to_numpy()[:100]
+
+    assert "break_ties=True" in refusal(kind(TIES).fit(numbers, (numbers[:, :2] > numbers[:, :2].mean(0)).astype(int)))
+
+
+def test_an_option_is_refused_behind_a_transformed_target() -> None:
+    frame, target = diabetes()
+    estimator = TransformedTargetRegressor(make_pipeline(SimpleImputer(add_indicator=True), LinearRegression()))
+
+    assert "add_indicator=True" in refusal(estimator.fit(frame, target))
+
+
+def test_the_refusal_names_step_estimator_value_and_what_works(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    estimator = make_pipeline(StandardScaler(), TIES).fit(frame, labels)
+
+    with pytest.raises(NotConvertible) as refused:
+        deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert str(refused.value.message) == (
+        "step svc (SVC): break_ties=True can't be converted to ONNX; use break_ties=False"
+    )
+
+
+def test_splits_by_category_are_refused() -> None:
+    """skl2onnx would compare the number of a category with a threshold."""
+    codes = np.random.default_rng(1).integers(0, 6, (200, 2)).astype(float)
+    estimator = HistGradientBoostingClassifier(categorical_features=[0], max_iter=5).fit(codes, codes[:, 0] % 2)
+
+    assert "splits by category" in refusal(estimator)
+
+
+def test_an_option_that_is_honoured_passes(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    scaled = MinMaxScaler((-1, 2), clip=True)
+    estimator = make_pipeline(scaled, LogisticRegression(C=3, class_weight="balanced")).fit(frame[::2], labels[::2])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    deployed.assert_equals_pyfunc(frame)
+    deployed.assert_equals_pyfunc(frame * 3)
+
+
+def test_the_table_has_only_parameters_that_exist() -> None:
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+
+    parameters = {kind.__name__: set(inspect.signature(kind).parameters) for kind in sklearn_operator_name_map}
+
+    for name, read in READ.items():
+        # Older versions of scikit-learn lack some parameters, and newer ones some classes.
+        assert not set(read.split()) & FITTING, f"{name} names a parameter that only acts while fitting"
+    for name, parameter in ONLY:
+        assert parameter in parameters.get(name, {parameter}), f"{name} has no parameter {parameter}"

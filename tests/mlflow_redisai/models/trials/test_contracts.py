@@ -1,0 +1,149 @@
+"""What a model refuses is found by asking it, column by column, for real estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.trials.contracts import check_refusals, learned, with_missing_text
+from redisai_engine.codec.mapping import Field, Schema
+from redisai_engine.protocol import dtypes
+
+NUMBERS = Schema("columns", (Field("a", "double", dtypes.DOUBLE), Field("b", "double", dtypes.DOUBLE)))
+MIXED = Schema("columns", (Field("size", "string", dtypes.STRING), Field("price", "double", dtypes.DOUBLE)))
+FLOAT32 = float(np.finfo(np.float32).max)
+
+ROWS = pd.DataFrame({"a": np.linspace(-3, 3, 20), "b": np.linspace(5, 1, 20)})
+TEXT = pd.DataFrame({"size": np.array(["s", "m", "l", "xl"] * 5, object), "price": np.linspace(1, 9, 20)})
+PLAIN = LogisticRegression()
+TARGET = np.arange(20) % 2
+
+
+def answers(model: Any) -> Callable[[Any], bool]:
+    def asked(rows: Any) -> bool:
+        try:
+            model.predict(rows)
+        except Exception:
+            return False
+        return True
+
+    return asked
+
+
+def contract(model: Any, schema: Schema, rows: pd.DataFrame, categories: Any = None) -> list[Field]:
+    return list(learned(schema, rows, answers(model.fit(rows, TARGET)), categories or {}).fields)
+
+
+def with_text(encoder: Any) -> Any:
+    columns = ColumnTransformer([("size", encoder, ["size"])], remainder="passthrough")
+    return make_pipeline(columns, LogisticRegression())
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        (LogisticRegression(), [{"gaps": False, "infinite": False}] * 2),
+        (HistGradientBoostingClassifier(), [{}] * 2),
+        (
+            make_pipeline(
+                ColumnTransformer([("a", SimpleImputer(), ["a"])], remainder="passthrough"), LogisticRegression()
+            ),
+            [{"infinite": False, "largest": 1e300}, {"gaps": False, "infinite": False, "largest": 1e300}],
+        ),
+        (RandomForestClassifier(3), [{"infinite": False, "largest": FLOAT32}] * 2),
+    ],
+    ids=["refuses both", "takes all", "one column may have gaps", "reads float32"],
+)
+def test_numbers(model: Any, changes: list[dict[str, Any]]) -> None:
+    expected = [replace(item, **change) for item, change in zip(NUMBERS.fields, changes, strict=True)]
+
+    assert contract(model, NUMBERS, ROWS) == expected
+
+
+class TestText:
+    CATEGORIES: ClassVar = {0: np.array(["l", "m", "s", "xl"], object)}
+
+    def test_an_encoder_that_raises_for_unknown_text_has_known_values(self) -> None:
+        size, _ = contract(with_text(OrdinalEncoder()), MIXED, TEXT, self.CATEGORIES)
+
+        assert (size.known, size.missing) == (("l", "m", "s", "xl"), ())
+
+    def test_an_encoder_that_ignores_unknown_text_takes_anything(self) -> None:
+        size, _ = contract(with_text(OneHotEncoder(handle_unknown="ignore")), MIXED, TEXT, self.CATEGORIES)
+
+        assert (size.known, size.missing) == (None, ("None", "NaN"))
+
+    def test_none_can_be_a_category_where_nan_is_not(self) -> None:
+        rows = TEXT.assign(size=pd.Series(["s", None, "l", "xl"] * 5, dtype=object))
+
+        size, _ = contract(with_text(OneHotEncoder()), MIXED, rows, {0: np.array(["l", "s", "xl"], object)})
+
+        assert (size.known, size.missing) == (("l", "s", "xl"), ("None",))
+
+    def test_a_column_that_two_encoders_read_has_what_both_know(self) -> None:
+        both = ColumnTransformer(
+            [
+                ("few", OneHotEncoder(categories=[["s", "m", "l", "xl"]]), ["size"]),
+                ("more", OneHotEncoder(categories=[["s", "m", "l", "xl", "xxl"]]), ["size"]),
+            ]
+        )
+        known = {0: np.array(["s", "m", "l", "xl", "xxl"], object)}
+
+        size, _ = contract(make_pipeline(both, LogisticRegression()), MIXED, TEXT, known)
+
+        assert size.known == ("s", "m", "l", "xl")
+
+    def test_what_no_contract_expresses_is_refused(self) -> None:
+        with pytest.raises(
+            NotConvertible, match="refuses some values of column 'size' and its encoders don't say which"
+        ):
+            contract(with_text(OrdinalEncoder()), MIXED, TEXT)
+
+
+def test_categories_may_be_numbers() -> None:
+    rows = ROWS.assign(a=np.arange(20) % 3)
+    schema = Schema("columns", (Field("a", "long", dtypes.INT64), NUMBERS.fields[1]))
+    model = make_pipeline(ColumnTransformer([("a", OneHotEncoder(), ["a"])]), LogisticRegression())
+
+    found, _ = contract(model, schema, rows, {0: np.arange(3)})
+
+    assert found.known == (0, 1, 2)
+
+
+def test_a_model_that_answers_nothing_shows_nothing() -> None:
+    assert learned(NUMBERS, ROWS, lambda rows: False, {}) == NUMBERS
+
+
+def test_trials_get_missing_text_where_it_is_accepted() -> None:
+    schema = Schema("columns", (replace(MIXED.fields[0], missing=("None", "NaN")), MIXED.fields[1]))
+
+    first, second = with_missing_text(schema, TEXT)
+
+    assert first["size"][0] is None
+    assert np.isnan(second["size"][0])
+
+
+def test_rows_that_are_refused_as_a_whole_are_no_conversion() -> None:
+    def answers_small_sums(rows: Any) -> bool:
+        return bool((rows["a"] + rows["b"] < 7).all())
+
+    with pytest.raises(NotConvertible, match=r"refuses the row \{'a': 4.0, 'b': 4.0\}, and a deployment can't"):
+        check_refusals(NUMBERS, pd.DataFrame({"a": [1.0, 4.0], "b": [1.0, 4.0]}), answers_small_sums)
+
+
+def test_rows_that_a_contract_refuses_are_let_be() -> None:
+    schema = Schema("columns", tuple(replace(item, gaps=False) for item in NUMBERS.fields))
+
+    check_refusals(schema, ROWS.assign(a=np.nan), lambda rows: not rows.isna().any(axis=None))
