@@ -54,7 +54,7 @@ LABELS = ((FRAME.a > 10) & (FRAME.b > 1)).astype(int)
 
 def edges(estimator: Any, frame: pd.DataFrame = FRAME, labels: Any = LABELS) -> Edges:
     fitted = estimator.fit(frame, labels)
-    return edges_of(fitted, schema_without_signature(None, fitted))
+    return edges_of(fitted, schema_without_signature(frame, fitted))
 
 
 def first_threshold(estimator: Any) -> tuple[str, float]:
@@ -76,7 +76,12 @@ def test_a_tree_tells_its_thresholds() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    [StandardScaler(), MinMaxScaler(), make_pipeline(SimpleImputer(), StandardScaler()), QuantileTransformer(n_quantiles=20)],
+    [
+        StandardScaler(),
+        MinMaxScaler(),
+        make_pipeline(SimpleImputer(), StandardScaler()),
+        QuantileTransformer(n_quantiles=20),
+    ],
     ids=lambda step: type(step).__name__,
 )
 def test_a_threshold_is_turned_back_through_scalers(before: Any) -> None:
@@ -123,7 +128,7 @@ def test_a_column_transformer_picks_columns_wherever_the_signature_has_them() ->
 
 
 def test_bins_knots_and_histogram_trees_tell_their_edges() -> None:
-    bins, splines = KBinsDiscretizer(4, encode="ordinal"), SplineTransformer(5)
+    bins, splines = KBinsDiscretizer(4, encode="ordinal"), SplineTransformer(n_knots=5)
     boosted = HistGradientBoostingRegressor(max_iter=3, categorical_features=[1])
 
     found = {type(each).__name__: edges(each) for each in (bins, splines, boosted)}

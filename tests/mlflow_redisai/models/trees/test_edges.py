@@ -1,4 +1,4 @@
-"""Boosted models tell their thresholds, their categories with an unknown one, and the numbers that stand for gaps."""
+"""Boosted models tell their thresholds, their categories with an unknown one, and numbers that stand for gaps."""
 
 from __future__ import annotations
 
