@@ -15,6 +15,8 @@ from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
 from mlflow_redisai.models.signature import params_of
+from mlflow_redisai.models.trials.checks import with_sample
+from mlflow_redisai.models.trials.independence import measured
 from mlflow_redisai.server.limits import ServerLimits, limits_of
 
 Attempt = TypeVar("Attempt")
@@ -64,6 +66,9 @@ def convert(
     deployable, notes = first_backend_that_works(
         flavor, backend, lambda each: converter(model, Request(flavor, each, limits, names)), (NotConvertible,)
     )
+    deployable = measured(deployable, model.input_example, f"the model {model.uri}")
+    if model.input_example is None:
+        deployable = with_sample(deployable)
     mapping = replace(deployable.mapping, params=params)
     return replace(deployable, mapping=mapping, notes=(*deployable.notes, *notes))
 

@@ -24,7 +24,6 @@ from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.trials.independence import measured
 
 
 def carry_out(assignment: Assignment) -> Outcome:
@@ -59,7 +58,6 @@ def _convert(assignment: Assignment) -> Deployable:
         limits=assignment.limits,
         outputs=assignment.outputs,
     )
-    deployable = measured(deployable, model.input_example, f"the model {assignment.uri}")
     return replace(deployable, reference=_as_values(assignment, deployable, model))
 
 
