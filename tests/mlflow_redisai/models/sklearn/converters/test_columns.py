@@ -27,7 +27,7 @@ ENCODERS: dict[str, Any] = {
     "rare ones by number": OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=35, sparse_output=False),
     "a number for unknown ones": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
     "a number for rare ones": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=3),
-    "the mean of the target": TargetEncoder(random_state=0),
+    "the mean of the target": TargetEncoder(target_type="continuous"),
 }
 
 
