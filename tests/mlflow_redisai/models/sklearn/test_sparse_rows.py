@@ -77,7 +77,8 @@ PIPELINES: dict[str, Made] = {
     "scaled": lambda model: make_pipeline(columns(sparse_threshold=1.0), MaxAbsScaler(), model),
     "selected": lambda model: make_pipeline(columns(sparse_threshold=1.0), SelectKBest(k=6), model),
     "voting": lambda model: make_pipeline(
-        columns(sparse_threshold=1.0), VotingClassifier([("a", model), ("b", LogisticRegression())], voting="soft")
+        ColumnTransformer([("text", encoder(), TEXT)]),
+        VotingClassifier([("a", model), ("b", LogisticRegression())], voting="soft"),
     ),
     "stacked": lambda model: make_pipeline(
         columns(sparse_threshold=1.0), StackingClassifier([("a", model), ("b", LogisticRegression())], cv=2)
