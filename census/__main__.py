@@ -37,10 +37,16 @@ def main() -> int:
     counts = Counter(each.verdict.kind for each in found.values())
     print(f"seed {arguments.seed}, {len(found)} of {len(rows)} rows: {dict(counts)}")
     if arguments.publish:
-        command = shlex.join(["scripts/census", *sys.argv[1:]])
-        about = circumstances(command, arguments.seed, len(all_rows()))
+        about = circumstances(_command(arguments), arguments.seed, len(all_rows()))
         page.publish(Results(about, tuple(found.values())).write())
     return 1 if any(counts[kind] for kind in FAULTS) else 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command that asks for the same rows. Where the log is and how many processes ran changes none."""
+    given = {"--only": arguments.only, "--sample": arguments.sample, "--seed": arguments.seed}
+    words = [word for name, value in given.items() if value for word in (name, str(value))]
+    return shlex.join(["scripts/census", *words])
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Row]:

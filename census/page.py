@@ -76,10 +76,14 @@ def _about(results: Results, file: str, counted: int) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return [
         f"`{about['command']}`, {about['date']}, commit {about['commit']}, seed {about['seed']}; {versions}.",
-        f"{len(results.found)} of {about['known']} rows were run, {counted} of them count. All verdicts:",
+        f"{_part(len(results.found), about['known'])}, {counted} of them count. All verdicts:",
         f"[{file}](../census/results/{file}). `scripts/census --row NAME --seed {about['seed']}` repeats a row.",
         "",
     ]
+
+
+def _part(run: int, known: int) -> str:
+    return f"All {known} rows were run" if run >= known else f"{run} of {known} rows were run, drawn by chance"
 
 
 def _summed(found: Iterable[Found], group: Callable[[Found], str]) -> list[str]:
@@ -147,11 +151,16 @@ def _faults(found: Sequence[Found]) -> list[str]:
         rows = [each for each in found if each.verdict.kind == kind]
         if rows:
             lines += [f"## {kind.capitalize()}", "", *_by_reason(rows), ""]
-    return lines or ["No row is wrong, hung or raw.", ""]
+    return lines or ["None of the rows that were run is wrong, hung or raw.", ""]
 
 
 def _refusals(found: Sequence[Found]) -> list[str]:
-    return _by_reason([each for each in found if each.verdict.kind == REFUSED])
+    refused = [each for each in found if each.verdict.kind == REFUSED]
+    names = sorted({name for each in refused for name in _NO_CONVERTER.findall(each.verdict.reason)})
+    return [*_by_reason(refused), "", f"Estimators without a converter: {', '.join(names) or 'none'}."]
+
+
+_NO_CONVERTER = re.compile(r"(\w+)\)? of sklearn[\w.]* has no converter")
 
 
 def _by_reason(found: Sequence[Found]) -> list[str]:
@@ -169,6 +178,7 @@ def kind_of(reason: str) -> str:
     said = re.sub(r" \(and \d+ other questions\)$", "", reason)
     said = re.sub(r"the (scikit-learn|xgboost|lightgbm|catboost) model \w+", "the model", said)
     said = re.sub(r"\bstep [\w.-]+ \((\w+)\)", r"\1", said)
+    said = _NO_CONVERTER.sub("an estimator has no converter", said)
     said = re.sub(r"\d+ of \d+ (labels )?differ.*|the largest difference is.*|the shape .* became.*", "...", said)
     said = re.sub(r" in '[^']*'", " in a column", said)
     said = re.sub(r"column '[^']*'", "a column", said)

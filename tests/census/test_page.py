@@ -51,7 +51,7 @@ def test_a_log_keeps_the_last_verdict_on_a_row(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_trained_do_not_count() -> None:
     text = page.text(Results(ABOUT, FOUND), "2026-01-02.json")
 
-    assert "5 of 9 rows were run, 4 of them count" in text
+    assert "5 of 9 rows were run, drawn by chance, 4 of them count" in text
     assert "| sklearn | 4 | 1 | 2 | 1 | 0 | 0 | 25 % |" in text
 
 
