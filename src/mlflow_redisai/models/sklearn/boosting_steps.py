@@ -91,7 +91,7 @@ def _converter(library: str, rows: dict[int, bool | None]) -> Callable[[Any, Any
             raise NotConvertible(f"categories of {library} itself can't be converted inside a pipeline")
         if boosted.classes is None and len(operator.outputs) > 1:
             raise NotConvertible(f"a classifier of {library} with an objective function of your own gives no classes")
-        # None unless the converter takes the option.
+        # None for an estimator inside another one.
         chosen = container.get_options(operator.raw_operator, {"raw_scores": False}, fail=False) or {}
         if chosen.get("raw_scores"):
             boosted = replace(boosted, link="identity", slope=1.0)
