@@ -108,6 +108,7 @@ def test_a_name_that_is_looked_up_is_seen(clean: dict[str, str], tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("_namespaces")
 def test_engine_plugin_and_run_local_look_up_no_name_and_leave_no_file_at_home(
     clean: dict[str, str], home: Path, tmp_path: Path

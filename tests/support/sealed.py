@@ -34,7 +34,7 @@ def refusal() -> str | None:
 def names_looked_up(report: Path, command: list[str], environment: dict[str, str]) -> list[str]:
     """Run a command without a network, which must succeed, and return the names that it and its children look up."""
     sealed = [*UNSHARE, sys.executable, "-m", "support.sealed", str(report), *command]
-    shown = subprocess.run(sealed, env=environment, capture_output=True, text=True, timeout=280)
+    shown = subprocess.run(sealed, env=environment, capture_output=True, text=True, timeout=580)
     assert shown.returncode == 0, f"{shown.stdout}\n{shown.stderr}"
     found: list[str] = json.loads(report.read_text())
     return found
