@@ -70,7 +70,7 @@ del os.environ["MLFLOW_DISABLE_TELEMETRY"]
 from mlflow.deployments import get_deploy_client
 
 model, folder = sys.argv[1:]
-mlflow_redisai.run_local("redisai", "first", model, config={"port": 7000, "data_dir": folder})
+mlflow_redisai.run_local("first", model, config={"port": 7000, "data_dir": folder})
 client = get_deploy_client("redisai://127.0.0.1:7000/0")
 client.create_deployment("second", model)
 answer = client.predict("second", numpy.array([[1, 2]], numpy.float32))

@@ -233,15 +233,18 @@ class UnreadableRecord(RedisAIError):
 
 
 class VerificationFailed(RedisAIError):
-    """The stored model answers differently from the original, whose answers come from `reference`."""
+    """
+    The stored model answers differently from the original, whose answers come from `reference`.
+
+    `asked` is what both were asked.
+    """
 
     code = INVALID_STATE
     _END = "; nothing was deployed"
 
-    def __init__(self, reference: str, difference: str) -> None:
+    def __init__(self, reference: str, difference: str, asked: str = "the model's input example") -> None:
         super().__init__(
-            f"the stored model failed verification against {reference} with the model's input example: "
-            f"{difference}{self._END}"
+            f"the stored model failed verification against {reference} with {asked}: {difference}{self._END}"
         )
 
     @property

@@ -171,10 +171,9 @@ def test_verification_can_be_left_out_and_that_is_told(client: RedisAIClient, un
     assert created["verification"]["status"] == "off"
 
 
-def test_a_model_without_input_example_is_deployed_and_that_is_told(
-    client: RedisAIClient, tmp_path: Path, saved_wine: LoggedModel, caplog: pytest.LogCaptureFixture
+def test_a_model_without_input_example_is_verified_by_rows_of_its_trials(
+    client: RedisAIClient, tmp_path: Path, saved_wine: LoggedModel
 ) -> None:
-    """In the reply, in the output of `get`, and as a warning, which the command line shows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -185,10 +184,21 @@ def test_a_model_without_input_example_is_deployed_and_that_is_told(
 
     created = client.create_deployment("noexample:wine", model.uri)
 
+    assert created["verification"]["status"] == "passed (by trial rows: the model has no input example)"
+    assert created["verification"]["trials"] > 1000
+    assert created["notes"] == []
+
+
+def test_a_model_that_nothing_can_be_tried_with_is_deployed_and_that_is_told(
+    client: RedisAIClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the reply, in the output of `get`, and as a warning, which the command line shows."""
+    created = client.create_deployment("noexample:bare", save_multiplication(tmp_path / "bare", 2, bare=True).uri)
+
     assert created["verification"]["status"] == "not verified: the model has no input example"
     assert created["notes"] == ["not verified: the model has no input example"]
-    assert client.get_deployment("noexample:wine") == created
-    assert caplog.messages[-1] == "noexample:wine: not verified: the model has no input example"
+    assert client.get_deployment("noexample:bare") == created
+    assert caplog.messages[-1] == "noexample:bare: not verified: the model has no input example"
 
 
 def test_options_reach_redisai(client: RedisAIClient, saved_wine: LoggedModel) -> None:

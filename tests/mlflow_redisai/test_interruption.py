@@ -102,7 +102,7 @@ def test_a_create_interrupted_while_it_converts_leaves_nothing(  # noqa: PLR0917
     temporary.mkdir()
     process = Stopping("conversion", engine.target, "create_deployment", name, model, TMPDIR=str(temporary))
     try:
-        wait_until((tmp_path / "processes").exists, timeout_s=120, what="the model to hang")
+        wait_until((tmp_path / "processes").exists, timeout_s=240, what="the model to hang")
         started = [int(pid) for pid in (tmp_path / "processes").read_text().split()]
         assert all(map(is_running, started))
         interrupt(process.process.pid, number)

@@ -15,6 +15,7 @@ from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.graph import runner
 from mlflow_redisai.models.loading import MlflowModel, open_model
+from mlflow_redisai.models.trials.independence import measured
 from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.mapping import Mapping
@@ -78,6 +79,7 @@ LIMITS = ServerLimits(ml_opset=3)
 def deploy(path: Path, flavor: str | None = None, *, limits: ServerLimits = LIMITS, **options: Any) -> Deployed:
     model = open_model(str(path))
     deployable = convert(model, flavor=choose_flavor(model, flavor), limits=limits, **options)
+    deployable = measured(deployable, model.input_example, "the test's model")
     mapping = Mapping.from_json(deployable.mapping.to_json())
     return Deployed(model, deployable, mapping, runner(deployable.blob, mapping.fetch, "the test's model"))
 

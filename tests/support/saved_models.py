@@ -30,9 +30,9 @@ def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = Tru
     return LoggedModel(str(folder), frame)
 
 
-def save_multiplication(folder: Path, factor: float, *, width: int = 2) -> LoggedModel:
-    """Save the ONNX model y = x * factor for rows of `width` numbers."""
-    return _save_graph(folder, "Mul", np.array([factor], np.float32), width)
+def save_multiplication(folder: Path, factor: float, *, width: int = 2, bare: bool = False) -> LoggedModel:
+    """Save the ONNX model y = x * factor for rows of `width` numbers. `bare`: without signature and input example."""
+    return _save_graph(folder, "Mul", np.array([factor], np.float32), width, bare=bare)
 
 
 def save_large(folder: Path, factor: float) -> LoggedModel:
@@ -42,7 +42,7 @@ def save_large(folder: Path, factor: float) -> LoggedModel:
     return _save_graph(folder, "MatMul", np.eye(LARGE_WIDTH, dtype=np.float32) * np.float32(factor), LARGE_WIDTH)
 
 
-def _save_graph(folder: Path, operator: str, weights: np.ndarray, width: int) -> LoggedModel:
+def _save_graph(folder: Path, operator: str, weights: np.ndarray, width: int, *, bare: bool = False) -> LoggedModel:
     import mlflow
     import onnx
     from mlflow.models import infer_signature
@@ -62,8 +62,8 @@ def _save_graph(folder: Path, operator: str, weights: np.ndarray, width: int) ->
     mlflow.onnx.save_model(
         model,
         str(folder),
-        signature=infer_signature(rows, rows),
-        input_example=rows,
+        signature=None if bare else infer_signature(rows, rows),
+        input_example=None if bare else rows,
         pip_requirements=["onnx"],
         save_as_external_data=False,
     )

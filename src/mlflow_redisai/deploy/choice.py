@@ -13,8 +13,9 @@ from typing import TypeVar
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
-from mlflow_redisai.models.params import params_of
 from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from mlflow_redisai.models.signature import params_of
+from mlflow_redisai.models.trials.checks import with_sample
 from mlflow_redisai.models.trials.independence import measured
 from mlflow_redisai.server.limits import ServerLimits, limits_of
 
@@ -66,6 +67,8 @@ def convert(
         flavor, backend, lambda each: converter(model, Request(flavor, each, limits, names)), (NotConvertible,)
     )
     deployable = measured(deployable, model.input_example, f"the model {model.uri}")
+    if model.input_example is None:
+        deployable = with_sample(deployable)
     mapping = replace(deployable.mapping, params=params)
     return replace(deployable, mapping=mapping, notes=(*deployable.notes, *notes))
 

@@ -77,11 +77,12 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
     expected = _expected(reference, example)
     actual, rows = predict(run, mapping, example)
     tolerance = tolerance_of(mapping)
+    has_example = model.input_example is not None or deployable.example is not None
     try:
         difference = compare(expected, actual, tolerance)
     except Difference as found:
-        raise VerificationFailed(reference.kind, str(found)) from None
-    has_example = model.input_example is not None or deployable.example is not None
+        asked = "the model's input example" if has_example else "rows of its trials"
+        raise VerificationFailed(reference.kind, str(found), asked) from None
     status = PASSED if has_example else PASSED_TRIALS
     return Verification(status, rows, difference, tolerance, reference.kind, deployable.tried)
 

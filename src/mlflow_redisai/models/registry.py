@@ -86,8 +86,8 @@ FLAVORS: dict[str, Flavor] = {
             ("ONNX",),
             packages=("xgboost",),
             how="trees (also DART) and linear boosters, read from XGBoost's JSON; the graph looks up text categories",
-            limits="custom objectives beyond a plain sum; text categories before XGBoost 3.1; an unseen category "
-            "counts as a missing value",
+            limits="custom objectives beyond a plain sum; text categories before XGBoost 3.1 or beyond ASCII; an "
+            "unseen category counts as a missing value",
             extra="xgboost",
         ),
         Flavor(
@@ -105,7 +105,7 @@ FLAVORS: dict[str, Flavor] = {
             ("ONNX",),
             packages=("catboost",),
             how="trees, symmetric or not, read from CatBoost's JSON",
-            limits="categorical, text and embedding features; RMSEWithUncertainty",
+            limits="categorical, text and embedding features",
             extra="catboost",
         ),
         Flavor(

@@ -14,11 +14,15 @@ from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Permit, Plan, UpstreamCommand, refuse_error
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies
+from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis import store
 
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
 _NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
+# A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
+_HALF_FIELD = (_NO_FIELD, b"", _NO_FIELD)
+_HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
 
@@ -29,14 +33,18 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
     is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
     """
-    write = (b"HDEL", key, _NO_FIELD)
     if client.in_transaction:
-        yield Permit([write])
+        yield Permit([(b"HDEL", key, _NO_FIELD)])
         return
+    write = (b"HSET", key, *_HALF_FIELD)
     exists, found, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), write]
-    refuse_error(exists, found, written)
+    refuse_error(exists, found, *(() if _is_half(written) else (written,)))
     if exists and found is None:
         raise WrongType
+
+
+def _is_half(answer: object) -> bool:
+    return isinstance(answer, ReplyError) and answer.text.startswith(_HALF_REFUSED)
 
 
 def write_hash(

@@ -212,7 +212,7 @@ def check_asyncio_client(client: redis.Redis, server: Any) -> None:
     assert [reply[-1] for reply in asyncio.run(many())] == [floats(n + 1) for n in range(20)]
 
 
-def check_messages_of_keys_that_changed(client: redis.Redis, server: Any) -> None:
+def check_resp3_messages_of_keys_that_changed(client: redis.Redis, server: Any) -> None:
     """Client-side caches rely on them: Redis' RESP3 push messages come between the replies."""
     if server.protocol != 3:
         server.lacks("RESP2 has no pushes")

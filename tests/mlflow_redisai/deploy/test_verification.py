@@ -18,11 +18,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
-from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, verify
+from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, PASSED_TRIALS, verify
 from mlflow_redisai.errors import VerificationFailed
 from mlflow_redisai.models.reference import NoReference, Reference
 from redisai_engine.protocol.tensor import Tensor
-from support.local_runs import deploy, save_sklearn
+from support.local_runs import Deployed, deploy, save_sklearn
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_a_model_that_answers_the_same_passes(regression: Path) -> None:
         "difference": found.difference,
         "tolerance": 1e-9,
         "reference": "mlflow.pyfunc",
+        "trials": found.trials,
     }
+    assert found.trials > 1000
 
 
 def test_a_model_that_answers_differently_fails_with_the_largest_difference(regression: Path) -> None:
@@ -71,13 +73,31 @@ def test_another_label_fails(tmp_path: Path) -> None:
         verify(run, deployed.deployable, deployed.model)
 
 
-def test_a_model_without_example_is_not_said_to_be_verified(tmp_path: Path) -> None:
-    data = load_iris(as_frame=True)
-    path = save_sklearn(tmp_path / "m", GaussianNB().fit(data.data, data.target), data.data, example_rows=0)
-    deployed = deploy(path)
+class TestWithoutExample:
+    """A model without an input example is asked rows of its trials, on the server too."""
 
-    found = verify(deployed.run, deployed.deployable, deployed.model)
-    assert (found.status, found.rows, found.reference, found.notes) == (NO_EXAMPLE, 0, None, (NO_EXAMPLE,))
+    @pytest.fixture
+    def deployed(self, tmp_path: Path) -> Deployed:
+        data = load_iris(as_frame=True)
+        return deploy(save_sklearn(tmp_path / "m", GaussianNB().fit(data.data, data.target), data.data, example_rows=0))
+
+    def test_it_is_verified_by_rows_of_its_trials(self, deployed: Deployed) -> None:
+        found = verify(deployed.run, deployed.deployable, deployed.model)
+
+        assert (found.status, found.rows, found.notes) == (PASSED_TRIALS, 48, ())
+        assert found.trials > 1000
+
+    def test_a_server_that_answers_differently_is_found(self, deployed: Deployed) -> None:
+        def run(tensors: list[Tensor]) -> list[Tensor]:
+            return [Tensor.from_array((tensor.array() + 1) % 3) for tensor in deployed.run(tensors)]
+
+        with pytest.raises(VerificationFailed, match="48 of 48 labels differ"):
+            verify(run, deployed.deployable, deployed.model)
+
+    def test_without_trial_rows_it_is_not_said_to_be_verified(self, deployed: Deployed) -> None:
+        found = verify(deployed.run, replace(deployed.deployable, sample=None), deployed.model)
+
+        assert (found.status, found.rows, found.reference, found.notes) == (NO_EXAMPLE, 0, None, (NO_EXAMPLE,))
 
 
 class TestReference:

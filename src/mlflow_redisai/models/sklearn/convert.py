@@ -247,13 +247,12 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
     from sklearn.ensemble import IsolationForest
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
-    from sklearn.neighbors import LocalOutlierFactor
     from sklearn.pipeline import Pipeline
     from sklearn.svm import SVC
 
     options = vectorizer_options(estimator)
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if isinstance(last, (IsolationForest, LocalOutlierFactor)):
+    if isinstance(last, IsolationForest):
         options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_redisai.models.sklearn.estimators import flat
 from mlflow_redisai.models.sklearn.learned import learned, of_trees
 from mlflow_redisai.models.trials.edges import NO_EDGES, Edges, columns_of, finite, merged, range_of
 from redisai_engine.codec.mapping import Schema
@@ -162,9 +163,7 @@ def _inside(step: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the estimators that a step delegates to, each with the places of its columns, None for all of them."""
     names = ("estimator",) if type(step).__name__ == "_CalibratedClassifier" else _INNER
     for name in names:
-        inner = getattr(step, name, None)
-        several = np.ravel(np.array(inner, object)).tolist() if isinstance(inner, (list, np.ndarray)) else [inner]
-        for index, one in enumerate(several):
+        for index, one in enumerate(flat(getattr(step, name, None))):
             if hasattr(one, "get_params") or type(one).__name__ == "_CalibratedClassifier":
                 yield one, _places(step, name, index)
 

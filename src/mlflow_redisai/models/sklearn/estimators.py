@@ -84,16 +84,16 @@ def _delegates(estimator: Any) -> Iterator[tuple[str, Any]]:
     # What is inside a calibrated or frozen estimator is fitted, but not named as if it were.
     wrapped = ("estimator",) if type(estimator).__name__ in ("_CalibratedClassifier", "FrozenEstimator") else ()
     for name in (*_DELEGATES, *wrapped):
-        for one in _flat(getattr(estimator, name, None)):
+        for one in flat(getattr(estimator, name, None)):
             if hasattr(one, "get_params") or hasattr(one, "estimator"):
                 yield name, one
 
 
-def _flat(inner: Any) -> Iterator[Any]:
+def flat(inner: Any) -> Iterator[Any]:
     """Yield what lists and arrays hold. Numpy would take a pipeline, which has a length, for a list of its steps."""
     if isinstance(inner, (list, tuple, np.ndarray)):
         for one in inner:
-            yield from _flat(one)
+            yield from flat(one)
     else:
         yield inner
 

@@ -11,6 +11,7 @@ Invariant: an estimator with a value that this table doesn't know is never conve
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -138,10 +139,6 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "neighbours within a radius can't be converted to ONNX; use KNeighborsClassifier or KNeighborsRegressor",
     ),
     (
-        lambda one: type(one).__name__ in ("KNeighborsClassifier", "KNeighborsRegressor") and _has_ties(one),
-        "its training rows are at equal distances, and which of them scikit-learn counts can't be converted to ONNX",
-    ),
-    (
         lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
         "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
     ),
@@ -156,7 +153,10 @@ def _has_ties(estimator: Any) -> bool:
     """Return whether the last neighbour of a training row could as well be another one, with another target."""
     rows = estimator._fit_X[:_ASKED]
     count = estimator.n_neighbors
-    distances, found = estimator.kneighbors(rows, min(count + _BEYOND, estimator.n_samples_fit_))
+    with warnings.catch_warnings():
+        # It was fitted with names of columns, and keeps none with the rows.
+        warnings.simplefilter("ignore")
+        distances, found = estimator.kneighbors(rows, min(count + _BEYOND, estimator.n_samples_fit_))
     last = distances[:, count - 1 : count]
     tied = np.isclose(distances, last, rtol=1e-12, atol=0)
     targets = np.asarray(estimator._y).reshape(len(estimator._y), -1)[found]
@@ -219,7 +219,8 @@ def _refuse(path: str, estimator: Any) -> None:
     for fact, reason in _FITTED:
         if fact(estimator):
             raise NotConvertible(f"{where}: {reason}")
-    if name == "FunctionTransformer" and not is_known(estimator.func):
+    # Of a target's transformer only the way back is needed, which its converter looks at.
+    if name == "FunctionTransformer" and not path.endswith("transformer_") and not is_known(estimator.func):
         shown = _shown(estimator.func)
         raise NotConvertible(f"{where}: func={shown} can't be converted to ONNX; use one of {', '.join(FUNCTIONS)}")
     read = READ.get(name, "").split()
@@ -232,6 +233,11 @@ def _refuse(path: str, estimator: Any) -> None:
             where = f"step {path} ({name})" if path else name
             shown = " or ".join(f"{parameter}={one!r}" for one in honoured)
             raise NotConvertible(f"{where}: {parameter}={_shown(value)} can't be converted to ONNX; use {shown}")
+    if name in ("KNeighborsClassifier", "KNeighborsRegressor") and _has_ties(estimator):
+        raise NotConvertible(
+            f"{where}: its training rows are at equal distances, and which of them scikit-learn counts can't be "
+            "converted to ONNX; use an estimator without neighbours"
+        )
 
 
 def _default(kind: type, parameter: str) -> Any:

@@ -16,7 +16,8 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.tensorflow.call import reason
-from mlflow_redisai.models.variations import change, nudged, varied, with_gaps
+from mlflow_redisai.models.trials.variations import change, has_nan, nudged, varied, with_gaps
+from mlflow_redisai.models.trials.variations import with_contract as refusing
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame
@@ -65,13 +66,14 @@ def with_contract(what: str, run: Run, mapping: Mapping, reference: Reference, p
     if mapping.schema is None or not probes:
         return mapping
     parts, rebuild = _parts(probes[0])
-    try:
-        for arrays in with_gaps(parts):
+    answered = {True: True, False: True}
+    for arrays in with_gaps(parts):
+        try:
             _checked(what, run, mapping, reference, rebuild(arrays), must_fail=True)
-    except NotConvertible:
-        fields = tuple(replace(item, gaps=not item.dtype.is_float) for item in mapping.schema.fields)
-        return replace(mapping, schema=replace(mapping.schema, fields=fields))
-    return mapping
+        except NotConvertible:
+            answered[has_nan(arrays)] = False
+    schema = refusing(mapping.schema, gaps=answered[True], infinite=answered[False])
+    return replace(mapping, schema=schema)
 
 
 def _checked(what: str, run: Run, mapping: Mapping, reference: Reference, probe: Any, *, must_fail: bool) -> bool:

@@ -21,6 +21,7 @@ from mlflow_redisai.models.torch.reading import TorchConversion, read
 from mlflow_redisai.models.torch.torchscript import Source
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.trials import Trials, for_any_strides, try_out
+from mlflow_redisai.models.trials.variations import has_nan, with_contract
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part
@@ -51,10 +52,12 @@ def _with_contract(
 ) -> TorchConversion:
     """Return the conversion with a schema that refuses NaN and infinity, if the blob answers them differently."""
     run = runner(exported.blob, exported.mapping.fetch, request.backend, conversion.call.what)
-    if answers_all(run, exported.mapping, trials.gaps, conversion.call.what):
-        return conversion
-    fields = tuple(replace(item, gaps=not item.dtype.is_float) for item in conversion.schema.fields)
-    return replace(conversion, schema=replace(conversion.schema, fields=fields))
+    answered = {
+        is_nan: answers_all(run, exported.mapping, [one for one in trials.gaps if has_nan(one.arrays) is is_nan])
+        for is_nan in (True, False)
+    }
+    schema = with_contract(conversion.schema, gaps=answered[True], infinite=answered[False])
+    return replace(conversion, schema=schema)
 
 
 # -- the answer -----------------------------------------------------------------------------------

@@ -283,11 +283,11 @@ def _check_refusal(run: Run, mapping: Mapping, trial: Trial, what: str) -> None:
     raise NotConvertible(f"{what} raises an error for some input ({trial.problem}), which the conversion answers")
 
 
-def answers_all(run: Run, mapping: Mapping, trials: Sequence[Trial], what: str) -> bool:
+def answers_all(run: Run, mapping: Mapping, trials: Sequence[Trial]) -> bool:
     """Return whether a conversion answers, and raises, as the module itself in all of the trials."""
     for trial in trials:
         try:
-            (_check_refusal if trial.problem else _check_answer)(run, mapping, trial, what)
+            (_check_refusal if trial.problem else _check_answer)(run, mapping, trial, "the model")
         except NotConvertible:
             return False
     return True

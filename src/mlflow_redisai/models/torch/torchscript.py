@@ -25,11 +25,12 @@ from mlflow_redisai.models.torch.watch import Read, described, unproved
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
 
+# The most numbers of an input beyond a bound. Larger ones aren't tried.
+_MOST_NUMBERS = 2**24
+
 # Bytes: where torch places entries, and what is before the content of an entry without its name. The head of an extra
 # field is a mark, here torch's for padding, and a length.
 _ALIGNMENT, _LOCAL_HEADER, _PADDING = 64, 30, b"FB\0\0"
-# The most numbers of an input beyond a bound. Larger ones aren't tried.
-_MOST_NUMBERS = 2**24
 
 
 @dataclass(frozen=True)

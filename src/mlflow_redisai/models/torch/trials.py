@@ -24,7 +24,7 @@ from mlflow_redisai.models.torch.reading import TorchConversion
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.watch import Read, State, watching
 from mlflow_redisai.models.trials.probes import made_up
-from mlflow_redisai.models.variations import change, nudged, same, varied, with_gaps
+from mlflow_redisai.models.trials.variations import change, nudged, same, varied, with_gaps
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Input, Schema

@@ -24,12 +24,15 @@ from mlflow_redisai.models.trials.contracts import check_refusals, learned, pass
 from mlflow_redisai.models.trials.edges import Edges
 from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from mlflow_redisai.models.trials.rows import Huge, batches
-from mlflow_redisai.models.trials.splitting import answered, rows_in
+from mlflow_redisai.models.trials.splitting import answered, rows_at, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Answer, Container, Field, Mapping, Output, Part, Schema
 from redisai_engine.codec.prediction import Run, predict
 from redisai_engine.codec.values import Array
+
+# Rows of a sample for a network, which may be large.
+_SAMPLE = 6
 
 
 def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> tuple[Schema, list[Any]]:
@@ -162,6 +165,24 @@ def _with_limit(item: Field, largest: float | None) -> Field:
 
 
 # -- outputs and answers --------------------------------------------------------------------------
+
+
+def with_sample(deployable: Deployable) -> Deployable:
+    """
+    Return a deployable with rows to verify it by, for a model without an input example.
+
+    They are a few made-up rows that the model itself answers, unless its converter has tried others.
+    """
+    schema, reference = deployable.mapping.schema, deployable.reference
+    if deployable.sample is not None or schema is None or isinstance(reference, NoReference):
+        return deployable
+    rows = made_up(schema, None, {})
+    few = None if rows is None else rows_at(rows, np.arange(min(rows_in(rows), deployable.mapping.batch or _SAMPLE)))
+    return (
+        replace(deployable, sample=few)
+        if few is not None and any(True for _ in _own_answer(reference, few))
+        else deployable
+    )
 
 
 def _choosing(mapping: Mapping, chosen: Sequence[str], what: str) -> Mapping:

@@ -29,8 +29,10 @@ Categories = Mapping[int, Array]
 # The largest number of columns, and of categories of a column, that are tried one by one: each try runs the model.
 _SINGLE_TRIES = 200
 
-# Text that no model has seen, and the marks of missing text.
-UNKNOWN_TEXT = "\ue001unknown"
+# Text that no model has seen. Several, because XGBoost raises an error for some of the categories that it doesn't know.
+_UNKNOWN_TEXTS = ("\ue001unknown", "", "A", "zzz")
+
+# The marks of missing text.
 _MISSING: dict[Missing, Any] = {"None": None, "NaN": np.nan}
 
 # Low numbers, the lowest first. Logarithms and roots become NaN or infinite there, which the next step refuses.
@@ -300,14 +302,22 @@ def _known(model: _Model, fields: list[Field], categories: Categories, what: str
 
 def _refusing_unknown(model: _Model, categories: Categories) -> list[int]:
     """Return the fields in which the model refuses values that it hasn't seen."""
-    refusing: list[int] = []
     texts = model.those(lambda item: item.dtype.is_string)
-    refusing += set(texts) - model.accepting(texts, [UNKNOWN_TEXT, ""])
+    accepting = set(texts)
+    for text in _UNKNOWN_TEXTS:
+        accepting &= model.accepting(sorted(accepting), [text])
+    refusing = [index for index in texts if index not in accepting or not _accepts_more(model, index, categories)]
     for index in model.those(lambda item: not item.dtype.is_string and item.dtype is not dtypes.BOOL):
         values = _numbers_among(model.schema, index, categories)
         if values is not None and not model.accepts([index], [_beyond(values, model.schema.fields[index])]):
             refusing.append(index)
     return sorted(refusing)
+
+
+def _accepts_more(model: _Model, index: int, categories: Categories) -> bool:
+    """Return whether a field of text accepts a known category with a space behind it."""
+    known = categories.get(index)
+    return known is None or not len(known) or model.accepts([index], [f"{known[0]} "])
 
 
 def _numbers_among(schema: Schema, index: int, categories: Categories) -> Array | None:

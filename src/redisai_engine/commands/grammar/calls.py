@@ -83,13 +83,15 @@ def _read_modelexecute(words: Words, call: ModelCall) -> None:
         raise CommandError(texts.INPUTS_MISSING)
     call.input_count = _count(words, texts.BAD_INPUT_COUNT, texts.INPUT_COUNT_ZERO)
     call.inputs = words.take_many(call.input_count)
-    # A count that is too large has swallowed the keyword OUTPUTS, which is then missing.
+    if len(call.inputs) < call.input_count:
+        raise CommandError(texts.INPUT_KEYS_COUNT)
+    # A count that is too large by one or two has swallowed the keyword OUTPUTS, which is then missing.
     if not words.take_if(_OUTPUTS):
         raise CommandError(texts.OUTPUTS_MISSING)
     call.output_count = _count(words, texts.BAD_OUTPUT_COUNT, texts.OUTPUT_COUNT_ZERO)
     call.outputs = words.take_many(call.output_count)
     if len(call.outputs) < call.output_count:
-        raise CommandError(texts.OUTPUTS_MISMATCH)
+        raise CommandError(texts.OUTPUT_KEYS_COUNT)
     if words.take_if(_TIMEOUT):
         call.timeout_ms = parse_timeout(words)
     if words.rest:

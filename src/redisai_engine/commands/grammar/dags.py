@@ -140,7 +140,7 @@ def _read_scopes(words: Words, dag: Dag) -> None:
     # A separator at the very end starts no operation. RedisAI reports it as an unexpected argument.
     while words.rest and not (words.rest[0] == SEPARATOR and len(words.rest) > 1):
         if not dag.load and words.take_if(b"LOAD"):
-            dag.load = _load(words)
+            _load(words, dag)
         elif dag.persist is None and words.take_if(b"PERSIST"):
             dag.persist = _persist(words, dag)
         elif dag.routing is None and words.take_if(b"ROUTING"):
@@ -154,6 +154,8 @@ def _read_scopes(words: Words, dag: Dag) -> None:
             raise CommandError(texts.DAG_UNEXPECTED % text(words.rest[0]))
     if not words.rest:
         raise CommandError(texts.DAG_EMPTY)
+    if words.rest[-1] == SEPARATOR:
+        raise CommandError(texts.DAG_UNEXPECTED % text(SEPARATOR))
     if not (dag.deprecated or dag.load or dag.persist or dag.routing is not None):
         raise CommandError(texts.DAG_NO_SCOPE)
 
@@ -170,18 +172,20 @@ def _timeout(words: Words) -> int | None:
 
 
 def _count(words: Words, scope: str) -> int:
+    if len(words.rest) < 2:
+        raise CommandError(texts.DAG_COUNT_MISSING % scope)
     count = integer(words.take() or b"")
     if count is None or count <= 0:
         raise CommandError(texts.DAG_BAD_COUNT % scope)
     return count
 
 
-def _load(words: Words) -> list[bytes]:
+def _load(words: Words, dag: Dag) -> None:
+    """Read the keys of LOAD. If there are too few, RedisAI has looked up those that are there."""
     count = _count(words, "LOAD")
-    keys = words.take_many(count)
-    if len(keys) < count:
+    dag.load = words.take_many(count)
+    if len(dag.load) < count:
         raise CommandError(texts.DAG_LOAD_COUNT)
-    return keys
 
 
 def _persist(words: Words, dag: Dag) -> list[bytes]:
@@ -215,10 +219,8 @@ def _read_operations(words: Words, dag: Dag) -> None:
 
 
 def _split(words: Words) -> list[tuple[int, list[bytes]]]:
-    """Cut at the separators, the first of which comes next. Raise CommandError if nothing follows the last one."""
+    """Cut at the separators, the first of which comes next. Something follows the last one."""
     rest = words.rest
-    if rest[-1] == SEPARATOR:
-        raise CommandError(texts.DAG_UNEXPECTED % text(SEPARATOR))
     edges = [i for i, word in enumerate(rest) if word == SEPARATOR]
     ends = [*edges[1:], len(rest)]
     return [(words.position + low + 1, rest[low + 1 : high]) for low, high in zip(edges, ends, strict=True)]

@@ -35,8 +35,8 @@ def modelrun_keys(arguments: Sequence[bytes]) -> list[bytes]:
 
 
 def scriptrun_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """Return the script, inputs and outputs of the deprecated form."""
-    return _run_keys(arguments, 3)
+    """Return the script, inputs and outputs of the deprecated form. `$`, which marks a list, is no key."""
+    return [key for key in _run_keys(arguments, 3) if key != b"$"]
 
 
 def _run_keys(arguments: Sequence[bytes], position: int) -> list[bytes]:

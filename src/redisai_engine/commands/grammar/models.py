@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from redisai_engine.backends.registry import BACKENDS
-from redisai_engine.commands.grammar.words import Words, integer, text
+from redisai_engine.commands.grammar.words import Words, text, whole_number
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
 
@@ -43,6 +43,8 @@ def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     words = Words(list(arguments))
     options = ModelOptions(_backend(words), _device(words))
     _tag_and_batching(words, options)
+    if not words.rest:
+        raise CommandError(texts.BLOB_MISSING)
     if options.backend == "TF":
         _counted_names(words, options)
     elif words.take_if(b"INPUTS"):
@@ -63,7 +65,10 @@ def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
         raise CommandError(texts.BAD_DEVICE)
     options = ModelOptions(backend, text(device))
     _tag_and_batching(words, options)
-    _listed_names(words, options)
+    if not words.rest:
+        raise CommandError(texts.BLOB_MISSING)
+    if backend == "TF":
+        _listed_names(words, options)
     while (word := words.take()) is not None and word.upper() != b"BLOB":
         pass
     if not words.rest:
@@ -103,9 +108,7 @@ def _number(words: Words, name: str) -> int:
     if not words.take_if(name.encode()):
         return 0
     word = words.take()
-    if word is None:
-        raise CommandError(texts.BLOB_MISSING)
-    value = integer(word)
+    value = None if word is None else whole_number(word)
     if value is None or value < 0:
         raise CommandError(texts.BAD_OPTION % name)
     return value
@@ -121,7 +124,7 @@ def _counted_names(words: Words, options: ModelOptions) -> None:
 
 
 def _names(words: Words, bad_count: str, too_few: str) -> list[str]:
-    count = integer(words.take() or b"")
+    count = whole_number(words.take() or b"")
     if count is None or count <= 0:
         raise CommandError(bad_count)
     names = words.take_many(count)
@@ -131,20 +134,28 @@ def _names(words: Words, bad_count: str, too_few: str) -> list[str]:
 
 
 def _listed_names(words: Words, options: ModelOptions) -> None:
+    """Read `INPUTS name ... OUTPUTS name ...`, which only the backend TF needs, up to BLOB."""
+    if words.rest[0].upper() == b"BLOB":
+        raise CommandError(texts.OLD_TF_NAMES_MISSING)
     if not words.take_if(b"INPUTS"):
-        return
-    names = options.inputs
-    while words.rest and words.rest[0].upper() != b"BLOB":
-        if words.take_if(b"OUTPUTS"):
-            names = options.outputs
-        else:
-            names.append(text(words.take() or b""))
+        raise CommandError(texts.INPUTS_MISSING)
+    options.inputs = _names_before(words, (b"OUTPUTS", b"BLOB"))
+    if not words.take_if(b"OUTPUTS"):
+        raise CommandError(texts.OUTPUTS_MISSING)
+    options.outputs = _names_before(words, (b"BLOB",))
+
+
+def _names_before(words: Words, keywords: Sequence[bytes]) -> list[str]:
+    names = []
+    while words.rest and words.rest[0].upper() not in keywords:
+        names.append(text(words.take() or b""))
+    return names
 
 
 def _blob(words: Words) -> bytes:
-    rest = words.rest
-    if not rest or (len(rest) == 1 and rest[0].upper() == b"BLOB"):
-        raise CommandError(texts.BLOB_MISSING)
-    if rest[0].upper() != b"BLOB":
+    if not words.take_if(b"BLOB"):
         raise CommandError(texts.BLOB_EXPECTED)
-    return rest[1] if len(rest) == 2 else b"".join(rest[1:])
+    rest = words.rest
+    if not rest:
+        raise CommandError(texts.BLOB_MISSING)
+    return rest[0] if len(rest) == 1 else b"".join(rest)

@@ -37,6 +37,15 @@ def double(text: bytes) -> float | None:
     return value
 
 
+def whole_number(text: bytes) -> int | None:
+    """Read a 64-bit integer, or a double without a fraction (`1e3`, `2.0`), as RedisAI does for some arguments."""
+    value = integer(text)
+    if value is not None:
+        return value
+    number = double(text)
+    return int(number) if number is not None and number.is_integer() and int(number) in _INT64 else None
+
+
 def text(word: bytes) -> str:
     """Decode a word; bytes that aren't UTF-8 survive as surrogates."""
     return word.decode("utf-8", "surrogateescape")

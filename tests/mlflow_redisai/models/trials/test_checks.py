@@ -17,6 +17,8 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
+from mlflow_redisai.models.trials.edges import NO_EDGES
+from mlflow_redisai.models.trials.rows import Huge
 from redisai_engine.codec.mapping import Output
 from support.local_runs import Deployed, deploy, save_sklearn
 
@@ -49,7 +51,7 @@ def with_turned_probabilities(deployable: Deployable) -> Deployable:
 def test_a_graph_whose_chosen_output_is_wrong_is_refused_though_its_labels_are_right(deployed: Deployed) -> None:
     wrong = with_turned_probabilities(deployed.deployable)
 
-    assert checked(wrong, [DATA.data], "the test's model") == wrong
+    assert checked(wrong, [DATA.data], "the test's model").tried == len(DATA.data)
     with pytest.raises(NotConvertible, match="model answers differently after conversion to ONNX: the largest diff"):
         with_outputs(wrong, ["probabilities"], own, [DATA.data], "the test's model")
 
@@ -65,7 +67,7 @@ def test_without_a_reference_nothing_is_compared(deployed: Deployed) -> None:
     nobody = NoReference("nobody knows")
     wrong = replace(with_turned_probabilities(deployed.deployable), reference=nobody)
 
-    assert checked(wrong, [DATA.data], "the test's model") == wrong
+    assert checked(wrong, [DATA.data], "the test's model") == replace(wrong, tried=0, sample=None)
     assert with_outputs(wrong, ["probabilities"], lambda _: nobody, [DATA.data], "").reference is nobody
 
 
@@ -82,7 +84,40 @@ def test_probes_are_what_the_model_answers_and_gaps_are_marked(deployed: Deploye
     assert deployed.mapping.schema is not None
     reference = Reference("the estimator's own predict", ESTIMATOR.predict)
 
-    schema, found = probes(reference, deployed.mapping.schema, DATA.data[:2], {})
+    schema, found = probes(reference, deployed.mapping.schema, DATA.data[:2], NO_EDGES)
 
-    assert [len(rows) for rows in found] == [2, 48]
+    assert [len(rows) for rows in found[:3]] == [2, 48, 1003]
     assert not any(field.gaps for field in schema.fields)
+    assert all(len(ESTIMATOR.predict(each.rows if isinstance(each, Huge) else each)) for each in found)
+
+
+class TestHugeNumbers:
+    """A conversion that differs only far beyond what the model was made for refuses such numbers."""
+
+    def probe(self, size: float, below: float | None) -> Huge:
+        return Huge(DATA.data.assign(**{"petal length (cm)": size}), size, below)
+
+    def test_they_are_refused_from_the_size_on_at_which_answers_differ(self, deployed: Deployed) -> None:
+        wrong = with_turned_probabilities(deployed.deployable)
+        probes = [self.probe(1e20, 1e10), self.probe(1e30, 1e20)]
+
+        found = with_outputs(wrong, ["probabilities"], own, probes, "the test's model")
+
+        assert found.mapping.schema is not None
+        assert {(field.largest, field.infinite) for field in found.mapping.schema.fields} == {(1e10, False)}
+        assert found.tried == 0
+        [note] = found.notes
+        assert note.startswith("numbers beyond 1e+10 are refused, because for these the test's model answers diff")
+
+    def test_those_that_are_answered_alike_are_accepted(self, deployed: Deployed) -> None:
+        found = checked(deployed.deployable, [self.probe(1e20, 1e10)], "the test's model")
+
+        assert found.mapping.schema is not None
+        assert {field.largest for field in found.mapping.schema.fields} == {None}
+        assert found.tried == len(DATA.data)
+
+    def test_smaller_ones_are_the_models_fault(self, deployed: Deployed) -> None:
+        wrong = with_turned_probabilities(deployed.deployable)
+
+        with pytest.raises(NotConvertible):
+            with_outputs(wrong, ["probabilities"], own, [self.probe(1e20, 1e10), DATA.data], "the test's model")

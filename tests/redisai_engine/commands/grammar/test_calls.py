@@ -98,6 +98,10 @@ INPUTS_MISMATCH = "Number of keys given as INPUTS here does not match model defi
 OUTPUTS_MISMATCH = "Number of keys given as OUTPUTS here does not match model definition"
 
 
+INPUT_KEYS = "ERR number of input keys to AI.MODELEXECUTE command does not match the number of given arguments"
+OUTPUT_KEYS = "ERR number of output keys to AI.MODELEXECUTE command does not match the number of given arguments"
+
+
 def refused(call: ModelCall, inputs: int, outputs: int) -> str:
     with pytest.raises(CommandError) as raised:
         call.check(inputs, outputs)
@@ -124,7 +128,13 @@ def test_a_run_of_a_model():
             "INPUTS 2 a b OUTPUTS 2 y z TIMEOUT x",
             OUTPUTS_MISMATCH,
         ),
-        ("INPUTS 2 a b OUTPUTS 1", OUTPUTS_MISMATCH),
+        ("INPUTS", "ERR Invalid argument for input_count"),
+        ("INPUTS 2", INPUT_KEYS),
+        ("INPUTS 2 a", INPUT_KEYS),
+        ("INPUTS 2 a OUTPUTS 1 y", "ERR OUTPUTS not specified"),  # OUTPUTS is an input
+        ("INPUTS 2 a b OUTPUTS", "ERR Invalid argument for output_count"),
+        ("INPUTS 2 a b OUTPUTS 2", OUTPUTS_MISMATCH),
+        ("INPUTS 2 a b OUTPUTS 1", OUTPUT_KEYS),
         ("INPUTS 2 a b OUTPUTS 1 y TIMEOUT", "ERR No value provided for TIMEOUT"),
         ("INPUTS 2 a b OUTPUTS 1 y z", "Invalid argument: z"),
     ],

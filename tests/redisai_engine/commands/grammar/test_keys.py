@@ -68,3 +68,10 @@ def test_the_keys_of_a_script(request_: str, expected: str):
 
 def test_the_keys_of_a_script_in_the_deprecated_form():
     assert keys.scriptrun_keys(b"AI.SCRIPTRUN s f INPUTS a b OUTPUTS c".split()) == [b"s", b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    "words", ["INPUTS $ a b OUTPUTS c", "INPUTS a $ b OUTPUTS c", "TIMEOUT 5 INPUTS a b $ OUTPUTS c"]
+)
+def test_the_mark_of_a_list_is_no_key(words: str):
+    assert keys.scriptrun_keys(f"AI.SCRIPTRUN s f {words}".encode().split()) == [b"s", b"a", b"b", b"c"]

@@ -109,13 +109,16 @@ def test_options_in_another_order_are_refused(order: tuple[str, ...]):
 
 
 @given(st.text("0123456789+-. e", max_size=20))
-def test_a_batch_size_is_a_number_as_redis_writes_it(word: str):
-    """Property: neither sign, zeros in front, spaces nor fractions, and it fits into 64 bits."""
+def test_a_batch_size_is_a_whole_number_in_any_form(word: str):
+    """Property: RedisAI reads it as a double if it is no integer. It has no spaces, and fits into 64 bits."""
     arguments = [b"ONNX", b"CPU", b"BATCHSIZE", word.encode(), b"BLOB", b"x"]
-    is_number = word.isdigit() and str(int(word)) == word and int(word) < 2**63
+    try:
+        number = int(word) if word.isdigit() else float(word.replace(" ", "?"))
+    except ValueError:
+        number = -1
 
-    if is_number:
-        assert parse_modelstore(arguments)[0].batch_size == int(word)
+    if number == int(min(number, 2**63)) and 0 <= number < 2**63:
+        assert parse_modelstore(arguments)[0].batch_size == int(number)
     else:
         with pytest.raises(CommandError, match=r"^ERR Invalid argument for BATCHSIZE$"):
             parse_modelstore(arguments)
@@ -138,7 +141,10 @@ def test_zero_is_as_if_an_option_were_not_there(line: str):
         ("ONNX CPU", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU TAG", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU TAG BLOB x", "ERR Invalid argument, expected BLOB"),  # the tag is BLOB
-        ("ONNX CPU BATCHSIZE", "ERR Insufficient arguments, missing model BLOB"),
+        ("ONNX CPU BATCHSIZE", "ERR Invalid argument for BATCHSIZE"),
+        ("ONNX CPU BATCHSIZE 2 MINBATCHSIZE", "ERR Invalid argument for MINBATCHSIZE"),
+        ("ONNX CPU BATCHSIZE 2 MINBATCHSIZE 1 MINBATCHTIMEOUT", "ERR Invalid argument for MINBATCHTIMEOUT"),
+        ("ONNX CPU BATCHSIZE 2", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU BATCHSIZE x MINBATCHSIZE y", "ERR Invalid argument for BATCHSIZE"),
         ("ONNX CPU BATCHSIZE -1", "ERR Invalid argument for BATCHSIZE"),
         ("ONNX CPU MINBATCHSIZE x", "ERR Invalid argument for MINBATCHSIZE"),  # before what it is about
@@ -149,7 +155,9 @@ def test_zero_is_as_if_an_option_were_not_there(line: str):
         ("ONNX CPU OUTPUTS 1 a BLOB x", "ERR Invalid argument, expected BLOB"),
         ("ONNX CPU BLOB", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU x", "ERR Invalid argument, expected BLOB"),
-        ("TF CPU", "ERR INPUTS not specified for TF"),
+        ("TF CPU", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU TAG t", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU x", "ERR INPUTS not specified for TF"),
         ("TF CPU BLOB x", "ERR INPUTS not specified for TF"),
         ("TF CPU INPUTS", "ERR Invalid argument for input_count"),
         ("TF CPU INPUTS 0 OUTPUTS 0", "ERR Invalid argument for input_count"),
@@ -161,7 +169,13 @@ def test_zero_is_as_if_an_option_were_not_there(line: str):
             "TF CPU INPUTS 1 a OUTPUTS 3 b BLOB",
             "ERR number of model outputs does not match the number of given arguments",
         ),
-        ("TF CPU INPUTS 1 a OUTPUTS 1 b", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU INPUTS 1 a", "ERR OUTPUTS not specified for TF"),
+        ("TF CPU INPUTS 1 a OUTPUTS", "ERR Invalid argument for output_count"),
+        ("TF CPU INPUTS 1 a OUTPUTS 0", "ERR Invalid argument for output_count"),
+        ("TF CPU INPUTS 1 a OUTPUTS 1", "ERR number of model outputs does not match the number of given arguments"),
+        ("TF CPU INPUTS 1 a OUTPUTS 1 b", "ERR Invalid argument, expected BLOB"),
+        ("TF CPU INPUTS 1 a OUTPUTS 2 b BLOB", "ERR Invalid argument, expected BLOB"),  # BLOB is an output
+        ("TF CPU INPUTS 1 a OUTPUTS 1 b BLOB", "ERR Insufficient arguments, missing model BLOB"),
         ("TF CPU INPUTS 1 a OUTPUTS 1 b x", "ERR Invalid argument, expected BLOB"),
     ],
 )
@@ -205,6 +219,16 @@ def test_modelset_skips_what_it_does_not_know(unknown: list[str], blob: bytes):
         ("ONNX CPU INPUTS", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU BLOB", "ERR Insufficient arguments, missing model BLOB"),
         ("ONNX CPU MINBATCHSIZE 2 BLOB x", "ERR MINBATCHSIZE specified without BATCHSIZE"),
+        ("TF CPU", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU BATCHSIZE 2", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU BLOB x", "ERR Insufficient arguments, INPUTS and OUTPUTS not specified"),
+        ("TF CPU BLOB", "ERR Insufficient arguments, INPUTS and OUTPUTS not specified"),
+        ("TF CPU x", "ERR INPUTS not specified"),
+        ("TF CPU OUTPUTS b INPUTS a BLOB x", "ERR INPUTS not specified"),
+        ("TF CPU INPUTS", "ERR OUTPUTS not specified"),
+        ("TF CPU INPUTS a b BLOB x", "ERR OUTPUTS not specified"),
+        ("TF CPU INPUTS a OUTPUTS b", "ERR Insufficient arguments, missing model BLOB"),
+        ("TF CPU INPUTS a OUTPUTS b BLOB", "ERR Insufficient arguments, missing model BLOB"),
     ],
 )
 def test_the_first_error_of_modelset(line: str, error: str):
@@ -234,3 +258,9 @@ def test_whatever_comes_gives_options_or_an_error(parse: Parse, arguments: list[
 
     assert error.startswith("ERR ")
     assert blob == b"" or blob.endswith(arguments[-1])
+
+
+def test_counts_of_names_are_whole_numbers_in_any_form():
+    options, _ = parse_modelstore(words("TF CPU BATCHSIZE 1e3 INPUTS 2.0 a b OUTPUTS 0x1 c BLOB x"))
+
+    assert (options.batch_size, options.inputs, options.outputs) == (1000, ["a", "b"], ["c"])

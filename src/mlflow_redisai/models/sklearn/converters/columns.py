@@ -134,6 +134,27 @@ def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
     _finish(nodes, nodes.add("Concat", *parts, axis=1), operator, container)
 
 
+def target_shapes(operator: Any) -> None:
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    shape = [operator.inputs[0].get_first_dimension(), len(operator.raw_operator.encodings_)]
+    operator.outputs[0].type = DoubleTensorType(shape)
+
+
+def convert_target(scope: Any, operator: Any, container: Any) -> None:
+    """Write the encoder by the mean of the target: several columns for several classes, and the mean for the rest."""
+    nodes = nodes_of(scope, "target_encoder")
+    encoder = operator.raw_operator
+    width = len(encoder.encodings_) // len(encoder.categories_)
+    parts = []
+    for index, (column, text) in zip(_columns(operator), _each_column(nodes, operator), strict=True):
+        known = np.column_stack(encoder.encodings_[index * width : (index + 1) * width])
+        table = np.vstack([known, np.broadcast_to(encoder.target_mean_, (1, width))])
+        position = _position(nodes, column, encoder.categories_[index], text)
+        parts.append(nodes.add("Gather", nodes.constant(table.astype(np.float64)), position, axis=0))
+    _finish(nodes, nodes.add("Concat", *parts, axis=1), operator, container)
+
+
 def _columns(operator: Any) -> range:
     return range(len(operator.raw_operator.categories_))
 

@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, text_gaps, vectors, votes
+from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, text_gaps, vectors, votes
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
 Converter = Callable[[Any, Any, Any], None]
 
 _CONVERTERS: dict[str, Converter] = {
+    "SklearnAdaBoostClassifier": votes.convert_adaboost,
     "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
@@ -30,6 +31,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
+    "SklearnLinearRegressor": linear.convert_regressor,
     "SklearnNormalizer": columns.convert_normalizer,
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
@@ -38,11 +40,25 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnRandomForestRegressor": forests.convert_regressor,
     "SklearnSimpleImputer": text_gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
+    "SklearnTargetEncoder": columns.convert_target,
     "SklearnVotingClassifier": votes.convert_voting,
 }
 
+
+def _with_one_opset(original: Converter) -> Converter:
+    """Return skl2onnx's converter of mixtures for float64, which takes a dict of opsets for a number."""
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        operator.target_opset = container.target_opset
+        original(scope, operator, container)
+
+    return convert
+
+
 # Those that need skl2onnx's own converter for a part of what they write.
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
+    "SklearnBayesianGaussianMixture": _with_one_opset,
+    "SklearnGaussianMixture": _with_one_opset,
     "SklearnSVC": vectors.classifier_converter,
 }
 
@@ -53,6 +69,7 @@ _SHAPES: dict[str, Shapes] = {
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
     "SklearnOrdinalEncoder": columns.ordinal_shapes,
+    "SklearnTargetEncoder": columns.target_shapes,
 }
 
 # Classifiers whose probabilities skl2onnx declares as float32, whatever they are computed from.

@@ -15,6 +15,9 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, put
 from mlflow_redisai.models.trees.ensemble import Nodes
 
+# The version of ai.onnx.ml with the LabelEncoder from any type to any.
+_ML_OPSET = 2
+
 
 def convert_voting(scope: Any, operator: Any, container: Any) -> None:
     nodes = nodes_of(scope, "voting")
@@ -42,6 +45,46 @@ def convert_bagging(scope: Any, operator: Any, container: Any) -> None:
         parts.append(probabilities if hasattr(inner, "predict_proba") else _vote(nodes, label, count))
     _answer(nodes, operator, parts, float(len(parts)))
     put(nodes, container)
+
+
+def convert_adaboost(scope: Any, operator: Any, container: Any) -> None:
+    nodes = nodes_of(scope, "adaboost")
+    estimator = operator.raw_operator
+    count = len(estimator.classes_)
+    total = ""
+    for inner, weight in zip(estimator.estimators_, estimator.estimator_weights_, strict=False):
+        label, _ = _asked(scope, inner, operator.inputs)
+        chosen = nodes.add("Greater", _vote(nodes, _numbered(nodes, label, inner.classes_), count), _number(nodes, 0))
+        own = nodes.add("Where", chosen, _number(nodes, weight), _number(nodes, -1 / (count - 1) * weight))
+        total = nodes.add("Add", total, own) if total else own
+    scores = nodes.add("Div", total, _number(nodes, estimator.estimator_weights_.sum()))
+    if count == 2:
+        signed = nodes.add("Mul", scores, nodes.constant(np.array([-1.0, 1.0])))
+        scores = nodes.add("ReduceSum", signed, nodes.constant(np.array([1])), keepdims=1)
+        # scikit-learn takes the second class for a positive score only.
+        position = nodes.cast(nodes.add("Greater", scores, _number(nodes, 0)), np.int64)
+        position = nodes.add("Reshape", position, nodes.constant(np.array([-1])))
+        scores = nodes.add("Mul", scores, nodes.constant(np.array([-0.5, 0.5])))
+    else:
+        position = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+        scores = nodes.add("Div", scores, _number(nodes, count - 1))
+    label = labels(nodes, estimator.classes_, position)
+    give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
+    probabilities = nodes.add("Softmax", scores, axis=1)
+    give(nodes, probabilities, operator.outputs[1].full_name, operator.outputs[1].type)
+    put(nodes, container, _ML_OPSET)
+
+
+def _numbered(nodes: Nodes, label: str, classes: Any) -> str:
+    """Return the name of the labels' positions among the classes, for an estimator that was trained on the labels."""
+    plain = np.asarray(classes.tolist())
+    kind = {"keys_strings": plain.tolist()} if plain.dtype.kind == "U" else {"keys_int64s": plain.astype(int).tolist()}
+    positions = list(range(len(plain)))
+    return nodes.add("LabelEncoder", label, domain="ai.onnx.ml", values_int64s=positions, default_int64=-1, **kind)
+
+
+def _number(nodes: Nodes, value: float) -> str:
+    return nodes.constant(np.float64(value))
 
 
 def _answer(nodes: Nodes, operator: Any, parts: Sequence[str], divisor: float) -> None:

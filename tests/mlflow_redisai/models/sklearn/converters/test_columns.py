@@ -11,7 +11,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Binarizer, KBinsDiscretizer, Normalizer, OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import Binarizer, KBinsDiscretizer, Normalizer, OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from mlflow_redisai.errors import NotConvertible
 from support.local_runs import deploy, save_sklearn
@@ -27,6 +27,7 @@ ENCODERS: dict[str, Any] = {
     "rare ones by number": OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=35, sparse_output=False),
     "a number for unknown ones": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
     "a number for rare ones": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=3),
+    "the mean of the target": TargetEncoder(random_state=0),
 }
 
 

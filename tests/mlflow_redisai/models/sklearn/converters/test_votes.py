@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -27,6 +27,8 @@ KINDS: dict[str, Any] = {
     "hard with weights": VotingClassifier(MEMBERS, weights=[1, 2, 1]),
     "soft": VotingClassifier(SOFT, voting="soft"),
     "soft with weights": VotingClassifier(SOFT, voting="soft", weights=[1, 2]),
+    "boosted stumps": AdaBoostClassifier(n_estimators=12, random_state=0),
+    "boosted trees": AdaBoostClassifier(DecisionTreeClassifier(max_depth=3), n_estimators=12, random_state=0),
     "a bag of labels": BaggingClassifier(SVC(), n_estimators=4, max_features=0.5, random_state=0),
     "a bag of probabilities": BaggingClassifier(LogisticRegression(), n_estimators=6, random_state=0),
     "a bag of pipelines": BaggingClassifier(

@@ -10,9 +10,11 @@ Invariant: the same input gets the same variations every time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from redisai_engine.codec.mapping import Schema
 from redisai_engine.codec.values import Array
 
 _SEED = 20260101
@@ -102,3 +104,13 @@ def change(one: Array, other: Array) -> float:
 def same(one: Array, other: Array) -> bool:
     """Return whether two answers are equal to the last bit. NaN equals NaN."""
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
+
+
+def has_nan(arrays: Sequence[Array]) -> bool:
+    return any(array.dtype.kind == "f" and np.isnan(array).any() for array in arrays)
+
+
+def with_contract(schema: Schema, *, gaps: bool, infinite: bool) -> Schema:
+    """Return the schema with fields that accept NaN and infinity or not: only where the conversion answers alike."""
+    fields = [replace(item, gaps=gaps, infinite=infinite) if item.dtype.is_float else item for item in schema.fields]
+    return replace(schema, fields=tuple(fields))

@@ -1,0 +1,40 @@
+"""Estimators that skl2onnx converts to float32 only stay in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Lasso, LinearRegression
+from sklearn.mixture import GaussianMixture
+
+from redisai_engine.protocol import dtypes
+from support.local_runs import deploy, save_sklearn
+
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 3)), columns=["a", "b", "c"])
+TARGET = (FRAME.a * 2 + FRAME.b).to_numpy()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LinearRegression(fit_intercept=False), Lasso(0.1, fit_intercept=False), LinearRegression()],
+    ids=["line", "lasso", "with intercept"],
+)
+@pytest.mark.parametrize("targets", [TARGET, np.column_stack([TARGET, -TARGET])], ids=["a target", "two targets"])
+def test_a_line_without_intercept(estimator: Any, targets: Any, tmp_path: Path) -> None:
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator.fit(FRAME, targets), FRAME))
+
+    deployed.assert_equals_pyfunc(FRAME, within=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_a_mixture(kind: Any, tmp_path: Path) -> None:
+    estimator = GaussianMixture(3, covariance_type=kind, random_state=0).fit(FRAME)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, FRAME))
+
+    assert deployed.mapping.precision is dtypes.DOUBLE
+    deployed.assert_equals_pyfunc_exactly(FRAME)
