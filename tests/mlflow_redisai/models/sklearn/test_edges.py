@@ -76,7 +76,12 @@ def test_a_tree_tells_its_thresholds() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    [StandardScaler(), MinMaxScaler(), make_pipeline(SimpleImputer(), StandardScaler()), QuantileTransformer(n_quantiles=20)],
+    [
+        StandardScaler(),
+        MinMaxScaler(),
+        make_pipeline(SimpleImputer(), StandardScaler()),
+        QuantileTransformer(n_quantiles=20),
+    ],
     ids=lambda step: type(step).__name__,
 )
 def test_a_threshold_is_turned_back_through_scalers(before: Any) -> None:
