@@ -9,6 +9,7 @@ Invariant: as soon as the model itself has answered a probe, the mapping has the
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -48,8 +49,7 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
         return any(True for _ in _own_answer(reference, inputs))
 
     found = [example] if example is not None and answers(example) else []
-    rows = made_up(schema, example, edges.categories)
-    rows = None if rows is None else answered(rows, answers)
+    rows = _ordinary(schema, example, edges, answers)
     if rows is None:
         return schema, found
     schema = learned(schema, rows, answers, edges.categories)
@@ -60,6 +60,21 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
         if kept is not None:
             found.append(replace(batch, rows=kept) if isinstance(batch, Huge) else kept)
     return schema, found
+
+
+def _ordinary(schema: Schema, example: Any, edges: Edges, answers: Callable[[Any], bool]) -> Any:
+    """
+    Return rows that the model answers, for its contract to be learned with; None if it answers none.
+
+    They are made-up ones if possible. A model may refuse these all, such as neighbours within a radius, and answer only
+    what is near its training.
+    """
+    near = (batch for batch in batches(schema, example, edges) if not isinstance(batch, Huge))
+    for rows in itertools.chain([made_up(schema, example, edges.categories)], near):
+        kept = None if rows is None else answered(rows, answers)
+        if kept is not None:
+            return kept
+    return None
 
 
 def _kept(schema: Schema, rows: Any, answers: Callable[[Any], bool]) -> Any:
