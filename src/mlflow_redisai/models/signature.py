@@ -11,7 +11,7 @@ here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,6 @@ from mlflow_redisai.models.native import load_native
 from redisai_engine.codec.mapping import COLUMN_DTYPES, Field, Schema
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
-
-# The function that pyfunc passes parameters to, by flavor. In all other flavors, pyfunc leaves them out, except for
-# transformers, where they become part of a configuration.
-_TAKERS: dict[str, Callable[[Any], Any]] = {
-    "xgboost": lambda booster: booster.predict,
-    "pytorch": lambda module: module.forward,
-    "sentence_transformers": lambda encoder: encoder.encode,
-}
 
 
 def schema_of(signature_inputs: Any, unread: Collection[int] = ()) -> Schema | None:
@@ -122,14 +114,9 @@ def params_of(model: MlflowModel, flavor: str) -> tuple[tuple[str, Any], ...]:
     if declared is None:
         return ()
     found = tuple((str(each["name"]), each.get("default")) for each in declared.to_dict())
-    if flavor in _TAKERS and found:
-        _check_defaults(found, _TAKERS[flavor](load_native(model, flavor)))
-    if flavor == "transformers" and any(default is not None for _, default in found):
-        name, default = next(pair for pair in found if pair[1] is not None)
-        raise NotConvertible(
-            f"the signature's parameter {name} has the default {default!r}, which transformers merges into the "
-            "pipeline's configuration; log the model without params"
-        )
+    # The converters of the other flavors that pass parameters on apply the defaults, or refuse them.
+    if flavor == "pytorch" and found:
+        _check_defaults(found, load_native(model, flavor).forward)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
 from mlflow_redisai.errors import NotConvertible
@@ -20,8 +21,6 @@ TARGET = (FRAME["a"] > 0).astype(int)
 
 
 def signature(params: dict[str, Any]) -> Any:
-    from mlflow.models import infer_signature
-
     return infer_signature(FRAME, params=params)
 
 
@@ -40,9 +39,28 @@ def test_the_librarys_own_default_is_answered_for(tmp_path: Path) -> None:
         deployed.predict({"dataframe_records": FRAME.to_dict("records"), "params": {"output_margin": True}})
 
 
-def test_a_default_that_changes_the_answer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotConvertible, match=r"output_margin has the default True, but .* predict has False, and a"):
-        xgboost_with(tmp_path / "m", {"output_margin": True})
+def test_a_default_that_changes_the_answer_is_applied(tmp_path: Path) -> None:
+    deployed = xgboost_with(tmp_path / "m", {"output_margin": True})
+
+    deployed.assert_equals_pyfunc(FRAME)
+    with pytest.raises(InputMismatch, match="params ask for output_margin=False, but this deployment answers only for"):
+        deployed.predict({"dataframe_records": FRAME.to_dict("records"), "params": {"output_margin": False}})
+
+
+def test_a_default_that_no_conversion_applies_is_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
+    import mlflow.pytorch
+
+    class Scaled(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, rows: Any, factor: float = 1.0) -> Any:
+            return rows * factor
+
+    rows = FRAME.to_numpy(np.float32)
+    asked = infer_signature(rows, params={"factor": 2.0})
+    mlflow.pytorch.save_model(Scaled(), tmp_path / "m", signature=asked, serialization_format="pickle")
+
+    with pytest.raises(NotConvertible, match=r"factor has the default 2.0, but .* forward has 1.0, and a deployment"):
+        deploy(tmp_path / "m")
 
 
 def test_a_parameter_that_pyfunc_leaves_out_may_have_any_default(tmp_path: Path) -> None:

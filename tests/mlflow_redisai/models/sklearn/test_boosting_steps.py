@@ -103,7 +103,7 @@ def test_what_has_no_form_is_told(tmp_path: Path) -> None:
     frame, target = diabetes()
     model = make_pipeline(StandardScaler(), made("lightgbm", "Regressor", linear_tree=True)).fit(frame, target)
 
-    with pytest.raises(NotConvertible, match=r"the scikit-learn model Pipeline can't be .*: LightGBM's linear trees"):
+    with pytest.raises(NotConvertible, match=r"the scikit-learn model Pipeline: LightGBM's linear trees"):
         deploy(save_sklearn(tmp_path / "m", model, frame))
 
 
