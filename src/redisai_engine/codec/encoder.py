@@ -26,9 +26,6 @@ from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
 
-# The largest number that isn't infinite.
-_FINITE = float(np.finfo(np.float64).max)
-
 
 class Encoder:
     """
@@ -156,11 +153,12 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
             )
 
 
-def _largest(fields: Sequence[Field]) -> float | None:
-    """Return the largest number that all fields accept, infinity among them, or None if every field accepts all."""
+def _largest(fields: Sequence[Field], dtype: DType) -> float | None:
+    """Return the largest number of this type that all fields accept, or None if they accept NaN and infinity too."""
     if all(item.gaps and item.infinite and item.largest is None for item in fields):
         return None
-    return min(_FINITE if item.largest is None else item.largest for item in fields)
+    finite = float(np.finfo(dtype.numpy).max)
+    return min([finite, *(item.largest for item in fields if item.largest is not None)])
 
 
 # -- the fast path --------------------------------------------------------------------------------
@@ -197,7 +195,7 @@ class _FastPath:
             return None
         if any(one.known is not None or one.least is not None for one in schema.fields):
             return None
-        largest = _largest(schema.fields) if item.dtype.is_float else None
+        largest = _largest(schema.fields, item.dtype) if item.dtype.is_float else None
         if schema.kind == "tensors":
             return None if schema.named else cls(None, item.dtype, item.shape[1], largest)
         if not schema.named or item.fields != tuple(range(len(schema.fields))):

@@ -28,6 +28,7 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.converters.logarithms import add_log
 from mlflow_redisai.models.sklearn.converters.register import own_converters
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
@@ -321,7 +322,9 @@ def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> l
     present = {item.name for item in proto.graph.output}
     if not present.issuperset(chosen):
         raise NotConvertible(f"the ONNX graph of {conversion.what} has no {wanted}, only {', '.join(sorted(present))}")
-    return [_add_log(proto, name) for name in chosen] if conversion.function == "predict_log_proba" else chosen
+    if conversion.function != "predict_log_proba":
+        return chosen
+    return [add_log(proto, name, last_of(conversion.estimator)) for name in chosen]
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
@@ -380,11 +383,6 @@ def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) 
     return name
 
 
-def _add_log(proto: onnx.ModelProto, name: str) -> str:
-    element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
-    return _add_output(proto, "Log", name, f"log_{name}", element)
-
-
 def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, element: int) -> str:
     import onnx
 
@@ -406,7 +404,8 @@ def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[
         Answer(container, parts),
         conversion.schema,
         depth=graph.depth(proto),
-        precision=graph.precision(proto),
+        # A small probability that is 1 minus another has few digits, and its logarithm shows that.
+        precision=dtypes.FLOAT if conversion.function == "predict_log_proba" else graph.precision(proto),
     )
 
 

@@ -3,6 +3,7 @@ Changes to skl2onnx's graphs that let them run in float64 throughout.
 
 - Imputer, which exists for float32 only, becomes IsNaN and Where.
 - The tree ensembles of histogram gradient boosting get their float64 thresholds back, which ai.onnx.ml 3 can store.
+- Sigmoid, which ONNX Runtime computes in float64 with the relative error of float32, becomes its formula.
 - The column of ones among polynomial features becomes float64.
 - Outputs that are declared as float32 but computed in float64 are declared as float64.
 
@@ -36,6 +37,7 @@ def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any]) -> None:
     _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
     _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
     _declare_real_output_types(proto)
+    _rewrite_sigmoids(proto)
 
 
 def _has_numbers(estimator: Any) -> bool:
@@ -79,6 +81,24 @@ def _widen_ones(proto: onnx.ModelProto) -> None:
             value = onnx.numpy_helper.to_array(node.attribute[0].t)
             if value.dtype == np.float32:
                 node.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float64)))
+
+
+# -- sigmoids -------------------------------------------------------------------------------------
+
+
+def _rewrite_sigmoids(proto: onnx.ModelProto) -> None:
+    """Write out each Sigmoid of float64. ONNX Runtime's gives 0 from -40 on, where the logarithm is still finite."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(proto).graph.value_info
+    wide = {item.name for item in inferred if item.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE}
+    for node in [node for node in proto.graph.node if node.op_type == "Sigmoid" and node.output[0] in wide]:
+        stem = node.output[0]
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.0), f"{stem}_one"))
+        steps = [("Neg", [node.input[0]], "neg"), ("Exp", [f"{stem}_neg"], "exp")]
+        steps.append(("Add", [f"{stem}_exp", f"{stem}_one"], "sum"))
+        made = [onnx.helper.make_node(kind, names, [f"{stem}_{end}"]) for kind, names, end in steps]
+        _replace(proto, node, [*made, onnx.helper.make_node("Div", [f"{stem}_one", f"{stem}_sum"], [stem])])
 
 
 # -- trees ----------------------------------------------------------------------------------------

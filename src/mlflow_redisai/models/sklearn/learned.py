@@ -23,6 +23,9 @@ from redisai_engine.codec.values import Array
 _ROWS = 1000
 _PAIRS = 200
 
+# How far from one of them to the other.
+_ABOUT_HALF = 0.5001
+
 
 def learned(estimator: Any) -> Edges:
     """Return what an estimator itself has learned, without the estimators that it delegates to."""
@@ -187,14 +190,19 @@ def _neighbours(estimator: Any) -> Edges:
 
 
 def _between(rows: Array, labels: Array) -> Array:
-    """Return rows in the middle between a row and the nearest one with another label, or else the nearest one."""
+    """
+    Return rows about in the middle between a row and the nearest one with another label, or else the nearest one.
+
+    Right in the middle, rounding would decide which is nearer, in the model itself too.
+    """
     plain = labels.reshape(len(rows), -1)[:, 0]
     found = []
     for index in _evenly(len(rows), _PAIRS).tolist():
         distances = np.square(rows - rows[index]).sum(axis=1)
         others = np.flatnonzero((plain != plain[index]) if (plain != plain[index]).any() else distances > 0)
         if len(others):
-            found.append((rows[index] + rows[others[distances[others].argmin()]]) / 2)
+            other = rows[others[distances[others].argmin()]]
+            found.append(rows[index] + (other - rows[index]) * _ABOUT_HALF)
     return np.array(found).reshape(-1, rows.shape[1])
 
 

@@ -78,7 +78,7 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
         )
         run = fetched(exported.run, mapping)
         check_repeatable(conversion.what, reference, _probes(conversion, traced))
-        check(conversion.what, run, mapping, reference, _probes(conversion, traced))
+        check(conversion.what, run, mapping, reference, _probes(conversion, traced), opened=bool(rows_note))
         mapping = with_contract(conversion.what, run, mapping, reference, _probes(conversion, traced))
     return Deployable(
         request.flavor,

@@ -49,3 +49,17 @@ def test_histogram_boosting_goes_the_same_way_for_gaps(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     deployed.assert_equals_pyfunc_exactly(gaps)
+
+
+def test_a_probability_keeps_its_digits_however_small_it_is(tmp_path: Path) -> None:
+    """ONNX Runtime's Sigmoid gives 0 in float64 where scikit-learn gives 1e-262."""
+    frame, labels = cancer()
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(frame, labels)
+    scores = estimator.decision_function(frame)
+    far = frame.iloc[[int(scores.argmin())]] * 5
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
+
+    assert scores.min() < 0
+    np.testing.assert_allclose(deployed.predict(far)[0, 1], estimator.predict_log_proba(far)[0, 1], rtol=1e-12)
+    assert estimator.predict_log_proba(far)[0, 1] < -40

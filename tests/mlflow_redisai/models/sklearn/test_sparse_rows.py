@@ -131,10 +131,8 @@ TRANSFORMERS = {
     "products": make_pipeline(encoder(), PolynomialFeatures(2)),
     "factors": make_pipeline(encoder(), TruncatedSVD(2)),
     "untouched": make_pipeline(encoder(), "passthrough", FunctionTransformer()),
-    "bins": ColumnTransformer([("bins", KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf"), NUMBERS)]),
-    "ordinal bins": ColumnTransformer(
-        [("bins", KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf"), NUMBERS)]
-    ),
+    "bins": ColumnTransformer([("bins", KBinsDiscretizer(4, strategy="uniform"), NUMBERS)]),
+    "ordinal bins": ColumnTransformer([("bins", KBinsDiscretizer(4, encode="ordinal", strategy="uniform"), NUMBERS)]),
     "union": FeatureUnion([("one", encoder()), ("other", make_pipeline(encoder(), TruncatedSVD(2)))]),
     "words": ColumnTransformer([("words", TfidfVectorizer(token_pattern="[a-z]"), "colour")], sparse_threshold=1.0),
     "numbers": ColumnTransformer([("numbers", StandardScaler(), NUMBERS)]),
