@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
@@ -52,14 +53,13 @@ def test_histogram_boosting_goes_the_same_way_for_gaps(tmp_path: Path) -> None:
 
 
 def test_a_probability_keeps_its_digits_however_small_it_is(tmp_path: Path) -> None:
-    """ONNX Runtime's Sigmoid gives 0 in float64 where scikit-learn gives 1e-262."""
+    """ONNX Runtime's Sigmoid gives 0 in float64 where scikit-learn gives 1e-130."""
     frame, labels = cancer()
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(C=0.01)).fit(frame, labels)
-    scores = estimator.decision_function(frame)
-    far = frame.iloc[[int(scores.argmin())]] * 5
+    chosen = frame[["mean radius"]]
+    estimator = LogisticRegression().fit(chosen, labels)
+    far = pd.DataFrame({"mean radius": [float((-300 - estimator.intercept_[0]) / estimator.coef_[0, 0])]})
 
-    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_log_proba"))
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, chosen, pyfunc_predict_fn="predict_log_proba"))
 
-    assert scores.min() < 0
-    np.testing.assert_allclose(deployed.predict(far)[0, 1], estimator.predict_log_proba(far)[0, 1], rtol=1e-12)
-    assert estimator.predict_log_proba(far)[0, 1] < -40
+    np.testing.assert_allclose(deployed.predict(far), estimator.predict_log_proba(far), rtol=1e-12)
+    assert estimator.predict_log_proba(far)[0, 1] == pytest.approx(-300)
