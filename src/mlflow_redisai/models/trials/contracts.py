@@ -29,6 +29,11 @@ Categories = Mapping[int, Array]
 # The largest number of columns, and of categories of a column, that are tried one by one: each try runs the model.
 _SINGLE_TRIES = 200
 
+# How often the model is asked about one kind of value. A model that refuses it in each of many columns is asked about
+# each. That is done for what users have, such as gaps, and not for infinity or for more columns.
+_MOST_CALLS = 2 * _SINGLE_TRIES
+_FEW_CALLS = 32
+
 # Text that no model has seen. Several, because XGBoost raises an error for some of the categories that it doesn't know.
 _UNKNOWN_TEXTS = ("\ue001unknown", "", "A", "zzz")
 
@@ -42,6 +47,10 @@ _LOW = (-1e6, -1.0, -0.5, 0.0)
 # a contract may refuse enormous numbers that the model would answer.
 _SIZES = (float(np.finfo(np.float64).max), 1e300, float(np.finfo(np.float32).max), 1e30, 1e20, 1e15, 1e10)
 
+# How closely the largest number is found where the model refuses all of these, and in how many fields one by one.
+_PRECISION = 1e-3
+_FEW_BISECTED = 8
+
 
 @dataclass(frozen=True)
 class _Model:
@@ -50,16 +59,35 @@ class _Model:
     schema: Schema
     rows: Any
     answers: Callable[[Any], bool]
+    # Whether the model answers a single row, so that it needn't be asked with all.
+    alone: bool = False
 
     def accepts(self, fields: Iterable[int], values: Sequence[Any]) -> bool:
         """Return whether the model answers with all of `values` in the first rows of all these fields."""
-        return self.answers(replaced(self.schema, self.rows, fields, values))
+        count = min(len(values), rows_in(self.rows))
+        rows = rows_at(self.rows, np.arange(count)) if self.alone else self.rows
+        return self.answers(replaced(self.schema, rows, fields, values))
 
-    def accepting(self, fields: Sequence[int], values: Sequence[Any]) -> set[int]:
-        """Return the fields in which the model accepts all of `values`."""
-        if not fields or self.accepts(fields, values):
-            return set(fields)
-        return {index for index in fields if self.accepts([index], values)} if len(fields) <= _SINGLE_TRIES else set()
+    def accepting(self, fields: Sequence[int], values: Sequence[Any], most: int = _MOST_CALLS) -> set[int]:
+        """
+        Return the fields in which the model accepts all of `values`.
+
+        Those that it accepts together need no single tries: the next ones are asked in groups that double where it
+        accepts and halve where it refuses. After `most` calls, the rest count as refusing.
+        """
+        accepted: set[int] = set()
+        pending, size = list(fields), len(fields)
+        for _ in range(most if len(fields) <= _SINGLE_TRIES else min(most, _FEW_CALLS)):
+            if not pending:
+                break
+            group = pending[:size]
+            takes = self.accepts(group, values)
+            if takes:
+                accepted.update(group)
+            if takes or len(group) == 1:
+                pending = pending[len(group) :]
+            size = 2 * len(group) if takes else max(1, len(group) // 2)
+        return accepted
 
     def those(self, wanted: Callable[[Field], bool]) -> list[int]:
         return [index for index, item in enumerate(self.schema.fields) if item.used and wanted(item)]
@@ -78,7 +106,7 @@ def learned(
     # A model that fails even without gaps shows nothing about them.
     if not answers(filled):
         return schema
-    model = _Model(schema, filled, answers)
+    model = _Model(schema, filled, answers, alone=answers(rows_at(filled, np.arange(1))))
     fields = list(schema.fields)
     for learn in (_numbers, _missing_text):
         fields = learn(model, fields)
@@ -137,25 +165,39 @@ def without_gaps(schema: Schema, rows: Any) -> Any:
 
 def replaced(schema: Schema, rows: Any, fields: Iterable[int], values: Sequence[Any]) -> Any:
     """Return a copy of rows with one of `values` in each of the first rows of these fields."""
-
-    def put(array: Array) -> Array:
-        for row, value in enumerate(values[: len(array)]):
-            array[row] = value
-        return array
-
-    return changed(schema, rows, fields, put)
+    return _with_cells(schema, rows, dict.fromkeys(fields, values))
 
 
 def changed(schema: Schema, rows: Any, fields: Iterable[int], change: Callable[[Array], Array]) -> Any:
     """Return a copy of rows in which `change` was applied to a copy of the values of some fields."""
+    return _changed(schema, rows, fields, lambda _, values: change(values))
+
+
+def _with_cells(schema: Schema, rows: Any, cells: Mapping[int, Sequence[Any]]) -> Any:
+    """Return a copy of rows with each field's own values in its first rows."""
+
+    def put(index: int, array: Array) -> Array:
+        for row, value in enumerate(cells[index][: len(array)]):
+            array[row] = value
+        return array
+
+    return _changed(schema, rows, cells, put)
+
+
+def _changed(schema: Schema, rows: Any, fields: Iterable[int], change: Callable[[int, Array], Array]) -> Any:
     if schema.kind == "tensors" and not schema.named:
-        return change(rows.copy())
-    copied = rows.copy()
-    names = list(copied)
+        return change(0, rows.copy())
+    names = list(rows)
+    columns = {name: rows[name] for name in names}
     for index in fields:
-        values = change(np.array(copied[names[index]]))
-        copied[names[index]] = _cells(values, copied) if is_frame(copied) else values
-    return copied
+        values = change(index, np.array(columns[names[index]]))
+        columns[names[index]] = _cells(values, rows) if is_frame(rows) else values
+    if not is_frame(rows):
+        return columns
+    import pandas as pd
+
+    # Made once: each column that is put into a frame would cost as much as all.
+    return pd.DataFrame(columns, index=rows.index)
 
 
 def _cells(values: Array, frame: Any) -> Any:
@@ -178,12 +220,14 @@ def _numbers(model: _Model, fields: list[Field]) -> list[Field]:
     numbers = model.those(lambda item: item.dtype.is_float)
     gaps = model.accepting(numbers, [np.nan])
     # No estimator is known that takes infinity and refuses NaN.
-    infinite = model.accepting(sorted(gaps), [np.inf, -np.inf])
+    infinite = model.accepting(sorted(gaps), [np.inf, -np.inf], _FEW_CALLS)
     least = _least(model)
     largest = _largest(model, numbers, least)
     bounded = [replace(item, least=least.get(index)) for index, item in enumerate(fields)]
     return [
-        replace(item, gaps=index in gaps, infinite=index in infinite, largest=largest) if index in numbers else item
+        replace(item, gaps=index in gaps, infinite=index in infinite, largest=largest.get(index))
+        if index in numbers
+        else item
         for index, item in enumerate(bounded)
     ]
 
@@ -233,24 +277,52 @@ def _ranked(rank: int, kind: Any) -> Any:
     return -number if rank < 0 else number
 
 
-def _largest(model: _Model, numbers: list[int], least: Mapping[int, float]) -> float | None:
-    """Return the largest number that the model accepts in all fields at once, None if that is the type's largest."""
+def _largest(model: _Model, numbers: list[int], least: Mapping[int, float]) -> dict[int, float]:
+    """Return the largest number that the model accepts, for the fields in which that isn't their type's largest."""
     if not numbers:
-        return None
-    most = max(float(np.finfo(model.schema.fields[index].dtype.numpy).max) for index in numbers)
-    sizes = [size for size in _SIZES if size <= most]
+        return {}
+    limits = [_limit_of(model.schema.fields[index]) for index in numbers]
+    sizes = [size for size in _SIZES if size <= max(limits)]
     for size in sizes:
-        # As numbers of float32 columns next to those of float64, it may become infinite.
-        narrow = [min(size, float(np.finfo(model.schema.fields[index].dtype.numpy).max)) for index in numbers]
-        rows = model.rows
-        for index, value in zip(numbers, narrow, strict=True):
-            rows = replaced(model.schema, rows, [index], [value, value if index in least else -value])
-        if model.answers(rows):
-            return None if size == sizes[0] else size
-    return _largest_in(model.schema, model.rows)
+        if _accepts_up_to(model, numbers, size, least):
+            return {} if size == sizes[0] else dict.fromkeys(numbers, size)
+    single = numbers[:_SINGLE_TRIES] if len(numbers) > 1 else []
+    taking = [index for index in single if _accepts_up_to(model, [index], sizes[-1], least)]
+    refusing = [index for index in numbers if index not in taking]
+    # Each alone, and not all together.
+    if not refusing:
+        return dict.fromkeys(numbers, _largest_in(model.schema, model.rows, numbers))
+    parts = [[index] for index in refusing] if len(refusing) <= _FEW_BISECTED else [refusing]
+    found = {index: bound for part in parts for index, bound in _largest_near(model, part, sizes[-1], least).items()}
+    return {**found, **_largest(model, taking, least)}
 
 
-def _largest_in(schema: Schema, rows: Any) -> float:
+def _largest_near(model: _Model, part: list[int], refused: float, least: Mapping[int, float]) -> dict[int, float]:
+    """Return what the model accepts below `refused` in some fields at once, an exponential's arguments for instance."""
+    accepted = _largest_in(model.schema, model.rows, part)
+    while accepted > 0 and refused > accepted * (1 + _PRECISION):
+        middle = float(np.sqrt(accepted * refused))
+        if _accepts_up_to(model, part, middle, least):
+            accepted = middle
+        else:
+            refused = middle
+    return dict.fromkeys(part, accepted)
+
+
+def _accepts_up_to(model: _Model, numbers: list[int], size: float, least: Mapping[int, float]) -> bool:
+    """Return whether the model accepts numbers of this size in all these fields, of both signs if it may."""
+    # As numbers of float32 columns next to those of float64, it may become infinite.
+    narrow = {index: min(size, _limit_of(model.schema.fields[index])) for index in numbers}
+    cells = {index: [value, value if index in least else -value] for index, value in narrow.items()}
+    return model.answers(_with_cells(model.schema, model.rows, cells))
+
+
+def _limit_of(item: Field) -> float:
+    return float(np.finfo(item.dtype.numpy).max)
+
+
+def _largest_in(schema: Schema, rows: Any, fields: Iterable[int]) -> float:
+    """Return the largest number in some fields of rows."""
     found = [0.0]
 
     def look(array: Array) -> Array:
@@ -258,7 +330,7 @@ def _largest_in(schema: Schema, rows: Any) -> float:
             found.append(float(np.abs(array).max()))
         return array
 
-    changed(schema, rows, range(len(schema.fields)), look)
+    changed(schema, rows, fields, look)
     return max(found)
 
 

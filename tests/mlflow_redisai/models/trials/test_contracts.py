@@ -170,3 +170,54 @@ def test_rows_that_a_contract_refuses_are_let_be() -> None:
     schema = Schema("columns", tuple(replace(item, gaps=False) for item in NUMBERS.fields))
 
     check_refusals(schema, ROWS.assign(a=np.nan), lambda rows: not rows.isna().any(axis=None))
+
+
+class TestWideFrames:
+    """Columns are asked about in groups, so that a wide frame costs few calls, and nothing else is learned."""
+
+    WIDTH = 200
+    SCHEMA = Schema("columns", tuple(Field(f"c{index}", "double", dtypes.DOUBLE) for index in range(WIDTH)))
+    FRAME = pd.DataFrame({f"c{index}": np.linspace(-1, 1, 20) for index in range(WIDTH)})
+
+    def learned_of(self, refuses: Callable[[np.ndarray], Any]) -> tuple[tuple[Field, ...], int]:
+        """Return what is learned of a model, which `refuses` some of the cells, and how often it was asked."""
+        calls = []
+
+        def asked(rows: pd.DataFrame) -> bool:
+            calls.append(len(rows))
+            return not refuses(rows.to_numpy()).any()
+
+        return learned(self.SCHEMA, self.FRAME, asked, {}).fields, len(calls)
+
+    @pytest.mark.parametrize("filled", [[], [0], [199], [7, 8, 9, 150], list(range(100)), list(range(0, 200, 3))])
+    def test_each_column_that_refuses_gaps_is_found(self, filled: list[int]) -> None:
+        refusing = np.setdiff1d(np.arange(self.WIDTH), filled)
+
+        found, _ = self.learned_of(lambda cells: np.isnan(cells[:, refusing]))
+
+        assert [index for index, item in enumerate(found) if item.gaps] == filled
+
+    def test_a_model_that_refuses_few_columns_is_asked_seldom(self) -> None:
+        found, calls = self.learned_of(lambda cells: np.isnan(cells[:, [20, 21, 170]]))
+
+        assert [index for index, item in enumerate(found) if not item.gaps] == [20, 21, 170]
+        assert calls < 60
+
+    def test_a_model_that_refuses_infinity_everywhere_is_asked_seldom(self) -> None:
+        found, calls = self.learned_of(np.isinf)
+
+        assert {(item.gaps, item.infinite, item.largest) for item in found} == {(True, False, None)}
+        assert calls < 60
+
+
+@pytest.mark.parametrize(("function", "largest"), [(np.exp, np.log(np.finfo(float).max)), (np.exp2, 1024.0)])
+def test_the_largest_argument_of_an_exponential_is_found_closely(function: Any, largest: float) -> None:
+    steps = ColumnTransformer([("a", FunctionTransformer(function), ["a"])], remainder="passthrough")
+    model = make_pipeline(steps, LogisticRegression())
+
+    with np.errstate(all="ignore"):
+        first, second = contract(model, NUMBERS, ROWS)
+
+    assert first.largest is not None
+    assert 0.998 * largest < first.largest < largest
+    assert second.largest is None or second.largest >= 1e300
