@@ -33,17 +33,18 @@ from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
     convertible,
-    culprit,
     every_estimator,
     is_boosted,
     last_of,
     reads_float32,
     takes_columns,
+    unfolded,
     unread_columns,
     walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
+from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
@@ -143,10 +144,10 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
-    refuse_unknown_options(walk(estimator))
+    refuse_unknown_options(walk(unfolded(estimator, function)))
     schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
     schema = schema or schema_without_signature(model.input_example, estimator)
-    return SklearnConversion(model, request, estimator, function, schema)
+    return SklearnConversion(model, request, unfolded(estimator, function), function, schema)
 
 
 def _function(model: MlflowModel, estimator: Any) -> str:
@@ -183,7 +184,17 @@ def _functions(conversion: SklearnConversion) -> list[str]:
 
 
 def _try(conversion: SklearnConversion, function: str, precisions: Precisions, inputs: list[Any]) -> Deployable:
-    proto = _to_onnx(conversion, function, precisions)
+    proto, written = _to_onnx(conversion, function, precisions)
+    try:
+        return _finished(conversion, proto, inputs)
+    except NotConvertible as problem:
+        reason = at_node(problem, conversion.estimator, written)
+        if reason is None:
+            raise
+        raise NotConvertible(f"{conversion.what} can't be converted to ONNX: {reason}") from problem.__cause__
+
+
+def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: list[Any]) -> Deployable:
     names = _arrange_outputs(proto, conversion)
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
@@ -198,7 +209,10 @@ def _try(conversion: SklearnConversion, function: str, precisions: Precisions, i
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
 
 
-def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precisions) -> onnx.ModelProto:
+def _to_onnx(
+    conversion: SklearnConversion, function: str, precisions: Precisions
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Return the graph, and the estimator that each of its nodes was written for."""
     from skl2onnx import convert_sklearn
 
     estimator = convertible(conversion.estimator, function)
@@ -210,7 +224,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     limits = conversion.request.limits
     register_boosting(estimator)
     try:
-        with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
+        with warnings.catch_warnings(), plain_tree_attributes(), own_converters() as written:
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
@@ -224,14 +238,14 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(
-            f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
+            f"{conversion.what} can't be converted to ONNX: {unconverted(conversion.estimator, error)}"
         ) from error
     _drop_unread(proto, conversion)
     if precisions.body is dtypes.DOUBLE:
         to_float64(proto, every_estimator(conversion.estimator))
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
-    return proto
+    return proto, written
 
 
 def _drop_unread(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
@@ -245,6 +259,7 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
     from sklearn.ensemble import IsolationForest
+    from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
@@ -256,8 +271,9 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
-    # scikit-learn compares the scores of the classes, which support vectors have instead of probabilities.
-    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], SVC):
+    # scikit-learn compares the scores of the classes, not the probabilities made from them.
+    scored = (SVC, LogisticRegression)
+    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], scored):
         options[id(last)]["raw_scores"] = True
     return options
 
