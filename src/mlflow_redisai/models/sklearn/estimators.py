@@ -190,6 +190,7 @@ def cast_before_last(estimator: Any) -> Any:
 def unfolded(estimator: Any, function: str) -> Any:
     """
     Return the estimator with each RFE as what it does: a choice of columns, and if it gives the answer, its estimator.
+    A search is the best estimator that it found.
 
     skl2onnx converts only its transform, and takes an RFE that chooses for a classifier as one that classifies.
     """
@@ -201,6 +202,8 @@ def unfolded(estimator: Any, function: str) -> Any:
         steps = [*((each, unfolded(step, "transform")) for each, step in first), (name, unfolded(last, function))]
         same = all(step is old for (_, step), (_, old) in zip(steps, estimator.steps, strict=True))
         return estimator if same else Pipeline(steps)
+    if hasattr(estimator, "best_estimator_"):
+        return unfolded(estimator.best_estimator_, function)
     if not isinstance(estimator, RFE):
         return estimator
     choice = _choice_of_columns(estimator)

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from mlflow_redisai.errors import NotConvertible
+from redisai_engine.codec.errors import InputMismatch
 from support.local_runs import deploy, save_sklearn
 
 # Models that skl2onnx or ONNX Runtime fails at, each in its own way, with the step that fails and its options.
@@ -115,3 +116,14 @@ def test_an_elimination_of_columns_before_another_step(tmp_path: Path) -> None:
     path = save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn="predict_proba")
 
     deploy(path).assert_equals_pyfunc(rows, within=1e-9)
+
+
+@pytest.mark.parametrize("function", ["predict", "decision_function", "transform"])
+def test_an_elimination_refuses_gaps_in_columns_that_it_leaves_out(function: str, tmp_path: Path) -> None:
+    rows = _rows()
+    estimator = RFE(LogisticRegression(), n_features_to_select=1).fit(rows, rows["a"] > 0)
+    path = save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn=function)
+    left_out = rows.columns[~estimator.support_][0]
+
+    with pytest.raises(InputMismatch, match=f"column '{left_out}' has a value in row 0 that is missing"):
+        deploy(path).predict(rows.assign(**{left_out: np.nan}))
