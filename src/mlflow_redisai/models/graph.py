@@ -9,6 +9,7 @@ on this machine.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ from redisai_engine.protocol.tensor import Tensor
 
 if TYPE_CHECKING:
     import onnx
+
+# What ONNX Runtime's errors begin with, such as "[ONNXRuntimeError] : 10 : INVALID_GRAPH : ".
+_KIND = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 # Bytes. Protocol Buffers allows no larger message, and weights that MLflow keeps in other files are folded into it.
 _PROTOBUF_LIMIT = 2**31 - 1
@@ -78,7 +82,15 @@ def load(model: bytes | str, what: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise NotConvertible(f"ONNX Runtime refuses the ONNX graph of {what}: {first_line(error)}") from error
+        raise NotConvertible(
+            f"ONNX Runtime can't load the ONNX graph of {what}; it has an operator, or types for one, that the library "
+            f"doesn't know (ONNX Runtime: {reason_of(error)})"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of a library's reason, without the kind of error that ONNX Runtime puts before it."""
+    return _KIND.sub("", first_line(error)).rstrip(".")
 
 
 # -- versions -------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ _POSITIONS = {"distance": 0, "index": 1}
 
 
 def default_reference(model: MlflowModel, estimator: Any, function: str) -> Reference:
-    """Return pyfunc as the reference, or `transform` for an estimator that MLflow logs without pyfunc."""
-    if function != "transform":
+    """Return pyfunc as the reference, or the estimator's own method if it is one that pyfunc doesn't call."""
+    if function not in ("transform", "decision_function"):
         return pyfunc_reference(model)
-    return Reference(f"{type(estimator).__name__}'s own transform", _called(model, estimator.transform))
+    return Reference(f"{type(estimator).__name__}'s own {function}", _called(model, getattr(estimator, function)))
 
 
 def chosen_reference(

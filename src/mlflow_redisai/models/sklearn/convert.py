@@ -34,17 +34,18 @@ from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
     convertible,
-    culprit,
     every_estimator,
     is_boosted,
     last_of,
     reads_float32,
     takes_columns,
+    unfolded,
     unread_columns,
     walk,
 )
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
+from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
@@ -59,26 +60,37 @@ if TYPE_CHECKING:
     import onnx
 
 # For each method that pyfunc may call, the output of skl2onnx's graph with its answer. Empty: the first output.
-_OUTPUT_OF = {"predict": "", "transform": "", "predict_proba": "probabilities", "predict_log_proba": "probabilities"}
+_OUTPUT_OF = {
+    "predict": "",
+    "transform": "",
+    "predict_proba": "probabilities",
+    "predict_log_proba": "probabilities",
+    "decision_function": "probabilities",
+}
 
 
 @dataclass(frozen=True)
 class SklearnConversion:
-    """One conversion. `function` is the method that pyfunc calls."""
+    """
+    One conversion. `function` is the method that pyfunc calls.
+
+    `estimator` is what is converted. It answers as `native`, the model itself, to all that this one doesn't refuse.
+    """
 
     model: MlflowModel
     request: Request
+    native: Any
     estimator: Any
     function: str
     schema: Schema
 
     @property
     def what(self) -> str:
-        return f"the scikit-learn model {type(self.estimator).__name__}"
+        return f"the scikit-learn model {type(self.native).__name__}"
 
     @property
     def reference(self) -> Reference:
-        return default_reference(self.model, self.estimator, self.function)
+        return default_reference(self.model, self.native, self.function)
 
     @property
     def by_column(self) -> bool:
@@ -144,10 +156,10 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
         raise MissingConverter("sklearn", "skl2onnx", "sklearn") from error
     estimator = load_native(model, "sklearn")
     function = _function(model, estimator)
-    refuse_unknown_options(walk(estimator))
+    refuse_unknown_options(walk(unfolded(estimator, function)))
     schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
     schema = schema or schema_without_signature(model.input_example, estimator)
-    return SklearnConversion(model, request, estimator, function, schema)
+    return SklearnConversion(model, request, estimator, unfolded(estimator, function), function, schema)
 
 
 def _function(model: MlflowModel, estimator: Any) -> str:
@@ -156,9 +168,10 @@ def _function(model: MlflowModel, estimator: Any) -> str:
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return "transform"
     if function not in _OUTPUT_OF:
+        others = ", ".join(each for each in _OUTPUT_OF if each != "transform")
         raise NotConvertible(
             f"the scikit-learn model {type(estimator).__name__} was logged with pyfunc_predict_fn={function!r}, "
-            f"which ONNX can't express; log it with one of {', '.join(list(_OUTPUT_OF)[:1] + list(_OUTPUT_OF)[2:])}"
+            f"which ONNX can't express; log it with one of {others}"
         )
     return function
 
@@ -184,7 +197,17 @@ def _functions(conversion: SklearnConversion) -> list[str]:
 
 
 def _try(conversion: SklearnConversion, function: str, precisions: Precisions, inputs: list[Any]) -> Deployable:
-    proto = _to_onnx(conversion, function, precisions)
+    proto, written = _to_onnx(conversion, function, precisions)
+    try:
+        return _finished(conversion, proto, inputs)
+    except NotConvertible as problem:
+        reason = at_node(problem, conversion.estimator, written)
+        if reason is None:
+            raise
+        raise NotConvertible(f"{conversion.what} can't be converted to ONNX: {reason}") from problem.__cause__
+
+
+def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: list[Any]) -> Deployable:
     names = _arrange_outputs(proto, conversion)
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
@@ -194,12 +217,15 @@ def _try(conversion: SklearnConversion, function: str, precisions: Precisions, i
         return deployable
 
     def own(outputs: Sequence[Output]) -> Reference | NoReference:
-        return chosen_reference(conversion.model, conversion.estimator, conversion.function, names, outputs)
+        return chosen_reference(conversion.model, conversion.native, conversion.function, names, outputs)
 
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
 
 
-def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precisions) -> onnx.ModelProto:
+def _to_onnx(
+    conversion: SklearnConversion, function: str, precisions: Precisions
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Return the graph, and the estimator that each of its nodes was written for."""
     from skl2onnx import convert_sklearn
 
     estimator = convertible(conversion.estimator, function)
@@ -211,7 +237,7 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     limits = conversion.request.limits
     register_boosting(estimator)
     try:
-        with warnings.catch_warnings(), plain_tree_attributes(), own_converters():
+        with warnings.catch_warnings(), plain_tree_attributes(), own_converters() as written:
             warnings.simplefilter("ignore")
             proto: onnx.ModelProto = convert_sklearn(
                 estimator,
@@ -225,14 +251,14 @@ def _to_onnx(conversion: SklearnConversion, function: str, precisions: Precision
     # skl2onnx passes on anything that its converters raise, even AssertionError and KeyError.
     except Exception as error:
         raise NotConvertible(
-            f"{conversion.what} can't be converted to ONNX: {culprit(conversion.estimator, error)}"
+            f"{conversion.what} can't be converted to ONNX: {unconverted(conversion.estimator, error)}"
         ) from error
     _drop_unread(proto, conversion)
     if precisions.body is dtypes.DOUBLE:
         to_float64(proto, every_estimator(conversion.estimator))
     set_ways_of_gaps(proto, conversion.estimator)
     _restore_input_types(proto, conversion)
-    return proto
+    return proto, written
 
 
 def _drop_unread(proto: onnx.ModelProto, conversion: SklearnConversion) -> None:
@@ -246,6 +272,7 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as a matrix instead of a list of dicts, and scikit-learn's own words."""
     from sklearn.base import is_classifier
     from sklearn.ensemble import IsolationForest
+    from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
     from sklearn.pipeline import Pipeline
@@ -257,10 +284,28 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"score_samples": True}
     if is_classifier(last) and not isinstance(last, (MultiOutputClassifier, ClassifierChain)):
         options[id(last)] = {"zipmap": False}
-    # scikit-learn compares the scores of the classes, which support vectors have instead of probabilities.
-    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], SVC):
+    if function == "decision_function" and is_classifier(last):
+        options[id(last)] = _scores_instead(last)
+    # scikit-learn compares the scores of the classes, not the probabilities made from them.
+    scored = (SVC, LogisticRegression)
+    if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], scored):
         options[id(last)]["raw_scores"] = True
     return options
+
+
+def _scores_instead(estimator: Any) -> dict[str, Any]:
+    """Return the options with which a classifier's scores stand in for its probabilities. Raise NotConvertible."""
+    from skl2onnx._supported_operators import sklearn_operator_name_map
+    from skl2onnx.common._registration import _converter_pool
+
+    name = sklearn_operator_name_map.get(type(estimator))
+    allowed = _converter_pool[name].get_allowed_options() if name in _converter_pool else None
+    if not isinstance(allowed, dict) or "raw_scores" not in allowed:
+        raise NotConvertible(
+            f"the decision_function of {type(estimator).__name__} can't be converted to ONNX; "
+            "log the model with predict or predict_proba"
+        )
+    return {"raw_scores": True, **({"zipmap": False} if "zipmap" in allowed else {})}
 
 
 def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str, Any]]:
@@ -316,6 +361,8 @@ def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> l
     """
     names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
     wanted = _OUTPUT_OF[conversion.function]
+    if conversion.function == "decision_function":
+        return [_scores(proto, conversion)]
     if not wanted:
         return [proto.graph.output[0].name]
     chosen = names.get(wanted, [wanted])
@@ -325,6 +372,24 @@ def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> l
     if conversion.function != "predict_log_proba":
         return chosen
     return [add_log(proto, name, last_of(conversion.estimator)) for name in chosen]
+
+
+def _scores(proto: onnx.ModelProto, conversion: SklearnConversion) -> str:
+    """Return the name of the output with decision_function's answer: for two classes, the last of two columns."""
+    import onnx
+
+    present = {item.name: item for item in proto.graph.output}
+    name = "scores" if "scores" in present else "probabilities"
+    if name not in present:
+        raise NotConvertible(f"the ONNX graph of {conversion.what} has no scores, only {', '.join(sorted(present))}")
+    if len(getattr(conversion.estimator, "classes_", ())) != 2:
+        return name
+    element = present[name].type.tensor_type.elem_type
+    column = onnx.numpy_helper.from_array(np.array([-1]), "decision_column")
+    proto.graph.initializer.append(column)
+    proto.graph.node.append(onnx.helper.make_node("Gather", [name, column.name], ["decision"], axis=1))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("decision", element, [None, 1]))
+    return "decision"
 
 
 def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:

@@ -1,5 +1,5 @@
 """
-Facts about scikit-learn's estimators: how they read numbers, what they consist of, and which has no converter.
+Facts about scikit-learn's estimators: how they read numbers, and what they consist of.
 
 Nothing here builds ONNX graphs.
 
@@ -187,9 +187,45 @@ def cast_before_last(estimator: Any) -> Any:
     return Pipeline([("cast_to_float32", cast), ("last", estimator)])
 
 
+def unfolded(estimator: Any, function: str) -> Any:
+    """
+    Return the estimator with each RFE as what it does: a choice of columns, and if it gives the answer, its estimator.
+    A search is the best estimator that it found.
+
+    skl2onnx converts only its transform, and takes an RFE that chooses for a classifier as one that classifies.
+    """
+    from sklearn.feature_selection import RFE
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        *first, (name, last) = estimator.steps
+        steps = [*((each, unfolded(step, "transform")) for each, step in first), (name, unfolded(last, function))]
+        same = all(step is old for (_, step), (_, old) in zip(steps, estimator.steps, strict=True))
+        return estimator if same else Pipeline(steps)
+    if hasattr(estimator, "best_estimator_"):
+        return unfolded(estimator.best_estimator_, function)
+    if not isinstance(estimator, RFE):
+        return estimator
+    choice = _choice_of_columns(estimator)
+    return choice if function == "transform" else Pipeline([("columns", choice), ("estimator", estimator.estimator_)])
+
+
+def _choice_of_columns(selector: Any) -> Any:
+    from sklearn.feature_selection import VarianceThreshold
+
+    twin = VarianceThreshold()
+    twin.variances_ = selector.support_.astype(np.float64)
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(selector, name):
+            setattr(twin, name, getattr(selector, name))
+    return twin
+
+
 def convertible(estimator: Any, function: str) -> Any:
     """Return an estimator with the same answers that skl2onnx converts correctly: the same one where possible."""
     from sklearn.ensemble import VotingClassifier
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.multioutput import MultiOutputClassifier
     from sklearn.pipeline import Pipeline
 
     if isinstance(estimator, Pipeline):
@@ -197,6 +233,10 @@ def convertible(estimator: Any, function: str) -> Any:
         return Pipeline([*first, (name, convertible(last, function))])
     if function == "predict" and _is_linear(estimator):
         return _as_logistic_regression(estimator)
+    if function == "predict" and isinstance(estimator, (OneVsRestClassifier, MultiOutputClassifier)):
+        copied = copy.copy(estimator)
+        copied.estimators_ = [convertible(inner, function) for inner in estimator.estimators_]
+        return copied
     if isinstance(estimator, VotingClassifier):
         copied = copy.copy(estimator)
         # It affects only transform(), which no graph is made for.
@@ -234,27 +274,3 @@ def _as_logistic_regression(estimator: Any) -> Any:
     twin.classes_ = estimator.classes_
     twin.n_features_in_ = twin.coef_.shape[1]
     return twin
-
-
-# -- errors ---------------------------------------------------------------------------------------
-
-
-def culprit(estimator: Any, error: BaseException) -> str:
-    """Return a sentence that names the step without a converter, or else the first line of the converter's error."""
-    from skl2onnx._supported_operators import sklearn_operator_name_map
-
-    for path, part in parts(estimator):
-        kind = type(part)
-        if kind not in sklearn_operator_name_map and kind.__name__ != "TransformedTargetRegressor":
-            step = f"step {path} ({kind.__name__})" if path else kind.__name__
-            return (
-                f"{step} of {kind.__module__} has no converter; there are converters for most of scikit-learn, "
-                "XGBoost, LightGBM and CatBoost"
-            )
-    return _said(error)
-
-
-def _said(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) < 300 else f"{text[:300]} ..."

@@ -128,8 +128,19 @@ READ: dict[str, str] = {
     "VotingRegressor": "weights",
 }
 
+
+def _support(selector: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return selector.get_support(indices=True)
+
+
 # What a fitted estimator must not be, and why.
 _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (
+        lambda one: hasattr(one, "get_support") and hasattr(one, "n_features_in_") and not len(_support(one)),
+        "it chooses no column, so nothing is left for ONNX to compute; let it choose at least one",
+    ),
     (
         lambda one: getattr(one, "is_categorical_", None) is not None,
         "its splits by category can't be converted to ONNX; use categorical_features=None behind a OneHotEncoder",
@@ -153,6 +164,9 @@ def _has_ties(estimator: Any) -> bool:
     """Return whether the last neighbour of a training row could as well be another one, with another target."""
     rows = estimator._fit_X[:_ASKED]
     count = estimator.n_neighbors
+    # It was fitted, but answers nothing.
+    if count is None:
+        return False
     with warnings.catch_warnings():
         # It was fitted with names of columns, and keeps none with the rows.
         warnings.simplefilter("ignore")
@@ -238,6 +252,20 @@ def _refuse(path: str, estimator: Any) -> None:
             f"{where}: its training rows are at equal distances, and which of them scikit-learn counts can't be "
             "converted to ONNX; use an estimator without neighbours"
         )
+
+
+def changed_options(estimator: Any) -> list[str]:
+    """Return an estimator's parameters that differ from their defaults, as it would be written, without estimators."""
+    return [
+        f"{name}={_shown(value)}"
+        for name, value in estimator.get_params(deep=False).items()
+        if not hasattr(value, "get_params") and not _holds_estimators(value)
+        if name != "random_state" and not _is_same(value, _default(type(estimator), name))
+    ]
+
+
+def _holds_estimators(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(each, (list, tuple)) for each in value)
 
 
 def _default(kind: type, parameter: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.errors import NotConvertible, first_line
+from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
@@ -220,7 +220,10 @@ def _compare(run: Run, mapping: Mapping, probe: Any, expected: Any, what: str) -
         raise NotConvertible(f"{what} answers differently after conversion to ONNX: {found}") from found
     # ONNX Runtime detects some converters' mistakes only when the graph runs.
     except Exception as error:
-        raise NotConvertible(f"{what} can't be run after conversion to ONNX: {first_line(error)}") from error
+        raise NotConvertible(
+            f"{what} can't be run after conversion to ONNX; some of its own rows make the graph fail "
+            f"(ONNX Runtime: {graph.reason_of(error)})"
+        ) from error
 
 
 def _observed(mapping: Mapping, expected: Any) -> Mapping:

@@ -12,8 +12,16 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import IsolationForest, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestRegressor,
+)
+from sklearn.feature_selection import RFE
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -161,3 +169,30 @@ def test_without_a_choice_pyfunc_is_what_is_compared_with(tmp_path: Path) -> Non
     kinds = [verify(one.run, one.deployable, one.model).reference for one in map(deploy, paths)]
 
     assert kinds == ["mlflow.pyfunc", "PCA's own transform"]
+
+
+SCORED: dict[str, Callable[[], Any]] = {
+    "boosted stumps": lambda: AdaBoostClassifier(n_estimators=5, random_state=1),
+    "boosting": lambda: GradientBoostingClassifier(n_estimators=5, random_state=1),
+    "histogram boosting": lambda: HistGradientBoostingClassifier(max_iter=5, random_state=1),
+    "linear vectors": lambda: make_pipeline(StandardScaler(), LinearSVC()),
+    "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+    "ridge": RidgeClassifier,
+    "vectors": SVC,
+    "a search": lambda: GridSearchCV(RidgeClassifier(), {"alpha": [1, 2]}),
+    "an elimination": lambda: RFE(RidgeClassifier(), n_features_to_select=2),
+    "isolation": lambda: IsolationForest(n_estimators=5, random_state=1),
+}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("kind", SCORED)
+def test_scores_that_the_model_was_logged_for(kind: str, classes: int, tmp_path: Path) -> None:
+    """pyfunc calls no decision_function, so the estimator's own answer is the reference."""
+    data = load_iris(as_frame=True)
+    rows = data.data[data.target < classes]
+    estimator = SCORED[kind]().fit(rows, data.target[: len(rows)])
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn="decision_function"))
+
+    np.testing.assert_allclose(deployed.predict(rows), estimator.decision_function(rows), rtol=1e-6, atol=1e-9)

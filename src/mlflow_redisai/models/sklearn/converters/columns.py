@@ -16,7 +16,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.converters.text_gaps import as_text
-from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, numbers, put
+from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, numbers, put, source
 from mlflow_redisai.models.trees.ensemble import Nodes
 from redisai_engine.codec.values import Array
 
@@ -242,3 +242,15 @@ def _groups(encoder: Any, index: int) -> list[int]:
 def _dropped(encoder: Any, index: int) -> int | None:
     found = getattr(encoder, "_drop_idx_after_grouping", None)
     return None if found is None or found[index] is None else int(found[index])
+
+
+# -- selection ------------------------------------------------------------------------------------
+
+
+def convert_selection(scope: Any, operator: Any, container: Any) -> None:
+    """Pick columns. skl2onnx writes an operator that ONNX Runtime refuses if few are chosen."""
+    nodes = nodes_of(scope, "selection")
+    places = np.asarray(operator.raw_operator.get_support(indices=True), np.int64)
+    chosen = nodes.add("Gather", source(nodes, operator), nodes.constant(places), axis=1)
+    give(nodes, chosen, operator.outputs[0].full_name, operator.outputs[0].type)
+    put(nodes, container)

@@ -1,16 +1,19 @@
 """
-Linear regressors and k-means: products with a matrix, in float64.
+Linear regressors and classifiers, and k-means: products with a matrix, in float64.
 
-skl2onnx converts a regressor without intercept to float32 only.
+skl2onnx converts a regressor without intercept, and a classifier's scores, to float32 only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, numbers, put
+from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
+from mlflow_redisai.models.trees.ensemble import Nodes
+from redisai_engine.codec.values import Array
 
 
 def convert_regressor(scope: Any, operator: Any, container: Any) -> None:
@@ -22,6 +25,38 @@ def convert_regressor(scope: Any, operator: Any, container: Any) -> None:
     answer = nodes.add("Add", product, nodes.constant(np.asarray(estimator.intercept_, np.float64)))
     give(nodes, answer, operator.outputs[0].full_name, operator.outputs[0].type)
     put(nodes, container)
+
+
+def classifier_converter(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """Return the converter of classifiers that give scores. `original` is skl2onnx's, for those with probabilities."""
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        estimator = operator.raw_operator
+        raw = container.get_options(estimator, {"raw_scores": False}).get("raw_scores")
+        weights = np.atleast_2d(estimator.coef_)
+        # A ridge classifier may have several targets.
+        plain = len(weights) == (1 if len(estimator.classes_) == 2 else len(estimator.classes_))
+        if not plain or (hasattr(estimator, "predict_proba") and not raw):
+            original(scope, operator, container)
+            return
+        nodes = nodes_of(scope, "linear")
+        _give_scores(nodes, operator, np.asarray(weights, np.float64))
+        put(nodes, container)
+
+    return convert
+
+
+def _give_scores(nodes: Nodes, operator: Any, weights: Array) -> None:
+    """Give labels and scores, two columns for two classes, as skl2onnx lays them out."""
+    estimator = operator.raw_operator
+    product = nodes.add("MatMul", numbers(nodes, operator), nodes.constant(weights.T.copy()))
+    intercept = np.broadcast_to(np.asarray(estimator.intercept_, np.float64), len(weights)).copy()
+    scores = nodes.add("Add", product, nodes.constant(intercept))
+    if len(weights) == 1:
+        scores = nodes.add("Concat", nodes.add("Neg", scores), scores, axis=1)
+    label = labels(nodes, estimator.classes_, nodes.add("ArgMax", scores, axis=1, keepdims=0))
+    for name, output in zip((label, scores), operator.outputs, strict=False):
+        give(nodes, name, output.full_name, output.type)
 
 
 def convert_clusters(scope: Any, operator: Any, container: Any) -> None:

@@ -16,6 +16,18 @@ from mlflow_redisai.models.sklearn.converters import columns, forests, functions
 Shapes = Callable[[Any], None]
 Converter = Callable[[Any, Any, Any], None]
 
+_SELECTIONS = (
+    "SklearnGenericUnivariateSelect",
+    "SklearnRFE",
+    "SklearnRFECV",
+    "SklearnSelectFdr",
+    "SklearnSelectFpr",
+    "SklearnSelectFromModel",
+    "SklearnSelectFwe",
+    "SklearnSelectKBest",
+    "SklearnSelectPercentile",
+    "SklearnVarianceThreshold",
+)
 _CONVERTERS: dict[str, Converter] = {
     "SklearnAdaBoostClassifier": votes.convert_adaboost,
     "SklearnBaggingClassifier": votes.convert_bagging,
@@ -42,6 +54,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnSimpleImputer": text_gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
+    **dict.fromkeys(_SELECTIONS, columns.convert_selection),
     "SklearnVotingClassifier": votes.convert_voting,
 }
 
@@ -60,6 +73,9 @@ def _with_one_opset(original: Converter) -> Converter:
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
     "SklearnBayesianGaussianMixture": _with_one_opset,
     "SklearnGaussianMixture": _with_one_opset,
+    "SklearnLinearClassifier": linear.classifier_converter,
+    "SklearnLinearSVC": linear.classifier_converter,
+    "SklearnSGDClassifier": linear.classifier_converter,
     "SklearnSVC": vectors.classifier_converter,
 }
 
@@ -84,8 +100,12 @@ _WIDENED = (
 
 
 @contextlib.contextmanager
-def own_converters() -> Iterator[None]:
-    """Let skl2onnx use our converters inside the `with` block."""
+def own_converters() -> Iterator[dict[str, Any]]:
+    """
+    Let skl2onnx use our converters inside the `with` block.
+
+    Yield a dict that fills with the estimator that each node of the graph, by its name, was written for.
+    """
     from skl2onnx import update_registered_converter
     from skl2onnx._parse import sklearn_parsers_map
     from skl2onnx._supported_operators import sklearn_operator_name_map
@@ -115,12 +135,27 @@ def own_converters() -> Iterator[None]:
         functions.convert_transformed_target,
         parser=functions.parse_transformed_target,
     )
+    written: dict[str, Any] = {}
+    for name, converter in list(registration._converter_pool.items()):
+        noted = _noted(converter._fct, written)
+        registration.register_converter(name, noted, overwrite=True, options=converter.get_allowed_options())
     try:
-        yield
+        yield written
     finally:
         for pool, kept in zip(pools, before, strict=True):
             pool.clear()
             pool.update(kept)
+
+
+def _noted(original: Converter, written: dict[str, Any]) -> Converter:
+    """Return a converter that notes the estimator of each node that it writes."""
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        before = len(container.nodes)
+        original(scope, operator, container)
+        written.update((node.name, operator.raw_operator) for node in container.nodes[before:])
+
+    return convert
 
 
 def _widened(shapes: Shapes) -> Shapes:

@@ -88,10 +88,10 @@ def classifier_converter(original: Callable[[Any, Any, Any], None]) -> Callable[
         votes = _votes(nodes, scores, pairs)
         label = labels(nodes, estimator.classes_, nodes.add("ArgMax", votes, axis=1, keepdims=0))
         give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
-        if len(estimator.probA_):
+        raw = container.get_options(estimator, {"raw_scores": False}).get("raw_scores")
+        if len(estimator.probA_) and not raw:
             original(scope, _without_label(scope, operator), container)
         else:
-            raw = container.get_options(estimator, {"raw_scores": False}).get("raw_scores")
             answer = _scores_of_classes(nodes, estimator, scores, votes, pairs, raw=bool(raw))
             give(nodes, answer, operator.outputs[1].full_name, operator.outputs[1].type)
         put(nodes, container)

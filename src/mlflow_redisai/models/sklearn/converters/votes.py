@@ -64,14 +64,15 @@ def convert_adaboost(scope: Any, operator: Any, container: Any) -> None:
         # scikit-learn takes the second class for a positive score only.
         position = nodes.cast(nodes.add("Greater", scores, _number(nodes, 0)), np.int64)
         position = nodes.add("Reshape", position, nodes.constant(np.array([-1])))
-        scores = nodes.add("Mul", scores, nodes.constant(np.array([-0.5, 0.5])))
+        scores = nodes.add("Concat", nodes.add("Neg", scores), scores, axis=1)
     else:
         position = nodes.add("ArgMax", scores, axis=1, keepdims=0)
-        scores = nodes.add("Div", scores, _number(nodes, count - 1))
     label = labels(nodes, estimator.classes_, position)
     give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
-    probabilities = nodes.add("Softmax", scores, axis=1)
-    give(nodes, probabilities, operator.outputs[1].full_name, operator.outputs[1].type)
+    if not container.get_options(estimator, {"raw_scores": False}).get("raw_scores"):
+        divisor = 2 if count == 2 else count - 1
+        scores = nodes.add("Softmax", nodes.add("Div", scores, _number(nodes, divisor)), axis=1)
+    give(nodes, scores, operator.outputs[1].full_name, operator.outputs[1].type)
     put(nodes, container, _ML_OPSET)
 
 

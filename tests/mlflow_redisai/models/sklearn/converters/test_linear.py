@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import Lasso, LinearRegression
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.mixture import GaussianMixture
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.svm import LinearSVC
 
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_sklearn
@@ -38,3 +41,17 @@ def test_a_mixture(kind: Any, tmp_path: Path) -> None:
 
     assert deployed.mapping.precision is dtypes.DOUBLE
     deployed.assert_equals_pyfunc_exactly(FRAME)
+
+
+@pytest.mark.parametrize("kind", [LinearSVC, RidgeClassifier, Perceptron, LogisticRegression])
+@pytest.mark.parametrize("within", [OneVsRestClassifier, MultiOutputClassifier])
+def test_a_classifier_for_each_class_or_target(kind: Any, within: Any, tmp_path: Path) -> None:
+    labels = np.digitize(TARGET, [-1, 1])
+    wanted = labels if within is OneVsRestClassifier else np.column_stack([labels, labels[::-1]])
+    estimator = within(kind()).fit(FRAME, wanted)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, FRAME))
+
+    deployed.assert_equals_pyfunc_exactly(FRAME)
+    # Far from all classes, probabilities are equal where scores aren't.
+    deployed.assert_equals_pyfunc_exactly(FRAME * 1e4)

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, RandomForestClassifier, VotingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_sklearn
 
 MEMBERS = [("vectors", SVC()), ("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=2, random_state=0))]
@@ -25,6 +26,8 @@ SOFT = [("bayes", GaussianNB()), ("forest", RandomForestClassifier(4, max_depth=
 KINDS: dict[str, Any] = {
     "hard": VotingClassifier(MEMBERS),
     "hard with weights": VotingClassifier(MEMBERS, weights=[1, 2, 1]),
+    "hard, of lines": VotingClassifier([("vectors", LinearSVC()), ("ridge", RidgeClassifier())]),
+    "a bag of lines": BaggingClassifier(Perceptron(), n_estimators=4, random_state=0),
     "soft": VotingClassifier(SOFT, voting="soft"),
     "soft with weights": VotingClassifier(SOFT, voting="soft", weights=[1, 2]),
     "boosted stumps": AdaBoostClassifier(n_estimators=12, random_state=0),
@@ -63,3 +66,15 @@ def test_several_targets_of_text(function: str, tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn=function))
 
     deployed.assert_equals_pyfunc(rows(1_000))
+
+
+@pytest.mark.parametrize("kind", ["hard, of lines", "a bag of lines"])
+def test_lines_in_an_ensemble_are_not_rounded(kind: str, tmp_path: Path) -> None:
+    """skl2onnx has them in float32 only, which can't hold all numbers that scikit-learn takes."""
+    frame = rows(200)
+    estimator = KINDS[kind].fit(frame, np.random.default_rng(1).choice(["no", "so", "yes"], 200))
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert deployed.mapping.precision is dtypes.DOUBLE
+    deployed.assert_equals_pyfunc_exactly(frame * 1e300)
