@@ -334,6 +334,11 @@ def _unnamed_tensor(inputs: Any, item: Field) -> Any:
         return inputs
     # scipy's sparse matrices
     if hasattr(inputs, "toarray"):
+        if not item.sparse:
+            raise InputMismatch(
+                "this model doesn't answer a sparse matrix as it answers the same numbers in a dense one; "
+                "pass matrix.toarray() for its zeros to be read as zeros"
+            )
         return inputs.toarray()
     raise _unknown(inputs)
 

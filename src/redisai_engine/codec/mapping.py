@@ -71,7 +71,7 @@ class Field:
     `infinite` infinity, no number may be larger than `largest`, whatever its sign, nor smaller than `least`. Text:
     `missing` lists which marks of missing text are accepted, and `null` is the one that a None next to text in a list
     stands for: since version 3, pandas makes NaN of it. Both: `known` are the only values accepted, apart from missing
-    ones.
+    ones. A tensor: `sparse` accepts scipy's matrices, because the model reads the zeros that they don't store as zeros.
     """
 
     name: str | None
@@ -88,6 +88,7 @@ class Field:
     known: tuple[Known, ...] | None = None
     used: bool = True
     numbered: bool = False
+    sparse: bool = True
 
     @property
     def label(self) -> Name | None:
@@ -359,6 +360,8 @@ def _contract_to_json(item: Field) -> dict[str, Any]:
         found["used"] = False
     if item.numbered:
         found["numbered"] = True
+    if not item.sparse:
+        found["sparse"] = False
     return found
 
 

@@ -70,19 +70,30 @@ def check_numbers(values: Array, item: Field, what: str) -> None:
             f"{what} has the value {values[row][low[row]].flat[0]:g} in row {row}, but this model accepts only numbers "
             f"from {item.least!r}"
         )
+    if item.largest is not None:
+        _check_largest(values, item.largest, what)
     if values.dtype.kind != "f":
         return
     if not item.gaps and (row := _first(np.isnan(values))) is not None:
         raise InputMismatch(_not_accepted(what, row, "is missing (NaN)"))
     if not item.infinite and (row := _first(np.isinf(values))) is not None:
         raise InputMismatch(_not_accepted(what, row, "is infinite"))
-    if item.largest is not None:
-        large = np.isfinite(values) & (np.abs(values) > item.largest)
-        if (row := _first(large)) is not None:
-            raise InputMismatch(
-                f"{what} has the value {values[row][large[row]].flat[0]:g} in row {row}, but this model accepts only "
-                f"numbers from {-item.largest:g} to {item.largest:g}"
-            )
+
+
+def _check_largest(values: Array, largest: float, what: str) -> None:
+    if values.dtype.kind in "iu":
+        # As integers, because float64 rounds the large ones.
+        limits = np.iinfo(values.dtype)
+        large = (values > min(int(largest), limits.max)) | (values < max(-int(largest), limits.min))
+    elif values.dtype.kind == "f":
+        large = np.isfinite(values) & (np.abs(values) > largest)
+    else:
+        return
+    if (row := _first(large)) is not None:
+        raise InputMismatch(
+            f"{what} has the value {values[row][large[row]].flat[0]:g} in row {row}, but this model accepts only "
+            f"numbers from {-largest:g} to {largest:g}"
+        )
 
 
 def check_known(values: Array, item: Field, what: str) -> None:

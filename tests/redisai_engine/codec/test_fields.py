@@ -206,6 +206,12 @@ class TestContracts:
                 r"the value -1e\+39 in row 1, but this model accepts only numbers from -3e\+38 to 3e\+38",
             ),
             (
+                Field("a", "long", dtypes.INT64, largest=2.0**53),
+                [2**53, 2**53 + 1],
+                r"the value 9\.0072e\+15 in row 1, but this model accepts only numbers from -9\.0072e\+15 to",
+            ),
+            (Field("a", "long", dtypes.INT64, largest=2.0), [2, -3], "the value -3 in row 1, but this model"),
+            (
                 Field("a", "long", dtypes.INT64, least=0.0),
                 [0, -1],
                 r"the value -1 in row 1, but this model accepts only numbers from 0\.0",
@@ -239,6 +245,8 @@ class TestContracts:
             (Field("a", "double", dtypes.DOUBLE, gaps=False), [1.5, INFINITE]),
             (Field("a", "double", dtypes.DOUBLE, infinite=False, largest=2.0), [-2.0, NAN]),
             (Field("a", "double", dtypes.DOUBLE, largest=2.0), [1.5, INFINITE]),
+            (Field("a", "long", dtypes.INT64, largest=2.0**53), [2**53, -(2**53)]),
+            (Field("a", "long", dtypes.INT64, largest=1e300), [2**63 - 1, -(2**63)]),
             (Field("a", "double", dtypes.DOUBLE, known=(1.0, 2.0)), [2.0, NAN]),
             (Field("a", "boolean", dtypes.BOOL, known=(True,)), [True]),
         ],

@@ -93,6 +93,7 @@ class TestGeneric:
 
 CONTRACTS = (
     Field("a", "double", dtypes.DOUBLE, gaps=False, largest=3.4e38),
+    Field("a", "float64", dtypes.DOUBLE, (None, 2), sparse=False),
     Field("b", "string", dtypes.STRING, missing=("None", "NaN"), known=("x", "y")),
     Field("c", "datetime", dtypes.STRING, used=False),
     Field("4", "long", dtypes.INT64, numbered=True),

@@ -25,6 +25,7 @@ from mlflow_redisai.models.trials.contracts import check_refusals, learned, pass
 from mlflow_redisai.models.trials.edges import Edges
 from mlflow_redisai.models.trials.probes import made_up, with_gaps
 from mlflow_redisai.models.trials.rows import Huge, batches
+from mlflow_redisai.models.trials.sparse import with_sparse
 from mlflow_redisai.models.trials.splitting import answered, rows_at, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
@@ -51,7 +52,7 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
     found = [example] if example is not None and answers(example) else []
     rows = _ordinary(schema, example, edges, answers)
     if rows is None:
-        return schema, found
+        return with_sparse(schema, found, reference.answer), found
     schema = learned(schema, rows, answers, edges.categories)
     more = [each for each in (with_gaps(schema, rows), *with_missing_text(schema, rows)) if each is not None]
     found += [each for rows in (rows, *more) if (each := _kept(schema, rows, answers)) is not None]
@@ -59,7 +60,7 @@ def probes(reference: Reference, schema: Schema, example: Any, edges: Edges) -> 
         kept = _kept(schema, batch.rows if isinstance(batch, Huge) else batch, answers)
         if kept is not None:
             found.append(replace(batch, rows=kept) if isinstance(batch, Huge) else kept)
-    return schema, found
+    return with_sparse(schema, [rows for rows in found if not isinstance(rows, Huge)], reference.answer), found
 
 
 def _ordinary(schema: Schema, example: Any, edges: Edges, answers: Callable[[Any], bool]) -> Any:
@@ -153,10 +154,14 @@ def _own_answer(reference: Reference | NoReference, inputs: Any) -> Iterator[Any
 
 def _lets_through(mapping: Mapping, probe: Huge) -> bool:
     """Return whether the contract accepts numbers of this size in any column."""
-    floats = [item for item in mapping.schema.fields if item.dtype.is_float] if mapping.schema is not None else []
+    fields = [item for item in mapping.schema.fields if _has_such(item, probe)] if mapping.schema is not None else []
     if np.isinf(probe.size):
-        return any(item.infinite for item in floats)
-    return any(item.largest is None or item.largest >= probe.size for item in floats)
+        return any(item.infinite for item in fields)
+    return any(item.largest is None or item.largest >= probe.size for item in fields)
+
+
+def _has_such(item: Field, probe: Huge) -> bool:
+    return item.dtype.numpy.kind in "iu" if probe.whole else item.dtype.is_float
 
 
 def _limited(deployable: Deployable, probe: Huge, problem: NotConvertible) -> Deployable:
@@ -167,8 +172,8 @@ def _limited(deployable: Deployable, probe: Huge, problem: NotConvertible) -> De
     """
     schema = deployable.mapping.schema
     assert schema is not None
-    fields = tuple(_with_limit(item, probe.below) if item.dtype.is_float else item for item in schema.fields)
-    numbers = "infinite numbers" if probe.below is None else f"numbers beyond {probe.below:g}"
+    fields = tuple(_with_limit(item, probe.below) if _has_such(item, probe) else item for item in schema.fields)
+    numbers = "infinite numbers" if probe.below is None else f"{'whole ' * probe.whole}numbers beyond {probe.below:g}"
     note = f"{numbers} are refused, because for these {problem.message}"
     mapping = replace(deployable.mapping, schema=replace(schema, fields=fields))
     return replace(deployable, mapping=mapping, notes=(*deployable.notes, note))
@@ -176,7 +181,9 @@ def _limited(deployable: Deployable, probe: Huge, problem: NotConvertible) -> De
 
 def _with_limit(item: Field, largest: float | None) -> Field:
     known = [limit for limit in (item.largest, largest) if limit is not None]
-    return replace(item, infinite=False, largest=min(known) if known else None)
+    # An integer is never infinite.
+    infinite = item.infinite and not item.dtype.is_float
+    return replace(item, infinite=infinite, largest=min(known) if known else None)
 
 
 # -- outputs and answers --------------------------------------------------------------------------

@@ -71,12 +71,13 @@ class Huge:
     Rows that have a single number each far beyond what the model has learned, of about the magnitude `size`.
 
     There, rounding decides, and two correct libraries may differ. `below` is the next smaller magnitude that is tried,
-    None for infinity.
+    None for infinity. `whole` numbers are in columns of integers, others in those of floating point.
     """
 
     rows: Any
     size: float
     below: float | None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def batches(schema: Schema, example: Any, edges: Edges) -> Iterator[Any]:
         _small(maker, random),
     ):
         yield maker.input_of(columns)
+    yield from _large_whole(maker, random)
     yield from _large(maker, random)
 
 
@@ -198,11 +200,22 @@ def _strange(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
 
 
 def _small(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
-    """Yield ordinary rows with a number around zero, and some with a whole number at the limits of the types."""
+    """Yield ordinary rows with a number around zero."""
     floats = [index for index, item in enumerate(maker.fields) if item.dtype.is_float]
     yield from _with_one(maker, random, list(itertools.product(floats, _SMALL)), _SPECIAL_ROWS)
-    for whole in _SPECIAL_WHOLE:
-        yield from _with_one(maker, random, list(_whole(maker.fields, whole)), _SPECIAL_ROWS)
+
+
+def _large_whole(maker: _Maker, random: np.random.Generator) -> Iterator[Any]:
+    """Yield ordinary rows with one whole number each, a batch for each size."""
+    learned = _largest_learned(maker, random, whole=True)
+    below = None
+    for values in _SPECIAL_WHOLE:
+        size = float(max(map(abs, values)))
+        for columns in _with_one(maker, random, list(_whole(maker.fields, values)), _SPECIAL_ROWS):
+            rows = maker.input_of(columns)
+            is_huge = below is not None and below >= _HUGE * learned
+            yield Huge(rows, size, below, whole=True) if is_huge else rows
+        below = size
 
 
 def _large(maker: _Maker, random: np.random.Generator) -> Iterator[Any]:
@@ -219,10 +232,15 @@ def _large(maker: _Maker, random: np.random.Generator) -> Iterator[Any]:
         below = size
 
 
-def _largest_learned(maker: _Maker, random: np.random.Generator) -> float:
-    """Return the largest ordinary number of any column, 1 if there are none."""
+def _largest_learned(maker: _Maker, random: np.random.Generator, *, whole: bool = False) -> float:
+    """Return the largest ordinary number of any column of floating point, or of integers; 1 if there are none."""
     columns = zip(maker.ordinary(random, _SPECIAL_ROWS), maker.fields, strict=True)
-    numbers = [np.abs(values[np.isfinite(values)]) for values, item in columns if item.dtype.is_float]
+    kinds = "iu" if whole else "f"
+    numbers = [
+        np.abs(values[np.isfinite(values)].astype(np.float64))
+        for values, item in columns
+        if item.dtype.numpy.kind in kinds
+    ]
     return max((float(values.max()) for values in numbers if len(values)), default=1.0)
 
 

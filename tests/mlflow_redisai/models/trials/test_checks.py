@@ -18,8 +18,9 @@ from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from mlflow_redisai.models.trials.edges import NO_EDGES
-from mlflow_redisai.models.trials.rows import Huge
-from redisai_engine.codec.mapping import Output
+from mlflow_redisai.models.trials.rows import Huge, batches
+from redisai_engine.codec.mapping import Field, Mapping, Output, Schema
+from redisai_engine.protocol import dtypes
 from support.local_runs import Deployed, deploy, save_sklearn
 
 DATA = load_iris(as_frame=True)
@@ -121,3 +122,34 @@ class TestHugeNumbers:
 
         with pytest.raises(NotConvertible):
             with_outputs(wrong, ["probabilities"], own, [self.probe(1e20, 1e10), DATA.data], "the test's model")
+
+    def test_whole_ones_limit_columns_of_integers_only(self, tmp_path: Path) -> None:
+        frame = DATA.data.assign(**{"petal length (cm)": np.arange(len(DATA.data))})
+        estimator = LogisticRegression(max_iter=9000).fit(frame, DATA.target)
+        deployed = deploy(save_sklearn(tmp_path / "whole", estimator, frame))
+        before = deployed.mapping.schema
+        probe = Huge(frame.assign(**{"petal length (cm)": 2**53}), 2.0**53, 2.0**31, whole=True)
+
+        found = with_outputs(
+            with_turned_probabilities(deployed.deployable),
+            ["probabilities"],
+            lambda _: Reference("the estimator's own predict_proba", estimator.predict_proba),
+            [probe],
+            "the test's model",
+        )
+
+        schema = Mapping.from_json(found.mapping.to_json()).schema
+        assert schema is not None
+        assert before is not None
+        assert schema.fields[2] == replace(before.fields[2], largest=2.0**31)
+        assert [schema.fields[index] for index in (0, 1, 3)] == [before.fields[index] for index in (0, 1, 3)]
+        [note] = found.notes
+        assert note.startswith("whole numbers beyond 2.14748e+09 are refused, because for these the test's model")
+
+
+def test_rows_with_huge_whole_numbers_are_told_from_those_that_the_model_is_made_for() -> None:
+    schema = Schema("columns", (Field("n", "long", dtypes.INT64), Field("x", "double", dtypes.DOUBLE)))
+
+    found = [rows for rows in batches(schema, None, NO_EDGES) if isinstance(rows, Huge) and rows.whole]
+
+    assert [(rows.size, rows.below) for rows in found][-1] == (2.0**53 + 1, 2.0**31)
