@@ -127,7 +127,10 @@ def trace(conventions: Sequence[CallingConvention], names: Sequence[str], what: 
         # Tracing runs the model's own code, which may raise anything for inputs that it isn't made for.
         except Exception as error:
             problems.append(error)
-    raise NotConvertible(f"{what} can't be called with the tensors of its signature: {reason(problems[0])}")
+    raise NotConvertible(
+        f"{what} can't be called with the tensors of its signature; log it with a signature of what it takes "
+        f"(TensorFlow: {reason(problems[0])})"
+    )
 
 
 def _trace(convention: CallingConvention, names: Sequence[str], what: str) -> Traced:

@@ -98,7 +98,10 @@ def _from_tf2onnx(traced: Traced, flavor: str, limits: ServerLimits) -> onnx.Mod
         proto, _ = tf2onnx.convert.from_function(function, list(traced.specs), opset=min(limits.opset, _TF2ONNX_OPSET))
     # tf2onnx passes on anything that its handlers raise, even KeyError and AssertionError.
     except Exception as error:
-        raise NotConvertible(f"{traced.what} can't be converted to ONNX: {reason(error)}") from error
+        raise NotConvertible(
+            f"{traced.what} can't be converted to ONNX; tf2onnx doesn't know one of its operators "
+            f"(tf2onnx: {reason(error)})"
+        ) from error
     return proto
 
 
@@ -172,7 +175,9 @@ class _Frozen:
                     f"{traced.what} changes its own variables when it is called, as stateful layers do, but a stored "
                     "model keeps no state between calls; log it without state"
                 ) from error
-            raise NotConvertible(f"{traced.what} can't be frozen: {reason(error)}") from error
+            raise NotConvertible(
+                f"{traced.what} can't be frozen; its variables can't become constants (TensorFlow: {reason(error)})"
+            ) from error
         definition = _without_defaults(function.graph.as_graph_def())
         # What can't be frozen is left as an additional input.
         if len(function.inputs) != len(traced.inputs):
@@ -280,7 +285,7 @@ def _to_tflite(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
         blob = tf.lite.TFLiteConverter.from_concrete_functions([frozen.function]).convert()
     # TensorFlow Lite has only some of TensorFlow's operators. The converter's own error fills pages.
     except Exception as error:
-        raise NotConvertible(f"{traced.what} can't be converted to TensorFlow Lite: {_tflite_reason(error)}") from error
+        raise NotConvertible(f"{traced.what} can't be converted to TensorFlow Lite; {_tflite_reason(error)}") from error
     interpreter = _interpreter()(model_content=blob)
     details = interpreter.get_input_details()
     order = tuple(int(_plain(detail["name"]).removeprefix("input_")) for detail in details)
@@ -290,7 +295,11 @@ def _to_tflite(traced: Traced, frozen: _Frozen) -> TensorFlowExport:
 
 def _tflite_reason(error: BaseException) -> str:
     missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))))
-    return f"it lacks {', '.join(missing)}" if missing else reason(error)
+    return (
+        f"it lacks {', '.join(missing)}"
+        if missing
+        else f"it fails at one of its operators (TensorFlow: {reason(error)})"
+    )
 
 
 def _plain(name: str) -> str:

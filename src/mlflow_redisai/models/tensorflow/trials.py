@@ -101,7 +101,9 @@ def _checked(what: str, run: Run, mapping: Mapping, reference: Reference, probe:
         raise
     # Some mistakes of a converter appear only when the graph runs.
     except Exception as error:
-        raise NotConvertible(f"{what} can't be run after conversion: {reason(error)}") from error
+        raise NotConvertible(
+            f"{what} can't be run after conversion; some of its own input makes it fail (the backend: {reason(error)})"
+        ) from error
     return True
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,9 @@ _AMPLIFIED, _MOST = 16, 1e-2
 
 # The newest opset that torch's exporter for TorchScript can write.
 _NEWEST_OPSET = 20
+
+# How torch names an operator that ONNX lacks.
+_OPERATOR = re.compile(r"[Oo]perator '?(?:aten::|torchvision::)?(\w+)'? to ONNX")
 
 
 @dataclass(frozen=True)
@@ -219,10 +223,18 @@ def _to_onnx(plan: Plan, program: Any, outputs: tuple[Output, ...]) -> onnx.Mode
             torch.onnx.export(program, example, buffer, **options)
     # The exporter passes on anything that its parts raise, even a RuntimeError from C++.
     except Exception as error:
-        raise NotConvertible(f"{plan.what} can't be exported to ONNX: {first_line(error)}") from error
+        raise NotConvertible(f"{plan.what} can't be exported to ONNX; {_unexported(error)}") from error
     proto = onnx.load_from_string(buffer.getvalue())
     _check_inputs(plan, inputs, proto)
     return proto
+
+
+def _unexported(error: Exception) -> str:
+    """Return why torch's exporter fails, with the operator if it is one that ONNX lacks."""
+    found = _OPERATOR.search(str(error))
+    if found:
+        return f"ONNX has nothing for torch's operator {found[1]} in the opset of the server; replace it"
+    return f"its code does what torch's exporter can't follow (torch: {first_line(error)})"
 
 
 @contextlib.contextmanager
@@ -272,7 +284,10 @@ def _check_answer(run: Run, mapping: Mapping, trial: Trial, what: str) -> None:
         raise NotConvertible(f"{what} answers differently after conversion: {found}") from found
     # ONNX Runtime and TorchScript raise errors of many types for lengths that the conversion has fixed.
     except Exception as error:
-        raise NotConvertible(f"{what} can't be run after conversion: {first_line(error)}") from error
+        raise NotConvertible(
+            f"{what} can't be run after conversion; some of its own input makes it fail "
+            f"(the backend: {graph.reason_of(error)})"
+        ) from error
 
 
 def _check_refusal(run: Run, mapping: Mapping, trial: Trial, what: str) -> None:

@@ -196,7 +196,9 @@ def _export(call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> 
             program = torch.export.export(whole, tensors, dynamic_shapes=(tuple(axes),))
     # AttributeError before torch 2.6, and anything that the module's own code raises when it gets symbolic lengths.
     except Exception as error:
-        raise NotConvertible(f"{call.what} can't be exported by torch: {first_line(error)}") from error
+        raise NotConvertible(
+            f"{call.what} can't be exported by torch, which can't follow its code (torch: {first_line(error)})"
+        ) from error
     return program
 
 
@@ -206,7 +208,9 @@ def _script(module: Any, script: Callable[[Any], Any], what: str) -> Any:
             warnings.simplefilter("ignore")
             return script(module)
     except Exception as error:
-        raise NotConvertible(f"{what} can't be scripted by torch: {first_line(error)}") from error
+        raise NotConvertible(
+            f"{what} can't be scripted by torch, which can't follow its code (torch: {first_line(error)})"
+        ) from error
 
 
 def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence[Array]) -> tuple[Any, str | None]:
@@ -219,7 +223,9 @@ def _trace(module: Any, call: ModuleCall, structure: Structure, arrays: Sequence
             warnings.simplefilter("always")
             traced = torch.jit.trace(flat_module(module, call, structure), tensors, check_trace=False, strict=False)
     except Exception as error:
-        raise NotConvertible(f"{call.what} can't be traced by torch: {first_line(error)}") from error
+        raise NotConvertible(
+            f"{call.what} can't be traced by torch, because it fails for its own input (torch: {first_line(error)})"
+        ) from error
     doubts = [described(one.filename, one.lineno) for one in told if issubclass(one.category, torch.jit.TracerWarning)]
     return traced, next(iter(doubts), None)
 

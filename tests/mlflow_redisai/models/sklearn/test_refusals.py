@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomTreesEmbedding
+from sklearn.ensemble import RandomTreesEmbedding, VotingClassifier
 from sklearn.feature_selection import RFE, RFECV, SelectKBest
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression
@@ -18,6 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from mlflow_redisai.errors import NotConvertible
@@ -32,7 +33,6 @@ FAILING: dict[str, tuple[Any, str]] = {
         make_pipeline(StandardScaler(), GaussianProcessClassifier()),
         r"step gaussianprocessclassifier \(GaussianProcessClassifier\) has no conversion",
     ),
-    "no number of neighbours": (KNeighborsClassifier(n_neighbors=None), "KNeighborsClassifier with n_neighbors=None"),
     "a column beside others": (
         make_pipeline(
             ColumnTransformer([("a", StandardScaler(), [0])], remainder="passthrough"),
@@ -127,3 +127,20 @@ def test_an_elimination_refuses_gaps_in_columns_that_it_leaves_out(function: str
 
     with pytest.raises(InputMismatch, match=f"column '{left_out}' has a value in row 0 that is missing"):
         deploy(path).predict(rows.assign(**{left_out: np.nan}))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VotingClassifier([("vectors", SVC()), ("line", LogisticRegression())], voting="soft"),
+        KNeighborsClassifier(n_neighbors=None),
+    ],
+    ids=["votes of one without probabilities", "no number of neighbours"],
+)
+def test_a_model_that_refuses_its_own_example(estimator: Any, tmp_path: Path) -> None:
+    """It can be fitted, and fails whenever it is asked."""
+    rows = _rows()
+    path = save_sklearn(tmp_path / "model", estimator.fit(rows, rows["a"] > 0), rows)
+
+    with pytest.raises(NotConvertible, match="refuses its own input example"):
+        deploy(path)

@@ -45,6 +45,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnKBinsDiscretizer": columns.convert_bins,
     "SklearnKMeans": linear.convert_clusters,
     "SklearnLinearRegressor": linear.convert_regressor,
+    "SklearnMiniBatchKMeans": linear.convert_clusters,
     "SklearnNormalizer": columns.convert_normalizer,
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.mixture import GaussianMixture
 from sklearn.multiclass import OneVsRestClassifier
@@ -55,3 +56,14 @@ def test_a_classifier_for_each_class_or_target(kind: Any, within: Any, tmp_path:
     deployed.assert_equals_pyfunc_exactly(FRAME)
     # Far from all classes, probabilities are equal where scores aren't.
     deployed.assert_equals_pyfunc_exactly(FRAME * 1e4)
+
+
+@pytest.mark.parametrize("kind", [KMeans, MiniBatchKMeans])
+def test_clusters_of_rows_far_away(kind: Any, tmp_path: Path) -> None:
+    """A distance of 1e20 has no digits left for the difference between two centres."""
+    estimator = kind(5, n_init=1, random_state=0).fit(FRAME)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, FRAME))
+
+    for size in (1e12, 1e100):
+        deployed.assert_equals_pyfunc_exactly(FRAME * size)
