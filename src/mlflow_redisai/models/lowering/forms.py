@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _WIDER = {"int8": "int32", "int16": "int32", "uint8": "int32", "uint16": "int32", "bool": "int32", "uint32": "int64"}
 
 
-class Form:
+class WrittenForm:
     """Nodes and constants that take the place of a node, once they are written."""
 
-    def __init__(self, node: onnx.NodeProto, writes: Callable[[Form], str | None]) -> None:
+    def __init__(self, node: onnx.NodeProto, writes: Callable[[WrittenForm], str | None]) -> None:
         import onnx
 
         self.node = node
@@ -67,86 +67,86 @@ class Form:
 
 Bound = Mapping[str, str]
 # What makes a form: of the node, its types by parameter, the opset, and the types that there are kernels for.
-Maker = Callable[["onnx.NodeProto", Bound, int, frozenset[str]], Form | None]
+Maker = Callable[["onnx.NodeProto", Bound, int, frozenset[str]], WrittenForm | None]
 
 
 # -- float64 --------------------------------------------------------------------------------------
 
 
-def _double(writes: Callable[[Form], str]) -> Maker:
+def _double(writes: Callable[[WrittenForm], str]) -> Maker:
     """Return what makes a form for float64 only."""
 
-    def make(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> Form | None:
-        return Form(node, writes) if set(bound.values()) - {"bool"} == {"double"} else None
+    def make(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> WrittenForm | None:
+        return WrittenForm(node, writes) if set(bound.values()) - {"bool"} == {"double"} else None
 
     return make
 
 
-def _is_nan(form: Form) -> str:
+def _is_nan(form: WrittenForm) -> str:
     return form.add("Not", form.add("Equal", form.x, form.x))
 
 
-def _rounded(form: Form, comparison: str, correction: str) -> str:
+def _rounded(form: WrittenForm, comparison: str, correction: str) -> str:
     """Return the nearest whole number, corrected by one where it lies on the wrong side."""
     nearest = form.add("Round", form.x)
     return form.add(correction, nearest, form.cast(form.add(comparison, nearest, form.x), "double"))
 
 
-def _cos(form: Form) -> str:
+def _cos(form: WrittenForm) -> str:
     """Return 1 - 2 sin(x/2)²: halving is exact, adding a quarter turn is not."""
     sine = form.add("Sin", form.add("Mul", form.x, 0.5))
     return form.add("Sub", 1.0, form.add("Mul", 2.0, form.add("Mul", sine, sine)))
 
 
-def _tan(form: Form) -> str:
+def _tan(form: WrittenForm) -> str:
     return form.add("Div", form.add("Sin", form.x), _cos(form))
 
 
-def _exponentials(form: Form, how: str) -> str:
+def _exponentials(form: WrittenForm, how: str) -> str:
     up, down = form.add("Exp", form.x), form.add("Exp", form.add("Neg", form.x))
     return form.add("Mul", 0.5, form.add(how, up, down))
 
 
-def _softplus(form: Form) -> str:
+def _softplus(form: WrittenForm) -> str:
     """Return log(1 + exp(x)) so that no exponential overflows."""
     small = form.add("Exp", form.add("Neg", form.add("Abs", form.x)))
     return form.add("Add", form.add("Relu", form.x), form.add("Log", form.add("Add", 1.0, small)))
 
 
-def _softsign(form: Form) -> str:
+def _softsign(form: WrittenForm) -> str:
     return form.add("Div", form.x, form.add("Add", 1.0, form.add("Abs", form.x)))
 
 
-def _below_zero(form: Form, below: str) -> str:
+def _below_zero(form: WrittenForm, below: str) -> str:
     return form.add("Where", form.add("Less", form.x, 0.0), below, form.x)
 
 
-def _elu(form: Form) -> str:
+def _elu(form: WrittenForm) -> str:
     alpha = float(form.attributes.get("alpha", 1.0))
     return _below_zero(form, form.add("Mul", alpha, form.add("Sub", form.add("Exp", form.x), 1.0)))
 
 
-def _leaky_relu(form: Form) -> str:
+def _leaky_relu(form: WrittenForm) -> str:
     return _below_zero(form, form.add("Mul", float(form.attributes.get("alpha", np.float32(0.01))), form.x))
 
 
-def _prelu(form: Form) -> str:
+def _prelu(form: WrittenForm) -> str:
     return _below_zero(form, form.add("Mul", str(form.node.input[1]), form.x))
 
 
-def _selu(form: Form) -> str:
+def _selu(form: WrittenForm) -> str:
     alpha = float(form.attributes.get("alpha", np.float32(1.67326319217681884765625)))
     gamma = float(form.attributes.get("gamma", np.float32(1.05070102214813232421875)))
     below = form.add("Mul", alpha, form.add("Sub", form.add("Exp", form.x), 1.0))
     return form.add("Mul", gamma, _below_zero(form, below))
 
 
-def _thresholded_relu(form: Form) -> str:
+def _thresholded_relu(form: WrittenForm) -> str:
     alpha = float(form.attributes.get("alpha", 1.0))
     return form.add("Where", form.add("Greater", form.x, alpha), form.x, 0.0)
 
 
-def _hard_sigmoid(form: Form) -> str:
+def _hard_sigmoid(form: WrittenForm) -> str:
     alpha, beta = (
         float(form.attributes.get(name, np.float32(value))) for name, value in (("alpha", 0.2), ("beta", 0.5))
     )
@@ -154,20 +154,20 @@ def _hard_sigmoid(form: Form) -> str:
     return form.add("Max", 0.0, form.add("Min", 1.0, line))
 
 
-def _hard_swish(form: Form) -> str:
+def _hard_swish(form: WrittenForm) -> str:
     line = form.add("Add", form.add("Div", form.x, 6.0), 0.5)
     return form.add("Mul", form.x, form.add("Max", 0.0, form.add("Min", 1.0, line)))
 
 
-def _mean(form: Form) -> str:
+def _mean(form: WrittenForm) -> str:
     return form.add("Div", form.add("Sum", *form.node.input), float(len(form.node.input)))
 
 
 def _reduced(before: str, reduction: str, after: str) -> Maker:
     """Return what makes a reduction of another one: the functions are applied before and after it."""
 
-    def make(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> Form | None:
-        def write(form: Form) -> str:
+    def make(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> WrittenForm | None:
+        def write(form: WrittenForm) -> str:
             attributes = dict(form.attributes)
             source = form.add(before, form.x) if before else form.x
             inputs = [source, *form.node.input[1:]]
@@ -177,28 +177,28 @@ def _reduced(before: str, reduction: str, after: str) -> Maker:
             reduced = form.add(reduction, *inputs, **attributes)
             return form.add(after, reduced) if after else reduced
 
-        return Form(node, write) if bound.get("T") == "double" else None
+        return WrittenForm(node, write) if bound.get("T") == "double" else None
 
     return make
 
 
-def _nonzero(form: Form) -> str:
+def _nonzero(form: WrittenForm) -> str:
     return form.add("NonZero", form.add("Not", form.add("Equal", form.x, 0.0)))
 
 
 # -- integers -------------------------------------------------------------------------------------
 
 
-def _widened(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> Form | None:
+def _widened(node: onnx.NodeProto, bound: Bound, opset: int, taken: frozenset[str]) -> WrittenForm | None:
     """Compute in wider integers: each input of the narrow type is cast, and so is each output back."""
     kind = bound.get("T", "")
     wide = _WIDER.get(kind)
     if wide not in taken:
         return None
-    return Form(node, partial(_write_widened, opset=opset, kind=kind, wide=wide))
+    return WrittenForm(node, partial(_write_widened, opset=opset, kind=kind, wide=wide))
 
 
-def _write_widened(form: Form, opset: int, kind: str, wide: str) -> None:
+def _write_widened(form: WrittenForm, opset: int, kind: str, wide: str) -> None:
     import onnx
 
     schema = onnx.defs.get_schema(form.node.op_type, opset, "")

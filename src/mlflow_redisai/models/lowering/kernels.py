@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.lowering.forms import FORMS, Form
+from mlflow_redisai.models.lowering.forms import FORMS, WrittenForm
 from mlflow_redisai.server.kernels import COMPLETE, Kernels, Version
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Round:
             graph.node.extend(copies)
         return changed
 
-    def _form(self, node: onnx.NodeProto, types: Types) -> Form | None:
+    def _form(self, node: onnx.NodeProto, types: Types) -> WrittenForm | None:
         """Return another form for a node without a kernel, None for all others."""
         import onnx
 

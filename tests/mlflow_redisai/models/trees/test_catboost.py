@@ -128,7 +128,7 @@ def test_text_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_format_without_the_description_is_refused(tmp_path: Path) -> None:
     """CatBoost crashes when it describes a model that it has read from its ONNX form."""
     frame, labels = cancer()
-    model = catboost.CatBoostClassifier(**TREES).fit(frame, labels == "benign")
+    model = catboost.CatBoostClassifier(**TREES).fit(frame, (labels == "benign").astype(int))
 
     with pytest.raises(NotConvertible, match="was saved in the format onnx, which loses its description"):
         deploy(save_boosted(tmp_path / "m", "catboost", model, frame, format="onnx"))
