@@ -110,7 +110,8 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     conversion = _read(model, request)
     edges = edges_of(conversion.estimator, conversion.schema)
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, edges)
-    if model.input_example is not None and not inputs:
+    # Chosen outputs have methods of their own, which may answer where pyfunc's doesn't.
+    if model.input_example is not None and not inputs and not request.outputs:
         raise NotConvertible(
             f"{conversion.what} refuses its own input example and every row made up around it, so nothing shows that "
             "a deployment would answer as it does; log a model that answers its example"
