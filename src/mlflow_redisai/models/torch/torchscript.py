@@ -21,7 +21,7 @@ from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.structure import Structure
 from mlflow_redisai.models.torch.call import ModuleCall, flat_module, to_numpy, untyped_torch
 from mlflow_redisai.models.torch.pt2 import bounds, to_script
-from mlflow_redisai.models.torch.watch import Read, described, unproved
+from mlflow_redisai.models.torch.watch import described
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
 
@@ -38,13 +38,13 @@ class Source:
     """
     A module to convert. `program` is the torch.export program that it came from, or None.
 
-    `reads` is what its Python code reads from the numbers in its tensors.
+    `reads` are the lines of its Python code that read the numbers in its tensors.
     """
 
     call: ModuleCall
     structure: Structure
     program: Any = None
-    reads: tuple[Read, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 class DoubtfulTrace(NotConvertible):
@@ -72,7 +72,8 @@ def _of_module(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[],
     """
     Yield ways for a plain module. A trace comes first, since other software handles it best.
 
-    It comes last if the module reads numbers, or if torch warns: about lengths, which trials with others find out.
+    It comes last if torch warns: about lengths, which trials with others find out. A module that reads numbers is never
+    traced.
     """
     call, structure = source.call, source.structure
 
@@ -84,9 +85,9 @@ def _of_module(source: Source, arrays: Sequence[Array]) -> Iterator[Callable[[],
         program = _export(call, structure, arrays)
         return _beyond_bounds(_of_program(program, whole, structure, arrays), program, source, arrays)
 
-    # Scripting fails on a class that was traced before, so a module that reads numbers is traced last.
+    # A trace would hold only what the example's numbers led to. Trials may miss the numbers that lead elsewhere.
     if source.reads:
-        yield from (scripted, exported, lambda: _proved_trace(source, arrays), lambda: _doubted(_numbers(source)))
+        yield from (scripted, exported, lambda: _doubted(_numbers(source)))
         return
     traced, doubt = _trace(call.module, call, structure, arrays)
     if doubt is None:
@@ -108,9 +109,9 @@ def _doubted(problem: DoubtfulTrace) -> NoReturn:
     raise problem
 
 
-def _numbers(source: Source, line: str | None = None) -> DoubtfulTrace:
+def _numbers(source: Source) -> DoubtfulTrace:
     return DoubtfulTrace(
-        f"{source.call.what} works on its tensors' numbers in Python ({line or source.reads[0].line}), and a "
+        f"{source.call.what} works on its tensors' numbers in Python ({source.reads[0]}), and a "
         "conversion would keep what the input example's numbers led to; use torch's operators there, such as "
         "torch.where, or log torch.jit.script(module)"
     )
@@ -167,10 +168,9 @@ def _same_answer(script: Any, source: Source, arrays: Sequence[Array]) -> bool:
 
 
 def _proved_trace(source: Source, arrays: Sequence[Array]) -> Any:
-    """Trace, but raise DoubtfulTrace if the trials don't show that the trace holds for other numbers."""
-    line = unproved(source.reads)
-    if line is not None:
-        raise _numbers(source, line)
+    """Trace, but raise DoubtfulTrace if the module reads numbers."""
+    if source.reads:
+        raise _numbers(source)
     return _trace(source.call.module, source.call, source.structure, arrays)[0]
 
 

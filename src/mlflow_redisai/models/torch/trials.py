@@ -22,7 +22,7 @@ from mlflow_redisai.models.torch import pt2
 from mlflow_redisai.models.torch.call import ModuleCall
 from mlflow_redisai.models.torch.reading import TorchConversion
 from mlflow_redisai.models.torch.trial import Trial
-from mlflow_redisai.models.torch.watch import Read, State, watching
+from mlflow_redisai.models.torch.watch import State, watching
 from mlflow_redisai.models.trials.probes import made_up
 from mlflow_redisai.models.trials.variations import change, nudged, same, varied, with_gaps
 from redisai_engine.codec.encoder import Encoder
@@ -50,7 +50,7 @@ class Trials:
     structure: Structure
     plain: list[Trial]
     gaps: list[Trial]
-    reads: tuple[Read, ...]
+    reads: tuple[str, ...]
 
 
 def try_out(conversion: TorchConversion) -> Trials:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import sys
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,42 +27,22 @@ _READERS = {
 }
 
 
-@dataclass(frozen=True)
-class Read:
-    """One read: the line that it stands in, and the truth value that it gave, None for any other value."""
-
-    line: str
-    truth: bool | None
-
-
 @contextlib.contextmanager
-def watching() -> Iterator[dict[Read, None]]:
-    """Note what Python code reads from the numbers in tensors inside the block, as the keys of the dict."""
+def watching() -> Iterator[dict[str, None]]:
+    """Note the lines of Python code that read the numbers in tensors inside the block, as the keys of the dict."""
     base: Any = untyped_torch().overrides.TorchFunctionMode
-    found: dict[Read, None] = {}
+    found: dict[str, None] = {}
 
     class Watch(base):  # type: ignore[misc]  # a base without types
         def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             value = function(*args, **(kwargs or {}))
             line = _line() if getattr(function, "__name__", "") in _READERS else None
             if line is not None:
-                found[Read(line, value if isinstance(value, bool) else None)] = None
+                found[line] = None
             return value
 
     with Watch():
         yield found
-
-
-def unproved(found: Collection[Read]) -> str | None:
-    """
-    Return the first line whose outcome the inputs didn't vary, or that reads more than a truth value, or None.
-
-    If a condition came out both ways, and the trace answered all inputs as the module did, both ways give the same.
-    """
-    for read in found:
-        if read.truth is None or Read(read.line, not read.truth) not in found:
-            return read.line
-    return None
 
 
 def _line() -> str | None:

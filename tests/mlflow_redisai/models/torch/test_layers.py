@@ -143,7 +143,7 @@ LAYERS: dict[tuple[int, ...], dict[str, Callable[[], Any]]] = {
         "Fold": lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Fold((8, 8), 2, stride=2)),
         "Unfold": lambda: nn.Unfold(3, padding=1),
         "Dropout2d": nn.Dropout2d,
-        "FractionalMaxPool2d": lambda: nn.FractionalMaxPool2d(2, output_size=4),
+        "FractionalMaxPool2d": lambda: nn.FractionalMaxPool2d(2, output_size=5),
     },
     VOLUME: {
         "Conv3d": lambda: nn.Conv3d(2, 3, 3),
