@@ -135,8 +135,22 @@ def _support(selector: Any) -> Any:
         return selector.get_support(indices=True)
 
 
+def _is_collinear(estimator: Any) -> bool:
+    """Return whether a quadratic discriminant analysis divides by a variance that is nothing but rounding."""
+    if not hasattr(estimator, "rotations_"):
+        return False
+    return any(len(each) and each.min() < _ROUNDING * each.max() for each in map(np.asarray, estimator.scalings_))
+
+
+# The least variance that isn't rounding, relative to the largest.
+_ROUNDING = 1e-10
+
 # What a fitted estimator must not be, and why.
 _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (
+        _is_collinear,
+        "its columns are linearly dependent, so rounding decides its answers; leave some out, or use reg_param",
+    ),
     (
         lambda one: hasattr(one, "get_support") and hasattr(one, "n_features_in_") and not len(_support(one)),
         "it chooses no column, so nothing is left for ONNX to compute; let it choose at least one",
