@@ -33,12 +33,13 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
     is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
     """
+    permitted = (b"HDEL", key, _NO_FIELD)
     if client.in_transaction:
-        yield Permit([(b"HDEL", key, _NO_FIELD)])
+        yield Permit([permitted])
         return
     write = (b"HSET", key, *_HALF_FIELD)
-    exists, found, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), write]
-    refuse_error(exists, found, *(() if _is_half(written) else (written,)))
+    exists, found, deleted, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), permitted, write]
+    refuse_error(exists, found, deleted, *(() if _is_half(written) else (written,)))
     if exists and found is None:
         raise WrongType
 
