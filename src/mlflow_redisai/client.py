@@ -91,8 +91,6 @@ class RedisAIClient(BaseDeploymentClient):
         Without `model_uri`, the stored model is kept. Options that `config` doesn't name keep their values. Raise
         DeploymentMissing if there is no deployment of that name.
         """
-        from mlflow_redisai.deploy.prepare import prepare
-
         _no_endpoint(endpoint)
         values = parse(config, UPDATE)
         name = check_name(name)
@@ -100,8 +98,7 @@ class RedisAIClient(BaseDeploymentClient):
             if model_uri is None:
                 self._update_options(name, flavor, values)
             else:
-                order = self._order(name, _options_of(self._store.read(name)).changed(values))
-                self._store.replace(name, prepare(order, model_uri, flavor))
+                self._update_model(name, model_uri, flavor, values)
         return self._done(name)
 
     def delete_deployment(
@@ -186,6 +183,21 @@ class RedisAIClient(BaseDeploymentClient):
             current = self._store.read(name)
             order = self._order(name, _options_of(current).changed(values))
             if self._store.replace(name, with_options(order, current), instead_of=current):
+                return
+        raise ConcurrentChange(name, ATTEMPTS)
+
+    def _update_model(self, name: str, model_uri: str, flavor: str | None, values: dict[str, Any]) -> None:
+        """Put another model under the name. Options that other clients set while it was prepared are kept."""
+        from mlflow_redisai.deploy.prepare import prepare, with_other_options
+
+        before = _options_of(self._store.read(name))
+        prepared = prepare(self._order(name, before.changed(values)), model_uri, flavor)
+        for _ in range(ATTEMPTS):
+            current = self._store.read(name)
+            options = _options_of(current)
+            if options != before:
+                prepared, before = with_other_options(self._order(name, options.changed(values)), prepared), options
+            if self._store.replace(name, prepared, instead_of=current):
                 return
         raise ConcurrentChange(name, ATTEMPTS)
 

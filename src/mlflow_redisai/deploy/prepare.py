@@ -194,11 +194,21 @@ def with_options(order: Order, current: Deployment) -> Prepared:
         _check_batching(options, current.record.mapping)
     meta = replace(current.meta, **_stored(options))
     model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
-    # Shows that the server loads the model with these options, and how META will report them.
-    with order.store.staged(current.name, model, options.timeout) as (_, seen):
+    return _with_record(order, model, current.record or _record_of_foreign(current, model.blob))
+
+
+def with_other_options(order: Order, prepared: Prepared) -> Prepared:
+    """Return a prepared model with the order's options instead of its own."""
+    _check_batching(order.options, prepared.record.mapping)
+    meta = replace(prepared.model.meta, **_stored(order.options))
+    return _with_record(order, replace(prepared.model, meta=meta), prepared.record)
+
+
+def _with_record(order: Order, model: ModelToStore, record: Record) -> Prepared:
+    """Return a model with its record, once the server has loaded it with the order's options and reported them."""
+    with order.store.staged(order.name, model, order.options.timeout) as (_, seen):
         fingerprint = seen.fingerprint()
-    before = current.record or _record_of_foreign(current, model.blob)
-    return Prepared(model, replace(before, **Record.new_identity(), options=options, fingerprint=fingerprint))
+    return Prepared(model, replace(record, **Record.new_identity(), options=order.options, fingerprint=fingerprint))
 
 
 def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
 from mlflow_redisai.deploy.verification import NO_EXAMPLE, PASSED, PASSED_TRIALS, verify
-from mlflow_redisai.errors import VerificationFailed
+from mlflow_redisai.errors import NotConvertible, VerificationFailed
 from mlflow_redisai.models.reference import NoReference, Reference
 from redisai_engine.protocol.tensor import Tensor
 from support.local_runs import Deployed, deploy, save_sklearn
@@ -145,14 +146,23 @@ def test_an_example_that_the_model_itself_refuses_is_told(tmp_path: Path) -> Non
     """The signature was made of a list of text. MLflow then passes a frame, and the name of its column isn't text."""
     text = ["good wine", "bad wine", "odd thing"] * 20
     estimator = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(text, [line[0] for line in text])
-    deployed = deploy(save_sklearn(tmp_path / "m", estimator, text))
+
+    with pytest.raises(NotConvertible, match="Pipeline refuses its own input example and every row made up around it"):
+        deploy(save_sklearn(tmp_path / "m", estimator, text))
+
+
+def test_an_example_that_the_model_answered_no_more_is_told(tmp_path: Path) -> None:
+    data = load_iris(as_frame=True)
+    deployed = deploy(save_sklearn(tmp_path / "m", GaussianNB().fit(data.data, data.target), data.data))
+
+    def refuse(_: Any) -> Any:
+        raise ValueError("no more of that. Go away.")
 
     with pytest.raises(VerificationFailed) as caught:
-        verify(deployed.run, deployed.deployable, deployed.model)
+        verify(deployed.run, replace(deployed.deployable, reference=Reference("mlflow.pyfunc", refuse)), deployed.model)
 
     assert caught.value.message == (
         "the stored model failed verification against mlflow.pyfunc with the model's input example: mlflow.pyfunc "
-        "fails "
-        "on it ('int' object has no attribute 'lower'); log the model with an example that it can answer, or deploy it "
+        "fails on it (no more of that. Go away); log the model with an example that it can answer, or deploy it "
         "with -C verify=off; nothing was deployed"
     )

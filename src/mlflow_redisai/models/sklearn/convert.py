@@ -22,7 +22,7 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
-from mlflow_redisai.models.loading import MlflowModel
+from mlflow_redisai.models.loading import MlflowModel, may_run_code
 from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
@@ -111,7 +111,7 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     edges = edges_of(conversion.estimator, conversion.schema)
     schema, inputs = probes(conversion.reference, conversion.schema, model.input_example, edges)
     # Chosen outputs have methods of their own, which may answer where pyfunc's doesn't.
-    if model.input_example is not None and not inputs and not request.outputs:
+    if model.input_example is not None and not inputs and not request.outputs and may_run_code():
         raise NotConvertible(
             f"{conversion.what} refuses its own input example and every row made up around it, so nothing shows that "
             "a deployment would answer as it does; log a model that answers its example"
