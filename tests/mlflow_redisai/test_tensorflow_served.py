@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.deploy.verification import NO_EXAMPLE
+from mlflow_redisai.deploy.verification import PASSED_TRIALS
 from redisai_engine.codec.compare import compare
 from support.tf_models import (
     classifier,
@@ -71,9 +71,10 @@ def test_the_engine_serves_an_old_saved_model(tmp_path: Path, client: RedisAICli
     created = client.create_deployment("old", str(path), config={"backend": "TF"})
 
     answer, expected = client.predict("old", frame).get_predictions(), load_model(str(path)).predict(frame)
-    assert created["verification"]["status"] == NO_EXAMPLE
+    assert created["verification"]["status"] == PASSED_TRIALS
     assert isinstance(answer, pd.DataFrame)
-    assert list(answer) == list(expected)
+    # TensorFlow's own order differs between processes, and the model was converted in a child.
+    assert set(answer) == set(expected)
     assert answer["classes"].tolist() == [value.decode() for value in expected["classes"]]
     assert answer["class_ids"].tolist() == expected["class_ids"].tolist()
     difference = np.array(answer["probabilities"].tolist()) - np.array(expected["probabilities"].tolist())
