@@ -194,6 +194,14 @@ def _has_ties(estimator: Any) -> bool:
 
 _METRICS = ("minkowski", "euclidean", "manhattan", "l1", "l2", "cityblock")
 
+_NEIGHBOURS = (
+    "KNeighborsClassifier",
+    "KNeighborsRegressor",
+    "KNeighborsTransformer",
+    "LocalOutlierFactor",
+    "NearestNeighbors",
+)
+
 # The values that are honoured besides the default, by class and parameter.
 ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
     ("HistGradientBoostingClassifier", "categorical_features"): (None,),
@@ -207,26 +215,8 @@ ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
         (name, "kernel"): ("rbf", "linear", "poly", "sigmoid")
         for name in ("NuSVC", "NuSVR", "OneClassSVM", "SVC", "SVR")
     },
-    **{
-        (name, "metric"): _METRICS
-        for name in (
-            "KNeighborsClassifier",
-            "KNeighborsRegressor",
-            "KNeighborsTransformer",
-            "LocalOutlierFactor",
-            "NearestNeighbors",
-        )
-    },
-    **{
-        (name, "p"): (1, 2)
-        for name in (
-            "KNeighborsClassifier",
-            "KNeighborsRegressor",
-            "KNeighborsTransformer",
-            "LocalOutlierFactor",
-            "NearestNeighbors",
-        )
-    },
+    **{(name, "metric"): _METRICS for name in _NEIGHBOURS},
+    **{(name, "p"): (1, 2) for name in _NEIGHBOURS},
 }
 
 

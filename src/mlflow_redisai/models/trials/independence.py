@@ -9,7 +9,6 @@ Invariant: rows count as dependent only if an answer has changed beyond what rou
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.reference import NoReference
 from mlflow_redisai.models.trials.probes import made_up
-from mlflow_redisai.models.trials.splitting import rows_at, rows_in
+from mlflow_redisai.models.trials.splitting import answer_or_none, rows_at, rows_in
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.fields import is_frame, is_series
 from redisai_engine.codec.mapping import Mapping
@@ -53,7 +52,7 @@ def measured(deployable: Deployable, example: Any, what: str) -> Deployable:
         return deployable
     answers = _answers_of(deployable, what)
     for rows in _candidates(deployable, example) if answers is not None else ():
-        if answers is not None and (whole := _tried(answers, rows)) is not None:
+        if answers is not None and (whole := answer_or_none(answers, rows)) is not None:
             if _independent(answers, rows, whole, mapping):
                 return deployable
             return replace(deployable, mapping=replace(mapping, independent=False), notes=(*deployable.notes, NOTE))
@@ -85,16 +84,6 @@ def _has_rows(rows: Any) -> bool:
     return bool(each) and all(is_frame(one) or isinstance(one, np.ndarray) for one in each)
 
 
-def _tried(answers: Answers, rows: Any) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return answers(rows)
-    # A model may raise anything. Such rows prove nothing.
-    except Exception:
-        return None
-
-
 def _independent(answers: Answers, rows: Any, whole: Any, mapping: Mapping) -> bool:
     """Return whether each row is answered as among all of them: in another order, next to other rows, and alone."""
     count = rows_in(rows)
@@ -107,7 +96,7 @@ def _independent(answers: Answers, rows: Any, whole: Any, mapping: Mapping) -> b
         arrangements += [(np.array([0]), 1), (np.array([count - 1]), 1), (np.arange((count + 1) // 2), count)]
     tolerance = _SLACK * tolerance_of(mapping)
     for places, compared in arrangements:
-        found = _tried(answers, rows_at(rows, places))
+        found = answer_or_none(answers, rows_at(rows, places))
         # None: refused for its number of rows, which isn't measured here.
         if found is not None and not _same(whole, found, places, compared, tolerance):
             return False

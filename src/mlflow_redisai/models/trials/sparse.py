@@ -9,14 +9,13 @@ Invariant: sparse matrices count as accepted only if the model has answered some
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.trials.splitting import answered
+from mlflow_redisai.models.trials.splitting import answer_or_none, answered
 from redisai_engine.codec.compare import Difference, compare
 from redisai_engine.codec.mapping import Schema
 from redisai_engine.codec.values import Array
@@ -47,11 +46,11 @@ def _reads_zeros(rows: Array, answer: Callable[[Any], Any]) -> bool:
     """Return whether the model answers sparse matrices as it answers dense ones."""
     from scipy.sparse import csr_matrix
 
-    kept = answered(_with_zeros(rows), lambda inputs: _asked(inputs, answer) is not None)
+    kept = answered(_with_zeros(rows), lambda inputs: answer_or_none(answer, inputs) is not None)
     if kept is None:
         return False
     try:
-        compare(_asked(kept, answer), _asked(csr_matrix(kept), answer), _TOLERANCE)
+        compare(answer_or_none(answer, kept), answer_or_none(answer, csr_matrix(kept)), _TOLERANCE)
     except Difference:
         return False
     return True
@@ -62,14 +61,3 @@ def _with_zeros(rows: Array) -> Array:
     random = np.random.default_rng(_SEED)
     some = rows[np.sort(random.permutation(len(rows))[:_ROWS])]
     return np.where(random.random(some.shape) < 0.5, some.dtype.type(0), some)
-
-
-def _asked(inputs: Any, answer: Callable[[Any], Any]) -> Any:
-    """Return the model's own answer, None if it has none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return answer(inputs)
-    # A model may raise anything.
-    except Exception:
-        return None

@@ -7,6 +7,7 @@ the rows are asked for in halves, and halves of halves.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,3 +70,14 @@ def rows_at(inputs: Any, rows: Array) -> Any:
     if isinstance(inputs, dict):
         return {name: values[rows] for name, values in inputs.items()}
     return inputs.iloc[rows].reset_index(drop=True) if is_frame(inputs) else inputs[rows]
+
+
+def answer_or_none(ask: Callable[[Any], Any], inputs: Any) -> Any:
+    """Return the model's own answer without its warnings, None if it raises an error: such input proves nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ask(inputs)
+    # A model may raise anything.
+    except Exception:
+        return None
