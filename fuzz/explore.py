@@ -1,7 +1,8 @@
 """
 Explores one parser in a process of its own: with atheris, which sees what an input reaches, or else with Hypothesis.
 
-`python -m fuzz.explore TARGET --seed 1 --seconds 10` leaves the input that it fails on in `--findings`.
+`python -m fuzz.explore TARGET --seed 1 --seconds 10` goes on after a fault. The smallest input of each is in
+`--findings`, next to its traceback. What ends the process itself, atheris leaves there as crash-*, timeout-* or oom-*.
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ import argparse
 import contextlib
 import importlib.util
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from fuzz.limits import Check
 
 LEAK_EVERY = 100  # inputs
 ADDRESS_SPACE_MIB = 2048
 HANG_SECONDS = 30  # ends what never returns to Python
+BATCH = 500  # inputs that Hypothesis makes up with one seed
+SERVED = ("commands", "blobs")  # the targets that need servers
 CAN_SEE = importlib.util.find_spec("atheris") is not None
 
 
@@ -22,10 +32,12 @@ def main() -> None:
     arguments = _arguments()
     for folder in (arguments.findings, arguments.corpus):
         folder.mkdir(parents=True, exist_ok=True)
-    if CAN_SEE:
+    if arguments.target in SERVED:
+        _a_session(arguments)
+    elif CAN_SEE:
         _with_atheris(arguments)
     else:
-        _with_hypothesis(arguments)
+        _a_parser(arguments)
 
 
 def _with_atheris(arguments: argparse.Namespace) -> None:
@@ -48,32 +60,40 @@ def _with_atheris(arguments: argparse.Namespace) -> None:
     atheris.Fuzz()  # ends the process
 
 
-def _with_hypothesis(arguments: argparse.Namespace) -> None:
-    import time
-
-    from hypothesis import HealthCheck, given, seed, settings
+def _a_parser(arguments: argparse.Namespace) -> None:
     from hypothesis import strategies as st
 
     from fuzz import targets
 
-    check = _check(arguments)
     seeds = [path.read_bytes() for path in targets.corpus(arguments.target)]
-    inputs = st.binary(max_size=targets.MOST_BYTES) | st.builds(_spliced, st.sampled_from(seeds), st.binary(), st.integers(0, 999))
+    spliced = st.builds(_spliced, st.sampled_from(seeds), st.binary(), st.integers(0, 999))
+    _with_hypothesis(_check(arguments), st.binary(max_size=targets.MOST_BYTES) | spliced, arguments)
+
+
+def _a_session(arguments: argparse.Namespace) -> None:
+    from fuzz import limits, sessions
+
+    session = sessions.SESSIONS[arguments.target]
+    with session.served() as check:
+        _with_hypothesis(limits.collecting(check, arguments.findings), session.inputs(), arguments)
+
+
+def _with_hypothesis(check: Check, inputs: SearchStrategy[bytes], arguments: argparse.Namespace) -> None:
+    """Check batches of inputs, until the time is over or there were enough."""
+    from hypothesis import HealthCheck, given, seed, settings
+
     ends = time.monotonic() + (arguments.seconds or float("inf"))
-    count, batch = 0, min(arguments.inputs or 500, 500)
+    count, batch = 0, min(arguments.inputs or BATCH, BATCH)
 
-    def kept(data: bytes) -> None:
+    def counted(data: bytes) -> None:
         nonlocal count
-        count += 1
-        try:
+        if time.monotonic() < ends:
+            count += 1
             check(data)
-        except BaseException:
-            (arguments.findings / "crash-hypothesis").write_bytes(data)  # the last one is the smallest
-            raise
 
+    rules = settings(max_examples=batch, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     while time.monotonic() < ends and (not arguments.inputs or count < arguments.inputs):
-        rules = settings(max_examples=batch, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-        seed(arguments.seed + count)(rules(given(inputs)(kept)))()
+        seed(arguments.seed + count)(rules(given(inputs)(counted)))()
     print(f"Done {count} runs")
 
 
@@ -82,7 +102,7 @@ def _spliced(seed: bytes, piece: bytes, place: int) -> bytes:
     return seed[:place] + piece + seed[place + len(piece) :]
 
 
-def _check(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _check(arguments: argparse.Namespace) -> Check:
     from fuzz import limits, targets
 
     check = limits.leakless(limits.bounded(targets.TARGETS[arguments.target]), every=LEAK_EVERY)
@@ -90,7 +110,7 @@ def _check(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
         with contextlib.suppress(Exception):
             targets.TARGETS[arguments.target](path.read_bytes())
     limits.limit_address_space(ADDRESS_SPACE_MIB)
-    return check
+    return limits.collecting(check, arguments.findings)
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ import gc
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ Check = Callable[[bytes], None]
 
 SECONDS = 2.0  # inputs have a few kilobytes, repeated up to 128
 MEBIBYTES = 64
+_FRAMES = -12  # of a traceback that are kept: the innermost
 _REPETITIONS = 32  # of an input that is searched for a leak
 
 
@@ -29,6 +31,14 @@ class TooLong(BaseException):
 
 class TooLarge(AssertionError):
     """An input took more memory than any may."""
+
+
+class Fault(AssertionError):
+    """A fault whose kind isn't told by where it was raised. `name` is the same for faults of one kind."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
 
 
 class Leak(AssertionError):
@@ -80,6 +90,32 @@ def _repeat(check: Check, data: bytes, count: int) -> None:
     for _ in range(count):
         check(data)
     gc.collect()
+
+
+def collecting(check: Check, folder: Path) -> Check:
+    """Return a check that never fails. It keeps the smallest input of each fault in the folder, and its traceback."""
+    sizes: dict[str, int] = {}
+
+    def run(data: bytes) -> None:
+        try:
+            check(data)
+        except (Exception, TooLong) as error:
+            name = _name(error)
+            if len(data) < sizes.get(name, len(data) + 1):
+                sizes[name] = len(data)
+                (folder / name).write_bytes(data)
+                (folder / f"{name}.txt").write_text("".join(traceback.format_exception(error, limit=_FRAMES)))
+
+    return run
+
+
+def _name(error: BaseException) -> str:
+    """Return a file name for the fault: the same for errors of one kind that were raised by the same call."""
+    if isinstance(error, Fault):
+        return error.name
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = next((frame for frame in reversed(frames) if "redisai_engine" in frame.filename), frames[-1])
+    return f"{type(error).__name__}-{Path(ours.filename).stem}-{ours.name}".replace("<", "").replace(">", "")
 
 
 def limit_address_space(mebibytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The table of parsers' targets: each takes bytes, and raises if it finds a fault. Corpora are folders of their names."""
+"""The parsers' targets: each takes bytes, and raises if it finds a fault. Corpora are folders of their names."""
 
 from __future__ import annotations
 

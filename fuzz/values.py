@@ -88,7 +88,9 @@ def _encoders() -> list[Encoder]:
             Mapping.generic(["x"], ["y"]),
             Mapping.generic(["a", "b"], ["x", "y"]),
             _mapping("columns", contract, marked, known),
-            _mapping("columns", Field("0", "boolean", dtypes.BOOL, numbered=True), Field("b", "", dtypes.FLOAT, used=False)),
+            _mapping(
+                "columns", Field("0", "boolean", dtypes.BOOL, numbered=True), Field("b", "", dtypes.FLOAT, used=False)
+            ),
             _mapping("tensors", pictures, words),
             _mapping("columns", Field("x", "float", dtypes.FLOAT), batch=3),
         )
@@ -101,7 +103,9 @@ def _mapping(kind: Any, *fields: Field, batch: int | None = None) -> Mapping:
         for index, item in enumerate(fields)
     )
     params = (("temperature", 1),)
-    return Mapping(inputs, (Output("y"),), (0,), json_forms.mapping().answer, Schema(kind, fields), batch, params=params)
+    return Mapping(
+        inputs, (Output("y"),), (0,), json_forms.mapping().answer, Schema(kind, fields), batch, params=params
+    )
 
 
 def records(data: bytes) -> None:

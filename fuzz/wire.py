@@ -11,7 +11,7 @@ from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.requests import Request, RequestParser
 
 _MANY_BYTES = 1 << 14  # a longer stream is read only twice
-_FEW_BYTES = 400  # a stream up to this length is also read byte by byte
+_FEW_BYTES = 100  # a stream up to this length is also read byte by byte
 
 
 def requests(data: bytes) -> None:
