@@ -126,6 +126,12 @@ _MUTATORS: dict[str, Callable[[bytes, Random], bytes]] = {
 }
 
 
+def warm(wire: Connection) -> None:
+    """Let the engine import every framework, which takes seconds."""
+    for kind in kinds():
+        send(wire, bytes([KINDS.index(kind)]) + seeds(kind)[0])
+
+
 def send(wire: Connection, data: bytes) -> None:
     """Store the model or script. If it is taken, run it on a few tensors."""
     kind, blob = KINDS[data[0] % len(KINDS)], data[1:]

@@ -152,7 +152,7 @@ def decoded(data: bytes) -> None:
     """Whatever tensors a server answers: they are the answer, which has a JSON form, or they are refused."""
     choices = Choices(data)
     parts = tuple(_part(choices, name) for name in ("y", "z")[: 1 + choices.byte() % 2])
-    container = choices.one(("ndarray", "list", "dict", "listed", "ranking", "stack"))
+    container: Any = choices.one(("ndarray", "list", "dict", "listed", "ranking", "stack"))
     fetch = tuple(range(len(parts)))
     mapping = Mapping((), tuple(Output(part.name) for part in parts), fetch, Answer(container, parts))
     tensors = [_tensor(choices) for _ in parts]
