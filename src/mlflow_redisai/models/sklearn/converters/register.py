@@ -30,6 +30,7 @@ _SELECTIONS = (
 )
 _CONVERTERS: dict[str, Converter] = {
     "SklearnAdaBoostClassifier": votes.convert_adaboost,
+    "SklearnBayesianRidge": linear.convert_regressor,
     "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
