@@ -179,8 +179,12 @@ def _function(model: MlflowModel, estimator: Any) -> str:
 def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     numbers = [item.dtype for item in conversion.schema.fields if not item.dtype.is_string]
     exact = Precisions(dtypes.DOUBLE, dtypes.DOUBLE)
-    # A choice of columns passes integers on that float64 can't hold.
-    if conversion.function == "transform" and all(dtype is dtypes.INT64 for dtype in numbers) and _chooses(conversion):
+    # Some steps pass integers on that float64 can't hold.
+    if (
+        conversion.function == "transform"
+        and all(dtype is dtypes.INT64 for dtype in numbers)
+        and _passes_on(conversion)
+    ):
         return [Precisions(dtypes.INT64, dtypes.INT64), exact]
     mixed = Precisions(dtypes.DOUBLE, dtypes.FLOAT)
     single = Precisions(dtypes.FLOAT, dtypes.FLOAT)
@@ -190,8 +194,11 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
 
 
-def _chooses(conversion: SklearnConversion) -> bool:
-    return hasattr(conversion.estimator, "get_support") and not conversion.by_column
+def _passes_on(conversion: SklearnConversion) -> bool:
+    """Return whether the estimator chooses columns or fills gaps, and does nothing else."""
+    last = conversion.estimator
+    passes = hasattr(last, "get_support") or type(last).__name__ == "SimpleImputer"
+    return passes and conversion.function == "transform" and not conversion.by_column
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:

@@ -1,7 +1,6 @@
 """
 Changes to skl2onnx's graphs that let them run in float64 throughout.
 
-- Imputer, which exists for float32 only, becomes IsNaN and Where.
 - The tree ensembles of histogram gradient boosting get their float64 thresholds back, which ai.onnx.ml 3 can store.
 - Sigmoid, which ONNX Runtime computes in float64 with the relative error of float32, becomes its formula.
 - The column of ones among polynomial features becomes float64.
@@ -34,41 +33,9 @@ def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any]) -> None:
     """
     fitted = list(estimators)
     _widen_ones(proto)
-    _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
     _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
     _declare_real_output_types(proto)
     _rewrite_sigmoids(proto)
-
-
-def _has_numbers(estimator: Any) -> bool:
-    statistics = getattr(estimator, "statistics_", None)
-    return isinstance(statistics, np.ndarray) and statistics.dtype.kind == "f"
-
-
-# -- imputers -------------------------------------------------------------------------------------
-
-
-def _rewrite_imputers(proto: onnx.ModelProto, statistics: list[Array]) -> None:
-    def change(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        missing = attributes.get("replaced_value_float")
-        if "imputed_value_floats" not in attributes or (missing is not None and not np.isnan(missing.f)):
-            return [node]
-        rounded = np.array(attributes["imputed_value_floats"].floats, np.float32)
-        return _where_nan(proto, node, _exact(rounded, statistics))
-
-    _rewrite(proto, change, "Imputer")
-
-
-def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> list[onnx.NodeProto]:
-    import onnx
-
-    stem = node.output[0]
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, f"{stem}_values"))
-    return [
-        onnx.helper.make_node("IsNaN", [node.input[0]], [f"{stem}_missing"]),
-        onnx.helper.make_node("Where", [f"{stem}_missing", f"{stem}_values", node.input[0]], [stem]),
-    ]
 
 
 # -- polynomial features --------------------------------------------------------------------------
