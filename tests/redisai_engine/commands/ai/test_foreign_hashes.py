@@ -2,8 +2,8 @@
 Hashes that look like models or scripts but that no AI command wrote: an error for that key, nothing for anybody else.
 
 Hypothesis takes the hash of a real model or script and spoils it: fields go, or get bytes of any kind, numbers of any
-size, JSON of any type. Every AI command is sent at the key. Each gets one reply in time, none of them is a bug's, and the
-other models are listed and answer as before.
+size, JSON of any type. Every AI command is sent at the key. Each gets one reply in time, none of them is a bug's, and
+the other models are listed and answer as before.
 """
 
 from __future__ import annotations
