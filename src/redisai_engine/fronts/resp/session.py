@@ -208,7 +208,7 @@ class Session:
             if not self._is_silent():
                 self._pending.add(Ready(replies.error(error.wire)))
             return
-        self._start(plan, busy=not row.single_step)
+        self._start(plan, busy=not row.is_single_step(arguments))
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
