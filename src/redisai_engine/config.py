@@ -62,7 +62,11 @@ class Settings:
         1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
     threads_per_queue: int = _setting(
-        1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
+        0,
+        _number(0, 256),
+        "models that run at the same time, per device and worker process; 0: as many as processors, at least 2",
+        unit="threads",
+        why="a slow model must not hold up the others",
     )
     intra_op_threads: int = _setting(
         1, _number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
@@ -75,12 +79,12 @@ class Settings:
         why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, _number(1, 10_000_000), "requests that may wait for one device", why="bounds memory"
+        10_000, _number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
         5000,
         _number(0, 86_400_000),
-        "an ONNX run that takes longer is stopped; 0: never",
+        "a run that takes longer is stopped; 0: never",
         unit="milliseconds",
         why="same as RedisAI",
     )

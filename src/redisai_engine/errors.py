@@ -10,7 +10,9 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     │   ├── BackendMissing      the backend's framework isn't installed
     │   └── DeviceUnavailable   the machine lacks the device
     ├── ModelRunError           a run failed; the text is the backend's own
-    ├── QueueFull               too many requests are waiting for a device
+    │   ├── RunGivenUp          the run takes longer than allowed and can't be stopped
+    │   └── DeploymentStuck     the model has such a run
+    ├── QueueFull               too many requests are waiting for a model
     ├── EngineClosing           the engine is shutting down and runs nothing more
     ├── StartError              the engine can't start; the text is for the operator
     └── RedisEnded              the embedded redis-server exited, so the engine stops; the text is for the operator
@@ -70,11 +72,30 @@ class ModelRunError(EngineError):
     """A run of a model failed."""
 
 
-class QueueFull(EngineError):
-    """As many requests as `queue-limit` allows are already waiting for a device."""
+class RunGivenUp(ModelRunError):
+    """A run takes longer than `model-execution-timeout` allows and can't be stopped."""
 
-    def __init__(self, device: str, limit: int) -> None:
-        super().__init__(f"ERR the queue of device {device} is full: {limit} requests are waiting; try again later")
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(f"ERR the run takes longer than the {limit_ms} ms that are allowed and can't be stopped")
+
+
+class DeploymentStuck(ModelRunError):
+    """A run of the same model was given up and hasn't ended yet."""
+
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(
+            f"ERR another run of this model takes longer than the {limit_ms} ms that are allowed and can't be stopped; "
+            "until it ends, the model isn't run"
+        )
+
+
+class QueueFull(EngineError):
+    """As many requests for a model as `queue-limit` allows are already waiting for its device."""
+
+    def __init__(self, device: str, waiting: int) -> None:
+        super().__init__(
+            f"ERR the queue of device {device} is full: {waiting} requests for this model are waiting; try again later"
+        )
 
 
 class EngineClosing(EngineError):

@@ -108,12 +108,11 @@ class RunRequest:
     """
     One run: the model and its input arrays, in the order of the model's inputs.
 
-    Without a model it only waits for its turn in the queue of `device`.
+    Without a model it only takes part in the turn.
     """
 
     model: RunnableModel | None
     inputs: list[Any]
-    device: str = "CPU"
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class Task:
 
 
 def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done, request.device if request.model is None else None)
+    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

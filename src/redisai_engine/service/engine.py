@@ -8,6 +8,7 @@ This module knows no connections and no commands. The rest of the process is bui
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -41,7 +42,7 @@ class Engine:
         self.scripts = Scripts()
         self.executor = Executor(
             loop,
-            threads_per_queue=settings.threads_per_queue,
+            threads_per_queue=settings.threads_per_queue or _processors(settings.workers),
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
@@ -80,6 +81,12 @@ class Engine:
         self.executor.close()
         self.models.close()
         self.loader.close()
+
+
+def _processors(workers: int) -> int:
+    """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, available // workers)
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from redisai_engine.backends.torch_script import TorchScript
+from redisai_engine.execution.job import Share
 from redisai_engine.execution.statistics import RunStatistics
 
 _LIMIT = 1000  # scripts; a compiled script of typical size takes about 100 kB
@@ -20,7 +21,7 @@ class Scripts:
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
-        self._by_id: OrderedDict[bytes, tuple[TorchScript, RunStatistics]] = OrderedDict()
+        self._by_id: OrderedDict[bytes, tuple[TorchScript, RunStatistics, Share]] = OrderedDict()
 
     def compiled(self, id_: bytes) -> TorchScript | None:
         """Return the script with this id, if it is cached, and mark it as the most recently used."""
@@ -35,8 +36,13 @@ class Scripts:
         found = self._by_id.get(id_)
         return None if found is None else found[1]
 
+    def share(self, id_: bytes) -> Share | None:
+        """Return the script's share of its device, or None if it isn't cached."""
+        found = self._by_id.get(id_)
+        return None if found is None else found[2]
+
     def keep(self, id_: bytes, script: TorchScript) -> None:
         """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
-        self._by_id[id_] = script, RunStatistics()
+        self._by_id[id_] = script, RunStatistics(), Share()
         if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)

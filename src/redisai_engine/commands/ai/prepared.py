@@ -32,7 +32,7 @@ from redisai_engine.commands.grammar.tensors import META_AND_BLOB
 from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.task import carry_out
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
+from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel, form_of
 from redisai_engine.protocol import dtypes, replies
 from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.replies import Reply
@@ -218,7 +218,7 @@ class PreparedRun(Job):
         self.inputs = arrays
         self.deadline = deadline
         self.device = model.device
-        self.elements = arrays[0].size if len(arrays) == 1 else sum([array.size for array in arrays])
+        self.form = form_of(arrays, with_text=model.takes_text)
         self.rows = 0
         self.reply: Reply | None = None
         self.silent = False

@@ -77,8 +77,14 @@ class ResolvedScript:
         loaded = ScriptCall(
             self.script, text(function), call.keys, call.arguments, len(call.outputs), ClientCaller(client)
         )
-        statistics = client.engine.scripts.statistics(self.id)
-        return RunnableModel(loaded, backend_name="TORCH", device=self.device, statistics=statistics)
+        scripts = client.engine.scripts
+        return RunnableModel(
+            loaded,
+            backend_name="TORCH",
+            device=self.device,
+            statistics=scripts.statistics(self.id),
+            share=scripts.share(self.id),
+        )
 
 
 def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedScript]:
