@@ -108,6 +108,13 @@ class Settings:
         "ask Redis for the model's version on every run instead of relying on its invalidation messages",
         why="speed",
     )
+    request_limit: int = _setting(
+        4 * 2**30,
+        _number(2**20, 2**40),
+        "a larger request ends its connection; each argument counts 64 bytes more than its length",
+        unit="bytes",
+        why="the largest model that model-memory keeps",
+    )
     output_limit: int = _setting(
         256 * 2**20,
         _number(2**16, 2**40),

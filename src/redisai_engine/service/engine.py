@@ -37,6 +37,7 @@ class Engine:
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
+        self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
         self.models = Models(settings, redis_address, loop)
         self.scripts = Scripts()
