@@ -18,7 +18,7 @@ from support.connection import Connection
 
 @dataclass(frozen=True)
 class Session:
-    """`weight` is its share of the time, where a parser has 1; `cost` is how many inputs of a parser one of its equals."""
+    """`weight` is its share of the time, where a parser has 1; `cost` is how many of a parser's inputs equal one."""
 
     send: Callable[[Connection, bytes], None]
     inputs: Callable[[], st.SearchStrategy[bytes]]
