@@ -125,7 +125,8 @@ class RunnableModel:
     def is_short(self, form: Form) -> bool:
         """Return whether runs of this form are known to be shorter than a hand-off to a thread."""
         seconds = self._seconds.get(form)
-        return seconds is not None and seconds < SHORT_RUN_SECONDS and self.loaded.steady
+        loaded = self.loaded
+        return seconds is not None and seconds < SHORT_RUN_SECONDS and loaded.steady and _rows(form) <= loaded.loop_rows
 
     def is_brief(self, form: Form) -> bool:
         """Return whether runs of this form are known to take little time."""
@@ -177,6 +178,14 @@ def form_of(inputs: Sequence[Array], *, with_text: bool) -> Form:
     if with_text:
         return tuple([(array.shape, _text_size(array)) for array in inputs])
     return inputs[0].shape if len(inputs) == 1 else tuple([array.shape for array in inputs])
+
+
+def _rows(form: Form) -> int:
+    """Return the first dimension of the first input that has one; of joined requests, that of all together."""
+    first: Any = form
+    while isinstance(first, tuple) and first:
+        first = first[0]
+    return first if isinstance(first, int) else 0
 
 
 def _text_size(array: Array) -> int:
