@@ -133,4 +133,4 @@ def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFi
     for row in fields(Settings):
         assert flag(row.name) in told
         assert row.metadata["help"] in told
-    assert "an ONNX run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told
+    assert "a run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told
