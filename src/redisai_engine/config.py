@@ -72,7 +72,11 @@ class Settings:
         1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
     threads_per_queue: int = _setting(
-        1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
+        0,
+        _number(0, 256),
+        "models that run at the same time, per device and worker process; 0: as many as processors, at least 2",
+        unit="threads",
+        why="a slow model must not hold up the others",
     )
     intra_op_threads: int = _setting(
         1, _number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
@@ -85,7 +89,7 @@ class Settings:
         why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, _number(1, 10_000_000), "requests that may wait for one device", why="bounds memory"
+        10_000, _number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
         5000,
@@ -134,6 +138,13 @@ class Settings:
         _switch,
         "ask Redis for the model's version on every run instead of relying on its invalidation messages",
         why="speed",
+    )
+    request_limit: int = _setting(
+        4 * 2**30,
+        _number(2**20, 2**40),
+        "a larger request ends its connection; each argument counts 64 bytes more than its length",
+        unit="bytes",
+        why="the largest model that model-memory keeps",
     )
     output_limit: int = _setting(
         256 * 2**20,

@@ -52,6 +52,8 @@ class LoadedModel(ABC):
     outputs: tuple[str, ...] = ()
     #: The run time depends on the shapes of the inputs, not on their values, so earlier runs predict later ones.
     steady: bool = False
+    #: Some of its inputs may be text, whose length counts too.
+    takes_text: bool = False
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:

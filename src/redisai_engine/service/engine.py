@@ -8,6 +8,7 @@ This module knows no connections and no commands. The rest of the process is bui
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -38,14 +39,16 @@ class Engine:
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
+        self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
-        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, settings.threads_per_queue)
+        threads = settings.threads_per_queue or _processors(settings.workers)
+        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
         self.scripts = Scripts()
         self.executor = Executor(
             loop,
-            threads_per_queue=settings.threads_per_queue,
+            threads_per_queue=threads,
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
@@ -85,6 +88,12 @@ class Engine:
         self.models.close()
         self.placement.close()
         self.loader.close()
+
+
+def _processors(workers: int) -> int:
+    """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, available // workers)
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

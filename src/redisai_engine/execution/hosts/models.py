@@ -15,7 +15,8 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import IO, Any
@@ -46,6 +47,7 @@ class StopHost(Stop):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._host: Host | None = None
+        self._inner: Stop | None = None  # of a model that the script in the host runs
         self._terminate = False
 
     @property
@@ -58,6 +60,21 @@ class StopHost(Stop):
             self._terminate = value
             if value and self._host is not None:
                 self._host.kill()
+            if value and self._inner is not None:
+                self._inner.terminate = True
+
+    @contextmanager
+    def stopping(self, inner: Stop | None) -> Iterator[Stop | None]:
+        """Use this switch for another run, too."""
+        with self._lock:
+            self._inner = inner
+            if inner is not None and self._terminate:
+                inner.terminate = True
+        try:
+            yield inner
+        finally:
+            with self._lock:
+                self._inner = None
 
     def begin(self, host: Host) -> None:
         """Stop this host from now on."""
@@ -140,15 +157,21 @@ class Hosts:
         self._free.append(host)
         return said
 
-    def run(self, message: Any, arrays: Sequence[Array], stop: StopHost) -> Outputs:
-        """Carry out one run. Raise ModelRunError."""
+    def run(
+        self,
+        message: Any,
+        arrays: Sequence[Array],
+        stop: StopHost,
+        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+    ) -> Outputs:
+        """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
         if stop.terminate:
             raise _stopped()
         host = self._take(stop)
         ended = True
         try:
             stop.begin(host)
-            outputs = host.ask(message, arrays)[1]
+            outputs = host.ask(message, arrays, reply=reply)[1]
             ended = False
         except HostEnded as error:
             if stop.terminate:

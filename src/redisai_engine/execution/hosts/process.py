@@ -10,19 +10,16 @@ import contextlib
 import json
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.errors import DeviceUnavailable, EngineError, ModelLoadError, ModelRunError
+from redisai_engine.execution.hosts.answers import to_error
 from redisai_engine.execution.hosts.frames import Channel, FrameError
 from redisai_engine.execution.hosts.parent import Parent
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
-_ERRORS: dict[str, type[EngineError]] = {
-    kind.__name__: kind for kind in (EngineError, ModelLoadError, DeviceUnavailable, ModelRunError)
-}
 
 
 class HostEnded(Exception):
@@ -43,15 +40,25 @@ class Host:
                 self.close()
                 raise
 
-    def ask(self, message: Any, arrays: Sequence[Array] = (), seconds: float | None = None) -> tuple[Any, Outputs]:
+    def ask(
+        self,
+        message: Any,
+        arrays: Sequence[Array] = (),
+        *,
+        seconds: float | None = None,
+        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+    ) -> tuple[Any, Outputs]:
         """
-        Send a request and return the answer.
+        Send a request and return the answer. `reply` is called with each question that the host asks before.
 
         Raise HostEnded, TimeoutError after `seconds`, and the EngineError that the host answers with.
         """
         try:
             self._channel.send(message, arrays)
             answer, outputs = self._channel.receive(seconds)
+            while reply is not None and answer is not None and "asks" in answer:
+                self._channel.send(*reply(answer["asks"], outputs))
+                answer, outputs = self._channel.receive(seconds)
         except TimeoutError:
             raise
         except (EOFError, OSError):
@@ -59,7 +66,7 @@ class Host:
         except FrameError as error:
             raise HostEnded(f"was ended because it answered nonsense ({error})") from None
         if answer is not None and "error" in answer:
-            raise _error(*answer["error"])
+            raise to_error(*answer["error"])
         return answer, outputs
 
     def kill(self) -> None:
@@ -94,8 +101,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-def _error(kind: str, text: str) -> EngineError:
-    """Return an error that a host has answered with."""
-    return _ERRORS.get(kind, ModelRunError)(text)

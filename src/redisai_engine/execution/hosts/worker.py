@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 from redisai_engine.backends.base import BackendSettings, Outputs
 from redisai_engine.backends.registry import backend
-from redisai_engine.errors import EngineError, ModelRunError
+from redisai_engine.execution.hosts.answers import from_error
+from redisai_engine.execution.hosts.asking import script_in_host
 from redisai_engine.execution.hosts.frames import Channel
 
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
@@ -26,9 +27,9 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
     channel = Channel(connection)
     given, _ = channel.receive()
     try:
-        run, about = _loaded(given, _content(file))
+        run, about = _loaded(channel, given, _content(file))
     except Exception as error:
-        channel.send(_error(error))
+        channel.send(from_error(error))
         return
     channel.send({**about, "missing": missing})
     while True:
@@ -49,8 +50,10 @@ def _content(file: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _loaded(given: dict[str, Any], content: bytes) -> tuple[Run, dict[str, Any]]:
-    """Load a model. Return a function that runs it, and what the engine wants to know of it."""
+def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Run, dict[str, Any]]:
+    """Load a model or script. Return a function that runs it, and what the engine wants to know of it."""
+    if "entry_points" in given:
+        return script_in_host(channel, given, content), {}
     model = backend(given["backend"]).load(
         content,
         given["device"],
@@ -67,12 +70,4 @@ def _answer(channel: Channel, run: Run, message: Any, arrays: Sequence[Any]) -> 
     except OSError:  # the engine has ended
         raise
     except Exception as error:
-        channel.send(_error(error))
-
-
-def _error(error: Exception) -> dict[str, list[str]]:
-    if isinstance(error, EngineError):
-        return {"error": [type(error).__name__, error.wire]}
-    if isinstance(error, MemoryError):
-        return {"error": [ModelRunError.__name__, "ERR out of memory: host-memory limits what a model's process takes"]}
-    return {"error": [ModelRunError.__name__, f"ERR {type(error).__name__}: {error}"]}
+        channel.send(from_error(error))
