@@ -40,7 +40,9 @@ class Placement:
             from redisai_engine.backends.torch_script import compile_script
 
             return compile_script(source, entry_points, device, settings)
-        return compile_in_host(parent, self._limits, source, entry_points, device, settings)
+        return compile_in_host(
+            parent, self._limits, source, entry_points=entry_points, device=device, settings=settings
+        )
 
     def loaded_versions(self) -> dict[str, str]:
         """Return the version of each framework that is loaded, by backend."""

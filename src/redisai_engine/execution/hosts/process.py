@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.execution.hosts.answers import to_error
-from redisai_engine.execution.hosts.frames import Channel, FrameError
+from redisai_engine.execution.hosts.frames import Channel, FrameError, to_error
 from redisai_engine.execution.hosts.parent import Parent
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status

@@ -1,8 +1,8 @@
 """
 Scripts that run in hosts, in the form that the rest of the engine knows.
 
-What a script asks of Redis, its host asks in the middle of the call, and the thread that waits for the call's answer has
-it done with the rights of the client that called the script.
+What a script asks of Redis, its host asks in the middle of the call. The thread that waits for the call's answer has it
+done with the rights of the client that called the script.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs, Stop
 from redisai_engine.backends.scripts import Caller, ScriptCall
-from redisai_engine.execution.hosts.answers import from_bytes, from_error, from_value, to_bytes
+from redisai_engine.execution.hosts.frames import from_bytes, from_error, from_value, to_bytes
 from redisai_engine.execution.hosts.models import HostLimits, Hosts, StopHost
 from redisai_engine.execution.hosts.parent import Parent
 
@@ -42,6 +42,7 @@ def compile_in_host(
     parent: Parent,
     host_limits: HostLimits,
     source: str,
+    *,
     entry_points: Sequence[str],
     device: str,
     settings: BackendSettings,
