@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
-from redisai_engine.backends.torch_script import TorchScript, compile_script
+from redisai_engine.backends.scripts import Script
 from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import Words, integer, text
@@ -108,12 +108,14 @@ def put_script(
     return replies.OK
 
 
-def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
+def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, Script]:
     """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
+    compile_script = engine.placement.compile_script
+    script: Script = yield Compute(
+        partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings)
+    )
     engine.scripts.keep(meta.id.encode(), script)
-    assert isinstance(script, TorchScript)
     return script
 
 
