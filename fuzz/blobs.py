@@ -95,6 +95,7 @@ def _archive(blob: bytes, random: Random) -> bytes:
     files[name] = _source(content, random) if name.endswith(".py") else spliced(content, random)
     if random.random() < 0.05:
         files[f"{name}.zeros"] = bytes(64 << 20)
+        return _zipped(files, zipfile.ZIP_DEFLATED)
     return _zipped(files, random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
 
 

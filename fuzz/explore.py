@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import logging
 import random
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,8 @@ CAN_SEE = importlib.util.find_spec("atheris") is not None
 
 def main() -> None:
     arguments = _arguments()
+    logging.disable(logging.WARNING)  # of columns that are ignored
+    warnings.simplefilter("error", RuntimeWarning)  # of NumPy's: a case that nobody thought of
     for folder in (arguments.findings, arguments.corpus):
         folder.mkdir(parents=True, exist_ok=True)
     if arguments.leaks:

@@ -18,7 +18,7 @@ from support.connection import Connection
 
 @dataclass(frozen=True)
 class Session:
-    """`weight` is its share of the time, where a parser has 1; `cost` is how many parsers' inputs one of its equals."""
+    """`weight` is its share of the time, where a parser has 1; `cost` is how many of a parser's inputs equal one."""
 
     warm: Callable[[Connection], None]
     send: Callable[[Connection, bytes], None]

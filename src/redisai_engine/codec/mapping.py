@@ -418,7 +418,7 @@ def _known_dtype(name: str) -> DType:
 
 def _check_types(value: Any) -> None:
     """Raise DamagedMapping if a field of a dataclass, or of one in it, isn't of its annotated type."""
-    for name, hint in _hints(type(value)).items():
+    for name, hint in _hints(value.__class__).items():
         if not _fits(getattr(value, name), hint):
             raise DamagedMapping(f"{type(value).__name__.lower()} has {name} {getattr(value, name)!r}"[:_SHOWN])
 
@@ -431,6 +431,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return isinstance(value, str) and value in kinds
     if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
         kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if hint in (int, float) and type(value) in (int, hint):
