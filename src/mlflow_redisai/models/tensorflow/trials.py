@@ -16,7 +16,7 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.tensorflow.call import reason
-from mlflow_redisai.models.trials.limits import Limits, indices, limits_of, odd_numbers
+from mlflow_redisai.models.trials.limits import NumberLimits, indices, limits_of, odd_numbers
 from mlflow_redisai.models.trials.splitting import rows_in
 from mlflow_redisai.models.trials.variations import change, nudged, varied
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
@@ -66,10 +66,10 @@ def check(
             _checked(what, run, mapping, reference, variation, must_fail=must_fail)
 
 
-def limits(what: str, run: Run, mapping: Mapping, reference: Reference, probes: Sequence[Any]) -> Limits:
+def limits(what: str, run: Run, mapping: Mapping, reference: Reference, probes: Sequence[Any]) -> NumberLimits:
     """Return which numbers the conversion answers as the reference."""
     if mapping.schema is None or not probes:
-        return Limits()
+        return NumberLimits()
     start, rebuild = _parts(probes[0])
 
     def right(arrays: list[Array]) -> bool:

@@ -21,7 +21,7 @@ from mlflow_redisai.models.torch.reading import TorchConversion, read
 from mlflow_redisai.models.torch.torchscript import Source
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.trials import Trials, for_any_strides, try_out
-from mlflow_redisai.models.trials.limits import Limits, limits_of
+from mlflow_redisai.models.trials.limits import NumberLimits, limits_of
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part
@@ -47,7 +47,7 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     return Deployable("pytorch", request.backend, exported.blob, mapping, reference, conversion.example, notes=notes)
 
 
-def _limits(conversion: TorchConversion, exported: TorchExport, trials: Trials, request: Request) -> Limits:
+def _limits(conversion: TorchConversion, exported: TorchExport, trials: Trials, request: Request) -> NumberLimits:
     """Return which numbers the blob answers as the module itself."""
     run = runner(exported.blob, exported.mapping.fetch, request.backend, conversion.call.what)
     answered = [(size, answers_all(run, exported.mapping, [trial])) for size, trial in trials.odd]

@@ -27,7 +27,7 @@ _ANY_INDEX = 100_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class NumberLimits:
     """
     `gaps` is whether NaN is taken, `infinite` infinity. No number may be larger than `largest`, whatever its sign.
 
@@ -91,15 +91,17 @@ def odd_numbers(start: Sequence[Array], *, huge: bool = True) -> Iterator[tuple[
                 yield size, exchanged(few, index, whole)
 
 
-def limits_of(start: Sequence[Array], answered: Iterable[tuple[float, bool]]) -> Limits:
+def limits_of(start: Sequence[Array], answered: Iterable[tuple[float, bool]]) -> NumberLimits:
     """Return the limits that follow from whether a conversion has answered numbers of each size as the network."""
     failed = {size for size, right in answered if not right}
     sizes = sorted(size for size in failed if not np.isnan(size))
     if not sizes or np.isinf(sizes[0]):
-        return Limits(gaps=not any(map(np.isnan, failed)), infinite=not sizes)
+        return NumberLimits(gaps=not any(map(np.isnan, failed)), infinite=not sizes)
     known = max(float(np.abs(array).max()) for array in start if array.dtype.kind == "f" and array.size)
     passed = [size for size in _SIZES if size < sizes[0]]
-    return Limits(not any(map(np.isnan, failed)), infinite=False, largest=passed[-1] if passed else _PASSED * known)
+    return NumberLimits(
+        not any(map(np.isnan, failed)), infinite=False, largest=passed[-1] if passed else _PASSED * known
+    )
 
 
 def indices(start: Sequence[Array], answers: Callable[[list[Array]], bool]) -> dict[int, tuple[int | None, int | None]]:

@@ -1,4 +1,4 @@
-"""Limits of numbers: found where answers begin to differ, told in words, and refused by the schema."""
+"""NumberLimits of numbers: found where answers begin to differ, told in words, and refused by the schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlflow_redisai.models.trials.limits import Limits, indices, limits_of, odd_numbers
+from mlflow_redisai.models.trials.limits import NumberLimits, indices, limits_of, odd_numbers
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
@@ -20,15 +20,15 @@ NUMBERS = [np.array([[1.0, -3.0]], np.float32)]
 @pytest.mark.parametrize(
     ("largest", "nan", "infinite", "wanted"),
     [
-        (np.inf, True, True, Limits()),
-        (np.inf, False, True, Limits(gaps=False)),
-        (1e25, True, False, Limits(infinite=False, largest=1e20)),
-        (3e38, True, False, Limits(infinite=False)),
-        (500.0, False, False, Limits(gaps=False, infinite=False, largest=300.0)),
+        (np.inf, True, True, NumberLimits()),
+        (np.inf, False, True, NumberLimits(gaps=False)),
+        (1e25, True, False, NumberLimits(infinite=False, largest=1e20)),
+        (3e38, True, False, NumberLimits(infinite=False)),
+        (500.0, False, False, NumberLimits(gaps=False, infinite=False, largest=300.0)),
     ],
 )
 def test_the_limit_is_the_last_size_that_was_answered_alike(
-    largest: float, *, nan: bool, infinite: bool, wanted: Limits
+    largest: float, *, nan: bool, infinite: bool, wanted: NumberLimits
 ) -> None:
     def right(size: float) -> bool:
         if np.isnan(size):
@@ -59,7 +59,7 @@ def test_indices_are_found_to_the_last(low: Any, high: Any, dtype: str) -> None:
 
 
 def test_limits_become_the_schemas_contract_and_notes() -> None:
-    limits = Limits(gaps=False, infinite=False, largest=1e6, whole={1: (0, 9)})
+    limits = NumberLimits(gaps=False, infinite=False, largest=1e6, whole={1: (0, 9)})
     fields = (
         Field("x", "float32", dtypes.FLOAT, (None, 2)),
         Field("i", "int64", dtypes.INT64, (None, 1)),
