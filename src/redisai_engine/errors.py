@@ -4,6 +4,7 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     EngineError
     ├── CommandError            the client's command can't be carried out; the text is RedisAI's
     │   ├── WrongType           the key holds a value of another kind
+    │   ├── BadMetadata         the key's model or script can't be read, because something else wrote its hash
     │   └── UpstreamError       Redis refused a plain command that the AI command is made of; the text is Redis' own
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
@@ -39,6 +40,13 @@ class WrongType(CommandError):
 
     def __init__(self) -> None:
         super().__init__("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+class BadMetadata(CommandError):
+    """The hash of a model or script doesn't hold what the engine stores. `problem` continues "its description"."""
+
+    def __init__(self, problem: str, part: str = "description") -> None:
+        super().__init__(f"ERR the key can't be read as a model or script: its {part} {problem}")
 
 
 class UpstreamError(CommandError):

@@ -16,6 +16,8 @@ from typing import Any
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
+from redisai_engine.execution.hosts.models import HostLimits
+from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
 from redisai_engine.service.loading import Loader
@@ -37,17 +39,21 @@ class Engine:
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
+        self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
+        threads = settings.threads_per_queue or _processors(settings.workers)
+        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
+        self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
         self.scripts = Scripts()
         self.executor = Executor(
             loop,
-            threads_per_queue=settings.threads_per_queue or _processors(settings.workers),
+            threads_per_queue=threads,
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
-        self.loader = Loader(loop, self.models, self.backend_settings)
+        self.loader = Loader(loop, self.models, self.placement, self.backend_settings)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -80,6 +86,7 @@ class Engine:
         await self.executor.drain()
         self.executor.close()
         self.models.close()
+        self.placement.close()
         self.loader.close()
 
 

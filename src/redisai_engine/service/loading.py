@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
-from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
+from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.models import Models
@@ -25,9 +25,12 @@ Loaded = Callable[[RunnableModel | EngineError], None]
 class Loader:
     """One thread in which frameworks load models and compile scripts, one at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, models: Models, placement: Placement, settings: BackendSettings
+    ) -> None:
         self._loop = loop
         self._models = models
+        self._placement = placement
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiting: dict[str, list[Loaded]] = {}
@@ -55,7 +58,7 @@ class Loader:
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         try:
-            loaded = backend(meta.backend).load(
+            loaded = self._placement.backend(meta.backend).load(
                 blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
             )
         except EngineError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from redisai_engine.backends.torch_script import TorchScript
+from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.job import Share
 from redisai_engine.execution.statistics import RunStatistics
 
@@ -21,9 +21,9 @@ class Scripts:
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
-        self._by_id: OrderedDict[bytes, tuple[TorchScript, RunStatistics, Share]] = OrderedDict()
+        self._by_id: OrderedDict[bytes, tuple[Script, RunStatistics, Share]] = OrderedDict()
 
-    def compiled(self, id_: bytes) -> TorchScript | None:
+    def compiled(self, id_: bytes) -> Script | None:
         """Return the script with this id, if it is cached, and mark it as the most recently used."""
         found = self._by_id.get(id_)
         if found is None:
@@ -41,7 +41,7 @@ class Scripts:
         found = self._by_id.get(id_)
         return None if found is None else found[2]
 
-    def keep(self, id_: bytes, script: TorchScript) -> None:
+    def keep(self, id_: bytes, script: Script) -> None:
         """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
         self._by_id[id_] = script, RunStatistics(), Share()
         if len(self._by_id) > self._limit:

@@ -38,6 +38,7 @@ from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 from redisai_engine.service.models import KnownModel
 
 
@@ -243,7 +244,7 @@ class PreparedRun(Job):
                 carry_out(client, dagexecute_ro(client, dag.arguments(blobs)), self.end)
 
         self.is_detached = False
-        client.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered)
+        client.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered, MAX_METADATA)
 
     def end(self, reply: Reply) -> None:
         """Set the reply. A no-op once it is set."""

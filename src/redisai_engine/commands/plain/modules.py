@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING
 
-from redisai_engine.backends.registry import BACKENDS, loaded_versions
+from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
@@ -111,7 +111,7 @@ def _load_time_configs(engine: Engine) -> Fields:
 
 
 def _backends_info(engine: Engine) -> Fields:
-    versions = loaded_versions()
+    versions = engine.placement.loaded_versions()
     for backend, row in BACKENDS.items():
         if backend in versions:
             yield row.version_field, versions[backend]
