@@ -61,6 +61,20 @@ class Settings:
     workers: int = _setting(
         1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
+    worker_timeout: int = _setting(
+        3000,
+        _number(0, 86_400_000),
+        "a worker process whose event loop doesn't run for this long is replaced; 0: never",
+        unit="milliseconds",
+        why="longer than any honest pause",
+    )
+    shutdown_timeout: int = _setting(
+        30,
+        _number(1, 86_400),
+        "how long after SIGTERM the engine ends at the latest, whatever runs",
+        unit="seconds",
+        why="same as Kubernetes' grace period",
+    )
     threads_per_queue: int = _setting(
         1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
     )

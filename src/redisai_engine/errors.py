@@ -11,8 +11,7 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     ├── ModelRunError           a run failed; the text is the backend's own
     ├── QueueFull               too many requests are waiting for a device
     ├── EngineClosing           the engine is shutting down and runs nothing more
-    ├── StartError              the engine can't start; the text is for the operator
-    └── RedisEnded              the embedded redis-server exited, so the engine stops; the text is for the operator
+    └── StartError              the engine can't start; the text is for the operator
 
 Texts that RedisAI sends are in `redisai_engine.protocol.texts` and in the errors below.
 """
@@ -78,7 +77,3 @@ class EngineClosing(EngineError):
 
 class StartError(EngineError):
     """The engine can't start with the settings that it was given."""
-
-
-class RedisEnded(EngineError):
-    """The embedded redis-server exited although nobody asked it to."""

@@ -66,6 +66,10 @@ class Server:
         """The target URI that the plugin takes for this server."""
         return f"redisai://{self.host}:{self.port}/0"
 
+    def complaints(self) -> str:
+        """Return what the log has besides information."""
+        return "".join(line for line in self.log.read_text().splitlines(keepends=True) if " INFO " not in line)
+
     def client(self, **options: object) -> redis.Redis:
         """Return a redis-py client, which is closed together with the server."""
         client = redis.Redis(host=self.host, port=self.port, **options)  # type: ignore[arg-type]

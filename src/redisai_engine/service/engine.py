@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -69,14 +70,14 @@ class Engine:
             return asdict(self.statistics(question["figures"].encode()))
         if "reset" in question:
             self.statistics(question["reset"].encode()).reset()
-        for name in ("model_chunk_size", "backends_path"):
-            if name in question:
-                setattr(self, name, question[name])
+        for name, value in question.get("set", {}).items():
+            setattr(self, name, value)
         return None
 
-    async def close(self) -> None:
-        """Finish all submitted runs, then end the threads and the connection to Redis."""
-        await self.executor.drain()
+    async def close(self, seconds: float) -> None:
+        """Finish all submitted runs, for up to `seconds`, then end the threads and the connection to Redis."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.executor.drain(), seconds)
         self.executor.close()
         self.models.close()
         self.loader.close()

@@ -93,13 +93,13 @@ def config(client: Client, arguments: Sequence[bytes]) -> Plan:
         return _get(client, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
         reply = _set_chunk_size(client, words)
-        yield AskPeers({"model_chunk_size": client.engine.model_chunk_size})
+        yield AskPeers({"set": {"model_chunk_size": client.engine.model_chunk_size}})
         return reply
     if subcommand == b"BACKENDSPATH":
         if not words:
             raise CommandError(texts.CONFIG_PATH_MISSING)
         client.engine.backends_path = text(words[0])
-        yield AskPeers({"backends_path": client.engine.backends_path})
+        yield AskPeers({"set": {"backends_path": client.engine.backends_path}})
         return replies.OK
     if subcommand == b"LOADBACKEND":
         return _load_backend(words)
