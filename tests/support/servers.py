@@ -139,9 +139,13 @@ def socket_client(port: int):  # type: ignore[no-untyped-def]
         client.close()
 
 
-def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Server:
+def start_engine(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, descriptors: str = ""
+) -> Server:
     """
     Start `python -m redisai_engine` on a free port and wait for its ready line.
+
+    `descriptors` are the words of a shell's `ulimit` before it starts, such as "-S -n 256".
 
     Without `--redis` among the arguments, its data directory is `folder/data`.
     """
@@ -151,9 +155,10 @@ def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] |
     fixed = ["--port", "0"]
     if not {"--redis", "--data-dir"} & set(arguments):
         fixed += ["--data-dir", str(data_dir)]
+    limited = ("bash", "-c", f'ulimit {descriptors} && exec "$@"', "bash") if descriptors else ()
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "redisai_engine", *fixed, *arguments],
+            [*limited, sys.executable, "-m", "redisai_engine", *fixed, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -85,9 +85,9 @@ class _Refusal(asyncio.Protocol):
     """A connection for which there is no room."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(replies.error(_TOO_MANY_CLIENTS))
-        transport.close()
+        writer = cast(asyncio.WriteTransport, transport)  # uvloop's isn't one by its classes
+        writer.write(replies.error(_TOO_MANY_CLIENTS))
+        writer.close()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
