@@ -75,6 +75,13 @@ class Settings:
         unit="seconds",
         why="same as Kubernetes' grace period",
     )
+    quarantine: int = _setting(
+        600,
+        _number(0, 86_400 * 365),
+        "how long a model or script that has crashed a process is refused; 0: not at all",
+        unit="seconds",
+        why="others' connections die with the process",
+    )
     threads_per_queue: int = _setting(
         1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
     )

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
 from redisai_engine.fronts.resp.front import RespFront
 from redisai_engine.process import descriptors
+from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
 from redisai_engine.process.output import Output
 from redisai_engine.process.peers import Peers
 from redisai_engine.process.stopping import Stop
-from redisai_engine.process.worker import worker_settings
+from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
@@ -31,11 +33,12 @@ _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
 
 async def serve(settings: Settings, output: Output) -> None:
     """Run the engine until SIGTERM or SIGINT. Raise StartError if it can't start."""
-    worker = worker_settings()
-    if worker is not None:  # the parent has started Redis, or has checked that it can be reached
-        settings, link = worker
-        with Stop(settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
-            await _serve_clients(settings, parse_address(settings.redis), stop, output, await Link.open(link))
+    given = given_by_parent()
+    if given is not None:  # the parent has started Redis, or has checked that it can be reached
+        with Stop(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
+            address = parse_address(given.settings.redis)
+            quarantine = Quarantine(given.notes, wary=given.wary)
+            await _serve_clients(given.settings, address, stop, output, quarantine, link=await Link.open(given.link))
     else:
         with Stop(settings.shutdown_timeout, output.close) as stop:
             await _serve_alone(settings, stop, output)
@@ -56,7 +59,10 @@ async def _serve_alone(settings: Settings, stop: Stop, output: Output) -> None:
             url = str(upstream) if process is not None else settings.redis
             await _serve_with_workers(settings, url, stop, output)
         else:
-            await _serve_clients(settings, upstream, stop, output)
+            quarantine = (
+                _recalled(Path(settings.data_dir), settings.quarantine) if process is not None else Quarantine()
+            )
+            await _serve_clients(settings, upstream, stop, output, quarantine)
     finally:
         if process is not None:
             process.stop()
@@ -72,11 +78,25 @@ async def _serve_with_workers(settings: Settings, redis_url: str, stop: Stop, ou
         await workers.stop(stop)
 
 
+def _recalled(data_dir: Path, seconds: float) -> Quarantine:
+    """Return the quarantine of a process without a parent, which learns from how earlier ones ended."""
+    crashes, notes = Crashes.recalled(data_dir, seconds)
+    quarantine = Quarantine(notes)
+    quarantine.take(crashes.refused)
+    return quarantine
+
+
 async def _serve_clients(
-    settings: Settings, redis_address: Address, stop: Stop, output: Output, link: Link | None = None
+    settings: Settings,
+    redis_address: Address,
+    stop: Stop,
+    output: Output,
+    quarantine: Quarantine,
+    *,
+    link: Link | None = None,
 ) -> None:
     keep_freed_memory()
-    engine = Engine(settings, redis_address, asyncio.get_running_loop())
+    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine)
     peers = Peers(engine.answer_peer)
     front = RespFront(engine)
     try:

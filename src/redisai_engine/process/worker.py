@@ -12,12 +12,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from redisai_engine.children import end_with_parent
 from redisai_engine.config import Settings
+from redisai_engine.execution.notes import LOADING, Note, Notes
 from redisai_engine.process.frames import BrokenFrame, Link
 from redisai_engine.process.output import Output
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
@@ -27,7 +29,10 @@ VARIABLE = "REDISAI_ENGINE_WORKER"
 
 _PROGRAM = (sys.executable, "-m", "redisai_engine")
 _START_SECONDS = 60.0
+_LOAD_SECONDS = 60.0
 _EXIT_SECONDS = 1.0  # between the end of the link and that of the process
+
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 _MINUTE = 60.0
 _FIRST_PAUSE = 0.1  # seconds, doubled with every further death within a minute
@@ -35,23 +40,47 @@ MANY_DEATHS = 5
 _LONG_PAUSE = 30.0
 
 
-def worker_settings() -> tuple[Settings, socket.socket] | None:
-    """Return this process's settings and its end of the link if it is a worker, otherwise None."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker gets from its parent. `wary` is explained in `execution/quarantine.py`."""
+
+    settings: Settings
+    link: socket.socket
+    notes: Notes
+    wary: bool
+
+
+def given_by_parent() -> Given | None:
+    """Return what this process was given if it is a worker, otherwise None."""
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
     given = json.loads(text)
     os.set_inheritable(given["link"], False)  # noqa: FBT003  # the name says it
-    return Settings(**given["settings"]), socket.socket(fileno=given["link"])
+    notes = Notes(given["notes"])
+    os.close(given["notes"])
+    return Given(Settings(**given["settings"]), socket.socket(fileno=given["link"]), notes, given["wary"])
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended: in words, and whether that was certainly its own fault. `notes` are what it was doing."""
+
+    how: str
+    certain: bool
+    notes: list[Note]
 
 
 class Worker:
     """A running process. `number` is its place among the workers, which its successor takes."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, link: Link, hub: Hub, timeout: float) -> None:
+    def __init__(
+        self, number: int, process: asyncio.subprocess.Process, link: Link, notes: Notes, *, hub: Hub, timeout: float
+    ) -> None:
         self.number = number
         self._process = process
         self._link = link
+        self._notes = notes
         self._timeout = timeout
         self._ready = asyncio.Event()
         self._killed_because = ""
@@ -59,20 +88,30 @@ class Worker:
 
     @classmethod
     async def start(
-        cls, number: int, settings: Settings, hub: Hub, output: Output, program: Sequence[str] = _PROGRAM
+        cls,
+        number: int,
+        settings: Settings,
+        hub: Hub,
+        output: Output,
+        *,
+        wary: bool = False,
+        program: Sequence[str] = _PROGRAM,
     ) -> Worker:
         """Start a process. Raise OSError if the system allows no more of them."""
         ours, theirs = socket.socketpair()
         pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
-        given = json.dumps({"settings": asdict(settings), "link": theirs.fileno()})
+        file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
+        descriptors = {"link": theirs.fileno(), "notes": file.fileno()}
+        given = json.dumps({"settings": asdict(settings), "wary": wary, **descriptors})
         try:
+            notes = Notes(file.fileno())
             process = await asyncio.create_subprocess_exec(
                 *program,
                 env={**os.environ, VARIABLE: given},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=pipes[0],
                 stderr=pipes[1],
-                pass_fds=(theirs.fileno(),),
+                pass_fds=tuple(descriptors.values()),
                 preexec_fn=end_with_parent,
                 start_new_session=True,  # Ctrl-C must reach only the parent, which then drains the workers
             )
@@ -81,9 +120,10 @@ class Worker:
             raise
         finally:
             theirs.close()
+            file.close()
             for pipe in pipes:
                 os.close(pipe)
-        return cls(number, process, await Link.open(ours), hub, settings.worker_timeout / 1000)
+        return cls(number, process, await Link.open(ours), notes, hub=hub, timeout=settings.worker_timeout / 1000)
 
     @property
     def pid(self) -> int:
@@ -97,14 +137,17 @@ class Worker:
         ended.cancel()
         return self._ready.is_set()
 
-    async def ended(self) -> str:
-        """Wait until the process has ended and return how, as a part of a sentence."""
+    async def ended(self) -> End:
+        """Wait until the process has ended, and return how."""
         code = await self._process.wait()
         for task in self._watching:
             task.cancel()
+        how, certain = f"exited with code {code}", True
         if self._killed_because:
-            return f"was killed because {self._killed_because}"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+            how = f"was killed because {self._killed_because}"
+        elif code < 0:
+            how, certain = f"was ended by {signal.Signals(-code).name}", -code not in _FROM_OUTSIDE
+        return End(how, certain, self._notes.read())
 
     def terminate(self) -> None:
         """Have it drain and exit."""
@@ -137,11 +180,16 @@ class Worker:
             await asyncio.sleep(BEAT_SECONDS)
             silent = silent + 1 if self._link.received == heard else 0
             heard = self._link.received
-            if silent * BEAT_SECONDS >= self._patience():
-                self.kill(f"its event loop hasn't run for {self._patience():g} s")
+            if silent and silent * BEAT_SECONDS >= (patience := self._patience()):
+                self.kill(f"its event loop hasn't run for {patience:g} s")
 
     def _patience(self) -> float:
-        return self._timeout if self._ready.is_set() and self._timeout else _START_SECONDS
+        """Return how many seconds of silence are allowed now."""
+        if not self._ready.is_set() or not self._timeout:
+            return _START_SECONDS
+        if any(note.doing == LOADING for note in self._notes.read()):  # frameworks may hold the interpreter meanwhile
+            return max(self._timeout, _LOAD_SECONDS)
+        return self._timeout
 
 
 class Deaths:

@@ -20,13 +20,15 @@ from time import monotonic
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.output import Output
 from redisai_engine.process.peers import Hub
 from redisai_engine.process.stopping import Stop
-from redisai_engine.process.worker import MANY_DEATHS, Deaths, Worker
+from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
 from redisai_engine.service.polling import microseconds
 
 _RETRY_SECONDS = 1.0
+_WARY_SECONDS = 600.0  # how long after a death that nothing explains new workers note every run
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Workers:
         self._count = settings.workers
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._crashes = Crashes(settings.quarantine)
+        self._wary_until = 0.0
         self._stopping = False
 
     async def start(self) -> None:
@@ -70,7 +74,8 @@ class Workers:
         self._socket.close()
 
     async def _start_one(self, number: int) -> Worker:
-        worker = await Worker.start(number, self._settings, self._hub, self._output)
+        wary = monotonic() < self._wary_until
+        worker = await Worker.start(number, self._settings, self._hub, self._output, wary=wary)
         self._running.add(worker)
         return worker
 
@@ -83,7 +88,8 @@ class Workers:
             if self._stopping:
                 return
             seconds = deaths.pause(monotonic())
-            _log.error("worker %d (process %d) %s; it is started anew", worker.number, worker.pid, end)
+            _log.error("worker %d (process %d) %s; it is started anew", worker.number, worker.pid, end.how)
+            self._blame(end)
             if deaths.are_many:
                 _log.critical(
                     "worker %d died %d times within a minute; it is started again in %g s, and the others serve alone",
@@ -91,6 +97,12 @@ class Workers:
                 )
             await asyncio.sleep(seconds)
             worker = await self._start_again(worker.number)
+
+    def _blame(self, end: End) -> None:
+        if self._crashes.died(end.notes, end.how, certain=end.certain):
+            self._hub.tell({"set": {"quarantine": self._crashes.refused}})
+        elif end.certain:
+            self._wary_until = monotonic() + _WARY_SECONDS
 
     async def _start_again(self, number: int) -> Worker:
         while True:

@@ -16,6 +16,7 @@ from typing import Any
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
+from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
 from redisai_engine.service.loading import Loader
@@ -31,13 +32,20 @@ AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
 class Engine:
     """The shared state of a process. `redis_address` is the Redis behind it."""
 
-    def __init__(self, settings: Settings, redis_address: Address, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_address: Address,
+        loop: asyncio.AbstractEventLoop,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self.settings = settings
         self.redis_address = redis_address
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
+        self.quarantine = quarantine or Quarantine()
         self.models = Models(settings, redis_address, loop)
         self.scripts = Scripts()
         self.executor = Executor(
@@ -47,7 +55,7 @@ class Engine:
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
-        self.loader = Loader(loop, self.models, self.backend_settings)
+        self.loader = Loader(loop, self.models, self.quarantine, self.backend_settings)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -71,8 +79,16 @@ class Engine:
         if "reset" in question:
             self.statistics(question["reset"].encode()).reset()
         for name, value in question.get("set", {}).items():
-            setattr(self, name, value)
+            if name == "quarantine":
+                self._drop_refused(value)
+            else:
+                setattr(self, name, value)
         return None
+
+    def _drop_refused(self, table: Table) -> None:
+        for id_ in self.quarantine.take(table):
+            self.models.drop(id_)
+            self.scripts.drop(id_)
 
     async def close(self, seconds: float) -> None:
         """Finish all submitted runs, for up to `seconds`, then end the threads and the connection to Redis."""

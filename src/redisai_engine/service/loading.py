@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.base import BackendSettings, LoadedModel
 from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.models import Models
 
@@ -25,9 +27,12 @@ Loaded = Callable[[RunnableModel | EngineError], None]
 class Loader:
     """One thread in which frameworks load models and compile scripts, one at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, models: Models, quarantine: Quarantine, settings: BackendSettings
+    ) -> None:
         self._loop = loop
         self._models = models
+        self._quarantine = quarantine
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiting: dict[str, list[Loaded]] = {}
@@ -54,21 +59,27 @@ class Loader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
+        digest = digest_of(meta.backend, blob)
         try:
-            loaded = backend(meta.backend).load(
-                blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
-            )
+            loaded = self._quarantine.guarded(meta.id.encode(), digest, partial(self._load_blob, meta, blob))()
         except EngineError as error:
             return error
         except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
-        return RunnableModel(
+        model = RunnableModel(
             loaded,
             backend_name=meta.backend,
             device=meta.device,
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
+        )
+        self._quarantine.watch(model, digest)
+        return model
+
+    def _load_blob(self, meta: ModelInfo, blob: bytes) -> LoadedModel:
+        return backend(meta.backend).load(
+            blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
         )
 
     def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:

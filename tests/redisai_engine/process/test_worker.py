@@ -24,8 +24,8 @@ async def end_of(program: str, timeout_ms: int = 500) -> str:
     """Run a program as a worker, and return how its parent says that it ended."""
     output = Output()
     settings = Settings(worker_timeout=timeout_ms)
-    worker = await Worker.start(1, settings, Hub(), output, (sys.executable, "-c", PREAMBLE + program))
-    return await asyncio.wait_for(worker.ended(), 60)
+    worker = await Worker.start(1, settings, Hub(), output, program=(sys.executable, "-c", PREAMBLE + program))
+    return (await asyncio.wait_for(worker.ended(), 60)).how
 
 
 class TestEnd:

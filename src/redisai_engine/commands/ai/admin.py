@@ -11,7 +11,7 @@ from redisai_engine.commands.grammar.words import integer, text
 from redisai_engine.commands.hashes import values_of
 from redisai_engine.commands.steps import AskPeers, Plan
 from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
-from redisai_engine.errors import CommandError, UpstreamError
+from redisai_engine.errors import CommandError, Quarantined, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
@@ -44,7 +44,7 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
         return replies.OK
     others = yield AskPeers({"figures": id_.decode()})
     meta = store.parse_meta(model) if model_id else store.parse_script_meta(script)
-    return _info_reply(arguments[1], meta, _added(figures, others))
+    return _info_reply(arguments[1], meta, _added(figures, others), client.engine.quarantine.refusal(id_))
 
 
 def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
@@ -53,7 +53,9 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics) -> bytes:
+def _info_reply(
+    key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics, refusal: Quarantined | None
+) -> bytes:
     is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [
@@ -66,6 +68,7 @@ def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: R
             *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
             *(replies.text("calls"), replies.integer(figures.calls)),
             *(replies.text("errors"), replies.integer(figures.errors)),
+            *((replies.text("refused"), replies.text(refusal.wire)) if refusal is not None else ()),
         ]
     )
 

@@ -17,6 +17,7 @@ from redisai_engine.commands.hashes import check_writable, delete_hash, scan_has
 from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.execution.quarantine import digest_of
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
 
@@ -110,8 +111,10 @@ def put_script(
 def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
     """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
-    engine.scripts.keep(meta.id.encode(), script)
+    id_, digest = meta.id.encode(), digest_of("SCRIPT", source.encode("utf-8", "surrogateescape"))
+    compile_ = partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings)
+    script = yield Compute(engine.quarantine.guarded(id_, digest, compile_))
+    engine.scripts.keep(id_, script)
     assert isinstance(script, TorchScript)
     return script
 
