@@ -6,12 +6,9 @@ Invariant: with no more clients than fit, the engine doesn't run out of descript
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 from contextlib import suppress
-
-_log = logging.getLogger(__name__)
 
 _PER_CLIENT = 2  # its own connection and the one to Redis
 _WITHOUT_LIMIT = 2**20
@@ -21,9 +18,7 @@ _OTHERS = 64  # for what comes later: files of models and frameworks, hosts, the
 def room_for_clients() -> int:
     """Raise the limit of descriptors as far as possible. Return how many clients fit beside what is open now."""
     limit = _raised_limit()
-    fit = max(1, (limit - len(os.listdir("/dev/fd")) - _OTHERS) // _PER_CLIENT)
-    _log.info("%d descriptors, which is room for %d clients", limit, fit)
-    return fit
+    return max(1, (limit - len(os.listdir("/dev/fd")) - _OTHERS) // _PER_CLIENT)
 
 
 def _raised_limit() -> int:

@@ -7,6 +7,7 @@ Invariant: the embedded redis-server ends with the process, on Linux even if the
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from redisai_engine.config import Settings
@@ -26,6 +27,8 @@ from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.service.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 _WORKERS_PART = 0.9  # of the time to stop; the rest is for the parent to kill those that don't
 _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
@@ -105,6 +108,7 @@ async def _serve_clients(
             engine.ask_peers = peers.ask
         most_clients = descriptors.room_for_clients()
         host, port = await front.listen(settings, shared=link is not None, most_clients=most_clients)
+        _log.info("there is room for %d clients, at two descriptors each", most_clients)
         spare_the_collector()  # by now everything long-lived exists
         if link is not None:
             peers.ready()

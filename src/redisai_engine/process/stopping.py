@@ -66,11 +66,6 @@ class Stop:
         self._start_timer()
         self._asked()
 
-    def done(self) -> None:
-        """Say that the process ends by itself now: nothing is left that could hold it up."""
-        if self._timer is not None:
-            self._timer.cancel()
-
     def seconds_left(self) -> float:
         """Return how long the engine may still wait for running work."""
         if self._deadline is None:

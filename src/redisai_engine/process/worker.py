@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import socket
@@ -185,8 +186,10 @@ class Worker:
 
     def _patience(self) -> float:
         """Return how many seconds of silence are allowed now."""
-        if not self._ready.is_set() or not self._timeout:
+        if not self._ready.is_set():
             return _START_SECONDS
+        if not self._timeout:
+            return math.inf
         if any(note.doing == LOADING for note in self._notes.read()):  # frameworks may hold the interpreter meanwhile
             return max(self._timeout, _LOAD_SECONDS)
         return self._timeout

@@ -24,6 +24,7 @@ from redisai_engine.errors import StartError
 
 PRIVATE_UMASK = 0o077
 _LOCK = "engine.lock"
+_OURS = ("engine.", "redis.", "appendonly", "dump.rdb")  # how the names begin of what we and a redis-server put there
 _VERSION = "redis.version"
 _LOCK_SECONDS = 3.0  # the redis-server of a killed engine takes a moment to exit and release the lock
 _VERSION_SECONDS = 10.0
@@ -127,9 +128,9 @@ class DataFolder:
             return ""
 
     def _make(self) -> None:
-        """Make the folder private. One with other content is left as it is: it is somebody's for another purpose."""
+        """Make the folder private. One with other content is left as it is: it serves another purpose, too."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if (self.path / _LOCK).exists() or not any(self.path.iterdir()):
+        if all(name.startswith(_OURS) for name in os.listdir(self.path)):
             with suppress(PermissionError):  # a volume that belongs to another user
                 self.path.chmod(0o700)
 

@@ -143,7 +143,7 @@ class RedisProcess:
     async def _start(self) -> None:
         """Start the server, if it can read the data, and wait until it answers. Raise StartError."""
         server = find_server()  # looked for each time: an update may have replaced it
-        version = version_of(server)
+        version = await asyncio.to_thread(version_of, server)
         self._data.check(version)
         try:
             self._process = self._spawn(server)

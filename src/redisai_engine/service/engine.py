@@ -90,8 +90,12 @@ class Engine:
             self.models.drop(id_)
             self.scripts.drop(id_)
 
-    async def close(self, seconds: float) -> None:
-        """Finish all submitted runs, for up to `seconds`, then end the threads and the connection to Redis."""
+    async def close(self, seconds: float | None = None) -> None:
+        """
+        Finish all submitted runs, then end the threads and the connection to Redis.
+
+        Runs get up to `seconds`, without a number as long as they need.
+        """
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.executor.drain(), seconds)
         self.executor.close()

@@ -18,8 +18,8 @@ FULL = b"-ERR max number of clients reached\r\n"
 
 def room(server: Server) -> int:
     """Return how many clients fit, as the log says."""
-    (told,) = re.findall(r"(\d+) descriptors, which is room for (\d+) clients", server.log.read_text())
-    return int(told[1])
+    (told,) = re.findall(r"there is room for (\d+) clients", server.log.read_text())
+    return int(told)
 
 
 def soft_limit(server: Server) -> int:
