@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.steps import AskPeers, Compute, Load, Pass, PassUntil, Plan, Run, RunRequest
+from redisai_engine.commands.steps import AskPeers, Compute, Limited, Load, Pass, PassUntil, Plan, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
+from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Task:
     def _ask(self, step: Any) -> None:
         upstream = self._client.upstream
         if isinstance(step, list):
-            upstream.ask(step, self.go_on)
+            upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):
@@ -132,7 +133,7 @@ class Task:
 
 
 def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done, request.device if request.model is None else None)
+    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

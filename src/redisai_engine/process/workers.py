@@ -25,7 +25,6 @@ from redisai_engine.process.output import Output
 from redisai_engine.process.peers import Hub
 from redisai_engine.process.stopping import Stop
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
-from redisai_engine.service.polling import microseconds
 
 _RETRY_SECONDS = 1.0
 _WARY_SECONDS = 600.0  # how long after a death that nothing explains new workers note every run
@@ -41,8 +40,7 @@ class Workers:
         self._hub = Hub()
         self._socket = _hold_port(settings)
         self.host, self.port = self._socket.getsockname()[:2]
-        # Whether to poll is decided here: a worker's own settings no longer show how many workers there are.
-        self._settings = replace(settings, redis=redis_url, port=self.port, workers=1, busy_poll=microseconds(settings))
+        self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
