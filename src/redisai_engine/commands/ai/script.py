@@ -6,7 +6,7 @@ A script is one hash (`redis/store.py`). It is compiled before it is stored, so 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from redisai_engine.commands.hashes import check_writable, delete_hash, scan_tag
 from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import BadMetadata, CommandError, WrongType
+from redisai_engine.execution.quarantine import digest_of
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
@@ -111,10 +112,13 @@ def put_script(
 def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, Script]:
     """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
-    compile_script = engine.placement.compile_script
-    script: Script = yield Compute(
-        partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings)
+    compile_: Callable[[], Script] = partial(
+        engine.placement.compile_script, source, meta.entry_points, meta.device, engine.backend_settings
     )
+    if not engine.placement.is_hosted("TORCH"):
+        digest = digest_of("SCRIPT", source.encode("utf-8", "surrogateescape"))
+        compile_ = engine.quarantine.guarded(meta.id.encode(), digest, compile_)
+    script: Script = yield Compute(compile_)
     engine.scripts.keep(meta.id.encode(), script)
     return script
 
