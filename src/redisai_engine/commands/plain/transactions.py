@@ -70,18 +70,17 @@ def queue(connection: ConnectedClient, row: Command[ConnectedClient], arguments:
     """Queue the plan of a command of the table, and answer QUEUED. Inside MULTI this is the body of all of them."""
     assert connection.transaction is not None
     entry = Entry()
-    commands: Any = [placeholder(arguments)]
     try:
         if row.in_transaction is InTransaction.REFUSE:
             raise CommandError(texts.IN_TRANSACTION)
         entry.plan = row.plan(connection, arguments)
-        commands = yield from _first_look_at_redis(entry)
+        commands: Any = yield from _first_look_at_redis(entry)
     except _Refused as refused:
         return replies.error(refused.args[0])
     except EngineError as error:  # RedisAI reports it as an element of EXEC's reply; the placeholder is queued for it
-        entry.plan, entry.reply = None, replies.error(error.wire)
+        entry.plan, entry.reply, commands = None, replies.error(error.wire), [placeholder(arguments)]
     except _Finished as finished:
-        entry.plan, entry.reply = None, finished.args[0]
+        entry.plan, entry.reply, commands = None, finished.args[0], [placeholder(arguments)]
     entry.raw = isinstance(commands, Pass)
     answers = yield commands
     entry.count = entry.permits + len(answers)
