@@ -71,12 +71,15 @@ class Command(Generic[Of_contra]):
     summary: str
     usage: str
     body: Body[Of_contra]
-    single_step: bool  # later commands of the connection may be sent before this one's reply arrives
+    single_step: bool | Concerns  # later commands of the connection may be sent before this one's reply arrives
     in_transaction: InTransaction
     waits: bool  # starts only when all earlier commands of the connection are answered
     concerns: Concerns | None  # of a plain command: whether a request needs the body; others are relayed
     made_of: tuple[str, ...]  # of an AI command: the plain commands it consists of, whose rights it needs
     in_redisai: bool  # whether RedisAI has it, so that it is listed among the module's commands
+
+    def is_single_step(self, arguments: Sequence[bytes]) -> bool:
+        return self.single_step if isinstance(self.single_step, bool) else self.single_step(arguments)
 
     def plan(self, client: Of_contra, arguments: Sequence[bytes]) -> Plan:
         """Return what the body does for a request. Raise CommandError for a wrong number of words."""
@@ -99,7 +102,7 @@ def command(
     keys: Keys,
     summary: str,
     arity_text: str | None = None,
-    single_step: bool = False,
+    single_step: bool | Concerns = False,
     in_transaction: InTransaction = InTransaction.QUEUE,
     waits: bool = False,
     concerns: Concerns | None = None,

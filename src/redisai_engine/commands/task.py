@@ -16,10 +16,11 @@ from typing import Any
 
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.refusals import ask_first
-from redisai_engine.commands.steps import AskPeers, Compute, Load, Pass, PassUntil, Plan, Run, RunRequest
+from redisai_engine.commands.steps import AskPeers, Compute, Limited, Load, Pass, PassUntil, Plan, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
+from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Task:
     def _ask(self, step: Any) -> None:
         upstream = self._client.upstream
         if isinstance(step, list):
-            upstream.ask(step, self.go_on)
+            upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):
@@ -159,7 +160,7 @@ class Task:
 
 
 def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done, request.device if request.model is None else None)
+    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

@@ -51,6 +51,11 @@ class FrameScanner:
         """Whether the bytes scanned so far end with a complete reply."""
         return not (self._kind or self._held)
 
+    @property
+    def in_push(self) -> bool:
+        """Whether the bytes scanned so far end inside a push."""
+        return self._kind == PUSH
+
     def scan(self, data: bytes) -> list[Frame]:
         """
         Return type and end of each reply that ends in this chunk. Ends are offsets from the start of the chunk.

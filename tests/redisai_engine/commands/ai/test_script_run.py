@@ -57,7 +57,7 @@ def test_an_output_key_of_another_type_is_refused_before_the_script_runs(wire: W
 @needs_torch
 def test_a_call_that_waits_too_long_times_out_in_a_dag_too(engine: Server, wire: Wire):
     with Wire(engine.port) as slow:
-        slow.send("AI.SCRIPTEXECUTE", "run", "count", "INPUTS", 1, "run:a", "ARGS", 1, 300_000)
+        slow.send("AI.SCRIPTEXECUTE", "run", "count", "INPUTS", 1, "run:a", "ARGS", 1, 60_000)
         call = ("|>", "AI.SCRIPTEXECUTE", "run", "add", "INPUTS", 2, "run:a", "run:a", "OUTPUTS", 1, "c")
         # The slow call may not have started yet when the first of these arrives.
         wait_until(
