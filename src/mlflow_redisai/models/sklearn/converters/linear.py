@@ -69,7 +69,9 @@ def convert_clusters(scope: Any, operator: Any, container: Any) -> None:
     label = nodes.add("ArgMin", nodes.add("Add", products, squares), axis=1, keepdims=0)
     own = nodes.add("ReduceSum", nodes.add("Mul", rows, rows), nodes.constant(np.array([1])), keepdims=1)
     distances = nodes.add("Add", nodes.add("Add", products, own), squares)
-    scores = nodes.add("Sqrt", nodes.add("Max", distances, nodes.constant(np.float64(0))))
+    zero = nodes.constant(np.float64(0))
+    # A NaN, which overflowing sums leave, stays one.
+    scores = nodes.add("Sqrt", nodes.add("Where", nodes.add("Less", distances, zero), zero, distances))
     for name, output in zip((label, scores), operator.outputs, strict=False):
         give(nodes, name, output.full_name, output.type)
     put(nodes, container)

@@ -10,7 +10,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, text_gaps, vectors, votes
+from mlflow_redisai.models.sklearn.converters import (
+    columns,
+    forests,
+    functions,
+    linear,
+    neighbours,
+    text_gaps,
+    transforms,
+    vectors,
+    votes,
+)
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -43,6 +53,8 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
+    "SklearnKNeighborsRegressor": neighbours.convert_regressor,
+    "SklearnKNeighborsTransformer": neighbours.convert_transformer,
     "SklearnKMeans": linear.convert_clusters,
     "SklearnLinearRegressor": linear.convert_regressor,
     "SklearnMiniBatchKMeans": linear.convert_clusters,
@@ -50,6 +62,8 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
     "SklearnOrdinalEncoder": columns.convert_ordinal,
+    "SklearnRadiusNeighborsClassifier": neighbours.convert_radius_classifier,
+    "SklearnRadiusNeighborsRegressor": neighbours.convert_radius_regressor,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
     "SklearnSimpleImputer": text_gaps.convert_imputer,
@@ -74,6 +88,7 @@ def _with_one_opset(original: Converter) -> Converter:
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
     "SklearnBayesianGaussianMixture": _with_one_opset,
     "SklearnGaussianMixture": _with_one_opset,
+    "SklearnKNeighborsClassifier": neighbours.classifier_converter,
     "SklearnLinearClassifier": linear.classifier_converter,
     "SklearnLinearSVC": linear.classifier_converter,
     "SklearnSGDClassifier": linear.classifier_converter,
@@ -136,6 +151,7 @@ def own_converters() -> Iterator[dict[str, Any]]:
         functions.convert_transformed_target,
         parser=functions.parse_transformed_target,
     )
+    update_registered_converter(transforms.Transforming, transforms.NAME, transforms.shapes, transforms.convert)
     written: dict[str, Any] = {}
     for name, converter in list(registration._converter_pool.items()):
         noted = _noted(converter._fct, written)

@@ -26,7 +26,7 @@ def convert_voting(scope: Any, operator: Any, container: Any) -> None:
     weights = [1.0] * len(estimator.estimators_) if weights is None else [float(each) for each in weights]
     parts = []
     for inner, weight in zip(estimator.estimators_, weights, strict=True):
-        label, probabilities = _asked(scope, inner, operator.inputs)
+        label, probabilities = asked(scope, inner, operator.inputs)
         own = probabilities if estimator.voting == "soft" else _vote(nodes, label, len(estimator.classes_))
         parts.append(own if weight == 1 else nodes.add("Mul", own, nodes.constant(np.float64(weight))))
     _answer(nodes, operator, parts, float(np.sum(weights)))
@@ -41,7 +41,7 @@ def convert_bagging(scope: Any, operator: Any, container: Any) -> None:
     for inner, columns in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
         if len(inner.classes_) != count:
             raise NotConvertible("bagging can't be converted to ONNX if an estimator hasn't seen all classes")
-        label, probabilities = _asked(scope, inner, [_chosen(scope, container, nodes, operator, columns)])
+        label, probabilities = asked(scope, inner, [_chosen(scope, container, nodes, operator, columns)])
         parts.append(probabilities if hasattr(inner, "predict_proba") else _vote(nodes, label, count))
     _answer(nodes, operator, parts, float(len(parts)))
     put(nodes, container)
@@ -53,7 +53,7 @@ def convert_adaboost(scope: Any, operator: Any, container: Any) -> None:
     count = len(estimator.classes_)
     total = ""
     for inner, weight in zip(estimator.estimators_, estimator.estimator_weights_, strict=False):
-        label, _ = _asked(scope, inner, operator.inputs)
+        label, _ = asked(scope, inner, operator.inputs)
         chosen = nodes.add("Greater", _vote(nodes, _numbered(nodes, label, inner.classes_), count), _number(nodes, 0))
         own = nodes.add("Where", chosen, _number(nodes, weight), _number(nodes, -1 / (count - 1) * weight))
         total = nodes.add("Add", total, own) if total else own
@@ -108,13 +108,22 @@ def _chosen(scope: Any, container: Any, nodes: Nodes, operator: Any, columns: An
     return chosen
 
 
-def _asked(scope: Any, inner: Any, inputs: list[Any]) -> tuple[str, str]:
-    """Declare an estimator of the ensemble. Return the names of its labels and of its probabilities in float64."""
+def asked(scope: Any, inner: Any, inputs: list[Any]) -> tuple[str, str]:
+    """
+    Declare an estimator of the ensemble. Return the names of its labels and of its probabilities in float64.
+
+    A regressor has numbers instead of labels, and nothing else.
+    """
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType
+    from sklearn.base import is_regressor
 
     operator = scope.declare_local_operator(sklearn_operator_name_map[type(inner)], inner)
     operator.inputs = inputs
+    if is_regressor(inner):
+        answer = scope.declare_local_variable("answer", DoubleTensorType())
+        operator.outputs.append(answer)
+        return answer.full_name, ""
     label = scope.declare_local_variable("label", Int64TensorType())
     probabilities = scope.declare_local_variable("probabilities", DoubleTensorType())
     operator.outputs.extend([label, probabilities])
