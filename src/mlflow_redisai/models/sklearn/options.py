@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.distances import METRICS
 from mlflow_redisai.models.sklearn.converters.functions import FUNCTIONS, is_known
+from mlflow_redisai.models.sklearn.converters.neighbours.distances import METRICS
 
 # Parameters that act while fitting, or on speed, memory and messages only.
 FITTING = frozenset(
@@ -132,6 +132,18 @@ READ: dict[str, str] = {
 }
 
 
+def _cannot_choose(estimator: Any) -> bool:
+    """Return whether a fitted selection raises an error as soon as it is asked for its columns."""
+    if not hasattr(estimator, "get_support") or not hasattr(estimator, "n_features_in_"):
+        return False
+    try:
+        _support(estimator)
+    # It may raise anything, whatever its options make of it.
+    except Exception:
+        return True
+    return False
+
+
 def _support(selector: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,6 +166,7 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         _is_collinear,
         "its columns are linearly dependent, so rounding decides its answers; leave some out, or use reg_param",
     ),
+    (_cannot_choose, "it raises an error itself when it is asked for its columns, so it has no answer"),
     (
         lambda one: hasattr(one, "get_support") and hasattr(one, "n_features_in_") and not len(_support(one)),
         "it chooses no column, so nothing is left for ONNX to compute; let it choose at least one",
@@ -163,7 +176,7 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "its splits by category can't be converted to ONNX; use categorical_features=None behind a OneHotEncoder",
     ),
     (
-        lambda one: type(one).__name__ == "RadiusNeighborsClassifier" and one.outlier_label_ is None,
+        lambda one: type(one).__name__ == "RadiusNeighborsClassifier" and getattr(one, "outlier_label_", ()) is None,
         "it raises an error for a row without neighbours, which can't be converted to ONNX; use outlier_label",
     ),
     (

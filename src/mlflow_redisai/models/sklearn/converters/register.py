@@ -14,13 +14,13 @@ from mlflow_redisai.models.sklearn.converters import (
     columns,
     forests,
     functions,
+    gaps,
     linear,
-    neighbours,
-    text_gaps,
     transforms,
     vectors,
     votes,
 )
+from mlflow_redisai.models.sklearn.converters.neighbours import nearest, radius
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -40,6 +40,7 @@ _SELECTIONS = (
 )
 _CONVERTERS: dict[str, Converter] = {
     "SklearnAdaBoostClassifier": votes.convert_adaboost,
+    "SklearnBayesianRidge": linear.convert_regressor,
     "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
@@ -53,20 +54,21 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
-    "SklearnKNeighborsRegressor": neighbours.convert_regressor,
-    "SklearnKNeighborsTransformer": neighbours.convert_transformer,
+    "SklearnKNeighborsRegressor": nearest.convert_regressor,
+    "SklearnKNeighborsTransformer": nearest.convert_transformer,
     "SklearnKMeans": linear.convert_clusters,
     "SklearnLinearRegressor": linear.convert_regressor,
+    "SklearnLinearSVR": linear.convert_regressor,
     "SklearnMiniBatchKMeans": linear.convert_clusters,
     "SklearnNormalizer": columns.convert_normalizer,
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
     "SklearnOrdinalEncoder": columns.convert_ordinal,
-    "SklearnRadiusNeighborsClassifier": neighbours.convert_radius_classifier,
-    "SklearnRadiusNeighborsRegressor": neighbours.convert_radius_regressor,
+    "SklearnRadiusNeighborsClassifier": radius.convert_classifier,
+    "SklearnRadiusNeighborsRegressor": radius.convert_regressor,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
-    "SklearnSimpleImputer": text_gaps.convert_imputer,
+    "SklearnSimpleImputer": gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
     **dict.fromkeys(_SELECTIONS, columns.convert_selection),
@@ -88,7 +90,7 @@ def _with_one_opset(original: Converter) -> Converter:
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
     "SklearnBayesianGaussianMixture": _with_one_opset,
     "SklearnGaussianMixture": _with_one_opset,
-    "SklearnKNeighborsClassifier": neighbours.classifier_converter,
+    "SklearnKNeighborsClassifier": nearest.classifier_converter,
     "SklearnLinearClassifier": linear.classifier_converter,
     "SklearnLinearSVC": linear.classifier_converter,
     "SklearnSGDClassifier": linear.classifier_converter,

@@ -136,7 +136,9 @@ def _bray_curtis(nodes: Nodes, rows: str, training: Array, options: dict[str, An
     sizes = [nodes.add("Add", *(nodes.add("Abs", each) for each in pair)) for pair in pairs]
     below = _summed(nodes, sizes)
     share = nodes.add("Div", above, below)
-    return Distances(nodes, nodes.add("Where", nodes.add("Greater", below, _number(nodes, 0)), share, _number(nodes, 0)))
+    return Distances(
+        nodes, nodes.add("Where", nodes.add("Greater", below, _number(nodes, 0)), share, _number(nodes, 0))
+    )
 
 
 def _cosine(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:
@@ -183,8 +185,7 @@ def _nan_euclidean(nodes: Nodes, rows: str, training: Array, options: dict[str, 
 def _hamming(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:
     del options
     unequal = [
-        nodes.cast(nodes.add("Not", nodes.add("Equal", *pair)), np.float64)
-        for pair in _columns(nodes, rows, training)
+        nodes.cast(nodes.add("Not", nodes.add("Equal", *pair)), np.float64) for pair in _columns(nodes, rows, training)
     ]
     return Distances(nodes, nodes.add("Div", _summed(nodes, unequal), _number(nodes, training.shape[1])))
 
