@@ -28,6 +28,7 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
+from mlflow_redisai.models.sklearn.converters.likelihoods import LOGARITHMS, is_by_likelihood
 from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs
 from mlflow_redisai.models.sklearn.converters.register import own_converters
 from mlflow_redisai.models.sklearn.edges import edges_of
@@ -301,6 +302,8 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"zipmap": False}
     if function == "decision_function" and is_classifier(last):
         options[id(last)] = _scores_instead(last)
+    if function == "predict_log_proba" and is_by_likelihood(last):
+        options[id(last)][LOGARITHMS] = True
     # scikit-learn compares the scores of the classes, not the probabilities made from them.
     scored = (SVC, LogisticRegression)
     if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], scored):

@@ -125,6 +125,7 @@ READ: dict[str, str] = {
     "TfidfVectorizer": "stop_words ngram_range token_pattern lowercase analyzer preprocessor tokenizer strip_accents "
     "input encoding decode_error dtype binary norm use_idf sublinear_tf",
     "TransformedTargetRegressor": "func",
+    "TunedThresholdClassifierCV": "response_method thresholds",
     "TweedieRegressor": "power link",
     "VarianceThreshold": "threshold",
     "VotingClassifier": "voting weights flatten_transform",
@@ -179,10 +180,6 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         lambda one: type(one).__name__ == "RadiusNeighborsClassifier" and getattr(one, "outlier_label_", ()) is None,
         "it raises an error for a row without neighbours, which can't be converted to ONNX; use outlier_label",
     ),
-    (
-        lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
-        "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
-    ),
 )
 
 # How many training rows are asked for their neighbours, and how many neighbours beyond those that count are compared.
@@ -235,7 +232,7 @@ ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
     **{(name, "metric"): _FEW_METRICS for name in _FEW},
     **{(name, "p"): (1, 2) for name in _FEW},
     **{(name, "metric"): tuple(METRICS) for name in _NEIGHBOURS},
-    **{(name, "weights"): ("uniform", "distance", None) for name in _NEIGHBOURS},
+    **{(name, "weights"): ("uniform", "distance", None) for name in _NEIGHBOURS if "Transformer" not in name},
 }
 
 

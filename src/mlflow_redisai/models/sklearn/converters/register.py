@@ -15,6 +15,7 @@ from mlflow_redisai.models.sklearn.converters import (
     forests,
     functions,
     gaps,
+    likelihoods,
     linear,
     transforms,
     vectors,
@@ -68,9 +69,11 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnRadiusNeighborsRegressor": radius.convert_regressor,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
+    "SklearnRandomTreesEmbedding": forests.convert_embedding,
     "SklearnSimpleImputer": gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
+    "SklearnTunedThresholdClassifierCV": votes.convert_threshold,
     **dict.fromkeys(_SELECTIONS, columns.convert_selection),
     "SklearnVotingClassifier": votes.convert_voting,
 }
@@ -85,6 +88,15 @@ def _with_one_opset(original: Converter) -> Converter:
 
     return convert
 
+
+# By their likelihoods, of which the logarithm of a probability is made.
+_LIKELIHOODS = (
+    "SklearnBernoulliNB",
+    "SklearnComplementNB",
+    "SklearnGaussianNB",
+    "SklearnMultinomialNB",
+    "SklearnQuadraticDiscriminantAnalysis",
+)
 
 # Those that need skl2onnx's own converter for a part of what they write.
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
@@ -104,6 +116,7 @@ _SHAPES: dict[str, Shapes] = {
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
     "SklearnOrdinalEncoder": columns.ordinal_shapes,
+    "SklearnRandomTreesEmbedding": forests.embedding_shapes,
     "SklearnTargetEncoder": columns.target_shapes,
 }
 
@@ -141,6 +154,9 @@ def own_converters() -> Iterator[dict[str, Any]]:
     for name, convert in {**_CONVERTERS, **wrapped}.items():
         options = registration._converter_pool[name].get_allowed_options()
         registration.register_converter(name, convert, overwrite=True, options=options)
+    for name in _LIKELIHOODS:
+        options = {**registration._converter_pool[name].get_allowed_options(), likelihoods.LOGARITHMS: [False, True]}
+        registration.register_converter(name, likelihoods.convert, overwrite=True, options=options)
     for name, shapes in _SHAPES.items():
         registration.register_shape_calculator(name, shapes, overwrite=True)
     for name in _WIDENED:

@@ -1,5 +1,5 @@
 """
-The transform method of estimators that also predict: clusters, discriminant analyses, votes and stacks.
+The transform method of estimators that also predict: clusters, discriminants, least squares, votes and stacks.
 
 skl2onnx converts only what they predict. So `Transforming` stands in for such an estimator where its transform is
 wanted, and has a converter of its own.
@@ -20,7 +20,7 @@ NAME = "OwnTransforming"
 _CLUSTERS = ("KMeans", "MiniBatchKMeans")
 _VOTES = ("VotingClassifier", "VotingRegressor")
 _STACKS = ("StackingClassifier", "StackingRegressor")
-_KINDS = (*_CLUSTERS, "LinearDiscriminantAnalysis", *_VOTES, *_STACKS)
+_KINDS = (*_CLUSTERS, "LinearDiscriminantAnalysis", "PLSRegression", *_VOTES, *_STACKS)
 
 
 class Transforming:
@@ -73,6 +73,8 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         answer = _votes(scope, nodes, operator, estimator)
     elif kind in _STACKS:
         answer = _stack(scope, nodes, operator, estimator)
+    elif kind == "PLSRegression":
+        answer = _least_squares(nodes, operator, estimator)
     else:
         answer = _discriminants(nodes, operator, estimator)
     give(nodes, answer, operator.outputs[0].full_name, operator.outputs[0].type)
@@ -85,6 +87,12 @@ def _discriminants(nodes: Nodes, operator: Any, estimator: Any) -> str:
         rows = nodes.add("Sub", rows, nodes.constant(np.asarray(estimator.xbar_, np.float64)))
     directions = np.asarray(estimator.scalings_, np.float64)[:, : estimator._max_components]
     return nodes.add("MatMul", rows, nodes.constant(directions.copy()))
+
+
+def _least_squares(nodes: Nodes, operator: Any, estimator: Any) -> str:
+    moved = nodes.add("Sub", numbers(nodes, operator), nodes.constant(np.asarray(estimator._x_mean, np.float64)))
+    scaled = nodes.add("Div", moved, nodes.constant(np.asarray(estimator._x_std, np.float64)))
+    return nodes.add("MatMul", scaled, nodes.constant(np.asarray(estimator.x_rotations_, np.float64)))
 
 
 def _votes(scope: Any, nodes: Nodes, operator: Any, estimator: Any) -> str:

@@ -76,6 +76,34 @@ def convert_adaboost(scope: Any, operator: Any, container: Any) -> None:
     put(nodes, container, _ML_OPSET)
 
 
+def convert_threshold(scope: Any, operator: Any, container: Any) -> None:
+    """Write a classifier whose label depends on a threshold that was found for its probabilities."""
+    nodes = nodes_of(scope, "threshold")
+    estimator = operator.raw_operator
+    if _scored_by(estimator) != "predict_proba":
+        raise NotConvertible(
+            "a threshold for decision_function can't be converted to ONNX; use response_method='predict_proba'"
+        )
+    _, probabilities = asked(scope, estimator.estimator_, operator.inputs)
+    wide = nodes.cast(probabilities, np.float64)
+    wanted = estimator._curve_scorer._get_pos_label()
+    positive = 1 if wanted is None else int(np.flatnonzero(estimator.classes_ == wanted)[0])
+    score = nodes.add("Gather", wide, nodes.constant(np.int64(positive)), axis=1)
+    below = nodes.add("Less", score, _number(nodes, estimator.best_threshold_))
+    place = nodes.add("Where", below, nodes.constant(np.int64(1 - positive)), nodes.constant(np.int64(positive)))
+    label = labels(nodes, estimator.classes_, place)
+    give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
+    give(nodes, wide, operator.outputs[1].full_name, operator.outputs[1].type)
+    put(nodes, container)
+
+
+def _scored_by(estimator: Any) -> str:
+    """Return the method whose numbers are compared with a threshold, as scikit-learn chooses it."""
+    if estimator.response_method != "auto":
+        return str(estimator.response_method)
+    return "predict_proba" if hasattr(estimator.estimator_, "predict_proba") else "decision_function"
+
+
 def _numbered(nodes: Nodes, label: str, classes: Any) -> str:
     """Return the name of the labels' positions among the classes, for an estimator that was trained on the labels."""
     plain = np.asarray(classes.tolist())

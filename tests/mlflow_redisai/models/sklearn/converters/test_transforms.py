@@ -10,8 +10,15 @@ import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.ensemble import (
+    RandomTreesEmbedding,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
@@ -59,6 +66,15 @@ def test_an_estimator_that_also_predicts(around: str, name: str, tmp_path: Path)
     np.testing.assert_allclose(deployed.predict(rows), built.transform(rows), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_least_squares(scale: Any, tmp_path: Path) -> None:
+    built = PLSRegression(2, scale=scale).fit(FRAME, NUMBER)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", built, FRAME, pyfunc_predict_fn="transform"))
+
+    np.testing.assert_allclose(deployed.predict(FRAME), built.transform(FRAME), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["clusters", "discriminants", "votes with probabilities", "a stack"])
 def test_what_is_transformed_is_predicted_from(name: str, tmp_path: Path) -> None:
     built = make_pipeline(TRANSFORMING[name][0], LogisticRegression()).fit(FRAME, LABEL)
@@ -72,6 +88,7 @@ SPARSE: dict[str, tuple[Any, Any]] = {
     "words": (CountVectorizer(), np.array(["red blue", "blue", "green green", ""], object)),
     "weighted words": (TfidfVectorizer(), np.array(["red blue", "blue", "green green", "red"], object)),
     "bins": (KBinsDiscretizer(3, encode="onehot"), FRAME),
+    "leaves": (RandomTreesEmbedding(9, max_depth=3, random_state=0), FRAME),
     "categories": (OneHotEncoder(handle_unknown="ignore"), pd.DataFrame({"city": ["Ulm", "Bonn", "Ulm"]})),
 }
 

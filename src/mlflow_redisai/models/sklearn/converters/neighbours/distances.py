@@ -38,7 +38,8 @@ class Distances:
         return self.nodes.add("Pow", reduced, _number(self.nodes, 1 / self.power))
 
     def reduced_radius(self, radius: float) -> float:
-        return float(radius) ** self.power
+        reduced: float = float(radius) ** self.power
+        return reduced
 
 
 def distances(nodes: Nodes, estimator: Any, rows: str) -> Distances:

@@ -88,7 +88,8 @@ def row_sums(nodes: Nodes, name: str, keepdims: int = 1) -> str:
 
 
 def one_hot(estimator: Any) -> Array:
-    return np.eye(len(estimator.classes_))[estimator._y]
+    rows: Array = np.eye(len(estimator.classes_))[estimator._y]
+    return rows
 
 
 def targets(estimator: Any) -> Array:
