@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, put, source
-from mlflow_redisai.models.trees.ensemble import Nodes, float32_not_above
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, put, source
+from mlflow_redisai.models.trees.ensemble import float32_not_above
 from redisai_engine.codec.values import Array
 
 # How many float64 numbers of a row are added up at once. It bounds the memory for large batches.

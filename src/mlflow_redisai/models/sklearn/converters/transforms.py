@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, nodes_of, numbers, put
 from mlflow_redisai.models.sklearn.converters.votes import asked
-from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
 
 NAME = "OwnTransforming"
 _CLUSTERS = ("KMeans", "MiniBatchKMeans")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, put
 
 # The version of ai.onnx.ml with the LabelEncoder from any type to any.
 _ML_OPSET = 2

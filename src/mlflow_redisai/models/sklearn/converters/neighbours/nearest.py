@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from mlflow_redisai.models.sklearn.converters.neighbours.distances import Distances, distances
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
 from redisai_engine.codec.values import Array
 
 Converter = Callable[[Any, Any, Any], None]

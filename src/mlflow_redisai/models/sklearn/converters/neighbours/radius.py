@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from mlflow_redisai.models.sklearn.converters.neighbours.distances import distances
 from mlflow_redisai.models.sklearn.converters.neighbours.nearest import (
     give_classes,
@@ -20,8 +22,6 @@ from mlflow_redisai.models.sklearn.converters.neighbours.nearest import (
     row_sums,
     targets,
 )
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
 
 
 def convert_regressor(scope: Any, operator: Any, container: Any) -> None:
