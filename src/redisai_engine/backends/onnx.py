@@ -61,8 +61,8 @@ class OnnxBackend(Backend):
             session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
-        if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
-            raise _no_cuda()  # ONNX Runtime was built with CUDA, but the driver or the device is missing
+        if len(providers) > 1:
+            _check_gpu(session, providers[0][1]["device_id"])
         steady = len(providers) == 1 and is_steady(file)
         return OnnxModel(session, self._runtime.RunOptions, steady=steady, loop_rows=most_rows(file))
 
@@ -194,6 +194,15 @@ def _read(blob: bytes) -> OnnxFile:
 
 def _text(error: Exception) -> str:
     return _PREFIX.sub("", str(error)).strip() or type(error).__name__
+
+
+def _check_gpu(session: Any, device_id: str) -> None:
+    """Raise DeviceUnavailable if ONNX Runtime, built with CUDA, has fallen back to the CPU or to another GPU."""
+    options = session.get_provider_options().get("CUDAExecutionProvider")
+    if options is None:  # the driver is missing
+        raise _no_cuda()
+    if options.get("device_id", device_id) != device_id:
+        raise DeviceUnavailable(f"ERR ONNX Runtime can't use device GPU:{device_id}; is it there?")
 
 
 def _no_cuda() -> DeviceUnavailable:
