@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,8 @@ from support.gateway import predict, store_model
 from support.servers import start_engine, start_redis
 
 SECONDS = 30.0  # in which everything must be answered, on a machine that does other things too
-MEBIBYTES = 1024  # that the engine's processes may grow by: those that load frameworks are among them
+START_SECONDS = 300.0  # in which frameworks are imported
+MEBIBYTES = 1024  # that the engine's processes may grow by, after frameworks are loaded
 MOST_THREADS = 200
 MOST_FILES = 400
 
@@ -32,8 +33,9 @@ class ServerFault(Fault):
 class Serving:
     """Both servers. What is sent to the engine is sent in a block `checked`, which starts them again after a fault."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: Callable[[Connection], None]) -> None:
         self._folder = folder
+        self._warm = warm
         self._count = 0
         self._start()
 
@@ -68,6 +70,8 @@ class Serving:
         self._read = 0
         with connected(self.engine) as other:
             store_model(other, STEADY)
+            other.socket.settimeout(START_SECONDS)
+            self._warm(other)
         self._before = self._memory()
 
     def _check(self) -> None:

@@ -195,9 +195,9 @@ ARROWS = {
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
     "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
-    "process": {"fronts.resp", "service", "redis", "protocol"},
+    "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
-FOUNDATION = {"errors", "config", "children"}  # modules next to the folders that import none of them
+FOUNDATION = {"errors", "config", "children", "folders"}  # modules next to the folders that import none of them
 
 
 def modules_imported_by(path: Path) -> set[str]:

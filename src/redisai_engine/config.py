@@ -71,6 +71,27 @@ class Settings:
     workers: int = _setting(
         1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
+    worker_timeout: int = _setting(
+        3000,
+        _number(0, 86_400_000),
+        "a worker process whose event loop doesn't run for this long is replaced; 0: never",
+        unit="milliseconds",
+        why="longer than any honest pause",
+    )
+    shutdown_timeout: int = _setting(
+        30,
+        _number(1, 86_400),
+        "how long after SIGTERM the engine ends at the latest, whatever runs",
+        unit="seconds",
+        why="same as Kubernetes' grace period",
+    )
+    quarantine: int = _setting(
+        600,
+        _number(0, 86_400 * 365),
+        "how long a model or script that has crashed a process is refused; 0: not at all",
+        unit="seconds",
+        why="others' connections die with the process",
+    )
     threads_per_queue: int = _setting(
         0,
         _number(0, 256),

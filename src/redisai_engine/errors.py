@@ -8,14 +8,14 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     │   └── UpstreamError       Redis refused a plain command that the AI command is made of; the text is Redis' own
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
-    │   └── DeviceUnavailable   the machine lacks the device
+    │   ├── DeviceUnavailable   the machine lacks the device
+    │   └── Quarantined         the blob has crashed a process a short time ago
     ├── ModelRunError           a run failed; the text is the backend's own
     │   ├── RunGivenUp          the run takes longer than allowed and can't be stopped
     │   └── DeploymentStuck     the model has such a run
     ├── QueueFull               too many requests are waiting for a model
     ├── EngineClosing           the engine is shutting down and runs nothing more
-    ├── StartError              the engine can't start; the text is for the operator
-    └── RedisEnded              the embedded redis-server exited, so the engine stops; the text is for the operator
+    └── StartError              the engine can't start; the text is for the operator
 
 Texts that RedisAI sends are in `redisai_engine.protocol.texts` and in the errors below.
 """
@@ -68,6 +68,17 @@ class DeviceUnavailable(ModelLoadError):
     """The machine lacks the device, or the installed build of the framework doesn't support it."""
 
 
+class Quarantined(ModelLoadError):
+    """The blob has crashed a process. `why` is what happened to that: "was ended by SIGSEGV"."""
+
+    def __init__(self, digest: str, why: str, seconds: float) -> None:
+        super().__init__(
+            f"ERR refused for another {seconds:.0f} s: the process that loaded or ran the model or script with digest "
+            f"{digest} {why}"
+        )
+        self.seconds = seconds
+
+
 class ModelRunError(EngineError):
     """A run of a model failed."""
 
@@ -107,7 +118,3 @@ class EngineClosing(EngineError):
 
 class StartError(EngineError):
     """The engine can't start with the settings that it was given."""
-
-
-class RedisEnded(EngineError):
-    """The embedded redis-server exited although nobody asked it to."""

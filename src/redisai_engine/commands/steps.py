@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisai_engine.errors import UpstreamError
+from redisai_engine.errors import EngineError, UpstreamError
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.requests import encode
@@ -42,6 +42,12 @@ def relay(arguments: Sequence[bytes]) -> Plan:
     """Relay a command unchanged and return Redis' reply."""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
+
+
+def fail(error: EngineError) -> Plan:
+    """Raise the error: the body of a command whose arguments already are wrong."""
+    yield from ()
+    raise error
 
 
 class Limited(list[UpstreamCommand]):

@@ -46,3 +46,7 @@ class Scripts:
         self._by_id[id_] = script, RunStatistics(), Share()
         if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)
+
+    def drop(self, id_: bytes) -> None:
+        """Remove a script from memory, if it is there."""
+        self._by_id.pop(id_, None)

@@ -31,6 +31,10 @@ class Placement:
         """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`."""
         return self._hosted.get(name) or registry.backend(name)
 
+    def is_hosted(self, name: str) -> bool:
+        """Return whether models of this backend (for TORCH, scripts too) run in processes of their own."""
+        return name in self._hosted
+
     def compile_script(
         self, source: str, entry_points: Sequence[str], device: str, settings: BackendSettings
     ) -> Script:
