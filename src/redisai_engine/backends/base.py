@@ -37,10 +37,15 @@ _LONGEST_NUMBER = 9
 
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """Settings for every model of every backend. A number of threads of 0 is the framework's choice."""
+    """
+    Settings for every model of every backend. A number of threads of 0 is the framework's choice.
+
+    `onnx_memory` is how many bytes the runs of all ONNX models of this process may take together; 0: any number.
+    """
 
     intra_op_threads: int = 1
     inter_op_threads: int = 1
+    onnx_memory: int = 0
 
 
 class Stop(Protocol):
