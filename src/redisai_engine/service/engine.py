@@ -32,6 +32,9 @@ from redisai_engine.service.turn import Turn
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
 
+#: How many scripts are kept in processes of their own.
+_HOSTED_SCRIPTS = 64
+
 
 class Engine:
     """The shared state of a process. `redis_address` is the Redis behind it."""
@@ -56,7 +59,7 @@ class Engine:
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts()
+        self.scripts = Scripts(_HOSTED_SCRIPTS) if self.placement.is_hosted("TORCH") else Scripts()
         self.executor = Executor(
             loop,
             threads_per_queue=threads,
