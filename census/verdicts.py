@@ -29,8 +29,9 @@ FAULTS = (WRONG, HUNG, RAW)
 _TOLERANCE = 1e-5
 _NOTHING = 1e-12
 
-# Questions with one number that is huge for any model, and the note of a deployment that refuses such numbers.
-_HUGE = ("1e300 in", "a large integer in", "infinity in", "minus infinity in")
+# Questions with one number that is huge for any model, or that is none in a tensor, and the note of a deployment that
+# refuses such numbers.
+_HUGE = ("1e300 in", "1e30 in", "a large integer in", "infinity in", "minus infinity in", "a gap in a row")
 _LIMIT = " are refused, because for these "
 
 
@@ -108,10 +109,10 @@ def _difference(question: Question, own: Callable[[Any], Any], deployed: Callabl
     from redisai_engine.codec.errors import CodecError
 
     expected, actual = _attempt(own, question.inputs), _attempt(deployed, question.inputs)
-    if isinstance(actual, Exception) and not isinstance(actual, CodecError):
-        return Verdict(RAW, f"{question.name}: predict raises {type(actual).__name__}: {_first_line(actual)}")
     if isinstance(expected, Exception) and isinstance(actual, Exception):
         return None
+    if isinstance(actual, Exception) and not isinstance(actual, CodecError):
+        return Verdict(RAW, f"{question.name}: predict raises {type(actual).__name__}: {_first_line(actual)}")
     if isinstance(expected, Exception):
         return Verdict(WRONG, f"{question.name}: answered, but pyfunc raises {_first_line(expected)}")
     if isinstance(actual, Exception):

@@ -21,8 +21,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeGuard, cast
 
+from redisai_engine.protocol import texts
 from redisai_engine.protocol.errors import ProtocolError
-from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, decode
+from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, ReplyError, decode
 from redisai_engine.protocol.replies import command
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.address import Address
@@ -30,6 +31,7 @@ from redisai_engine.redis.backpressure import Reading, Reason
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
+NO_LIMIT = 2**62  # bytes
 _GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
@@ -50,14 +52,19 @@ class Relayed:
 
 
 class Own:
-    """Commands of the engine's own. `done` gets the list of their replies: decoded, or as bytes if `raw`."""
+    """
+    Commands of the engine's own. `done` gets the list of their replies: decoded, or as bytes if `raw`.
 
-    __slots__ = ("done", "raw", "replies", "want")
+    A reply of more than `limit` bytes is dropped while it arrives, and a ReplyError takes its place.
+    """
 
-    def __init__(self, want: int, done: Callable[[list[Any]], None], *, raw: bool) -> None:
+    __slots__ = ("done", "limit", "raw", "replies", "want")
+
+    def __init__(self, want: int, done: Callable[[list[Any]], None], *, raw: bool, limit: int = NO_LIMIT) -> None:
         self.want = want
         self.done = done
         self.raw = raw
+        self.limit = limit
         self.replies: list[Any] = []
 
 
@@ -108,6 +115,7 @@ class Upstream:
         self._scanner = FrameScanner()
         self._expected: deque[Relayed | Own | Until] = deque()
         self._partial: list[bytes] = []  # chunks of an incomplete reply that isn't handed on at once
+        self._partial_size = 0
         self._out: list[Buffer] = []
         self._closed = False
         self._finished = False
@@ -143,10 +151,12 @@ class Upstream:
         """Whether no reply is due."""
         return not self._expected
 
-    def ask(self, commands: Sequence[tuple[Buffer, ...]], done: Callable[[list[Any]], None]) -> None:
-        """Send the engine's own commands. `done` gets the list of their decoded replies."""
+    def ask(
+        self, commands: Sequence[tuple[Buffer, ...]], done: Callable[[list[Any]], None], limit: int = NO_LIMIT
+    ) -> None:
+        """Send the engine's own commands. `done` gets the list of their decoded replies (`Own` explains `limit`)."""
         self._out += [command(*arguments) for arguments in commands]
-        self._expected.append(Own(len(commands), done, raw=False))
+        self._expected.append(Own(len(commands), done, raw=False, limit=limit))
 
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
@@ -236,9 +246,11 @@ class Upstream:
 
     def _take(self, entry: Relayed | Own | Until | None, kind: int, data: bytes) -> None:
         """Take a whole reply that isn't handed on in chunks."""
+        size = self._partial_size + len(data)
         if self._partial:
             data = b"".join((*self._partial, data))
             self._partial.clear()
+            self._partial_size = 0
         if isinstance(entry, Until):
             # Before the test for pushes: in RESP3 its own replies, such as confirmations of SUBSCRIBE, are pushes.
             if entry.is_last(data) and kind != PUSH:
@@ -256,7 +268,10 @@ class Upstream:
                 self._expected.popleft()
             self._owner.relayed(entry, data)
             return
-        entry.replies.append(data if entry.raw else decode(data))
+        if size > entry.limit:
+            entry.replies.append(ReplyError(texts.VALUE_TOO_LARGE % entry.limit))
+        else:
+            entry.replies.append(data if entry.raw else decode(data))
         if len(entry.replies) == entry.want:
             self._expected.popleft()
             entry.done(entry.replies)
@@ -266,6 +281,10 @@ class Upstream:
         first = self._expected[0] if self._expected else None
         if self._is_handed_on(first):
             self._owner.relayed(first, tail)
+            return
+        self._partial_size += len(tail)
+        if isinstance(first, Own) and self._partial_size > first.limit and not self._scanner.in_push:
+            self._partial = [b""]  # the size alone matters now
         else:
             self._partial.append(tail)
 

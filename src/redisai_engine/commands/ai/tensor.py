@@ -12,6 +12,7 @@ from typing import Any
 from redisai_engine.commands.ai.tensor_reply import meta_reply, tensor_reply
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.tensors import parse_format, parse_tensor
+from redisai_engine.commands.refusals import set_nothing
 from redisai_engine.commands.steps import Plan, refuse_error
 from redisai_engine.commands.table import READ, WRITE, Keys, command
 from redisai_engine.errors import CommandError, WrongType
@@ -71,7 +72,7 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     key = arguments[1]
     value = _value_or_error(arguments)
     if isinstance(value, CommandError):
-        (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
+        head, _ = yield [(b"GETRANGE", key, b"0", b"7"), set_nothing(key)]
         store.check_tensor_head(head)
         raise value
     ttl, old = yield [(b"PTTL", key), (b"SET", key, value, b"GET")]

@@ -9,6 +9,10 @@ All commands of a client, the parts of AI commands included, go to Redis over on
 client, so Redis sees them in the client's order. While a task may still need Redis, later requests wait, just as they
 wait in Redis behind a blocked client.
 
+A client that has not logged in may send only what Redis takes of it (`Limits`). Its login shows by the replies to AUTH
+and HELLO. A client that sends neither is taken for one that has not logged in until it sends more; only then Redis is
+asked, once, so most clients cost no round trip.
+
 Backpressure. A client may write a whole pipeline before it reads the first reply, so its requests are taken while its
 replies wait. Replies of Redis then wait in Redis: the engine doesn't read them, unless a command of the engine's own
 needs its answer to go on. What waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis
@@ -29,10 +33,10 @@ from typing import TypeAlias, cast
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
-from redisai_engine.commands.plain.connection import PONG_RIGHT
+from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
-from redisai_engine.commands.steps import Plan
+from redisai_engine.commands.steps import Plan, fail
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
@@ -41,7 +45,7 @@ from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.protocol import replies, texts
-from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.requests import RequestParser
 from redisai_engine.redis.backpressure import Reading, Reason
 from redisai_engine.redis.upstream import Relayed
@@ -76,7 +80,7 @@ class Session:
         self._relayed_names = relayed_names
         self._client = ConnectedClient(engine, self)
         self._transport: asyncio.Transport | None = None
-        self._parser = RequestParser()
+        self._parser = RequestParser(self._client.limits)
         self._prepared = PreparedDags()
         # Replies that are pending, and bytes that are ready to be written
         self._pending = PendingReplies()
@@ -106,6 +110,10 @@ class Session:
                 continue
             try:
                 arguments = self._parser.next()
+            except TooLargeBeforeLogin as error:
+                if not is_admitted(self._client):
+                    self._start(admission(self._client, error.text))
+                continue
             except ProtocolError as error:
                 self._refuse(f"ERR {error.text}")
                 return
@@ -205,10 +213,10 @@ class Session:
         try:
             plan = row.plan(self._client, arguments)
         except CommandError as error:
-            if not self._is_silent():
-                self._pending.add(Ready(replies.error(error.wire)))
-            return
-        self._start(plan, busy=not row.single_step)
+            self._start(fail(error), request=arguments)
+        else:
+            busy = not row.is_single_step(arguments)
+            self._start(plan, busy=busy, request=arguments if busy else None)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
@@ -227,8 +235,8 @@ class Session:
             self._pending.add(_PONG)
         return True
 
-    def _start(self, body: Plan, *, busy: bool = True) -> None:
-        task = Task(self._client, body, self._task_ended, silent=self._is_silent())
+    def _start(self, body: Plan, *, busy: bool = True, request: list[bytes] | None = None) -> None:
+        task = Task(self._client, body, self._task_ended, silent=self._is_silent(), request=request)
         self._pending.add(task)
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
