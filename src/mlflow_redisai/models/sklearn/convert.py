@@ -30,7 +30,6 @@ from mlflow_redisai.models.sklearn.answers import chosen_reference, default_refe
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
 from mlflow_redisai.models.sklearn.converters.likelihoods import LOGARITHMS, is_by_likelihood
 from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs
-from mlflow_redisai.models.sklearn.converters.register import own_converters
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
@@ -48,6 +47,7 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
+from mlflow_redisai.models.sklearn.registration.register import own_converters
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED

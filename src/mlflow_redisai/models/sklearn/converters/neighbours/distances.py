@@ -82,6 +82,11 @@ def _squares(nodes: Nodes, rows: str, training: Array) -> list[str]:
     return [nodes.add("Mul", gap, gap) for gap in _gaps(nodes, rows, training)]
 
 
+def squared_distances(nodes: Nodes, rows: str, training: Array) -> str:
+    """Return the name of the squares of Euclidean distances."""
+    return _summed(nodes, _squares(nodes, rows, training))
+
+
 # -- metrics of numbers ---------------------------------------------------------------------------
 
 Metric = Callable[[Nodes, str, Array, dict[str, Any]], Distances]
@@ -89,12 +94,12 @@ Metric = Callable[[Nodes, str, Array, dict[str, Any]], Distances]
 
 def _euclidean(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:
     del options
-    return Distances(nodes, _summed(nodes, _squares(nodes, rows, training)), 2)
+    return Distances(nodes, squared_distances(nodes, rows, training), 2)
 
 
 def _squared(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:
     del options
-    return Distances(nodes, _summed(nodes, _squares(nodes, rows, training)))
+    return Distances(nodes, squared_distances(nodes, rows, training))
 
 
 def _manhattan(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:

@@ -18,9 +18,9 @@ from mlflow_redisai.models.sklearn.converters import (
     likelihoods,
     linear,
     transforms,
-    vectors,
     votes,
 )
+from mlflow_redisai.models.sklearn.converters.kernels import processes, vectors
 from mlflow_redisai.models.sklearn.converters.neighbours import nearest, radius
 
 # Sets the types of an operator's outputs.
@@ -51,6 +51,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnExtraTreeRegressor": forests.convert_regressor,
     "SklearnExtraTreesClassifier": forests.convert_classifier,
     "SklearnExtraTreesRegressor": forests.convert_regressor,
+    "SklearnGaussianProcessClassifier": processes.convert_classifier,
     "SklearnGradientBoostingClassifier": forests.convert_boosting_classifier,
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
