@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.neighbours.distances import squared_distances
-from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
+from mlflow_redisai.models.sklearn.converters.neighbours.distances import squared_distances
 from redisai_engine.codec.values import Array
 
 # The logistic function as a sum of five error functions, and that function as quotients of polynomials (Cephes).
