@@ -140,6 +140,14 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    onnx_memory: int = _setting(
+        0,
+        _number(0, 2**62),
+        "memory that the runs of ONNX models may take, besides the models themselves, per worker process; "
+        "0: its part of three quarters of the machine's",
+        unit="bytes",
+        why="a run that needs more fails, instead of the engine",
+    )
     model_chunk_size: int = _setting(
         535_822_336,
         _number(1, 2**62),

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
@@ -31,6 +32,9 @@ from redisai_engine.service.turn import Turn
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
 
+#: How many scripts are kept in processes of their own.
+_HOSTED_SCRIPTS = 64
+
 
 class Engine:
     """The shared state of a process. `redis_address` is the Redis behind it."""
@@ -48,13 +52,14 @@ class Engine:
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
         self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
-        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
+        onnx_memory = settings.onnx_memory or _memory() * 3 // 4 // settings.workers
+        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts()
+        self.scripts = Scripts(_HOSTED_SCRIPTS) if self.placement.is_hosted("TORCH") else Scripts()
         self.executor = Executor(
             loop,
             threads_per_queue=threads,
@@ -115,6 +120,16 @@ def _processors(workers: int) -> int:
     """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, available // workers)
+
+
+def _memory() -> int:
+    """Return the bytes of memory that the machine has, or the container's limit if that is less."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:  # not on Linux, or control groups of the first version
+        return installed
+    return min(installed, int(allowed)) if allowed.isdecimal() else installed
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

@@ -155,8 +155,12 @@ def test_neighbours_that_only_their_order_tells_apart_are_refused() -> None:
     refuse_unknown_options(walk(KNeighborsClassifier().fit(spread, labels)))
 
 
-@pytest.mark.parametrize("option", [{"weights": "distance"}, {"weights": lambda far: 1 / far}, {"metric": "cosine"}])
-def test_neighbours_are_weighted_equally_or_refused(option: dict[str, Any]) -> None:
+def _far(one: Any, other: Any) -> float:
+    return float(abs(one - other).max())
+
+
+@pytest.mark.parametrize("option", [{"weights": lambda far: 1 / far}, {"metric": _far}])
+def test_neighbours_by_a_function_are_refused(option: dict[str, Any]) -> None:
     frame, labels = cancer()
 
     said = refusal(KNeighborsClassifier(**option).fit(frame, labels))
@@ -164,10 +168,11 @@ def test_neighbours_are_weighted_equally_or_refused(option: dict[str, Any]) -> N
     assert said.startswith(f"KNeighborsClassifier: {next(iter(option))}=")
 
 
-def test_neighbours_within_a_radius_are_refused() -> None:
+def test_neighbours_within_a_radius_need_a_label_for_outliers() -> None:
     frame, labels = cancer()
 
-    assert "use KNeighborsClassifier" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))
+    assert "use outlier_label" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))
+    refuse_unknown_options(walk(RadiusNeighborsClassifier(1e9, outlier_label="benign").fit(frame, labels)))
 
 
 def test_a_discriminant_of_dependent_columns_is_refused() -> None:

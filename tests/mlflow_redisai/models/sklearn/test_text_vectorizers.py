@@ -58,6 +58,7 @@ def deployed_of(vectorizer: Any, path: Path) -> Deployed:
         TfidfVectorizer(stop_words="english", max_features=80),
         TfidfVectorizer(norm="l1", use_idf=False),
         TfidfVectorizer(token_pattern=r"\w+"),
+        TfidfVectorizer(token_pattern=r"(?u)\b\w+\b"),
         TfidfVectorizer(token_pattern=r"[a-zA-Z]+"),
         CountVectorizer(),
         CountVectorizer(binary=True),

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from redisai_engine.codec.values import Array
 
 # The error of a kernel that products of numbers may cause, and with how many columns it is avoided.
