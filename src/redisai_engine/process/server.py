@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _WORKERS_PART = 0.9  # of the time to stop; the rest is for the parent to kill those that don't
 _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
+_HOST_SECONDS = 10.0  # from the signal to stop until processes of models are ended, whatever they do
 
 
 async def serve(settings: Settings, output: WorkerOutput) -> None:
@@ -115,6 +116,7 @@ async def _serve_clients(
         else:
             output.announce(f"ready: {host}:{port}")
         await stop.wait()
+        engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
         await front.drain(stop.seconds_left())
     finally:
         await engine.close(stop.seconds_left())
