@@ -29,7 +29,7 @@ from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_with
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
 from mlflow_redisai.models.sklearn.converters.likelihoods import LOGARITHMS, is_by_likelihood
-from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs
+from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs, split_columns
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
@@ -53,6 +53,9 @@ from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from mlflow_redisai.models.trials.contracts import passes, without_missing_text
+from mlflow_redisai.models.trials.rows import Huge
+from mlflow_redisai.models.trials.splitting import answer_or_none
+from redisai_engine.codec.fields import is_frame
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
@@ -225,8 +228,13 @@ def _try(conversion: SklearnConversion, function: str, precisions: Precisions, i
 def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: list[Any]) -> Deployable:
     estimator = conversion.estimator
     names = arrange_outputs(proto, estimator, last_of(estimator), conversion.function, conversion.what)
+    columns = _columns_of_frame(conversion, inputs)
+    names = split_columns(proto, names[0], len(columns)) if columns else names
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
+    if columns:
+        parts = tuple(Part(name, dtype, (-1,)) for name, dtype in columns.items())
+        mapping = replace(mapping, answer=Answer("dataframe", parts))
     deployable = checked(Deployable("sklearn", "ONNX", blob, mapping, conversion.reference), inputs, conversion.what)
     chosen = conversion.request.outputs
     if not chosen:
@@ -236,6 +244,17 @@ def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: lis
         return chosen_reference(conversion.model, conversion.native, conversion.function, names, outputs)
 
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
+
+
+def _columns_of_frame(conversion: SklearnConversion, inputs: list[Any]) -> dict[str, str]:
+    """Return the names and types of the columns if the estimator transforms rows to a frame of numbers, else none."""
+    if conversion.function != "transform" or not inputs or isinstance(inputs[0], Huge):
+        return {}
+    answer = answer_or_none(conversion.reference.answer, inputs[0])
+    numbers = is_frame(answer) and answer.columns.is_unique and all(kind.kind in "biuf" for kind in answer.dtypes)
+    if not numbers:
+        return {}
+    return {str(name): kind.name for name, kind in answer.dtypes.items()}
 
 
 def _to_onnx(

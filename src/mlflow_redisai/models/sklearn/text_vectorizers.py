@@ -43,9 +43,6 @@ def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
 
 
 def _why_not(step: Any) -> str | None:
-    # skl2onnx takes the logarithm of other numbers than scikit-learn does.
-    if getattr(step, "sublinear_tf", False):
-        return "sublinear_tf=True is converted wrongly by skl2onnx; use sublinear_tf=False"
     # A TfidfTransformer only weights what other steps have counted.
     if not hasattr(step, "analyzer"):
         return None

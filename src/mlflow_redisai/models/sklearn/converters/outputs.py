@@ -133,6 +133,19 @@ def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, e
     return name
 
 
+def split_columns(proto: onnx.ModelProto, name: str, count: int) -> list[str]:
+    """Add an output for each column of the output `name`, in place. Return their names."""
+    import onnx
+
+    element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
+    names = [f"{name}_column_{place}" for place in range(count)]
+    for place, each in enumerate(names):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([place]), f"{each}_place"))
+        proto.graph.node.append(onnx.helper.make_node("Gather", [name, f"{each}_place"], [each], axis=1))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(each, element, [None, 1]))
+    return names
+
+
 # -- logarithms -----------------------------------------------------------------------------------
 
 

@@ -7,13 +7,14 @@ wanted, and has a converter of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.nodes import Nodes
-from mlflow_redisai.models.parts import give, nodes_of, numbers, put
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from mlflow_redisai.models.sklearn.converters.votes import asked
 
 NAME = "OwnTransforming"
@@ -104,6 +105,34 @@ def _votes(scope: Any, nodes: Nodes, operator: Any, estimator: Any) -> str:
         label, probabilities = asked(scope, inner, operator.inputs)
         parts.append(nodes.cast(probabilities, np.float64) if soft else _column(nodes, label))
     return nodes.add("Concat", *parts, axis=1)
+
+
+def stack_converter(original: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """Return the converter of what a stack predicts. `original` is skl2onnx's, which can't stack labels."""
+
+    def convert_stack(scope: Any, operator: Any, container: Any) -> None:
+        estimator = operator.raw_operator
+        if "predict" not in estimator.stack_method_:
+            original(scope, operator, container)
+            return
+        nodes = nodes_of(scope, "stack")
+        answers = _predicted_from(scope, nodes, estimator, _stack(scope, nodes, operator, estimator))
+        for name, output in zip(answers, operator.outputs, strict=True):
+            give(nodes, name, output.full_name, output.type)
+        put(nodes, container)
+
+    return convert_stack
+
+
+def _predicted_from(scope: Any, nodes: Nodes, estimator: Any, stacked: str) -> tuple[str, str]:
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    final = estimator.final_estimator_
+    features = scope.declare_local_variable("stacked", DoubleTensorType([None, final.n_features_in_]))
+    nodes.add("Identity", stacked, name=features.full_name)
+    # The last estimator is trained on the positions of the classes.
+    place, probabilities = asked(scope, final, [features])
+    return labels(nodes, estimator.classes_, place), probabilities
 
 
 def _stack(scope: Any, nodes: Nodes, operator: Any, estimator: Any) -> str:

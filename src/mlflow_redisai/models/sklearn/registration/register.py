@@ -74,6 +74,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnSimpleImputer": gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
+    "SklearnTfidfTransformer": columns.convert_frequencies,
     "SklearnTunedThresholdClassifierCV": votes.convert_threshold,
     **dict.fromkeys(_SELECTIONS, columns.convert_selection),
     "SklearnVotingClassifier": votes.convert_voting,
@@ -107,6 +108,7 @@ _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
     "SklearnLinearClassifier": linear.classifier_converter,
     "SklearnLinearSVC": linear.classifier_converter,
     "SklearnSGDClassifier": linear.classifier_converter,
+    "SklearnStackingClassifier": transforms.stack_converter,
     "SklearnSVC": vectors.classifier_converter,
 }
 

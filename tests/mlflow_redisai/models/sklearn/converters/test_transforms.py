@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, StandardScaler
 
 from support.local_runs import deploy, save_sklearn
 
@@ -66,6 +66,17 @@ def test_an_estimator_that_also_predicts(around: str, name: str, tmp_path: Path)
     np.testing.assert_allclose(deployed.predict(rows), built.transform(rows), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize("target", [LABEL, YES], ids=["three classes", "two classes"])
+def test_a_stack_of_labels_predicts(target: Any, method: str, tmp_path: Path) -> None:
+    """skl2onnx stacks the probabilities in their place."""
+    built = StackingClassifier(TWO, cv=2, stack_method="predict", passthrough=True).fit(FRAME, target)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", built, FRAME, pyfunc_predict_fn=method))
+
+    deployed.assert_equals_pyfunc(FRAME)
+
+
 @pytest.mark.parametrize("scale", [True, False])
 def test_least_squares(scale: Any, tmp_path: Path) -> None:
     built = PLSRegression(2, scale=scale).fit(FRAME, NUMBER)
@@ -103,3 +114,23 @@ def test_a_sparse_answer_is_an_array(name: str, tmp_path: Path) -> None:
     answer = deployed.predict(rows)
     np.testing.assert_allclose(answer, estimator.transform(rows).toarray(), rtol=1e-6)
     assert answer.dtype == estimator.transform(rows).dtype
+
+
+FRAMES: dict[str, Any] = {
+    "a function": FunctionTransformer(np.square),
+    "no function": FunctionTransformer(),
+    "a scaler that was told so": StandardScaler().set_output(transform="pandas"),
+    "columns that were told so": ColumnTransformer(
+        [("scaled", StandardScaler(), ["c"])], remainder="passthrough"
+    ).set_output(transform="pandas"),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_an_answer_with_named_columns(name: str, tmp_path: Path) -> None:
+    rows = FRAME.assign(n=np.arange(len(FRAME)))
+    estimator = FRAMES[name].fit(rows)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn="transform"))
+
+    pd.testing.assert_frame_equal(deployed.predict(rows), estimator.transform(rows))
