@@ -17,6 +17,7 @@ from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.service.encoding import Encoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -48,6 +49,7 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.backend_settings)
+        self.encoder = Encoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -81,6 +83,7 @@ class Engine:
         self.executor.close()
         self.models.close()
         self.loader.close()
+        self.encoder.close()
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

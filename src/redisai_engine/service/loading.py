@@ -17,6 +17,7 @@ from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.redis.store import ModelInfo
+from redisai_engine.service.encoding import outcome_of, result_of
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
@@ -42,12 +43,12 @@ class Loader:
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             future = self._loop.run_in_executor(self._thread, self._load, meta, blob)
-            future.add_done_callback(lambda finished: self._loaded(meta, finished.result()))
+            future.add_done_callback(lambda finished: self._loaded(meta, result_of(finished)))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function` in the thread, then `done` with its result or its EngineError."""
-        future = self._loop.run_in_executor(self._thread, _outcome_of, function)
-        future.add_done_callback(lambda finished: done(finished.result()))
+        future = self._loop.run_in_executor(self._thread, outcome_of, function)
+        future.add_done_callback(lambda finished: done(result_of(finished)))
 
     def close(self) -> None:
         """Finish the current computation, drop the waiting ones and end the thread."""
@@ -72,16 +73,8 @@ class Loader:
         )
 
     def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
+        waiting = self._waiting.pop(meta.id)
         if not isinstance(outcome, EngineError):
             self._models.keep(meta.id.encode(), outcome, meta.blob_size)
-        for done in self._waiting.pop(meta.id):
+        for done in waiting:
             done(outcome)
-
-
-def _outcome_of(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except EngineError as error:
-        return error
-    except Exception as error:  # any failure must reach the client instead of leaving it waiting
-        return EngineError(f"ERR the engine failed on this command: {error!r}")

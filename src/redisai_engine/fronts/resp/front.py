@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import ssl
 from typing import cast
@@ -15,6 +16,8 @@ from redisai_engine.errors import StartError
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
 from redisai_engine.service.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 30.0  # how long connections get to finish what they have begun
 
@@ -58,7 +61,18 @@ class RespFront:
             await asyncio.sleep(0.005)
 
     def _session(self) -> asyncio.Protocol:
-        return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+        try:
+            return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+        except Exception:  # which would make uvloop stop listening
+            _log.exception("a connection can't be served because of a bug in the engine")
+            return _Refusal()
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection that closes as soon as it is open."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
