@@ -20,6 +20,7 @@ _FORMATS = (b"META", b"BLOB", b"VALUES")
 #: Redis' limit for a string, less room for the header of a tensor. RedisAI crashes on larger shapes.
 MAX_TENSOR_BYTES = 512 * 1024 * 1024 - 512
 _SHARED_ZEROS = 64 * 1024
+_CHUNK = 16 * 1024  # numbers
 _STRIPPED = 64 * 1024  # bytes; beyond, comparing all at once takes less time than stripping one after another
 
 
@@ -94,12 +95,18 @@ def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) 
         raise CommandError(texts.BAD_VALUE_COUNT)
     if dtype.is_string:
         return Tensor(dtype, shape, b"".join(map(_terminated, values)))
+    chunks = [_numbers(dtype, values[start : start + _CHUNK]) for start in range(0, len(values), _CHUNK)]
+    return Tensor(dtype, shape, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _numbers(dtype: DType, values: Sequence[bytes]) -> bytes:
+    """Read some of a tensor's numbers. All at once would keep other threads from running for long."""
     numbers = [double(value) for value in values] if dtype.is_float else [integer(value) for value in values]
     if None in numbers or not (dtype.is_float or _in_range(dtype, numbers)):
         raise CommandError(texts.BAD_VALUE)
     with np.errstate(over="ignore"):  # a value too large for FLOAT becomes infinite, as in RedisAI
         array = np.array(numbers, np.float64 if dtype.is_float else np.int64).astype(dtype.numpy)
-    return Tensor(dtype, shape, array.tobytes())
+    return array.tobytes()
 
 
 def _in_range(dtype: DType, numbers: Sequence[float | None]) -> bool:
