@@ -40,9 +40,11 @@ FOLDERS = ("commands", "fronts", "protocol", "redis", "service")
 EXEMPT = {
     "service/turn.py": {"_end", "_fail", "_abort", "plan"},
     "fronts/resp/front.py": {"_session"},
-    "fronts/resp/session.py": {"fail", "abort", "_refuse"},
+    "fronts/resp/session.py": {"connection_made", "fail", "abort", "_refuse"},
     "commands/task.py": {"_fail", "end"},
-    "redis/upstream.py": {"_fail", "_lost"},
+    "redis/upstream.py": {"_open", "connection_made", "_fail", "_lost"},
+    "service/loading.py": {"<lambda>", "_loaded"},
+    "service/encoding.py": {"<lambda>", "result_of", "deliver"},
     "service/polling.py": {"_poll", "turn_ended"},
 }
 
@@ -144,7 +146,8 @@ def functions_called(engine: LocalEngine) -> dict[CodeType, str]:
         path = Path(code.co_filename)
         if code not in found and ROOT in path.parents:
             place = path.relative_to(ROOT)
-            if place.parts[0] in FOLDERS and code.co_name not in EXEMPT.get(place.as_posix(), ()):
+            exempt = {"<genexpr>", *EXEMPT.get(place.as_posix(), ())}  # which belongs to the function around it
+            if place.parts[0] in FOLDERS and code.co_name not in exempt:
                 found[code] = f"{place.as_posix()}:{code.co_firstlineno} {code.co_name}"
 
     engine.trace(note)
@@ -178,7 +181,8 @@ def bystander(engine: LocalEngine) -> Iterator[Connection]:
         yield wire
 
 
-@pytest.mark.parametrize("at", [1, 2, 5])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("at", [1, 2])
 def test_what_fails_for_one_client_harms_no_other(
     engine: LocalEngine, bystander: Connection, caplog: pytest.LogCaptureFixture, at: int
 ):

@@ -17,7 +17,7 @@ from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.redis.store import ModelInfo
-from redisai_engine.service.encoding import outcome_of, result_of
+from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
@@ -48,7 +48,7 @@ class Loader:
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function` in the thread, then `done` with its result or its EngineError."""
         future = self._loop.run_in_executor(self._thread, outcome_of, function)
-        future.add_done_callback(lambda finished: done(result_of(finished)))
+        future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
 
     def close(self) -> None:
         """Finish the current computation, drop the waiting ones and end the thread."""
@@ -74,7 +74,8 @@ class Loader:
 
     def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
         waiting = self._waiting.pop(meta.id)
-        if not isinstance(outcome, EngineError):
-            self._models.keep(meta.id.encode(), outcome, meta.blob_size)
-        for done in waiting:
-            done(outcome)
+        try:
+            if not isinstance(outcome, EngineError):
+                self._models.keep(meta.id.encode(), outcome, meta.blob_size)
+        finally:  # it is loaded, even if it can't be kept
+            deliver(outcome, waiting)

@@ -341,7 +341,12 @@ class Session:
         """Answer for a bug in the engine, and take no more requests: their replies could be out of step."""
         _log.exception("a connection failed because of a bug in the engine")
         self._client.task = self._delayed = None
-        self._refuse(texts.ENGINE_FAILED)
+        begun = self._pending.last
+        if isinstance(begun, Task) and begun.reply is None:  # it may be what failed, and then would never end
+            begun.end(replies.error(texts.ENGINE_FAILED))
+            self._client.close()
+        else:
+            self._refuse(texts.ENGINE_FAILED)
 
     def abort(self) -> None:
         """Close the connection at once: its replies can't be written."""
