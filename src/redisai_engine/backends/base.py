@@ -52,6 +52,10 @@ class LoadedModel(ABC):
     outputs: tuple[str, ...] = ()
     #: The run time depends on the shapes of the inputs, not on their values, so earlier runs predict later ones.
     steady: bool = False
+    #: As long as the first input has no more rows than this. With more, values may count.
+    loop_rows: int = 1 << 62
+    #: Some of its inputs may be text, whose length counts too.
+    takes_text: bool = False
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:

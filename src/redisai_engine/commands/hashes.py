@@ -8,20 +8,23 @@ comes too late (inside MULTI, or in a race with another client), the write is un
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.steps import Permit, Plan, UpstreamCommand, refuse_error
-from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.commands.steps import Limited, Permit, Plan, UpstreamCommand, refuse_error
+from redisai_engine.errors import BadMetadata, CommandError, WrongType
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
-_NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
+_GROUP = 64  # keys whose metadata is read at once: it takes up to MAX_METADATA each
+NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
 # A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
-_HALF_FIELD = (_NO_FIELD, b"", _NO_FIELD)
+HALF_FIELD = (NO_FIELD, b"", NO_FIELD)
 _HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
@@ -33,12 +36,13 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
     is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
     """
-    permitted = (b"HDEL", key, _NO_FIELD)
+    permitted = (b"HDEL", key, NO_FIELD)
     if client.in_transaction:
         yield Permit([permitted])
         return
-    write = (b"HSET", key, *_HALF_FIELD)
-    exists, found, deleted, written = yield [(b"EXISTS", key), (b"HGET", key, kind.marker), permitted, write]
+    write = (b"HSET", key, *HALF_FIELD)
+    asked = [(b"EXISTS", key), (b"HGET", key, kind.marker), permitted, write]
+    exists, found, deleted, written = yield Limited(asked, MAX_METADATA)
     refuse_error(exists, found, deleted, *(() if _is_half(written) else (written,)))
     if exists and found is None:
         raise WrongType
@@ -67,7 +71,7 @@ def write_hash(
         client.transaction.stored.add(key)
     # An older, larger model under the same key may have more fields.
     unused = set(kind.fields) - set(map(bytes, fields[::2]))
-    answers = yield [
+    commands = [
         *before,
         (b"EXISTS", key),
         (b"HGET", key, kind.marker),
@@ -76,6 +80,7 @@ def write_hash(
         *([(b"HDEL", key, *unused)] if unused else []),
         expiry,
     ]
+    answers = yield Limited(commands, MAX_METADATA)
     exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
     if exists and not isinstance(marker, bytes):  # another kind of key, noticed too late: restore it
         expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
@@ -99,28 +104,47 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
     return replies.OK
 
 
-def scan_hashes(client: Client, field: bytes) -> Generator[Any, Any, dict[bytes, bytes]]:
+def scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[bytes, str]]:
     """
-    Return the value of `field` for every key whose hash has it.
+    Return the tags of all models or scripts, by key. A key that can't be read as one is left out.
 
     Inside MULTI only the keys that the same transaction stored earlier are read in place. All others are scanned after
     EXEC, because a scan in the middle of the transaction would block Redis for its whole duration.
     """
-    own: dict[bytes, bytes] = {}
+    own: dict[bytes, str] = {}
     if client.transaction is not None:
         keys = list(client.transaction.stored)
-        _, *values = yield [(b"PING",), *((b"HGET", key, field) for key in keys)]
-        own = present(keys, values)
-    found: dict[bytes, bytes] = {}
+        _, *values = yield [(b"PING",), *_heads(kind, keys)]
+        own = _tags(kind, keys, values)
+    found: dict[bytes, str] = {}
     cursor = b"0"
     while True:
         (slice_,) = yield [(b"SCAN", cursor, b"TYPE", b"hash", b"COUNT", _SLICE)]
         refuse_error(slice_)
         cursor, keys = slice_
         if keys:
-            found |= present(keys, (yield [(b"HGET", key, field) for key in keys]))
+            marked = present(keys, (yield Limited([(b"HGET", key, kind.marker) for key in keys], MAX_METADATA)))
+            for group in _groups(list(marked)):
+                found |= _tags(kind, group, (yield Limited(_heads(kind, group), MAX_METADATA)))
         if cursor == b"0":
             return found | own
+
+
+def _groups(keys: list[bytes]) -> list[list[bytes]]:
+    return [keys[start : start + _GROUP] for start in range(0, len(keys), _GROUP)]
+
+
+def _heads(kind: store.Kind, keys: Sequence[bytes]) -> list[UpstreamCommand]:
+    return [(b"HGET", key, field) for key in keys for field in kind.head]
+
+
+def _tags(kind: store.Kind, keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, str]:
+    """Return the tags of keys, by the replies to `_heads`."""
+    tags = {}
+    for place, key in enumerate(keys):
+        with suppress(BadMetadata):
+            tags[key] = kind.tag(*values[3 * place : 3 * place + 3])
+    return tags
 
 
 def present(keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, bytes]:
@@ -131,9 +155,3 @@ def values_of(reply: Any) -> list[Any]:
     """Return HMGET's reply. Raise UpstreamError if it is an error."""
     refuse_error(reply)
     return list(reply)
-
-
-def hash_of(reply: Any) -> dict[bytes, Any]:
-    """Return HGETALL's reply as a dict. Raise UpstreamError if it is an error."""
-    refuse_error(reply)
-    return dict(zip(reply[::2], reply[1::2], strict=True))

@@ -6,7 +6,7 @@ with the step's outcome:
 
 * a list of Redis commands: they are sent on the client's own connection, and the body is resumed with the list of their
   decoded replies (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
-* an instance of one of the classes below: see its docstring.
+* an instance of one of the classes below: see its docstring (`Limited` is such a list with a limit).
 
 The value that a body returns is the reply. An EngineError that it raises becomes the error reply. So a body has
 two halves: a plan (up to the first yield) and a finish (after it). Inside MULTI the commands of the first yield are
@@ -16,11 +16,11 @@ decided before the first yield.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisai_engine.errors import UpstreamError
+from redisai_engine.errors import EngineError, UpstreamError
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.replies import Reply
@@ -44,6 +44,24 @@ def relay(arguments: Sequence[bytes]) -> Relay:
     """Relay a command unchanged and return Redis' reply."""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
+
+
+def fail(error: EngineError) -> Plan:
+    """Raise the error: the body of a command whose arguments already are wrong."""
+    yield from ()
+    raise error
+
+
+class Limited(list[UpstreamCommand]):
+    """
+    Commands whose replies may have at most `limit` bytes each. A larger one is read as a ReplyError, and not kept.
+
+    Inside MULTI there is no limit: EXEC has one reply for all commands.
+    """
+
+    def __init__(self, commands: Iterable[UpstreamCommand], limit: int) -> None:
+        super().__init__(commands)
+        self.limit = limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +137,11 @@ class RunRequest:
     """
     One run: the model and its input arrays, in the order of the model's inputs.
 
-    Without a model it only waits for its turn in the queue of `device`.
+    Without a model it only takes part in the turn.
     """
 
     model: RunnableModel | None
     inputs: list[Any]
-    device: str = "CPU"
 
 
 @dataclass(frozen=True, slots=True)

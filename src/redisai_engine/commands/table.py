@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from redisai_engine.commands import refusals
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Plan
@@ -34,7 +35,7 @@ class Keys:
     first: int
     last: int | None = None
     step: int = 1
-    find: FindKeys | None = None  # for keys without fixed positions; the other fields are then what RedisAI reports
+    find: FindKeys | None = None  # for keys without fixed positions; the other fields then are what RedisAI reports
 
     def of(self, arguments: Sequence[bytes]) -> list[bytes]:
         """Return the keys that a request names, as COMMAND GETKEYS reports them."""
@@ -70,12 +71,15 @@ class Command(Generic[Of_contra]):
     summary: str
     usage: str
     body: Body[Of_contra]
-    single_step: bool  # later commands of the connection may be sent before this one's reply arrives
+    single_step: bool | Concerns  # later commands of the connection may be sent before this one's reply arrives
     in_transaction: InTransaction
     waits: bool  # starts only when all earlier commands of the connection are answered
     concerns: Concerns | None  # of a plain command: whether a request needs the body; others are relayed
     made_of: tuple[str, ...]  # of an AI command: the plain commands it consists of, whose rights it needs
     in_redisai: bool  # whether RedisAI has it, so that it is listed among the module's commands
+
+    def is_single_step(self, arguments: Sequence[bytes]) -> bool:
+        return self.single_step if isinstance(self.single_step, bool) else self.single_step(arguments)
 
     def plan(self, client: Of_contra, arguments: Sequence[bytes]) -> Plan:
         """Return what the body does for a request. Raise CommandError for a wrong number of words."""
@@ -98,7 +102,7 @@ def command(
     keys: Keys,
     summary: str,
     arity_text: str | None = None,
-    single_step: bool = False,
+    single_step: bool | Concerns = False,
     in_transaction: InTransaction = InTransaction.QUEUE,
     waits: bool = False,
     concerns: Concerns | None = None,
@@ -109,6 +113,8 @@ def command(
 
     def enter(body: Body[Client]) -> Body[Client]:
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
+        if table is COMMANDS:
+            refusals.enter(name, flags=flags, made_of=made_of, first_key=keys.first, movable_keys=bool(keys.find))
         table[name.encode()] = Command(
             name,
             arity,

@@ -51,6 +51,11 @@ class FrameScanner:
         """Whether the bytes scanned so far end with a complete reply."""
         return not (self._kind or self._held)
 
+    @property
+    def in_push(self) -> bool:
+        """Whether the bytes scanned so far end inside a push."""
+        return self._kind == PUSH
+
     def scan(self, data: bytes) -> list[Frame]:
         """
         Return type and end of each reply that ends in this chunk. Ends are offsets from the start of the chunk.
@@ -140,8 +145,11 @@ def elements(reply: bytes) -> list[bytes]:
 
 
 def decode(reply: bytes) -> Value:
-    """Decode one complete reply without attributes."""
-    return _decode(reply, 0)[0]
+    """Decode one complete reply without attributes. Raise ProtocolError for one that is nested too deeply."""
+    try:
+        return _decode(reply, 0)[0]
+    except RecursionError:  # a client's Lua script may return tables in tables
+        raise ProtocolError(f"Protocol error: Redis sent a reply that is nested too deeply: {reply[:40]!r}") from None
 
 
 def _decode(reply: bytes, start: int) -> tuple[Value, int]:

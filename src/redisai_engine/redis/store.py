@@ -14,14 +14,16 @@ from __future__ import annotations
 import json
 import secrets
 import struct
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
-from redisai_engine.errors import CommandError, UpstreamError, WrongType
+from redisai_engine.errors import BadMetadata, CommandError, UpstreamError, WrongType
 from redisai_engine.protocol import texts
 from redisai_engine.protocol.dtypes import DTYPES, DType
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count, is_shape
+from redisai_engine.redis.metadata import MAX_METADATA, Metadata
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
 _HEADER = struct.Struct("<8sBBHI")  # magic, code of the dtype, number of dimensions, unused, header's size in bytes
@@ -42,6 +44,7 @@ SCRIPT_META = b"ai.script:meta"
 SCRIPT_SOURCE = b"ai.script:source"
 
 BLOB_FIELD_SIZE = 64 * 1024 * 1024  # bytes of a model in one hash field; Redis allows at most 512 MiB per argument
+MAX_BLOB = _MAX_BLOB_FIELDS * BLOB_FIELD_SIZE  # bytes of a model
 
 
 # Headers are cached both ways: an application uses few shapes, and each header costs more than its dictionary look-up.
@@ -142,27 +145,53 @@ class ModelInfo:
     id: str = field(default_factory=new_id)
 
     @property
-    def blob_fields(self) -> list[bytes]:
-        """The names of the hash fields that hold the blob, in order."""
-        return [_BLOB % i for i in range(max(1, -(-self.blob_size // BLOB_FIELD_SIZE)))]
+    def blob_fields(self) -> list[tuple[bytes, int]]:
+        """The names of the hash fields that hold the blob, in order, each with the size of its part in bytes."""
+        starts = range(0, max(1, self.blob_size), BLOB_FIELD_SIZE)
+        return [(_BLOB % i, min(BLOB_FIELD_SIZE, self.blob_size - start)) for i, start in enumerate(starts)]
 
 
 def model_fields(meta: ModelInfo, blob: bytes) -> list[Buffer]:
-    """Return field, value, field, value ... of the hash that holds a model."""
-    fields: list[Buffer] = [MARKER, FORMAT, ID, meta.id.encode(), META, json.dumps(asdict(meta)).encode()]
+    """
+    Return field, value, field, value ... of the hash that holds a model.
+
+    Raise CommandError for a model that is too large, or whose tag and names are too long.
+    """
+    if len(blob) > MAX_BLOB:
+        raise CommandError(texts.MODEL_TOO_LARGE % (len(blob), MAX_BLOB))
+    fields: list[Buffer] = [MARKER, FORMAT, ID, meta.id.encode(), META, _described(meta)]
     view = memoryview(blob)
-    for i, name in enumerate(meta.blob_fields):
-        fields += [name, view[i * BLOB_FIELD_SIZE : (i + 1) * BLOB_FIELD_SIZE]]
+    for i, (name, size) in enumerate(meta.blob_fields):
+        fields += [name, view[i * BLOB_FIELD_SIZE :][:size]]
     return fields
 
 
-MODEL_FIELDS: tuple[bytes, ...] = (MARKER, ID, META, *(_BLOB % i for i in range(_MAX_BLOB_FIELDS)))
+def _described(meta: ModelInfo | ScriptInfo) -> bytes:
+    described = json.dumps(asdict(meta)).encode()
+    if len(described) > MAX_METADATA:
+        raise CommandError(texts.DESCRIPTION_TOO_LARGE % (len(described), MAX_METADATA))
+    return described
 
 
-def parse_meta(raw: bytes) -> ModelInfo:
-    values = json.loads(raw)
-    values["inputs"], values["outputs"] = tuple(values["inputs"]), tuple(values["outputs"])
-    return ModelInfo(**values)
+MODEL_BLOB_FIELDS: tuple[bytes, ...] = tuple(_BLOB % i for i in range(_MAX_BLOB_FIELDS))
+MODEL_FIELDS: tuple[bytes, ...] = (MARKER, ID, META, *MODEL_BLOB_FIELDS)
+
+
+def parse_meta(raw: object, id_: object) -> ModelInfo:
+    """Read a model's description. `id_` is what the hash has as id. Raise BadMetadata."""
+    fields = Metadata(raw)
+    return ModelInfo(
+        fields.text("backend"),
+        fields.device(),
+        fields.text("tag"),
+        fields.number("batch_size"),
+        fields.number("min_batch_size"),
+        fields.number("min_batch_timeout_ms"),
+        fields.texts("inputs"),
+        fields.texts("outputs"),
+        fields.number("blob_size", MAX_BLOB),
+        fields.id(id_),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,25 +205,42 @@ class ScriptInfo:
 
 
 def script_fields(meta: ScriptInfo, source: str) -> list[Buffer]:
-    """Return field, value, field, value ... of the hash that holds a script."""
+    """Return field, value ... of the hash that holds a script. Raise CommandError for too long a tag and names."""
     raw = source.encode("utf-8", "surrogateescape")
-    described = json.dumps(asdict(meta)).encode()
-    return [SCRIPT_MARKER, FORMAT, SCRIPT_ID, meta.id.encode(), SCRIPT_META, described, SCRIPT_SOURCE, raw]
+    return [SCRIPT_MARKER, FORMAT, SCRIPT_ID, meta.id.encode(), SCRIPT_META, _described(meta), SCRIPT_SOURCE, raw]
 
 
-def parse_script_meta(raw: bytes) -> ScriptInfo:
-    values = json.loads(raw)
-    values["entry_points"] = tuple(values["entry_points"])
-    return ScriptInfo(**values)
+def parse_script_meta(raw: object, id_: object) -> ScriptInfo:
+    """Read a script's description. `id_` is what the hash has as id. Raise BadMetadata."""
+    fields = Metadata(raw)
+    return ScriptInfo(fields.device(), fields.text("tag"), fields.texts("entry_points"), fields.id(id_))
+
+
+def check_format(marker: object) -> None:
+    """Check the value of a marker. Raise BadMetadata for a format that isn't this version's."""
+    if marker != FORMAT:
+        raise BadMetadata(f"is {marker!r:.40}; this version reads {FORMAT!r}", "format")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of object stored as a hash: the field that marks it, and all its fields including the marker."""
+    """
+    A kind of object stored as a hash: the field that marks it, and all its fields including the marker.
+
+    `head` is marker, id and description.
+    """
 
     marker: bytes
     fields: tuple[bytes, ...]
+    head: tuple[bytes, bytes, bytes]
+    parse: Callable[[object, object], ModelInfo | ScriptInfo]
+
+    def tag(self, marker: object, id_: object, description: object) -> str:
+        """Return the tag, by the values of `head`. Raise BadMetadata."""
+        check_format(marker)
+        return self.parse(description, id_).tag
 
 
-MODEL = Kind(MARKER, MODEL_FIELDS)
-SCRIPT = Kind(SCRIPT_MARKER, (SCRIPT_MARKER, SCRIPT_ID, SCRIPT_META, SCRIPT_SOURCE))
+MODEL = Kind(MARKER, MODEL_FIELDS, (MARKER, ID, META), parse_meta)
+_SCRIPT_HEAD = (SCRIPT_MARKER, SCRIPT_ID, SCRIPT_META)
+SCRIPT = Kind(SCRIPT_MARKER, (*_SCRIPT_HEAD, SCRIPT_SOURCE), _SCRIPT_HEAD, parse_script_meta)

@@ -20,6 +20,7 @@ from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode
 from redisai_engine.protocol.replies import command
 from redisai_engine.redis.address import Address
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _RETRY_SECONDS = 1.0
 
@@ -42,7 +43,8 @@ class Tracking(asyncio.Protocol):
         self._changed = changed
         self._transport: asyncio.Transport | None = None
         self._scanner = FrameScanner()
-        self._buffer = b""
+        self._partial: list[bytes] = []  # chunks of an incomplete reply
+        self._partial_size = 0
         self._waiting: deque[Callable[[Any], None]] = deque()
         self._database = 0
         self._closed = False
@@ -91,7 +93,8 @@ class Tracking(asyncio.Protocol):
         self._transport = transport
         # A new connection starts in database 0, and replies to the old one's commands never come.
         self._scanner = FrameScanner()
-        self._buffer = b""
+        self._partial = []
+        self._partial_size = 0
         self._waiting.clear()
         self._database = 0
         credentials = self._address.credentials
@@ -122,14 +125,26 @@ class Tracking(asyncio.Protocol):
             return
         start = 0
         for kind, end in frames:
-            reply = decode(self._buffer + data[start:end])
-            self._buffer = b""
+            self._partial.append(data[start:end])
+            too_large = self._partial_size + end - start > MAX_METADATA and kind != PUSH
+            reply = None if too_large else decode(b"".join(self._partial))
             start = end
+            self._partial = []
+            self._partial_size = 0
             if kind == PUSH:
                 self._message(reply)
             else:
                 self._waiting.popleft()(reply)
-        self._buffer += data[start:]
+        if start < len(data):
+            self._keep(data[start:])
+
+    def _keep(self, chunk: bytes) -> None:
+        """Keep the start of a reply. What is too long for an id isn't kept: only its size matters."""
+        self._partial_size += len(chunk)
+        if self._partial_size > MAX_METADATA and not self._scanner.in_push:
+            self._partial = []
+        else:
+            self._partial.append(chunk)
 
     def _message(self, message: Any) -> None:
         """Handle a push: `invalidate` with a list of keys, or with null if all keys are gone (FLUSHALL)."""

@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
+NO_LIMIT = 2**62  # bytes
 _GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
@@ -57,26 +58,34 @@ class Own:
     """
     Commands of the engine's own. `done` gets the list of their replies: decoded, or as bytes if `raw`.
 
-    Once their replies take more bytes than there is `room`, the rest is dropped and counts as the error `refusal`.
+    Of what is larger than the limits, `limit` bytes for each reply and `room` for all together, nothing is kept, and a
+    ReplyError takes its place: `refusal` if it is too large together with the others.
     """
 
-    __slots__ = ("done", "raw", "refusal", "replies", "room", "want")
+    __slots__ = ("done", "limit", "raw", "refusal", "replies", "room", "want")
 
-    def __init__(self, want: int, done: Callable[[list[Any]], None], room: int, refusal: str, *, raw: bool) -> None:
+    def __init__(
+        self, want: int, done: Callable[[list[Any]], None], *, raw: bool, limit: int, room: int, refusal: str
+    ) -> None:
         self.want = want
         self.done = done
         self.raw = raw
+        self.limit = limit
         self.room = room
         self.refusal = refusal
         self.replies: list[Any] = []
 
-    def take(self, data: bytes) -> None:
-        """Take the bytes of one reply."""
-        self.room -= len(data)
-        if self.room >= 0:
+    def has_room_for(self, size: int) -> bool:
+        return size <= self.limit and size <= self.room
+
+    def take(self, data: bytes, size: int) -> None:
+        """Take one reply, of which `data` may hold only the last bytes if there is no room for `size` bytes."""
+        if self.has_room_for(size):
             self.replies.append(data if self.raw else decode(data))
         else:
-            self.replies.append(replies.error(self.refusal) if self.raw else ReplyError(self.refusal))
+            refusal = texts.VALUE_TOO_LARGE % self.limit if size > self.limit else self.refusal
+            self.replies.append(replies.error(refusal) if self.raw else ReplyError(refusal))
+        self.room -= size
 
 
 class Until:
@@ -171,6 +180,7 @@ class Upstream:
         self,
         commands: Sequence[tuple[Buffer, ...]],
         done: Callable[[list[Any]], None],
+        limit: int = NO_LIMIT,
         *,
         most: int | None = None,
         refusal: str = "",
@@ -178,7 +188,7 @@ class Upstream:
         """
         Send the engine's own commands. `done` gets the list of their decoded replies.
 
-        Those that don't fit into `most` bytes are the error `refusal`.
+        `Own` explains `limit`, `most` (as `room`) and `refusal`.
         """
         for arguments in commands:
             pieces = command_pieces(*arguments)
@@ -187,12 +197,12 @@ class Upstream:
             else:
                 self._out.append(pieces)
         room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
-        self._expected.append(Own(len(commands), done, room, refusal, raw=False))
+        self._expected.append(Own(len(commands), done, raw=False, limit=limit, room=room, refusal=refusal))
 
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
-        self._expected.append(Own(1, done, self._most, self._refusal, raw=True))
+        self._expected.append(Own(1, done, raw=True, limit=NO_LIMIT, room=self._most, refusal=self._refusal))
 
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
         """Send a request with any number of replies (see `Until`)."""
@@ -295,6 +305,7 @@ class Upstream:
 
     def _take(self, entry: Relayed | Own | Until | None, kind: int, data: bytes) -> None:
         """Take a whole reply that isn't handed on in chunks."""
+        size = self._partial_size + len(data)
         if self._partial:
             data = b"".join((*self._partial, data))
             self._partial.clear()
@@ -316,7 +327,7 @@ class Upstream:
                 self._expected.popleft()
             self._owner.relayed(entry, data)
             return
-        entry.take(data)
+        entry.take(data, size)
         if len(entry.replies) == entry.want:
             self._expected.popleft()
             entry.done(entry.replies)
@@ -328,9 +339,8 @@ class Upstream:
             self._owner.relayed(first, tail)
             return
         self._partial_size += len(tail)
-        if isinstance(first, Own) and self._partial_size > first.room:
-            first.room = -1
-            self._partial = [tail[:1]]  # its type, by which it is known to be incomplete
+        if isinstance(first, Own) and not first.has_room_for(self._partial_size) and not self._scanner.in_push:
+            self._partial = [b""]  # the size alone matters now
         else:
             self._partial.append(tail)
 

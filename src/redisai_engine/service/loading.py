@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
-from redisai_engine.backends.registry import backend
 from redisai_engine.errors import EngineError, ModelLoadError
+from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.models import Models
@@ -26,9 +28,18 @@ Loaded = Callable[[RunnableModel | EngineError], None]
 class Loader:
     """One thread in which frameworks load models and compile scripts, one at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        models: Models,
+        placement: Placement,
+        quarantine: Quarantine,
+        settings: BackendSettings,
+    ) -> None:
         self._loop = loop
         self._models = models
+        self._placement = placement
+        self._quarantine = quarantine
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiting: dict[str, list[Loaded]] = {}
@@ -56,13 +67,25 @@ class Loader:
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         try:
-            loaded = backend(meta.backend).load(
-                blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
-            )
+            return self._load_guarded(meta, blob)
         except EngineError as error:
             return error
         except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
+
+    def _load_guarded(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
+        load = partial(self._load_blob, meta, blob)
+        if self._placement.is_hosted(meta.backend):  # a crash there is not this process's
+            return load()
+        digest = digest_of(meta.backend, blob)
+        model = self._quarantine.guarded(meta.id.encode(), digest, load)()
+        self._quarantine.watch(model, digest)
+        return model
+
+    def _load_blob(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
+        loaded = self._placement.backend(meta.backend).load(
+            blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
+        )
         return RunnableModel(
             loaded,
             backend_name=meta.backend,

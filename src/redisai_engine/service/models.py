@@ -75,9 +75,10 @@ class Models:
         self._loaded[id_] = (model, size)
         self._size += max(size, _LEAST_SIZE)
         while self._size > self._limit and len(self._loaded) > 1:
-            self._drop(next(iter(self._loaded)))
+            self.drop(next(iter(self._loaded)))
 
-    def _drop(self, id_: bytes) -> None:
+    def drop(self, id_: bytes) -> None:
+        """Remove a model from memory, if it is there, and forget which keys hold it."""
         if id_ in self._loaded:
             _, size = self._loaded.pop(id_)
             self._size -= max(size, _LEAST_SIZE)
@@ -110,7 +111,7 @@ class Models:
         else:
             self._versions[database, key] = id_
         if before is not None and before not in self._versions.values():
-            self._drop(before)
+            self.drop(before)
 
     def known(self, database: int, key: bytes) -> KnownModel | None:
         """Return the model that the key holds, if it is known without asking Redis, otherwise None."""

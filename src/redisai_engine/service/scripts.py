@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from redisai_engine.backends.torch_script import TorchScript
+from redisai_engine.backends.scripts import Script
+from redisai_engine.execution.job import Share
 from redisai_engine.execution.statistics import RunStatistics
 
 _LIMIT = 1000  # scripts; a compiled script of typical size takes about 100 kB
@@ -20,9 +21,9 @@ class Scripts:
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
-        self._by_id: OrderedDict[bytes, tuple[TorchScript, RunStatistics]] = OrderedDict()
+        self._by_id: OrderedDict[bytes, tuple[Script, RunStatistics, Share]] = OrderedDict()
 
-    def compiled(self, id_: bytes) -> TorchScript | None:
+    def compiled(self, id_: bytes) -> Script | None:
         """Return the script with this id, if it is cached, and mark it as the most recently used."""
         found = self._by_id.get(id_)
         if found is None:
@@ -35,8 +36,17 @@ class Scripts:
         found = self._by_id.get(id_)
         return None if found is None else found[1]
 
-    def keep(self, id_: bytes, script: TorchScript) -> None:
+    def share(self, id_: bytes) -> Share | None:
+        """Return the script's share of its device, or None if it isn't cached."""
+        found = self._by_id.get(id_)
+        return None if found is None else found[2]
+
+    def keep(self, id_: bytes, script: Script) -> None:
         """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
-        self._by_id[id_] = script, RunStatistics()
+        self._by_id[id_] = script, RunStatistics(), Share()
         if len(self._by_id) > self._limit:
             self._by_id.popitem(last=False)
+
+    def drop(self, id_: bytes) -> None:
+        """Remove a script from memory, if it is there."""
+        self._by_id.pop(id_, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -259,3 +260,32 @@ class TestGaps:
             InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't accept"
         ):
             Encoder(mapping).encode(frame.assign(b=bad))
+
+
+FLOATS = {"gaps": np.nan, "infinite": np.inf, "largest": -1e9, "least": -1.0, "known": 2.0}
+INTEGERS = {"largest": -(10**9), "least": -1, "known": 2}
+
+
+@pytest.mark.parametrize("kind", ["frame", "array"])
+@pytest.mark.parametrize(
+    ("dtype", "contract", "bad"),
+    [
+        *((dtype, contract, bad) for dtype in (dtypes.FLOAT, dtypes.DOUBLE) for contract, bad in FLOATS.items()),
+        *((dtype, contract, bad) for dtype in (dtypes.INT32, dtypes.INT64) for contract, bad in INTEGERS.items()),
+        (dtypes.INT64, "largest", -(2**63)),
+    ],
+)
+def test_every_contract_holds_on_the_fast_path(dtype: Any, contract: str, bad: Any, kind: str) -> None:
+    """A matrix of the model's own type isn't looked at column by column, unless it may break a contract."""
+    limits = {"gaps": False, "infinite": False, "largest": 100.0, "least": 0.0, "known": (1,)}
+    item = Field("a" if kind == "frame" else None, dtype.name, dtype, (), **{contract: limits[contract]})
+    schema = Schema("columns", (item,)) if kind == "frame" else Schema("tensors", (replace(item, shape=(None, 1)),))
+    mapping = Mapping((Input("x", dtype, (None, 1), (0,)),), (Output("y"),), (0,), ANSWER, schema)
+    rows = np.ones((3, 1), dtype.numpy)
+    bad_rows = rows.copy()
+    bad_rows[1] = bad
+
+    as_given = (lambda array: pd.DataFrame(array, columns=["a"])) if kind == "frame" else (lambda array: array)
+    assert rows_of(as_given(rows), mapping) == rows.tolist()
+    with pytest.raises(InputMismatch, match="in row 1"):
+        Encoder(mapping).encode(as_given(bad_rows))

@@ -146,8 +146,8 @@ class TestModels:
 
         assert values[store.MARKER] == store.FORMAT
         assert values[store.ID] == self.META.id.encode()
-        assert store.parse_meta(values[store.META]) == self.META
-        assert b"".join(values[name] for name in self.META.blob_fields) == b"abc"
+        assert store.parse_meta(values[store.META], values[store.ID]) == self.META
+        assert [values[name] for name, _ in self.META.blob_fields] == [b"abc"]
 
     def test_a_large_blob_is_cut_into_pieces(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(store, "BLOB_FIELD_SIZE", 4)
@@ -156,11 +156,11 @@ class TestModels:
 
         fields = store.model_fields(meta, blob)
 
-        pieces = [
-            bytes(value) for name, value in zip(fields[::2], fields[1::2], strict=True) if name in meta.blob_fields
-        ]
-        assert pieces == [b"0123", b"4567", b"89"]
-        assert set(meta.blob_fields) <= set(store.MODEL_FIELDS)
+        sizes = dict(meta.blob_fields)
+        pieces = {bytes(name): bytes(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        assert [pieces[name] for name in sizes] == [b"0123", b"4567", b"89"]
+        assert list(sizes.values()) == [4, 4, 2]
+        assert set(sizes) <= set(store.MODEL_FIELDS)
 
     def test_an_id_is_new_at_every_store(self):
         ids = {store.ModelInfo("ONNX", "CPU").id for _ in range(1000)}

@@ -293,7 +293,7 @@ class TestMemory:
             for number in range(6):
                 assert predict(wire, f"m{number}", number, 1) == number + 1
 
-        assert commands_of(direct, ("hgetall",)) >= 6  # evicted models had to be read again
+        assert commands_of(direct, ("hmget",)) >= 12  # evicted models had to be read again
 
     def test_storing_a_model_again_and_again_does_not_fill_the_memory(
         self, new_pair: Callable[..., Pair], connect: Connect

@@ -83,7 +83,9 @@ def _delegates(estimator: Any) -> Iterator[tuple[str, Any]]:
         return
     # What is inside a calibrated or frozen estimator is fitted, but not named as if it were.
     wrapped = ("estimator",) if type(estimator).__name__ in ("_CalibratedClassifier", "FrozenEstimator") else ()
-    for name in (*_DELEGATES, *wrapped):
+    # An ensemble's `estimator_` is only the pattern for its `estimators_`.
+    names = [name for name in _DELEGATES if name != "estimator_" or not hasattr(estimator, "estimators_")]
+    for name in (*names, *wrapped):
         for one in flat(getattr(estimator, name, None)):
             if hasattr(one, "get_params") or hasattr(one, "estimator"):
                 yield name, one

@@ -129,6 +129,18 @@ READ: dict[str, str] = {
 }
 
 
+def _cannot_choose(estimator: Any) -> bool:
+    """Return whether a fitted selection raises an error as soon as it is asked for its columns."""
+    if not hasattr(estimator, "get_support") or not hasattr(estimator, "n_features_in_"):
+        return False
+    try:
+        _support(estimator)
+    # It may raise anything, whatever its options make of it.
+    except Exception:
+        return True
+    return False
+
+
 def _support(selector: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -151,6 +163,7 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         _is_collinear,
         "its columns are linearly dependent, so rounding decides its answers; leave some out, or use reg_param",
     ),
+    (_cannot_choose, "it raises an error itself when it is asked for its columns, so it has no answer"),
     (
         lambda one: hasattr(one, "get_support") and hasattr(one, "n_features_in_") and not len(_support(one)),
         "it chooses no column, so nothing is left for ONNX to compute; let it choose at least one",

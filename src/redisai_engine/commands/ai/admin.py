@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import integer, text
 from redisai_engine.commands.hashes import values_of
-from redisai_engine.commands.steps import AskPeers, Plan
+from redisai_engine.commands.steps import AskPeers, Limited, Plan
 from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
-from redisai_engine.errors import CommandError, UpstreamError
+from redisai_engine.errors import CommandError, Quarantined, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 
 @command(
@@ -30,21 +32,26 @@ from redisai_engine.redis import store
 def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.INFO key [RESETSTAT]"""
     names = (store.ID, store.META, store.SCRIPT_ID, store.SCRIPT_META)
-    (values,) = yield [(b"HMGET", arguments[1], *names)]
+    (values,) = yield Limited([(b"HMGET", arguments[1], *names)], MAX_METADATA)
     if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
         raise CommandError(texts.INFO_MISSING)
-    model_id, model, script_id, script = values_of(values)
-    id_ = model_id or script_id
-    if id_ is None:
-        raise CommandError(texts.INFO_MISSING)
-    figures = client.engine.statistics(id_)
+    meta = _described(*values_of(values))
+    figures = client.engine.statistics(meta.id.encode())
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
         figures.reset()
-        yield AskPeers({"reset": id_.decode()})
+        yield AskPeers({"reset": meta.id})
         return replies.OK
-    others = yield AskPeers({"figures": id_.decode()})
-    meta = store.parse_meta(model) if model_id else store.parse_script_meta(script)
-    return _info_reply(arguments[1], meta, _added(figures, others))
+    others = yield AskPeers({"figures": meta.id})
+    refusal = client.engine.quarantine.refusal(meta.id.encode())
+    return _info_reply(arguments[1], meta, _added(figures, others), refusal)
+
+
+def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> store.ModelInfo | store.ScriptInfo:
+    if model_id is not None:
+        return store.parse_meta(model, model_id)
+    if script_id is None:
+        raise CommandError(texts.INFO_MISSING)
+    return store.parse_script_meta(script, script_id)
 
 
 def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
@@ -53,7 +60,9 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics) -> bytes:
+def _info_reply(
+    key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics, refusal: Quarantined | None
+) -> bytes:
     is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [
@@ -66,6 +75,7 @@ def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: R
             *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
             *(replies.text("calls"), replies.integer(figures.calls)),
             *(replies.text("errors"), replies.integer(figures.errors)),
+            *((replies.text("refused"), replies.text(refusal.wire)) if refusal is not None else ()),
         ]
     )
 
@@ -93,13 +103,13 @@ def config(client: Client, arguments: Sequence[bytes]) -> Plan:
         return _get(client, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
         reply = _set_chunk_size(client, words)
-        yield AskPeers({"model_chunk_size": client.engine.model_chunk_size})
+        yield AskPeers({"set": {"model_chunk_size": client.engine.model_chunk_size}})
         return reply
     if subcommand == b"BACKENDSPATH":
         if not words:
             raise CommandError(texts.CONFIG_PATH_MISSING)
         client.engine.backends_path = text(words[0])
-        yield AskPeers({"backends_path": client.engine.backends_path})
+        yield AskPeers({"set": {"backends_path": client.engine.backends_path}})
         return replies.OK
     if subcommand == b"LOADBACKEND":
         return _load_backend(words)

@@ -131,6 +131,12 @@ class Progress:
         self.done: set[int] = set()
         self.failed: dict[int, bytes] = {}
 
+    def set_tensors(self) -> None:
+        """Put the request's own tensors into their places."""
+        for operation in self.dag.operations:
+            if isinstance(operation, SetTensor):
+                self.places[operation.place] = operation.words.tensor
+
     def is_ready(self, number: int) -> bool:
         return all(self.places[place] is not None for place in self.steps[number].inputs)
 
@@ -178,6 +184,7 @@ def _run_dag(client: Client, arguments: Sequence[bytes], *, read_only: bool, dep
     if dag.operations_error is not None:
         raise dag.operations_error
     _count_zeros(progress)
+    progress.set_tensors()
     if not (yield from _run(progress, deadline)):
         return replies.TIMEDOUT
     answers = yield from _answers(client, progress)
@@ -229,11 +236,9 @@ def _is_wrong_type(answer: object) -> bool:
 
 
 def _resolve(client: Client, progress: Progress) -> Generator[Any, Any, None]:
-    """Look up models and scripts, one operation after another, and put the request's own tensors into their places."""
+    """Look up models and scripts, one operation after another."""
     for number, operation in enumerate(progress.dag.operations):
-        if isinstance(operation, SetTensor):
-            progress.places[operation.place] = operation.words.tensor
-        elif isinstance(operation, RunModel):
+        if isinstance(operation, RunModel):
             model = yield from resolve_model(client, operation.key)
             operation.call.check(len(model.loaded.inputs), len(model.loaded.outputs))
             progress.steps[number] = Step(model, operation.inputs, operation.outputs)

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
 
+from redisai_engine.commands.ai.model_hash import check_marker, read_meta, read_model, read_model_at_once
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
     delete_hash,
-    hash_of,
-    scan_hashes,
+    scan_tags,
     values_of,
     write_hash,
 )
-from redisai_engine.commands.steps import Load, Plan, UpstreamCommand
+from redisai_engine.commands.steps import Limited, Load, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
-from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.errors import BadMetadata
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 
@@ -92,51 +91,30 @@ def put_model(
     return replies.OK
 
 
+def _asked(arguments: Sequence[bytes]) -> set[bytes]:
+    return {word.upper() for word in arguments[2:]} & {b"META", b"BLOB"} or {b"META", b"BLOB"}
+
+
 @command(
     "AI.MODELGET",
     arity=(2, 4),
     flags=READ,
     keys=Keys(1),
-    single_step=True,
+    single_step=lambda arguments: _asked(arguments) == {b"META"},
     summary="Returns a model's metadata and blob",
-    made_of=("EXISTS", "HMGET", "HGETALL"),
+    made_of=("EXISTS", "HMGET"),
 )
 def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELGET key [META] [BLOB]"""
-    words = {word.upper() for word in arguments[2:]} & {b"META", b"BLOB"} or {b"META", b"BLOB"}
+    words = _asked(arguments)
     if words == {b"META"}:
-        exists, values = yield [(b"EXISTS", arguments[1]), (b"HMGET", arguments[1], store.MARKER, store.META)]
-        fields = dict(zip((store.MARKER, store.META), values_of(values), strict=True))
-    else:
-        exists, values = yield [(b"EXISTS", arguments[1]), (b"HGETALL", arguments[1])]
-        fields = hash_of(values)
-    check_model(exists, fields)
-    if words == {b"META"}:
-        return _meta_alone(fields[store.META])
-    meta = store.parse_meta(fields[store.META])
-    blob = _blob_reply(b"".join(fields[name] for name in meta.blob_fields), client.engine.model_chunk_size)
+        return replies.array(_meta_reply((yield from read_meta(arguments[1]))))
+    read = read_model_at_once if client.in_transaction else read_model
+    meta, whole = yield from read(arguments[1])
+    blob = _blob_reply(whole, client.engine.model_chunk_size)
     if words == {b"BLOB"}:
         return blob
     return replies.array([*_meta_reply(meta), replies.text("blob"), blob])
-
-
-def check_model(exists: Any, fields: dict[bytes, Any]) -> None:
-    """Raise CommandError if there is no key, WrongType if the key holds no model."""
-    if fields.get(store.MARKER) is None:
-        if exists:
-            raise WrongType
-        raise CommandError(texts.MODEL_MISSING)
-
-
-def meta_of(exists: Any, fields: dict[bytes, Any]) -> store.ModelInfo:
-    """Return a model's metadata. Raise the errors of `check_model`."""
-    check_model(exists, fields)
-    return store.parse_meta(fields[store.META])
-
-
-@lru_cache(maxsize=256)  # clients ask repeatedly whether a model is still the same
-def _meta_alone(raw: bytes) -> bytes:
-    return replies.array(_meta_reply(store.parse_meta(raw)))
 
 
 def _meta_reply(meta: store.ModelInfo) -> list[bytes]:
@@ -180,9 +158,11 @@ def modelid(client: Client, arguments: Sequence[bytes]) -> Plan:
     known = models.known(client.database, key) if client.may_trust and not client.in_transaction else None
     if known is not None and client.rights.has(key, READ_RIGHT):
         return replies.bulk(known.id)
-    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)]
+    exists, values = yield Limited([(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)], MAX_METADATA)
     marker, id_ = values_of(values)
-    check_model(exists, {store.MARKER: marker})
+    check_marker(exists, marker)
+    if not isinstance(id_, bytes):
+        raise BadMetadata("is missing", "id")
     models.forget_others(client.database, key, id_)  # no run after this reply may use an older version
     return replies.bulk(id_)
 
@@ -219,6 +199,5 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def modelscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELSCAN"""
-    metas = yield from scan_hashes(client, store.META)
-    rows = [(key, store.parse_meta(meta).tag) for key, meta in metas.items()]
-    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])
+    tags = yield from scan_tags(client, store.MODEL)
+    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])

@@ -32,12 +32,13 @@ from redisai_engine.commands.grammar.tensors import META_AND_BLOB
 from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.task import carry_out
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
+from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel, form_of
 from redisai_engine.protocol import dtypes, replies, texts
 from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 from redisai_engine.service.models import KnownModel
 
 _MOST_TEXTS = 2**20  # elements of a STRING tensor
@@ -225,7 +226,7 @@ class PreparedRun(Job):
         self.inputs = arrays
         self.deadline = deadline
         self.device = model.device
-        self.elements = arrays[0].size if len(arrays) == 1 else sum([array.size for array in arrays])
+        self.form = form_of(arrays, with_text=model.takes_text)
         self.rows = 0
         self.reply: Reply | None = None
         self.silent = False
@@ -251,7 +252,7 @@ class PreparedRun(Job):
                 carry_out(client, dagexecute_ro(client, dag.arguments(blobs)), self.end)
 
         self.is_detached = False
-        client.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered)
+        client.upstream.ask([(b"HGET", dag.model_key, store.ID)], answered, MAX_METADATA)
 
     def end(self, reply: Reply) -> None:
         """Set the reply. A no-op once it is set."""

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from redisai_engine.commands.ai.model import meta_of
+from redisai_engine.commands.ai.model_hash import read_meta, read_model
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.hashes import READ_RIGHT, hash_of, values_of
+from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.steps import Load
 from redisai_engine.execution.job import RunnableModel
-from redisai_engine.redis import store
 from redisai_engine.service.models import KnownModel
 
-RESOLVING = ("EXISTS", "HMGET", "HGETALL")  # the plain commands that resolving sends
+RESOLVING = ("EXISTS", "HMGET")  # the plain commands that resolving sends
 
 
 def known_model(client: Client, key: bytes) -> KnownModel | None:
@@ -36,21 +35,14 @@ def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableMod
     known = known_model(client, key) if client.may_trust else None
     if known is not None:
         return known.model
-    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID, store.META)]
-    marker, id_, meta = values_of(values)
-    meta_of(exists, {store.MARKER: marker, store.META: meta})
+    meta = yield from read_meta(key)
     client.rights.grant(key, READ_RIGHT)
     models = client.engine.models
-    model = models.loaded(id_)
+    model = models.loaded(meta.id.encode())
     if model is None:
-        id_, model = yield from _load(key)
+        meta, blob = yield from read_model(key)
+        model = yield Load(meta, blob)
+    id_ = meta.id.encode()
     models.note_version(client.database, key, id_)
     models.track(client.database, key, id_, model)
     return model
-
-
-def _load(key: bytes) -> Generator[Any, Any, tuple[bytes, RunnableModel]]:
-    exists, values = yield [(b"EXISTS", key), (b"HGETALL", key)]
-    fields = hash_of(values)
-    meta = meta_of(exists, fields)
-    return meta.id.encode(), (yield Load(meta, b"".join(fields[name] for name in meta.blob_fields)))

@@ -113,5 +113,5 @@ def most_read(settings: Settings) -> tuple[int, str]:
 def stored(tensor: Tensor) -> bytes:
     """Return the string that holds a tensor in Redis. Raise CommandError if it is longer than Redis allows."""
     if len(tensor.blob) > MAX_TENSOR_BYTES:
-        raise CommandError(texts.VALUE_TOO_LARGE % (len(tensor.blob), MAX_TENSOR_BYTES))
+        raise CommandError(texts.TENSOR_TOO_LARGE % (len(tensor.blob), MAX_TENSOR_BYTES))
     return store.tensor_value(tensor)

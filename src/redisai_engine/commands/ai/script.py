@@ -6,22 +6,24 @@ A script is one hash (`redis/store.py`). It is compiled before it is stored, so 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from redisai_engine.backends.torch_script import TorchScript, compile_script
+from redisai_engine.backends.scripts import Script
+from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.grammar.words import Words, integer, text
-from redisai_engine.commands.hashes import check_writable, delete_hash, scan_hashes, values_of, write_hash
-from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand
+from redisai_engine.commands.grammar.words import Words, text, whole_number
+from redisai_engine.commands.hashes import check_writable, delete_hash, scan_tags, values_of, write_hash
+from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
-from redisai_engine.errors import CommandError, WrongType
+from redisai_engine.errors import BadMetadata, CommandError, WrongType
+from redisai_engine.execution.quarantine import digest_of
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
-_META = (store.SCRIPT_MARKER, store.SCRIPT_ID, store.SCRIPT_META)
 
 
 @command(
@@ -65,7 +67,7 @@ def _device_and_tag(words: Words) -> tuple[str, str]:
 def _entry_points(words: Words) -> tuple[str, ...]:
     if not words.take_if(b"ENTRY_POINTS"):
         raise CommandError(texts.ENTRY_POINTS_MISSING)
-    count = integer(words.take() or b"")
+    count = whole_number(words.take() or b"")
     if count is None:
         raise CommandError(texts.BAD_ENTRY_POINT_COUNT)
     if not 0 <= count <= len(words.rest):
@@ -107,12 +109,17 @@ def put_script(
     return replies.OK
 
 
-def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
+def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, Script]:
     """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
+    compile_: Callable[[], Script] = partial(
+        engine.placement.compile_script, source, meta.entry_points, meta.device, engine.backend_settings
+    )
+    if not engine.placement.is_hosted("TORCH"):
+        digest = digest_of("SCRIPT", source.encode("utf-8", "surrogateescape"))
+        compile_ = engine.quarantine.guarded(meta.id.encode(), digest, compile_)
+    script: Script = yield Compute(compile_)
     engine.scripts.keep(meta.id.encode(), script)
-    assert isinstance(script, TorchScript)
     return script
 
 
@@ -140,13 +147,17 @@ def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptInfo, bytes]]:
-    """Read a script from its key. Raise CommandError if there is no key, WrongType if the key holds no script."""
-    names = (*_META, store.SCRIPT_SOURCE) if with_source else _META
-    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *names)]
-    marker, _, meta, *source = values_of(values)
+    """Read a script. Raise CommandError if there is no key, WrongType if it holds no script, BadMetadata."""
+    names = (*store.SCRIPT.head, store.SCRIPT_SOURCE) if with_source else store.SCRIPT.head
+    limit = MAX_METADATA + MAX_SOURCE if with_source else MAX_METADATA
+    exists, values = yield Limited([(b"EXISTS", key), (b"HMGET", key, *names)], limit)
+    marker, id_, meta, *source = values_of(values)
     if marker is None:
         raise WrongType if exists else CommandError(texts.SCRIPT_MISSING)
-    return store.parse_script_meta(meta), source[0] if source else b""
+    store.check_format(marker)
+    if source == [None]:
+        raise BadMetadata("is missing", "source")
+    return store.parse_script_meta(meta, id_), source[0] if source else b""
 
 
 @command(
@@ -173,6 +184,5 @@ def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def scriptscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._SCRIPTSCAN"""
-    metas = yield from scan_hashes(client, store.SCRIPT_META)
-    rows = [(key, store.parse_script_meta(meta).tag) for key, meta in metas.items()]
-    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in rows])
+    tags = yield from scan_tags(client, store.SCRIPT)
+    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisai_engine.backends.torch_script import ScriptCall, TorchScript
+from redisai_engine.backends.scripts import Script, ScriptCall
 from redisai_engine.commands.ai.run import execute
 from redisai_engine.commands.ai.script import compiled, read_script
 from redisai_engine.commands.ai.script_calls import ClientCaller
@@ -70,15 +70,21 @@ class ResolvedScript:
 
     id: bytes
     device: str
-    script: TorchScript
+    script: Script
 
     def runnable(self, client: Client, function: bytes, call: FunctionCall) -> RunnableModel:
         """Return an object that runs one call, with the client's rights."""
         loaded = ScriptCall(
             self.script, text(function), call.keys, call.arguments, len(call.outputs), ClientCaller(client)
         )
-        statistics = client.engine.scripts.statistics(self.id)
-        return RunnableModel(loaded, backend_name="TORCH", device=self.device, statistics=statistics)
+        scripts = client.engine.scripts
+        return RunnableModel(
+            loaded,
+            backend_name="TORCH",
+            device=self.device,
+            statistics=scripts.statistics(self.id),
+            share=scripts.share(self.id),
+        )
 
 
 def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedScript]:

@@ -13,6 +13,7 @@ from redisai_engine.commands.ai.tensor_reply import MANY, in_few_pieces, meta_re
 from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.tensors import parse_format, parse_tensor
+from redisai_engine.commands.refusals import set_nothing
 from redisai_engine.commands.steps import Encode, Plan, refuse_error
 from redisai_engine.commands.table import READ, WRITE, Keys, command
 from redisai_engine.commands.tensor_script import LARGEST
@@ -80,7 +81,7 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     key = arguments[1]
     tensor = yield from _tensor_or_error(arguments)
     if isinstance(tensor, CommandError):
-        (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
+        head, _ = yield [(b"GETRANGE", key, b"0", b"7"), set_nothing(key)]
         store.check_tensor_head(head)
         raise tensor
     value = store.tensor_value(tensor)

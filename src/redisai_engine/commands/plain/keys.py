@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.steps import Pass, Plan, UpstreamCommand, refuse_error, relay
+from redisai_engine.commands.steps import Limited, Pass, Plan, UpstreamCommand, refuse_error, relay
 from redisai_engine.commands.table import READ, Keys, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.requests import encode
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _TENSOR_TYPE = "AI_TENSOR"
 _MODEL_TYPE = "AI__MODEL"
@@ -23,7 +24,7 @@ _SCRIPT_TYPE = "AI_SCRIPT"
 def type_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """TYPE key"""
     key = arguments[1]
-    kind, *marks = yield [(b"TYPE", key), *_marks(key)]
+    kind, *marks = yield Limited([(b"TYPE", key), *_marks(key)], MAX_METADATA)
     refuse_error(kind)
     return replies.simple(_ai_type(marks) or kind.decode())
 
@@ -55,7 +56,7 @@ def _ai_type(marks: Sequence[object]) -> str | None:
 )
 def object_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """OBJECT ENCODING key"""
-    encoding, *marks = yield [tuple(arguments), *_marks(arguments[2])]
+    encoding, *marks = yield Limited([tuple(arguments), *_marks(arguments[2])], MAX_METADATA)
     refuse_error(encoding)
     if encoding is None:
         return replies.null(client.protocol)
@@ -67,7 +68,7 @@ def copy(client: Client, arguments: Sequence[bytes]) -> Plan:
     """COPY source destination [DB database] [REPLACE]"""
     if client.in_transaction:  # what the key will hold isn't known yet; a copied AI key does no harm
         return (yield from relay(arguments))
-    if _ai_type((yield _marks(arguments[1]))):
+    if _ai_type((yield Limited(_marks(arguments[1]), MAX_METADATA))):
         raise CommandError(texts.NOT_COPYABLE)
     client.engine.models.forget_keys(arguments[1:3])
     (raw,) = yield Pass(encode(arguments))

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.hashes import present
-from redisai_engine.commands.steps import Plan, refuse_error
+from redisai_engine.commands.steps import Limited, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
 from redisai_engine.protocol import replies
 from redisai_engine.redis import store
+from redisai_engine.redis.metadata import MAX_METADATA
 
 _TENSOR, _MODEL, _SCRIPT = b"AI_TENSOR", b"AI__MODEL", b"AI_SCRIPT"
 _HELD_BY = {_TENSOR: b"string", _MODEL: b"hash", _SCRIPT: b"hash"}
@@ -51,5 +52,6 @@ def scan(client: Client, arguments: Sequence[bytes]) -> Plan:
             key for key, mark in zip(keys, marks, strict=True) if isinstance(mark, bytes) and store.is_tensor(mark)
         ]
     else:
-        found = list(present(keys, (yield [(b"HGET", key, _MARKERS[kind]) for key in keys])))
+        marks = yield Limited([(b"HGET", key, _MARKERS[kind]) for key in keys], MAX_METADATA)
+        found = list(present(keys, marks))
     return replies.array([replies.bulk(cursor), replies.array([replies.bulk(key) for key in found])])

@@ -36,7 +36,7 @@ from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_inva
 from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
-from redisai_engine.commands.steps import Plan
+from redisai_engine.commands.steps import Plan, fail
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
@@ -213,10 +213,10 @@ class Session:
         try:
             plan = row.plan(self._client, arguments)
         except CommandError as error:
-            if not self._is_silent():
-                self._pending.add(Ready(replies.error(error.wire)))
-            return
-        self._start(plan, busy=not row.single_step)
+            self._start(fail(error), request=arguments)
+        else:
+            busy = not row.is_single_step(arguments)
+            self._start(plan, busy=busy, request=arguments if busy else None)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
@@ -235,8 +235,8 @@ class Session:
             self._pending.add(_PONG)
         return True
 
-    def _start(self, body: Plan, *, busy: bool = True) -> None:
-        task = Task(self._client, body, self._task_ended, silent=self._is_silent())
+    def _start(self, body: Plan, *, busy: bool = True, request: list[bytes] | None = None) -> None:
+        task = Task(self._client, body, self._task_ended, silent=self._is_silent(), request=request)
         self._pending.add(task)
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()

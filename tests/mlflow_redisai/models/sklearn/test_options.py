@@ -17,6 +17,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
+from sklearn.feature_selection import GenericUnivariateSelect
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -97,6 +98,20 @@ def test_the_refusal_names_step_estimator_value_and_what_works(tmp_path: Path) -
     assert str(refused.value.message) == (
         "step svc (SVC): break_ties=True can't be converted to ONNX; use break_ties=False"
     )
+
+
+def test_a_selection_that_raises_an_error_itself_is_refused() -> None:
+    frame, labels = cancer()
+    selection = GenericUnivariateSelect(mode="k_best", param=2e-5).fit(frame, labels)
+
+    assert "it raises an error itself when it is asked for its columns" in refusal(selection)
+
+
+def test_the_pattern_of_an_ensemble_is_not_taken_for_a_fitted_estimator(tmp_path: Path) -> None:
+    frame, labels = cancer()
+    bag = BaggingClassifier(KNeighborsClassifier(), n_estimators=3, random_state=0).fit(frame[:80], labels[:80])
+
+    deploy(save_sklearn(tmp_path / "model", bag, frame)).assert_equals_pyfunc_exactly(frame)
 
 
 def test_splits_by_category_are_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.text_gaps import as_text
+from mlflow_redisai.models.sklearn.converters.gaps import as_text
 from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, numbers, put, source
 from mlflow_redisai.models.trees.ensemble import Nodes
 from redisai_engine.codec.values import Array

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, linear, text_gaps, vectors, votes
+from mlflow_redisai.models.sklearn.converters import columns, forests, functions, gaps, linear, vectors, votes
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -30,6 +30,7 @@ _SELECTIONS = (
 )
 _CONVERTERS: dict[str, Converter] = {
     "SklearnAdaBoostClassifier": votes.convert_adaboost,
+    "SklearnBayesianRidge": linear.convert_regressor,
     "SklearnBaggingClassifier": votes.convert_bagging,
     "SklearnBinarizer": columns.convert_binarizer,
     "SklearnDecisionTreeClassifier": forests.convert_classifier,
@@ -45,6 +46,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnKBinsDiscretizer": columns.convert_bins,
     "SklearnKMeans": linear.convert_clusters,
     "SklearnLinearRegressor": linear.convert_regressor,
+    "SklearnLinearSVR": linear.convert_regressor,
     "SklearnMiniBatchKMeans": linear.convert_clusters,
     "SklearnNormalizer": columns.convert_normalizer,
     "SklearnOneClassSVM": vectors.convert_one_class,
@@ -52,7 +54,7 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOrdinalEncoder": columns.convert_ordinal,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
-    "SklearnSimpleImputer": text_gaps.convert_imputer,
+    "SklearnSimpleImputer": gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
     **dict.fromkeys(_SELECTIONS, columns.convert_selection),

@@ -35,6 +35,10 @@ def is_text(variable: Any) -> bool:
     return type(variable.type).__name__ == "StringTensorType"
 
 
+def is_whole(variable: Any) -> bool:
+    return type(variable.type).__name__ == "Int64TensorType"
+
+
 def give(nodes: Nodes, name: str, output: str, wanted: Any) -> None:
     """Cast an output to the type that skl2onnx has set for it, on which the following steps rely."""
     kinds = {"FloatTensorType": np.float32, "DoubleTensorType": np.float64, "Int64TensorType": np.int64}
