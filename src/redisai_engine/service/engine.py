@@ -23,6 +23,7 @@ from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.service.encoding import Encoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -68,6 +69,7 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
+        self.encoder = Encoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -114,6 +116,7 @@ class Engine:
         self.models.close()
         self.placement.close()
         self.loader.close()
+        self.encoder.close()
 
 
 def _processors(workers: int) -> int:
