@@ -20,7 +20,7 @@ from typing import TextIO
 from fuzz import explore, sessions, targets
 
 FOLDER = Path(".cache") / "fuzz"  # findings, logs, and inputs that reached something new
-SECONDS_BEYOND = 90  # for starting, and for an input that hangs
+SECONDS_BEYOND = 400  # for starting, which imports frameworks on a busy machine, and for an input that hangs
 DEFAULT_MINUTES = 3.0
 
 

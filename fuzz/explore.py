@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fuzz.limits import Check
 
-MOST_FOR_LEAKS = 300  # inputs of the corpus that are searched for leaks
+LEAK_SECONDS = 30  # in which inputs of the corpus are searched for leaks, if exploring has no limit of time either
 ADDRESS_SPACE_MIB = 2048
 HANG_SECONDS = 30  # ends what never returns to Python
 BATCH = 500  # inputs that Hypothesis makes up with one seed
@@ -115,10 +115,12 @@ def _search_leaks(arguments: argparse.Namespace) -> None:
 
     check = targets.TARGETS[arguments.target]
     search = limits.collecting(lambda data: limits.check_leak(check, data), arguments.findings)
-    reached = sorted(arguments.corpus.iterdir())
-    chosen = random.Random(arguments.seed).sample(reached, min(len(reached), MOST_FOR_LEAKS))
-    for path in [*targets.corpus(arguments.target), *chosen]:
-        search(path.read_bytes())
+    ends = time.monotonic() + (arguments.seconds or LEAK_SECONDS)
+    paths = [*targets.corpus(arguments.target), *sorted(arguments.corpus.iterdir())]
+    random.Random(arguments.seed).shuffle(paths)
+    for path in paths:
+        if time.monotonic() < ends:
+            search(path.read_bytes())
 
 
 def _check(arguments: argparse.Namespace) -> Check:

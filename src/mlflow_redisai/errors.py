@@ -391,7 +391,7 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.UnreadableMapping: UnreadableRecord,
     codec.DamagedMapping: UnreadableRecord,
     codec.UnknownRecordFormat: UnreadableRecord,
-    codec.UnfitAnswer: UnfitAnswer,
+    codec.AnswerMismatch: UnfitAnswer,
     codec.UnusableOutput: InvalidRequest,
 }
 

@@ -175,6 +175,20 @@ class Settings:
         unit="bytes",
         why="the largest model that model-memory keeps",
     )
+    tensor_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "tensors that one command reads, makes without sent data, or gets from its models",
+        unit="bytes",
+        why="two of the largest values of Redis",
+    )
+    reply_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "a command whose reply with tensors would be larger gets an error instead",
+        unit="bytes",
+        why="two of the largest values of Redis",
+    )
     output_limit: int = _setting(
         256 * 2**20,
         _number(2**16, 2**40),

@@ -33,3 +33,42 @@ def parents_of(engine: Server) -> list[psutil.Process]:
 def hosts_of(engine: Server) -> list[psutil.Process]:
     """Return the engine's hosts."""
     return [host for parent in parents_of(engine) for host in parent.children()]
+
+
+@cache
+def torch_reader(path: str) -> bytes:
+    """Return a TorchScript model that returns the first bytes of a file, read where the checks of graphs don't look."""
+    import torch
+
+    class Reader(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.path = path
+            self.bytes = torch.zeros(4, dtype=torch.uint8)
+
+        @torch.jit.export
+        def __getstate__(self) -> tuple[str, bool]:
+            return self.path, self.training
+
+        @torch.jit.export
+        def __setstate__(self, state: tuple[str, bool]) -> None:
+            self.path = state[0]
+            self.training = state[1]
+            self.bytes = torch.from_file(state[0], size=4, dtype=torch.uint8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.bytes
+
+    return torchscript(Reader())
+
+
+@cache
+def torch_eater() -> bytes:
+    """Return a TorchScript model that makes a tensor of as many MiB as its input says, and returns its length."""
+    import torch
+
+    class Eater(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ones(int(x.item()) * 262144).sum()
+
+    return torchscript(Eater())

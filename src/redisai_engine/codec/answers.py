@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import UnfitAnswer
+from redisai_engine.codec.errors import AnswerMismatch
 from redisai_engine.codec.fields import is_frame, is_series
 from redisai_engine.codec.mapping import Container, Mapping, Part
 from redisai_engine.protocol.tensor import Tensor
@@ -27,13 +27,13 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
     `tensors` are the fetched ones, in the order of `mapping.fetch`. `inputs` is the user's input. It matters only for
     models without a signature, whose container depends on it.
 
-    Raise UnfitAnswer for tensors of other types and shapes than the mapping was made for.
+    Raise AnswerMismatch for tensors of other types and shapes than the mapping was made for.
     """
     try:
         return _decoded(tensors, mapping, inputs)
     # The mapping says what becomes of the tensors, the server which they are. NumPy says where the two don't fit.
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UnfitAnswer(tensors, str(error)) from error
+        raise AnswerMismatch(tensors, str(error)) from error
 
 
 def _decoded(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any) -> Any:

@@ -8,7 +8,7 @@ The codec's errors: one tree that depends on no framework.
     ├── DamagedMapping         the mapping is none that this plugin has written
     ├── UnknownRecordFormat    the deployment's record was written by another version
     ├── UnusableOutput         an output of a model that another client stored is not a tensor
-    └── UnfitAnswer            the server's tensors are not those of the deployed model
+    └── AnswerMismatch         the server's tensors are not those of the deployed model
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class UnusableOutput(CodecError):
         )
 
 
-class UnfitAnswer(CodecError):
+class AnswerMismatch(CodecError):
     """The server's tensors are not those of the deployed model."""
 
     def __init__(self, tensors: Sequence[Tensor], reason: str) -> None:

@@ -435,9 +435,9 @@ def _fits(value: Any, hint: Any) -> bool:
             return False
         kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
-    if hint in (int, float) and type(value) in (int, hint):
+    if hint is float and isinstance(value, int):
         return True
-    if hint in (int, float) or not (hint is Any or isinstance(value, hint)):
+    if not (hint is Any or isinstance(value, hint)):
         return False
     if is_dataclass(value) and not isinstance(value, DType):
         _check_types(value)
@@ -479,7 +479,7 @@ def _is_consistent(schema: Schema, inputs: tuple[Input, ...], text: Text | None)
     if any(item not in numbers and (item.largest, item.least) != (None, None) for item in fields):
         return False
     if schema.kind == "columns":
-        return all(not item.shape for item in fields) and (text is not None or all(item.fields for item in inputs))
+        return text is not None or all(item.fields for item in inputs)
     return (schema.named or len(fields) == 1) and all(len(item.fields) == 1 for item in inputs)
 
 

@@ -140,6 +140,10 @@ BAD_DUMP = "ERR Bad data format: %s"
 ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
 VALUE_TOO_LARGE = "ERR a field of the key has more than %d bytes, so no model or script is read from it"
 
+TENSORS_TOO_LARGE = "ERR the tensors of this command take %d bytes or more; at most %d are allowed (see --tensor-limit)"
+REPLY_TOO_LARGE = "ERR the reply to this command takes %d bytes or more; at most %d are allowed (see --reply-limit)"
+TENSOR_TOO_LARGE = "ERR a tensor takes %d bytes; at most %d can be stored"
+
 # The engine's own explanations, appended to errors of Redis that RedisAI's users wouldn't expect
 NO_LUA = (
     " AI commands can't be called from Lua: scripts run inside Redis, but AI commands are answered by the engine in"

@@ -23,6 +23,7 @@ from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -31,6 +32,9 @@ from redisai_engine.service.turn import Turn
 
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
+
+#: How many scripts are kept in processes of their own.
+_HOSTED_SCRIPTS = 64
 
 
 class Engine:
@@ -56,7 +60,7 @@ class Engine:
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts()
+        self.scripts = Scripts(_HOSTED_SCRIPTS) if self.placement.is_hosted("TORCH") else Scripts()
         self.executor = Executor(
             loop,
             threads_per_queue=threads,
@@ -65,6 +69,7 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
+        self.encoder = ReplyEncoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -111,6 +116,7 @@ class Engine:
         self.models.close()
         self.placement.close()
         self.loader.close()
+        self.encoder.close()
 
 
 def _processors(workers: int) -> int:

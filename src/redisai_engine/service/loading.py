@@ -15,17 +15,24 @@ from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.errors import EngineError, ModelLoadError
-from redisai_engine.execution.hosts.placement import Placement
+from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.redis.store import ModelInfo
+from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
 
+#: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
+_HOSTED_AT_ONCE = 8
+
 
 class Loader:
-    """One thread in which frameworks load models and compile scripts, one at a time."""
+    """
+    The threads in which models are loaded and scripts compiled: one for frameworks in this process, one at a time, and
+    several that wait for processes of their own.
+    """
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class Loader:
         self._quarantine = quarantine
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._waiting: dict[str, list[Loaded]] = {}
 
     def load(self, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
@@ -52,17 +60,20 @@ class Loader:
         waiting = self._waiting.setdefault(meta.id, [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            future = self._loop.run_in_executor(self._thread, self._load, meta, blob)
-            future.add_done_callback(lambda finished: self._loaded(meta, finished.result()))
+            threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
+            future = self._loop.run_in_executor(threads, self._load, meta, blob)
+            future.add_done_callback(lambda finished: self._loaded(meta, result_of(finished)))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Call `function` in the thread, then `done` with its result or its EngineError."""
-        future = self._loop.run_in_executor(self._thread, _outcome_of, function)
-        future.add_done_callback(lambda finished: done(finished.result()))
+        """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
+        threads = self._waiters if self._placement.is_hosted("TORCH") else self._thread
+        future = self._loop.run_in_executor(threads, outcome_of, function)
+        future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
 
     def close(self) -> None:
-        """Finish the current computation, drop the waiting ones and end the thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
+        for threads in (self._thread, self._waiters):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         try:
@@ -95,16 +106,10 @@ class Loader:
         )
 
     def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
-        if not isinstance(outcome, EngineError):
-            self._models.keep(meta.id.encode(), outcome, meta.blob_size)
-        for done in self._waiting.pop(meta.id):
-            done(outcome)
-
-
-def _outcome_of(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except EngineError as error:
-        return error
-    except Exception as error:  # any failure must reach the client instead of leaving it waiting
-        return EngineError(f"ERR the engine failed on this command: {error!r}")
+        waiting = self._waiting.pop(meta.id)
+        try:
+            if not isinstance(outcome, EngineError):
+                least = HOST_BYTES if self._placement.is_hosted(meta.backend) else 0
+                self._models.keep(meta.id.encode(), outcome, max(meta.blob_size, least))
+        finally:  # it is loaded, even if it can't be kept
+            deliver(outcome, waiting)

@@ -8,11 +8,11 @@ import pytest
 
 from redisai_engine.codec import errors
 from redisai_engine.codec.errors import (
+    AnswerMismatch,
     CodecError,
     DamagedMapping,
     InputMismatch,
     PackageNotInstalled,
-    UnfitAnswer,
     UnknownRecordFormat,
     UnreadableMapping,
     UnusableOutput,
@@ -56,7 +56,7 @@ def test_the_tree_has_one_root_and_its_drawing_every_class() -> None:
             "the record's mapping is damaged: fetch can't be right; deploy the model again",
         ),
         (
-            UnfitAnswer([Tensor(FLOAT, (2,), b"12345678")], "cannot reshape array"),
+            AnswerMismatch([Tensor(FLOAT, (2,), b"12345678")], "cannot reshape array"),
             "the server answered FLOAT (2,), which doesn't fit the deployment: cannot reshape array",
         ),
         (

@@ -11,12 +11,12 @@ import pytest
 
 PROGRAM = """
 import asyncio, os, threading, time
-from redisai_engine.process.stopping import Stop
+from redisai_engine.process.stopping import Shutdown
 
 parent = os.getppid()  # a loop without end ends with the test
 
 async def main():
-    with Stop(1.0, lambda: print("given up", flush=True)) as stop:
+    with Shutdown(1.0, lambda: print("given up", flush=True)) as stop:
         print("ready", flush=True)
         {}
 

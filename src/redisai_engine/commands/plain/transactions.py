@@ -15,7 +15,7 @@ from typing import Any
 
 from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.refusals import placeholder
-from redisai_engine.commands.steps import Pass, Permit, Plan, relay
+from redisai_engine.commands.steps import Pass, Permit, Plan, Relay, relay
 from redisai_engine.commands.table import Command, InTransaction, connection_command
 from redisai_engine.commands.transaction import Entry, Transaction
 from redisai_engine.errors import CommandError, EngineError
@@ -80,7 +80,7 @@ def queue(connection: ConnectedClient, row: Command[ConnectedClient], arguments:
     except EngineError as error:  # RedisAI reports it as an element of EXEC's reply; the placeholder is queued for it
         entry.plan, entry.reply, commands = None, replies.error(error.wire), [placeholder(arguments)]
     except _Finished as finished:
-        entry.plan, entry.reply, commands = None, finished.args[0], [placeholder(arguments)]
+        entry.plan, entry.reply, commands = None, replies.joined(finished.args[0]), [placeholder(arguments)]
     entry.raw = isinstance(commands, Pass)
     answers = yield commands
     entry.count = entry.permits + len(answers)
@@ -159,7 +159,7 @@ def _select(connection: ConnectedClient) -> tuple[bytes, bytes]:
     return b"SELECT", b"%d" % connection.database
 
 
-def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
+def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, selects: bool) -> Relay:
     assert entry.plan is not None
     mine = mine[entry.permits :]
     value: Any = mine if entry.raw else [decode(part) for part in mine]
@@ -171,6 +171,6 @@ def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, sele
                 yield [_select(connection)]
             value = yield step
     except _Finished as finished:
-        return bytes(finished.args[0])
+        return replies.joined(finished.args[0])
     except EngineError as error:
         return replies.error(error.wire)

@@ -52,15 +52,23 @@ class Parent:
         """
         text = json.dumps({"memory": memory, "gpu": gpu}).encode()
         descriptors = [channel.fileno(), lifeline.fileno(), file]
-        try:
-            socket.send_fds(self._started(), [text], descriptors)
-        except OSError:  # it has died
-            socket.send_fds(self._started(), [text], descriptors)
+        for _ in range(2):
+            control = self._started()
+            try:
+                socket.send_fds(control, [text], descriptors)
+            except OSError:
+                self._died(control)
+            else:
+                return
+        raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again")
 
     def close(self) -> None:
-        """End the process and all its hosts."""
+        """End the process and all its hosts, even if it is still importing the framework."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()  # before the lock, whose owner may be waiting for this process
         with self._lock:
-            self._closed = True
             self._end()
 
     def _started(self) -> socket.socket:
@@ -78,6 +86,13 @@ class Parent:
                 raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again in {wait:.1f} s")
             return self._start()
 
+    def _died(self, control: socket.socket) -> None:
+        """Forget the process that this control socket was of, unless another thread has done so."""
+        with self._lock:
+            if self._control is control:
+                self._restarts.died(monotonic())
+                self._end()
+
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -92,6 +107,8 @@ class Parent:
                 start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
             )
         self._control = ours
+        if self._closed:
+            self._process.kill()
         answer = ours.recv(_MOST_BYTES)
         if not answer:
             raise ModelLoadError(f"ERR the process of backend {self.backend} ended while importing the framework")

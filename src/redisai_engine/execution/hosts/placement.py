@@ -18,6 +18,9 @@ from redisai_engine.execution.hosts.scripts import compile_in_host
 #: The backends whose runs a thread can't stop, or whose models are programs.
 HOSTED = ("TF", "TFLITE", "TORCH")
 
+#: What a host of a small model takes at most, besides the memory that it shares (measured: 1 to 13 MB).
+HOST_BYTES = 16 * 2**20
+
 
 class Placement:
     """The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`."""

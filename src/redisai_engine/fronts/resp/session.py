@@ -296,10 +296,14 @@ class Session:
         if transport is None:
             return
         if self._out:
-            if transport.get_write_buffer_size() > self._engine.settings.output_limit:
+            if transport.get_write_buffer_size() + self._out.left > self._engine.settings.output_limit:
                 self._close_slow(transport)
                 return
-            self._out.write(transport)
+            self._out.write(transport, is_full=self._output_is_full)
+        elif self._out.left and not self._output_is_full:
+            self._out.write_step(transport)
+        if self._out.left and not self._output_is_full:
+            self._client.touch()  # the transport has written the step already
         if self._output_is_full:
             self._hold_redis(transport)
         if self._client.is_closing:
@@ -321,6 +325,8 @@ class Session:
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close once everything pending is answered."""
+        if self._out.left:
+            return  # `resume_writing` touches the client
         if self._pending.is_empty:
             transport.close()
         elif self._finishing and not self._is_busy():
@@ -335,7 +341,12 @@ class Session:
         """Answer for a bug in the engine, and take no more requests: their replies could be out of step."""
         _log.exception("a connection failed because of a bug in the engine")
         self._client.task = self._delayed = None
-        self._refuse(texts.ENGINE_FAILED)
+        begun = self._pending.last
+        if isinstance(begun, Task) and begun.reply is None:  # it may be what failed, and then would never end
+            begun.end(replies.error(texts.ENGINE_FAILED))
+            self._client.close()
+        else:
+            self._refuse(texts.ENGINE_FAILED)
 
     def abort(self) -> None:
         """Close the connection at once: its replies can't be written."""
@@ -360,11 +371,18 @@ class Session:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's transports don't derive from asyncio's
         self._transport = transport
-        self.reading.attach(transport)
         self._sessions.add(self)
+        try:
+            self.reading.attach(transport)
+        except Exception:  # the event loop would only log it
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed(data)
+        try:
+            self._parser.feed(data)
+        except Exception:
+            self.fail()
+            return
         self._backlog += len(data)
         if self._backlog > _BACKLOG_BYTES:
             self.reading.hold(Reason.BACKLOG)
@@ -380,9 +398,11 @@ class Session:
         self._client.is_closing = True
         self._transport = None
         self._sessions.discard(self)
-        self._client.lose(replies.error("ERR the client has closed its connection"))
-        if self._client.opened_upstream is not None:
-            self._client.opened_upstream.close()
+        try:
+            self._client.lose(replies.error("ERR the client has closed its connection"))
+        finally:
+            if self._client.opened_upstream is not None:
+                self._client.opened_upstream.close()
 
     def pause_writing(self) -> None:
         """Record that the client reads too slowly; `flush` acts on it."""

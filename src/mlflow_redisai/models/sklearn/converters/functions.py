@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, nodes_of, numbers, put
 
 # The operator for each of numpy's functions that is a single one, of those that ONNX Runtime has for float64.
 _OPERATORS = {
