@@ -57,6 +57,7 @@ def _with_atheris(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "max_len": targets.MOST_BYTES,
         "timeout": HANG_SECONDS,
+        "report_slow_units": HANG_SECONDS,  # by the clock, which a busy machine makes useless
         "artifact_prefix": f"{arguments.findings}/",
         "print_final_stats": 1,
         "max_total_time": arguments.seconds or 0,
