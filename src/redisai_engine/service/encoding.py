@@ -21,7 +21,7 @@ from redisai_engine.protocol import texts
 _log = logging.getLogger(__name__)
 
 
-class Encoder:
+class ReplyEncoder:
     """One thread, which carries out one function after another."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -23,7 +23,7 @@ from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
-from redisai_engine.service.encoding import Encoder
+from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -69,7 +69,7 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
-        self.encoder = Encoder(loop)
+        self.encoder = ReplyEncoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 

@@ -86,7 +86,7 @@ READ: dict[str, str] = {
     "LocalOutlierFactor": "n_neighbors novelty",
     "MLPClassifier": "activation",
     "MLPRegressor": "activation loss",
-    "MaxAbsScaler": "",
+    "MaxAbsScaler": "clip",
     "MinMaxScaler": "feature_range clip",
     "NearestNeighbors": "n_neighbors radius",
     "Normalizer": "norm",

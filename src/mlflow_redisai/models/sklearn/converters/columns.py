@@ -61,6 +61,19 @@ def _sum(nodes: Nodes, rows: str) -> str:
     return nodes.add("ReduceSum", rows, nodes.constant(np.array([1])), keepdims=1)
 
 
+def convert_largest(scope: Any, operator: Any, container: Any) -> None:
+    """Divide by the largest number of each column. skl2onnx doesn't cut what is larger."""
+    nodes = nodes_of(scope, "largest")
+    estimator = operator.raw_operator
+    answer = nodes.add("Div", numbers(nodes, operator), nodes.constant(np.asarray(estimator.scale_, np.float64)))
+    if getattr(estimator, "clip", False):
+        for sign, comparison in ((1.0, "Greater"), (-1.0, "Less")):
+            bound = nodes.constant(np.float64(sign))
+            # A gap is on neither side.
+            answer = nodes.add("Where", nodes.add(comparison, answer, bound), bound, answer)
+    _finish(nodes, answer, operator, container)
+
+
 def convert_frequencies(scope: Any, operator: Any, container: Any) -> None:
     """Weight counted words. skl2onnx damps one more than their number, which leaves no words at zero, too."""
     nodes = nodes_of(scope, "frequencies")

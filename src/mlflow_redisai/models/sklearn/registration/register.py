@@ -66,6 +66,8 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
     "SklearnOrdinalEncoder": columns.convert_ordinal,
+    "SklearnMaxAbsScaler": columns.convert_largest,
+    "SklearnPowerTransformer": functions.convert_powers,
     "SklearnRadiusNeighborsClassifier": radius.convert_classifier,
     "SklearnRadiusNeighborsRegressor": radius.convert_regressor,
     "SklearnRandomForestClassifier": forests.convert_classifier,
@@ -119,6 +121,7 @@ _SHAPES: dict[str, Shapes] = {
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
     "SklearnOrdinalEncoder": columns.ordinal_shapes,
+    "SklearnPowerTransformer": functions.function_shapes,
     "SklearnRandomTreesEmbedding": forests.embedding_shapes,
     "SklearnTargetEncoder": columns.target_shapes,
 }
