@@ -1,4 +1,4 @@
-"""The campaign itself, for a minute and a half with the day as the seed: it finds nothing. A longer one is `scripts/fuzz`."""
+"""A short campaign, with the day as the seed, finds nothing. A longer one is `scripts/fuzz`."""
 
 from __future__ import annotations
 
