@@ -63,6 +63,7 @@ class OnnxBackend(Backend):
             session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
+        session._model_bytes = None  # kept for other providers to start from, which nobody asks for
         if file is None:
             # ONNX Runtime accepts what `read` couldn't parse, so nobody has checked it for external data.
             raise ModelLoadError("ERR the model isn't an ONNX file that the engine can check for external data")

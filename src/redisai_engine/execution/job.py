@@ -39,7 +39,8 @@ class RunnableModel:
     A stored model in memory, ready to run.
 
     A `batch_size` of 0 means no batching, a `min_batch_size` of 0 no waiting, a `min_batch_timeout_ms` of 0 waiting
-    without limit. `joinable` becomes False when a joined run shows that outputs can't be split among the requests.
+    without limit. `memory` is what it takes in bytes. `joinable` becomes False when a joined run shows that outputs
+    can't be split among the requests.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class RunnableModel:
         "device",
         "joinable",
         "loaded",
+        "memory",
         "min_batch_size",
         "min_batch_timeout_ms",
         "statistics",
@@ -64,8 +66,10 @@ class RunnableModel:
         min_batch_size: int = 0,
         min_batch_timeout_ms: int = 0,
         statistics: RunStatistics | None = None,
+        memory: int = 0,
     ) -> None:
         self.loaded = loaded
+        self.memory = memory
         self.backend_name = backend_name
         self.device = device.upper()
         self.batch_size = batch_size

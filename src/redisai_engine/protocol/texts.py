@@ -45,8 +45,10 @@ MODEL_INPUTS_COUNT = "ERR number of model inputs does not match the number of gi
 MODEL_OUTPUTS_COUNT = "ERR number of model outputs does not match the number of given arguments"
 BLOB_MISSING = "ERR Insufficient arguments, missing model BLOB"
 BLOB_EXPECTED = "ERR Invalid argument, expected BLOB"
-MODEL_TOO_LARGE = "ERR the model has %d bytes; at most %d are allowed"  # ours, like the next two
+MODEL_TOO_LARGE = "ERR the model has %d bytes; at most %d are allowed"  # ours, like the rest of this part
 DESCRIPTION_TOO_LARGE = "ERR the tag and the names take %d bytes; at most %d are allowed"
+MODEL_OVER_MEMORY = "ERR the model has %d bytes; this engine keeps at most %d in memory (model-memory)"
+UNKNOWN_BACKEND = "ERR the model's backend %s isn't known here; the backends are %s"
 MODEL_REPLACED = "ERR the model was replaced again and again while it was read; try again"
 
 # Runs

@@ -38,7 +38,7 @@ class Engine:
         self.backends_path = ""
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts()
+        self.scripts = Scripts(self.models.watch)
         self.executor = Executor(
             loop,
             threads_per_queue=settings.threads_per_queue,
@@ -46,7 +46,7 @@ class Engine:
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
-        self.loader = Loader(loop, self.models, self.backend_settings)
+        self.loader = Loader(loop, self.models, self.backend_settings, settings.model_memory)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -54,25 +54,29 @@ class Engine:
         """Return the event loop's time `timeout_ms` from now, or None without a timeout."""
         return None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
 
-    def statistics(self, id_: bytes) -> RunStatistics:
-        """Return the run statistics of the model or script with this id: zeros if it isn't in memory."""
-        return self.models.statistics(id_) or self.scripts.statistics(id_) or RunStatistics()
+    def statistics(self, database: int, key: bytes, id_: bytes) -> RunStatistics:
+        """Return the run statistics of the key's model or script with this id: zeros if it isn't in memory."""
+        found = self.models.statistics(database, key, id_) or self.scripts.statistics(database, key, id_)
+        return found or RunStatistics()
 
     def answer_peer(self, question: Question) -> Any:
         """
         Answer another worker process.
 
         It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
-        RESETSTAT or AI.CONFIG.
+        RESETSTAT or AI.CONFIG. A model or script is described by database, key and id, as text.
         """
         if "figures" in question:
-            return asdict(self.statistics(question["figures"].encode()))
+            return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
-            self.statistics(question["reset"].encode()).reset()
+            self._statistics(*question["reset"]).reset()
         for name in ("model_chunk_size", "backends_path"):
             if name in question:
                 setattr(self, name, question[name])
         return None
+
+    def _statistics(self, database: int, key: str, id_: str) -> RunStatistics:
+        return self.statistics(database, key.encode("latin-1"), id_.encode())
 
     async def close(self) -> None:
         """Finish all submitted runs, then end the threads and the connection to Redis."""

@@ -36,13 +36,15 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
         raise CommandError(texts.INFO_MISSING)
     meta = _described(*values_of(values))
-    figures = client.engine.statistics(meta.id.encode())
+    key = arguments[1]
+    figures = client.engine.statistics(client.database, key, meta.id.encode())
+    which = [client.database, key.decode("latin-1"), meta.id]
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
         figures.reset()
-        yield AskPeers({"reset": meta.id})
+        yield AskPeers({"reset": which})
         return replies.OK
-    others = yield AskPeers({"figures": meta.id})
-    return _info_reply(arguments[1], meta, _added(figures, others))
+    others = yield AskPeers({"figures": which})
+    return _info_reply(key, meta, _added(figures, others))
 
 
 def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> store.ModelInfo | store.ScriptInfo:

@@ -103,16 +103,16 @@ def put_script(
 
     `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
-    yield from compiled(client, meta, source)
+    script = yield from compiled(client, meta, source)
     yield from write_hash(client, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
+    client.engine.scripts.keep(client.database, key, meta.id.encode(), script, len(source))
     return replies.OK
 
 
 def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
-    """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
-    engine = client.engine
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, engine.backend_settings))
-    engine.scripts.keep(meta.id.encode(), script)
+    """Compile a script. Raise ModelLoadError if it doesn't compile."""
+    settings = client.engine.backend_settings
+    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, settings))
     assert isinstance(script, TorchScript)
     return script
 
@@ -165,7 +165,9 @@ def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[s
 )
 def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTDEL key"""
-    return (yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING))
+    reply = yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING)
+    client.engine.scripts.drop(client.database, arguments[1])
+    return reply
 
 
 @command(
