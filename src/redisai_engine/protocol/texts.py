@@ -66,7 +66,9 @@ UNEXPECTED = "Invalid argument: %s"
 
 # Scripts
 SCRIPT_MISSING = "ERR script key is empty"
-SCRIPT_TOO_LARGE = "ERR the script has %d characters; at most %d are allowed"  # ours, like the next one
+SCRIPT_TOO_LARGE = "ERR the script has %d bytes; at most %d are allowed"  # ours, like the next three
+SCRIPT_TOO_LONG = "ERR the script has %d lines; at most %d are allowed"
+SCRIPT_UNENDED = "ERR the script has a text in quotes without an end in line %d"
 SCRIPT_TOO_DEEP = "ERR the script is nested deeper than %d levels in line %d"
 SOURCE_MISSING = "ERR Insufficient arguments, missing script SOURCE"
 ENTRY_POINTS_MISSING = "ERR Insufficient arguments, missing script entry points"
