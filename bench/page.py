@@ -70,6 +70,7 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
         ],
     ),
     "batching": ("Auto-batching", _LOAD),
+    "neighbours": ("Beside a slow model", _LOAD),
     "blobs": (
         "Big tensors",
         [("gb_per_second", "GB/s, both ways", _short), ("median_ms", "median ms", _ms), ("p99_ms", "p99 ms", _ms)],

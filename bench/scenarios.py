@@ -6,7 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import backends, batching, blobs, footprint, generator, plugin, predictions, relay, rivals, sizes, workers
+from bench import (
+    backends,
+    batching,
+    blobs,
+    footprint,
+    generator,
+    neighbours,
+    plugin,
+    predictions,
+    relay,
+    rivals,
+    sizes,
+    workers,
+)
 from bench.rounds import Plan, Series
 
 SCENARIOS: dict[str, Callable[[Plan], Series]] = {
@@ -14,6 +27,7 @@ SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "relay": relay.run,
     "workers": workers.run,
     "batching": batching.run,
+    "neighbours": neighbours.run,
     "blobs": blobs.run,
     "plugin": plugin.run,
     "sizes": sizes.run,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from census.results import Found, Results, newest
 from census.rows import Row
-from census.verdicts import EQUAL, FAULTS, HUNG, RAW, REFUSED, UNTRAINED, WRONG
+from census.verdicts import EQUAL, FAULTS, HUNG, LIMITED, RAW, REFUSED, UNTRAINED, WRONG
 
 PAGE = Path(__file__).parent.parent / "docs" / "census.md"
 
@@ -27,12 +27,14 @@ values that a model may refuse, such as infinity or an unknown category.
 | verdict | meaning |
 |---|---|
 | equal | both give the same answer to every row, or both refuse it |
+| limited | the same, but the deployment refuses huge numbers, where rounding decides: `get` names the limit |
 | refused | the model isn't deployed, and the reason is told |
 | **wrong** | an answer differs, or only one of the two refuses a row |
 | **hung** | the conversion didn't end |
 | **raw** | the reason for a refusal is another library's text, or no reason of ours |
 
-The last three are faults of this project. Combinations that a library itself can't train or save don't count.
+A limit is at least a thousand times what the model has learned. The last three are faults of this project.
+Combinations that a library itself can't train or save don't count.
 """
 
 #: Methods whose answers skl2onnx can express at all. For others there is no converter.
@@ -90,7 +92,7 @@ def _summed(found: Iterable[Found], group: Callable[[Found], str]) -> list[str]:
     groups: dict[str, Counter[str]] = {}
     for each in found:
         groups.setdefault(group(each), Counter())[each.verdict.kind] += 1
-    kinds = (EQUAL, REFUSED, *FAULTS)
+    kinds = (EQUAL, LIMITED, REFUSED, *FAULTS)
     body = [
         [
             name,
@@ -103,19 +105,19 @@ def _summed(found: Iterable[Found], group: Callable[[Found], str]) -> list[str]:
     return _table(["", "rows", *kinds, "equal"], body)
 
 
-def _percent(counts: Counter[str]) -> str:
-    return f"{100 * counts[EQUAL] / counts.total():.0f} %"
-
-
 def _share(found: Iterable[Found]) -> list[str]:
     taken = [each for each in found if each.row.family == "sklearn" and has_converter(each.row)]
-    equal = sum(each.verdict.kind == EQUAL for each in taken)
-    share = f"{100 * equal / len(taken):.1f} %" if taken else "none"
+    equal, limited = (_percent(taken, kind) for kind in (EQUAL, LIMITED))
     return [
         f"Of the {len(taken)} rows of scikit-learn whose estimators all have a converter in skl2onnx, and whose method",
-        f"is {', '.join(_CONVERTIBLE[:-1])} or {_CONVERTIBLE[-1]}, {share} are equal. The goal is 85 %.",
+        f"is {', '.join(_CONVERTIBLE[:-1])} or {_CONVERTIBLE[-1]}, {equal} are equal, and {limited} limited.",
+        "The goal is 85 %.",
         "",
     ]
+
+
+def _percent(found: Sequence[Found], kind: str) -> str:
+    return f"{100 * sum(each.verdict.kind == kind for each in found) / max(1, len(found)):.1f} %"
 
 
 def has_converter(row: Row) -> bool:

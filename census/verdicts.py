@@ -19,12 +19,20 @@ import numpy as np
 
 from census.rows import CannotTrain, Family, Question, Row, Trained
 
-EQUAL, REFUSED, WRONG, HUNG, RAW, UNTRAINED = "equal", "refused", "wrong", "hung", "raw", "untrained"
+EQUAL, LIMITED, REFUSED, UNTRAINED = "equal", "limited", "refused", "untrained"
+WRONG, HUNG, RAW = "wrong", "hung", "raw"
 #: Verdicts that the project may not leave as they are.
 FAULTS = (WRONG, HUNG, RAW)
 
-# Numbers may differ by this much, relative to themselves or to the answer's average.
+# Numbers may differ by this much, relative to themselves or to the answer's average, and below the second in any case:
+# the logarithm of a probability that is 1 but for rounding, and a probability that float32 can't hold.
 _TOLERANCE = 1e-5
+_NOTHING = 1e-12
+
+# Questions with one number that is huge for any model, or that is none in a tensor, and the note of a deployment that
+# refuses such numbers.
+_HUGE = ("1e300 in", "1e30 in", "a large integer in", "infinity in", "minus infinity in", "a gap in a row")
+_LIMIT = " are refused, because for these "
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,17 @@ def _judged(path: Path, trained: Trained, tell: Callable[[str], None]) -> Verdic
     tell("asking")
     own = trained.own or deployed.expected
     found = [each for question in trained.questions if (each := _difference(question, own, deployed.predict))]
+    if found and any(_LIMIT in note for note in deployed.deployable.notes) and all(map(_is_limit, found)):
+        return Verdict(LIMITED, found[0].reason)
     return _joined(found) if found else Verdict(EQUAL)
+
+
+def _is_limit(found: Verdict) -> bool:
+    """Return whether a difference is only that a huge number is refused."""
+    return found.kind == WRONG and found.reason.startswith(_HUGE) and _REFUSED in found.reason
+
+
+_REFUSED = ": refused, but pyfunc answers: "
 
 
 def _deployed(path: Path, flavor: str) -> Any:
@@ -91,14 +109,14 @@ def _difference(question: Question, own: Callable[[Any], Any], deployed: Callabl
     from redisai_engine.codec.errors import CodecError
 
     expected, actual = _attempt(own, question.inputs), _attempt(deployed, question.inputs)
-    if isinstance(actual, Exception) and not isinstance(actual, CodecError):
-        return Verdict(RAW, f"{question.name}: predict raises {type(actual).__name__}: {_first_line(actual)}")
     if isinstance(expected, Exception) and isinstance(actual, Exception):
         return None
+    if isinstance(actual, Exception) and not isinstance(actual, CodecError):
+        return Verdict(RAW, f"{question.name}: predict raises {type(actual).__name__}: {_first_line(actual)}")
     if isinstance(expected, Exception):
         return Verdict(WRONG, f"{question.name}: answered, but pyfunc raises {_first_line(expected)}")
     if isinstance(actual, Exception):
-        return Verdict(WRONG, f"{question.name}: refused, but pyfunc answers: {_first_line(actual)}")
+        return Verdict(WRONG, f"{question.name}{_REFUSED}{_first_line(actual)}")
     found = differs(expected, actual)
     return None if found is None else Verdict(WRONG, f"{question.name}: {found}")
 
@@ -174,7 +192,7 @@ def _same(left: Any, right: Any) -> bool:
 def _close(expected: Any, actual: Any) -> Any:
     finite = np.abs(expected[np.isfinite(expected)])
     usual = float(finite.mean()) if finite.size and np.isfinite(finite.mean()) else 0.0
-    return np.isclose(actual, expected, rtol=_TOLERANCE, atol=_TOLERANCE * usual, equal_nan=True)
+    return np.isclose(actual, expected, rtol=_TOLERANCE, atol=_NOTHING + _TOLERANCE * usual, equal_nan=True)
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -188,15 +188,16 @@ ARROWS = {
     "backends": {"protocol"},
     "redis": {"protocol"},
     "execution": {"backends", "protocol"},
-    "service": {"execution", "backends", "redis", "protocol"},
+    "execution.hosts": {"backends", "protocol"},
+    "service": {"execution", "execution.hosts", "backends", "redis", "protocol"},
     "commands": {"service", "execution", "backends", "redis", "protocol"},
     "commands.grammar": {"backends", "protocol"},
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
     "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
-    "process": {"fronts.resp", "service", "redis", "protocol"},
+    "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
-FOUNDATION = {"errors", "config", "children"}  # modules next to the folders that import none of them
+FOUNDATION = {"errors", "config", "children", "folders"}  # modules next to the folders that import none of them
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from redisai_engine.config import load_settings
 from redisai_engine.errors import EngineError
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.server import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the engine and return the exit code: 0 after a clean shutdown, 1 with the error on standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("redisai_engine.process").setLevel(logging.INFO)
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except EngineError as error:
@@ -24,11 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> None:
     settings = load_settings(arguments)
+    with WorkerOutput() as output:
+        _run_loop(serve(settings, output))
+
+
+def _run_loop(work: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:
         import asyncio
 
-        asyncio.run(serve(settings))
+        asyncio.run(work)
     else:
-        uvloop.run(serve(settings))
+        uvloop.run(work)

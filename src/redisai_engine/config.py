@@ -39,6 +39,16 @@ def _switch(text: str) -> bool:
     return values[text.lower()]
 
 
+def _names_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        names = [name.strip().upper() for name in text.split(",") if name.strip()]
+        if not set(names) <= set(allowed):
+            raise ValueError(f"it must be names out of {', '.join(allowed)}, separated by commas")
+        return ",".join(names)
+
+    return parse
+
+
 def _setting(default: object, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "") -> Any:
     return field(default=default, metadata={"parse": parse, "help": help_, "unit": unit, "why": why})
 
@@ -61,8 +71,33 @@ class Settings:
     workers: int = _setting(
         1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
     )
+    worker_timeout: int = _setting(
+        3000,
+        _number(0, 86_400_000),
+        "a worker process whose event loop doesn't run for this long is replaced; 0: never",
+        unit="milliseconds",
+        why="longer than any honest pause",
+    )
+    shutdown_timeout: int = _setting(
+        30,
+        _number(1, 86_400),
+        "how long after SIGTERM the engine ends at the latest, whatever runs",
+        unit="seconds",
+        why="same as Kubernetes' grace period",
+    )
+    quarantine: int = _setting(
+        600,
+        _number(0, 86_400 * 365),
+        "how long a model or script that has crashed a process is refused; 0: not at all",
+        unit="seconds",
+        why="others' connections die with the process",
+    )
     threads_per_queue: int = _setting(
-        1, _number(1, 256), "threads that run models, per device", unit="threads", why="same as RedisAI"
+        0,
+        _number(0, 256),
+        "models that run at the same time, per device and worker process; 0: as many as processors, at least 2",
+        unit="threads",
+        why="a slow model must not hold up the others",
     )
     intra_op_threads: int = _setting(
         1, _number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
@@ -75,14 +110,43 @@ class Settings:
         why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, _number(1, 10_000_000), "requests that may wait for one device", why="bounds memory"
+        10_000, _number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
         5000,
         _number(0, 86_400_000),
-        "an ONNX run that takes longer is stopped; 0: never",
+        "a run that takes longer is stopped; 0: never",
         unit="milliseconds",
         why="same as RedisAI",
+    )
+    model_load_timeout: int = _setting(
+        60_000,
+        _number(1, 86_400_000),
+        "a model or script in a process of its own that takes longer to load is refused",
+        unit="milliseconds",
+        why="bounds the wait of others",
+    )
+    in_process: str = _setting(
+        "",
+        _names_of(("TF", "TFLITE", "TORCH")),
+        "backends, separated by commas, whose models run in the engine's process instead of processes of their own; "
+        "TORCH includes scripts",
+        why="such models can't be stopped, and may contain any code",
+    )
+    host_memory: int = _setting(
+        4 * 2**30,
+        _number(0, 2**62),
+        "memory that a model in a process of its own may take, besides four times its blob; 0: any",
+        unit="bytes",
+        why="bounds memory",
+    )
+    onnx_memory: int = _setting(
+        0,
+        _number(0, 2**62),
+        "memory that the runs of ONNX models may take, besides the models themselves, per worker process; "
+        "0: its part of three quarters of the machine's",
+        unit="bytes",
+        why="a run that needs more fails, instead of the engine",
     )
     model_chunk_size: int = _setting(
         535_822_336,
@@ -103,6 +167,27 @@ class Settings:
         _switch,
         "ask Redis for the model's version on every run instead of relying on its invalidation messages",
         why="speed",
+    )
+    request_limit: int = _setting(
+        4 * 2**30,
+        _number(2**20, 2**40),
+        "a larger request ends its connection; each argument counts 64 bytes more than its length",
+        unit="bytes",
+        why="the largest model that model-memory keeps",
+    )
+    tensor_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "tensors that one command reads, makes without sent data, or gets from its models",
+        unit="bytes",
+        why="two of the largest values of Redis",
+    )
+    reply_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "a command whose reply with tensors would be larger gets an error instead",
+        unit="bytes",
+        why="two of the largest values of Redis",
     )
     output_limit: int = _setting(
         256 * 2**20,

@@ -8,12 +8,14 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     │   └── UpstreamError       Redis refused a plain command that the AI command is made of; the text is Redis' own
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
-    │   └── DeviceUnavailable   the machine lacks the device
+    │   ├── DeviceUnavailable   the machine lacks the device
+    │   └── Quarantined         the blob has crashed a process a short time ago
     ├── ModelRunError           a run failed; the text is the backend's own
-    ├── QueueFull               too many requests are waiting for a device
+    │   ├── RunGivenUp          the run takes longer than allowed and can't be stopped
+    │   └── DeploymentStuck     the model has such a run
+    ├── QueueFull               too many requests are waiting for a model
     ├── EngineClosing           the engine is shutting down and runs nothing more
-    ├── StartError              the engine can't start; the text is for the operator
-    └── RedisEnded              the embedded redis-server exited, so the engine stops; the text is for the operator
+    └── StartError              the engine can't start; the text is for the operator
 
 Texts that RedisAI sends are in `redisai_engine.protocol.texts` and in the errors below.
 """
@@ -66,15 +68,45 @@ class DeviceUnavailable(ModelLoadError):
     """The machine lacks the device, or the installed build of the framework doesn't support it."""
 
 
+class Quarantined(ModelLoadError):
+    """The blob has crashed a process. `why` is what happened to that: "was ended by SIGSEGV"."""
+
+    def __init__(self, digest: str, why: str, seconds: float) -> None:
+        super().__init__(
+            f"ERR refused for another {seconds:.0f} s: the process that loaded or ran the model or script with digest "
+            f"{digest} {why}"
+        )
+        self.seconds = seconds
+
+
 class ModelRunError(EngineError):
     """A run of a model failed."""
 
 
-class QueueFull(EngineError):
-    """As many requests as `queue-limit` allows are already waiting for a device."""
+class RunGivenUp(ModelRunError):
+    """A run takes longer than `model-execution-timeout` allows and can't be stopped."""
 
-    def __init__(self, device: str, limit: int) -> None:
-        super().__init__(f"ERR the queue of device {device} is full: {limit} requests are waiting; try again later")
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(f"ERR the run takes longer than the {limit_ms} ms that are allowed and can't be stopped")
+
+
+class DeploymentStuck(ModelRunError):
+    """A run of the same model was given up and hasn't ended yet."""
+
+    def __init__(self, limit_ms: int) -> None:
+        super().__init__(
+            f"ERR another run of this model takes longer than the {limit_ms} ms that are allowed and can't be stopped; "
+            "until it ends, the model isn't run"
+        )
+
+
+class QueueFull(EngineError):
+    """As many requests for a model as `queue-limit` allows are already waiting for its device."""
+
+    def __init__(self, device: str, waiting: int) -> None:
+        super().__init__(
+            f"ERR the queue of device {device} is full: {waiting} requests for this model are waiting; try again later"
+        )
 
 
 class EngineClosing(EngineError):
@@ -86,7 +118,3 @@ class EngineClosing(EngineError):
 
 class StartError(EngineError):
     """The engine can't start with the settings that it was given."""
-
-
-class RedisEnded(EngineError):
-    """The embedded redis-server exited although nobody asked it to."""

@@ -52,7 +52,7 @@ def test_rows_that_cannot_be_trained_do_not_count() -> None:
     text = page.text(Results(ABOUT, FOUND), "2026-01-02.json")
 
     assert "5 of 9 rows were run, drawn by chance, 4 of them count" in text
-    assert "| sklearn | 4 | 1 | 2 | 1 | 0 | 0 | 25 % |" in text
+    assert "| sklearn | 4 | 1 | 0 | 2 | 1 | 0 | 0 | 25 % |" in text
 
 
 def test_refusals_of_a_kind_stand_together() -> None:

@@ -16,6 +16,7 @@ NUMBERS = np.array([[0.5, 100.0], [-3.0, 1e-7]])
 ALIKE: dict[str, tuple[Any, Any]] = {
     "rounding": (NUMBERS, NUMBERS * (1 + 1e-7)),
     "narrower numbers": (NUMBERS, NUMBERS.astype(np.float32)),
+    "the logarithm of a probability of 1": (np.array([-4e-16, -36.0]), np.array([0.0, -36.0])),
     "gaps": (np.array([np.nan, np.inf]), np.array([np.nan, np.inf])),
     "text": (np.array(["a", "b"]), np.array(["a", "b"], object)),
     "frames": (pd.DataFrame({"x": [1.0]}), pd.DataFrame({"x": [1.0]})),

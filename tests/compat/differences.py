@@ -15,5 +15,7 @@ DIFFERENCES: dict[str, str] = {
     "admin/acl_modelexecute_keys": "RedisAI's AI._MODELSCAN shows models that the user has no right to",
     "admin/keyspace_events": "Redis tells of the SET in AI.TENSORSET; RedisAI tells of no write of its own",
     "tensor/other_commands_on_tensor": "a tensor is a string to Redis, so GET, APPEND and STRLEN take it",
+    "dag/timeout_behind_slow": "RedisAI has one queue per device; here no model waits for another",
+    "batching/timeout_behind_slow_run": "RedisAI has one queue per device; here no model waits for another",
     "model/type_rename_model": "RedisAI's AI._MODELSCAN and AI.INFO keep a model's name from before RENAME",
 }

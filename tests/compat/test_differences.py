@@ -104,6 +104,31 @@ def test_a_model_runs_in_the_database_that_was_selected(private_engine: Server, 
     assert client.dbsize() == 0
 
 
+# -- queues ---------------------------------------------------------------------------------------
+
+
+@instead_of("dag/timeout_behind_slow", "batching/timeout_behind_slow_run")
+def test_a_slow_model_holds_up_only_its_own_requests(private_engine: Server, client: redis.Redis):
+    client.execute_command("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", recorded_model("count_loop.onnx"))
+    client.execute_command("AI.TENSORSET", "n", "INT64", 1, "VALUES", 2 * 10**9)
+    client.execute_command("AI.TENSORSET", "s", "FLOAT", 1, "VALUES", 0)
+    store_mul(client, "m")
+    set_tensor(client, "a", 2, 3)
+    slow_run = ("AI.MODELEXECUTE", "slow", "INPUTS", 2, "n", "s", "OUTPUTS", 1, "e")
+    with redis.Redis(port=private_engine.port, protocol=2).client() as other:
+        connection = other.connection
+        connection.send_command(*slow_run)
+
+        behind = client.execute_command(*slow_run, "TIMEOUT", 20)
+        run = client.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "a", "a", "OUTPUTS", 1, "c")
+        without_runs = client.execute_command(
+            "AI.DAGEXECUTE", "PERSIST", 1, "x", "TIMEOUT", 20000, "|>", "AI.TENSORSET", "x", "FLOAT", 1, "VALUES", 1
+        )
+        slow_is_answered = connection.can_read(timeout=0)
+
+    assert (behind, run, without_runs, slow_is_answered) == (b"TIMEDOUT", b"OK", [b"OK"], False)
+
+
 # -- rights ---------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,8 @@ class TestSources:
 
     @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
-        value = {bool: "yes", int: "3", str: "x"}[type(row.default)] if row.name != "output_limit" else "70000"
+        large = dict.fromkeys(("output_limit", "request_limit", "reply_limit", "tensor_limit"), "2000000")
+        value = {"in_process": "torch", **large}.get(row.name) or {bool: "yes", int: "3", str: "x"}[type(row.default)]
         both = {"tls_cert": ("--tls-key", "k"), "tls_key": ("--tls-cert", "c")}.get(row.name, ())
         file = tmp_path / "engine.conf"
         file.write_text(f"{row.name.replace('_', '-')} {value}\n")
@@ -132,4 +133,4 @@ def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFi
     for row in fields(Settings):
         assert flag(row.name) in told
         assert row.metadata["help"] in told
-    assert "an ONNX run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told
+    assert "a run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told

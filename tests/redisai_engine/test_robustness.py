@@ -270,7 +270,7 @@ class TestCrowds:
         wait_until(lambda: descriptors_of(pair) <= descriptors, timeout_s=10)
         wait_until(lambda: direct.ask("CLIENT LIST").count(b" id=") <= clients, timeout_s=10)
         assert predict(other, "m", 2, 3) == 5.0
-        assert pair.engine.log.read_text() == ""
+        assert pair.engine.complaints() == ""
 
     def test_a_connection_that_comes_and_goes_leaves_no_memory(self, new_pair: Callable[..., Pair], connect: Connect):
         pair = new_pair()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.backends import registry
-from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
+from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs, Stop
 from redisai_engine.execution.executor import Executor
-from redisai_engine.execution.job import Job, Outcome, RunnableModel
+from redisai_engine.execution.job import Job, Outcome, RunnableModel, form_of
 
 
 def load_onnx(blob: bytes) -> LoadedModel:
@@ -30,8 +30,8 @@ def count(times: int) -> list[Array]:
 
 
 def empty_job(done: Callable[[Outcome], None]) -> Job:
-    """Return a job that runs nothing. Its outcome, [], comes once all earlier jobs on the CPU have started."""
-    return Job(None, [], None, done, "CPU")
+    """Return a job that runs nothing. Its outcome is []."""
+    return Job(None, [], None, done)
 
 
 class Client:
@@ -64,9 +64,9 @@ class Client:
 
     async def learn(self, model: RunnableModel, inputs: list[Array]) -> None:
         """Run a model until its run time is known, on a busy machine too."""
-        elements = sum(array.size for array in inputs)
+        form = form_of(inputs, with_text=model.takes_text)
         for runs in range(200):
-            if runs >= 20 and model.is_short(elements):
+            if runs >= 20 and model.is_short(form):
                 return
             await self.start(model, inputs)
 
@@ -80,12 +80,18 @@ class Client:
 class Observed(LoadedModel):
     """A model that records which thread ran it and how many rows it got, and that can be held up."""
 
-    def __init__(self, loaded: LoadedModel, *, gate: threading.Barrier | None = None) -> None:
-        self.inputs, self.outputs, self.steady = loaded.inputs, loaded.outputs, loaded.steady
+    def __init__(
+        self, loaded: LoadedModel, *, gate: threading.Barrier | None = None, steady: bool | None = None
+    ) -> None:
+        self.inputs, self.outputs = loaded.inputs, loaded.outputs
+        self.steady = loaded.steady if steady is None else steady
         self.threads: list[str] = []
         self.batches: list[int] = []
         self._loaded = loaded
         self._gate = gate
+
+    def new_stop(self) -> Stop | None:
+        return self._loaded.new_stop()
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         self.threads.append(threading.current_thread().name)

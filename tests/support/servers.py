@@ -66,6 +66,10 @@ class Server:
         """The target URI that the plugin takes for this server."""
         return f"redisai://{self.host}:{self.port}/0"
 
+    def complaints(self) -> str:
+        """Return what the log has besides information."""
+        return "".join(line for line in self.log.read_text().splitlines(keepends=True) if " INFO " not in line)
+
     def client(self, **options: object) -> redis.Redis:
         """Return a redis-py client, which is closed together with the server."""
         client = redis.Redis(host=self.host, port=self.port, **options)  # type: ignore[arg-type]
@@ -135,9 +139,13 @@ def socket_client(port: int):  # type: ignore[no-untyped-def]
         client.close()
 
 
-def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Server:
+def start_engine(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, descriptors: str = ""
+) -> Server:
     """
     Start `python -m redisai_engine` on a free port and wait for its ready line.
+
+    `descriptors` are the words of a shell's `ulimit` before it starts, such as "-S -n 256".
 
     Without `--redis` among the arguments, its data directory is `folder/data`.
     """
@@ -147,9 +155,10 @@ def start_engine(folder: Path, *arguments: str, environment: Mapping[str, str] |
     fixed = ["--port", "0"]
     if not {"--redis", "--data-dir"} & set(arguments):
         fixed += ["--data-dir", str(data_dir)]
+    limited = ("bash", "-c", f'ulimit {descriptors} && exec "$@"', "bash") if descriptors else ()
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "redisai_engine", *fixed, *arguments],
+            [*limited, sys.executable, "-m", "redisai_engine", *fixed, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

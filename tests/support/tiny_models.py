@@ -99,6 +99,17 @@ def onnx_counter() -> bytes:
     )
 
 
+def onnx_pooling() -> bytes:
+    """Build an ONNX model that looks for the largest of 1000 × 1000 zeros around each of `n`: slow in one kernel."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("ConstantOfShape", ["n"], ["zeros"]),
+        helper.make_node("MaxPool", ["zeros"], ["y"], kernel_shape=[1000, 1000]),
+    ]
+    return onnx_model(nodes, {"n": (TensorProto.INT64, [4])}, {"y": (TensorProto.FLOAT, [1, 1, "H", "W"])})
+
+
 def _onnx() -> TinyModel:
     from onnx import TensorProto, helper
 

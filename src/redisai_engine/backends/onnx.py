@@ -27,11 +27,9 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.backends.onnx_bindings import Bindings
 from redisai_engine.backends.onnx_file import BadFile, OnnxFile, read
+from redisai_engine.backends.onnx_steady import is_steady, most_rows
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError
 from redisai_engine.protocol.dtypes import DTYPES
-
-#: Operators whose work depends on the values of their inputs. The run time of a model with one can't be predicted.
-_UNSTEADY = ("Loop", "Range", "Tile", "Expand", "ConstantOfShape", "Resize", "Upsample", "NonMaxSuppression")
 
 #: The prefix that ONNX Runtime's Python layer puts in front of the runtime's own text.
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -52,6 +50,7 @@ class OnnxBackend(Backend):
         import onnxruntime
 
         self._runtime = onnxruntime
+        self._is_bounded = False
         self.version = str(onnxruntime.__version__)
 
     def load(
@@ -59,18 +58,17 @@ class OnnxBackend(Backend):
     ) -> LoadedModel:
         providers = self._providers(device)
         file = _read(blob)
+        if settings.onnx_memory and not self._is_bounded:
+            self._bound_memory(settings.onnx_memory)
         try:
             session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
         session._model_bytes = None  # kept for other providers to start from, which nobody asks for
-        if file is None:
-            # ONNX Runtime accepts what `read` couldn't parse, so nobody has checked it for external data.
-            raise ModelLoadError("ERR the model isn't an ONNX file that the engine can check for external data")
-        if len(providers) > 1 and "CUDAExecutionProvider" not in session.get_providers():
-            raise _no_cuda()  # ONNX Runtime was built with CUDA, but the driver or the device is missing
-        steady = len(providers) == 1 and file.operators.isdisjoint(_UNSTEADY)
-        return OnnxModel(session, self._runtime.RunOptions, steady=steady)
+        if len(providers) > 1:
+            _check_gpu(session, providers[0][1]["device_id"])
+        steady = len(providers) == 1 and is_steady(file)
+        return OnnxModel(session, self._runtime.RunOptions, steady=steady, loop_rows=most_rows(file))
 
     def _providers(self, device: str) -> list[Any]:
         kind, index = parse_device(device)
@@ -80,13 +78,31 @@ class OnnxBackend(Backend):
             raise _no_cuda()
         return [("CUDAExecutionProvider", {"device_id": str(index)}), "CPUExecutionProvider"]
 
+    def _bound_memory(self, most: int) -> None:
+        """
+        Have all models share one allocator for their runs, which gives no more than `most` bytes.
+
+        A run that needs more fails. Without a bound, the system would end the engine. Speed is the same (measured).
+        """
+        runtime = self._runtime
+        kind = (runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+        arena = runtime.OrtArenaCfg({"max_mem": most, "arena_extend_strategy": 1})  # 1: no more than is asked for
+        runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", *kind), arena)
+        self._is_bounded = True
+
     def _options(self, settings: BackendSettings) -> Any:
         options = self._runtime.SessionOptions()
+        if settings.onnx_memory:
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            # Weights have memory of their own, which is given back together with the model.
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.intra_op_num_threads = settings.intra_op_threads
         options.inter_op_num_threads = settings.inter_op_threads
         # A thread that spins while it waits for work takes a core away from the event loop.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # ONNX Runtime must not take the bytes for its own format, which `read` doesn't know.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # fatal only: errors are raised as exceptions and need not be printed too
         return options
 
@@ -94,13 +110,15 @@ class OnnxBackend(Backend):
 class OnnxModel(LoadedModel):
     """An ONNX Runtime session, with everything about its inputs and outputs looked up once."""
 
-    def __init__(self, session: Any, new_run_options: Callable[[], Stop], *, steady: bool) -> None:
+    def __init__(self, session: Any, new_run_options: Callable[[], Stop], *, steady: bool, loop_rows: int) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         _check_types(inputs, outputs)
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
         self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # the usual case, which needs no zip
         self.steady = steady
+        self.loop_rows = loop_rows
+        self.takes_text = any(_numpy_name(node.type) == "object" for node in inputs)
         self._new_run_options = new_run_options
         # InferenceSession.run checks names and counts that have already been checked. The method below it is a fifth
         # faster on a small model. Every version since 1.0 has it, but it is private, hence the fallback.
@@ -175,17 +193,17 @@ def _is_widened(onnx_type: str) -> bool:
     return _numpy_name(onnx_type) in WIDENED
 
 
-def _read(blob: bytes) -> OnnxFile | None:
+def _read(blob: bytes) -> OnnxFile:
     """
-    Read the model's operators and external data. Return None for bytes that can't be parsed.
+    Read the model's nodes and tensors before ONNX Runtime gets them.
 
-    ONNX Runtime then says in its own words what is wrong with them. Raise ModelLoadError for a model that would have
-    ONNX Runtime read files on the engine's machine.
+    Raise ModelLoadError for what isn't a model, for one that would have ONNX Runtime read files on the engine's
+    machine, and for one that takes far more memory than its bytes suggest.
     """
     try:
         file = read(blob)
-    except BadFile:
-        return None
+    except BadFile as error:
+        raise ModelLoadError(f"ERR the model isn't an ONNX file that the engine can check: {error}") from error
     if file.external:
         raise ModelLoadError(
             f"ERR the data of tensor {file.external[0]} is in another file, which the engine never reads; "
@@ -196,6 +214,15 @@ def _read(blob: bytes) -> OnnxFile | None:
 
 def _text(error: Exception) -> str:
     return _PREFIX.sub("", str(error)).strip() or type(error).__name__
+
+
+def _check_gpu(session: Any, device_id: str) -> None:
+    """Raise DeviceUnavailable if ONNX Runtime, built with CUDA, has fallen back to the CPU or to another GPU."""
+    options = session.get_provider_options().get("CUDAExecutionProvider")
+    if options is None:  # the driver is missing
+        raise _no_cuda()
+    if options.get("device_id", device_id) != device_id:
+        raise DeviceUnavailable(f"ERR ONNX Runtime can't use device GPU:{device_id}; is it there?")
 
 
 def _no_cuda() -> DeviceUnavailable:

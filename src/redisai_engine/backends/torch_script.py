@@ -7,8 +7,6 @@ TorchScript for Python. These find the call that they belong to by its thread, a
 call's `Caller`, which may wait for the event loop. (They are TorchScript functions that wrap Python functions, because
 PyTorch reads past the end of a direct call to a Python function whose last arguments are gathered into a list.)
 
-A call runs the way a model runs: it waits in the device's queue, can time out there and is counted in the same way.
-
 Invariant: a script can't reach Python or the file system, except through its `Caller`.
 """
 
@@ -21,10 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
+from redisai_engine.backends.base import Array, BackendSettings, Outputs
 from redisai_engine.backends.registry import backend
+from redisai_engine.backends.scripts import Caller, ScriptCall
 from redisai_engine.backends.torch import TorchBackend, to_array, to_tensor
 from redisai_engine.backends.torch_script_source import check_source
 from redisai_engine.errors import ModelLoadError, ModelRunError
@@ -43,16 +42,6 @@ def asList(reply: Any) -> List[Any]:
 def model_execute(name: str, inputs: List[Tensor], outputs: int) -> List[Tensor]:
     return python.model_execute(name, inputs, outputs)
 """
-
-
-class Caller(Protocol):
-    """What a script may ask for while it runs. Methods are called in the script's thread and may raise anything."""
-
-    def command(self, arguments: Sequence[bytes]) -> Value:
-        """Have Redis execute a command on behalf of the client that called the script. Return the decoded reply."""
-
-    def model(self, key: bytes) -> LoadedModel:
-        """Return the model that the client would run under that key."""
 
 
 def compile_script(source: str, entry_points: Sequence[str], device: str, settings: BackendSettings) -> TorchScript:
@@ -106,7 +95,39 @@ class TorchScript:
         self._unit = unit
         self._entry_points = frozenset(entry_points)
 
-    def call(self, name: str, tensors: list[Any], keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
+    def new_stop(self) -> None:
+        """Return None: PyTorch can't stop a call."""
+
+    def run(self, call: ScriptCall, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        """Carry out a call. Raise ModelRunError."""
+        self.backend.limit_threads()
+        try:
+            # Not inference_mode, which models run in: a script may be any code, and may do what that mode forbids.
+            with self.torch.no_grad(), _running_call(_Running(call.caller, self.device)):
+                tensors = [to_tensor(self.torch, array, self.device) for array in arrays]
+                answer = self._call(call.function, tensors, call.keys, call.arguments)
+            return self._outputs(call, answer)
+        except ModelRunError:
+            raise
+        except Exception as error:
+            # For an error from Python, PyTorch names its class twice and appends lines of the engine's own source.
+            text = (
+                str(error).partition("\n\nAt:\n")[0].replace("RuntimeError: RuntimeError: ", "RuntimeError: ").strip()
+            )
+            raise ModelRunError(text or type(error).__name__) from error
+
+    def _outputs(self, call: ScriptCall, answer: Any) -> Outputs:
+        if not call.output_count:
+            return []
+        values = list(answer) if isinstance(answer, tuple | list) else [answer]
+        arrays = [to_array(self.torch, value, i) for i, value in enumerate(values)]
+        if any(array is None for array in arrays):
+            raise ModelRunError(texts.FUNCTION_NO_TENSOR % call.function)
+        if len(arrays) != call.output_count:
+            raise ModelRunError(texts.FUNCTION_OUTPUTS % call.function)
+        return arrays
+
+    def _call(self, name: str, tensors: list[Any], keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
         """Call a function. One that isn't an entry point gets only tensors, dealt out according to its signature."""
         function = self._unit.find_function(_raw(name))
         if name in self._entry_points:
@@ -137,70 +158,37 @@ def _by_signature(name: str, function: Any, tensors: list[Any]) -> list[Any]:
     return values
 
 
-@dataclass(eq=False)
-class ScriptCall(LoadedModel):
-    """One call of a script's function, in the form of a model, so that the executor can run it."""
-
-    script: TorchScript
-    function: str
-    keys: Sequence[bytes]
-    arguments: Sequence[bytes]
-    output_count: int
-    caller: Caller
-
-    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
-        script = self.script
-        script.backend.limit_threads()
-        try:
-            # Not inference_mode, which models run in: a script may be any code, and may do what that mode forbids.
-            with script.torch.no_grad(), _running_call(self):
-                tensors = [to_tensor(script.torch, array, script.device) for array in arrays]
-                answer = script.call(self.function, tensors, self.keys, self.arguments)
-            return self._outputs(answer)
-        except ModelRunError:
-            raise
-        except Exception as error:
-            # For an error from Python, PyTorch names its class twice and appends lines of the engine's own source.
-            text = (
-                str(error).partition("\n\nAt:\n")[0].replace("RuntimeError: RuntimeError: ", "RuntimeError: ").strip()
-            )
-            raise ModelRunError(text or type(error).__name__) from error
-
-    def _outputs(self, answer: Any) -> Outputs:
-        if not self.output_count:
-            return []
-        values = list(answer) if isinstance(answer, tuple | list) else [answer]
-        arrays = [to_array(self.script.torch, value, i) for i, value in enumerate(values)]
-        if any(array is None for array in arrays):
-            raise ModelRunError(texts.FUNCTION_NO_TENSOR % self.function)
-        if len(arrays) != self.output_count:
-            raise ModelRunError(texts.FUNCTION_OUTPUTS % self.function)
-        return arrays
-
-
 # The call that each thread is running
 
 
-class _Running(threading.local):
-    call: ScriptCall | None = None
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A call that is running: who answers its script, and the device of its tensors."""
+
+    caller: Caller
+    device: Any
 
 
-_running = _Running()
+class _Present(threading.local):
+    call: _Running | None = None
+
+
+_present = _Present()
 
 
 @contextmanager
-def _running_call(call: ScriptCall) -> Iterator[None]:
-    _running.call = call
+def _running_call(call: _Running) -> Iterator[None]:
+    _present.call = call
     try:
         yield
     finally:
-        _running.call = None
+        _present.call = None
 
 
-def _present_call() -> ScriptCall:
-    if _running.call is None:  # in a thread of PyTorch's own, which torch.jit.fork uses
+def _present_call() -> _Running:
+    if _present.call is None:  # in a thread of PyTorch's own, which torch.jit.fork uses
         raise RuntimeError("redis and redisAI can be used only in the thread in which the script started")
-    return _running.call
+    return _present.call
 
 
 # The names that a script can use
@@ -273,7 +261,7 @@ def _python_functions(torch: Any) -> dict[str, Any]:
         answer = model.run(arrays)
         if any(array is None for array in answer):
             raise RuntimeError(f"an output of model {name} isn't a tensor")
-        return [to_tensor(torch, cast(Array, array), call.script.device) for array in answer]
+        return [to_tensor(torch, cast(Array, array), call.device) for array in answer]
 
     annotations: dict[Callable[..., Any], dict[str, Any]] = {
         _execute: {"command": str, "arguments": list[str], "return": Any},

@@ -24,7 +24,7 @@ from redisai_engine.codec.tokens import Tokenizer
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
+from redisai_engine.protocol.tensor import Tensor
 
 
 class Encoder:
@@ -120,13 +120,13 @@ def _with_rank(array: Array, item: Input, what: str) -> Array:
 def _as_it_comes(array: Array, what: str) -> Tensor:
     """Return the tensor for an input of unknown type: floating point as FLOAT, which nearly all models take."""
     if array.dtype.kind == "f":
-        array = array.astype(dtypes.FLOAT.numpy)
+        array = fit(array, dtypes.FLOAT, what, dtypes.FLOAT.name)
     if array.dtype.kind == "O":
         wanted = dtypes.STRING if any(isinstance(value, str) for value in array.flat) else dtypes.FLOAT
         array = fit(array, wanted, what, wanted.name)
     try:
         return Tensor.from_array(array)
-    except UnsupportedDType as error:
+    except ValueError as error:
         raise InputMismatch(f"{what}: {error}") from None
 
 
@@ -154,11 +154,14 @@ def _check_lengths(tensor: Tensor, item: Input) -> None:
 
 
 def _largest(fields: Sequence[Field], dtype: DType) -> float | None:
-    """Return the largest number of this type that all fields accept, or None if they accept NaN and infinity too."""
-    if all(item.gaps and item.infinite and item.largest is None for item in fields):
+    """Return the largest number of this type that all fields accept, or None if they accept all that the type has."""
+    limits = [item.largest for item in fields if item.largest is not None]
+    if not dtype.is_float:
+        # As an integer, because float64 rounds the large ones.
+        return int(min(limits)) if limits else None
+    if not limits and all(item.gaps and item.infinite for item in fields):
         return None
-    finite = float(np.finfo(dtype.numpy).max)
-    return min([finite, *(item.largest for item in fields if item.largest is not None)])
+    return min([float(np.finfo(dtype.numpy).max), *limits])
 
 
 # -- the fast path --------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ class _FastPath:
             return None
         if any(one.known is not None or one.least is not None for one in schema.fields):
             return None
-        largest = _largest(schema.fields, item.dtype) if item.dtype.is_float else None
+        largest = _largest(schema.fields, item.dtype)
         if schema.kind == "tensors":
             return None if schema.named else cls(None, item.dtype, item.shape[1], largest)
         if not schema.named or item.fields != tuple(range(len(schema.fields))):
@@ -217,7 +220,7 @@ class _FastPath:
         if len(shape) != 2 or shape[1] != self._width or not shape[0]:
             return None
         # The slow path knows what each column may hold, and names the one at fault.
-        if self._largest is not None and not (np.abs(matrix) <= self._largest).all():
+        if self._largest is not None and not -self._largest <= matrix.min() <= matrix.max() <= self._largest:
             return None
         return Tensor(self._dtype, shape, matrix.tobytes())
 

@@ -10,6 +10,7 @@ from enum import Enum
 
 from redisai_engine.commands.client import Client, Front
 from redisai_engine.commands.task import Task
+from redisai_engine.protocol.requests import Limits
 from redisai_engine.service.engine import Engine
 
 
@@ -26,6 +27,7 @@ class ConnectedClient(Client):
 
     def __init__(self, engine: Engine, front: Front) -> None:
         super().__init__(engine, front)
+        self.limits = Limits(engine.settings.request_limit)
         self.silence = Silence.NONE
         self.task: Task | None = None  # the running command, which later ones wait for
         self.is_closing = False  # no more requests are taken
@@ -34,6 +36,13 @@ class ConnectedClient(Client):
     def streams(self) -> set[str]:
         """The streams that the client asked Redis for: "MESSAGES" (subscriptions in RESP2) and "MONITOR"."""
         return self.upstream.streams
+
+    @property
+    def shows_login(self) -> bool:
+        """Whether the connection is in a state that Redis allows only to clients that have logged in."""
+        upstream = self.opened_upstream
+        streams = upstream is not None and bool(upstream.streams)
+        return self.in_transaction or streams or self.silence is not Silence.NONE
 
     def end_silence(self) -> None:
         """Send replies again, the reply of the running command included."""
@@ -47,6 +56,7 @@ class ConnectedClient(Client):
         self.database = 0
         self.transaction = None
         self.streams.clear()
+        self.limits.narrow()
         if self.silence is Silence.OFF:  # then Redis does send RESET's own reply; after CLIENT REPLY SKIP it doesn't
             self.end_silence()
         self.forget_rights()

@@ -22,9 +22,9 @@ from redisai_engine.redis.metadata import MAX_METADATA
 
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
 _GROUP = 64  # keys whose metadata is read at once: it takes up to MAX_METADATA each
-_NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
+NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
 # A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
-_HALF_FIELD = (_NO_FIELD, b"", _NO_FIELD)
+HALF_FIELD = (NO_FIELD, b"", NO_FIELD)
 _HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
@@ -60,7 +60,7 @@ def check_permitted(key: bytes, *reading: UpstreamCommand, any_type: bool = Fals
 
 
 def _harmless_writes(key: bytes) -> list[UpstreamCommand]:
-    return [(b"HDEL", key, _NO_FIELD), (b"HSET", key, *_HALF_FIELD)]
+    return [(b"HDEL", key, NO_FIELD), (b"HSET", key, *HALF_FIELD)]
 
 
 def write_hash(

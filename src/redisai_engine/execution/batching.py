@@ -54,8 +54,7 @@ def is_full(model: RunnableModel, rows: int) -> bool:
 def run_jobs(jobs: Sequence[Job], stop: Any = None) -> list[Outputs | EngineError]:
     """Run jobs for one model, together if possible. Return the outcome of each."""
     model = jobs[0].model
-    if model is None:  # such a job only waits for its turn in the queue
-        return [[] for _ in jobs]
+    assert model is not None  # jobs without one aren't queued
     if len(jobs) > 1 and model.joinable:
         joined = _run_joined(model, jobs, stop)
         if joined is not None:

@@ -1,75 +1,44 @@
 """
-The queue of one device: the jobs that wait for it, and which of them run next.
+The queue of one device: the deployments whose jobs wait for it, and which of them has the next turn.
 
-Theory of operation. Jobs wait in lanes. All jobs that run alone share one lane; jobs that can be joined share a lane
-per batch key. A lane is ready when its first job may run. The next lane to run is the ready one whose first job arrived
-first. So the order is first come, first served, except that jobs still waiting for MINBATCHSIZE let others pass.
-`wake_at` is the earliest time at which the clock alone could change something (a TIMEOUT, a MINBATCHTIMEOUT). It may be
-too early but never too late. Callers sweep when it is reached.
+Theory of operation. The turn goes to the deployment that has been served least, by the run time that it has had. A run
+is charged with what it is expected to take when it begins, and with the difference when it ends. Who comes back after a
+pause is treated as served up to the queue's clock: nobody saves up turns.
+
+Fairness alone doesn't help who comes while long runs hold all threads, because no run is interrupted. So one deployment
+never holds all threads, one that holds none may begin although as many runs as `threads` are under way (up to
+`_SPARE` more), and for brief runs there are `_SPARE_FOR_BRIEF` more places. Runs that were given up and go on don't
+count, up to `MOST_STUCK` of them.
 
 The queue has no clock and no thread: callers hold `lock` and pass the time.
 
-Invariant: `_ready` holds exactly the lanes that are ready.
+Invariant: `_waiting` holds exactly the deployments that have waiting jobs.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from heapq import heappop, heappush
 from math import inf
 
-from redisai_engine.execution.batching import BatchKey, batch_key, enough, is_full
-from redisai_engine.execution.job import Batch, Job, RunnableModel
+from redisai_engine.execution.job import Batch, Job, RunnableModel, Share
+from redisai_engine.execution.lanes import Lanes
 
+#: Runs beyond `threads` for deployments that have none under way; and beyond these, brief ones.
+_SPARE = 2
+_SPARE_FOR_BRIEF = 8
 
-class Lane:
-    """Jobs that run one at a time (if `model` is None), or jobs that can be joined."""
-
-    __slots__ = ("is_ready", "jobs", "key", "model", "rows")
-
-    def __init__(self, key: BatchKey | None, model: RunnableModel | None) -> None:
-        self.key = key
-        self.model = model
-        self.jobs: deque[Job] = deque()
-        self.rows = 0
-        self.is_ready = False
-
-    def ready_at(self) -> float:
-        """Return the time at which the first job may run: -inf for now, inf for not before more jobs arrive."""
-        model = self.model
-        if model is None or enough(model, self.jobs[0].rows, self.rows):
-            return -inf
-        wait_ms = model.min_batch_timeout_ms
-        return self.jobs[0].queued_at + wait_ms / 1000 if wait_ms else inf
-
-    def batch_length(self) -> int:
-        """Return how many jobs from the front of the lane run together."""
-        if self.model is None:
-            return 1
-        rows = 0
-        for length, job in enumerate(self.jobs, 1):
-            # A first job that fills the batch alone doesn't wait for others, even if MINBATCHSIZE is larger.
-            rows += job.rows
-            if is_full(self.model, rows) or (length == 1 and rows >= self.model.batch_size):
-                return length
-        return len(self.jobs)
-
-    def is_short(self) -> bool:
-        """Return whether the next run is known to take less time than a hand-off to a thread."""
-        first = self.jobs[0].model
-        if first is None:
-            return True
-        if self.model is None:
-            return first.is_short(self.jobs[0].elements)
-        batch = self.batch_length()
-        return first.is_short(sum(self.jobs[i].elements for i in range(batch)))
+#: Runs that were given up and keep their threads: so many threads are replaced.
+MOST_STUCK = 16
 
 
 class DeviceQueue:
-    """The jobs that wait for one device. `running` has the batches that its threads are running now."""
+    """
+    The jobs that wait for one device. `running` has the batches that its threads are running now.
 
-    def __init__(self, device: str) -> None:
+    `limit` is how many jobs of one deployment may wait.
+    """
+
+    def __init__(self, device: str, *, threads: int, limit: int) -> None:
         self.device = device
         self.lock = threading.Lock()
         #: The device's threads wait on this condition. It shares `lock`.
@@ -77,107 +46,145 @@ class DeviceQueue:
         self.size = 0
         self.wake_at = inf
         self.running: list[Batch] = []
-        #: Set when the engine drains: batches no longer wait to fill up.
-        self.in_haste = False
+        self.stuck: list[Batch] = []
+        self._threads = threads
+        self._limit = limit
+        self._most_of_one = max(1, threads - 1)
+        self._in_haste = False
+        self._clock = 0.0
         self._next_ticket = 0  # tickets number the jobs in order of arrival
-        self._alone = Lane(None, None)
-        self._lanes: dict[BatchKey, Lane] = {}
-        # A heap by the first job's ticket. Tickets are unique, so lanes are never compared.
-        self._ready: list[tuple[int, Lane]] = []
+        self._waiting: dict[Share, Lanes] = {}
 
-    def put(self, job: Job, now: float) -> None:
+    def is_full(self, share: Share) -> bool:
+        """
+        Return whether no more jobs of a deployment may wait.
+
+        Each may have `limit`, or, once that many wait in all, its part of them.
+        """
+        if self.size < self._limit:
+            return False
+        others = len(self._waiting) - (share in self._waiting)
+        return share.waiting >= max(1, self._limit // (others + 1))
+
+    def put(self, model: RunnableModel, job: Job, now: float) -> None:
         """Queue a job. `now` is the current time of the monotonic clock, in seconds."""
         self._next_ticket += 1
         job.ticket = self._next_ticket
-        job.queued_at = now
-        lane = self._lane_for(job)
-        lane.jobs.append(job)
-        lane.rows += job.rows
+        share = model.share
+        lanes = self._waiting.get(share)
+        if lanes is None:
+            lanes = self._waiting[share] = Lanes(share, in_haste=self._in_haste)
+            share.served = max(share.served, self._clock)
+        lanes.put(job, now)
         self.size += 1
-        if job.deadline is not None and job.deadline < self.wake_at:
-            self.wake_at = job.deadline
-        if not lane.is_ready:  # a ready lane keeps its place in the heap, because its first job is the same
-            self._place(lane, now)
+        self.wake_at = min(self.wake_at, lanes.wake_at)
 
-    def next_lane(self) -> Lane | None:
-        """Return the lane whose first jobs run next, or None if no lane is ready."""
-        return self._ready[0][1] if self._ready else None
+    def next_short(self) -> Lanes | None:
+        """Return the deployment that is next to run in the event loop: its next run is known to be short."""
+        return self._least_served([lanes for lanes in self._waiting.values() if lanes.is_short()])
 
-    def take(self, now: float) -> list[Job]:
-        """Remove and return the jobs that run next, together. There must be a ready lane."""
-        lane = heappop(self._ready)[1]
-        lane.is_ready = False
-        jobs = [lane.jobs.popleft() for _ in range(lane.batch_length())]
+    def next_long(self) -> Lanes | None:
+        """Return the deployment that is next to run in a thread, or None if none may begin."""
+        return self._least_served([lanes for lanes in self._waiting.values() if self._may_begin(lanes)])
+
+    def take(self, lanes: Lanes, now: float) -> list[Job]:
+        """Remove and return the jobs of a deployment that run next, together. It must have a ready lane."""
+        jobs = lanes.take(now)
         self.size -= len(jobs)
-        if lane.model is not None:
-            lane.rows -= sum(job.rows for job in jobs)
-        self._tidy(lane, now)
+        self._tidy(lanes)
         return jobs
+
+    def begin(self, lanes: Lanes, now: float) -> Batch:
+        """Take the jobs of a deployment that run next, for a thread that calls `end` after the run."""
+        share = lanes.share
+        lane = lanes.next_lane()
+        expected = lane.expected() if lane is not None else 0.0
+        jobs = self.take(lanes, now)
+        model = jobs[0].model
+        batch = Batch(jobs, now, model.loaded.new_stop() if model is not None else None)
+        batch.charged = expected
+        share.running += 1
+        self._clock = max(self._clock, share.served)
+        share.served += expected
+        self.running.append(batch)
+        return batch
+
+    def end(self, batch: Batch) -> None:
+        """Free the place of a batch that `begin` returned, after its run."""
+        share = batch.share
+        if batch.is_stuck:
+            self.stuck.remove(batch)
+            share.stuck -= 1
+        else:
+            self.running.remove(batch)
+            share.running -= 1
+        share.served += batch.seconds - batch.charged
+
+    def give_up(self, batch: Batch) -> list[Job]:
+        """
+        Free the place of a batch whose run can't be stopped, until it ends. Return the jobs that wait behind it.
+
+        They are the deployment's, all of which could be as long.
+        """
+        batch.is_stuck = True
+        self.running.remove(batch)
+        self.stuck.append(batch)
+        share = batch.share
+        share.running -= 1
+        share.stuck += 1
+        lanes = self._waiting.pop(share, None)
+        jobs = lanes.clear() if lanes is not None else []
+        self.size -= len(jobs)
+        return jobs
+
+    def hurry(self, now: float) -> list[Job]:
+        """Have batches no longer wait to fill up. Remove and return the jobs whose deadline has passed."""
+        self._in_haste = True
+        for lanes in self._waiting.values():
+            lanes.in_haste = True
+            lanes.wake_at = now
+        return self.sweep(now)
 
     def sweep(self, now: float) -> list[Job]:
         """Remove and return the jobs whose deadline has passed, and make the lanes ready whose time has come."""
         expired: list[Job] = []
-        # Expired jobs may have been first in their lanes, so the heap is built again.
-        self._ready.clear()
-        self.wake_at = inf
-        for lane in [self._alone, *self._lanes.values()]:
-            lane.is_ready = False
-            expired += self._expire(lane, now)
-            self._tidy(lane, now)
+        for lanes in list(self._waiting.values()):
+            if lanes.wake_at <= now:
+                expired += lanes.sweep(now)
+                self._tidy(lanes)
+        self.size -= len(expired)
+        self.wake_at = min([lanes.wake_at for lanes in self._waiting.values()], default=inf)
         return expired
 
     def clear(self) -> list[Job]:
         """Remove and return all jobs."""
-        jobs = [job for lane in (self._alone, *self._lanes.values()) for job in lane.jobs]
-        self._alone.jobs.clear()
-        self._lanes.clear()
-        self._ready.clear()
-        self._alone.is_ready = False
+        jobs = [job for lanes in self._waiting.values() for job in lanes.clear()]
+        self._waiting.clear()
         self.size = 0
         self.wake_at = inf
         return jobs
 
-    def _lane_for(self, job: Job) -> Lane:
-        model = job.model
-        if model is None:
-            return self._alone
-        key = batch_key(model, job.inputs) if model.batch_size else None
-        if key is None:
-            return self._alone
-        job.rows = job.inputs[0].shape[0]
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane(key, model)
-        return lane
+    def _tidy(self, lanes: Lanes) -> None:
+        """Forget a deployment without jobs, whose models would otherwise stay in memory."""
+        if not lanes.share.waiting:
+            del self._waiting[lanes.share]
 
-    def _place(self, lane: Lane, now: float) -> None:
-        """Add a lane that has jobs to the ready ones, or record when it may become ready."""
-        ready_at = -inf if self.in_haste else lane.ready_at()
-        if ready_at <= now:
-            lane.is_ready = True
-            heappush(self._ready, (lane.jobs[0].ticket, lane))
-        elif ready_at < self.wake_at:
-            self.wake_at = ready_at
+    def _may_begin(self, lanes: Lanes) -> bool:
+        """Return whether a deployment has a run for a thread, and a place for it."""
+        lane = lanes.next_lane()
+        if lane is None or lane.is_short():
+            return False
+        busy = len(self.running) + max(0, len(self.stuck) - MOST_STUCK)
+        own = lanes.share.running
+        if own:
+            return own < self._most_of_one and busy < self._threads
+        return busy < self._threads + _SPARE + (_SPARE_FOR_BRIEF if lane.is_brief() else 0)
 
-    def _tidy(self, lane: Lane, now: float) -> None:
-        """Put a lane in its place after jobs were removed, or delete it if it is empty."""
-        if lane.jobs:
-            self._place(lane, now)
-        elif lane.key is not None:  # its key holds the model, which would otherwise stay in memory
-            del self._lanes[lane.key]
+    @staticmethod
+    def _least_served(candidates: list[Lanes]) -> Lanes | None:
+        return min(candidates, key=_turn, default=None)
 
-    def _expire(self, lane: Lane, now: float) -> list[Job]:
-        """Remove and return a lane's expired jobs, and lower `wake_at` to the next deadline."""
-        expired: list[Job] = []
-        kept: deque[Job] = deque()
-        for job in lane.jobs:
-            if job.deadline is not None and job.deadline <= now:
-                expired.append(job)
-                continue
-            kept.append(job)
-            if job.deadline is not None and job.deadline < self.wake_at:
-                self.wake_at = job.deadline
-        lane.jobs = kept
-        lane.rows -= sum(job.rows for job in expired)
-        self.size -= len(expired)
-        return expired
+
+def _turn(lanes: Lanes) -> tuple[float, int]:
+    lane = lanes.next_lane()
+    return lanes.share.served, lane.jobs[0].ticket if lane is not None else 0

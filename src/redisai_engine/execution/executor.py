@@ -2,9 +2,12 @@
 The executor, which runs the jobs of all devices: short ones in the event loop's run phase, all others in threads.
 
 Theory of operation. During a turn of the event loop, commands submit jobs; nothing runs yet. At the end of the turn
-`run_turn` goes through the queues. As long as a queue's next run is known to be short and a thread of its device would
-be free, the run takes place right there, which saves the hand-off. Other runs are left to the threads. Runs that finish
-in threads come back in one callback for all that finished in the meantime. No task, future or copy is made per request.
+`run_turn` goes through the queues. Runs that are known to be short take place right there, which saves the hand-off.
+Other runs are left to the threads. Runs that finish in threads come back in one callback for all that finished in the
+meantime. No task, future or copy is made per request.
+
+A run that takes longer than allowed is told to stop. If it doesn't, its jobs are answered, its thread is replaced, and
+nothing more of that deployment is run until it ends.
 
 Invariant: every submitted job gets exactly one outcome, in the event loop's thread and never from within `submit`. All
 methods must be called in the event loop's thread, except `_finished`, which the threads call.
@@ -14,16 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from time import monotonic
 
 from redisai_engine.backends.base import Outputs
-from redisai_engine.errors import EngineClosing, EngineError, QueueFull
+from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, QueueFull, RunGivenUp
 from redisai_engine.execution.batching import failure, run_jobs
-from redisai_engine.execution.device_queue import DeviceQueue
-from redisai_engine.execution.job import SHORT_RUN_SECONDS, Batch, Job, Outcome, RunnableModel
-from redisai_engine.execution.threads import QueueThread, timed_out
+from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
+from redisai_engine.execution.job import SHORT_RUN_SECONDS, TIMED_OUT, Batch, Form, Job, Outcome, RunnableModel
+from redisai_engine.execution.loop_watch import LONGEST_SECONDS, LoopWatch
+from redisai_engine.execution.threads import Crew, answered
 from redisai_engine.protocol import texts
+
+_log = logging.getLogger(__name__)
 
 #: How long one turn may run models before the event loop serves its connections again.
 _TURN_SECONDS = 0.010
@@ -32,29 +39,40 @@ _TURN_SECONDS = 0.010
 #: costs a tenth of a run.
 _MEASURED_ONE_IN = 8
 
+#: How long a run that was told to stop may take to do so.
+_GRACE_SECONDS = 0.5
+
+#: How long `drain` waits for what runs and waits, and `close` for the threads.
+_DRAIN_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+
 
 class Executor:
     """
     The queues and threads of all devices.
 
-    `execution_timeout_ms` limits a run in a thread if the framework can stop one; 0 means no limit. `queue_limit` is
-    how many jobs may wait for one device.
+    `threads_per_queue` is how many runs a device takes at the same time, with few exceptions (`DeviceQueue`).
+    `execution_timeout_ms` limits a run in a thread; 0 means no limit. `queue_limit` is how many jobs of one deployment
+    may wait.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         *,
-        threads_per_queue: int = 1,
+        threads_per_queue: int = 2,
         queue_limit: int = 10_000,
         execution_timeout_ms: int = 5000,
+        loop_limit_seconds: float = LONGEST_SECONDS,
     ) -> None:
         self._loop = loop
-        self._threads_per_queue = threads_per_queue
+        self.threads_per_queue = threads_per_queue
         self._queue_limit = queue_limit
+        self._limit_ms = execution_timeout_ms
         self._run_limit = execution_timeout_ms / 1000
+        self._watch = LoopWatch(loop_limit_seconds)
         self._queues: dict[str, DeviceQueue] = {}
-        self._threads: dict[str, list[QueueThread]] = {}
+        self._crews: dict[str, Crew] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_timer: asyncio.TimerHandle | None = None
         self._submitted: list[Job] = []
@@ -64,6 +82,7 @@ class Executor:
         self._queues_wait = False  # a queue may have something to run in this or the next turn
         self._in_turn = False
         self._closing = False
+        self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, job: Job) -> None:
@@ -102,37 +121,48 @@ class Executor:
 
     def thread_cpu_seconds(self) -> dict[str, list[float]]:
         """Return the CPU time in seconds that each thread has spent in models, by device."""
-        return {device: [thread.cpu_seconds for thread in threads] for device, threads in self._threads.items()}
+        unused = [0.0] * self.threads_per_queue
+        return {device: crew.cpu_seconds + unused[len(crew.cpu_seconds) :] for device, crew in self._crews.items()}
 
     async def drain(self) -> None:
-        """Refuse new jobs, and return when all submitted ones have their outcome."""
+        """
+        Refuse new jobs, and return when all submitted ones have their outcome.
+
+        What is left after `_DRAIN_SECONDS` is left to `close`.
+        """
         self._closing = True
         for queue in self._queues.values():
             with queue.lock:
-                queue.in_haste = True
-                expired = queue.sweep(monotonic())
-            self._answer(timed_out(expired))
+                expired = queue.hurry(monotonic())
+            self._answer(answered(expired, TIMED_OUT))
         if not self._pending:
             return
         self._drained = self._loop.create_future()
         self._queues_wait = True
         self.run_turn()
-        await self._drained
+        await asyncio.wait([self._drained], timeout=_DRAIN_SECONDS)
 
     def close(self) -> None:
-        """Stop running jobs, refuse waiting ones and end the threads. To let the work finish, call `drain` first."""
+        """
+        Stop running jobs, refuse waiting ones and end the threads. To let the work finish, call `drain` first.
+
+        A thread whose run can't be stopped is left to itself.
+        """
         self._closing = True
         for queue in self._queues.values():
             with queue.lock:
                 waiting, running = queue.clear(), list(queue.running)
             for batch in running:
                 _terminate(batch)
-            self._answer(_refused(waiting))
-        for thread in [thread for threads in self._threads.values() for thread in threads]:
-            thread.close()
+            self._answer(answered(waiting, EngineClosing()))
+        self._watch.close()
+        for device, crew in self._crews.items():
+            if not crew.close(_CLOSE_SECONDS):
+                self._answer(answered(self._left_over(self._queues[device]), EngineClosing()))
+        self._closed = True
         for timer in [*self._timers.values(), *([self._stop_timer] if self._stop_timer else [])]:
             timer.cancel()
-        self._answer(_refused(self._submitted))
+        self._answer(answered(self._submitted, EngineClosing()))
         self._submitted = []
         self._take_results()
 
@@ -141,38 +171,52 @@ class Executor:
     def _run_or_queue(self, jobs: list[Job], until: float) -> None:
         """Run each short job whose device is idle at once, and queue every other."""
         now = monotonic()
-        # Model and size of the jobs that may run here. A job usually resembles the previous one, and then need not be
+        # Model and form of the jobs that may run here. A job usually resembles the previous one, and then need not be
         # checked again.
-        model, elements = None, -1
+        model: RunnableModel | None = None
+        form: Form | None = None
         for job in jobs:
-            if job.model is not model or job.elements != elements:
-                model, elements = (job.model, job.elements) if self._may_run_here(job) else (None, -1)
+            if job.model is not model or job.form != form:
+                model, form = (job.model, job.form) if self._may_run_here(job) else (None, None)
             if model is not None and now < until and (job.deadline is None or now < job.deadline):
                 now = self._run_here(model, job, now)
             else:
-                model, elements = None, -1  # a later job must not overtake the queued one
-                self._queue(self._queue_of(job), job, now)
+                model, form = None, None  # a later job must not overtake the queued one
+                self._queue(job, now)
 
     def _may_run_here(self, job: Job) -> bool:
-        model, queue = job.model, self._queue_of(job)
-        return (
-            model is not None
-            and not model.batch_size
-            and not queue.size
-            and not queue.running
-            and model.is_short(job.elements)
-            and not self._closing
-        )
+        model = job.model
+        if model is None or model.batch_size or model.share.waiting or self._closing or not model.is_short(job.form):
+            return False
+        self._look_after(model)
+        return True
 
-    def _queue(self, queue: DeviceQueue, job: Job, now: float) -> None:
+    def _look_after(self, model: RunnableModel) -> None:
+        """Make sure that the model's runs in the event loop can be stopped."""
+        if model.loop_stop is None:
+            model.loop_stop = model.loaded.new_stop()
+        if self._watch.is_asleep:
+            self._watch.wake()
+
+    def _queue(self, job: Job, now: float) -> None:
+        model = job.model
         if self._closing:
             self._done(job, EngineClosing())
-        elif queue.size >= self._queue_limit:
-            self._done(job, QueueFull(job.device, self._queue_limit))
+        elif model is None:
+            self._done(job, TIMED_OUT if job.deadline is not None and job.deadline <= now else [])
+        elif model.share.stuck:
+            self._done(job, DeploymentStuck(self._limit_ms))
+        else:
+            self._put(model, job, now)
+
+    def _put(self, model: RunnableModel, job: Job, now: float) -> None:
+        queue = self._queue_of(model)
+        if queue.is_full(model.share):
+            self._done(job, QueueFull(queue.device, model.share.waiting))
         else:
             self._queues_wait = True
             with queue.lock:
-                queue.put(job, now)
+                queue.put(model, job, now)
 
     def _run_queues(self, until: float) -> None:
         self._queues_wait = False
@@ -181,37 +225,44 @@ class Executor:
                 self._queues_wait = True
 
     def _run_queue(self, queue: DeviceQueue, until: float) -> bool:
-        """Run a queue's short jobs up to the first long one, which is for the threads. Return False if time is up."""
+        """Run a queue's short jobs; the long ones are for the threads. Return False if time is up."""
         now = monotonic()
         while True:
             jobs: list[Job] = []
             with queue.lock:
                 expired = queue.sweep(now) if now >= queue.wake_at else []
-                lane = queue.next_lane()
-                if lane is not None and len(queue.running) < self._threads_per_queue and lane.is_short():
+                lanes = queue.next_short()
+                if lanes is not None:
                     if now >= until:
                         return False
-                    jobs = queue.take(now)
-            self._answer(timed_out(expired))
+                    jobs = queue.take(lanes, now)
+            self._answer(answered(expired, TIMED_OUT))
             if not jobs:
                 break
             now = self._run_together(jobs, now)
         if queue.size:
-            self._wait_on(queue, needs_thread=lane is not None)
+            self._wait_on(queue)
         return True
 
     def _run_here(self, model: RunnableModel, job: Job, started_at: float) -> float:
         """Run one job in this thread, which is the event loop's. Return the time after it."""
+        watch = self._watch
+        watch.since, watch.stop = started_at, model.loop_stop
         try:
-            outcome: Outcome = model.loaded.run(job.inputs)
+            outcome: Outcome = model.loaded.run(job.inputs, model.loop_stop)
         except Exception as error:
             outcome = failure(error)
+        watch.stop = None
         now = monotonic()
         if type(outcome) is list:
             seconds = now - started_at
             if seconds > SHORT_RUN_SECONDS or not model.statistics.calls % _MEASURED_ONE_IN:
-                model.measured(job.elements, seconds)
+                model.measured(job.form, seconds)
             model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
+        elif _was_stopped(model):
+            model.overran(job.form)
+            self._put(model, job, now)
+            return now
         else:
             model.statistics.failed()
         self._done(job, outcome)
@@ -219,21 +270,29 @@ class Executor:
 
     def _run_together(self, jobs: list[Job], started_at: float) -> float:
         """Run a batch in this thread. Return the time after it."""
-        batch = Batch(jobs, started_at, None)
-        batch.outcomes = run_jobs(jobs)
+        model = jobs[0].model
+        assert model is not None  # jobs without one aren't queued
+        self._look_after(model)
+        batch = Batch(jobs, started_at, model.loop_stop)
+        self._watch.since, self._watch.stop = started_at, batch.stop
+        batch.outcomes = run_jobs(jobs, batch.stop)
+        self._watch.stop = None
         now = monotonic()
+        if _was_stopped(model):
+            model.overran(batch.form)
+            for job in jobs:
+                self._put(model, job, now)
+            return now
         batch.seconds = batch.cpu_seconds = now - started_at
         self._answer(batch)
         return now
 
-    def _wait_on(self, queue: DeviceQueue, *, needs_thread: bool) -> None:
+    def _wait_on(self, queue: DeviceQueue) -> None:
         """Make sure that a queue's remaining jobs proceed: in its threads, or when their time comes."""
-        if needs_thread:
-            self._start_threads(queue)
-            with queue.lock:
-                queue.work.notify()
-            if self._stop_timer is None and self._run_limit:
-                self._stop_timer = self._loop.call_later(self._run_limit, self._stop_long_runs)
+        with queue.lock:
+            self._crews[queue.device].staff()
+        if self._stop_timer is None and self._run_limit:
+            self._stop_timer = self._loop.call_later(self._run_limit, self._stop_long_runs)
         timer = self._timers.get(queue.device)
         if queue.wake_at == float("inf") or (timer is not None and timer.when() <= queue.wake_at):
             return
@@ -249,19 +308,18 @@ class Executor:
 
     # -- threads
 
-    def _queue_of(self, job: Job) -> DeviceQueue:
-        queue = self._queues.get(job.device)
+    def _queue_of(self, model: RunnableModel) -> DeviceQueue:
+        queue = self._queues.get(model.device)
         if queue is None:
-            queue = self._queues[job.device] = DeviceQueue(job.device)
+            queue = DeviceQueue(model.device, threads=self.threads_per_queue, limit=self._queue_limit)
+            self._queues[model.device] = queue
+            self._crews[model.device] = Crew(queue, self._finished)
         return queue
-
-    def _start_threads(self, queue: DeviceQueue) -> None:
-        if queue.device not in self._threads:
-            numbers = range(1, self._threads_per_queue + 1)
-            self._threads[queue.device] = [QueueThread(queue, number, self._finished) for number in numbers]
 
     def _finished(self, batch: Batch) -> None:
         """Take a finished run from a thread, and announce it to the event loop unless that is already under way."""
+        if self._closed:  # the run had been given up, and the event loop may be gone
+            return
         self._results.append(batch)
         # `_take_results` clears the flag before it looks, so a run that is appended while the flag is set isn't missed.
         if not self._result_announced:
@@ -281,27 +339,62 @@ class Executor:
     def _stop_long_runs(self) -> None:
         """Stop the runs that take longer than allowed, and schedule the next check for when another one may."""
         now = monotonic()
-        batches = [batch for queue in self._queues.values() for batch in list(queue.running)]
-        for batch in batches:
-            if now >= batch.started_at + self._run_limit:
-                _terminate(batch)
-        self._stop_timer = None
-        if batches or any(self.queue_sizes().values()):
-            started = [batch.started_at for batch in batches if batch.started_at + self._run_limit > now]
-            oldest = min(started, default=now)
-            self._stop_timer = self._loop.call_at(oldest + self._run_limit, self._stop_long_runs)
+        next_check = now + self._run_limit
+        is_busy = False
+        for queue in self._queues.values():
+            is_busy = is_busy or bool(queue.size)
+            for batch in list(queue.running):
+                is_busy = True
+                limit = batch.started_at + self._run_limit
+                if now >= limit:
+                    _terminate(batch)
+                    limit += _GRACE_SECONDS
+                if now >= limit:
+                    self._give_up(queue, batch)
+                else:
+                    next_check = min(next_check, limit)
+        self._stop_timer = self._loop.call_at(next_check, self._stop_long_runs) if is_busy else None
+
+    def _give_up(self, queue: DeviceQueue, batch: Batch) -> None:
+        """Answer the jobs of a run that can't be stopped, and those that wait behind it."""
+        with queue.lock:
+            if batch not in queue.running:  # it has ended in between
+                return
+            waiting = queue.give_up(batch)
+            self._crews[queue.device].staff()
+        _log.warning(
+            "a run on %s takes longer than %d ms and can't be stopped; it keeps a thread until it ends (%d of %d)",
+            *(queue.device, self._limit_ms, len(queue.stuck), MOST_STUCK),
+        )
+        given_up = answered(batch.jobs, RunGivenUp(self._limit_ms))
+        given_up.cpu_seconds = self._run_limit  # it counts as a run
+        self._answer(given_up)
+        self._answer(answered(waiting, DeploymentStuck(self._limit_ms)))
+
+    @staticmethod
+    def _left_over(queue: DeviceQueue) -> list[Job]:
+        """Return the jobs of runs that go on although they were told to stop, as runs that were given up."""
+        with queue.lock:
+            batches = list(queue.running)
+            for batch in batches:
+                queue.give_up(batch)
+        return [job for batch in batches for job in batch.jobs]
 
     # -- outcomes
 
     def _answer(self, batch: Batch) -> None:
         """Record a run's statistics and give its jobs their outcomes."""
+        if batch.is_stuck:  # they have them
+            _log.warning("a run that couldn't be stopped has ended after %.1f s", batch.seconds)
+            return
         model = batch.jobs[0].model if batch.jobs else None
         if model is not None and batch.cpu_seconds:  # zero for jobs that didn't run: timed out, or refused
             for outcome in batch.outcomes:
                 _count(model, outcome, batch.seconds)
             # A failure says nothing about how long a run takes.
             if all(isinstance(outcome, list) for outcome in batch.outcomes):
-                model.measured(sum(job.elements for job in batch.jobs), batch.cpu_seconds)
+                # What may run in the event loop is judged by processor time. Others may just wait, for a host.
+                model.measured(batch.form, batch.cpu_seconds if model.loaded.steady else batch.seconds)
         for job, outcome in zip(batch.jobs, batch.outcomes, strict=True):
             self._done(job, outcome)
 
@@ -338,11 +431,9 @@ def _samples(outputs: Outputs) -> int:
     return first.shape[0] if first.ndim else 1
 
 
-def _refused(jobs: list[Job]) -> Batch:
-    """Return a batch that answers jobs with EngineClosing."""
-    batch = Batch(jobs, 0.0, None)
-    batch.outcomes = [EngineClosing()] * len(jobs)
-    return batch
+def _was_stopped(model: RunnableModel) -> bool:
+    """Return whether the model's latest run in the event loop was stopped by the watch."""
+    return model.loop_stop is not None and model.loop_stop.terminate
 
 
 def _terminate(batch: Batch) -> None:

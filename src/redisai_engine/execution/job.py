@@ -9,14 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
+from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop, parse_device
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.statistics import RunStatistics
 
 #: A run of up to this long costs less in the event loop than the hand-off to a thread and back.
 SHORT_RUN_SECONDS = 200e-6
+
+#: A run of up to this long is brief: others barely notice it.
+BRIEF_RUN_SECONDS = 5e-3
+
+#: A run that was known as brief and takes longer than this shows that its model's runs can't be foreseen.
+_SURPRISING_SECONDS = 50e-3
+
+#: Forms per model whose run times are kept. Beyond it, learning starts again.
+_MOST_FORMS = 1024
+
+#: A machine that was suspended may cause one or two.
+_MOST_OVERRUNS = 3
+
+#: What a run is charged with before its time is known.
+_UNKNOWN_SECONDS = 1e-3
 
 #: The weight of one measurement. Estimates fall fast, because a model's first run is slow and later ones are typical.
 #: They rise slowly, because on a busy machine every other run may be interrupted.
@@ -34,13 +49,34 @@ TIMED_OUT: Final = TimedOut.TIMED_OUT
 Outcome: TypeAlias = Outputs | EngineError | TimedOut
 
 
+#: What a run's time depends on: the shape of its input, or of each input; for text also the order of its length.
+Form: TypeAlias = tuple[Any, ...]
+
+
+class Share:
+    """
+    One deployment's part in its device: jobs that wait, runs under way, and what it has had.
+
+    `served` is in seconds, on the clock of the device's queue. `stuck` counts runs that were given up but go on.
+    """
+
+    __slots__ = ("is_surprising", "running", "served", "stuck", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.running = 0
+        self.stuck = 0
+        self.served = 0.0
+        self.is_surprising = False
+
+
 class RunnableModel:
     """
     A stored model in memory, ready to run.
 
     A `batch_size` of 0 means no batching, a `min_batch_size` of 0 no waiting, a `min_batch_timeout_ms` of 0 waiting
     without limit. `memory` is what it takes in bytes. `joinable` becomes False when a joined run shows that outputs
-    can't be split among the requests.
+    can't be split among the requests. `device` is that of its queue.
     """
 
     __slots__ = (
@@ -50,10 +86,14 @@ class RunnableModel:
         "device",
         "joinable",
         "loaded",
+        "loop_stop",
         "memory",
         "min_batch_size",
         "min_batch_timeout_ms",
+        "overruns",
+        "share",
         "statistics",
+        "takes_text",
     )
 
     def __init__(
@@ -67,43 +107,103 @@ class RunnableModel:
         min_batch_timeout_ms: int = 0,
         statistics: RunStatistics | None = None,
         memory: int = 0,
+        share: Share | None = None,
     ) -> None:
         self.loaded = loaded
         self.memory = memory
         self.backend_name = backend_name
-        self.device = device.upper()
+        self.device = queue_device(device)
         self.batch_size = batch_size
         self.min_batch_size = min_batch_size
         self.min_batch_timeout_ms = min_batch_timeout_ms
         self.statistics = statistics or RunStatistics()
+        self.share = share or Share()
         self.joinable = True
-        self._seconds: dict[int, float] = {}  # estimated run times, by the bit length of the number of input elements
+        self.takes_text = loaded.takes_text
+        #: The switch of its runs in the event loop, one after another.
+        self.loop_stop: Stop | None = None
+        self.overruns = 0
+        self._seconds: dict[Form, float] = {}  # estimated run times
 
-    def is_short(self, elements: int) -> bool:
-        """Return whether runs on about this many input elements are known to be shorter than a hand-off to a thread."""
-        seconds = self._seconds.get(elements.bit_length())
-        return seconds is not None and seconds < SHORT_RUN_SECONDS and self.loaded.steady
+    def is_short(self, form: Form) -> bool:
+        """Return whether runs of this form are known to be shorter than a hand-off to a thread."""
+        seconds = self._seconds.get(form)
+        loaded = self.loaded
+        return seconds is not None and seconds < SHORT_RUN_SECONDS and loaded.steady and _rows(form) <= loaded.loop_rows
 
-    def measured(self, elements: int, seconds: float) -> None:
-        """Record how long a run on this many input elements took."""
-        size = elements.bit_length()
-        known = self._seconds.get(size)
-        if known is None or seconds < known:
+    def is_brief(self, form: Form) -> bool:
+        """Return whether runs of this form are known to take little time."""
+        return self._seconds.get(form, 1.0) < BRIEF_RUN_SECONDS and not self.share.is_surprising
+
+    def expected(self, form: Form) -> float:
+        """Return how long a run of this form takes, in seconds, as far as is known."""
+        return self._seconds.get(form, _UNKNOWN_SECONDS)
+
+    def measured(self, form: Form, seconds: float) -> None:
+        """Record how long a run of this form took."""
+        known = self._seconds.get(form)
+        if known is None:
+            if len(self._seconds) >= _MOST_FORMS:
+                self._seconds.clear()
+            self._seconds[form] = seconds
+            return
+        if known < BRIEF_RUN_SECONDS and seconds > _SURPRISING_SECONDS:
+            self.share.is_surprising = True
+        if seconds < known:
             weight = _WEIGHT_DOWN
         else:
             # The cap keeps one run that the machine interrupted from outweighing many undisturbed ones.
             weight, seconds = _WEIGHT_UP, min(seconds, known + 4 * SHORT_RUN_SECONDS)
-        self._seconds[size] = seconds if known is None else known + weight * (seconds - known)
+        self._seconds[form] = known + weight * (seconds - known)
+
+    def overran(self, form: Form) -> None:
+        """
+        Record that a run in the event loop had to be stopped.
+
+        The next runs of this form take place in a thread, and after some such events all runs of the model: it isn't as
+        steady as its backend believes.
+        """
+        self.loop_stop = None
+        self._seconds[form] = BRIEF_RUN_SECONDS
+        self.overruns += 1
+        if self.overruns >= _MOST_OVERRUNS:
+            self.loaded.steady = False
+
+
+def queue_device(device: str) -> str:
+    """Return the device whose queue serves `device`, so that a device has one however it is spelled."""
+    kind, number = parse_device(device)
+    return f"{kind}:{number}" if number else kind
+
+
+def form_of(inputs: Sequence[Array], *, with_text: bool) -> Form:
+    """Return the form of a run on these inputs. `with_text`: some of them may be text."""
+    if with_text:
+        return tuple([(array.shape, _text_size(array)) for array in inputs])
+    return inputs[0].shape if len(inputs) == 1 else tuple([array.shape for array in inputs])
+
+
+def _rows(form: Form) -> int:
+    """Return the first dimension of the first input that has one; of joined requests, that of all together."""
+    first: Any = form
+    while isinstance(first, tuple) and first:
+        first = first[0]
+    return first if isinstance(first, int) else 0
+
+
+def _text_size(array: Array) -> int:
+    """Return the bit length of the number of characters; 0 for numbers."""
+    return sum(map(len, array.flat)).bit_length() if array.dtype.char == "O" else 0
 
 
 class Job:
     """
     A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
-    Without a model, the job only waits for its turn in the queue of `device`.
+    Without a model, the job only takes part in the turn.
     """
 
-    __slots__ = ("_done", "deadline", "device", "elements", "inputs", "model", "queued_at", "rows", "ticket")
+    __slots__ = ("_done", "deadline", "device", "form", "inputs", "model", "queued_at", "rows", "ticket")
 
     def __init__(
         self,
@@ -111,15 +211,14 @@ class Job:
         inputs: list[Array],
         deadline: float | None,
         done: Callable[[Outcome], None],
-        device: str | None = None,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.deadline = deadline
         self._done = done
-        self.device = device.upper() if device is not None else model.device if model is not None else "CPU"
-        #: Number of elements of all inputs together, by which run times are estimated.
-        self.elements = inputs[0].size if len(inputs) == 1 else sum([array.size for array in inputs])
+        self.device = model.device if model is not None else "CPU"
+        #: By which run times are estimated.
+        self.form = form_of(inputs, with_text=model is not None and model.takes_text)
         # Set by the queue: order of arrival, size of the batch dimension, time of arrival.
         self.ticket = 0
         self.rows = 0
@@ -133,7 +232,18 @@ class Job:
 class Batch:
     """Jobs that run together, with their outcomes after the run. It is what a thread takes and hands back."""
 
-    __slots__ = ("cpu_seconds", "jobs", "outcomes", "seconds", "started_at", "stop")
+    __slots__ = (
+        "charged",
+        "cpu_seconds",
+        "form",
+        "is_stuck",
+        "jobs",
+        "outcomes",
+        "seconds",
+        "share",
+        "started_at",
+        "stop",
+    )
 
     def __init__(self, jobs: list[Job], started_at: float, stop: Stop | None) -> None:
         self.jobs = jobs
@@ -143,3 +253,20 @@ class Batch:
         #: Wall-clock time, and the thread's CPU time, which excludes waiting for the interpreter's lock.
         self.seconds = 0.0
         self.cpu_seconds = 0.0
+        #: Its jobs have been answered already, because the run couldn't be stopped.
+        self.is_stuck = False
+        self.form = joined_form(jobs)
+        #: Whose run it is, and the seconds that it was charged with at the start. Set by the queue.
+        self.share = jobs[0].model.share if jobs and jobs[0].model is not None else Share()
+        self.charged = 0.0
+
+
+def joined_form(jobs: Sequence[Job]) -> Form:
+    """Return the form of one run on the inputs of all these jobs: theirs, but for the number of rows."""
+    if len(jobs) < 2:
+        return jobs[0].form if jobs else ()
+    first = jobs[0]
+    if first.model is not None and first.model.takes_text:
+        return tuple([job.form for job in jobs])
+    rows = sum([job.rows for job in jobs])
+    return (rows, *(first.form[1:] if len(first.inputs) == 1 else first.form))

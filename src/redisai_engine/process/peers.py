@@ -1,9 +1,14 @@
 """
 Communication between the worker processes of one engine: questions to all others, answered through the parent.
 
-Theory of operation. Workers and hub exchange one JSON object per line over a unix socket. A worker asks
-`{"ask": n, "question": {...}}` and gets `{"answers": n, "all": [...]}`. It is asked `{"question": {...}, "number": n}`
-and answers `{"answer": ..., "number": n}`. Each side numbers its own questions, so answers may come in any order.
+Theory of operation. Each worker has a link to the parent's hub. A worker asks `{"ask": n, "question": {...}}` and gets
+`{"answers": n, "all": [...]}`. It is asked `{"question": {...}, "number": n}` and answers `{"answer": ..., "number":
+n}`. Each side numbers its own questions, so answers may come in any order. Twice a second the worker's event loop sends
+`{"beat": true}`: that it does is how the parent knows that it isn't hung. `{"ready": true}` says that it
+accepts connections.
+
+A question `{"set": {...}}` changes something in every worker. The hub keeps what was set, for workers that are started
+later.
 
 Invariant: every question is answered, with an empty list if there are no other workers or they are gone.
 """
@@ -11,16 +16,17 @@ Invariant: every question is answered, with an empty list if there are no other 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from redisai_engine.process.frames import BrokenFrame, Link, Message
 from redisai_engine.service.engine import Question
 
 Answer = Callable[[Question], Any]
 
+BEAT_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0  # a worker that hangs must not keep the others' clients waiting
+_HUB_SECONDS = 10.0  # nor a parent that hangs
 
 
 class Peers:
@@ -28,98 +34,120 @@ class Peers:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._writer: asyncio.StreamWriter | None = None
+        self._link: Link | None = None
         self._waiting: dict[int, Callable[[list[Any]], None]] = {}
         self._asked = 0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def join(self, path: str) -> None:
-        """Connect to the hub. Raise OSError."""
-        reader, self._writer = await asyncio.open_unix_connection(path)
-        self._task = asyncio.create_task(self._listen(reader))
+    def join(self, link: Link) -> None:
+        """Answer the hub's questions, and show it twice a second that the event loop runs."""
+        self._link = link
+        self._tasks = [asyncio.create_task(self._listen(link)), asyncio.create_task(_beat(link))]
+
+    def ready(self) -> None:
+        """Tell the parent that connections are accepted."""
+        if self._link is not None:
+            self._link.send({"ready": True})
 
     def ask(self, question: Question, done: Callable[[list[Any]], None]) -> None:
         """Ask all other workers. `done` gets the list of their answers."""
-        if self._writer is None:
+        if self._link is None:
             done([])
             return
         self._asked += 1
         self._waiting[self._asked] = done
-        _write(self._writer, {"ask": self._asked, "question": question})
+        self._link.send({"ask": self._asked, "question": question})
+        asyncio.get_running_loop().call_later(_HUB_SECONDS, self._answered, self._asked, [])
 
     def leave(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for task in self._tasks:
+            task.cancel()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            message = json.loads(line)
-            if "question" in message:
-                assert self._writer is not None
-                _write(self._writer, {"answer": self._answer(message["question"]), "number": message["number"]})
-            else:
-                self._waiting.pop(message["answers"])(message["all"])
+    def _answered(self, number: int, answers: list[Any]) -> None:
+        done = self._waiting.pop(number, None)
+        if done is not None:
+            done(answers)
+
+    async def _listen(self, link: Link) -> None:
+        try:
+            while (message := await link.receive()) is not None:
+                if "question" in message:
+                    link.send({"answer": self._answer(message["question"]), "number": message["number"]})
+                else:
+                    self._answered(message["answers"], message["all"])
+        except BrokenFrame:
+            link.close()  # the parent sees it and replaces this process
         # The hub is gone, so no more answers will come.
-        self._writer = None
-        for done in self._waiting.values():
-            done([])
+        self._link = None
+        for number in list(self._waiting):
+            self._answered(number, [])
+
+
+async def _beat(link: Link) -> None:
+    while True:
+        link.send({"beat": True})
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 class Hub:
     """The parent's side, which passes each question to all other workers and returns their answers."""
 
     def __init__(self) -> None:
-        self._workers: set[asyncio.StreamWriter] = set()
+        self._links: set[Link] = set()
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._set: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def start(self, path: str) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, path)
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for worker in self._workers:
-            worker.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._workers.add(writer)
+    async def serve(self, link: Link, ready: asyncio.Event) -> None:
+        """Serve a worker until it closes its link. Raise BrokenFrame. `ready` is set when it accepts connections."""
+        self._links.add(link)
+        if self._set:
+            link.send({"question": {"set": self._set}, "number": 0})
         try:
-            while line := await reader.readline():
-                message = json.loads(line)
-                if "ask" in message:
+            while (message := await link.receive()) is not None:
+                if "ready" in message:
+                    ready.set()
+                elif "ask" in message:
                     # A task, because this coroutine must go on reading: the asker may have to answer others meanwhile.
-                    task = asyncio.create_task(self._pass_on(writer, message))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
-                elif (future := self._open.get(message["number"])) is not None and not future.done():
-                    future.set_result(message["answer"])
-        except ConnectionError:
-            pass  # the worker died; `Workers` starts another one
+                    self._in_background(self._pass_on(link, message))
+                elif "answer" in message:
+                    self._take_answer(message)
         finally:
-            self._workers.discard(writer)
-            writer.close()
+            self._links.discard(link)
+            link.close()
 
-    async def _pass_on(self, asker: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    def _take_answer(self, message: Message) -> None:
+        future = self._open.get(message.get("number", 0))
+        if future is not None and not future.done():
+            future.set_result(message["answer"])
+
+    def tell(self, question: Question) -> None:
+        """Ask all workers without waiting for their answers."""
+        self._in_background(self._ask(question, self._links))
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, asker: Link, message: Message) -> None:
+        answers = await self._ask(message["question"], self._links - {asker})
+        asker.send({"answers": message["ask"], "all": answers})
+
+    async def _ask(self, question: Question, links: set[Link]) -> list[Any]:
+        self._set.update(question.get("set", {}))
         futures = []
-        for worker in self._workers - {asker}:
+        for link in links:
             self._number += 1
             future = self._open[self._number] = asyncio.get_running_loop().create_future()
             futures.append((self._number, future))
-            _write(worker, {"question": message["question"], "number": self._number})
+            link.send({"question": question, "number": self._number})
         if futures:
             await asyncio.wait([future for _, future in futures], timeout=_ANSWER_SECONDS)
-        answers = [future.result() for _, future in futures if future.done()]
         for number, _ in futures:
             del self._open[number]
-        with suppress(ConnectionError):
-            _write(asker, {"answers": message["ask"], "all": answers})
-
-
-def _write(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    writer.write(json.dumps(message).encode() + b"\n")
+        return [future.result() for _, future in futures if future.done()]

@@ -7,87 +7,120 @@ Invariant: the embedded redis-server ends with the process, on Linux even if the
 from __future__ import annotations
 
 import asyncio
-import signal
+import logging
 from pathlib import Path
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.execution.quarantine import Quarantine
+from redisai_engine.folders import remove_abandoned_folders
 from redisai_engine.fronts.resp.front import RespFront
+from redisai_engine.process import descriptors
+from redisai_engine.process.crashes import Crashes
+from redisai_engine.process.frames import Link
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Peers
-from redisai_engine.process.workers import Workers, worker_settings
+from redisai_engine.process.stopping import Shutdown
+from redisai_engine.process.worker import given_by_parent
+from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.service.engine import Engine
 
+_log = logging.getLogger(__name__)
+
+_WORKERS_PART = 0.9  # of the time to stop; the rest is for the parent to kill those that don't
 _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
+_HOST_SECONDS = 10.0  # from the signal to stop until processes of models are ended, whatever they do
 
 
-async def serve(settings: Settings) -> None:
-    """
-    Run the engine until SIGTERM or SIGINT.
+async def serve(settings: Settings, output: WorkerOutput) -> None:
+    """Run the engine until SIGTERM or SIGINT. Raise StartError if it can't start."""
+    given = given_by_parent()
+    if given is not None:  # the parent has started Redis, or has checked that it can be reached
+        with Shutdown(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
+            address = parse_address(given.settings.redis)
+            quarantine = Quarantine(given.notes, wary=given.wary)
+            await _serve_clients(given.settings, address, stop, output, quarantine, link=await Link.open(given.link))
+    else:
+        with Shutdown(settings.shutdown_timeout, output.close) as stop:
+            await _serve_alone(settings, stop, output)
 
-    Raise StartError if it can't start, and RedisEnded if the embedded redis-server failed.
-    """
-    worker = worker_settings()
-    if worker is not None:  # the parent has started Redis, or has checked that it can be reached
-        settings, hub = worker
-        await _serve_clients(settings, parse_address(settings.redis), _stop_signal(), hub)
-        return
-    stop = _stop_signal()
+
+async def _serve_alone(settings: Settings, stop: Shutdown, output: WorkerOutput) -> None:
+    """Serve as the process that was started by hand, with a redis-server and workers if they are wanted."""
+    remove_abandoned_folders()
     process = None if settings.redis else RedisProcess(Path(settings.data_dir))
     try:
         if process is not None:
             await process.start()
-            process.watch(stop)
+            process.keep_running(stop.set)
         upstream = process.address if process is not None else parse_address(settings.redis)
         if process is None:  # an embedded server has answered already
             await _check(upstream)
         if settings.workers > 1:
-            await _serve_with_workers(settings, str(upstream) if process is not None else settings.redis, stop)
+            url = str(upstream) if process is not None else settings.redis
+            await _serve_with_workers(settings, url, stop, output)
         else:
-            await _serve_clients(settings, upstream, stop)
-        if process is not None:
-            process.check()
+            quarantine = (
+                _recalled(Path(settings.data_dir), settings.quarantine) if process is not None else Quarantine()
+            )
+            await _serve_clients(settings, upstream, stop, output, quarantine)
     finally:
         if process is not None:
             process.stop()
 
 
-async def _serve_with_workers(settings: Settings, redis_url: str, stop: asyncio.Event) -> None:
-    workers = Workers(settings, redis_url)
+async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown, output: WorkerOutput) -> None:
+    workers = Workers(settings, redis_url, output)
     try:
         await workers.start()
-        print(f"ready: {workers.host}:{workers.port}", flush=True)
+        output.announce(f"ready: {workers.host}:{workers.port}")
         await stop.wait()
     finally:
-        await workers.stop()
+        await workers.stop(stop)
 
 
-async def _serve_clients(settings: Settings, redis_address: Address, stop: asyncio.Event, hub: str = "") -> None:
+def _recalled(data_dir: Path, seconds: float) -> Quarantine:
+    """Return the quarantine of a process without a parent, which learns from how earlier ones ended."""
+    crashes, notes = Crashes.recalled(data_dir, seconds)
+    quarantine = Quarantine(notes)
+    quarantine.take(crashes.refused)
+    return quarantine
+
+
+async def _serve_clients(
+    settings: Settings,
+    redis_address: Address,
+    stop: Shutdown,
+    output: WorkerOutput,
+    quarantine: Quarantine,
+    *,
+    link: Link | None = None,
+) -> None:
     keep_freed_memory()
-    engine = Engine(settings, redis_address, asyncio.get_running_loop())
+    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine)
     peers = Peers(engine.answer_peer)
     front = RespFront(engine)
     try:
-        if hub:
-            await peers.join(hub)
+        if link is not None:
+            peers.join(link)
             engine.ask_peers = peers.ask
-        host, port = await front.listen(settings, shared=bool(hub))
+        most_clients = descriptors.room_for_clients()
+        host, port = await front.listen(settings, shared=link is not None, most_clients=most_clients)
+        _log.info("there is room for %d clients, at two descriptors each", most_clients)
         spare_the_collector()  # by now everything long-lived exists
-        print(f"ready: {host}:{port}", flush=True)
+        if link is not None:
+            peers.ready()
+        else:
+            output.announce(f"ready: {host}:{port}")
         await stop.wait()
-        await front.drain()
+        engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
+        await front.drain(stop.seconds_left())
     finally:
+        await engine.close(stop.seconds_left())
         peers.leave()
-        await engine.close()
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 async def _check(upstream: Address) -> None:

@@ -1,5 +1,5 @@
 """
-The error for bytes that violate RESP, from a client or from Redis.
+The errors for bytes that violate RESP, from a client or from Redis.
 
 Error replies of commands are not here: they are texts (`texts.py`) and belong to the commands.
 """
@@ -17,3 +17,11 @@ class ProtocolError(ValueError):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+
+class TooLargeBeforeLogin(ProtocolError):
+    """
+    The request is larger than Redis takes of a client that has not logged in.
+
+    The connection goes on if the client turns out to have logged in, or to need no login.
+    """

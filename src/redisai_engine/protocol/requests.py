@@ -15,7 +15,8 @@ order:
   still arriving takes no more memory than the bytes received so far.
 
 Which requests are malformed, and which text they get, follows Redis 7's networking.c. Requests before the malformed one
-are handed out first.
+are handed out first. So do the limits before a client has logged in, but only requests that are read step by step are
+measured: the others lie in a buffer of `MAX_SPLIT_BYTES` at most, so they are small anyway.
 
 Invariant: the bytes of a request that was handed out are never read again. Either `_pieces` is in use (splitting) and
 `_index` is the piece at which the next request starts, or `_pieces` is empty and `_position` is the offset in `_buffer`
@@ -28,7 +29,7 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from redisai_engine.protocol.errors import ProtocolError
+from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.inline import split_line
 from redisai_engine.protocol.layouts import Layout, Template, layout_of
 
@@ -37,6 +38,9 @@ Request = list[bytes]
 MAX_BULK_BYTES = 512 * 1024 * 1024  # Redis' proto-max-bulk-len
 MAX_LINE_BYTES = 64 * 1024  # Redis' PROTO_INLINE_MAX_SIZE
 MAX_ARGUMENTS = 2**31 - 1
+MAX_ARGUMENTS_BEFORE_LOGIN = 10
+MAX_BULK_BYTES_BEFORE_LOGIN = 16 * 1024
+ARGUMENT_BYTES = 64  # what an argument takes besides its content: an object and a place in a list
 
 # A larger buffer is not split: its arguments are large, and searching them for line breaks costs more than it saves.
 # See docs/decisions/0001-request-parser.md.
@@ -58,6 +62,34 @@ _header = _Headers((length, b"$%d" % length) for length in range(1024)).__getite
 _ARGUMENT_COUNTS = {b"*%d" % count: count for count in range(1, 1024)}
 
 
+class Limits:
+    """
+    The largest request that one client may send: that of a client that has not logged in, until it is widened.
+
+    `request_bytes` limits a whole request, arguments and what it takes to hold them.
+    """
+
+    __slots__ = ("argument_bytes", "arguments", "request_bytes")
+
+    def __init__(self, request_bytes: int) -> None:
+        self.request_bytes = request_bytes
+        self.narrow()
+
+    def narrow(self) -> None:
+        """Return to the limits of a client that has not logged in."""
+        self.arguments, self.argument_bytes = MAX_ARGUMENTS_BEFORE_LOGIN, MAX_BULK_BYTES_BEFORE_LOGIN
+
+    def widen(self) -> None:
+        """Take what Redis takes of a client that has logged in, or that needs no login."""
+        self.arguments, self.argument_bytes = MAX_ARGUMENTS, MAX_BULK_BYTES
+
+    @classmethod
+    def wide(cls) -> Limits:
+        limits = cls(2**62)
+        limits.widen()
+        return limits
+
+
 class RequestParser:
     """
     A parser of one client's requests: `feed` takes bytes, `next` returns requests.
@@ -72,19 +104,23 @@ class RequestParser:
         "_buffer",
         "_error",
         "_first",
+        "_header_at",
         "_headers",
         "_index",
         "_layout",
+        "_limits",
         "_max_bulk_bytes",
         "_missing",
         "_outstanding",
         "_pieces",
         "_position",
+        "_size",
         "_start",
         "_unsplittable",
     )
 
-    def __init__(self, *, max_bulk_bytes: int = MAX_BULK_BYTES) -> None:
+    def __init__(self, limits: Limits | None = None, *, max_bulk_bytes: int = MAX_BULK_BYTES) -> None:
+        self._limits = limits or Limits.wide()
         self._max_bulk_bytes = max_bulk_bytes
         self._buffer = b""
         self._position = 0
@@ -97,6 +133,8 @@ class RequestParser:
         self._unsplittable = False  # splitting failed in this buffer, or it is too large; don't try again
         self._arguments: Request = []  # of the request being read, or of the one handed out last
         self._outstanding = 0  # arguments that this request still lacks
+        self._size = 0  # bytes that the arguments so far take, if it is read step by step
+        self._header_at = 0  # offset of the header read last, where reading goes on if it asked for too much
         self._arriving: list[bytes | bytearray] = []  # the parts so far of an incomplete argument ...
         self._missing = 0  # ... and how many of its bytes are still to come, its line break included
         self._error: ProtocolError | None = None  # sticky: what follows malformed bytes can't be understood
@@ -115,7 +153,8 @@ class RequestParser:
         """
         Return the next request, or None if more bytes are needed.
 
-        Raise ProtocolError, now and in every later call, if the bytes are not a request.
+        Raise ProtocolError, now and in every later call, if the bytes are not a request. After TooLargeBeforeLogin a
+        later call reads on if the limits were widened in the meantime.
         """
         pieces = self._pieces
         if not pieces:
@@ -253,6 +292,9 @@ class RequestParser:
             raise self._error
         try:
             return self._read_request()
+        except TooLargeBeforeLogin:
+            self._position = self._header_at
+            raise
         except ProtocolError as error:
             self._error = error
             self._outstanding = 1  # makes every further call of `next` come here
@@ -284,8 +326,11 @@ class RequestParser:
         count = _integer(line[1:])
         if count is None or count > MAX_ARGUMENTS:
             raise ProtocolError("Protocol error: invalid multibulk length")
+        if count > self._limits.arguments:
+            raise TooLargeBeforeLogin("Protocol error: unauthenticated multibulk length")
         if count > 0:
             self._arguments = []
+            self._size = 0
             self._outstanding = count
         return True
 
@@ -351,11 +396,20 @@ class RequestParser:
         length = _integer(line[1:])
         if length is None or not 0 <= length <= self._max_bulk_bytes:
             raise ProtocolError("Protocol error: invalid bulk length")
+        if length > self._limits.argument_bytes:
+            raise TooLargeBeforeLogin("Protocol error: unauthenticated bulk length")
+        self._size += length + ARGUMENT_BYTES
+        if self._size > self._limits.request_bytes:
+            limit = self._limits.request_bytes
+            raise ProtocolError(
+                f"Protocol error: the request takes {self._size} bytes; at most {limit} are allowed"
+                " (see --request-limit)"
+            )
         return length
 
     def _read_header(self, too_long: str) -> bytes | None:
         """Read a line that ends in \\r and one byte that Redis ignores. Return None if it is incomplete."""
-        start = self._position
+        start = self._header_at = self._position
         end = self._find(b"\r", too_long)
         if end < 0 or end + 2 > len(self._buffer):
             return None

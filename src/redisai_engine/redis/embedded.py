@@ -1,36 +1,41 @@
 """
-The embedded redis-server, which the engine starts when it isn't given a Redis.
+The embedded redis-server, which the engine starts when it isn't given a Redis, and starts again when it dies.
 
-It listens on a unix socket in a private folder and keeps its data (an append-only file) in the data folder. It ends
-with the engine, even when the engine is killed. A lock on the data folder keeps two engines from using it at once. The
-server inherits the lock, so the folder of a killed engine is free only when its server has written everything.
+It listens on a unix socket in a private folder and keeps its data (an append-only file) in the data folder
+(`data_folder.py`). It ends with the engine, even when the engine is killed. It inherits the lock of the data folder, so
+the folder of a killed engine is free only when its server has written everything.
 
-Invariant: at most one engine's redis-server uses a data folder.
+Invariant: at most one redis-server runs, and always at the same address.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sysconfig
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from redisai_engine.children import end_with_parent
-from redisai_engine.errors import RedisEnded, StartError
+from redisai_engine.errors import StartError
+from redisai_engine.folders import PrivateFolder
 from redisai_engine.redis.address import Address
+from redisai_engine.redis.data_folder import PRIVATE_UMASK, RedisFolder, version_of
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0
-_LOCK_SECONDS = 3.0  # the redis-server of a killed engine takes a moment to exit and release the lock
 _WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.01
+_FIRST_PAUSE = 0.1  # seconds before a server that died is started again, doubled each time up to the longest
+_LONGEST_PAUSE = 10.0
+_STEADY_SECONDS = 60.0  # after so long without a death the pauses are short again
+
+_log = logging.getLogger(__name__)
 
 
 def find_server() -> str:
@@ -64,116 +69,132 @@ class RedisProcess:
     """An embedded redis-server. `address` is where it listens."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._folder = tempfile.mkdtemp(prefix="redisai-engine-")
-        self.address = Address(path=os.path.join(self._folder, "redis.sock"))
+        self._data = RedisFolder(data_dir)
+        self._folder = PrivateFolder()
+        self.address = Address(path=str(self._folder.path / "redis.sock"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[str] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._has_failed = False
+        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the server and wait until it answers. Raise StartError, in which case nothing is left running."""
         try:
-            server = find_server()
-            await self._lock_data()
-            self._process = self._spawn(server)
-            await asyncio.wait_for(self._wait_until_ready(), _START_SECONDS)
-        except BaseException as error:
+            find_server()  # before anything is made
+            await self._data.lock()
+            await asyncio.wait_for(self._start(), _START_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
             self.stop()
-            if isinstance(error, TimeoutError | asyncio.TimeoutError):
-                raise StartError(f"redis-server wasn't ready within {_START_SECONDS:.0f} seconds") from None
+            raise StartError(f"redis-server wasn't ready within {_START_SECONDS:.0f} seconds") from None
+        except BaseException:
+            self.stop()
             raise
 
     def stop(self) -> None:
         """Have the server save its data and exit, and remove the private folder."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._lock is not None:
-            self._lock.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._process is not None:
+            _end(self._process)
+        self._data.release()
+        self._folder.remove()
 
-    def watch(self, stop: asyncio.Event) -> None:
-        """Watch the server in the background and set `stop` when it exits."""
-        self._watcher = asyncio.create_task(self._watch(stop))
+    def keep_running(self, shut_down: Callable[[], None]) -> None:
+        """Start the server again whenever it dies. Call `shut_down` if a client ended it with SHUTDOWN instead."""
+        self._keeper = asyncio.create_task(self._keep(shut_down))
 
-    async def _watch(self, stop: asyncio.Event) -> None:
+    async def _keep(self, shut_down: Callable[[], None]) -> None:
+        now = asyncio.get_running_loop().time
+        pause = _FIRST_PAUSE
+        while True:
+            started_at = now()
+            code = await self._ended()
+            if code == 0:
+                shut_down()
+                return
+            pause = _FIRST_PAUSE if now() - started_at > _STEADY_SECONDS else min(2 * pause, _LONGEST_PAUSE)
+            _log.error("redis-server %s; it is started anew", self._how_it_ended(code))
+            await asyncio.sleep(pause)
+            await self._start_again()
+
+    async def _ended(self) -> int:
         assert self._process is not None
         while self._process.poll() is None:
             await asyncio.sleep(_WATCH_SECONDS)
-        # Exit code 0 without a stop signal: a client sent SHUTDOWN, which is no failure.
-        self._has_failed = not stop.is_set() and self._process.returncode != 0
-        stop.set()
+        return self._process.returncode
 
-    def check(self) -> None:
-        """Raise RedisEnded if the server failed. One that a client ended with SHUTDOWN did not fail."""
-        if self._has_failed:
-            raise RedisEnded(f"redis-server exited, so the engine stops: {self._last_log_line()}")
+    def _how_it_ended(self, code: int) -> str:
+        if code < 0:  # its own log has nothing about that
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"exited with code {code}: {self._data.last_log_line() or 'it has logged nothing'}"
 
-    async def _lock_data(self) -> None:
-        try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self._data_dir / "engine.lock", "w")  # noqa: SIM115  # must stay open as long as the server runs
-            await asyncio.wait_for(self._wait_for_lock(self._lock), _LOCK_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise StartError(f"the data folder {self._data_dir} is in use by another engine") from None
-        except OSError as error:
-            raise StartError(f"the data folder {self._data_dir} can't be used: {error.strerror}") from None
-
-    @staticmethod
-    async def _wait_for_lock(lock: IO[str]) -> None:
+    async def _start_again(self) -> None:
+        """Start the server, however long it takes to load its data. Try again until it works."""
+        pause = _FIRST_PAUSE
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                await asyncio.sleep(_POLL_SECONDS)
+                await self._start()
+            except StartError as error:
+                _log.error("redis-server can't be started: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
+                _log.warning("redis-server answers again")
                 return
+
+    async def _start(self) -> None:
+        """Start the server, if it can read the data, and wait until it answers. Raise StartError."""
+        server = find_server()  # looked for each time: an update may have replaced it
+        version = await asyncio.to_thread(version_of, server)
+        self._data.check(version)
+        try:
+            self._process = self._spawn(server)
+            await self._wait_until_ready()
+            self._data.written_by(version)
+        except OSError as error:
+            raise StartError(f"redis-server can't be started: {error.strerror or error}") from None
 
     def _spawn(self, server: str) -> subprocess.Popen[bytes]:
         options = {
             "port": "0",
             "unixsocket": self.address.path,
             "unixsocketperm": "700",
-            "dir": str(self._data_dir.resolve()),
+            "dir": str(self._data.path.resolve()),
             "appendonly": "yes",
             "save": "",  # no snapshots: the append-only file has everything
-            "logfile": str((self._data_dir / "redis.log").resolve()),
+            "logfile": str(self._data.log.resolve()),
             "daemonize": "no",
         }
-        command = [server, *(word for name, value in options.items() for word in (f"--{name}", value))]
-        assert self._lock is not None
         return subprocess.Popen(
-            command,
-            pass_fds=(self._lock.fileno(),),  # the server holds the lock even if the engine is killed
+            [server, *(word for name, value in options.items() for word in (f"--{name}", value))],
+            pass_fds=(self._data.descriptor,),  # the server holds the lock even if the engine is killed
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=end_with_parent,  # noqa: PLW1509  # safe: no other thread runs yet
+            umask=PRIVATE_UMASK,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # it calls one function of the C library, and takes no lock
             start_new_session=True,  # Ctrl-C must reach only the engine, which ends the server after draining
         )
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
         while True:
-            if self._process.poll() is not None:
-                raise StartError(f"redis-server exited while starting: {self._last_log_line()}")
+            code = self._process.poll()
+            if code is not None:
+                raise StartError(
+                    f"redis-server exited while starting: {self._data.last_log_line() or f'exit code {code}'}"
+                )
             if await _answers(self.address.path):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _last_log_line(self) -> str:
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
         try:
-            return (self._data_dir / "redis.log").read_text().strip().splitlines()[-1]
-        except (OSError, IndexError):
-            return f"exit code {self._process.returncode if self._process else None}"
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 async def _answers(path: str) -> bool:

@@ -85,6 +85,10 @@ class Cache(Generic[Value]):
             self._size -= held.size
             self._dropped(place)
 
+    def drop_version(self, id_: bytes) -> None:
+        for place in [place for place, held in self._held.items() if held.id == id_]:
+            self.drop(place)
+
     def _make_room(self, newest: Place) -> None:
         for held in self._held.values():
             held.age()

@@ -8,15 +8,22 @@ This module knows no connections and no commands. The rest of the process is bui
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
+from redisai_engine.execution.hosts.models import HostLimits
+from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
+from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -26,27 +33,43 @@ from redisai_engine.service.turn import Turn
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
 
+#: How many scripts are kept in processes of their own.
+_HOSTED_SCRIPTS = 64
+
 
 class Engine:
     """The shared state of a process. `redis_address` is the Redis behind it."""
 
-    def __init__(self, settings: Settings, redis_address: Address, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_address: Address,
+        loop: asyncio.AbstractEventLoop,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self.settings = settings
         self.redis_address = redis_address
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
-        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
+        self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
+        onnx_memory = settings.onnx_memory or _memory() * 3 // 4 // settings.workers
+        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
+        self.quarantine = quarantine or Quarantine()
+        threads = settings.threads_per_queue or _processors(settings.workers)
+        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
+        self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts(self.models.watch)
+        self.scripts = self._new_scripts()
         self.executor = Executor(
             loop,
-            threads_per_queue=settings.threads_per_queue,
+            threads_per_queue=threads,
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
-        self.loader = Loader(loop, self.models, self.backend_settings, settings.model_memory)
+        self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
+        self.encoder = ReplyEncoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -70,20 +93,55 @@ class Engine:
             return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
             self._statistics(*question["reset"]).reset()
-        for name in ("model_chunk_size", "backends_path"):
-            if name in question:
-                setattr(self, name, question[name])
+        for name, value in question.get("set", {}).items():
+            if name == "quarantine":
+                self._drop_refused(value)
+            else:
+                setattr(self, name, value)
         return None
+
+    def _new_scripts(self) -> Scripts:
+        if self.placement.is_hosted("TORCH"):
+            return Scripts(self.models.watch, _HOSTED_SCRIPTS * HOST_BYTES, HOST_BYTES)
+        return Scripts(self.models.watch)
 
     def _statistics(self, database: int, key: str, id_: str) -> RunStatistics:
         return self.statistics(database, key.encode("latin-1"), id_.encode())
 
-    async def close(self) -> None:
-        """Finish all submitted runs, then end the threads and the connection to Redis."""
-        await self.executor.drain()
+    def _drop_refused(self, table: Table) -> None:
+        for id_ in self.quarantine.take(table):
+            self.models.drop_version(id_)
+            self.scripts.drop_version(id_)
+
+    async def close(self, seconds: float | None = None) -> None:
+        """
+        Finish all submitted runs, then end the threads and the connection to Redis.
+
+        Runs get up to `seconds`, without a number as long as they need.
+        """
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.executor.drain(), seconds)
         self.executor.close()
         self.models.close()
+        self.placement.close()
         self.loader.close()
+        self.encoder.close()
+
+
+def _processors(workers: int) -> int:
+    """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, available // workers)
+
+
+def _memory() -> int:
+    """Return the bytes of memory that the machine has, or the container's limit if that is less."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:  # not on Linux, or control groups of the first version
+        return installed
+    return min(installed, int(allowed)) if allowed.isdecimal() else installed
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

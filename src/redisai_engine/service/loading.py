@@ -10,30 +10,49 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
-from redisai_engine.backends.registry import BACKENDS, backend
+from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError
+from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
 from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.cache import Place
+from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.heap import allocated_bytes, model_bytes
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
 
+#: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
+_HOSTED_AT_ONCE = 8
+
 
 class Loader:
-    """One thread in which frameworks load models and compile scripts, one at a time."""
+    """
+    The threads in which models are loaded and scripts compiled: one for frameworks in this process, one at a time, and
+    several that wait for processes of their own.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, models: Models, settings: BackendSettings, limit: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        models: Models,
+        placement: Placement,
+        quarantine: Quarantine,
+        settings: BackendSettings,
+    ) -> None:
         self._loop = loop
-        self._limit = limit  # bytes of a blob
         self._models = models
+        self._placement = placement
+        self._quarantine = quarantine
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
 
     def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
@@ -47,38 +66,52 @@ class Loader:
         if loaded is not None:  # another connection loaded it while this one was reading the blob
             done(loaded)
             return
-        if len(blob) > self._limit:
-            done(ModelLoadError(texts.MODEL_OVER_MEMORY % (len(blob), self._limit)))
+        if len(blob) > self._models.limit:
+            done(ModelLoadError(texts.MODEL_OVER_MEMORY % (len(blob), self._models.limit)))
             return
         waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            future = self._loop.run_in_executor(self._thread, self._load, meta, blob)
-            future.add_done_callback(lambda finished: self._loaded(place, meta, finished.result()))
+            threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
+            future = self._loop.run_in_executor(threads, self._load, meta, blob)
+            future.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Call `function` in the thread, then `done` with its result or its EngineError."""
-        future = self._loop.run_in_executor(self._thread, _outcome_of, function)
-        future.add_done_callback(lambda finished: done(finished.result()))
+        """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
+        threads = self._waiters if self._placement.is_hosted("TORCH") else self._thread
+        future = self._loop.run_in_executor(threads, outcome_of, function)
+        future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
 
     def close(self) -> None:
-        """Finish the current computation, drop the waiting ones and end the thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
+        for threads in (self._thread, self._waiters):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         if meta.backend not in BACKENDS:
             return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(BACKENDS)))
         try:
-            framework = backend(meta.backend)  # importing it isn't the model's doing
-            before = allocated_bytes()
-            loaded = framework.load(
-                blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
-            )
-            memory = model_bytes(len(blob), allocated_bytes() - before)
+            return self._load_guarded(meta, blob)
         except EngineError as error:
             return error
         except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
+
+    def _load_guarded(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
+        load = partial(self._load_blob, meta, blob)
+        if self._placement.is_hosted(meta.backend):  # a crash there is not this process's
+            return load()
+        digest = digest_of(meta.backend, blob)
+        model = self._quarantine.guarded(meta.id.encode(), digest, load)()
+        self._quarantine.watch(model, digest)
+        return model
+
+    def _load_blob(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
+        framework = self._placement.backend(meta.backend)  # importing it isn't the model's doing
+        before = allocated_bytes()
+        loaded = framework.load(blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings)
+        grown = allocated_bytes() - before
+        hosted = self._placement.is_hosted(meta.backend)
         return RunnableModel(
             loaded,
             backend_name=meta.backend,
@@ -86,18 +119,5 @@ class Loader:
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
-            memory=memory,
+            memory=max(len(blob), HOST_BYTES) if hosted else model_bytes(len(blob), grown),
         )
-
-    def _loaded(self, place: Place, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
-        for done in self._waiting.pop((place, meta.id)):
-            done(outcome)
-
-
-def _outcome_of(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except EngineError as error:
-        return error
-    except Exception as error:  # any failure must reach the client instead of leaving it waiting
-        return EngineError(f"ERR the engine failed on this command: {error!r}")

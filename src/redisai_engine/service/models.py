@@ -53,6 +53,7 @@ class Models:
 
     def __init__(self, settings: Settings, redis_address: Address, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.limit = settings.model_memory  # bytes
         self._cache: Cache[RunnableModel] = Cache(settings.model_memory, self._forget_place)
         self._known: dict[Place, KnownModel] = {}
         self._asking: dict[Place, list[bytes]] = {}  # `track` waits for Redis' answer about this id
@@ -77,6 +78,10 @@ class Models:
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held: it has been deleted."""
         self._cache.drop((database, key))
+
+    def drop_version(self, id_: bytes) -> None:
+        """Drop this version, whichever keys hold it."""
+        self._cache.drop_version(id_)
 
     def size_of(self, backend: str) -> int:
         """Return how many bytes a backend's loaded models take."""

@@ -173,11 +173,6 @@ def test_a_run_can_be_stopped() -> None:
     assert "terminate flag" in failed.value.wire
 
 
-def test_a_model_whose_work_depends_on_values_is_not_steady() -> None:
-    assert load(onnx_elementwise("Neg", TensorProto.FLOAT)).steady
-    assert not load(onnx_counter()).steady
-
-
 def test_a_real_classifier_answers_as_scikit_learn_does() -> None:
     from skl2onnx import to_onnx
     from sklearn.datasets import load_wine

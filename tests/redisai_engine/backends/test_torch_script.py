@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from redisai_engine.backends import registry  # noqa: E402
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs  # noqa: E402
-from redisai_engine.backends.torch_script import ScriptCall, compile_script  # noqa: E402
+from redisai_engine.backends.scripts import ScriptCall  # noqa: E402
+from redisai_engine.backends.torch_script import compile_script  # noqa: E402
 from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunError  # noqa: E402
 from redisai_engine.protocol.frames import ReplyError, Value  # noqa: E402
 from support.tiny_models import product_and_sum  # noqa: E402

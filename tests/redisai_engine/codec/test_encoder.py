@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
@@ -259,3 +261,57 @@ class TestGaps:
             InputMismatch, match=r"column 'b' has a value in row 0 that is .*, which this model doesn't accept"
         ):
             Encoder(mapping).encode(frame.assign(b=bad))
+
+
+FLOATS = {"gaps": np.nan, "infinite": np.inf, "largest": -1e9, "least": -1.0, "known": 2.0}
+INTEGERS = {"largest": -(10**9), "least": -1, "known": 2}
+
+
+@pytest.mark.parametrize("kind", ["frame", "array"])
+@pytest.mark.parametrize(
+    ("dtype", "contract", "bad"),
+    [
+        *((dtype, contract, bad) for dtype in (dtypes.FLOAT, dtypes.DOUBLE) for contract, bad in FLOATS.items()),
+        *((dtype, contract, bad) for dtype in (dtypes.INT32, dtypes.INT64) for contract, bad in INTEGERS.items()),
+        (dtypes.INT64, "largest", -(2**63)),
+    ],
+)
+def test_every_contract_holds_on_the_fast_path(dtype: Any, contract: str, bad: Any, kind: str) -> None:
+    """A matrix of the model's own type isn't looked at column by column, unless it may break a contract."""
+    limits = {"gaps": False, "infinite": False, "largest": 100.0, "least": 0.0, "known": (1,)}
+    item = Field("a" if kind == "frame" else None, dtype.name, dtype, (), **{contract: limits[contract]})
+    schema = Schema("columns", (item,)) if kind == "frame" else Schema("tensors", (replace(item, shape=(None, 1)),))
+    mapping = Mapping((Input("x", dtype, (None, 1), (0,)),), (Output("y"),), (0,), ANSWER, schema)
+    rows = np.ones((3, 1), dtype.numpy)
+    bad_rows = rows.copy()
+    bad_rows[1] = bad
+
+    as_given = (lambda array: pd.DataFrame(array, columns=["a"])) if kind == "frame" else (lambda array: array)
+    assert rows_of(as_given(rows), mapping) == rows.tolist()
+    with pytest.raises(InputMismatch, match="in row 1"):
+        Encoder(mapping).encode(as_given(bad_rows))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "document", "message"),
+    [
+        (unnamed(), [{"a": 1, "b": 2}, None], "rows must be either all objects or all lists"),
+        (
+            unnamed(),
+            {"a": [1, 2], "b": [1]},
+            "all columns must have the same number of rows, got column 'a': 2, column 'b': 1",
+        ),
+        (Mapping.generic(["x"], ["y"]), ["a\0b"], "tensor 'x': the text 'a\\x00b' has a zero byte inside"),
+        (Mapping.generic(["x"], ["y"]), [1e300], "tensor 'x' must be FLOAT, but has numbers that are too large for it"),
+        (
+            matrix("a"),
+            [[10**400], [1.5]],
+            "column 'a' must be double, got an integer of 1329 bits, which is too large for 64 bits",
+        ),
+    ],
+)
+def test_json_that_the_fuzzer_found_is_refused(mapping: Mapping, document: Any, message: str) -> None:
+    with pytest.raises(InputMismatch) as caught:
+        Encoder(mapping).encode(Document(document))
+
+    assert str(caught.value).startswith(message)

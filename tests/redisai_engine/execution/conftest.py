@@ -62,6 +62,12 @@ def model(doubling: LoadedModel) -> MakeModel:
     return make
 
 
+@pytest.fixture(scope="session")
+def model_of(doubling: LoadedModel) -> MakeModel:
+    """As `model`, for tests whose examples are generated."""
+    return lambda **options: RunnableModel(doubling, backend_name="ONNX", **options)
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run_loop(request: pytest.FixtureRequest) -> Iterator[RunLoop]:
     """Return a function that runs a coroutine function to its end, on asyncio's event loop and on uvloop's."""

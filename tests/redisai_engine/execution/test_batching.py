@@ -130,7 +130,3 @@ def test_a_model_whose_outputs_cannot_be_split_runs_each_request_alone(model, su
 
     assert [outcome[0].tolist() for outcome in outcomes] == [[[3.0, 3.0]], [[5.0, 5.0]]]
     assert not batched.joinable
-
-
-def test_a_job_without_a_model_has_no_outputs() -> None:
-    assert run_jobs([Job(None, [], None, lambda _: None)]) == [[]]

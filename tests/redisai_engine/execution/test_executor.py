@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from redisai_engine.errors import EngineClosing, EngineError, ModelRunError, QueueFull
-from redisai_engine.execution.job import TIMED_OUT, Outcome
-from support.execution import Client, Observed, count, empty_job, rows
+from redisai_engine.execution.device_queue import DeviceQueue
+from redisai_engine.execution.job import TIMED_OUT, Batch, Job, Outcome
+from redisai_engine.execution.threads import Crew
+from support.execution import Client, Observed, count, empty_job, load_onnx, rows
+from support.tiny_models import onnx_counter
 
 LOOP_THREAD = "MainThread"
 
@@ -91,41 +94,61 @@ def test_a_failing_run_is_an_error_and_is_counted(run_loop, model) -> None:
     run_loop(test)
 
 
-def test_a_short_job_waits_behind_a_long_one_of_the_same_device(run_loop, model, counting) -> None:
+def test_a_short_job_runs_in_the_event_loop_while_a_long_one_of_another_model_runs(run_loop, model, counting) -> None:
     async def test() -> None:
         async with Client() as client:
             short = model()
             await client.learn(short, rows(1))
+
+            long = client.start(model(counting), count(10**12))
+            outcomes = [client.start(short, rows(1)) for _ in range(100)]
+
+            assert all(outcome.done() for outcome in outcomes)
+            assert not long.done()
+
+    run_loop(test)
+
+
+def test_whoever_comes_does_not_wait_behind_a_model_that_is_never_through(run_loop, model, counting) -> None:
+    """Neither for a run of unknown length nor for one that only a thread may do."""
+
+    async def test() -> None:
+        async with Client(execution_timeout_ms=0) as client:
+            endless = model(counting)
+            saturating = [client.start(endless, count(10**12)) for _ in range(20)]
+
+            outcomes = [await client.start(model(counting), count(3)) for _ in range(20)]
+
+            assert [values(outcome) for outcome in outcomes] == [[3.0]] * 20
+            assert not any(outcome.done() for outcome in saturating)
+
+    run_loop(test)
+
+
+def test_a_model_s_own_jobs_keep_their_order(run_loop, model, doubling) -> None:
+    """A short job doesn't overtake one that waits for a thread because its form is new."""
+
+    async def test() -> None:
+        async with Client(threads_per_queue=1) as client:
+            runnable = model(Observed(doubling))
+            await client.learn(runnable, rows(1))
             client.order.clear()
 
-            long = client.start(model(counting), count(100_000), name="long")
-            first = client.start(short, rows(1), name="short")
+            outcomes = [client.submit(runnable, rows(*range(n)), name=str(n)) for n in (3, 1, 1)]
+            client.executor.run_turn()
+            await asyncio.gather(*outcomes)
 
-            assert not first.done()
-            await asyncio.gather(long, first)
-            assert client.order == ["long", "short"]
-
-    run_loop(test)
-
-
-def test_another_device_does_not_wait(run_loop, model, counting) -> None:
-    async def test() -> None:
-        async with Client() as client:
-            long = client.start(model(counting), count(100_000), name="long")
-            other = client.start(model(device="CPU:1"), rows(1), name="other")
-
-            await asyncio.gather(long, other)
-            assert client.order == ["other", "long"]
+            assert client.order == ["3", "1", "1"]
 
     run_loop(test)
 
 
-@pytest.mark.parametrize("devices", [("CPU", "CPU"), ("CPU", "CPU:1")])
-def test_runs_overlap_on_two_threads_or_two_devices(run_loop, model, doubling, devices: tuple[str, str]) -> None:
+@pytest.mark.parametrize("devices", [("CPU", "CPU"), ("CPU", "GPU:1")])
+def test_runs_of_two_models_overlap_whatever_their_devices(run_loop, model, doubling, devices: tuple[str, str]) -> None:
     """Each run waits until the other has started."""
 
     async def test() -> None:
-        async with Client(threads_per_queue=2) as client:
+        async with Client(threads_per_queue=1) as client:
             observed = Observed(doubling, gate=threading.Barrier(2))
 
             outcomes = [client.start(model(observed, device=device), rows(1)) for device in devices]
@@ -137,14 +160,13 @@ def test_runs_overlap_on_two_threads_or_two_devices(run_loop, model, doubling, d
 
 def test_timeout_removes_a_job_that_waits_behind_a_long_one(run_loop, model, counting) -> None:
     async def test() -> None:
-        async with Client() as client:
-            runnable = model()
-            long = client.start(model(counting), count(300_000), name="long")
-            late = client.start(runnable, rows(1), timeout_ms=20, name="late")
+        async with Client(threads_per_queue=1) as client:
+            runnable = model(counting)
+            long = client.start(runnable, count(10**12))
+            late = client.start(runnable, count(1), timeout_ms=20)
 
             assert await late is TIMED_OUT
-            await long
-            assert client.order == ["late", "long"]
+            assert not long.done()
             assert runnable.statistics.calls == 0
 
     run_loop(test)
@@ -153,7 +175,7 @@ def test_timeout_removes_a_job_that_waits_behind_a_long_one(run_loop, model, cou
 @pytest.mark.slow
 def test_timeout_does_not_touch_a_run_that_began_in_time(run_loop, model, counting) -> None:
     async def test() -> None:
-        async with Client() as client:
+        async with Client(execution_timeout_ms=0) as client:
             # On a busy machine the run may start late; the run itself takes about a second.
             outcome = await client.start(model(counting), count(1_000_000), timeout_ms=500)
 
@@ -173,17 +195,16 @@ def test_a_deadline_that_is_over_at_once(run_loop, model) -> None:
     run_loop(test)
 
 
-def test_what_waits_together_runs_together(run_loop, model, doubling, counting) -> None:
+def test_what_waits_together_runs_together(run_loop, model, doubling) -> None:
     async def test() -> None:
         async with Client() as client:
             observed = Observed(doubling)
             batched = model(observed, batch_size=4)
-            long = client.start(model(counting), count(10_000))
 
-            outcomes = [client.start(batched, rows(i)) for i in range(6)]
+            outcomes = [client.submit(batched, rows(i)) for i in range(6)]
+            client.executor.run_turn()
 
             assert [values(outcome) for outcome in await asyncio.gather(*outcomes)] == [[[2 * i] * 2] for i in range(6)]
-            await long
             assert observed.batches == [4, 2]
             assert (batched.statistics.calls, batched.statistics.samples) == (6, 6)
 
@@ -268,10 +289,11 @@ def test_a_run_within_the_execution_timeout_goes_on_after_others_were_stopped(ru
     async def test() -> None:
         async with Client(execution_timeout_ms=400) as client:
             long = client.start(model(counting), count(10**12))
-            fine = client.start(model(counting), count(50_000))
+            fine = client.start(model(counting), count(1000))
 
             assert isinstance(await long, ModelRunError)
-            assert values(await fine) == [50_000.0]
+            assert values(await fine) == [1000.0]
+            assert values(await client.start(model(counting), count(1000))) == [1000.0]
 
     run_loop(test)
 
@@ -285,8 +307,11 @@ def test_beyond_the_queue_s_limit_jobs_are_refused(run_loop, model) -> None:
             refused = await client.start(batched, rows(1))
 
             assert isinstance(refused, QueueFull)
-            assert refused.wire == "ERR the queue of device CPU is full: 2 requests are waiting; try again later"
+            assert refused.wire == (
+                "ERR the queue of device CPU is full: 2 requests for this model are waiting; try again later"
+            )
             assert not any(outcome.done() for outcome in waiting)
+            assert values(await client.start(model(), rows(1))) == [[2, 2]]  # the queue of another model isn't full
 
     run_loop(test)
 
@@ -310,23 +335,13 @@ def test_a_job_submitted_from_done_runs_in_the_same_turn(run_loop, model) -> Non
     run_loop(test)
 
 
-def test_a_barrier_waits_behind_what_runs(run_loop, model, counting) -> None:
+def test_a_job_without_a_model_waits_for_nothing(run_loop, model, counting) -> None:
     async def test() -> None:
         async with Client() as client:
-            long = client.start(model(counting), count(50_000), name="long")
-            barrier = client.start(None, [], name="barrier")
+            client.start(model(counting), count(10**12))
 
-            assert await barrier == []
-            assert long.done()
-            assert client.order == ["long", "barrier"]
-
-    run_loop(test)
-
-
-def test_a_barrier_on_a_free_device_comes_at_once(run_loop) -> None:
-    async def test() -> None:
-        async with Client() as client:
             assert client.start(None, []).result() == []
+            assert client.start(None, [], timeout_ms=-1).result() is TIMED_OUT
 
     run_loop(test)
 
@@ -350,7 +365,7 @@ def test_many_short_jobs_leave_the_event_loop_room(run_loop, model) -> None:
     run_loop(test)
 
 
-def test_short_jobs_go_back_to_the_event_loop_when_the_worker_is_through(run_loop, model, doubling, counting) -> None:
+def test_short_jobs_stay_in_the_event_loop_while_a_thread_is_busy(run_loop, model, doubling, counting) -> None:
     async def test() -> None:
         async with Client() as client:
             observed = Observed(doubling)
@@ -371,7 +386,7 @@ def test_each_of_many_jobs_from_all_sides_gets_exactly_its_own_outcome(run_loop,
     async def test() -> None:
         async with Client(threads_per_queue=2) as client:
             plain, batched = model(), model(batch_size=8, min_batch_size=2, min_batch_timeout_ms=5)
-            slow = model(counting, device="CPU:1")
+            slow = model(counting, device="GPU:1")
             expected, outcomes = [], []
             for i in range(400):
                 runnable, inputs = [(plain, rows(i)), (batched, rows(i)), (slow, count(i))][i % 3]
@@ -471,8 +486,113 @@ def test_tells_what_waits_and_what_the_workers_used(run_loop, model, counting) -
             client.start(model(batch_size=4, min_batch_size=2), rows(1))
 
             assert client.executor.queue_sizes() == {"CPU": 1}
-            (used,) = client.executor.thread_cpu_seconds()["CPU"]
+            used, unused = client.executor.thread_cpu_seconds()["CPU"]
             assert used > 0.001
+            assert unused == 0.0
+
+    run_loop(test)
+
+
+def test_a_run_that_can_not_be_stopped_is_answered_and_holds_up_nobody(run_loop, model, doubling, caplog) -> None:
+    """The model waits at a gate, as a kernel that never looks at the switch."""
+
+    async def test() -> None:
+        async with Client(threads_per_queue=1, execution_timeout_ms=50) as client:
+            gate = threading.Barrier(2)
+            stuck = model(Observed(doubling, gate=gate))
+            first, behind = client.start(stuck, rows(1)), client.start(stuck, rows(2))
+
+            outcomes = [await first, await behind, await client.start(stuck, rows(3))]
+            others = [await client.start(model(), rows(1)) for _ in range(3)]
+            gate.wait(30)
+            while stuck.share.stuck:
+                await asyncio.sleep(0)
+            gate.abort()  # so that later runs fail instead of waiting
+            again = await client.start(stuck, rows(3))
+
+            behind_it = (
+                "ERR another run of this model takes longer than the 50 ms that are allowed and can't be stopped; "
+                "until it ends, the model isn't run"
+            )
+            assert [outcome.wire for outcome in outcomes if isinstance(outcome, EngineError)] == [
+                "ERR the run takes longer than the 50 ms that are allowed and can't be stopped",
+                behind_it,
+                behind_it,
+            ]
+            assert [values(outcome) for outcome in others] == [[[2, 2]]] * 3
+            assert "BrokenBarrierError" in str(again)
+            assert stuck.statistics.errors == 2
+
+    with caplog.at_level("WARNING"):
+        run_loop(test)
+
+    assert caplog.messages[0] == (
+        "a run on CPU takes longer than 50 ms and can't be stopped; it keeps a thread until it ends (1 of 16)"
+    )
+
+
+def test_close_does_not_wait_for_a_run_that_can_not_be_stopped(run_loop, model, doubling) -> None:
+    gate = threading.Barrier(2)
+
+    async def test() -> None:
+        client = Client()
+        outcome = client.start(model(Observed(doubling, gate=gate)), rows(1))
+        await _until(lambda: client.executor.queue_sizes() == {"CPU": 0})
+
+        client.executor.close()
+
+        assert isinstance(outcome.result(), EngineClosing)
+
+    run_loop(test)
+    gate.abort()
+
+
+def test_a_run_in_the_event_loop_that_takes_too_long_is_stopped_and_repeated_in_a_thread(run_loop, model) -> None:
+    """The backend believes that the model is steady. It is wrong."""
+
+    async def test() -> None:
+        async with Client(loop_limit_seconds=0.01, execution_timeout_ms=60_000) as client:
+            observed = Observed(load_onnx(onnx_counter()), steady=True)
+            wrong = model(observed)
+            await client.learn(wrong, count(1))
+
+            outcome = client.start(wrong, count(300_000))
+            at_once = outcome.done()
+
+            assert values(await outcome) == [300_000.0]
+            assert not at_once
+            assert observed.threads[-2:] == [LOOP_THREAD, "CPU-1"]
+            assert wrong.statistics.errors == 0
+
+    run_loop(test)
+
+
+def test_idle_threads_end_and_others_are_started_when_needed(run_loop, model, counting) -> None:
+    async def test() -> None:
+        queue = DeviceQueue("CPU", threads=2, limit=9)
+        finished: list[Batch] = []
+        crew = Crew(queue, finished.append, idle_seconds=0.001)
+        for times in (5, 6):
+            runnable = model(counting)
+            with queue.lock:
+                queue.put(runnable, Job(runnable, count(times), None, print), 0.0)
+                crew.staff()
+            await _until(lambda: not [thread for thread in threading.enumerate() if thread.name == "CPU-1"])
+
+        assert [values(outcome) for batch in finished for outcome in batch.outcomes] == [[5.0], [6.0]]
+
+    run_loop(test)
+
+
+def test_many_device_names_make_few_threads(run_loop, model, counting) -> None:
+    async def test() -> None:
+        before = threading.active_count()
+        async with Client() as client:
+            for number in range(200):
+                await client.start(model(counting, device=f"CPU:{number}"), count(1))
+
+            assert threading.active_count() - before < 12
+            assert list(client.executor.queue_sizes()) == ["CPU"]
 
     run_loop(test)
 

@@ -12,7 +12,7 @@ import redis
 
 from support.servers import Server
 from support.transcripts import recorded_model
-from support.waiting import wait_until
+from support.waiting import is_running, wait_until
 
 CONNECTIONS = 12  # enough for both workers to get some
 
@@ -75,19 +75,93 @@ def test_a_changed_setting_holds_in_all_workers(two_workers: Server) -> None:
     assert {client.execute_command("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE") for client in clients} == {12345}
 
 
+LARGE = "/" + "x" * 300_000
+
+
 @pytest.mark.slow
-def test_a_worker_that_dies_is_started_anew(two_workers: Server) -> None:
-    """Its connections are lost. New ones are served, and no worker is missing."""
-    pid = two_workers.process.pid
-    before = children(pid)
-    worker = next(child for child in before if b"redisai_engine" in Path(f"/proc/{child}/cmdline").read_bytes())
+def test_a_setting_of_any_size_holds_in_all_workers_and_in_those_to_come(two_workers: Server) -> None:
+    clients = connections(two_workers)
 
-    os.kill(worker, signal.SIGKILL)
+    clients[0].execute_command("AI.CONFIG", "BACKENDSPATH", LARGE)
 
+    assert {client.execute_command("AI.CONFIG", "GET", "BACKENDSPATH") for client in clients} == {LARGE.encode()}
+    first, second = workers_of(two_workers)
+    for worker in (first, second):
+        replace(two_workers, worker)
+    later = connections(two_workers)
+    assert {client.execute_command("AI.CONFIG", "GET", "BACKENDSPATH") for client in later} == {LARGE.encode()}
+    store(later[0])
+    run(later[0])
+    assert {figures(client)[b"calls"] for client in later} == {1}
+
+
+def workers_of(server: Server) -> list[int]:
+    """Return the processes that serve, without the redis-server."""
+    return [
+        child
+        for child in sorted(children(server.process.pid))
+        if b"redisai_engine" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def replace(server: Server, worker: int, number: int = signal.SIGKILL) -> None:
+    """End a worker by a signal, and wait until another one listens in its place."""
+    others = set(workers_of(server)) - {worker}
+    os.kill(worker, number)
     wait_until(
-        lambda: worker not in children(pid) and len(children(pid)) == len(before), timeout_s=30, what="a new worker"
+        lambda: len(set(workers_of(server)) - {worker}) > len(others) and listeners(server.port) > len(others),
+        timeout_s=60,
+        what="a new worker",
     )
-    assert all(client.ping() for client in connections(two_workers))
+
+
+def listeners(port: int) -> int:
+    """Return how many sockets listen on a port of 127.0.0.1."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
+
+
+class TestReplacing:
+    """A worker that ends, or hangs, is replaced. The others serve meanwhile."""
+
+    @pytest.mark.slow
+    def test_one_that_dies(self, two_workers: Server):
+        first, second = workers_of(two_workers)
+
+        replace(two_workers, first)
+
+        assert second in workers_of(two_workers)
+        assert all(client.ping() for client in connections(two_workers))
+        assert f"(process {first}) was ended by SIGKILL; it is started anew" in two_workers.log.read_text()
+
+    def test_one_that_hangs(self, new_engine: Callable[..., Server]):
+        """A stopped process stands for any that doesn't get on: it doesn't end by itself, and keeps its clients."""
+        server = new_engine("--workers", "2", "--worker-timeout", "1000")
+        clients = connections(server)
+        assert all(client.ping() for client in clients)
+        hung, well = workers_of(server)
+
+        replace(server, hung, signal.SIGSTOP)
+
+        assert set(workers_of(server)) > {well}
+        assert all(client.ping() for client in connections(server))
+        log = server.log.read_text()
+        assert f"(process {hung}) was killed because its event loop hasn't run for 1 s; it is started anew" in log
+
+    @pytest.mark.slow
+    def test_one_that_dies_again_and_again_is_told_loudly_and_given_time(self, two_workers: Server):
+        _, steady = workers_of(two_workers)
+        seen = {steady}
+        for _ in range(5):  # each as soon as it exists, so that a minute is enough on any machine
+            dying = wait_until(lambda: set(workers_of(two_workers)) - seen).pop()
+            seen.add(dying)
+            os.kill(dying, signal.SIGKILL)
+
+        told = "died 5 times within a minute; it is started again in 30 s, and the others serve alone"
+        wait_until(lambda: told in two_workers.log.read_text())
+        assert workers_of(two_workers) == [steady]
+        assert all(client.ping() for client in connections(two_workers))
+        assert two_workers.stop() == 0
 
 
 @pytest.mark.slow
@@ -97,3 +171,18 @@ def test_no_process_is_left_when_the_parent_is_killed(two_workers: Server) -> No
     two_workers.process.kill()
 
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), timeout_s=30, what="no process")
+
+
+@pytest.mark.slow
+class TestEnding:
+    """SIGTERM ends everything within `--shutdown-timeout`, whatever runs."""
+
+    def test_a_hung_worker_is_killed(self, new_engine: Callable[..., Server]):
+        server = new_engine("--workers", "2", "--shutdown-timeout", "5", "--worker-timeout", "0")
+        hung, well = workers_of(server)
+        os.kill(hung, signal.SIGSTOP)
+
+        assert server.stop() in (0, 1)  # 1 where the last half second is too short for the rest; not -9
+
+        assert not is_running(hung)
+        assert not is_running(well)

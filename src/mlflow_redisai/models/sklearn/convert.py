@@ -28,12 +28,13 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
-from mlflow_redisai.models.sklearn.converters.logarithms import add_log
-from mlflow_redisai.models.sklearn.converters.register import own_converters
+from mlflow_redisai.models.sklearn.converters.likelihoods import LOGARITHMS, is_by_likelihood
+from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs, split_columns
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
     convertible,
+    counts_neighbours,
     every_estimator,
     is_boosted,
     last_of,
@@ -46,27 +47,22 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
+from mlflow_redisai.models.sklearn.registration.register import own_converters
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from mlflow_redisai.models.trials.contracts import passes, without_missing_text
+from mlflow_redisai.models.trials.rows import Huge
+from mlflow_redisai.models.trials.splitting import answer_or_none
+from redisai_engine.codec.fields import is_frame
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
-from redisai_engine.codec.onnx_types import dtype_of, element_type, free_inputs, shape_of
+from redisai_engine.codec.onnx_types import dtype_of, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
 if TYPE_CHECKING:
     import onnx
-
-# For each method that pyfunc may call, the output of skl2onnx's graph with its answer. Empty: the first output.
-_OUTPUT_OF = {
-    "predict": "",
-    "transform": "",
-    "predict_proba": "probabilities",
-    "predict_log_proba": "probabilities",
-    "decision_function": "probabilities",
-}
 
 
 @dataclass(frozen=True)
@@ -173,8 +169,8 @@ def _function(model: MlflowModel, estimator: Any) -> str:
     function = str(model.meta.flavors.get("python_function", {}).get("predict_fn", "predict"))
     if function == "predict" and not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return "transform"
-    if function not in _OUTPUT_OF:
-        others = ", ".join(each for each in _OUTPUT_OF if each != "transform")
+    if function not in OUTPUT_OF:
+        others = ", ".join(each for each in OUTPUT_OF if each != "transform")
         raise NotConvertible(
             f"the scikit-learn model {type(estimator).__name__} was logged with pyfunc_predict_fn={function!r}, "
             f"which ONNX can't express; log it with one of {others}"
@@ -188,12 +184,28 @@ def _function(model: MlflowModel, estimator: Any) -> str:
 def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     numbers = [item.dtype for item in conversion.schema.fields if not item.dtype.is_string]
     exact = Precisions(dtypes.DOUBLE, dtypes.DOUBLE)
+    # Some steps pass integers on that float64 can't hold.
+    if (
+        conversion.function == "transform"
+        and all(dtype is dtypes.INT64 for dtype in numbers)
+        and _passes_on(conversion)
+    ):
+        return [Precisions(dtypes.INT64, dtypes.INT64), exact]
     mixed = Precisions(dtypes.DOUBLE, dtypes.FLOAT)
     single = Precisions(dtypes.FLOAT, dtypes.FLOAT)
     # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
+    if reads_float32(conversion.estimator):
+        return [exact, mixed]
+    return [exact] if counts_neighbours(conversion.estimator) else [exact, mixed, single]
+
+
+def _passes_on(conversion: SklearnConversion) -> bool:
+    """Return whether the estimator chooses columns or fills gaps, and does nothing else."""
+    last = conversion.estimator
+    passes = hasattr(last, "get_support") or type(last).__name__ == "SimpleImputer"
+    return passes and conversion.function == "transform" and not conversion.by_column
 
 
 def _functions(conversion: SklearnConversion) -> list[str]:
@@ -214,9 +226,15 @@ def _try(conversion: SklearnConversion, function: str, precisions: Precisions, i
 
 
 def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: list[Any]) -> Deployable:
-    names = _arrange_outputs(proto, conversion)
+    estimator = conversion.estimator
+    names = arrange_outputs(proto, estimator, last_of(estimator), conversion.function, conversion.what)
+    columns = _columns_of_frame(conversion, inputs)
+    names = split_columns(proto, names[0], len(columns)) if columns else names
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
+    if columns:
+        parts = tuple(Part(name, dtype, (-1,)) for name, dtype in columns.items())
+        mapping = replace(mapping, answer=Answer("dataframe", parts))
     deployable = checked(Deployable("sklearn", "ONNX", blob, mapping, conversion.reference), inputs, conversion.what)
     chosen = conversion.request.outputs
     if not chosen:
@@ -226,6 +244,17 @@ def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: lis
         return chosen_reference(conversion.model, conversion.native, conversion.function, names, outputs)
 
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
+
+
+def _columns_of_frame(conversion: SklearnConversion, inputs: list[Any]) -> dict[str, str]:
+    """Return the names and types of the columns if the estimator transforms rows to a frame of numbers, else none."""
+    if conversion.function != "transform" or not inputs or isinstance(inputs[0], Huge):
+        return {}
+    answer = answer_or_none(conversion.reference.answer, inputs[0])
+    numbers = is_frame(answer) and answer.columns.is_unique and all(kind.kind in "biuf" for kind in answer.dtypes)
+    if not numbers:
+        return {}
+    return {str(name): kind.name for name, kind in answer.dtypes.items()}
 
 
 def _to_onnx(
@@ -292,6 +321,8 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"zipmap": False}
     if function == "decision_function" and is_classifier(last):
         options[id(last)] = _scores_instead(last)
+    if function == "predict_log_proba" and is_by_likelihood(last):
+        options[id(last)][LOGARITHMS] = True
     # scikit-learn compares the scores of the classes, not the probabilities made from them.
     scored = (SVC, LogisticRegression)
     if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], scored):
@@ -315,10 +346,10 @@ def _scores_instead(estimator: Any) -> dict[str, Any]:
 
 
 def _initial_types(conversion: SklearnConversion, body: DType) -> list[tuple[str, Any]]:
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
     schema = conversion.schema
-    number = DoubleTensorType if body is dtypes.DOUBLE else FloatTensorType
+    number = {dtypes.DOUBLE: DoubleTensorType, dtypes.INT64: Int64TensorType}.get(body, FloatTensorType)
     if conversion.by_column:
         return [
             (tensor_name(item.name, index), (StringTensorType if item.dtype.is_string else number)([None, 1]))
@@ -356,110 +387,7 @@ def _fields(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[tuple
     return read
 
 
-# -- outputs and mapping --------------------------------------------------------------------------
-
-
-def _arrange_outputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> list[str]:
-    """
-    Reduce the graph's outputs to tensors. Return the names of those that make up pyfunc's answer.
-
-    Raise NotConvertible if the graph lacks one of them.
-    """
-    names = {**_unpack_sequences(proto), **_unpack_targets(proto, conversion)}
-    wanted = _OUTPUT_OF[conversion.function]
-    if conversion.function == "decision_function":
-        return [_scores(proto, conversion)]
-    if not wanted:
-        return [proto.graph.output[0].name]
-    chosen = names.get(wanted, [wanted])
-    present = {item.name for item in proto.graph.output}
-    if not present.issuperset(chosen):
-        raise NotConvertible(f"the ONNX graph of {conversion.what} has no {wanted}, only {', '.join(sorted(present))}")
-    if conversion.function != "predict_log_proba":
-        return chosen
-    return [add_log(proto, name, last_of(conversion.estimator)) for name in chosen]
-
-
-def _scores(proto: onnx.ModelProto, conversion: SklearnConversion) -> str:
-    """Return the name of the output with decision_function's answer: for two classes, the last of two columns."""
-    import onnx
-
-    present = {item.name: item for item in proto.graph.output}
-    name = "scores" if "scores" in present else "probabilities"
-    if name not in present:
-        raise NotConvertible(f"the ONNX graph of {conversion.what} has no scores, only {', '.join(sorted(present))}")
-    if len(getattr(conversion.estimator, "classes_", ())) != 2:
-        return name
-    element = present[name].type.tensor_type.elem_type
-    column = onnx.numpy_helper.from_array(np.array([-1]), "decision_column")
-    proto.graph.initializer.append(column)
-    proto.graph.node.append(onnx.helper.make_node("Gather", [name, column.name], ["decision"], axis=1))
-    proto.graph.output.append(onnx.helper.make_tensor_value_info("decision", element, [None, 1]))
-    return "decision"
-
-
-def _unpack_sequences(proto: onnx.ModelProto) -> dict[str, list[str]]:
-    """Replace each output that is a sequence by the tensors it is built from. Return the new names by the old one."""
-    unpacked: dict[str, list[str]] = {}
-    makers = {node.output[0]: node for node in proto.graph.node if node.op_type == "SequenceConstruct"}
-    for item in list(proto.graph.output):
-        if element_type(item) is not None:
-            continue
-        graph.drop_output(proto, item.name)
-        node = makers.get(item.name)
-        if node is not None:
-            element = item.type.sequence_type.elem_type.tensor_type.elem_type
-            unpacked[item.name] = [
-                _add_output(proto, "Identity", source, f"{item.name}_{index}", element)
-                for index, source in enumerate(node.input)
-            ]
-            proto.graph.node.remove(node)
-    return unpacked
-
-
-def _unpack_targets(proto: onnx.ModelProto, conversion: SklearnConversion) -> dict[str, list[str]]:
-    """
-    Replace the probabilities of several targets, which skl2onnx stacks along a first axis, by an output per target.
-
-    Return the new names by the old one; nothing unless a tree or forest has several targets.
-    """
-    last = last_of(conversion.estimator)
-    stacked = [item for item in proto.graph.output if item.name == "probabilities"]
-    if not stacked or not reads_float32(last) or getattr(last, "n_outputs_", 1) < 2:
-        return {}
-    element = stacked[0].type.tensor_type.elem_type
-    graph.drop_output(proto, "probabilities")
-    return {
-        "probabilities": [
-            _add_target(proto, index, len(classes), element) for index, classes in enumerate(last.classes_)
-        ]
-    }
-
-
-def _add_target(proto: onnx.ModelProto, index: int, classes: int, element: int) -> str:
-    """Add an output for one target. In the stack, a target with fewer classes than the widest is padded with zeros."""
-    import onnx
-
-    name = f"probabilities_{index}"
-    positions = {"target": np.array(index), "classes": np.arange(classes)}
-    for key, value in positions.items():
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, f"{name}_{key}"))
-    proto.graph.node.extend(
-        [
-            onnx.helper.make_node("Gather", ["probabilities", f"{name}_target"], [f"{name}_all"], axis=0),
-            onnx.helper.make_node("Gather", [f"{name}_all", f"{name}_classes"], [name], axis=1),
-        ]
-    )
-    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, classes]))
-    return name
-
-
-def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, element: int) -> str:
-    import onnx
-
-    proto.graph.node.append(onnx.helper.make_node(operator, [source], [name]))
-    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, element, [None, None]))
-    return name
+# -- mapping ---------------------------------------------------------------------------------------
 
 
 def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[str]) -> Mapping:
@@ -475,9 +403,21 @@ def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[
         Answer(container, parts),
         conversion.schema,
         depth=graph.depth(proto),
-        # A small probability that is 1 minus another has few digits, and its logarithm shows that.
-        precision=dtypes.FLOAT if conversion.function == "predict_log_proba" else graph.precision(proto),
+        precision=dtypes.FLOAT if _has_few_digits(conversion) else graph.precision(proto),
     )
+
+
+def _has_few_digits(conversion: SklearnConversion) -> bool:
+    """
+    Return whether rounding shows in the model's own answer, even in float64.
+
+    A small probability that is 1 minus another has few digits, and its logarithm shows that. A distance to a centre is
+    the root of a difference, of which right at the centre only rounding is left.
+    """
+    distances = conversion.function == "transform" and any(
+        hasattr(one, "cluster_centers_") for one in every_estimator(conversion.estimator)
+    )
+    return distances or conversion.function == "predict_log_proba"
 
 
 def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Input, ...]:

@@ -1,7 +1,6 @@
 """
 Changes to skl2onnx's graphs that let them run in float64 throughout.
 
-- Imputer, which exists for float32 only, becomes IsNaN and Where.
 - The tree ensembles of histogram gradient boosting get their float64 thresholds back, which ai.onnx.ml 3 can store.
 - Sigmoid, which ONNX Runtime computes in float64 with the relative error of float32, becomes its formula.
 - The column of ones among polynomial features becomes float64.
@@ -12,7 +11,7 @@ The exact numbers come from the estimators, because the graph's attributes hold 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,38 +33,9 @@ def to_float64(proto: onnx.ModelProto, estimators: Iterable[Any]) -> None:
     """
     fitted = list(estimators)
     _widen_ones(proto)
-    _rewrite_imputers(proto, [one.statistics_ for one in fitted if _has_numbers(one)])
     _widen_trees(proto, [_thresholds(one) for one in fitted if hasattr(one, "_predictors")])
     _declare_real_output_types(proto)
     _rewrite_sigmoids(proto)
-
-
-def _has_numbers(estimator: Any) -> bool:
-    statistics = getattr(estimator, "statistics_", None)
-    return isinstance(statistics, np.ndarray) and statistics.dtype.kind == "f"
-
-
-# -- imputers -------------------------------------------------------------------------------------
-
-
-def _rewrite_imputers(proto: onnx.ModelProto, statistics: list[Array]) -> None:
-    for node in [node for node in proto.graph.node if node.op_type == "Imputer"]:
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        missing = attributes.get("replaced_value_float")
-        if "imputed_value_floats" in attributes and (missing is None or np.isnan(missing.f)):
-            rounded = np.array(attributes["imputed_value_floats"].floats, np.float32)
-            _replace(proto, node, _where_nan(proto, node, _exact(rounded, statistics)))
-
-
-def _where_nan(proto: onnx.ModelProto, node: onnx.NodeProto, values: Array) -> list[onnx.NodeProto]:
-    import onnx
-
-    stem = node.output[0]
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, f"{stem}_values"))
-    return [
-        onnx.helper.make_node("IsNaN", [node.input[0]], [f"{stem}_missing"]),
-        onnx.helper.make_node("Where", [f"{stem}_missing", f"{stem}_values", node.input[0]], [stem]),
-    ]
 
 
 # -- polynomial features --------------------------------------------------------------------------
@@ -92,13 +62,18 @@ def _rewrite_sigmoids(proto: onnx.ModelProto) -> None:
 
     inferred = onnx.shape_inference.infer_shapes(proto).graph.value_info
     wide = {item.name for item in inferred if item.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE}
-    for node in [node for node in proto.graph.node if node.op_type == "Sigmoid" and node.output[0] in wide]:
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        if node.output[0] not in wide:
+            return [node]
         stem = node.output[0]
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.0), f"{stem}_one"))
         steps = [("Neg", [node.input[0]], "neg"), ("Exp", [f"{stem}_neg"], "exp")]
         steps.append(("Add", [f"{stem}_exp", f"{stem}_one"], "sum"))
         made = [onnx.helper.make_node(kind, names, [f"{stem}_{end}"]) for kind, names, end in steps]
-        _replace(proto, node, [*made, onnx.helper.make_node("Div", [f"{stem}_one", f"{stem}_sum"], [stem])])
+        return [*made, onnx.helper.make_node("Div", [f"{stem}_one", f"{stem}_sum"], [stem])]
+
+    _rewrite(proto, change, "Sigmoid")
 
 
 # -- trees ----------------------------------------------------------------------------------------
@@ -112,18 +87,21 @@ def _thresholds(estimator: Any) -> Array:
 
 
 def _widen_trees(proto: onnx.ModelProto, thresholds: list[Array]) -> None:
-    widened = False
-    for node in [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]:
+    widened = []
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto]:
         attributes = {attribute.name: attribute for attribute in node.attribute}
         # Trees of the boosting libraries that are float64 have another attribute, and are right already.
         if "nodes_values" not in attributes:
-            continue
-        rounded = np.array(attributes["nodes_values"].floats, np.float32)
-        exact = _exact(rounded, thresholds)
-        if any(exact is one for one in thresholds):
-            _widen(node, attributes, exact)
-            _cast_scores(proto, node)
-            widened = True
+            return [node]
+        exact = _exact(np.array(attributes["nodes_values"].floats, np.float32), thresholds)
+        if not any(exact is one for one in thresholds):
+            return [node]
+        widened.append(node.name)
+        _widen(node, attributes, exact)
+        return _with_wide_scores(proto, node)
+
+    _rewrite(proto, change, "TreeEnsembleRegressor", "TreeEnsembleClassifier")
     if widened:
         for imported in proto.opset_import:
             if imported.domain == "ai.onnx.ml":
@@ -145,7 +123,7 @@ def _widen(node: onnx.NodeProto, attributes: dict[str, Any], thresholds: Array) 
         node.attribute.append(onnx.helper.make_attribute(f"{name}_as_tensor", tensor))
 
 
-def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
+def _with_wide_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """Cast the scores, which are float32 for trees of any type, to the float64 of the rest of the graph."""
     import onnx
 
@@ -153,10 +131,9 @@ def _cast_scores(proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
     for item in proto.graph.output:
         if item.name == scores:
             item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-            return
+            return [node]
     node.output[-1] = f"{scores}_float32"
-    cast = onnx.helper.make_node("Cast", [node.output[-1]], [scores], to=onnx.TensorProto.DOUBLE)
-    _replace(proto, node, [node, cast])
+    return [node, onnx.helper.make_node("Cast", [node.output[-1]], [scores], to=onnx.TensorProto.DOUBLE)]
 
 
 def _declare_real_output_types(proto: onnx.ModelProto) -> None:
@@ -186,12 +163,10 @@ def _exact(rounded: Array, candidates: list[Array]) -> Array:
     return rounded.astype(np.float64)
 
 
-def _replace(proto: onnx.ModelProto, node: onnx.NodeProto, new: list[onnx.NodeProto]) -> None:
-    """Replace `node` by `new` at the same position, as ONNX requires nodes in the order in which they run."""
-    nodes = list(proto.graph.node)
-    position = next(index for index, one in enumerate(nodes) if one is node or one.output == node.output)
-    nodes[position : position + 1] = new
+def _rewrite(proto: onnx.ModelProto, change: Callable[[onnx.NodeProto], list[onnx.NodeProto]], *kinds: str) -> None:
+    """Replace each node of these kinds by what `change` makes of it, at the same place: nodes run in their order."""
+    made = [new for node in proto.graph.node for new in (change(node) if node.op_type in kinds else [node])]
     # The nodes belong to the field that is emptied next.
-    copies = [type(one).FromString(one.SerializeToString()) for one in nodes]
+    copies = [type(one).FromString(one.SerializeToString()) for one in made]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)

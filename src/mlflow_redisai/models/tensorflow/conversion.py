@@ -23,7 +23,7 @@ from mlflow_redisai.models.signature import schema_of
 from mlflow_redisai.models.tensorflow.answers import fetched, model_reference, pyfunc_reference
 from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, quiet, reason, trace
 from mlflow_redisai.models.tensorflow.export import export
-from mlflow_redisai.models.tensorflow.trials import check, check_repeatable, with_contract
+from mlflow_redisai.models.tensorflow.trials import check, check_repeatable, limits
 from mlflow_redisai.models.trials.probes import made_up
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.codec.encoder import Encoder
@@ -79,7 +79,9 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
         run = fetched(exported.run, mapping)
         check_repeatable(conversion.what, reference, _probes(conversion, traced))
         check(conversion.what, run, mapping, reference, _probes(conversion, traced), opened=bool(rows_note))
-        mapping = with_contract(conversion.what, run, mapping, reference, _probes(conversion, traced))
+        found = limits(conversion.what, run, mapping, reference, _probes(conversion, traced))
+        if mapping.schema is not None:
+            mapping = replace(mapping, schema=found.applied(mapping.schema, plan.inputs))
     return Deployable(
         request.flavor,
         request.backend,
@@ -88,7 +90,7 @@ def finish(conversion: TensorFlowConversion, request: Request) -> Deployable:
         reference,
         tf_inputs=exported.tf_inputs,
         tf_outputs=exported.tf_outputs,
-        notes=(*notes, *exported.notes, *rows_note, *batch_notes(mapping.batch)),
+        notes=(*notes, *exported.notes, *rows_note, *found.notes, *batch_notes(mapping.batch)),
     )
 
 

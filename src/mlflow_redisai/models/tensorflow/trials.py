@@ -16,9 +16,9 @@ import numpy as np
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.tensorflow.call import reason
+from mlflow_redisai.models.trials.limits import NumberLimits, indices, limits_of, odd_numbers
 from mlflow_redisai.models.trials.splitting import rows_in
-from mlflow_redisai.models.trials.variations import change, has_nan, nudged, varied, with_gaps
-from mlflow_redisai.models.trials.variations import with_contract as refusing
+from mlflow_redisai.models.trials.variations import change, nudged, varied
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame
@@ -66,19 +66,30 @@ def check(
             _checked(what, run, mapping, reference, variation, must_fail=must_fail)
 
 
-def with_contract(what: str, run: Run, mapping: Mapping, reference: Reference, probes: Sequence[Any]) -> Mapping:
-    """Return the mapping with a schema that refuses NaN and infinity, if the conversion answers them differently."""
+def limits(what: str, run: Run, mapping: Mapping, reference: Reference, probes: Sequence[Any]) -> NumberLimits:
+    """Return which numbers the conversion answers as the reference."""
     if mapping.schema is None or not probes:
-        return mapping
-    parts, rebuild = _parts(probes[0])
-    answered = {True: True, False: True}
-    for arrays in with_gaps(parts):
+        return NumberLimits()
+    start, rebuild = _parts(probes[0])
+
+    def right(arrays: list[Array]) -> bool:
         try:
             _checked(what, run, mapping, reference, rebuild(arrays), must_fail=True)
         except NotConvertible:
-            answered[has_nan(arrays)] = False
-    schema = refusing(mapping.schema, gaps=answered[True], infinite=answered[False])
-    return replace(mapping, schema=schema)
+            return False
+        return True
+
+    def answers(arrays: list[Array]) -> bool:
+        try:
+            reference.answer(rebuild(arrays))
+        # A network may raise anything for an index that it lacks.
+        except Exception:
+            return False
+        return True
+
+    found = limits_of(start, [(size, right(arrays)) for size, arrays in odd_numbers(start)])
+    some_fail = not all(answers(arrays) for arrays in varied(start))
+    return replace(found, whole=indices(start, answers) if some_fail else {})
 
 
 def _checked(what: str, run: Run, mapping: Mapping, reference: Reference, probe: Any, *, must_fail: bool) -> bool:

@@ -21,7 +21,7 @@ from mlflow_redisai.models.torch.reading import TorchConversion, read
 from mlflow_redisai.models.torch.torchscript import Source
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.trials import Trials, for_any_strides, try_out
-from mlflow_redisai.models.trials.variations import has_nan, with_contract
+from mlflow_redisai.models.trials.limits import NumberLimits, limits_of
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.mapping import Answer, Container, Mapping, Output, Part
@@ -39,25 +39,19 @@ def convert(model: MlflowModel, request: Request) -> Deployable:
     trials = try_out(conversion)
     source = Source(conversion.call, trials.structure, conversion.program, trials.reads)
     exported = export(source, trials.plain, request)
-    conversion = _with_contract(conversion, exported, trials, request)
+    limits = _limits(conversion, exported, trials, request)
+    conversion = replace(conversion, schema=limits.applied(conversion.schema, exported.mapping.inputs))
     mapping = _with_answer(conversion, exported.mapping, trials, request.outputs)
     reference = _reference(conversion, trials.structure, mapping, chosen=bool(request.outputs))
-    return Deployable(
-        "pytorch", request.backend, exported.blob, mapping, reference, conversion.example, notes=exported.notes
-    )
+    notes = (*exported.notes, *limits.notes)
+    return Deployable("pytorch", request.backend, exported.blob, mapping, reference, conversion.example, notes=notes)
 
 
-def _with_contract(
-    conversion: TorchConversion, exported: TorchExport, trials: Trials, request: Request
-) -> TorchConversion:
-    """Return the conversion with a schema that refuses NaN and infinity, if the blob answers them differently."""
+def _limits(conversion: TorchConversion, exported: TorchExport, trials: Trials, request: Request) -> NumberLimits:
+    """Return which numbers the blob answers as the module itself."""
     run = runner(exported.blob, exported.mapping.fetch, request.backend, conversion.call.what)
-    answered = {
-        is_nan: answers_all(run, exported.mapping, [one for one in trials.gaps if has_nan(one.arrays) is is_nan])
-        for is_nan in (True, False)
-    }
-    schema = with_contract(conversion.schema, gaps=answered[True], infinite=answered[False])
-    return replace(conversion, schema=schema)
+    answered = [(size, answers_all(run, exported.mapping, [trial])) for size, trial in trials.odd]
+    return replace(limits_of(trials.plain[0].arrays, answered), whole=trials.whole)
 
 
 # -- the answer -----------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 Inputs for trials of a conversion, and the module's own answers to them.
 
 They are drawn from the input example and around it: few, many and reordered rows, other lengths where lengths are open,
-numbers of other magnitudes and signs, whole numbers at the ends of what the example shows and beyond, gaps and
-infinity. Where the module raises, so must the conversion.
+numbers of other magnitudes and signs, whole numbers at the ends of what the example shows and beyond, gaps,
+infinity and huge numbers. Where the module raises, so must the conversion.
 
 Invariant: the same model gets the same trials every time.
 """
@@ -23,8 +23,9 @@ from mlflow_redisai.models.torch.call import ModuleCall
 from mlflow_redisai.models.torch.reading import TorchConversion
 from mlflow_redisai.models.torch.trial import Trial
 from mlflow_redisai.models.torch.watch import State, watching
+from mlflow_redisai.models.trials.limits import indices, odd_numbers
 from mlflow_redisai.models.trials.probes import made_up
-from mlflow_redisai.models.trials.variations import change, nudged, same, varied, with_gaps
+from mlflow_redisai.models.trials.variations import change, nudged, same, varied
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Input, Schema
@@ -37,19 +38,23 @@ _ROWS = (3, 1, 2, 7, 48, 64)
 _LENGTH = 6
 # The most numbers of the trial with the most rows.
 _MANY_ROWS, _MANY_NUMBERS = 520, 2**18
+# TorchScript's operators that make a number or a truth value of a tensor.
+_TO_PYTHON = ("Bool", "Float", "Int", "item", "ScalarImplicit")
 
 
 @dataclass(frozen=True)
 class Trials:
     """
-    What is known of a module's behaviour. `gaps` are trials with NaN and infinity, which a contract can refuse.
+    What is known of a module's behaviour.
 
-    `reads` is what its Python code read from its tensors during all of them.
+    `odd` are trials with NaN, infinity and huge numbers, each with what is in it. `whole` are the least and the largest
+    whole number that it takes, by input. `reads` is what its Python code read from its tensors during all of them.
     """
 
     structure: Structure
     plain: list[Trial]
-    gaps: list[Trial]
+    odd: list[tuple[float, Trial]]
+    whole: dict[int, tuple[int | None, int | None]]
     reads: tuple[str, ...]
 
 
@@ -61,8 +66,20 @@ def try_out(conversion: TorchConversion) -> Trials:
         _check_repeatable(call, structure, plain, state)
         start = next(trial.arrays for trial in plain if trial.problem is None)
         plain += [_trial(call, structure, arrays) for arrays in varied(start)]
-        gaps = [_trial(call, structure, arrays) for arrays in with_gaps(start)]
-    return Trials(structure, plain, gaps, tuple(reads))
+        huge = not reads and not _loops(call.module)
+        odd = [(size, _trial(call, structure, arrays)) for size, arrays in odd_numbers(start, huge=huge)]
+
+        def answers(arrays: list[Array]) -> bool:
+            return _trial(call, structure, arrays).problem is None
+
+        whole = indices(start, answers) if any(trial.problem for trial in plain) else {}
+    return Trials(structure, plain, odd, whole, tuple(reads))
+
+
+def _loops(module: Any) -> bool:
+    """Return whether TorchScript has a loop in it that may run as often as a tensor's number says."""
+    script = str(getattr(module, "inlined_graph", ""))
+    return "prim::Loop" in script and any(f"aten::{name}" in script for name in _TO_PYTHON)
 
 
 def _answered(conversion: TorchConversion, inputs: Sequence[list[Array]]) -> tuple[Structure, list[Trial]]:

@@ -8,6 +8,7 @@ the categories up in the model itself, so nothing that this package has read fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlflow_redisai.models.loading import MlflowModel
@@ -16,6 +17,7 @@ from mlflow_redisai.models.signature import tensor_name
 from mlflow_redisai.models.trials.methods import Method, reference_of
 from redisai_engine.codec.fields import take_columns
 from redisai_engine.codec.mapping import Output, Schema
+from redisai_engine.codec.values import MARKS, Array
 
 _METHODS = {"label": "predict", "probabilities": "predict_proba", "prediction": "predict"}
 
@@ -64,13 +66,27 @@ def _rows(model: MlflowModel, estimator: Any, schema: Schema, categories: Sequen
 def _with_categories(inputs: Any, schema: Schema, categories: Sequence[int]) -> Any:
     import pandas as pd
 
-    columns = enumerate(take_columns(inputs, schema))
+    # Whether missing text is refused is for the library to say.
+    fields = (
+        replace(item, missing=("None", "NaN")) if item.dtype.is_string and index in categories else item
+        for index, item in enumerate(schema.fields)
+    )
+    columns = enumerate(take_columns(inputs, replace(schema, fields=tuple(fields))))
     return pd.DataFrame(
         {
-            tensor_name(schema.fields[index].name, index): pd.Categorical(column) if index in categories else column
+            tensor_name(schema.fields[index].name, index): _categorical(column) if index in categories else column
             for index, column in columns
         }
     )
+
+
+def _categorical(column: Array) -> Any:
+    """Return a column of categories, in which missing text is missing."""
+    import pandas as pd
+
+    values = [None if value in MARKS.values() else value for value in column.tolist()]
+    # XGBoost takes no column without any category.
+    return pd.Categorical(values, sorted({value for value in values if value is not None}) or [""])
 
 
 def _matrix(rows: Any) -> Any:

@@ -31,6 +31,8 @@ _LINKS: dict[str, Link] = {
 # LightGBM's own bound (kZeroThreshold): it reads a number of at most this magnitude as zero.
 _ZERO = float(np.float32(1e-35))
 
+# What stands for infinity in its dump: a node that tells only gaps from numbers has it for a threshold.
+_INFINITE = 1e300
 
 # The smallest number that stands for the code 0: LightGBM rounds codes towards zero.
 _FIRST_CODE = float(np.nextafter(-1.0, 0.0))
@@ -137,7 +139,13 @@ def _split(tree: Tree, node: dict[str, Any]) -> Added:
 
 
 def _bound(threshold: float) -> float:
-    """Return a threshold that also holds for the numbers that LightGBM reads as zero before it compares."""
+    """
+    Return the threshold that LightGBM compares with: its dump has no infinity.
+
+    It also holds for the numbers that LightGBM reads as zero before it compares.
+    """
+    if abs(threshold) >= _INFINITE:
+        return math.copysign(math.inf, threshold)
     if abs(threshold) > _ZERO:
         return threshold
     return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))

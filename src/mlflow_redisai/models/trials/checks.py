@@ -124,7 +124,7 @@ def _tried(deployable: Deployable, inputs: Sequence[Any], what: str, *, observe:
             if observe:
                 deployable = replace(deployable, mapping=_observed(deployable.mapping, expected))
             try:
-                _compare(run, deployable.mapping, rows, expected, what)
+                _compare(run, deployable.mapping, rows, expected, what, alone=isinstance(probe, Huge))
             except NotConvertible as problem:
                 if not isinstance(probe, Huge):
                     raise
@@ -217,10 +217,13 @@ def _choosing(mapping: Mapping, chosen: Sequence[str], what: str) -> Mapping:
     return replace(mapping, fetch=tuple(names.index(name) for name in chosen), answer=answer)
 
 
-def _compare(run: Run, mapping: Mapping, probe: Any, expected: Any, what: str) -> None:
+def _compare(run: Run, mapping: Mapping, probe: Any, expected: Any, what: str, *, alone: bool) -> None:
+    """Compare on a probe, with `alone` each row too: a huge answer hides what is wrong with smaller ones."""
     try:
         actual, _ = predict(run, mapping, probe)
         compare(expected, actual, tolerance_of(mapping))
+        for row in range(len(expected)) if alone and isinstance(expected, np.ndarray) else ():
+            compare(expected[row : row + 1], actual[row : row + 1], tolerance_of(mapping))
     except InputMismatch as found:
         raise NotConvertible(f"{what} accepts input that tensors can't hold: {found}") from found
     except (Difference, ValueError) as found:

@@ -10,16 +10,14 @@ Invariant: the same input gets the same variations every time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from redisai_engine.codec.mapping import Schema
 from redisai_engine.codec.values import Array
 
 _SEED = 20260101
-# Rows of a trial with numbers of another magnitude.
-_FEW = 5
+#: Rows of a trial with numbers of another magnitude.
+FEW = 5
 # What the example's numbers are multiplied by. The standard deviations of numbers that have nothing to do with them.
 _FACTORS = (10.0, 0.1, -1.0, 100.0, 0.0)
 _DEVIATIONS = (0.1, 1.0, 10.0)
@@ -29,7 +27,7 @@ _WHOLE = (0, 1, -1, 2, 100, 100_000)
 def varied(start: Sequence[Array]) -> Iterator[list[Array]]:
     """Yield few rows with numbers of other magnitudes and signs, and whole numbers within the example's and beyond."""
     random = np.random.default_rng(_SEED)
-    few = [array[:_FEW] for array in start]
+    few = [array[:FEW] for array in start]
     if any(array.dtype.kind == "f" for array in few):
         for factor in _FACTORS:
             yield [_scaled(array, factor) for array in few]
@@ -38,12 +36,12 @@ def varied(start: Sequence[Array]) -> Iterator[list[Array]]:
     for index, array in enumerate(few):
         if array.dtype.kind == "b":
             for value in (False, True):
-                yield _with(few, index, np.full_like(array, value))
+                yield exchanged(few, index, np.full_like(array, value))
         elif array.dtype.kind in "iu":
-            yield _with(few, index, random.integers(0, int(array.max()) + 1, array.shape).astype(array.dtype))
+            yield exchanged(few, index, random.integers(0, int(array.max()) + 1, array.shape).astype(array.dtype))
             for whole in dict.fromkeys((*_WHOLE, int(array.max()) + 1)):
                 if np.iinfo(array.dtype).min <= whole <= np.iinfo(array.dtype).max:
-                    yield _with(few, index, _ended(array, whole))
+                    yield exchanged(few, index, with_last(array, whole))
 
 
 def _scaled(array: Array, factor: float) -> Array:
@@ -54,29 +52,16 @@ def _drawn(random: np.random.Generator, array: Array, deviation: float) -> Array
     return np.asarray(random.normal(0, deviation, array.shape), array.dtype) if array.dtype.kind == "f" else array
 
 
-def _ended(array: Array, value: int) -> Array:
+def with_last(array: Array, value: int) -> Array:
     """Return a copy whose last number in each row is another: one such number is enough for an error."""
     changed: Array = array.copy()
     changed.reshape(len(array), -1)[:, -1:] = value
     return changed
 
 
-def _with(arrays: Sequence[Array], index: int, array: Array) -> list[Array]:
+def exchanged(arrays: Sequence[Array], index: int, array: Array) -> list[Array]:
+    """Return the arrays with another one at a position."""
     return [array if position == index else other for position, other in enumerate(arrays)]
-
-
-def with_gaps(start: Sequence[Array]) -> Iterator[list[Array]]:
-    """Yield few rows with NaN or infinity in one number each, and in whole rows."""
-    few = [array[:_FEW] for array in start]
-    for index, array in enumerate(few):
-        if array.dtype.kind != "f":
-            continue
-        for value in (np.nan, np.inf, -np.inf):
-            one, whole = array.copy(), array.copy()
-            one.reshape(len(array), -1)[:, :1] = value
-            whole[:1] = value
-            yield _with(few, index, one)
-            yield _with(few, index, whole)
 
 
 # -- differences ----------------------------------------------------------------------------------
@@ -104,13 +89,3 @@ def change(one: Array, other: Array) -> float:
 def same(one: Array, other: Array) -> bool:
     """Return whether two answers are equal to the last bit. NaN equals NaN."""
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
-
-
-def has_nan(arrays: Sequence[Array]) -> bool:
-    return any(array.dtype.kind == "f" and np.isnan(array).any() for array in arrays)
-
-
-def with_contract(schema: Schema, *, gaps: bool, infinite: bool) -> Schema:
-    """Return the schema with fields that accept NaN and infinity or not: only where the conversion answers alike."""
-    fields = [replace(item, gaps=gaps, infinite=infinite) if item.dtype.is_float else item for item in schema.fields]
-    return replace(schema, fields=tuple(fields))

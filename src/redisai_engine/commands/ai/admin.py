@@ -12,7 +12,7 @@ from redisai_engine.commands.grammar.words import integer, text
 from redisai_engine.commands.hashes import values_of
 from redisai_engine.commands.steps import AskPeers, Limited, Plan
 from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
-from redisai_engine.errors import CommandError, UpstreamError
+from redisai_engine.errors import CommandError, Quarantined, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
@@ -44,7 +44,8 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
         yield AskPeers({"reset": which})
         return replies.OK
     others = yield AskPeers({"figures": which})
-    return _info_reply(key, meta, _added(figures, others))
+    refusal = client.engine.quarantine.refusal(meta.id.encode())
+    return _info_reply(key, meta, _added(figures, others), refusal)
 
 
 def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> store.ModelInfo | store.ScriptInfo:
@@ -61,7 +62,9 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics) -> bytes:
+def _info_reply(
+    key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics, refusal: Quarantined | None
+) -> bytes:
     is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [
@@ -74,6 +77,7 @@ def _info_reply(key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: R
             *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
             *(replies.text("calls"), replies.integer(figures.calls)),
             *(replies.text("errors"), replies.integer(figures.errors)),
+            *((replies.text("refused"), replies.text(refusal.wire)) if refusal is not None else ()),
         ]
     )
 
@@ -101,13 +105,13 @@ def config(client: Client, arguments: Sequence[bytes]) -> Plan:
         return _get(client, words)
     if subcommand == b"MODEL_CHUNK_SIZE":
         reply = _set_chunk_size(client, words)
-        yield AskPeers({"model_chunk_size": client.engine.model_chunk_size})
+        yield AskPeers({"set": {"model_chunk_size": client.engine.model_chunk_size}})
         return reply
     if subcommand == b"BACKENDSPATH":
         if not words:
             raise CommandError(texts.CONFIG_PATH_MISSING)
         client.engine.backends_path = text(words[0])
-        yield AskPeers({"backends_path": client.engine.backends_path})
+        yield AskPeers({"set": {"backends_path": client.engine.backends_path}})
         return replies.OK
     if subcommand == b"LOADBACKEND":
         return _load_backend(words)

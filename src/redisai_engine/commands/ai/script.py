@@ -6,18 +6,19 @@ A script is one hash (`redis/store.py`). It is compiled before it is stored, so 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from redisai_engine.backends.torch_script import TorchScript, compile_script
+from redisai_engine.backends.scripts import Script
 from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.grammar.words import Words, integer, text
+from redisai_engine.commands.grammar.words import Words, text, whole_number
 from redisai_engine.commands.hashes import check_writable, delete_hash, scan_tags, values_of, write_hash
 from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import BadMetadata, CommandError, WrongType
+from redisai_engine.execution.quarantine import digest_of
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
@@ -66,7 +67,7 @@ def _device_and_tag(words: Words) -> tuple[str, str]:
 def _entry_points(words: Words) -> tuple[str, ...]:
     if not words.take_if(b"ENTRY_POINTS"):
         raise CommandError(texts.ENTRY_POINTS_MISSING)
-    count = integer(words.take() or b"")
+    count = whole_number(words.take() or b"")
     if count is None:
         raise CommandError(texts.BAD_ENTRY_POINT_COUNT)
     if not 0 <= count <= len(words.rest):
@@ -109,11 +110,16 @@ def put_script(
     return replies.OK
 
 
-def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, TorchScript]:
+def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, Script]:
     """Compile a script. Raise ModelLoadError if it doesn't compile."""
-    settings = client.engine.backend_settings
-    script = yield Compute(partial(compile_script, source, meta.entry_points, meta.device, settings))
-    assert isinstance(script, TorchScript)
+    engine = client.engine
+    compile_: Callable[[], Script] = partial(
+        engine.placement.compile_script, source, meta.entry_points, meta.device, engine.backend_settings
+    )
+    if not engine.placement.is_hosted("TORCH"):
+        digest = digest_of("SCRIPT", source.encode("utf-8", "surrogateescape"))
+        compile_ = engine.quarantine.guarded(meta.id.encode(), digest, compile_)
+    script: Script = yield Compute(compile_)
     return script
 
 

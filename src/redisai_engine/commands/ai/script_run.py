@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisai_engine.backends.torch_script import ScriptCall, TorchScript
+from redisai_engine.backends.scripts import Script, ScriptCall
 from redisai_engine.commands.ai.run import execute
 from redisai_engine.commands.ai.script import compiled, read_script
 from redisai_engine.commands.ai.script_calls import ClientCaller
@@ -71,15 +71,21 @@ class ResolvedScript:
     key: bytes
     id: bytes
     device: str
-    script: TorchScript
+    script: Script
 
     def runnable(self, client: Client, function: bytes, call: FunctionCall) -> RunnableModel:
         """Return an object that runs one call, with the client's rights."""
         loaded = ScriptCall(
             self.script, text(function), call.keys, call.arguments, len(call.outputs), ClientCaller(client)
         )
-        statistics = client.engine.scripts.statistics(client.database, self.key, self.id)
-        return RunnableModel(loaded, backend_name="TORCH", device=self.device, statistics=statistics)
+        scripts, which = client.engine.scripts, (client.database, self.key, self.id)
+        return RunnableModel(
+            loaded,
+            backend_name="TORCH",
+            device=self.device,
+            statistics=scripts.statistics(*which),
+            share=scripts.share(*which),
+        )
 
 
 def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedScript]:

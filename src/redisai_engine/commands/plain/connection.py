@@ -12,9 +12,10 @@ from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscription
 from redisai_engine.commands.steps import Pass, Plan
 from redisai_engine.commands.table import InTransaction, connection_command
 from redisai_engine.protocol import replies
-from redisai_engine.protocol.frames import decode, elements
+from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
 
+_OPEN_SECONDS = 1.0  # how long Redis is taken to let clients in without a password after it has let one in
 PONG_RIGHT = (b"", b"PING")  # Redis is up and lets this client ask
 
 
@@ -32,6 +33,8 @@ def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """AUTH [username] password"""
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
+    if raw == replies.OK:
+        connection.limits.widen()
     return bytes(raw)
 
 
@@ -43,6 +46,7 @@ def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     connection.forget_rights()
     if raw[:1] not in (b"%", b"*"):
         return bytes(raw)
+    connection.limits.widen()
     before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
     if connection.protocol == 3:
         connection.streams.discard(MESSAGES)
@@ -109,3 +113,26 @@ def client_reply(connection: ConnectedClient, arguments: Sequence[bytes]) -> Pla
         connection.silence = Silence.SKIP
     # EXEC's reply must not lack an element: the client couldn't make out the others.
     return replies.OK if wanted == b"ON" or queued else b""
+
+
+def admission(connection: ConnectedClient, refusal: str) -> Plan:
+    """
+    Let a client send large requests if Redis carries out its commands, and refuse its request otherwise.
+
+    Redis itself answers who has logged in: the engine can't know all that AUTH, ACL and `requirepass` decide.
+    """
+    (answer,) = yield [(b"PING",)]
+    if isinstance(answer, ReplyError) and answer.text.startswith("NOAUTH"):
+        connection.close()
+        return replies.error(f"ERR {refusal}")
+    connection.limits.widen()
+    connection.engine.open_until = connection.engine.loop.time() + _OPEN_SECONDS
+    return b""
+
+
+def is_admitted(connection: ConnectedClient) -> bool:
+    """Return whether a client may send large requests, as far as that is known without asking Redis."""
+    if connection.shows_login or connection.engine.loop.time() < connection.engine.open_until:
+        connection.limits.widen()
+        return True
+    return False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING
 
-from redisai_engine.backends.registry import BACKENDS, loaded_versions
+from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
@@ -103,7 +103,7 @@ def _git(engine: Engine) -> Fields:
 
 def _load_time_configs(engine: Engine) -> Fields:
     settings = engine.settings
-    yield "threads_per_queue", settings.threads_per_queue
+    yield "threads_per_queue", engine.executor.threads_per_queue
     yield "inter_op_parallelism", settings.inter_op_threads
     yield "intra_op_parallelism", settings.intra_op_threads
     yield "model_execution_timeout", settings.model_execution_timeout
@@ -111,14 +111,14 @@ def _load_time_configs(engine: Engine) -> Fields:
 
 
 def _backends_info(engine: Engine) -> Fields:
-    versions = loaded_versions()
+    versions = engine.placement.loaded_versions()
     for backend, row in BACKENDS.items():
         if backend in versions:
             yield row.version_field, versions[backend]
     if "ONNX" in versions:
         yield "onnxruntime_memory", engine.models.size_of("ONNX")
         yield "onnxruntime_memory_access_num", 0  # ONNX Runtime's Python interface doesn't count
-        yield "onnxruntime_maximum_run_sessions_number", engine.settings.threads_per_queue
+        yield "onnxruntime_maximum_run_sessions_number", engine.executor.threads_per_queue
 
 
 def _cpu(engine: Engine) -> Fields:
@@ -131,7 +131,7 @@ def _cpu(engine: Engine) -> Fields:
             system, user = f"{usage.ru_stime:.6f}", f"{usage.ru_utime:.6f}"
         yield f"{whose}_used_cpu_sys", system
         yield f"{whose}_used_cpu_user", user
-    idle = {"CPU": [0.0] * engine.settings.threads_per_queue}  # threads that haven't started yet
+    idle = {"CPU": [0.0] * engine.executor.threads_per_queue}  # threads that haven't started yet
     for device, threads in (idle | engine.executor.thread_cpu_seconds()).items():
         for number, seconds in enumerate(threads, 1):
             yield f"queue_{device}_bthread_n{number}_used_cpu_total", f"{seconds:.6f}"

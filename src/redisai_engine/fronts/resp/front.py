@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import ssl
 from typing import cast
@@ -14,9 +15,12 @@ from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
+from redisai_engine.protocol import replies, texts
 from redisai_engine.service.engine import Engine
 
-_DRAIN_SECONDS = 30.0  # how long connections get to finish what they have begun
+_log = logging.getLogger(__name__)
+
+_TOO_MANY_CLIENTS = "ERR max number of clients reached"  # Redis' text
 
 
 class RespFront:
@@ -27,14 +31,19 @@ class RespFront:
         self._sessions: set[Session] = set()
         self._relayed_names = RelayedNames(LOOKED_AT)
         self._server: asyncio.Server | None = None
+        self._most_clients = 0
+        self._is_full = False
 
-    async def listen(self, settings: Settings, *, shared: bool) -> tuple[str, int]:
+    async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
         """
         Accept connections and return host and port. With `shared`, other processes listen on the same port.
+
+        Clients beyond `most_clients` are answered with an error, as Redis does.
 
         Raise StartError if the address or the certificate can't be used.
         """
         tls = _tls(settings)
+        self._most_clients = most_clients
         try:
             self._server = await self._engine.loop.create_server(
                 self._session, settings.bind, settings.port, ssl=tls, backlog=1024, reuse_port=shared or None
@@ -47,18 +56,45 @@ class RespFront:
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
-    async def drain(self) -> None:
-        """Accept no new connections, let all others finish what they have begun, and close them."""
+    async def drain(self, seconds: float) -> None:
+        """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
         if self._server is not None:
             self._server.close()
         for session in list(self._sessions):
             session.finish()
-        deadline = self._engine.loop.time() + _DRAIN_SECONDS
+        deadline = self._engine.loop.time() + seconds
         while self._sessions and self._engine.loop.time() < deadline:
             await asyncio.sleep(0.005)
 
     def _session(self) -> asyncio.Protocol:
-        return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+        is_full = len(self._sessions) >= self._most_clients
+        if is_full != self._is_full:
+            self._is_full = is_full
+            if is_full:
+                _log.warning(
+                    "there are %d clients, as many as the descriptors allow: more are refused", len(self._sessions)
+                )
+            else:
+                _log.warning("clients are accepted again")
+        if is_full:
+            return _Refusal(_TOO_MANY_CLIENTS)
+        try:
+            return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+        except Exception:  # which would make uvloop stop listening
+            _log.exception("a connection can't be served because of a bug in the engine")
+            return _Refusal(texts.ENGINE_FAILED)
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection that gets an error and closes."""
+
+    def __init__(self, error: str) -> None:
+        self._error = error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writer = cast(asyncio.WriteTransport, transport)  # uvloop's isn't one by its classes
+        writer.write(replies.error(self._error))
+        writer.close()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

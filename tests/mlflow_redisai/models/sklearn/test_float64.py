@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import (
-    HistGradientBoostingClassifier,
+from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import (
+    ARDRegression,
+    BayesianRidge,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
 )
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -50,6 +58,40 @@ def test_histogram_boosting_goes_the_same_way_for_gaps(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     deployed.assert_equals_pyfunc_exactly(gaps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [BaggingClassifier, OneVsRestClassifier, CalibratedClassifierCV])
+def test_several_of_histogram_boosting_in_one_model(kind: Any, tmp_path: Path) -> None:
+    frame, labels = cancer()
+    inner = HistGradientBoostingClassifier(max_iter=5)
+    estimator = kind(inner).fit(frame, labels)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict_proba"))
+
+    deployed.assert_equals_pyfunc(frame)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", [BayesianRidge, ARDRegression, LinearRegression, Ridge])
+def test_linear_regressors_stay_in_float64_without_an_intercept(kind: Any, *, intercept: bool, tmp_path: Path) -> None:
+    frame, target = diabetes()
+    estimator = kind(fit_intercept=intercept).fit(frame, target)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    deployed.assert_equals_pyfunc(frame, within=1e-14)
+    assert deployed.deployable.notes == ()
+
+
+def test_chosen_columns_of_integers_keep_every_digit(tmp_path: Path) -> None:
+    frame = pd.DataFrame({name: np.random.default_rng(1).integers(0, 9, 60) for name in "abc"})
+    estimator = SelectKBest(k=2).fit(frame, frame["a"] > 4)
+    large = pd.DataFrame({name: [2**53 + 1, -(2**62) - 1] for name in "abc"})
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
+
+    assert deployed.predict(large).tolist() == estimator.transform(large).tolist()
 
 
 def test_a_probability_keeps_its_digits_however_small_it_is(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ class TestFixedBatch:
 
         deployed = deploy_torch(save_torch(tmp_path / "m", images, input_example=rows[:1]))
 
-        assert deployed.deployable.notes == (
-            "the model takes exactly one row at a time; predict sends each row in a request of its own",
+        assert deployed.deployable.notes[0] == (
+            "the model takes exactly one row at a time; predict sends each row in a request of its own"
         )
 
     def test_pyfunc_itself_takes_one_row_only(self, images: Any, tmp_path: Path) -> None:

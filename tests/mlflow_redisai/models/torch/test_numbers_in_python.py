@@ -221,7 +221,7 @@ def test_an_index_out_of_range_is_an_error_where_it_is_one_in_torch(kind: str, d
         try:
             deployed.expected(rows)
         except Exception:
-            with pytest.raises(Exception, match=r"[Ii]nd(ex|ices)|range|class|smaller|bounds|non-negative"):
+            with pytest.raises(Exception, match=r"accepts only numbers from|out of data bounds"):
                 deployed.predict(rows)
         else:
             deployed.assert_equals_pyfunc(rows)

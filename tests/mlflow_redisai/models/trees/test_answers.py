@@ -105,6 +105,22 @@ class TestCategories:
         assert compared_with(deployed) == (PASSED, f"{library}.{type(model).__name__}'s own predict")
         np.testing.assert_allclose(deployed.predict(text).reshape(-1), model.predict(frame), rtol=1e-5)
 
+    @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+    def test_missing_text_is_a_gap_as_in_the_library(self, library: str, tmp_path: Path) -> None:
+        frame, target = diabetes()
+        frame = with_categories(frame, 3)
+        options: dict[str, Any] = {"enable_categorical": True} if library == "xgboost" else {}
+        model = made(library, "Regressor", **options).fit(frame[::2], target[::2])
+        _skip_without_names(library)
+        text = frame.astype({"bmi": object, "s1": object})
+        gaps = frame.assign(bmi=frame["bmi"].where(frame["s1"] == frame["s1"].iloc[0]))
+
+        deployed = deploy(save_boosted(tmp_path / "m", library, model, text))
+
+        for missing in (None, np.nan):
+            rows = text.assign(bmi=gaps["bmi"].astype(object).where(gaps["bmi"].notna(), missing))
+            np.testing.assert_allclose(deployed.predict(rows), model.predict(gaps), rtol=1e-5)
+
     def test_what_xgboost_itself_keeps_wrongly_is_not_deployed(self, tmp_path: Path) -> None:
         """It counts characters where it cuts bytes, which truncates the name of a category that isn't ASCII."""
         frame, target = diabetes()

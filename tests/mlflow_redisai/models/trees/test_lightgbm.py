@@ -132,6 +132,20 @@ def test_numbers_at_a_trees_bound_go_the_same_way(tmp_path: Path) -> None:
         deployed.assert_equals_pyfunc(moved)
 
 
+@pytest.mark.parametrize("settings", [{"max_bin": 3}, {"max_bin": 3, "zero_as_missing": True}, {"use_missing": False}])
+def test_a_node_that_only_tells_gaps_from_numbers_takes_every_number(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Its threshold is infinite, which LightGBM's dump can't say."""
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame({"a": random.normal(size=200), "b": random.normal(size=200)})
+    frame["a"] = frame["a"].where(random.random(200) > 0.3)
+    model = lightgbm.LGBMRegressor(**settings, **TREES).fit(frame, frame["a"].isna() + frame["b"] / 9)
+    huge = pd.DataFrame({"a": [1e300, 1.1e300, np.inf, -np.inf, np.nan, -1e300, -2e300], "b": 0.5})
+
+    deployed = deploy(save_boosted(tmp_path / "m", "lightgbm", model, frame))
+
+    deployed.assert_equals_pyfunc(huge)
+
+
 class TestCategories:
     @pytest.mark.parametrize("kinds", [3, 40])
     def test_codes_are_numbers(self, kinds: int, tmp_path: Path) -> None:

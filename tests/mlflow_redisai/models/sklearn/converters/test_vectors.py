@@ -18,6 +18,7 @@ KERNELS = ["rbf", "linear", "poly", "sigmoid"]
 CLASSIFIERS: dict[str, Callable[..., Any]] = {
     "SVC": SVC,
     "NuSVC": lambda **options: NuSVC(nu=0.3, **options),
+    "SVC without ties": lambda **options: SVC(break_ties=True, **options),
     "one against one": lambda **options: SVC(decision_function_shape="ovo", **options),
     "one against the rest": lambda **options: OneVsRestClassifier(SVC(**options)),
 }
@@ -63,3 +64,18 @@ def test_distances_far_from_zero_are_exact(tmp_path: Path) -> None:
     deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     deployed.assert_equals_pyfunc(rows(500) + 1e6 + 0.3, within=1e-9)
+
+
+@pytest.mark.parametrize("kind", [SVR, NuSVR, OneClassSVM])
+def test_a_narrow_kernel_keeps_the_digits_of_small_distances(kind: Any, tmp_path: Path) -> None:
+    """Rows of very different sizes, and a kernel that sees only close ones. One column at a time loses nothing."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame({"a": random.normal(0, 1, 160), "b": random.normal(30_000, 30_000, 160)})
+    estimator = kind(gamma=0.5).fit(frame, frame.a)
+    close = frame.assign(b=np.nextafter(frame.b, np.inf) + random.normal(0, 1, 160))
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, frame, pyfunc_predict_fn="predict"))
+
+    deployed.assert_equals_pyfunc(close)
+    deployed.assert_equals_pyfunc(frame.assign(a=1e300))
+    assert deployed.deployable.notes == ()

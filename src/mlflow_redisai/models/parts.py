@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
 from redisai_engine.codec.values import Array
 
 
@@ -33,6 +33,10 @@ def numbers(nodes: Nodes, operator: Any) -> str:
 
 def is_text(variable: Any) -> bool:
     return type(variable.type).__name__ == "StringTensorType"
+
+
+def is_whole(variable: Any) -> bool:
+    return type(variable.type).__name__ == "Int64TensorType"
 
 
 def give(nodes: Nodes, name: str, output: str, wanted: Any) -> None:

@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from redisai_engine.codec.values import Array
+
+# The error of a kernel that products of numbers may cause, and with how many columns it is avoided.
+_ROUNDING = 1e-12
+_MOST_DIFFERENCES = 64
+
+_FAR = 1e100
 
 
 def _dense(values: Any) -> Array:
@@ -25,7 +31,8 @@ def _dense(values: Any) -> Array:
 def _kernel(nodes: Nodes, estimator: Any, rows: str) -> str:
     vectors = _dense(estimator.support_vectors_)
     if estimator.kernel == "rbf":
-        return nodes.add("Exp", nodes.add("Mul", _distances(nodes, rows, vectors), _number(nodes, -estimator._gamma)))
+        distances = _distances(nodes, rows, vectors, estimator._gamma)
+        return nodes.add("Exp", nodes.add("Mul", distances, _number(nodes, -estimator._gamma)))
     products = nodes.add("MatMul", rows, nodes.constant(vectors.T.copy()))
     if estimator.kernel == "linear":
         return products
@@ -36,14 +43,31 @@ def _kernel(nodes: Nodes, estimator: Any, rows: str) -> str:
     return nodes.add("Pow", shifted, _number(nodes, estimator.degree))
 
 
-def _distances(nodes: Nodes, rows: str, vectors: Array) -> str:
-    """Return the name of the squared distances, from squares and products around the centre, where they are small."""
+def _distances(nodes: Nodes, rows: str, vectors: Array, gamma: float) -> str:
+    """Return the name of the squared distances between rows and vectors, exact enough for their kernel."""
     centre = vectors.mean(axis=0)
-    moved, around = nodes.add("Sub", rows, nodes.constant(centre)), vectors - centre
+    around = vectors - centre
+    # Beyond any distance that the kernel tells from infinity, and small enough for no sum to overflow.
+    limits = (_number(nodes, -_FAR), _number(nodes, _FAR))
+    moved = nodes.add("Clip", nodes.add("Sub", rows, nodes.constant(centre)), *limits)
+    rounding = gamma * float((around**2).sum(axis=1).max()) * float(np.finfo(np.float64).eps)
+    if rounding > _ROUNDING and vectors.shape[1] <= _MOST_DIFFERENCES:
+        return _summed_differences(nodes, moved, around)
     squares = nodes.add("ReduceSum", nodes.add("Mul", moved, moved), nodes.constant(np.array([1])), keepdims=1)
     products = nodes.add("MatMul", moved, nodes.constant(-2 * around.T))
     others = nodes.constant((around**2).sum(axis=1))
     return nodes.add("Add", nodes.add("Add", products, squares), others)
+
+
+def _summed_differences(nodes: Nodes, rows: str, vectors: Array) -> str:
+    """Add up squared differences column by column. Products of large numbers would lose the small distances."""
+    total = ""
+    for index in range(vectors.shape[1]):
+        column = nodes.add("Gather", rows, nodes.constant(np.array([index])), axis=1)
+        difference = nodes.add("Sub", column, nodes.constant(vectors[:, index].copy()))
+        square = nodes.add("Mul", difference, difference)
+        total = nodes.add("Add", total, square) if total else square
+    return total
 
 
 def _number(nodes: Nodes, value: float) -> str:
@@ -86,7 +110,10 @@ def classifier_converter(original: Callable[[Any, Any, Any], None]) -> Callable[
         pairs = _pairs(len(estimator.classes_))
         scores = _scores_of_pairs(nodes, estimator, numbers(nodes, operator), pairs)
         votes = _votes(nodes, scores, pairs)
-        label = labels(nodes, estimator.classes_, nodes.add("ArgMax", votes, axis=1, keepdims=0))
+        decisive = votes
+        if estimator.break_ties and estimator.decision_function_shape == "ovr" and len(estimator.classes_) > 2:
+            decisive = _scores_of_classes(nodes, estimator, scores, votes, pairs, raw=True)
+        label = labels(nodes, estimator.classes_, nodes.add("ArgMax", decisive, axis=1, keepdims=0))
         give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
         raw = container.get_options(estimator, {"raw_scores": False}).get("raw_scores")
         if len(estimator.probA_) and not raw:

@@ -1,0 +1,111 @@
+"""
+The filter of system calls for hosts (seccomp): refuses those that a computation never needs.
+
+A refused call fails with EPERM, so that the framework can report it. Threads may be started, processes may not: `clone`
+is allowed with the flag of threads only, and `clone3`, whose flags a filter can't see, doesn't exist for hosts, so that
+the C library uses `clone`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2  # from Linux's prctl.h and seccomp.h
+_ALLOW, _FAIL = 0x7FFF0000, 0x00050000
+_CLONE_THREAD = 0x00010000
+_NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # where they are in what a filter sees
+
+# Instructions of the filter's language, from Linux's bpf_common.h.
+_LOAD, _IF_EQUAL, _IF_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+_X32 = 0x40000000  # the bit of x86-64's second set of numbers
+
+#: The numbers of the refused calls, of `clone` and of `clone3`, by machine.
+_MACHINES: dict[str, tuple[int, tuple[int, ...], int, int]] = {
+    "x86_64": (
+        0xC000003E,
+        (
+            *(41, 42, 43, 49, 50, 53, 288),  # socket, connect, accept, bind, listen, socketpair, accept4
+            *(57, 58, 59, 62, 200, 322),  # fork, vfork, execve, kill, tkill, execveat
+            *(82, 83, 84, 85, 86, 87, 88, 90, 91, 92, 93, 94),  # rename to lchown
+            *(258, 259, 260, 263, 264, 265, 266, 268, 316),  # the same with folders
+            *(76, 77, 132, 133, 235, 261, 280, 188, 189, 190),  # truncate, utime, mknod, setxattr
+            *(101, 103, 139, 153, 155, 161, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173),  # administration
+            *(175, 176, 246, 272, 298, 304, 308, 310, 311, 313, 320, 321, 323),
+            *(
+                248,
+                249,
+                250,
+                425,
+                426,
+                427,
+                428,
+                429,
+                430,
+                432,
+                424,
+                438,
+            ),  # keys, io_uring, mounts, other processes' files
+        ),
+        56,
+        435,
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (
+            *(198, 199, 200, 201, 202, 203, 242),  # socket, socketpair, bind, listen, accept, connect, accept4
+            *(221, 129, 130, 281),  # execve, kill, tkill, execveat
+            *(33, 34, 35, 36, 37, 38, 276, 45, 46, 52, 53, 54, 55, 88),  # mknodat to utimensat
+            *(5, 6, 7),  # setxattr
+            *(39, 40, 41, 51, 89, 97, 104, 105, 106, 112, 116, 117, 142, 161, 162, 170, 224, 225),  # administration
+            *(241, 265, 268, 270, 271, 272, 273, 280, 282, 294),
+            *(
+                217,
+                218,
+                219,
+                425,
+                426,
+                427,
+                428,
+                429,
+                430,
+                432,
+                424,
+                438,
+            ),  # keys, io_uring, mounts, other processes' files
+        ),
+        220,
+        435,
+    ),
+}
+
+
+def install(libc: ctypes.CDLL) -> bool:
+    """Install the filter for this process, which has `no_new_privs`. Return False if the kernel or machine can't."""
+    known = _MACHINES.get(platform.machine())
+    if known is None:
+        return False
+    code = b"".join(_program(*known))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(program), 0, 0) == 0)
+
+
+def _program(machine: int, refused: tuple[int, ...], clone: int, clone3: int) -> list[bytes]:
+    refuse, absent, allow = _FAIL | errno.EPERM, _FAIL | errno.ENOSYS, _ALLOW
+    lines = [_line(_LOAD, _MACHINE), _line(_IF_EQUAL, machine, if_so=1), _line(_RETURN, refuse), _line(_LOAD, _NUMBER)]
+    if machine == _MACHINES["x86_64"][0]:
+        lines += [_line(_IF_BITS, _X32, if_not=1), _line(_RETURN, refuse)]
+    for number in refused:
+        lines += [_line(_IF_EQUAL, number, if_not=1), _line(_RETURN, refuse)]
+    lines += [_line(_IF_EQUAL, clone3, if_not=1), _line(_RETURN, absent)]
+    lines += [_line(_IF_EQUAL, clone, if_not=3), _line(_LOAD, _FIRST_ARGUMENT)]
+    lines += [_line(_IF_BITS, _CLONE_THREAD, if_so=1), _line(_RETURN, refuse), _line(_RETURN, allow)]
+    return lines
+
+
+def _line(code: int, value: int, *, if_so: int = 0, if_not: int = 0) -> bytes:
+    """Return an instruction. A jump skips so many lines."""
+    return struct.pack("<HBBI", code, if_so, if_not, value)

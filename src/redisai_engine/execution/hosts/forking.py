@@ -1,0 +1,159 @@
+"""
+The program of a process from which all hosts of one framework are forked: `python -c "...; main()"`.
+
+Theory of operation. A framework takes hundreds of megabytes and seconds to import. This process imports it once and
+forks a host for each model, which shares that memory. It reads nothing that comes from a client, so that it can be
+trusted to end hosts. For each host the engine sends three descriptors: the host's end of their channel, one end of a
+*lifeline*, and the file with the blob. When the engine closes its end of the lifeline, the host is killed. When the
+host has ended, its exit status is written there.
+
+Invariant: it ends when the engine does, and no host outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from typing import Any
+
+from redisai_engine.backends.registry import backend
+from redisai_engine.execution.hosts import limits
+
+_O_ASYNC = 0o20000  # Linux: send SIGIO when something happens to the socket
+_MOST_BYTES = 1 << 16
+
+
+def main() -> None:
+    """Import the framework named on the command line, say that it's ready, and fork until the engine has ended."""
+    name, descriptor = sys.argv[1], int(sys.argv[2])
+    control = socket.socket(fileno=descriptor)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # sent to the engine's whole group; the engine ends this process itself
+    with _ending_with(control):
+        answer = _imported(name)
+    control.send(json.dumps(answer).encode())
+    if "version" in answer:
+        gc.collect()
+        gc.freeze()  # so that a host's collector doesn't write to the memory that all share
+        Forking(control).serve()
+
+
+@contextlib.contextmanager
+def _ending_with(control: socket.socket) -> Any:
+    """End this process if the engine ends during a long import. The engine sends nothing meanwhile."""
+    if sys.platform != "linux":
+        yield
+        return
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | _O_ASYNC)  # the default action of SIGIO is to end the process
+    yield
+    fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+def _imported(name: str) -> dict[str, str]:
+    try:
+        return {"version": backend(name).version}
+    except Exception as error:
+        return {"failed": str(error)}
+
+
+class Forking:
+    """The hosts that have been forked. `control` is where the engine asks for one."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._folders = limits.readable_folders()
+        self._lifelines: dict[int, socket.socket] = {}  # by the host's process
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> None:
+        """Fork hosts, kill them and report their ends, until the engine has ended."""
+        wake, wakes = socket.socketpair()
+        for end in (wake, wakes):
+            end.settimeout(0)
+        signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._control, selectors.EVENT_READ, None)
+        self._selector.register(wake, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is wake:
+                    wake.recv(_MOST_BYTES)
+                    self._report_ends()
+                elif key.fileobj is not self._control:
+                    self._kill(key.data)
+                elif not self._fork_one():
+                    return
+
+    def _fork_one(self) -> bool:
+        """Fork a host if the engine asks for one. Return False if the engine has ended."""
+        text, descriptors, _, _ = socket.recv_fds(self._control, _MOST_BYTES, 3)
+        if not text:
+            return False
+        channel, lifeline, blob = descriptors
+        parent = os.getpid()
+        try:
+            process = os.fork()
+        except OSError as error:
+            with socket.socket(fileno=lifeline) as line:
+                line.send(json.dumps({"failed": f"no process can be started: {error.strerror}"}).encode())
+            process = -1
+        if not process:
+            self._become_host(parent, json.loads(text), channel, blob)
+        for descriptor in (channel, blob):
+            os.close(descriptor)
+        if process > 0:
+            line = self._lifelines[process] = socket.socket(fileno=lifeline)
+            self._selector.register(line, selectors.EVENT_READ, process)
+        return True
+
+    def _become_host(self, parent: int, given: dict[str, Any], channel: int, blob: int) -> None:
+        """Turn this process, which has just been forked, into a host, and never return."""
+        code = 1
+        try:
+            limits.end_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _keep_open(channel, blob)
+            from redisai_engine.execution.hosts.worker import serve
+
+            missing = limits.restrict(self._folders, given["memory"], gpu=given["gpu"])
+            serve(socket.socket(fileno=channel), blob, missing)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def _kill(self, process: int) -> None:
+        """Kill a host whose lifeline the engine has cut."""
+        self._selector.unregister(self._lifelines[process])
+        os.kill(process, signal.SIGKILL)  # it hasn't been waited for, so the number is still its own
+
+    def _report_ends(self) -> None:
+        """Write the exit status of each host that has ended to its lifeline."""
+        while self._lifelines:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            line = self._lifelines.pop(process)
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(line)
+            with contextlib.suppress(OSError):
+                line.send(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode())
+            line.close()
+
+
+def _keep_open(*descriptors: int) -> None:
+    """Close all others but the standard streams."""
+    start = 3
+    for descriptor in sorted(descriptors):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))

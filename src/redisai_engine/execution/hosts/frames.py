@@ -1,0 +1,197 @@
+"""
+What the engine and a host send each other: a small JSON value and any number of arrays.
+
+Theory of operation. A frame is its length, the length of the JSON, the JSON and the arrays' bytes. The JSON is a list
+of a message and the arrays' types and shapes. Both sides take turns, so what has arrived never has bytes of two frames,
+and a short frame takes one system call. Nothing is pickled, and nothing that arrives is trusted: whatever isn't a frame
+raises FrameError.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from math import prod
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from redisai_engine import errors
+from redisai_engine.backends.base import Array
+from redisai_engine.errors import EngineError, ModelRunError
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.frames import ReplyError, Value
+from redisai_engine.protocol.tensor import string_array, string_blob
+
+_HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
+_AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
+_MOST = 1 << 40  # bytes; no machine has as much
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class FrameError(Exception):
+    """What has arrived isn't a frame."""
+
+
+class Channel:
+    """One end of a socket pair. One thread uses it at a time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._first = bytearray(_AT_ONCE)
+
+    def send(self, message: Any, arrays: Sequence[Array | None] = ()) -> None:
+        """Send a frame. None stands for an array that is left out. Raise OSError if the other side has ended."""
+        kinds, blobs = [], []
+        for array in arrays:
+            kind, blob = _packed(array)
+            kinds.append(kind)
+            blobs.append(blob)
+        text = _encode([message, kinds]).encode()
+        size = len(text) + sum([len(blob) for blob in blobs])
+        parts = [_HEAD.pack(size, len(text)), text, *blobs]
+        if size < _AT_ONCE:
+            self._socket.sendall(b"".join(parts))
+        else:
+            for part in parts:
+                self._socket.sendall(part)
+
+    def receive(self, seconds: float | None = None) -> tuple[Any, list[Array | None]]:
+        """
+        Wait for a frame and return its message and its arrays.
+
+        Raise EOFError if the other side has ended, TimeoutError after `seconds`, and FrameError.
+        """
+        until = None if seconds is None else monotonic() + seconds
+        try:
+            view = self._whole(until)
+            text_end = _HEAD.size + _HEAD.unpack_from(view)[1]
+            message, kinds = json.loads(bytes(view[_HEAD.size : text_end]))
+            return message, _unpacked(kinds, view[text_end:])
+        except (ValueError, TypeError, KeyError, IndexError, MemoryError, struct.error) as error:
+            raise FrameError(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _whole(self, until: float | None) -> memoryview:
+        """Read one frame, its head included."""
+        got = self._read(memoryview(self._first), until)
+        while got < _HEAD.size:
+            got += self._read(memoryview(self._first)[got:], until)
+        size = _HEAD.size + _HEAD.unpack_from(self._first)[0]
+        if size > _MOST or size < got:
+            raise ValueError(f"a frame of {size} bytes")
+        whole = bytearray(size)
+        whole[:got] = self._first[:got]
+        view = memoryview(whole)
+        while got < size:
+            got += self._read(view[got:], until)
+        return view
+
+    def _read(self, into: memoryview, until: float | None) -> int:
+        if until is not None:
+            self._socket.settimeout(max(until - monotonic(), 1e-6))
+        try:
+            count = self._socket.recv_into(into)
+        except ConnectionError:
+            raise EOFError from None
+        finally:
+            if until is not None:
+                self._socket.settimeout(None)
+        if not count:
+            raise EOFError
+        return count
+
+
+def _packed(array: Array | None) -> tuple[Any, Any]:
+    """Return an array's type and shape as JSON, and its bytes. Raise ValueError for a type that RedisAI lacks."""
+    if array is None:
+        return None, b""
+    dtype = dtypes.by_numpy(array.dtype)
+    if dtype is None:
+        raise ValueError(f"elements of type {array.dtype}")
+    if dtype.is_string:
+        blob = string_blob(array)
+        return [dtype.code, array.shape, len(blob)], blob
+    if array.nbytes < _AT_ONCE:
+        return [dtype.code, array.shape], array.tobytes()
+    return [dtype.code, array.shape], np.ascontiguousarray(array).data.cast("B")
+
+
+def _unpacked(kinds: Sequence[Any], blobs: memoryview) -> list[Array | None]:
+    """Return views of the arrays' bytes. Raise ValueError if there are more or fewer bytes than the shapes say."""
+    arrays: list[Array | None] = []
+    start = 0
+    for kind in kinds:
+        if kind is None:
+            arrays.append(None)
+            continue
+        code, shape, *text = kind
+        dtype = dtypes.DTYPES[code]
+        size = text[0] if dtype.is_string else prod(shape) * dtype.size
+        if start + size > len(blobs) or min(shape, default=0) < 0:
+            raise ValueError(f"an array of {size} bytes, where {len(blobs) - start} are left")
+        blob = blobs[start : start + size]
+        arrays.append(_array(dtype, tuple(shape), blob))
+        start += size
+    if start != len(blobs):
+        raise ValueError(f"{len(blobs) - start} bytes too many")
+    return arrays
+
+
+def _array(dtype: dtypes.DType, shape: tuple[int, ...], blob: memoryview) -> Array:
+    return string_array(blob, shape) if dtype.is_string else np.frombuffer(blob, dtype.numpy).reshape(shape)
+
+
+# Errors and replies of Redis, in messages
+
+_KINDS: dict[str, type[EngineError]] = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, EngineError)
+}
+
+
+def from_error(error: Exception) -> dict[str, Any]:
+    """Return the answer to a request that failed."""
+    if isinstance(error, EngineError):
+        return {"error": [type(error).__name__, error.wire]}
+    if isinstance(error, MemoryError):
+        return {"error": [ModelRunError.__name__, "ERR out of memory: host-memory limits what a model's process takes"]}
+    return {"error": [ModelRunError.__name__, f"ERR {type(error).__name__}: {error}"]}
+
+
+def to_error(kind: str, text: str) -> EngineError:
+    """Return the error of such an answer. One of an unknown kind is a ModelRunError."""
+    known = _KINDS.get(kind, ModelRunError)
+    error = known.__new__(known)
+    EngineError.__init__(error, text)  # some kinds make their text of other arguments
+    return error
+
+
+def from_value(value: Value) -> Any:
+    """Return a reply of Redis as JSON."""
+    if isinstance(value, bytes):
+        return {"bytes": from_bytes(value)}
+    if isinstance(value, ReplyError):
+        return {"error": value.text}
+    return [from_value(element) for element in value] if isinstance(value, list) else value
+
+
+def to_value(told: Any) -> Value:
+    """Return the reply of Redis that JSON stands for."""
+    if isinstance(told, list):
+        return [to_value(element) for element in told]
+    if isinstance(told, dict):
+        return to_bytes(told["bytes"]) if "bytes" in told else ReplyError(told["error"])
+    return told  # type: ignore[no-any-return]
+
+
+def from_bytes(raw: bytes) -> str:
+    return raw.decode("latin-1")
+
+
+def to_bytes(told: str) -> bytes:
+    return told.encode("latin-1")

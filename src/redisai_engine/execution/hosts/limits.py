@@ -1,0 +1,152 @@
+"""
+What a host may do: read its frameworks' files, compute in a bounded amount of memory, and answer. Nothing else.
+
+Theory of operation. A host sets its own limits before it sees anything of a client, and can't lift them afterwards.
+Resource limits bound memory, open files and the size of files that it writes (to nothing). Landlock leaves it the
+folders of Python, of the loaded packages and of the system's libraries, to read. A filter of system calls
+(`filter.py`) takes away sockets, new programs and everything that administers a machine. The last two depend on the
+kernel; what it lacks is returned, for the log.
+
+Linux only; elsewhere only the resource limits hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+import sysconfig
+from pathlib import Path
+
+from redisai_engine.execution.hosts import filter as system_calls
+
+_OPEN_FILES = 64  # at the same time, besides those that are open at the start
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # from Linux's prctl.h
+
+# From Linux's landlock.h: system calls (the same numbers on all machines), the rights by the version that added the
+# last of them, and the kind of rule.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION = 1
+_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # the lowest so many bits
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 15
+_NETWORK = 3  # bind and connect of TCP
+_SCOPES = 3  # abstract Unix sockets and signals
+_PATH_BENEATH = 1
+
+_CAPABILITIES = 0x20080522  # the version of capset's structures, from Linux's capability.h
+
+#: What frameworks and the C library read besides their own files.
+_SYSTEM_FILES = (
+    *("/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self"),
+    *("/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup", "/dev/null", "/dev/zero", "/dev/urandom"),
+)
+_GPU_FILES = ("/dev", "/proc/driver", "/proc/devices", "/sys")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have Linux kill this process when its parent dies, and end now if that has happened already."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def readable_folders() -> list[str]:
+    """Return the folders of Python, of the packages that are loaded now, and of the system's libraries."""
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and "." not in name:
+            folders.add(str(Path(path).parent) if Path(path).name == "__init__.py" else path)
+    return sorted(
+        {os.path.realpath(folder) for folder in (*folders, "/usr", "/lib", "/lib64") if os.path.exists(folder)}
+    )
+
+
+def restrict(folders: list[str], memory: int, *, gpu: bool) -> list[str]:
+    """
+    Restrict the calling process, which must have one thread, for good. Return what couldn't be restricted.
+
+    `memory` is how many bytes it may take besides those that it has; 0 means no limit.
+    """
+    _limit_resources(memory)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # Linux ends a host before it ends the engine or Redis
+    if sys.platform != "linux":
+        return ["files", "system calls"]
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _libc.capset(struct.pack("<Ii", _CAPABILITIES, 0), bytes(24))  # a host of root's could lift its limits
+    missing = []
+    if not _restrict_files(folders, gpu=gpu):
+        missing.append("files (this kernel has no Landlock)")
+    if not system_calls.install(_libc):
+        missing.append("system calls (this kernel has no seccomp filters, or none are known for this machine)")
+    return missing
+
+
+def _limit_resources(memory: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that is too long is an error, not the end
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES + 16),
+    ):
+        _lower(what, most)
+    if memory:
+        _lower(resource.RLIMIT_DATA, _data_size() + memory)
+
+
+def _lower(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, most))
+
+
+def _data_size() -> int:
+    """Return the bytes of private memory that this process has reserved."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
+
+
+def _restrict_files(folders: list[str], *, gpu: bool) -> bool:
+    """Leave only these folders and the system's files, to read. Return False if the kernel can't."""
+    version = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
+    if version < 1:
+        return False
+    rights = (1 << _RIGHTS.get(version, 16)) - 1
+    attributes = struct.pack("<QQQ", rights, _NETWORK, _SCOPES)[: 8 if version < 4 else 16 if version < 6 else 24]
+    rules = _libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
+    if rules < 0:
+        return False
+    try:
+        for path in (*folders, *_SYSTEM_FILES):
+            _allow(rules, path, _READ_FILE | _READ_DIR | _EXECUTE)
+        _allow(rules, "/dev/null", _READ_FILE | _WRITE_FILE)
+        for path in _GPU_FILES if gpu else ():
+            _allow(rules, path, (_READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL) & rights)
+        return bool(_libc.syscall(_RESTRICT_SELF, rules, 0) == 0)
+    finally:
+        os.close(rules)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
+    """Allow a folder with all that is in it, or a file. A missing one is skipped."""
+    try:
+        there = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not os.path.isdir(path):
+            rights &= _READ_FILE | _WRITE_FILE | _EXECUTE
+        _libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("<Qi", rights, there), 0)
+    finally:
+        os.close(there)

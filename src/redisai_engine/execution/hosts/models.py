@@ -1,0 +1,283 @@
+"""
+Backends and models that are served in hosts, in the form that the rest of the engine knows.
+
+Theory of operation. A model's blob is kept in an unnamed file, from which each of its hosts loads it. A run takes a
+free host of the model, or starts another one as long as runs at the same time need it. The run's thread waits for the
+answer. To stop a run, its host is killed. A host that has died is replaced by the next run, but not at once if hosts of
+this model keep dying, and not at all after five deaths in a minute: the model must then be stored anew.
+
+Invariant: when the last reference to a model is gone, so are its hosts and its file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import IO, Any
+
+from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, Stop, parse_device
+from redisai_engine.errors import ModelLoadError, ModelRunError
+from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.restarts import Restarts
+
+_DEATHS = 5  # in a minute, after which a model has failed
+_PATIENCE = 1.0  # seconds that a run waits for a host that may not be started yet
+_FACTOR = 4  # a loaded model takes at most so many times its blob, besides what its runs take
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time."""
+
+    load_seconds: float
+    memory: int
+    at_once: int
+
+
+class StopHost(Stop):
+    """The switch of one run. It kills the host that carries the run out, if one does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._host: Host | None = None
+        self._inner: Stop | None = None  # of a model that the script in the host runs
+        self._terminate = False
+
+    @property
+    def terminate(self) -> bool:
+        return self._terminate
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        with self._lock:
+            self._terminate = value
+            if value and self._host is not None:
+                self._host.kill()
+            if value and self._inner is not None:
+                self._inner.terminate = True
+
+    @contextmanager
+    def stopping(self, inner: Stop | None) -> Iterator[Stop | None]:
+        """Use this switch for another run, too."""
+        with self._lock:
+            self._inner = inner
+            if inner is not None and self._terminate:
+                inner.terminate = True
+        try:
+            yield inner
+        finally:
+            with self._lock:
+                self._inner = None
+
+    def begin(self, host: Host) -> None:
+        """Stop this host from now on."""
+        with self._lock:
+            self._host = host
+            if self._terminate:
+                host.kill()
+
+    def end(self) -> bool:
+        """Stop nothing any more. Return whether the host has been killed."""
+        with self._lock:
+            self._host = None
+            return self._terminate
+
+
+class HostedBackend(Backend):
+    """A backend whose models run in hosts."""
+
+    def __init__(self, parent: Parent, host_limits: HostLimits) -> None:
+        self.name = parent.backend  # type: ignore[misc]
+        self._parent = parent
+        self._limits = host_limits
+
+    @property
+    def version(self) -> str:  # type: ignore[override]
+        return self._parent.version
+
+    def load(
+        self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
+    ) -> LoadedModel:
+        about = {
+            "backend": self.name,
+            "device": device,
+            "inputs": list(inputs),
+            "outputs": list(outputs),
+            "threads": [settings.intra_op_threads, settings.inter_op_threads],
+        }
+        model = HostedModel(Hosts(self._parent, self._limits, about, blob))
+        model.load()
+        return model
+
+
+class HostedModel(LoadedModel):
+    """A model in hosts."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    def load(self) -> None:
+        """Start the first host. Raise ModelLoadError if it can't load the model."""
+        about = self._hosts.load()
+        self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
+
+    def new_stop(self) -> Stop | None:
+        return StopHost()
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        return self._hosts.run(None, arrays, stop or StopHost())
+
+
+class Hosts:
+    """The hosts of one model or script. `about` is what the first message to each of them says."""
+
+    def __init__(self, parent: Parent, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
+        self._parent = parent
+        self._limits = host_limits
+        self._about = about
+        self._memory = host_limits.memory and host_limits.memory + _FACTOR * len(content)
+        self._file = _file_with(content)
+        self._free: list[Host] = []
+        self._all: set[Host] = set()
+        self._starting = 0
+        self._changed = threading.Condition()
+        self._restarts = Restarts(_DEATHS)
+        weakref.finalize(self, _end, self._file, self._all)
+
+    def load(self) -> dict[str, Any]:
+        """Start the first host and return what it says of the model. Raise ModelLoadError."""
+        host, said = self._start(StopHost())
+        self._free.append(host)
+        return said
+
+    def run(
+        self,
+        message: Any,
+        arrays: Sequence[Array],
+        stop: StopHost,
+        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+    ) -> Outputs:
+        """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
+        if stop.terminate:
+            raise _stopped()
+        host = self._take(stop)
+        ended = True
+        try:
+            stop.begin(host)
+            outputs = host.ask(message, arrays, reply=reply)[1]
+            ended = False
+        except HostEnded as error:
+            if stop.terminate:
+                raise _stopped() from None
+            self._died()
+            raise ModelRunError(f"ERR the model's process {error}; the next run starts another one") from None
+        except ModelRunError:
+            ended = False
+            raise
+        finally:
+            self._give_back(host, ended=stop.end() or ended)
+        return outputs
+
+    def _take(self, stop: StopHost) -> Host:
+        """Return a free host, or start one."""
+        with self._changed:
+            while not self._free and len(self._all) + self._starting >= self._limits.at_once:
+                self._changed.wait()
+            if self._free:
+                return self._free.pop()
+            self._starting += 1
+        try:
+            self._wait_for_restart()
+            return self._start(stop)[0]
+        except ModelLoadError as error:
+            raise ModelRunError(error.wire) from error
+        finally:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify()
+
+    def _give_back(self, host: Host, *, ended: bool) -> None:
+        with self._changed:
+            if ended:
+                self._all.discard(host)
+                host.close()
+            else:
+                self._free.append(host)
+            self._changed.notify()
+
+    def _wait_for_restart(self) -> None:
+        """Wait until another host may be started. Raise ModelRunError if that takes too long."""
+        with self._changed:
+            wait = self._restarts.wait(monotonic())
+        if self._restarts.failed:
+            raise ModelRunError(
+                f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
+            )
+        if wait > _PATIENCE:
+            raise ModelRunError(f"ERR the model's process keeps dying; it is started again in {wait:.1f} s")
+        sleep(wait)
+
+    def _died(self) -> None:
+        with self._changed:
+            self._restarts.died(monotonic())
+
+    def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
+        """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
+        host = Host(
+            self._parent, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
+        )
+        try:
+            stop.begin(host)
+            said, _ = host.ask(self._about, seconds=self._limits.load_seconds)
+        except BaseException as error:
+            host.close()
+            raise self._load_error(error, stop) from error
+        finally:
+            stop.end()
+        self._all.add(host)
+        return host, said
+
+    def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:
+        if isinstance(error, TimeoutError):
+            seconds = self._limits.load_seconds
+            return ModelLoadError(f"ERR loading takes longer than {seconds * 1000:.0f} ms (model-load-timeout)")
+        if isinstance(error, HostEnded):
+            if stop.terminate:
+                return _stopped()
+            self._died()
+            return ModelLoadError(f"ERR the model can't be loaded: its process {error}")
+        return error
+
+
+def _stopped() -> ModelRunError:
+    return ModelRunError(
+        "ERR the run takes longer than model-execution-timeout allows; its process was ended, and the next run starts "
+        "another one"
+    )
+
+
+def _file_with(content: bytes) -> IO[bytes]:
+    """Return an unnamed file. Raise ModelLoadError if there is no room for it."""
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the model
+        file.write(content)
+        file.flush()
+    except OSError as error:
+        raise ModelLoadError(
+            f"ERR the model can't be loaded: no temporary file of {len(content)} bytes can be written: "
+            f"{error.strerror or os.strerror(error.errno or 0)}"
+        ) from error
+    return file
+
+
+def _end(file: IO[bytes], hosts: set[Host]) -> None:
+    file.close()
+    for host in list(hosts):
+        host.close()

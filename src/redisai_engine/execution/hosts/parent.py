@@ -1,0 +1,140 @@
+"""
+The process from which all hosts of one framework are forked, as the engine sees it (its program is `forking.py`).
+
+It is started when the first model needs it, and again after it has died, but not at once if it keeps dying.
+
+Invariant: it ends with the engine, even if that is killed, because its end of the control socket closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from time import monotonic
+
+from redisai_engine.backends.registry import BACKENDS
+from redisai_engine.errors import BackendMissing, ModelLoadError
+from redisai_engine.execution.hosts.restarts import Restarts
+
+_MOST_BYTES = 1 << 16
+_END_SECONDS = 2.0
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from redisai_engine.execution.hosts.forking import main; main()"
+)
+#: What frameworks, their libraries and Python are configured by. Everything else may be a secret.
+_PASSED_ON = ("PATH", "LANG", "LC_", "TZ", "LD_", "PYTHON", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "MALLOC_")
+_PASSED_ON_BY_FRAMEWORKS = ("TF_", "XLA_", "TORCH", "PYTORCH", "ORT_", "CUDA_", "NVIDIA_", "HIP_", "ROCM_", "GOMP_")
+
+
+class Parent:
+    """The process that forks the hosts of one backend. Its methods may be called in any thread."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.version = ""  # of the framework; empty until it has been imported
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._restarts = Restarts()
+        self._closed = False
+
+    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
+        """
+        Have a host forked that has these three. `memory` limits it, in bytes.
+
+        Raise BackendMissing if the framework isn't installed, and ModelLoadError if the process can't be started.
+        """
+        text = json.dumps({"memory": memory, "gpu": gpu}).encode()
+        descriptors = [channel.fileno(), lifeline.fileno(), file]
+        for _ in range(2):
+            control = self._started()
+            try:
+                socket.send_fds(control, [text], descriptors)
+            except OSError:
+                self._died(control)
+            else:
+                return
+        raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again")
+
+    def close(self) -> None:
+        """End the process and all its hosts, even if it is still importing the framework."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()  # before the lock, whose owner may be waiting for this process
+        with self._lock:
+            self._end()
+
+    def _started(self) -> socket.socket:
+        """Return the control socket of the running process. The first caller waits until the framework is imported."""
+        with self._lock:
+            if self._control is not None and self._process is not None and self._process.poll() is None:
+                return self._control
+            if self._closed:
+                raise ModelLoadError("ERR the engine is shutting down; connect again")
+            if self._process is not None:
+                self._restarts.died(monotonic())
+                self._end()
+            wait = self._restarts.wait(monotonic())
+            if wait:
+                raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again in {wait:.1f} s")
+            return self._start()
+
+    def _died(self, control: socket.socket) -> None:
+        """Forget the process that this control socket was of, unless another thread has done so."""
+        with self._lock:
+            if self._control is control:
+                self._restarts.died(monotonic())
+                self._end()
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(theirs.fileno()), json.dumps(_path())],
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
+            )
+        self._control = ours
+        if self._closed:
+            self._process.kill()
+        answer = ours.recv(_MOST_BYTES)
+        if not answer:
+            raise ModelLoadError(f"ERR the process of backend {self.backend} ended while importing the framework")
+        said = json.loads(answer)
+        if "failed" in said:
+            self._end()
+            raise BackendMissing(self.backend, BACKENDS[self.backend].package)
+        self.version = said["version"]
+        return ours
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process.kill()
+            self._process.wait()
+        self._process = self._control = None
+
+
+def _path() -> list[str]:
+    """Return where Python finds modules, as folders that don't depend on the current one."""
+    return [os.path.abspath(folder) for folder in sys.path if folder]
+
+
+def _environment() -> dict[str, str]:
+    passed_on = (*_PASSED_ON, *_PASSED_ON_BY_FRAMEWORKS)
+    return {name: value for name, value in os.environ.items() if name.startswith(passed_on)}

@@ -1,0 +1,62 @@
+"""
+Where models of each backend run: in this process, or in hosts.
+
+Invariant: after `close` there are no hosts, and none can be started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from redisai_engine.backends import registry
+from redisai_engine.backends.base import Backend, BackendSettings
+from redisai_engine.backends.scripts import Script
+from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
+from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.scripts import compile_in_host
+
+#: The backends whose runs a thread can't stop, or whose models are programs.
+HOSTED = ("TF", "TFLITE", "TORCH")
+
+#: What a host of a small model takes at most, besides the memory that it shares (measured: 1 to 13 MB).
+HOST_BYTES = 16 * 2**20
+
+
+class Placement:
+    """The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`."""
+
+    def __init__(self, host_limits: HostLimits, in_process: Collection[str] = ()) -> None:
+        self._limits = host_limits
+        self._parents = {name: Parent(name) for name in HOSTED if name not in in_process}
+        self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
+
+    def backend(self, name: str) -> Backend:
+        """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`."""
+        return self._hosted.get(name) or registry.backend(name)
+
+    def is_hosted(self, name: str) -> bool:
+        """Return whether models of this backend (for TORCH, scripts too) run in processes of their own."""
+        return name in self._hosted
+
+    def compile_script(
+        self, source: str, entry_points: Sequence[str], device: str, settings: BackendSettings
+    ) -> Script:
+        """Compile a script where models of TORCH run. Raise ModelLoadError."""
+        parent = self._parents.get("TORCH")
+        if parent is None:
+            from redisai_engine.backends.torch_script import compile_script
+
+            return compile_script(source, entry_points, device, settings)
+        return compile_in_host(
+            parent, self._limits, source, entry_points=entry_points, device=device, settings=settings
+        )
+
+    def loaded_versions(self) -> dict[str, str]:
+        """Return the version of each framework that is loaded, by backend."""
+        hosted = {name: backend.version for name, backend in self._hosted.items() if backend.version}
+        return hosted | registry.loaded_versions()
+
+    def close(self) -> None:
+        """End all hosts."""
+        for parent in self._parents.values():
+            parent.close()

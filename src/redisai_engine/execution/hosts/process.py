@@ -1,0 +1,102 @@
+"""
+One host as the engine sees it: a process with one model or script, which answers one request at a time.
+
+Invariant: `kill` may be called in any thread and never waits. Whoever waits for an answer then gets HostEnded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redisai_engine.backends.base import Array, Outputs
+from redisai_engine.execution.hosts.frames import Channel, FrameError, to_error
+from redisai_engine.execution.hosts.parent import Parent
+
+_STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
+_MOST_BYTES = 1 << 16
+
+
+class HostEnded(Exception):
+    """The host has ended. The text says by what, as in "ended by signal 11 (SIGSEGV)"."""
+
+
+class Host:
+    """A host, forked by `parent`, which loads from the open file `file` what it is asked to."""
+
+    def __init__(self, parent: Parent, file: int, *, memory: int, gpu: bool) -> None:
+        ours, theirs = socket.socketpair()
+        self._lifeline, their_lifeline = socket.socketpair()
+        self._channel = Channel(ours)
+        with theirs, their_lifeline:
+            try:
+                parent.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
+            except BaseException:
+                self.close()
+                raise
+
+    def ask(
+        self,
+        message: Any,
+        arrays: Sequence[Array] = (),
+        *,
+        seconds: float | None = None,
+        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+    ) -> tuple[Any, Outputs]:
+        """
+        Send a request and return the answer. `reply` is called with each question that the host asks before.
+
+        Raise HostEnded, TimeoutError after `seconds`, and the EngineError that the host answers with.
+        """
+        try:
+            self._channel.send(message, arrays)
+            answer, outputs = self._channel.receive(seconds)
+            while reply is not None and answer is not None and "asks" in answer:
+                self._channel.send(*reply(answer["asks"], outputs))
+                answer, outputs = self._channel.receive(seconds)
+        except TimeoutError:
+            raise
+        except (EOFError, OSError):
+            raise HostEnded(self._end()) from None
+        except FrameError as error:
+            raise HostEnded(f"was ended because it answered nonsense ({error})") from None
+        if answer is not None and "error" in answer:
+            raise to_error(*answer["error"])
+        return answer, outputs
+
+    def kill(self) -> None:
+        """Have the process killed."""
+        with contextlib.suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Kill the process and forget it."""
+        self._lifeline.close()
+        self._channel.close()
+
+    def _end(self) -> str:
+        """Return by what the process has ended."""
+        self._lifeline.settimeout(_STATUS_SECONDS)
+        try:
+            said = json.loads(self._lifeline.recv(_MOST_BYTES) or b"{}")
+        except (OSError, ValueError):
+            said = {}
+        if "failed" in said:
+            return f"could not be started: {said['failed']}"
+        if "status" not in said:
+            return "ended, because the process that it was forked from has ended"
+        status = said["status"]
+        return (
+            f"ended by signal {-status} ({_signal_name(-status)})" if status < 0 else f"ended with exit code {status}"
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

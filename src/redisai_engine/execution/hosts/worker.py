@@ -1,0 +1,124 @@
+"""
+The program of a host: loads one model or script and runs it, until the engine closes the channel.
+
+What a client has sent is first touched here, in a process that is already restricted (`limits.py`). The first message
+says what to load from the open file. Its answer describes what was loaded, that of a run is None with the outputs, and
+`{"error": [class, text]}` says why there is neither.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
+from redisai_engine.backends.registry import backend
+from redisai_engine.backends.scripts import ScriptCall
+from redisai_engine.execution.hosts.frames import Channel, from_bytes, from_error, to_bytes, to_error, to_value
+from redisai_engine.protocol.frames import Value
+
+Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
+
+
+def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
+    """Load from the open file what the first message says, and run it. `missing` is what couldn't be restricted."""
+    channel = Channel(connection)
+    given, _ = channel.receive()
+    try:
+        run, about = _loaded(channel, given, _content(file))
+    except Exception as error:
+        channel.send(from_error(error))
+        return
+    channel.send({**about, "missing": missing})
+    while True:
+        try:
+            message, arrays = channel.receive()
+        except EOFError:
+            return
+        _answer(channel, run, message, arrays)
+
+
+def _content(file: int) -> bytes:
+    """Read a file from its start, without the offset that other hosts of the same model share."""
+    size = os.fstat(file).st_size
+    parts: list[bytes] = []
+    while (start := sum(map(len, parts))) < size:
+        parts.append(os.pread(file, size - start, start))
+    os.close(file)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Run, dict[str, Any]]:
+    """Load a model or script. Return a function that runs it, and what the engine wants to know of it."""
+    if "entry_points" in given:
+        return _script(channel, given, content), {}
+    model = backend(given["backend"]).load(
+        content,
+        given["device"],
+        inputs=given["inputs"],
+        outputs=given["outputs"],
+        settings=BackendSettings(*given["threads"]),
+    )
+    return lambda _, arrays: model.run(arrays), {"inputs": model.inputs, "outputs": model.outputs}
+
+
+def _answer(channel: Channel, run: Run, message: Any, arrays: Sequence[Any]) -> None:
+    try:
+        channel.send(None, run(message, arrays))
+    except OSError:  # the engine has ended
+        raise
+    except Exception as error:
+        channel.send(from_error(error))
+
+
+# Scripts: what they ask of Redis, they ask the engine. It does nothing else on the channel until they have the answer.
+
+
+def _script(channel: Channel, given: dict[str, Any], source: bytes) -> Callable[[Any, Sequence[Any]], Outputs]:
+    """Compile a script and return a function that carries out a call, as a message and arrays. Raise ModelLoadError."""
+    from redisai_engine.backends.torch_script import compile_script
+
+    text = source.decode("utf-8", "surrogateescape")
+    script = compile_script(text, given["entry_points"], given["device"], BackendSettings(*given["threads"]))
+    caller = ChannelCaller(channel)
+
+    def run(message: Any, arrays: Sequence[Any]) -> Outputs:
+        keys, arguments = ([to_bytes(word) for word in message[name]] for name in ("keys", "arguments"))
+        return script.run(ScriptCall(script, message["function"], keys, arguments, message["outputs"], caller), arrays)
+
+    return run
+
+
+class ChannelCaller:
+    """Passes a script's requests on to the engine."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def command(self, arguments: Sequence[bytes]) -> Value:
+        return to_value(self.ask({"command": [from_bytes(word) for word in arguments]})[0]["value"])
+
+    def model(self, key: bytes) -> LoadedModel:
+        return AskedModel(self, from_bytes(key))
+
+    def ask(self, question: dict[str, Any], arrays: Sequence[Array] = ()) -> tuple[Any, Outputs]:
+        self._channel.send({"asks": question}, arrays)
+        answer, outputs = self._channel.receive()
+        if "error" in answer:
+            raise to_error(*answer["error"])
+        return answer, outputs
+
+
+class AskedModel(LoadedModel):
+    """A model that the engine runs for a script."""
+
+    def __init__(self, caller: ChannelCaller, key: str) -> None:
+        self._caller = caller
+        self._key = key
+        about, _ = caller.ask({"model": key})
+        self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        return self._caller.ask({"run": self._key}, arrays)[1]

@@ -1,0 +1,104 @@
+"""
+The quarantine: blobs that have crashed a process are refused for a while, in all processes.
+
+Theory of operation. A blob is known by its digest, so storing it again under another key doesn't help it. While it is
+loaded, and during its first run, there is a note of it (`notes.py`). When a process dies, the parent blames what was
+noted (`process/crashes.py`) and tells all others, which drop what they have loaded of it.
+
+Runs after the first aren't noted, because they may take place in the event loop, where a note would cost too much. A
+process that was started after a death that no note explains is wary: it notes every run.
+
+Invariant: a blob in quarantine gets neither to its framework nor, once this process knows, into a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
+from redisai_engine.errors import Quarantined
+from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.notes import LOADING, RUNNING, Notes
+
+T = TypeVar("T")
+
+#: Digest to the time, in seconds since 1970, until which the blob is refused, and what it has done.
+Table = dict[str, tuple[float, str]]
+
+_KNOWN_IDS = 10_000
+
+
+def digest_of(backend: str, blob: bytes) -> str:
+    """Return the name of a blob in the log, in errors and in the quarantine."""
+    return hashlib.sha256(backend.encode() + b"\0" + blob).hexdigest()
+
+
+class Quarantine:
+    """What is refused, and the notes of this process. If it is `wary`, it notes every run."""
+
+    def __init__(self, notes: Notes | None = None, *, wary: bool = False) -> None:
+        self._notes = notes or Notes()
+        self._is_wary = wary
+        self._table: Table = {}
+        self._digests: OrderedDict[bytes, str] = OrderedDict()  # of models and scripts, by id
+
+    def guarded(self, id_: bytes, digest: str, load: Callable[[], T]) -> Callable[[], T]:
+        """Return a function that loads what has this id. It raises Quarantined for a blob that is refused."""
+
+        def guarded() -> T:
+            self._digests[id_] = digest
+            if len(self._digests) > _KNOWN_IDS:
+                self._digests.popitem(last=False)
+            refusal = self._refusal(digest)
+            if refusal is not None:
+                raise refusal
+            with self._notes.noted(LOADING, digest):
+                return load()
+
+        return guarded
+
+    def watch(self, model: RunnableModel, digest: str) -> None:
+        """Have the first run of a model that was just loaded noted."""
+        model.loaded = _Watched(model, digest, self._notes, once=not self._is_wary)
+
+    def take(self, table: Table) -> list[bytes]:
+        """Take over what is refused from now on. Return the ids of what this process knows of it."""
+        self._table = {digest: (until, why) for digest, (until, why) in table.items()}
+        return [id_ for id_, digest in list(self._digests.items()) if digest in self._table]
+
+    def refusal(self, id_: bytes) -> Quarantined | None:
+        """Return the error with which the model or script with this id is refused now, if it is."""
+        digest = self._digests.get(id_)
+        return None if digest is None else self._refusal(digest)
+
+    def _refusal(self, digest: str) -> Quarantined | None:
+        until, why = self._table.get(digest, (0.0, ""))
+        seconds = until - time.time()
+        return Quarantined(digest, why, seconds) if seconds > 0 else None
+
+
+class _Watched(LoadedModel):
+    """A model whose run is noted. With `once`, the model takes its own place after a successful run."""
+
+    def __init__(self, model: RunnableModel, digest: str, notes: Notes, *, once: bool) -> None:
+        self._model = model
+        self._own = model.loaded
+        self._digest = digest
+        self._notes = notes
+        self._once = once
+        self.inputs = self._own.inputs
+        self.outputs = self._own.outputs
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        with self._notes.noted(RUNNING, self._digest):
+            outputs = self._own.run(arrays, stop)
+        if self._once:
+            self._model.loaded = self._own
+        return outputs
+
+    def new_stop(self) -> Stop | None:
+        return self._own.new_stop()

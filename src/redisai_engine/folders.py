@@ -1,0 +1,62 @@
+"""
+Private temporary folders, and the removal of those that killed engines have left.
+
+Invariant: a folder is locked as long as the process that made it lives, so a folder that can be locked is nobody's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX = "redisai-engine-"
+_LOCK = "owner.lock"
+_UNLOCKED_SECONDS = 60.0  # how long its maker may take to lock a new folder
+
+
+class PrivateFolder:
+    """A new temporary folder that only this user may enter. `path` is where it is."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _locked(self.path / _LOCK)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def remove_abandoned_folders() -> None:
+    """Remove the folders of engines of this user that didn't live to remove them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink():
+                _remove_if_abandoned(folder, status.st_mtime)
+
+
+def _remove_if_abandoned(folder: Path, made_at: float) -> None:
+    if not (folder / _LOCK).exists() and time.time() - made_at < _UNLOCKED_SECONDS:
+        return
+    lock = _locked(folder / _LOCK)
+    if lock is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(path: Path) -> int | None:
+    """Open a file and lock it. Return its descriptor, which must stay open, or None if another process has the lock."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock

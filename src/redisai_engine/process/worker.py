@@ -1,0 +1,215 @@
+"""
+One worker process, seen from the parent: started, watched while it runs, and how it ended.
+
+Invariant: a process that is hung, or whose link is broken, is killed. So `ended` returns sooner or later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from redisai_engine.children import end_with_parent
+from redisai_engine.config import Settings
+from redisai_engine.execution.notes import LOADING, Note, Notes
+from redisai_engine.process.frames import BrokenFrame, Link
+from redisai_engine.process.output import WorkerOutput
+from redisai_engine.process.peers import BEAT_SECONDS, Hub
+
+#: The environment variable that holds a worker's settings and the number of its link's descriptor, as JSON.
+VARIABLE = "REDISAI_ENGINE_WORKER"
+
+_PROGRAM = (sys.executable, "-m", "redisai_engine")
+_START_SECONDS = 60.0
+_LOAD_SECONDS = 60.0
+_EXIT_SECONDS = 1.0  # between the end of the link and that of the process
+
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+_MINUTE = 60.0
+_FIRST_PAUSE = 0.1  # seconds, doubled with every further death within a minute
+MANY_DEATHS = 5
+_LONG_PAUSE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker gets from its parent. `wary` is explained in `execution/quarantine.py`."""
+
+    settings: Settings
+    link: socket.socket
+    notes: Notes
+    wary: bool
+
+
+def given_by_parent() -> Given | None:
+    """Return what this process was given if it is a worker, otherwise None."""
+    text = os.environ.pop(VARIABLE, None)
+    if text is None:
+        return None
+    given = json.loads(text)
+    os.set_inheritable(given["link"], False)  # noqa: FBT003  # the name says it
+    notes = Notes(given["notes"])
+    os.close(given["notes"])
+    return Given(Settings(**given["settings"]), socket.socket(fileno=given["link"]), notes, given["wary"])
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended: in words, and whether that was certainly its own fault. `notes` are what it was doing."""
+
+    how: str
+    certain: bool
+    notes: list[Note]
+
+
+class Worker:
+    """A running process. `number` is its place among the workers, which its successor takes."""
+
+    def __init__(
+        self, number: int, process: asyncio.subprocess.Process, link: Link, notes: Notes, *, hub: Hub, timeout: float
+    ) -> None:
+        self.number = number
+        self._process = process
+        self._link = link
+        self._notes = notes
+        self._timeout = timeout
+        self._ready = asyncio.Event()
+        self._killed_because = ""
+        self._watching = [asyncio.create_task(self._serve(hub)), asyncio.create_task(self._watch())]
+
+    @classmethod
+    async def start(
+        cls,
+        number: int,
+        settings: Settings,
+        hub: Hub,
+        output: WorkerOutput,
+        *,
+        wary: bool = False,
+        program: Sequence[str] = _PROGRAM,
+    ) -> Worker:
+        """Start a process. Raise OSError if the system allows no more of them."""
+        ours, theirs = socket.socketpair()
+        pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
+        file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
+        descriptors = {"link": theirs.fileno(), "notes": file.fileno()}
+        given = json.dumps({"settings": asdict(settings), "wary": wary, **descriptors})
+        try:
+            notes = Notes(file.fileno())
+            process = await asyncio.create_subprocess_exec(
+                *program,
+                env={**os.environ, VARIABLE: given},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=pipes[0],
+                stderr=pipes[1],
+                pass_fds=tuple(descriptors.values()),
+                preexec_fn=end_with_parent,
+                start_new_session=True,  # Ctrl-C must reach only the parent, which then drains the workers
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            file.close()
+            for pipe in pipes:
+                os.close(pipe)
+        return cls(number, process, await Link.open(ours), notes, hub=hub, timeout=settings.worker_timeout / 1000)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def is_ready(self) -> bool:
+        """Wait until it accepts connections. Return False if it exited first."""
+        ready, ended = asyncio.create_task(self._ready.wait()), asyncio.create_task(self._process.wait())
+        await asyncio.wait([ready, ended], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        ended.cancel()
+        return self._ready.is_set()
+
+    async def ended(self) -> End:
+        """Wait until the process has ended, and return how."""
+        code = await self._process.wait()
+        for task in self._watching:
+            task.cancel()
+        how, certain = f"exited with code {code}", True
+        if self._killed_because:
+            how = f"was killed because {self._killed_because}"
+        elif code < 0:
+            how, certain = f"was ended by {signal.Signals(-code).name}", -code not in _FROM_OUTSIDE
+        return End(how, certain, self._notes.read())
+
+    def terminate(self) -> None:
+        """Have it drain and exit."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self, because: str) -> None:
+        if self._process.returncode is None and not self._killed_because:  # the first reason counts
+            self._killed_because = because
+            self._process.kill()
+
+    async def _serve(self, hub: Hub) -> None:
+        because = "it closed its link to the parent"
+        try:
+            await hub.serve(self._link, self._ready)
+        except BrokenFrame as error:
+            because = f"its link to the parent is broken: {error}"
+        else:
+            await asyncio.sleep(_EXIT_SECONDS)  # an orderly end closes the link first
+        self.kill(because)
+
+    async def _watch(self) -> None:
+        """
+        Kill the process when its event loop is silent for too long.
+
+        Pauses are counted instead of seconds: a machine that is too busy to let this loop run delays the worker's too.
+        """
+        heard, silent = 0, 0
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            silent = silent + 1 if self._link.received == heard else 0
+            heard = self._link.received
+            if silent and silent * BEAT_SECONDS >= (patience := self._patience()):
+                self.kill(f"its event loop hasn't run for {patience:g} s")
+
+    def _patience(self) -> float:
+        """Return how many seconds of silence are allowed now."""
+        if not self._ready.is_set():
+            return _START_SECONDS
+        if not self._timeout:
+            return math.inf
+        if any(note.doing == LOADING for note in self._notes.read()):  # frameworks may hold the interpreter meanwhile
+            return max(self._timeout, _LOAD_SECONDS)
+        return self._timeout
+
+
+class Deaths:
+    """The deaths of one worker and its successors in the last minute, and how long to wait after each."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def pause(self, now: float) -> float:
+        """Count a death and return the seconds until the next start."""
+        self._times.append(now)
+        while self._times[0] < now - _MINUTE:
+            self._times.popleft()
+        if self.are_many:
+            return _LONG_PAUSE
+        return float(_FIRST_PAUSE * 2 ** (len(self._times) - 1))
+
+    @property
+    def are_many(self) -> bool:
+        return len(self._times) >= MANY_DEATHS

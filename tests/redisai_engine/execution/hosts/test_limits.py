@@ -1,0 +1,96 @@
+"""What a host may do: its model reads none of the server's files, writes none, and takes a bounded amount of memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from redisai_engine.protocol.frames import ReplyError
+from support.hosts import torch_eater, torch_reader
+from support.servers import Server
+from support.torch_scripts import needs_torch
+from support.wire import Wire
+
+DEEDS = {
+    "read a file": "open(sys.argv[1]).read()",
+    "write a file": "open(sys.argv[1], 'w')",
+    "make a file": "open(sys.argv[1] + '.new', 'w')",
+    "remove a file": "os.remove(sys.argv[1])",
+    "list a folder": "os.listdir('/tmp')",
+    "read another process' command line": "open(f'/proc/{os.getppid()}/cmdline').read()",
+    "open a socket": "socket.socket()",
+    "open a socket pair": "socket.socketpair()",
+    "start a program": "subprocess.run(['/bin/true'])",
+    "fork": "os.fork()",
+    "end another process": "os.kill(os.getppid(), 0)",
+    "raise its limits": "resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 19, 1 << 19))",
+}
+MAY = {
+    "read its packages": "open(np.__file__).read()",
+    "start a thread": "threading.Thread(target=int).start()",
+    "compute": "np.ones((100, 100)) @ np.ones((100, 100))",
+    "write to its channel": "sys.stdout.write('')",
+}
+PROGRAM = """
+import os, resource, socket, subprocess, sys, threading
+import numpy as np
+from redisai_engine.execution.hosts import limits
+
+missing = limits.restrict(limits.readable_folders(), 1 << 30, gpu=False)
+if missing:
+    os._exit(3)
+try:
+    {deed}
+except (OSError, ValueError):
+    os._exit(1)
+os._exit(0)
+"""
+
+
+def exit_code(deed: str, file: Path) -> int:
+    command = [sys.executable, "-c", PROGRAM.format(deed=deed), str(file)]
+    return subprocess.run(command, timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).returncode
+
+
+@pytest.mark.parametrize("deed", [*DEEDS, *MAY])
+def test_a_host_may_compute_and_nothing_else(deed: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("secret")
+
+    code = exit_code(DEEDS.get(deed) or MAY[deed], file)
+
+    if code == 3:
+        pytest.skip("this kernel has no Landlock or no filters of system calls")
+    assert code == (1 if deed in DEEDS else 0)
+    assert file.read_text() == "secret"
+    assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+
+
+@needs_torch
+@pytest.mark.slow
+def test_a_model_reads_no_file_and_takes_no_more_memory_than_allowed(
+    new_engine: Callable[..., Server], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"abcd")
+    engine = new_engine("--host-memory", str(256 * 2**20))
+    with Wire(engine.port) as wire:
+        read = wire.ask("AI.MODELSTORE", "reader", "TORCH", "CPU", "BLOB", torch_reader(str(secret)))
+        assert wire.ask("AI.MODELSTORE", "eater", "TORCH", "CPU", "BLOB", torch_eater()) == b"OK"
+
+        def run(model: str, value: int) -> object:
+            wire.ask("AI.TENSORSET", "x", "FLOAT", 1, "VALUES", value)
+            return wire.ask("AI.MODELEXECUTE", model, "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+
+        much = run("eater", 1024)
+
+        assert isinstance(read, ReplyError)
+        assert "unable to open file" in read.text
+        assert isinstance(much, ReplyError)
+        assert "memory" in much.text
+        assert run("eater", 16) == b"OK"

@@ -1,0 +1,107 @@
+"""A blob that has crashed a process is refused. One that is new is noted until it has run once."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from redisai_engine.backends.base import LoadedModel
+from redisai_engine.errors import ModelRunError, Quarantined
+from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.notes import LOADING, RUNNING, Note, Notes
+from redisai_engine.execution.quarantine import Quarantine, digest_of
+from support.execution import load_onnx, rows
+from support.gateway import model_blob
+
+BLOB = model_blob("Add")
+DIGEST = digest_of("ONNX", BLOB)
+ID = b"0123456789abcdef"
+
+
+def loaded(quarantine: Quarantine) -> RunnableModel:
+    model = RunnableModel(quarantine.guarded(ID, DIGEST, lambda: load_onnx(BLOB))(), backend_name="ONNX")
+    quarantine.watch(model, DIGEST)
+    return model
+
+
+def refusing(seconds: float = 100.0) -> Quarantine:
+    quarantine = Quarantine()
+    quarantine.take({DIGEST: (time.time() + seconds, "was ended by SIGSEGV")})
+    return quarantine
+
+
+def test_a_refused_blob_does_not_get_to_its_framework() -> None:
+    def load() -> LoadedModel:
+        raise AssertionError("loaded")
+
+    with pytest.raises(Quarantined) as refused:
+        refusing().guarded(ID, DIGEST, load)()
+
+    assert re.sub(r"\d+ s:", "N s:", refused.value.wire) == (
+        "ERR refused for another N s: the process that loaded or ran the model or script with digest "
+        f"{DIGEST} was ended by SIGSEGV"
+    )
+
+
+def test_another_blob_is_not_refused_and_this_one_not_for_ever() -> None:
+    quarantine = refusing()
+    other = digest_of("ONNX", BLOB + b"x")
+
+    assert quarantine.guarded(ID, other, lambda: 1)() == 1
+    assert quarantine.refusal(ID) is None
+    assert refusing(-1.0).guarded(ID, DIGEST, lambda: 1)() == 1
+
+
+def test_what_was_loaded_before_is_named_by_its_ids() -> None:
+    quarantine = Quarantine()
+    loaded(quarantine)
+    assert quarantine.refusal(ID) is None
+
+    assert quarantine.take({DIGEST: (time.time() + 100, "hung")}) == [ID]
+
+    assert isinstance(quarantine.refusal(ID), Quarantined)
+    assert quarantine.take({}) == []
+    assert quarantine.refusal(ID) is None
+
+
+def test_a_load_is_noted() -> None:
+    notes = Notes()
+
+    assert Quarantine(notes).guarded(ID, DIGEST, notes.read)() == [Note(LOADING, DIGEST)]
+
+    assert notes.read() == []
+
+
+class _Reading(LoadedModel):
+    """The doubled sum of the model, and what is noted during its run."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._model, self._notes = load_onnx(BLOB), notes
+        self.inputs, self.outputs, self.seen = self._model.inputs, self._model.outputs, [[]]
+
+    def run(self, arrays, stop=None):  # type: ignore[no-untyped-def]
+        self.seen.append(self._notes.read())
+        return self._model.run(arrays, stop)
+
+
+@pytest.mark.parametrize("wary", [False, True])
+def test_the_first_successful_run_is_noted_and_later_ones_only_by_a_wary_process(wary: bool) -> None:  # noqa: FBT001
+    notes = Notes()
+    quarantine = Quarantine(notes, wary=wary)
+    own = _Reading(notes)
+    model = RunnableModel(own, backend_name="ONNX")
+    quarantine.watch(model, DIGEST)
+    row = rows(1.0, width=2)[0][0]
+
+    with pytest.raises(ModelRunError):
+        model.loaded.run([row])  # the second input is missing
+    for _ in range(3):
+        assert model.loaded.run([row, row])[0].tolist() == [2.0, 2.0]
+
+    noted, nothing = [Note(RUNNING, DIGEST)], []
+    assert own.seen[1:] == [noted, noted, *[noted if wary else nothing] * 2]
+    assert (model.loaded is own) is not wary
+    assert (model.loaded.inputs, model.loaded.outputs) == (own.inputs, own.outputs)
+    assert notes.read() == []
