@@ -79,6 +79,13 @@ class LoadedModel(ABC):
         return None
 
 
+class NoModel(LoadedModel):
+    """Stands for a model that is no longer in memory."""
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        raise ModelRunError("ERR the model is no longer in memory; try again")
+
+
 class Backend(ABC):
     """A framework. Creating an instance imports it and raises ImportError if it isn't installed."""
 
