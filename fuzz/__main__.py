@@ -19,7 +19,7 @@ from typing import TextIO
 
 from fuzz import explore, sessions, targets
 
-FOLDER = Path(".cache") / "fuzz"  # findings, logs, and inputs that reached something new
+FOLDER = Path(".cache") / "fuzz"
 SECONDS_BEYOND = 400  # for starting, which imports frameworks on a busy machine, and for an input that hangs
 DEFAULT_MINUTES = 3.0
 
@@ -46,7 +46,7 @@ def main() -> int:
             "atheris isn't installed (it needs Linux on x86-64 and CPython 3.11 to 3.13): Hypothesis makes the inputs"
         )
     print(f"seed {arguments.seed}", flush=True)
-    faults = [_explored(share, arguments.seed) for share in _shares(names, arguments)]
+    faults = [_explored(share, arguments.seed, arguments.folder) for share in _shares(names, arguments)]
     return 1 if any(faults) else 0
 
 
@@ -63,15 +63,15 @@ def _cost(name: str) -> int:
     return sessions.SESSIONS[name].cost if name in sessions.SESSIONS else 1
 
 
-def _explored(share: Share, seed: int) -> bool:
+def _explored(share: Share, seed: int, folder: Path) -> bool:
     """Explore one target in a process of its own. Return whether there are faults."""
-    findings = FOLDER / "findings" / share.target
+    findings = folder / "findings" / share.target
     findings.mkdir(parents=True, exist_ok=True)
     for old in findings.iterdir():
         old.unlink()
-    log = FOLDER / f"{share.target}.log"
+    log = folder / f"{share.target}.log"
     command = [sys.executable, "-m", "fuzz.explore", share.target, "--seed", str(seed)]
-    command += ["--findings", str(findings), "--corpus", str(FOLDER / "corpus" / share.target)]
+    command += ["--findings", str(findings), "--corpus", str(folder / "corpus" / share.target)]
     command += ["--inputs", str(share.inputs)] if share.inputs else ["--seconds", str(share.seconds)]
     with log.open("w") as output:
         ended = _run(command, output, None if share.seconds is None else share.seconds + SECONDS_BEYOND)
@@ -127,6 +127,12 @@ def _arguments() -> argparse.Namespace:
         "--seed", type=int, default=int(today.strftime("%Y%m%d")), help="(default: the day, as YYYYMMDD)"
     )
     parser.add_argument("--only", default="", help="a regular expression that names of targets must contain")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        help=f"of findings, logs and inputs that reached something new ({FOLDER})",
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the targets")
     parser.add_argument("--replay", type=Path, nargs="+", help="files to read again")
     return parser.parse_args()
