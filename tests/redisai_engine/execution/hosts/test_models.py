@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from redisai_engine.protocol.frames import ReplyError, decode
@@ -39,7 +41,8 @@ def wire(serving: Server) -> Iterator[Wire]:
     """A connection to an engine that has nothing in memory."""
     with Wire(serving.port) as wire:
         yield wire
-        wire.ask("FLUSHALL")
+        for key in ("m", "loop"):
+            wire.ask("AI.MODELDEL", key)
 
 
 def store(wire: Wire, key: str, blob: bytes) -> None:
@@ -50,6 +53,11 @@ def run_loop(wire: Wire, value: float) -> object:
     """Run the model `loop`, which ends for 0 only."""
     wire.ask("AI.TENSORSET", "x", "FLOAT", 1, "VALUES", value)
     return wire.ask("AI.MODELEXECUTE", "loop", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+
+
+def hosts_when(engine: Server, count: int) -> list[psutil.Process]:
+    """Return the engine's hosts once those of models that are gone have ended."""
+    return wait_until(lambda: hosts if len(hosts := hosts_of(engine)) == count else [], what=f"{count} hosts")
 
 
 def product(wire: Wire, key: str) -> object:
@@ -65,7 +73,7 @@ def test_a_model_runs_in_a_process_of_its_own_and_the_engine_has_no_framework(se
 
     assert product(wire, "m") == 6
 
-    assert len(hosts_of(serving)) == 1
+    assert hosts_when(serving, 1)
     assert "libtorch" not in Path(f"/proc/{serving.process.pid}/maps").read_text()
     assert b"Torch_version" in wire.raw("INFO", "MODULES") + wire.raw("INFO", "ai")
 
@@ -73,7 +81,7 @@ def test_a_model_runs_in_a_process_of_its_own_and_the_engine_has_no_framework(se
 def test_a_run_over_its_limit_ends_its_process_and_nothing_else(serving: Server, wire: Wire) -> None:
     store(wire, "loop", torch_loop())
     store(wire, "m", product_and_sum("TORCH").blob)
-    (first, _) = hosts_of(serving)
+    first, _ = hosts_when(serving, 2)
 
     with Wire(serving.port) as other:
         wire.ask("AI.TENSORSET", "x", "FLOAT", 1, "VALUES", 1)
@@ -88,7 +96,7 @@ def test_a_run_over_its_limit_ends_its_process_and_nothing_else(serving: Server,
 
 def test_a_process_that_dies_is_the_error_of_one_request(serving: Server, wire: Wire) -> None:
     store(wire, "m", product_and_sum("TORCH").blob)
-    (host,) = hosts_of(serving)
+    (host,) = hosts_when(serving, 1)
 
     host.send_signal(signal.SIGSEGV)
     wait_until(lambda: not hosts_of(serving))
@@ -104,8 +112,9 @@ def test_a_model_whose_process_keeps_dying_has_failed_until_it_is_stored_anew(se
     replies = []
     while "has failed" not in str(replies[-1:]) and len(replies) < 100:
         for host in hosts_of(serving):
-            host.kill()
-            host.wait()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                host.kill()
+        wait_until(lambda: not hosts_of(serving))
         replies.append(product(wire, "m"))
 
     assert replies[-1] == ReplyError(
@@ -117,7 +126,7 @@ def test_a_model_whose_process_keeps_dying_has_failed_until_it_is_stored_anew(se
 
 def test_a_model_that_is_gone_has_no_process(serving: Server, wire: Wire) -> None:
     store(wire, "m", product_and_sum("TORCH").blob)
-    (host,) = hosts_of(serving)
+    (host,) = hosts_when(serving, 1)
 
     wire.ask("AI.MODELDEL", "m")
 
@@ -126,10 +135,10 @@ def test_a_model_that_is_gone_has_no_process(serving: Server, wire: Wire) -> Non
 
 def test_the_parent_of_all_processes_may_die_too(serving: Server, wire: Wire) -> None:
     store(wire, "m", product_and_sum("TORCH").blob)
-    (parent,) = parents_of(serving)
+    (parent,), (host,) = parents_of(serving), hosts_when(serving, 1)
 
     parent.kill()
-    wait_until(lambda: not parents_of(serving) or not parents_of(serving)[0].is_running())
+    wait_until(lambda: parent not in parents_of(serving) and not host.is_running())
 
     assert isinstance(product(wire, "m"), ReplyError)
     wait_until(lambda: product(wire, "m") == 6)  # importing the framework may take longer than a run may
