@@ -15,11 +15,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from fuzz import explore, sessions, targets
 
 FOLDER = Path(".cache") / "fuzz"  # findings, logs, and inputs that reached something new
-SECONDS_BEYOND = 90  # for starting, and for an input that hangs
+SECONDS_BEYOND = 400  # for starting, which imports frameworks on a busy machine, and for an input that hangs
 DEFAULT_MINUTES = 3.0
 
 
@@ -72,15 +73,18 @@ def _explored(share: Share, seed: int) -> bool:
     command = [sys.executable, "-m", "fuzz.explore", share.target, "--seed", str(seed)]
     command += ["--findings", str(findings), "--corpus", str(FOLDER / "corpus" / share.target)]
     command += ["--inputs", str(share.inputs)] if share.inputs else ["--seconds", str(share.seconds)]
-    limit = None if share.seconds is None else share.seconds + SECONDS_BEYOND
     with log.open("w") as output:
-        try:
-            ended = subprocess.run(
-                command, stdout=output, stderr=subprocess.STDOUT, timeout=limit, check=False
-            ).returncode
-        except subprocess.TimeoutExpired:
-            ended = -1
+        ended = _run(command, output, None if share.seconds is None else share.seconds + SECONDS_BEYOND)
+        if share.target in targets.TARGETS:
+            _run([*command, "--leaks"], output, SECONDS_BEYOND)
     return _report(share.target, ended, findings, log)
+
+
+def _run(command: list[str], output: TextIO, limit: float | None) -> int:
+    try:
+        return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=limit, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return -1
 
 
 def _report(target: str, ended: int, findings: Path, log: Path) -> bool:

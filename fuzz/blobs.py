@@ -95,6 +95,7 @@ def _archive(blob: bytes, random: Random) -> bytes:
     files[name] = _source(content, random) if name.endswith(".py") else spliced(content, random)
     if random.random() < 0.05:
         files[f"{name}.zeros"] = bytes(64 << 20)
+        return _zipped(files, zipfile.ZIP_DEFLATED)
     return _zipped(files, random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
 
 
@@ -124,6 +125,12 @@ _MUTATORS: dict[str, Callable[[bytes, Random], bytes]] = {
     "TFLITE": spliced,
     "SCRIPT": _source,
 }
+
+
+def warm(wire: Connection) -> None:
+    """Let the engine import every framework, which takes seconds."""
+    for kind in kinds():
+        send(wire, bytes([KINDS.index(kind)]) + seeds(kind)[0])
 
 
 def send(wire: Connection, data: bytes) -> None:

@@ -188,6 +188,12 @@ def make_keys(wire: Connection) -> None:
     assert all(reply[:1] in b"+:" for reply in wire.replies(7))
 
 
+def warm(wire: Connection) -> None:
+    """Let the engine import torch, which takes seconds."""
+    if HAS_TORCH:
+        assert wire.ask("AI.SCRIPTSET", "c", "CPU", "SOURCE", OLD_SOURCE) == b"+OK\r\n"
+
+
 def send(wire: Connection, stream: bytes) -> None:
     """Send a sequence in one write, and read replies up to the mark behind it. It may end the connection."""
     make_keys(wire)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import logging
+import random
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from fuzz.limits import Check
 
-LEAK_EVERY = 100  # inputs
+LEAK_SECONDS = 30  # in which inputs of the corpus are searched for leaks, if exploring has no limit of time either
 ADDRESS_SPACE_MIB = 2048
 HANG_SECONDS = 30  # ends what never returns to Python
 BATCH = 500  # inputs that Hypothesis makes up with one seed
@@ -30,9 +33,13 @@ CAN_SEE = importlib.util.find_spec("atheris") is not None
 
 def main() -> None:
     arguments = _arguments()
+    logging.disable(logging.WARNING)  # of columns that are ignored
+    warnings.simplefilter("error", RuntimeWarning)  # of NumPy's: a case that nobody thought of
     for folder in (arguments.findings, arguments.corpus):
         folder.mkdir(parents=True, exist_ok=True)
-    if arguments.target in SERVED:
+    if arguments.leaks:
+        _search_leaks(arguments)
+    elif arguments.target in SERVED:
         _a_session(arguments)
     elif CAN_SEE:
         _with_atheris(arguments)
@@ -50,6 +57,7 @@ def _with_atheris(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "max_len": targets.MOST_BYTES,
         "timeout": HANG_SECONDS,
+        "report_slow_units": HANG_SECONDS,  # by the clock, which a busy machine makes useless
         "artifact_prefix": f"{arguments.findings}/",
         "print_final_stats": 1,
         "max_total_time": arguments.seconds or 0,
@@ -102,10 +110,24 @@ def _spliced(seed: bytes, piece: bytes, place: int) -> bytes:
     return seed[:place] + piece + seed[place + len(piece) :]
 
 
+def _search_leaks(arguments: argparse.Namespace) -> None:
+    """Read inputs of the corpus again and again, in a process without atheris, which keeps objects itself."""
+    from fuzz import limits, targets
+
+    check = targets.TARGETS[arguments.target]
+    search = limits.collecting(lambda data: limits.check_leak(check, data), arguments.findings)
+    ends = time.monotonic() + (arguments.seconds or LEAK_SECONDS)
+    paths = [*targets.corpus(arguments.target), *sorted(arguments.corpus.iterdir())]
+    random.Random(arguments.seed).shuffle(paths)
+    for path in paths:
+        if time.monotonic() < ends:
+            search(path.read_bytes())
+
+
 def _check(arguments: argparse.Namespace) -> Check:
     from fuzz import limits, targets
 
-    check = limits.leakless(limits.bounded(targets.TARGETS[arguments.target]), every=LEAK_EVERY)
+    check = limits.bounded(targets.TARGETS[arguments.target])
     for path in targets.corpus(arguments.target):  # what is imported or prepared once counts for no input
         with contextlib.suppress(Exception):
             targets.TARGETS[arguments.target](path.read_bytes())
@@ -119,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--inputs", type=int)
+    parser.add_argument("--leaks", action="store_true", help="explore nothing, but search the corpus for leaks")
     parser.add_argument("--findings", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True, help="where inputs are kept that reach something new")
     return parser.parse_args()

@@ -22,7 +22,8 @@ Check = Callable[[bytes], None]
 SECONDS = 2.0  # inputs have a few kilobytes, repeated up to 128
 MEBIBYTES = 64
 _FRAMES = -12  # of a traceback that are kept: the innermost
-_REPETITIONS = 32  # of an input that is searched for a leak
+_REPETITIONS = 8  # of an input that is searched for a leak, in each round
+_ROUNDS = 4
 
 
 class TooLong(BaseException):
@@ -59,31 +60,16 @@ def bounded(check: Check) -> Check:
     return run
 
 
-def leakless(check: Check, *, every: int) -> Check:
-    """Return a check that searches each `every`th input for a leak."""
-    count = 0
-
-    def run(data: bytes) -> None:
-        nonlocal count
-        check(data)
-        count += 1
-        if count % every == 0:
-            check_leak(check, data)
-
-    return run
-
-
 def check_leak(check: Check, data: bytes) -> None:
-    """Raise Leak if repeating an input leaves more objects behind each time."""
-    _repeat(check, data, 2)  # fills caches
-    before = sys.getallocatedblocks()
+    """Raise Leak if every repetition of an input leaves objects behind. Caches fill only once."""
     _repeat(check, data, 2)
-    if sys.getallocatedblocks() <= before:
-        return
-    _repeat(check, data, _REPETITIONS)
-    left = sys.getallocatedblocks() - before
-    if left >= _REPETITIONS:
-        raise Leak(f"an input of {len(data)} bytes left {left} objects behind in {_REPETITIONS} repetitions")
+    for _ in range(_ROUNDS):
+        before = sys.getallocatedblocks()
+        _repeat(check, data, _REPETITIONS)
+        left = sys.getallocatedblocks() - before
+        if left < _REPETITIONS:
+            return
+    raise Leak(f"an input of {len(data)} bytes left {left} objects behind in {_REPETITIONS} repetitions")
 
 
 def _repeat(check: Check, data: bytes, count: int) -> None:

@@ -20,6 +20,7 @@ from support.connection import Connection
 class Session:
     """`weight` is its share of the time, where a parser has 1; `cost` is how many of a parser's inputs equal one."""
 
+    warm: Callable[[Connection], None]
     send: Callable[[Connection, bytes], None]
     inputs: Callable[[], st.SearchStrategy[bytes]]
     weight: int
@@ -29,7 +30,7 @@ class Session:
     def served(self) -> Iterator[Check]:
         """Start the servers. Yield a check that raises ServerFault."""
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            serving = Serving(Path(folder))
+            serving = Serving(Path(folder), self.warm)
 
             def check(data: bytes) -> None:
                 with serving.checked() as wire:
@@ -42,6 +43,6 @@ class Session:
 
 
 SESSIONS: dict[str, Session] = {
-    "commands": Session(commands.send, commands.sequences, weight=4, cost=100),
-    "blobs": Session(blobs.send, blobs.inputs, weight=8, cost=500),
+    "commands": Session(commands.warm, commands.send, commands.sequences, weight=4, cost=100),
+    "blobs": Session(blobs.warm, blobs.send, blobs.inputs, weight=8, cost=500),
 }

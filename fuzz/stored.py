@@ -47,11 +47,13 @@ def _check(tensor: Tensor) -> None:
 
 def metadata(data: bytes) -> None:
     """Metadata that anyone may have written describes a model or script, or is refused."""
-    raw = Choices(data).stretched()
+    choices = Choices(data)
+    id_ = choices.one((b"0123456789abcdef", None, b"", b"\xff", "text", b"x" * 300))
+    raw = choices.stretched()
     with contextlib.suppress(EngineError):
-        assert len(store.parse_meta(raw).blob_fields) <= len(store.MODEL_FIELDS)
+        assert len(store.parse_meta(raw, id_).blob_fields) <= len(store.MODEL_FIELDS)
     with contextlib.suppress(EngineError):
-        store.parse_script_meta(raw)
+        store.parse_script_meta(raw, id_)
 
 
 def dumps(data: bytes) -> None:

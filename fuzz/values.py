@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import warnings
 from functools import cache
 from typing import Any
 
@@ -71,8 +69,6 @@ def _value(choices: Choices, depth: int) -> Any:
 
 @cache
 def _encoders() -> list[Encoder]:
-    logging.disable(logging.WARNING)  # of columns that are ignored
-    warnings.simplefilter("error")  # a warning of NumPy's is a case that nobody thought of
     contract = Field("x", "double", dtypes.DOUBLE, gaps=False, infinite=False, largest=1e6, least=-3.0)
     marked = Field("code", "string", dtypes.STRING, missing=("None", "NaN"), null="NaN")
     known = Field("amount", "long", dtypes.INT64, known=(1, 2, 3))
@@ -152,7 +148,7 @@ def decoded(data: bytes) -> None:
     """Whatever tensors a server answers: they are the answer, which has a JSON form, or they are refused."""
     choices = Choices(data)
     parts = tuple(_part(choices, name) for name in ("y", "z")[: 1 + choices.byte() % 2])
-    container = choices.one(("ndarray", "list", "dict", "listed", "ranking", "stack"))
+    container: Any = choices.one(("ndarray", "list", "dict", "listed", "ranking", "stack"))
     fetch = tuple(range(len(parts)))
     mapping = Mapping((), tuple(Output(part.name) for part in parts), fetch, Answer(container, parts))
     tensors = [_tensor(choices) for _ in parts]

@@ -17,7 +17,8 @@ The plugin's errors: one tree, in which every class is an MlflowException.
          ├─ MissingConverter         a package that the conversion needs isn't installed
          ├─ MissingPackage           a package that predicting needs isn't installed
          ├─ InvalidInput             an input to predict doesn't match the model's signature
-         ├─ UnreadableRecord         the record was written by another version of the plugin
+         ├─ UnreadableRecord         the record was written by another version of the plugin, or changed by others
+         ├─ UnfitAnswer              the server's tensors are not those of the deployed model
          ├─ VerificationFailed       the stored model answers differently from the original
          └─ ServerProblem            an error of redis-py or the server, by cause:
              ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
@@ -227,7 +228,13 @@ class InvalidInput(RedisAIError):
 
 
 class UnreadableRecord(RedisAIError):
-    """The deployment's record was written by another version of the plugin."""
+    """The deployment's record was written by another version of the plugin, or changed by somebody else."""
+
+    code = INVALID_STATE
+
+
+class UnfitAnswer(RedisAIError):
+    """The server's tensors are not those of the deployed model."""
 
     code = INVALID_STATE
 
@@ -382,7 +389,9 @@ BY_CODEC_CLASS: dict[type[codec.CodecError], type[RedisAIError]] = {
     codec.InputMismatch: InvalidInput,
     codec.PackageNotInstalled: MissingPackage,
     codec.UnreadableMapping: UnreadableRecord,
+    codec.DamagedMapping: UnreadableRecord,
     codec.UnknownRecordFormat: UnreadableRecord,
+    codec.AnswerMismatch: UnfitAnswer,
     codec.UnusableOutput: InvalidRequest,
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from redisai_engine.config import load_settings
 from redisai_engine.errors import EngineError
-from redisai_engine.process.output import Output
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.server import serve
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> None:
     settings = load_settings(arguments)
-    with Output() as output:
+    with WorkerOutput() as output:
         _run_loop(serve(settings, output))
 
 

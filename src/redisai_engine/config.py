@@ -140,6 +140,14 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    onnx_memory: int = _setting(
+        0,
+        _number(0, 2**62),
+        "memory that the runs of ONNX models may take, besides the models themselves, per worker process; "
+        "0: its part of three quarters of the machine's",
+        unit="bytes",
+        why="a run that needs more fails, instead of the engine",
+    )
     model_chunk_size: int = _setting(
         535_822_336,
         _number(1, 2**62),
@@ -166,6 +174,20 @@ class Settings:
         "a larger request ends its connection; each argument counts 64 bytes more than its length",
         unit="bytes",
         why="the largest model that model-memory keeps",
+    )
+    tensor_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "tensors that one command reads, makes without sent data, or gets from its models",
+        unit="bytes",
+        why="two of the largest values of Redis",
+    )
+    reply_limit: int = _setting(
+        2**30,
+        _number(2**20, 2**40),
+        "a command whose reply with tensors would be larger gets an error instead",
+        unit="bytes",
+        why="two of the largest values of Redis",
     )
     output_limit: int = _setting(
         256 * 2**20,

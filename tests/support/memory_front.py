@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from redisai_engine.commands.ai.prepared import PreparedDags, PreparedRun
 from redisai_engine.commands.client import Client
+from redisai_engine.commands.steps import fail
 from redisai_engine.commands.table import COMMANDS
 from redisai_engine.commands.task import Task
 from redisai_engine.config import Settings
@@ -61,9 +62,10 @@ class MemoryFront:
         try:
             plan = COMMANDS[arguments[0]].plan(self.client, arguments)
         except CommandError as error:
-            answer.set_result(replies.error(error.wire))
-            return
-        Task(self.client, plan, lambda task: answer.set_result(task.reply or b""), silent=False).go_on()
+            plan = fail(error)
+        Task(
+            self.client, plan, lambda task: answer.set_result(task.reply or b""), silent=False, request=arguments
+        ).go_on()
 
     def flush(self) -> None:
         for run, answer in self._runs:

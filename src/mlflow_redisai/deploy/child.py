@@ -56,7 +56,7 @@ def main(descriptor: int) -> None:
     with contextlib.suppress(CallerGone, EOFError, OSError), _Folder() as folder:
         _send(stream, "ready")
         while True:
-            assignment: Assignment = pickle.load(stream)
+            assignment: Assignment = pickle.load(stream)  # from this plugin  # nosec B301
             _import_libraries(assignment.flavor, known)
             path = folder.new()
             ended = _watched(assignment, _start(assignment, path, caller), caller)

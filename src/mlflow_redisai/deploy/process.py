@@ -95,11 +95,12 @@ class ConversionProcess:
         self._sound = False
         try:
             if not self._ready:
-                pickle.load(self._stream)
+                pickle.load(self._stream)  # nosec B301
                 self._ready = True
             pickle.dump(assignment, self._stream)
             self._stream.flush()
-            ended, folder = pickle.load(self._stream)
+            # The child never touches a model; what its workers, which do, have to say is read as values only.
+            ended, folder = pickle.load(self._stream)  # nosec B301
         except (EOFError, OSError) as error:
             raise ConversionCrashed(assignment.flavor, assignment.uri, f"exit code {self._process.wait()}") from error
         try:

@@ -31,12 +31,21 @@ Outputs: TypeAlias = list[Array | None]
 WIDENED = {"float16": "float32", "uint32": "int64", "uint64": "int64"}
 
 
+#: Digits of a device's number that are read. No machine has a device with a longer one.
+_LONGEST_NUMBER = 9
+
+
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """Settings for every model of every backend. A number of threads of 0 is the framework's choice."""
+    """
+    Settings for every model of every backend. A number of threads of 0 is the framework's choice.
+
+    `onnx_memory` is how many bytes the runs of all ONNX models of this process may take together; 0: any number.
+    """
 
     intra_op_threads: int = 1
     inter_op_threads: int = 1
+    onnx_memory: int = 0
 
 
 class Stop(Protocol):
@@ -90,9 +99,15 @@ class Backend(ABC):
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """Split `GPU:1` into ("GPU", 1), in any letter case. A missing or malformed number is 0."""
-    kind, _, index = device.upper().partition(":")
-    return kind, int(index) if index.isdecimal() else 0
+    """
+    Split `GPU:1` into ("GPU", 1), in any letter case. A machine has one CPU, whatever number follows.
+
+    A missing or malformed number is 0. As in RedisAI, what follows the first three letters may be anything.
+    """
+    if device[:3].upper() != "GPU":
+        return "CPU", 0
+    number = device.partition(":")[2]
+    return "GPU", int(number[:_LONGEST_NUMBER]) if number.isdecimal() else 0
 
 
 def widen(array: Array, name: str) -> Array:

@@ -13,6 +13,7 @@ Invariant: bytes that can't be parsed raise BadFile and never pass for a model w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ _DIMENSIONS = {"tensor": 1, "sparse": 3}
 _TENSOR_NAME, _DATA_TYPE, _EXTERNAL_DATA, _DATA_LOCATION = 8, 2, 13, 14
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_DOMAIN = 1, 2, 4, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
+
+#: A run of an attribute's numbers, `ints` or `floats`, each a field of its own. Trees have hundreds of thousands.
+_NUMBERS = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]){1,1000}|(?:\x3d.{4}){1,1000}", re.DOTALL)
 
 #: Elements per byte of the types that are smaller than one.
 _PER_BYTE = {21: 2, 22: 2, 23: 2, 25: 4, 26: 4}
@@ -86,12 +90,12 @@ class OnnxFile:
 
 def read(blob: bytes) -> OnnxFile:
     """Read what decides about a model. Raise BadFile."""
-    reader = _Reader(blob)
+    reader = _FileReader(blob)
     reader.read()
     return reader.found
 
 
-class _Reader:
+class _FileReader:
     """Reads one file. A visit is a message, its place, and the path of messages above it."""
 
     def __init__(self, blob: bytes) -> None:
@@ -116,7 +120,9 @@ class _Reader:
                 self._tensor(start, end, is_main=depth == 2)
             elif message == "sparse":
                 self._sparse(start, end)
-            for number, kind, _, low, high in _fields(self._view, start, end) if inside else ():
+            if not inside:
+                continue
+            for number, kind, _, low, high in _fields(self._view, start, end, skip_numbers=message == "attribute"):
                 if number in inside and kind == _LENGTH:
                     waiting.append((inside[number], low, high, depth + 1, owner))
         self.found.nodes.reverse()  # the latest to be added to the list was visited first
@@ -220,14 +226,20 @@ class _Reader:
         return bytes(self._view[low:high]).decode("utf-8", "replace")
 
 
-def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _fields(
+    view: memoryview, start: int, end: int, *, skip_numbers: bool = False
+) -> Iterator[tuple[int, int, int, int, int]]:
     """
     Yield each field of a message: field number, wire type, value, start, end.
 
-    The value is that of a varint, otherwise 0. Start and end delimit the bytes of a length-delimited field.
+    The value is that of a varint, otherwise 0. Start and end delimit the bytes of a length-delimited field. With
+    `skip_numbers`, which is for attributes, their numbers are left out.
     """
     position = start
     while position < end:
+        if skip_numbers and (numbers := _NUMBERS.match(view, position, end)) is not None:
+            position = numbers.end()
+            continue
         tag, position = _varint(view, position, end)
         number, kind = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:  # other readers drop the bits above, and find the number of another field

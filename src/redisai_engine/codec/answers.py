@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from redisai_engine.codec.errors import AnswerMismatch
 from redisai_engine.codec.fields import is_frame, is_series
 from redisai_engine.codec.mapping import Container, Mapping, Part
 from redisai_engine.protocol.tensor import Tensor
@@ -25,7 +26,17 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
 
     `tensors` are the fetched ones, in the order of `mapping.fetch`. `inputs` is the user's input. It matters only for
     models without a signature, whose container depends on it.
+
+    Raise AnswerMismatch for tensors of other types and shapes than the mapping was made for.
     """
+    try:
+        return _decoded(tensors, mapping, inputs)
+    # The mapping says what becomes of the tensors, the server which they are. NumPy says where the two don't fit.
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise AnswerMismatch(tensors, str(error)) from error
+
+
+def _decoded(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any) -> Any:
     parts = mapping.answer.parts
     values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
     container = _LIKE_INPUT.get(mapping.answer.container, {}).get(is_frame(inputs), mapping.answer.container)

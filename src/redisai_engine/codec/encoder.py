@@ -24,7 +24,7 @@ from redisai_engine.codec.tokens import Tokenizer
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import Tensor, UnsupportedDType
+from redisai_engine.protocol.tensor import Tensor
 
 
 class Encoder:
@@ -120,13 +120,13 @@ def _with_rank(array: Array, item: Input, what: str) -> Array:
 def _as_it_comes(array: Array, what: str) -> Tensor:
     """Return the tensor for an input of unknown type: floating point as FLOAT, which nearly all models take."""
     if array.dtype.kind == "f":
-        array = array.astype(dtypes.FLOAT.numpy)
+        array = fit(array, dtypes.FLOAT, what, dtypes.FLOAT.name)
     if array.dtype.kind == "O":
         wanted = dtypes.STRING if any(isinstance(value, str) for value in array.flat) else dtypes.FLOAT
         array = fit(array, wanted, what, wanted.name)
     try:
         return Tensor.from_array(array)
-    except UnsupportedDType as error:
+    except ValueError as error:
         raise InputMismatch(f"{what}: {error}") from None
 
 

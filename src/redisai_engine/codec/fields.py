@@ -212,11 +212,18 @@ def _frame_getter(frame: Any) -> Getter:
 def _dict_table(inputs: dict[Any, Any]) -> tuple[list[Any], Getter]:
     values = list(inputs.values())
     # A single row: one value for each column.
-    if all(np.ndim(value) == 0 for value in values):
+    if all(_rank(value) == 0 for value in values):
         return list(inputs), lambda position: [values[position]]
     return list(
         inputs
     ), lambda position: values[position].to_numpy() if is_series(values[position]) else values[position]
+
+
+def _rank(value: Any) -> int:
+    """Return the number of dimensions. NumPy doesn't know that of lists whose elements differ in length."""
+    if isinstance(value, (list, tuple)):
+        return 1 + max(map(_rank, value), default=0)
+    return np.ndim(value)
 
 
 def _array_table(array: Array) -> tuple[list[Any], Getter]:
@@ -233,8 +240,7 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
     if not rows:
         raise InputMismatch("the input has no rows")
     if isinstance(rows[0], dict):
-        if not all(isinstance(row, dict) for row in rows):
-            raise InputMismatch("rows must be either all objects or all lists")
+        _check_records(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
         return names, lambda position: [row.get(names[position]) for row in rows]
     if isinstance(rows[0], (list, tuple, np.ndarray)):
@@ -244,6 +250,12 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
                 raise InputMismatch(f"all rows must have {width} values, like the first, but row {number} is {row!r}")
         return list(range(width)), lambda position: [row[position] for row in rows]
     return [0], lambda _: rows
+
+
+def _check_records(rows: list[Any]) -> None:
+    """Raise InputMismatch unless all rows are objects, as the first one is."""
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputMismatch("rows must be either all objects or all lists")
 
 
 def _objects(values: Any) -> Array:
@@ -327,8 +339,11 @@ def _unnamed_tensor(inputs: Any, item: Field) -> Any:
     if is_frame(inputs):
         return _cells(inputs.iloc[:, 0], item) if len(inputs.columns) == 1 else inputs.to_numpy()
     if isinstance(inputs, dict):
-        return np.column_stack([_objects(column) for column in inputs.values()]) if inputs else np.empty((0, 0))
+        return (
+            _side_by_side({name: _objects(column) for name, column in inputs.items()}) if inputs else np.empty((0, 0))
+        )
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        _check_records(inputs)
         return [list(row.values()) for row in inputs]
     if isinstance(inputs, (np.ndarray, list, tuple)):
         return inputs
@@ -343,7 +358,16 @@ def _unnamed_tensor(inputs: Any, item: Field) -> Any:
     raise _unknown(inputs)
 
 
+def _side_by_side(columns: dict[Any, Array]) -> Array:
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"column {name!r}: {length}" for name, length in lengths.items())
+        raise InputMismatch(f"all columns must have the same number of rows, got {counts}")
+    return np.column_stack(list(columns.values()))
+
+
 def _stacked(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    _check_records(records)
     return {name: [record.get(name) for record in records] for name in records[0]}
 
 
@@ -409,8 +433,8 @@ def _single(inputs: Any) -> Array:
 def _by_name(inputs: dict[Any, Any], names: list[str]) -> list[Array]:
     missing = [name for name in names if name not in inputs]
     # The columns of a frame, for a model that takes them as one matrix.
-    if missing and len(names) == 1 and inputs and all(np.ndim(column) == 1 for column in inputs.values()):
-        return [np.column_stack([to_array(column, f"column {name!r}") for name, column in inputs.items()])]
+    if missing and len(names) == 1 and inputs and all(_rank(column) == 1 for column in inputs.values()):
+        return [_side_by_side({name: to_array(column, f"column {name!r}") for name, column in inputs.items()})]
     if missing:
         raise InputMismatch(
             f"tensor {missing[0]!r} is missing; the model takes {', '.join(names)}, but "

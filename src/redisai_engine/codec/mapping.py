@@ -10,11 +10,13 @@ a model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from redisai_engine.codec.errors import UnreadableMapping
+from redisai_engine.codec.errors import CodecError, DamagedMapping, UnreadableMapping
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
@@ -22,6 +24,9 @@ from redisai_engine.protocol.dtypes import DType
 # reader of format 1 would overlook is written in that format.
 FORMAT = 2
 _FIRST_FORMAT = 1
+
+_SHOWN = 200  # characters of what is wrong with a mapping
+_MOST_AXES = 32
 
 # MLflow's column types for which there is a tensor type. Datetime, binary and nested types have none.
 COLUMN_DTYPES: dict[str, DType] = {
@@ -254,10 +259,25 @@ class Mapping:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Mapping:
-        """Read what to_json() returned. Raise UnreadableMapping for a newer format."""
-        version = data.get("format")
-        if not isinstance(version, int) or version > FORMAT:
-            raise UnreadableMapping(version, FORMAT)
+        """Read what to_json() returned. Raise UnreadableMapping for a newer format, DamagedMapping for other JSON."""
+        try:
+            version = data.get("format")
+            if not isinstance(version, int) or version > FORMAT:
+                raise UnreadableMapping(version, FORMAT)
+            mapping = cls._read(data)
+            _check_types(mapping)
+            _check_rules(mapping)
+        # Whatever the JSON holds, reading it fails in one of these ways.
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise DamagedMapping(f"{type(error).__name__}: {error}"[:_SHOWN]) from None
+        except CodecError:
+            raise
+        except ValueError as error:
+            raise DamagedMapping(str(error)[:_SHOWN]) from None
+        return mapping
+
+    @classmethod
+    def _read(cls, data: dict[str, Any]) -> Mapping:
         return cls(
             inputs=tuple(_input_from_json(item) for item in data["inputs"]),
             outputs=tuple(
@@ -391,3 +411,79 @@ def _known_dtype(name: str) -> DType:
     if found is None:
         raise UnreadableMapping(name, FORMAT)
     return found
+
+
+# -- what a mapping read from JSON must be: anyone who may write to Redis may have changed it ------
+
+
+def _check_types(value: Any) -> None:
+    """Raise DamagedMapping if a field of a dataclass, or of one in it, isn't of its annotated type."""
+    for name, hint in _hints(value.__class__).items():
+        if not _fits(getattr(value, name), hint):
+            raise DamagedMapping(f"{type(value).__name__.lower()} has {name} {getattr(value, name)!r}"[:_SHOWN])
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = get_args(hint)
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if origin is Literal:
+        return isinstance(value, str) and value in kinds
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float and isinstance(value, int):
+        return True
+    if not (hint is Any or isinstance(value, hint)):
+        return False
+    if is_dataclass(value) and not isinstance(value, DType):
+        _check_types(value)
+    return True
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _check_rules(mapping: Mapping) -> None:
+    """Raise DamagedMapping if indexes, names, types and shapes contradict each other."""
+    fields = mapping.schema.fields if mapping.schema is not None else ()
+    shaped: list[Input | Output | Field] = [*mapping.inputs, *mapping.outputs, *fields]
+    shapes = [item.shape for item in shaped if item.shape is not None]
+    rules = {
+        "fetch": all(0 <= index < len(mapping.outputs) for index in mapping.fetch),
+        "the answer's parts": 0 < len(mapping.answer.parts) == len(mapping.fetch),
+        "the fields of the inputs": all(0 <= index < len(fields) for item in mapping.inputs for index in item.fields),
+        "batch": mapping.batch is None or mapping.batch > 0,
+        "precision": mapping.precision.is_float,
+        "a shape": all(len(shape) <= _MOST_AXES and min((n or 0 for n in shape), default=0) >= 0 for shape in shapes),
+        "the schema": mapping.schema is None or _is_consistent(mapping.schema, mapping.inputs, mapping.text),
+        "the text": mapping.text is None or _is_text(mapping),
+    }
+    wrong = [what for what, right in rules.items() if not right]
+    if wrong:
+        raise DamagedMapping(f"{wrong[0]} can't be right")
+
+
+def _is_consistent(schema: Schema, inputs: tuple[Input, ...], text: Text | None) -> bool:
+    fields = schema.fields
+    if not fields or len({item.name is None for item in fields}) > 1:
+        return False
+    if any(item.numbered and not (item.name or "").lstrip("-").isdecimal() for item in fields):
+        return False
+    numbers = [item for item in fields if item.dtype.numpy.kind in "iuf"]
+    if any(item not in numbers and (item.largest, item.least) != (None, None) for item in fields):
+        return False
+    if schema.kind == "columns":
+        return text is not None or all(item.fields for item in inputs)
+    return (schema.named or len(fields) == 1) and all(len(item.fields) == 1 for item in inputs)
+
+
+def _is_text(mapping: Mapping) -> bool:
+    if mapping.text is None or mapping.schema is None or mapping.schema.kind != "columns":
+        return False
+    return len(mapping.text.tensors) == len(mapping.inputs) and mapping.text.max_length > 0

@@ -54,12 +54,13 @@ def free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def element_type(item: onnx.ValueInfoProto) -> str | None:
-    """Return ONNX's name for a tensor's element type, or None for a sequence, map or optional."""
+    """Return ONNX's name for a tensor's element type, or None for a sequence, map or optional, or an unknown type."""
     import onnx
 
-    if not item.type.HasField("tensor_type"):
+    code = item.type.tensor_type.elem_type
+    if not item.type.HasField("tensor_type") or code not in onnx.TensorProto.DataType.values():
         return None
-    name: str = onnx.TensorProto.DataType.Name(item.type.tensor_type.elem_type)
+    name: str = onnx.TensorProto.DataType.Name(code)
     return name
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.errors import AnswerMismatch, InputMismatch
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.tokens import ROWS, trimmed
 from redisai_engine.protocol.tensor import Tensor
@@ -94,10 +94,17 @@ def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
 
 
 def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
-    """Join the answers to the requests of split(): `rows` rows in the order of the input."""
+    """
+    Join the answers to the requests of split(): `rows` rows in the order of the input.
+
+    Raise AnswerMismatch for answers of different shapes.
+    """
     if len(answers) == 1:
         return [_first_rows(tensor, rows) for tensor in answers[0]]
-    joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]
+    try:
+        joined = [np.concatenate([tensor.array() for tensor in parts]) for parts in zip(*answers, strict=True)]
+    except ValueError as error:
+        raise AnswerMismatch([tensor for parts in answers for tensor in parts], str(error)) from error
     return [_first_rows(Tensor.from_array(array), rows) for array in joined]
 
 

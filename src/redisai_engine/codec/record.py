@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
 
-from redisai_engine.codec.errors import UnknownRecordFormat
+from redisai_engine.codec.errors import DamagedMapping, UnknownRecordFormat
 from redisai_engine.codec.mapping import Mapping
 
 PREFIX = b"mlflow-redisai:"
@@ -81,8 +81,16 @@ def texts(fields: AnyMapping[bytes, bytes]) -> dict[str, str]:
 
 
 def mapping_of(found: AnyMapping[str, str]) -> Mapping:
-    """Return the mapping in a record's `texts`. Raise UnreadableMapping if a newer version wrote it."""
-    return Mapping.from_json(json.loads(found["mapping"]))
+    """
+    Return the mapping in a record's `texts`.
+
+    Raise UnreadableMapping if a newer version wrote it, DamagedMapping if none did.
+    """
+    try:
+        data = json.loads(found["mapping"])
+    except (LookupError, ValueError, RecursionError) as error:
+        raise DamagedMapping(f"{type(error).__name__}: {error}") from None
+    return Mapping.from_json(data)
 
 
 def fingerprint(

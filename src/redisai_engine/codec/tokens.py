@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.errors import InputMismatch, PackageNotInstalled
+from redisai_engine.codec.errors import DamagedMapping, InputMismatch, PackageNotInstalled
 from redisai_engine.codec.mapping import Mapping, Text
 from redisai_engine.codec.values import Array
 from redisai_engine.protocol.tensor import Tensor
@@ -37,7 +37,10 @@ class Tokenizer:
         except ImportError as error:
             raise PackageNotInstalled("a deployment that takes text", "tokenizers", "transformers") from error
         self._text = text
-        self._tokenizer = tokenizers.Tokenizer.from_str(text.tokenizer)
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(text.tokenizer)
+        except Exception as error:  # the package raises no other class
+            raise DamagedMapping(f"its tokenizer can't be read: {str(error)[:200]}") from None
         self._tokenizer.no_padding()
         if text.cut:
             self._tokenizer.enable_truncation(text.max_length)

@@ -36,6 +36,7 @@ _MARKED = frozenset(MARKS.values())
 
 # How many allowed values an error lists.
 _SHOWN = 10
+_SHOWN_BITS = 400
 
 
 def fit(values: Array, dtype: DType, what: str, wanted: str) -> Array:
@@ -243,7 +244,10 @@ def _plain(values: Array, dtype: DType, what: str, wanted: str) -> Array:
             )
     if all(isinstance(value, (int, np.integer)) for value in elements):
         return _whole_numbers(elements, what, wanted).reshape(values.shape)
-    numbers = [np.nan if is_missing(value) else float(value) for value in elements]
+    try:
+        numbers = [np.nan if is_missing(value) else float(value) for value in elements]
+    except OverflowError:
+        raise _too_large(elements, what, wanted) from None
     return np.array(numbers, DOUBLE.numpy).reshape(values.shape)
 
 
@@ -251,9 +255,17 @@ def _whole_numbers(elements: list[Any], what: str, wanted: str) -> Array:
     try:
         return np.array(elements, np.int64)
     except OverflowError:
-        raise InputMismatch(
-            f"{what} must be {wanted}, got {max(elements, key=abs)}, which is too large for 64 bits"
-        ) from None
+        raise _too_large(elements, what, wanted) from None
+
+
+def _too_large(elements: list[Any], what: str, wanted: str) -> InputMismatch:
+    largest = max((value for value in elements if isinstance(value, int)), key=abs)
+    return InputMismatch(f"{what} must be {wanted}, got {_shown(largest)}, which is too large for 64 bits")
+
+
+def _shown(number: int) -> str:
+    """Return an integer as text. Python refuses to write out one of more than 4,300 digits, and nobody reads 100."""
+    return str(number) if number.bit_length() < _SHOWN_BITS else f"an integer of {number.bit_length()} bits"
 
 
 def _cure(value: object, wanted: str) -> str:

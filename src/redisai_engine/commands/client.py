@@ -50,7 +50,10 @@ class Client:
     def upstream(self) -> Upstream:
         """The connection to Redis, opened on first use."""
         if self.opened_upstream is None:
-            self.opened_upstream = Upstream(self.engine.redis_address, self._front, self.engine.loop)
+            engine = self.engine
+            self.opened_upstream = Upstream(
+                engine.redis_address, self._front, engine.loop, engine.settings.request_limit
+            )
         return self.opened_upstream
 
     @property

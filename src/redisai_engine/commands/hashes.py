@@ -22,9 +22,9 @@ from redisai_engine.redis.metadata import MAX_METADATA
 
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
 _GROUP = 64  # keys whose metadata is read at once: it takes up to MAX_METADATA each
-_NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
+NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
 # A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
-_HALF_FIELD = (_NO_FIELD, b"", _NO_FIELD)
+HALF_FIELD = (NO_FIELD, b"", NO_FIELD)
 _HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
@@ -36,11 +36,11 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
     is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
     """
-    permitted = (b"HDEL", key, _NO_FIELD)
+    permitted = (b"HDEL", key, NO_FIELD)
     if client.in_transaction:
         yield Permit([permitted])
         return
-    write = (b"HSET", key, *_HALF_FIELD)
+    write = (b"HSET", key, *HALF_FIELD)
     asked = [(b"EXISTS", key), (b"HGET", key, kind.marker), permitted, write]
     exists, found, deleted, written = yield Limited(asked, MAX_METADATA)
     refuse_error(exists, found, deleted, *(() if _is_half(written) else (written,)))

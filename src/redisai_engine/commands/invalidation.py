@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.steps import Pass, Plan
+from redisai_engine.commands.steps import Pass, Relay
 from redisai_engine.protocol.requests import encode
 
 #: Commands that can change any key without naming it.
 CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
 
 
-def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Plan:
+def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
     """Relay a plain command that may change the key of a cached model. This is the body of every such command."""
     models = client.engine.models
     changes_any_key = arguments[0].upper() in CHANGES_ANY_KEY

@@ -8,7 +8,7 @@ with the step's outcome:
   decoded replies (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
 * an instance of one of the classes below: see its docstring (`Limited` is such a list with a limit).
 
-The value that a body returns is the reply's bytes. An EngineError that it raises becomes the error reply. So a body has
+The value that a body returns is the reply. An EngineError that it raises becomes the error reply. So a body has
 two halves: a plan (up to the first yield) and a finish (after it). Inside MULTI the commands of the first yield are
 queued, and the finish runs once EXEC's reply has arrived. That is why nothing that depends on Redis' answer may be
 decided before the first yield.
@@ -20,15 +20,17 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisai_engine.errors import UpstreamError
+from redisai_engine.errors import EngineError, UpstreamError
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol.frames import ReplyError
+from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.requests import encode
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.store import ModelInfo
 
 UpstreamCommand = tuple[Buffer, ...]
-Plan = Generator[Any, Any, bytes]
+Plan = Generator[Any, Any, Reply]
+Relay = Generator[Any, Any, bytes]  # a plan whose reply is small, or Redis' own
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,16 @@ class Pass:
     request: bytes
 
 
-def relay(arguments: Sequence[bytes]) -> Plan:
+def relay(arguments: Sequence[bytes]) -> Relay:
     """Relay a command unchanged and return Redis' reply."""
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
+
+
+def fail(error: EngineError) -> Plan:
+    """Raise the error: the body of a command whose arguments already are wrong."""
+    yield from ()
+    raise error
 
 
 class Limited(list[UpstreamCommand]):
@@ -94,6 +102,27 @@ class Compute:
     """A function to call in the load thread. The body is resumed with its outcome, or its EngineError is thrown."""
 
     function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """A function on large tensors to call in the thread for that; otherwise like Compute."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """
+    Redis commands whose replies may take at most `most` bytes together.
+
+    The body is resumed with the list of replies. Those that don't fit are the error `refusal`, and are dropped while
+    they arrive.
+    """
+
+    commands: list[UpstreamCommand]
+    most: int
+    refusal: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from redisai_engine.commands import refusals
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.steps import Plan
@@ -34,7 +35,7 @@ class Keys:
     first: int
     last: int | None = None
     step: int = 1
-    find: FindKeys | None = None  # for keys without fixed positions; the other fields are then what RedisAI reports
+    find: FindKeys | None = None  # for keys without fixed positions; the other fields then are what RedisAI reports
 
     def of(self, arguments: Sequence[bytes]) -> list[bytes]:
         """Return the keys that a request names, as COMMAND GETKEYS reports them."""
@@ -112,6 +113,8 @@ def command(
 
     def enter(body: Body[Client]) -> Body[Client]:
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
+        if table is COMMANDS:
+            refusals.enter(name, flags=flags, made_of=made_of, first_key=keys.first, movable_keys=bool(keys.find))
         table[name.encode()] = Command(
             name,
             arity,

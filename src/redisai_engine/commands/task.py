@@ -1,39 +1,81 @@
 """
 One command in progress: runs its body and carries out the steps that the body yields.
 
+A body that fails may have asked nothing of Redis yet, which could have refused the command for a reason of its own. So
+Redis is asked before the error is the reply (`refusals.py`).
+
 Invariant: a task ends exactly once, with a reply. Any failure in a body becomes an error reply.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.steps import AskPeers, Compute, Limited, Load, Pass, PassUntil, Plan, Run, RunRequest
+from redisai_engine.commands.refusals import ask_first
+from redisai_engine.commands.steps import (
+    AskPeers,
+    Compute,
+    Encode,
+    Limited,
+    Load,
+    Pass,
+    PassUntil,
+    Plan,
+    Read,
+    Run,
+    RunRequest,
+)
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.replies import Reply
 from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
 
 class Task:
-    """A command in progress. `reply` is None until the task has ended."""
+    """
+    A command in progress. `reply` is None until the task has ended.
 
-    __slots__ = ("_body", "_client", "_ended", "_outcomes", "_waiting", "is_detached", "reply", "silent")
+    `request` is given if nothing else of the client reaches Redis before the task has ended or is detached.
+    """
 
-    def __init__(self, client: Client, body: Plan, ended: Callable[[Task], None], *, silent: bool) -> None:
-        self.reply: bytes | None = None
+    __slots__ = (
+        "_body",
+        "_client",
+        "_ended",
+        "_outcomes",
+        "_request",
+        "_room",
+        "_waiting",
+        "is_detached",
+        "reply",
+        "silent",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        body: Plan,
+        ended: Callable[[Task], None],
+        *,
+        silent: bool,
+        request: Sequence[bytes] | None = None,
+    ) -> None:
+        self.reply: Reply | None = None
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
         self._body = body
         self._ended = ended
+        self._request = request
         self._outcomes: list[Any] = []
+        self._room = 0  # bytes that the outputs of runs at the same time may still take
         self._waiting = 0
 
     def go_on(self, outcome: Any = None) -> None:
@@ -43,7 +85,7 @@ class Task:
         except StopIteration as stop:
             self.end(stop.value)
         except EngineError as error:
-            self.end(replies.error(error.wire))
+            self._refuse(error)
         except Exception:
             self._fail()
 
@@ -54,21 +96,34 @@ class Task:
         except StopIteration as stop:
             self.end(stop.value)
         except EngineError as raised:
-            self.end(replies.error(raised.wire))
+            self._refuse(raised)
         except Exception:
             self._fail()
+
+    def _refuse(self, error: EngineError) -> None:
+        """Answer with the error, or with that of Redis if it wouldn't have let the request in."""
+        request, self._request = self._request, None
+        body = None if request is None or self.is_detached else ask_first(request, error)
+        if body is None:
+            self.end(replies.error(error.wire))
+        else:
+            self._body = body
+            self.go_on()
 
     def _fail(self) -> None:
         """Answer for a bug in the engine; the log has the details."""
         _log.exception("a command failed because of a bug in the engine")
         self.end(replies.error(texts.ENGINE_FAILED))
 
-    def end(self, reply: bytes) -> None:
+    def end(self, reply: Reply) -> None:
         """Set the reply and notify the owner. A no-op once the task has ended."""
         if self.reply is None:
-            self._body.close()  # runs its `finally` clauses
             self.reply = reply
             self.is_detached = True
+            try:
+                self._body.close()  # runs its `finally` clauses
+            except Exception:  # whoever waits for the reply must get it nevertheless
+                _log.exception("a command failed at its end because of a bug in the engine")
             self._ended(self)
 
     def _do(self, step: Any) -> None:
@@ -81,6 +136,8 @@ class Task:
             engine.loader.load(step.meta, step.blob, self._got)
         elif isinstance(step, Compute):
             engine.loader.compute(step.function, self._got)
+        elif isinstance(step, Encode):
+            engine.encoder.compute(step.function, self._got)
         elif isinstance(step, AskPeers):
             engine.ask_peers(step.question, self.go_on)
         elif step:
@@ -92,6 +149,8 @@ class Task:
         upstream = self._client.upstream
         if isinstance(step, list):
             upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
+        elif isinstance(step, Read):
+            upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):
@@ -111,6 +170,7 @@ class Task:
         if len(requests) == 1:
             submit(_job(requests[0], run.deadline, self._ran_alone))
             return
+        self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)
         self._waiting = len(requests)
         for place, request in enumerate(requests):
@@ -120,6 +180,11 @@ class Task:
         self.go_on([outcome])
 
     def _ran(self, place: int, outcome: Any) -> None:
+        if isinstance(outcome, list):
+            self._room -= sum([array.nbytes for array in outcome if array is not None])
+            if self._room < 0:
+                limit = self._client.engine.settings.tensor_limit
+                outcome = EngineError(texts.TENSORS_TOO_LARGE % (limit - self._room, limit))
         self._outcomes[place] = outcome
         self._waiting -= 1
         if not self._waiting:
@@ -141,7 +206,7 @@ def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None
 
     def ended(part: Task) -> None:
         client.parts.discard(part)
-        done(part.reply or b"")
+        done(replies.joined(part.reply or b""))
 
     part = Task(client, body, ended, silent=False)
     client.parts.add(part)

@@ -393,7 +393,8 @@ class Executor:
                 _count(model, outcome, batch.seconds)
             # A failure says nothing about how long a run takes.
             if all(isinstance(outcome, list) for outcome in batch.outcomes):
-                model.measured(batch.form, batch.cpu_seconds)
+                # What may run in the event loop is judged by processor time. Others may just wait, for a host.
+                model.measured(batch.form, batch.cpu_seconds if model.loaded.steady else batch.seconds)
         for job, outcome in zip(batch.jobs, batch.outcomes, strict=True):
             self._done(job, outcome)
 

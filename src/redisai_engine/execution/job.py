@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop
+from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop, parse_device
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.statistics import RunStatistics
 
@@ -168,9 +168,9 @@ class RunnableModel:
 
 
 def queue_device(device: str) -> str:
-    """Return the device whose queue serves `device`: a machine has one CPU, whatever number follows."""
-    kind, _, number = device.upper().partition(":")
-    return f"{kind}:{int(number)}" if kind != "CPU" and number.isdecimal() and int(number) else kind
+    """Return the device whose queue serves `device`, so that a device has one however it is spelled."""
+    kind, number = parse_device(device)
+    return f"{kind}:{number}" if number else kind
 
 
 def form_of(inputs: Sequence[Array], *, with_text: bool) -> Form:

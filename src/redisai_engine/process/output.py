@@ -32,7 +32,7 @@ _END_SECONDS = 2.0  # for what was printed until the process ends
 _LAST_WAIT_MS = 500
 
 
-class Source:
+class _Pipe:
     """What one pipe brings, as the lines to be logged. Each starts with `prefix`."""
 
     def __init__(self, prefix: str) -> None:
@@ -83,7 +83,7 @@ class Source:
         return self._prefix + cut + b"\n"
 
 
-class Output:
+class WorkerOutput:
     """
     The thread, and the pipes that it reads. As a context manager it takes over the process's own output.
 
@@ -93,7 +93,7 @@ class Output:
     def __init__(self) -> None:
         self._own = {1: os.dup(1), 2: os.dup(2)}
         self._selector = selectors.DefaultSelector()
-        self._new: deque[tuple[int, Source]] = deque()
+        self._new: deque[tuple[int, _Pipe]] = deque()
         self._wake_end, self._waker = os.pipe()
         self._selector.register(self._wake_end, selectors.EVENT_READ)
         self._writable = select.poll()
@@ -102,7 +102,7 @@ class Output:
         self._ends_at = 0.0
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> WorkerOutput:
         self._thread.start()
         faulthandler.enable(self._own[2])  # directly: a pipe of this process dies with it
         for number, prefix in ((1, "printed: "), (2, "")):
@@ -132,7 +132,7 @@ class Output:
         os.set_blocking(reading, False)
         with contextlib.suppress(OSError):  # the user's pipes are large enough already, or this system has no such call
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._new.append((reading, Source(prefix)))
+        self._new.append((reading, _Pipe(prefix)))
         os.write(self._waker, b".")
         return writing
 
@@ -167,7 +167,7 @@ class Output:
             pipe, source = self._new.popleft()
             self._selector.register(pipe, selectors.EVENT_READ, source)
 
-    def _read(self, pipe: int, source: Source) -> bool:
+    def _read(self, pipe: int, source: _Pipe) -> bool:
         """Read once. Return False if there is nothing more for now."""
         try:
             data = os.read(pipe, _READ_BYTES)
@@ -181,7 +181,7 @@ class Output:
         os.close(pipe)
         return False
 
-    def _write(self, source: Source, lines: list[bytes]) -> None:
+    def _write(self, source: _Pipe, lines: list[bytes]) -> None:
         for line in lines:
             if not self._writable.poll(0):
                 source.left_out += 1

@@ -19,9 +19,9 @@ from redisai_engine.process import descriptors
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
-from redisai_engine.process.output import Output
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Peers
-from redisai_engine.process.stopping import Stop
+from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address
@@ -35,20 +35,20 @@ _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
 _HOST_SECONDS = 10.0  # from the signal to stop until processes of models are ended, whatever they do
 
 
-async def serve(settings: Settings, output: Output) -> None:
+async def serve(settings: Settings, output: WorkerOutput) -> None:
     """Run the engine until SIGTERM or SIGINT. Raise StartError if it can't start."""
     given = given_by_parent()
     if given is not None:  # the parent has started Redis, or has checked that it can be reached
-        with Stop(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
+        with Shutdown(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
             address = parse_address(given.settings.redis)
             quarantine = Quarantine(given.notes, wary=given.wary)
             await _serve_clients(given.settings, address, stop, output, quarantine, link=await Link.open(given.link))
     else:
-        with Stop(settings.shutdown_timeout, output.close) as stop:
+        with Shutdown(settings.shutdown_timeout, output.close) as stop:
             await _serve_alone(settings, stop, output)
 
 
-async def _serve_alone(settings: Settings, stop: Stop, output: Output) -> None:
+async def _serve_alone(settings: Settings, stop: Shutdown, output: WorkerOutput) -> None:
     """Serve as the process that was started by hand, with a redis-server and workers if they are wanted."""
     remove_abandoned_folders()
     process = None if settings.redis else RedisProcess(Path(settings.data_dir))
@@ -72,7 +72,7 @@ async def _serve_alone(settings: Settings, stop: Stop, output: Output) -> None:
             process.stop()
 
 
-async def _serve_with_workers(settings: Settings, redis_url: str, stop: Stop, output: Output) -> None:
+async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown, output: WorkerOutput) -> None:
     workers = Workers(settings, redis_url, output)
     try:
         await workers.start()
@@ -93,8 +93,8 @@ def _recalled(data_dir: Path, seconds: float) -> Quarantine:
 async def _serve_clients(
     settings: Settings,
     redis_address: Address,
-    stop: Stop,
-    output: Output,
+    stop: Shutdown,
+    output: WorkerOutput,
     quarantine: Quarantine,
     *,
     link: Link | None = None,

@@ -25,7 +25,7 @@ _SOFT = 0.9  # the part of the time after which no more waiting is done, so that
 _log = logging.getLogger(__name__)
 
 
-class Stop:
+class Shutdown:
     """
     The request to stop: `await stop.wait()`. A context manager, inside a running event loop.
 
@@ -42,7 +42,7 @@ class Stop:
         self._reader, self._writer = socket.socketpair()
         self._before = -1
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> Shutdown:
         os.set_blocking(self._writer.fileno(), False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)  # the number alone counts

@@ -22,7 +22,7 @@ from redisai_engine.children import end_with_parent
 from redisai_engine.config import Settings
 from redisai_engine.execution.notes import LOADING, Note, Notes
 from redisai_engine.process.frames import BrokenFrame, Link
-from redisai_engine.process.output import Output
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
 
 #: The environment variable that holds a worker's settings and the number of its link's descriptor, as JSON.
@@ -93,7 +93,7 @@ class Worker:
         number: int,
         settings: Settings,
         hub: Hub,
-        output: Output,
+        output: WorkerOutput,
         *,
         wary: bool = False,
         program: Sequence[str] = _PROGRAM,

@@ -21,9 +21,9 @@ from time import monotonic
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.process.crashes import Crashes
-from redisai_engine.process.output import Output
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Hub
-from redisai_engine.process.stopping import Stop
+from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
 
 _RETRY_SECONDS = 1.0
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Workers:
     """The parent's worker processes. `redis_url` is the Redis behind all of them."""
 
-    def __init__(self, settings: Settings, redis_url: str, output: Output) -> None:
+    def __init__(self, settings: Settings, redis_url: str, output: WorkerOutput) -> None:
         self._output = output
         self._hub = Hub()
         self._socket = _hold_port(settings)
@@ -57,7 +57,7 @@ class Workers:
                 raise StartError("a worker process exited while starting; see its error message above")
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in started]
 
-    async def stop(self, stop: Stop) -> None:
+    async def stop(self, stop: Shutdown) -> None:
         """Have all workers drain and exit, and wait for them. Kill those that take too long."""
         self._stopping = True
         for worker in self._running:

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 
 from redisai_engine.protocol import dtypes, lzf
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count, is_shape
 
 NEWEST_ENCODING = 4
+MAX_EXPANDED_BYTES = 2**32  # of a payload's compressed strings together: a few bytes of LZF can stand for many
 
 _MODULE_VALUE = b"\x07\x81"  # Redis' RDB_TYPE_MODULE_2, and the mark of an eight-byte number: the module type
 _FOOTER_BYTES = 10
@@ -138,6 +139,10 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
     if dtype is None:
         raise DumpError(f"a tensor has elements of DLPack type {code} with {bits} bits, which RedisAI does not have")
     shape = tuple(items.integers())
+    if len(shape) > MAX_DIMENSIONS:
+        raise DumpError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are supported")
+    if not is_shape(shape):
+        raise DumpError(f"a tensor has the shape {shape}, which is larger than any tensor")
     if encoding < 4:
         for _ in range(len(shape) + 1):  # strides, which are those of a dense tensor, and the offset, which is zero
             items.integer()
@@ -145,8 +150,6 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
     if dtype.is_string:
         for _ in range(element_count(shape)):  # the elements' offsets, which follow from their terminating zero bytes
             items.integer()
-    if len(shape) > MAX_DIMENSIONS:
-        raise DumpError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are supported")
     _check_size(dtype, shape, blob)
     return Tensor(dtype, shape, blob)
 
@@ -211,6 +214,7 @@ class _Items:
     def __init__(self, payload: bytes) -> None:
         self._data = payload
         self._position = 1  # after the value's type; the module type comes first
+        self._expanded = 0  # bytes of all its strings that are compressed
         self._limit = len(payload) - _FOOTER_BYTES
 
     def integer(self) -> int:
@@ -230,6 +234,9 @@ class _Items:
         self._position += 1
         if first == 0xC3:
             compressed, length = self.length(), self.length()
+            self._expanded += length
+            if self._expanded > MAX_EXPANDED_BYTES:
+                raise DumpError(f"a payload expands to more than the {MAX_EXPANDED_BYTES} bytes that are supported")
             return lzf.decompress(self._take(compressed), length)
         if first > 0xC3:
             raise IndexError(f"a string starts with byte {first}")

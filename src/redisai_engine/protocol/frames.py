@@ -145,8 +145,11 @@ def elements(reply: bytes) -> list[bytes]:
 
 
 def decode(reply: bytes) -> Value:
-    """Decode one complete reply without attributes."""
-    return _decode(reply, 0)[0]
+    """Decode one complete reply without attributes. Raise ProtocolError for one that is nested too deeply."""
+    try:
+        return _decode(reply, 0)[0]
+    except RecursionError:  # a client's Lua script may return tables in tables
+        raise ProtocolError(f"Protocol error: Redis sent a reply that is nested too deeply: {reply[:40]!r}") from None
 
 
 def _decode(reply: bytes, start: int) -> tuple[Value, int]:

@@ -11,7 +11,7 @@ Invariant: both read a request correctly or not at all. A request of another for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 
@@ -42,20 +42,27 @@ class Layout:
 
 
 class Template:
-    """The bytes of a request that may differ from `arguments` only in the content of those at `places`."""
+    """
+    The bytes of a request that may differ from `arguments` only in the content of those at `places`.
+
+    `lengths` are those of the arguments at the places; without it, `arguments` has them.
+    """
 
     __slots__ = ("_fixed", "_holes", "_only", "size")
 
-    def __init__(self, arguments: Sequence[bytes], places: Sequence[int]) -> None:
+    def __init__(
+        self, arguments: Sequence[bytes], places: Sequence[int], lengths: Mapping[int, int] | None = None
+    ) -> None:
         self._fixed: list[tuple[int, bytes]] = []
         holes: dict[int, tuple[int, int]] = {}
         # `text` collects the fixed bytes since the last hole; `start` is their offset in the request.
         start, text = 0, b"*%d\r\n" % len(arguments)
         for place, argument in enumerate(arguments):
-            text += b"$%d\r\n" % len(argument)
+            length = lengths[place] if lengths is not None and place in lengths else len(argument)
+            text += b"$%d\r\n" % length
             if place in places:
                 self._fixed.append((start, text))
-                end = start + len(text) + len(argument)
+                end = start + len(text) + length
                 holes[place] = (start + len(text), end)
                 start, text = end, b""
             else:

@@ -13,6 +13,8 @@ from redisai_engine.protocol.tensor import Buffer
 
 Reply = bytes | list[Buffer]  # a large reply is a list of pieces, because joining them would copy it
 
+LARGE = 64 * 1024  # bytes; from this size on, one more piece to write costs less than a copy
+
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
 NA = b"+NA\r\n"
@@ -54,6 +56,10 @@ def double(value: float, protocol: int) -> bytes:
     return b",%b\r\n" % digits if protocol == 3 else b"$%d\r\n%b\r\n" % (len(digits), digits)
 
 
+def joined(reply: Reply) -> bytes:
+    return reply if isinstance(reply, bytes) else b"".join(reply)
+
+
 def array(elements: Sequence[bytes]) -> bytes:
     """Encode an array of replies that are already encoded."""
     return b"".join((b"*%d\r\n" % len(elements), *elements))
@@ -77,7 +83,17 @@ def texts(values: Iterable[str]) -> bytes:
 
 def command(*arguments: Buffer) -> bytes:
     """Encode a command for a server: an array of bulk strings."""
+    return joined(_command(arguments))
+
+
+def command_pieces(*arguments: Buffer) -> Reply:
+    """Encode a command for a server: in pieces if it is large, because joining them would copy it."""
+    pieces = _command(arguments)
+    return pieces if sum(map(len, arguments)) >= LARGE else b"".join(pieces)
+
+
+def _command(arguments: Sequence[Buffer]) -> list[Buffer]:
     pieces: list[Buffer] = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
         pieces += (b"$%d\r\n" % len(argument), argument, b"\r\n")
-    return b"".join(pieces)
+    return pieces

@@ -7,6 +7,7 @@ it must be: `Tensor.array()` of a numeric tensor is a read-only view of the blob
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -21,6 +22,9 @@ Buffer = bytes | bytearray | memoryview
 
 #: NumPy 1 allows no more; NumPy 2 allows 64. RedisAI has no limit and crashes somewhere above.
 MAX_DIMENSIONS = 32
+
+#: Far more than any tensor has, and far less than NumPy can count, whatever the size of an element.
+_MAX_ELEMENTS = 2**40
 
 
 class UnsupportedDType(ValueError):
@@ -63,6 +67,17 @@ class Tensor:
 def element_count(shape: tuple[int, ...]) -> int:
     """Return the number of elements of a tensor of `shape`. A scalar has one."""
     return prod(shape)
+
+
+def is_shape(shape: Sequence[int]) -> bool:
+    """
+    Return whether a tensor can have this shape, for shapes that were not made here.
+
+    NumPy refuses lengths whose product is too large even where another length is zero.
+    """
+    if len(shape) > MAX_DIMENSIONS or any(length < 0 for length in shape):
+        return False
+    return prod(max(length, 1) for length in shape) <= _MAX_ELEMENTS
 
 
 def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:

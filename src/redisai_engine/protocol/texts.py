@@ -34,6 +34,8 @@ BAD_DEVICE = "ERR Invalid DEVICE"
 UNSUPPORTED_DEVICE = "ERR unsupported device"
 BAD_OPTION = "ERR Invalid argument for %s"
 MIN_WITHOUT_BATCH = "ERR MINBATCHSIZE specified without BATCHSIZE"
+TIMEOUT_WITHOUT_BATCH = "ERR MINBATCHTIMEOUT specified without BATCHSIZE"
+TFLITE_BATCHING = "ERR Auto-batching not supported by the TFLITE backend"
 TIMEOUT_WITHOUT_MIN = "ERR MINBATCHTIMEOUT specified without MINBATCHSIZE"
 INPUTS_REFUSED = "ERR INPUTS argument should not be specified for this backend"
 TF_INPUTS_MISSING = "ERR INPUTS not specified for TF"
@@ -137,6 +139,10 @@ BAD_DUMP = "ERR Bad data format: %s"
 # The engine's own
 ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
 VALUE_TOO_LARGE = "ERR a field of the key has more than %d bytes, so no model or script is read from it"
+
+TENSORS_TOO_LARGE = "ERR the tensors of this command take %d bytes or more; at most %d are allowed (see --tensor-limit)"
+REPLY_TOO_LARGE = "ERR the reply to this command takes %d bytes or more; at most %d are allowed (see --reply-limit)"
+TENSOR_TOO_LARGE = "ERR a tensor takes %d bytes; at most %d can be stored"
 
 # The engine's own explanations, appended to errors of Redis that RedisAI's users wouldn't expect
 NO_LUA = (

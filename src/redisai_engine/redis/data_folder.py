@@ -71,7 +71,7 @@ def _parsed(text: str) -> ServerVersion | None:
     return ServerVersion(found[1] or "Valkey", (int(found[2]), int(found[3]))) if found else None
 
 
-class DataFolder:
+class RedisFolder:
     """The folder. `lock` takes it, `release` gives it back."""
 
     def __init__(self, path: Path) -> None:

@@ -25,7 +25,7 @@ from redisai_engine.children import end_with_parent
 from redisai_engine.errors import StartError
 from redisai_engine.folders import PrivateFolder
 from redisai_engine.redis.address import Address
-from redisai_engine.redis.data_folder import PRIVATE_UMASK, DataFolder, version_of
+from redisai_engine.redis.data_folder import PRIVATE_UMASK, RedisFolder, version_of
 
 _START_SECONDS = 60.0  # loading a large data set takes a while
 _STOP_SECONDS = 60.0
@@ -69,7 +69,7 @@ class RedisProcess:
     """An embedded redis-server. `address` is where it listens."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data = DataFolder(data_dir)
+        self._data = RedisFolder(data_dir)
         self._folder = PrivateFolder()
         self.address = Address(path=str(self._folder.path / "redis.sock"))
         self._process: subprocess.Popen[bytes] | None = None

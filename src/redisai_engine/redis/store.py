@@ -22,7 +22,7 @@ from redisai_engine.errors import BadMetadata, CommandError, UpstreamError, Wron
 from redisai_engine.protocol import texts
 from redisai_engine.protocol.dtypes import DTYPES, DType
 from redisai_engine.protocol.frames import ReplyError
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count, is_shape
 from redisai_engine.redis.metadata import MAX_METADATA, Metadata
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
@@ -66,7 +66,7 @@ def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
     if dimensions > MAX_DIMENSIONS:
         raise CommandError(texts.TOO_MANY_DIMENSIONS)
     shape = struct.unpack_from(f"<{dimensions}q", header, _HEADER.size)
-    if any(length < 0 for length in shape):
+    if not is_shape(shape):
         raise WrongType
     return DTYPES[code], shape
 

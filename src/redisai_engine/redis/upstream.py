@@ -16,18 +16,21 @@ Invariant: the bytes of a relayed reply are handed on in the chunks in which the
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeGuard, cast
 
-from redisai_engine.protocol import texts
+from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, ReplyError, decode
-from redisai_engine.protocol.replies import command
+from redisai_engine.protocol.replies import command_pieces
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading, Reason
+
+_log = logging.getLogger(__name__)
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
@@ -55,17 +58,34 @@ class Own:
     """
     Commands of the engine's own. `done` gets the list of their replies: decoded, or as bytes if `raw`.
 
-    A reply of more than `limit` bytes is dropped while it arrives, and a ReplyError takes its place.
+    Of what is larger than the limits, `limit` bytes for each reply and `room` for all together, nothing is kept, and a
+    ReplyError takes its place: `refusal` if it is too large together with the others.
     """
 
-    __slots__ = ("done", "limit", "raw", "replies", "want")
+    __slots__ = ("done", "limit", "raw", "refusal", "replies", "room", "want")
 
-    def __init__(self, want: int, done: Callable[[list[Any]], None], *, raw: bool, limit: int = NO_LIMIT) -> None:
+    def __init__(
+        self, want: int, done: Callable[[list[Any]], None], *, raw: bool, limit: int, room: int, refusal: str
+    ) -> None:
         self.want = want
         self.done = done
         self.raw = raw
         self.limit = limit
+        self.room = room
+        self.refusal = refusal
         self.replies: list[Any] = []
+
+    def has_room_for(self, size: int) -> bool:
+        return size <= self.limit and size <= self.room
+
+    def take(self, data: bytes, size: int) -> None:
+        """Take one reply, of which `data` may hold only the last bytes if there is no room for `size` bytes."""
+        if self.has_room_for(size):
+            self.replies.append(data if self.raw else decode(data))
+        else:
+            refusal = texts.VALUE_TOO_LARGE % self.limit if size > self.limit else self.refusal
+            self.replies.append(replies.error(refusal) if self.raw else ReplyError(refusal))
+        self.room -= size
 
 
 class Until:
@@ -106,7 +126,8 @@ class Upstream:
     An asyncio.Protocol in all but the base class, which would keep mypyc from compiling it to a native class.
     """
 
-    def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop, most: int = 2**62) -> None:
+        """With `most`, the replies to one step of the engine's own may take that many bytes."""
         self.reading = Reading()
         self.streams: set[str] = set()  # what the client asked for: "MESSAGES" (in RESP2), "MONITOR"
         self._owner = owner
@@ -116,6 +137,8 @@ class Upstream:
         self._expected: deque[Relayed | Own | Until] = deque()
         self._partial: list[bytes] = []  # chunks of an incomplete reply that isn't handed on at once
         self._partial_size = 0
+        self._most = most
+        self._refusal = f"ERR Redis' replies take more than the {most} bytes that are allowed (see --request-limit)"
         self._out: list[Buffer] = []
         self._closed = False
         self._finished = False
@@ -127,6 +150,8 @@ class Upstream:
             await address.connect(lambda: cast(asyncio.Protocol, self))
         except OSError as error:
             self._lost(f"ERR Redis at {address} can't be reached: {error.strerror or error}")
+        except Exception:
+            self._fail()
 
     def _lost(self, reason: str) -> None:
         self._closed = True
@@ -152,16 +177,32 @@ class Upstream:
         return not self._expected
 
     def ask(
-        self, commands: Sequence[tuple[Buffer, ...]], done: Callable[[list[Any]], None], limit: int = NO_LIMIT
+        self,
+        commands: Sequence[tuple[Buffer, ...]],
+        done: Callable[[list[Any]], None],
+        limit: int = NO_LIMIT,
+        *,
+        most: int | None = None,
+        refusal: str = "",
     ) -> None:
-        """Send the engine's own commands. `done` gets the list of their decoded replies (`Own` explains `limit`)."""
-        self._out += [command(*arguments) for arguments in commands]
-        self._expected.append(Own(len(commands), done, raw=False, limit=limit))
+        """
+        Send the engine's own commands. `done` gets the list of their decoded replies.
+
+        `Own` explains `limit`, `most` (as `room`) and `refusal`.
+        """
+        for arguments in commands:
+            pieces = command_pieces(*arguments)
+            if isinstance(pieces, list):
+                self._out += pieces
+            else:
+                self._out.append(pieces)
+        room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
+        self._expected.append(Own(len(commands), done, raw=False, limit=limit, room=room, refusal=refusal))
 
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
-        self._expected.append(Own(1, done, raw=True))
+        self._expected.append(Own(1, done, raw=True, limit=NO_LIMIT, room=self._most, refusal=self._refusal))
 
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
         """Send a request with any number of replies (see `Until`)."""
@@ -171,8 +212,13 @@ class Upstream:
     def flush(self) -> None:
         """Write everything that was sent since the last call, in one write, if the connection is open."""
         if self._out and self._transport is not None and not self._closed:
-            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-            self._out.clear()
+            if len(self._out) == 1:
+                self._transport.write(self._out[0])
+            elif sum(map(len, self._out)) < replies.LARGE:
+                self._transport.write(b"".join(self._out))
+            else:  # joining large values would copy them
+                self._transport.writelines(self._out)
+            self._out = []
 
     def finish(self) -> None:
         """Tell Redis that no more requests come. It answers what it can answer now and closes."""
@@ -198,9 +244,12 @@ class Upstream:
             transport.abort()
             return
         self._transport = transport
-        self.reading.attach(transport)
-        self._owner.reading.release(Reason.SLOW_REDIS)
-        self.flush()
+        try:
+            self.reading.attach(transport)
+            self._owner.reading.release(Reason.SLOW_REDIS)
+            self.flush()
+        except Exception:  # the event loop would only log it
+            self._fail()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closed:
@@ -214,11 +263,21 @@ class Upstream:
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = self._scanner.scan(data)
+            self._receive(data)
         except ProtocolError as error:
             self._lost(f"ERR {error}")
             self.close()
-            return
+        except Exception:
+            self._fail()
+
+    def _fail(self) -> None:
+        """End the connection because of a bug in the engine: what comes after it would be out of step."""
+        _log.exception("a connection to Redis failed because of a bug in the engine")
+        self._lost(texts.ENGINE_FAILED)
+        self.close()
+
+    def _receive(self, data: bytes) -> None:
+        frames = self._scanner.scan(data)
         start = 0  # offset of the first byte that hasn't been dealt with
         done = 0  # frames that have been dealt with
         while done < len(frames):
@@ -268,10 +327,7 @@ class Upstream:
                 self._expected.popleft()
             self._owner.relayed(entry, data)
             return
-        if size > entry.limit:
-            entry.replies.append(ReplyError(texts.VALUE_TOO_LARGE % entry.limit))
-        else:
-            entry.replies.append(data if entry.raw else decode(data))
+        entry.take(data, size)
         if len(entry.replies) == entry.want:
             self._expected.popleft()
             entry.done(entry.replies)
@@ -283,7 +339,7 @@ class Upstream:
             self._owner.relayed(first, tail)
             return
         self._partial_size += len(tail)
-        if isinstance(first, Own) and self._partial_size > first.limit and not self._scanner.in_push:
+        if isinstance(first, Own) and not first.has_room_for(self._partial_size) and not self._scanner.in_push:
             self._partial = [b""]  # the size alone matters now
         else:
             self._partial.append(tail)

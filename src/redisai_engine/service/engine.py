@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
@@ -22,6 +23,7 @@ from redisai_engine.execution.hosts.placement import Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -51,7 +53,8 @@ class Engine:
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
         self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
-        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads)
+        onnx_memory = settings.onnx_memory or _memory() * 3 // 4 // settings.workers
+        self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
@@ -66,6 +69,7 @@ class Engine:
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
         self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
+        self.encoder = ReplyEncoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -112,12 +116,23 @@ class Engine:
         self.models.close()
         self.placement.close()
         self.loader.close()
+        self.encoder.close()
 
 
 def _processors(workers: int) -> int:
     """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, available // workers)
+
+
+def _memory() -> int:
+    """Return the bytes of memory that the machine has, or the container's limit if that is less."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:  # not on Linux, or control groups of the first version
+        return installed
+    return min(installed, int(allowed)) if allowed.isdecimal() else installed
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

@@ -19,6 +19,7 @@ from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.redis.store import ModelInfo
+from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
@@ -61,13 +62,13 @@ class Loader:
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
             future = self._loop.run_in_executor(threads, self._load, meta, blob)
-            future.add_done_callback(lambda finished: self._loaded(meta, finished.result()))
+            future.add_done_callback(lambda finished: self._loaded(meta, result_of(finished)))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
         threads = self._waiters if self._placement.is_hosted("TORCH") else self._thread
-        future = self._loop.run_in_executor(threads, _outcome_of, function)
-        future.add_done_callback(lambda finished: done(finished.result()))
+        future = self._loop.run_in_executor(threads, outcome_of, function)
+        future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
 
     def close(self) -> None:
         """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
@@ -105,17 +106,10 @@ class Loader:
         )
 
     def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
-        if not isinstance(outcome, EngineError):
-            least = HOST_BYTES if self._placement.is_hosted(meta.backend) else 0
-            self._models.keep(meta.id.encode(), outcome, max(meta.blob_size, least))
-        for done in self._waiting.pop(meta.id):
-            done(outcome)
-
-
-def _outcome_of(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except EngineError as error:
-        return error
-    except Exception as error:  # any failure must reach the client instead of leaving it waiting
-        return EngineError(f"ERR the engine failed on this command: {error!r}")
+        waiting = self._waiting.pop(meta.id)
+        try:
+            if not isinstance(outcome, EngineError):
+                least = HOST_BYTES if self._placement.is_hosted(meta.backend) else 0
+                self._models.keep(meta.id.encode(), outcome, max(meta.blob_size, least))
+        finally:  # it is loaded, even if it can't be kept
+            deliver(outcome, waiting)

@@ -14,10 +14,13 @@ closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from redisai_engine.execution.executor import Executor
 from redisai_engine.service.polling import BusyPolling
+
+_log = logging.getLogger(__name__)
 
 
 class Participant(Protocol):
@@ -67,19 +70,22 @@ class Turn:
 
     def _end(self) -> None:
         written: dict[Participant, None] = {}  # a dictionary is a set that keeps the order
-        while True:
-            touched, self._touched = dict.fromkeys(self._touched), []
-            for connection in touched:
-                try:
-                    connection.dispatch()
-                except Exception:  # must not affect other connections or later turns
-                    connection.fail()
-            self._run_models()  # finished runs touch connections again, which then have a reply or more to do
-            written = written | touched if written else touched
-            if not self._touched:
-                break
-        # From here on a touch plans another turn. Until here, the loop above has taken care of it.
-        self._is_planned = False
+        failed: set[Participant] = set()
+        try:
+            while True:
+                touched, self._touched = dict.fromkeys(self._touched), []
+                for connection in touched:
+                    try:
+                        connection.dispatch()
+                    except Exception:  # must not affect other connections or later turns
+                        self._fail(connection, failed)
+                self._run_models()  # finished runs touch connections again, which then have a reply or more to do
+                written = written | touched if written else touched
+                if not self._touched:
+                    break
+        finally:
+            # From here on a touch plans another turn. Until here, the loop above has taken care of it.
+            self._is_planned = False
         if self._answered:
             written.update(dict.fromkeys(self._answered))
             self._answered.clear()
@@ -87,9 +93,28 @@ class Turn:
             try:
                 connection.flush()
             except Exception:
-                connection.abort()
+                self._abort(connection)
         if len(written) == 1 and not self._executor.is_running:
             self._polling.turn_ended()
+
+    def _fail(self, connection: Participant, failed: set[Participant]) -> None:
+        """End a connection whose `dispatch` has raised. One that does so twice in a turn isn't even answered."""
+        if connection in failed:
+            self._abort(connection)
+            self._touched = [other for other in self._touched if other is not connection]
+            return
+        failed.add(connection)
+        try:
+            connection.fail()
+        except Exception:
+            self._abort(connection)
+
+    @staticmethod
+    def _abort(connection: Participant) -> None:
+        try:
+            connection.abort()
+        except Exception:
+            _log.exception("a connection that failed can't be closed")
 
     def _run_models(self) -> None:
         try:

@@ -196,6 +196,19 @@ def test_a_list_of_files_is_enough_whatever_the_location_says() -> None:
     assert read(in_initializer(tensor).SerializeToString()).external == ["k"]
 
 
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.lists(st.floats(width=32)), st.integers(0, 3))
+@settings(deadline=None)
+def test_an_attribute_s_numbers_hide_nothing(ints: list[int], floats: list[float], place: int) -> None:
+    """They are passed over many at a time."""
+    parts = [AttributeProto(ints=ints), AttributeProto(floats=floats), AttributeProto(ints=ints[::-1])]
+    parts.insert(place, AttributeProto(t=elsewhere()))
+    attribute = b"".join(part.SerializeToString() for part in parts)
+    node = b"\x2a" + varint(len(attribute)) + attribute
+    graph = b"\x0a" + varint(len(node)) + node
+
+    assert read(b"\x3a" + varint(len(graph)) + graph).external == ["k"]
+
+
 @pytest.mark.parametrize(
     ("shape", "text"),
     [

@@ -148,7 +148,6 @@ def test_the_usual_models_of_scikit_learn_are_steady() -> None:
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
 
     x, y = load_iris(return_X_y=True)
     x = x.astype(np.float32)
@@ -158,7 +157,6 @@ def test_the_usual_models_of_scikit_learn_are_steady() -> None:
         RandomForestClassifier(5),
         GradientBoostingClassifier(n_estimators=3),
         make_pipeline(StandardScaler(), MLPClassifier((4,), solver="lbfgs", max_iter=5000, random_state=0)),
-        SVC(),
     ):
         made = to_onnx(model.fit(x, y), x[:1], options={"zipmap": False}, target_opset={"": 16, "ai.onnx.ml": 3})
         if not is_steady(read(made.SerializeToString())):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from redisai_engine.codec.answers import decode, plain
+from redisai_engine.codec.errors import UnfitAnswer
 from redisai_engine.codec.mapping import Answer, Mapping, Output, Part
 from redisai_engine.protocol.tensor import Tensor
 
@@ -32,6 +33,25 @@ def test_labels_get_their_text_type_back() -> None:
     got = decode([Tensor.from_array(np.array(["a", "bb"]))], answer("ndarray", Part("y", "<U5", (-1,))))
 
     assert got.dtype == np.dtype("<U5")
+
+
+@pytest.mark.parametrize(
+    ("array", "part", "reason"),
+    [
+        (np.ones(3, np.float32), Part("y", shape=(2, 2)), "cannot reshape array of size 3 into shape (2,2)"),
+        (np.ones(3, np.float32), Part("y", labels=("a", "b")), "'float' object is not iterable"),
+        (np.array([5]), Part("y", choices=("no", "yes")), "index 5 is out of bounds for axis 0 with size 2"),
+    ],
+)
+def test_tensors_of_another_model_are_refused(array: Any, part: Part, reason: str) -> None:
+    tensor = Tensor.from_array(array)
+
+    with pytest.raises(UnfitAnswer) as caught:
+        decode([tensor], answer("ndarray", part))
+
+    assert str(caught.value) == (
+        f"the server answered {tensor.dtype.name} {tensor.shape}, which doesn't fit the deployment: {reason}"
+    )
 
 
 def test_an_array_may_be_written_to() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
+from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Field, Input, Mapping, Output, Schema
 from redisai_engine.protocol import dtypes
@@ -289,3 +290,28 @@ def test_every_contract_holds_on_the_fast_path(dtype: Any, contract: str, bad: A
     assert rows_of(as_given(rows), mapping) == rows.tolist()
     with pytest.raises(InputMismatch, match="in row 1"):
         Encoder(mapping).encode(as_given(bad_rows))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "document", "message"),
+    [
+        (unnamed(), [{"a": 1, "b": 2}, None], "rows must be either all objects or all lists"),
+        (
+            unnamed(),
+            {"a": [1, 2], "b": [1]},
+            "all columns must have the same number of rows, got column 'a': 2, column 'b': 1",
+        ),
+        (Mapping.generic(["x"], ["y"]), ["a\0b"], "tensor 'x': the text 'a\\x00b' has a zero byte inside"),
+        (Mapping.generic(["x"], ["y"]), [1e300], "tensor 'x' must be FLOAT, but has numbers that are too large for it"),
+        (
+            matrix("a"),
+            [[10**400], [1.5]],
+            "column 'a' must be double, got an integer of 1329 bits, which is too large for 64 bits",
+        ),
+    ],
+)
+def test_json_that_the_fuzzer_found_is_refused(mapping: Mapping, document: Any, message: str) -> None:
+    with pytest.raises(InputMismatch) as caught:
+        Encoder(mapping).encode(Document(document))
+
+    assert str(caught.value).startswith(message)

@@ -8,13 +8,17 @@ import pytest
 
 from redisai_engine.codec import errors
 from redisai_engine.codec.errors import (
+    AnswerMismatch,
     CodecError,
+    DamagedMapping,
     InputMismatch,
     PackageNotInstalled,
     UnknownRecordFormat,
     UnreadableMapping,
     UnusableOutput,
 )
+from redisai_engine.protocol.dtypes import FLOAT
+from redisai_engine.protocol.tensor import Tensor
 
 
 def test_the_tree_has_one_root_and_its_drawing_every_class() -> None:
@@ -46,6 +50,14 @@ def test_the_tree_has_one_root_and_its_drawing_every_class() -> None:
                 "the deployment's record has format '9', but this version reads only format 1; "
                 "upgrade with pip install --upgrade mlflow-redisai"
             ),
+        ),
+        (
+            DamagedMapping("fetch can't be right"),
+            "the record's mapping is damaged: fetch can't be right; deploy the model again",
+        ),
+        (
+            AnswerMismatch([Tensor(FLOAT, (2,), b"12345678")], "cannot reshape array"),
+            "the server answered FLOAT (2,), which doesn't fit the deployment: cannot reshape array",
         ),
         (
             UnusableOutput("iris", "probabilities"),

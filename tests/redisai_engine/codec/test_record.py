@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from redisai_engine.codec.errors import UnknownRecordFormat, UnreadableMapping
+from redisai_engine.codec.errors import DamagedMapping, UnknownRecordFormat, UnreadableMapping
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.record import (
     FORMAT,
@@ -19,6 +19,12 @@ from redisai_engine.codec.record import (
     texts,
     verification_key,
 )
+
+
+def changed(**fields: Any) -> str:
+    """Return the JSON of a mapping with other values."""
+    return json.dumps({**Mapping.generic(["x"], ["y"]).to_json(), **fields})
+
 
 KEYS = [
     b"iris",
@@ -101,6 +107,30 @@ def test_a_record_of_another_version_is_refused_with_the_way_out(written: dict[s
 def test_a_mapping_of_a_later_version_is_refused() -> None:
     with pytest.raises(UnreadableMapping):
         mapping_of(texts(fields(mapping='{"format": 99}')))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "reason"),
+    [
+        ("", "JSONDecodeError: Expecting value"),
+        ("[" * 100_000, "RecursionError: "),
+        ("null", "AttributeError: "),
+        ('{"format": 1}', "KeyError: 'inputs'"),
+        (changed(fetch=[1]), "fetch can't be right"),
+        (changed(fetch=["y"]), "mapping has fetch ('y',)"),
+        (changed(batch="4"), "mapping has batch '4'"),
+        (changed(precision="INT8"), "precision can't be right"),
+        (changed(outputs=[{"name": "y", "dtype": None, "shape": [-1]}]), "a shape can't be right"),
+        (changed(inputs=[{"name": "x", "dtype": None, "shape": None, "fields": [0]}]), "the fields of the inputs"),
+        (changed(answer={"container": "heap", "parts": []}), "answer has container 'heap'"),
+    ],
+)
+def test_a_mapping_that_somebody_else_has_changed_is_refused(mapping: str, reason: str) -> None:
+    """Whoever may write to Redis may change a record. That must not surprise those who predict."""
+    with pytest.raises(DamagedMapping) as caught:
+        mapping_of(texts(fields(mapping=mapping)))
+
+    assert str(caught.value).startswith(f"the record's mapping is damaged: {reason}")
 
 
 @pytest.mark.parametrize(

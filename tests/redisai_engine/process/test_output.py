@@ -11,8 +11,8 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from redisai_engine.process.output import Output
-with Output() as output:
+from redisai_engine.process.output import WorkerOutput
+with WorkerOutput() as output:
     {}
 """
 

@@ -361,6 +361,21 @@ class TestDraining:
         assert time.monotonic() - started < 5
 
 
+def test_a_run_that_needs_too_much_memory_fails_and_the_engine_goes_on(
+    new_engine: Callable[..., Server], connect: Connect
+):
+    wire = connect(new_engine("--onnx-memory", str(2**28)))
+    store_onnx(wire, "pooling", onnx_pooling())
+    store_model(wire, "server:sum")
+    wire.ask("AI.TENSORSET huge INT64 4 VALUES 1 1 20000 20000")
+    wire.ask("AI.TENSORSET small INT64 4 VALUES 1 1 1000 1000")
+    runs = [wire.ask(f"AI.MODELEXECUTE pooling INPUTS 1 {n} OUTPUTS 1 y") for n in ("huge", "small", "huge", "small")]
+
+    assert [run[:1] for run in runs] == [b"-", b"+", b"-", b"+"]
+    assert b"is smaller than requested bytes of 1600000000" in runs[0]
+    assert predict(wire, "server:sum", 1, 2) == 3
+
+
 def test_a_prediction_works_with_whatever_is_set_in_the_environment(
     redis_server: Server, new_engine: Callable[..., Server], connect: Connect
 ):

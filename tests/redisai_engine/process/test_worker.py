@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from redisai_engine.config import Settings
-from redisai_engine.process.output import Output
+from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Hub
 from redisai_engine.process.worker import Deaths, Worker
 
@@ -22,7 +22,7 @@ def send(data):
 
 async def end_of(program: str, timeout_ms: int = 500) -> str:
     """Run a program as a worker, and return how its parent says that it ended."""
-    output = Output()
+    output = WorkerOutput()
     settings = Settings(worker_timeout=timeout_ms)
     worker = await Worker.start(1, settings, Hub(), output, program=(sys.executable, "-c", PREAMBLE + program))
     return (await asyncio.wait_for(worker.ended(), 60)).how

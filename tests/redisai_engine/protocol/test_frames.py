@@ -193,3 +193,9 @@ def test_any_replies_are_divided_however_they_are_cut(stream: list[bytes], data:
 def test_elements_are_the_replies_that_an_array_was_made_of(items: list[bytes]):
     assert elements(_aggregate(b"*", items)) == items
     assert decode(_aggregate(b"*", items)) == [decode(item) for item in items]
+
+
+def test_a_reply_that_is_nested_too_deeply_is_refused():
+    """Lua makes such replies: tables in tables."""
+    with pytest.raises(ProtocolError, match="nested too deeply"):
+        decode(b"*1\r\n" * 10_000 + b":1\r\n")

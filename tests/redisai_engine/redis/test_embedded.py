@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from redisai_engine.errors import StartError
-from redisai_engine.redis.data_folder import DataFolder, ServerVersion, version_of
+from redisai_engine.redis.data_folder import RedisFolder, ServerVersion, version_of
 from support.connection import Connect
 from support.gateway import predict, store_model
 from support.replies import bulk
@@ -269,7 +269,7 @@ class TestVersion:
         ],
     )
     def test_which_server_reads_whose_data(self, writer: str, reader: str, can: bool, tmp_path: Path):  # noqa: FBT001
-        folder = DataFolder(tmp_path)
+        folder = RedisFolder(tmp_path)
         if writer:
             (tmp_path / "redis.version").write_text(f"{writer}\n")
         product, _, numbers = reader.partition(" ")
@@ -287,7 +287,7 @@ class TestVersion:
         (tmp_path / "appendonlydir").mkdir()
 
         with pytest.raises(StartError, match=r"was written by Redis 7\.0, which Redis 6\.2 can't read"):
-            DataFolder(tmp_path).check(ServerVersion("Redis", (6, 2)))
+            RedisFolder(tmp_path).check(ServerVersion("Redis", (6, 2)))
 
     def test_a_program_that_is_no_server_is_refused(self, tmp_path: Path):
         with pytest.raises(StartError, match=r"^/bin/true --version tells no version: '"):

@@ -72,6 +72,19 @@ class TestTensors:
             store.parse_tensor(change(value))
 
     @settings(deadline=None)
+    @given(
+        st.sampled_from(DTYPES),
+        st.lists(st.sampled_from([0, 1, 2, 3, 2**16, 2**31, 2**32, 2**61, 2**62, 2**63 - 1]), max_size=6),
+        st.binary(max_size=16),
+    )
+    @example(DTYPES[0], [0, 2**62], b"")
+    @example(DTYPES[0], [2**32, 2**32], b"")
+    @example(DTYPES[9], [0, 2**63 - 1], b"")
+    def test_a_header_whose_shape_lies_is_of_the_wrong_type(self, dtype, shape: list[int], blob: bytes):
+        """Products are exact: 2**32 times 2**32 isn't zero elements, as it is in C."""
+        check_readable(store.tensor_value(Tensor(dtype, tuple(shape), blob)))
+
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     @example(bytes(40))
     @example(b"\x00\x05" + bytes(5) + b"\x01" + bytes(32))

@@ -62,7 +62,12 @@ def chosen_reference(
 
 
 def _called(model: MlflowModel, method: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda inputs: method(model.enforced(inputs))
+    return lambda inputs: _dense(method(model.enforced(inputs)))
+
+
+def _dense(answer: Any) -> Any:
+    """Return a sparse matrix as an array: a tensor has all numbers, also those that are zero."""
+    return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
 def _method(model: MlflowModel, estimator: Any, output: str) -> Method | None:

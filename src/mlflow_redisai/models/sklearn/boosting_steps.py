@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, put, source
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, nodes_of, put, source
 from mlflow_redisai.models.sklearn.sparse_rows import rows_of_steps
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED, reader
-from mlflow_redisai.models.trees.ensemble import Nodes, write
+from mlflow_redisai.models.trees.ensemble import write
 from redisai_engine.codec.mapping import Schema
 
 _STEPS = {

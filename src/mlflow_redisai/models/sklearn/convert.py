@@ -28,12 +28,13 @@ from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_without_signature, tensor_name
 from mlflow_redisai.models.sklearn.answers import chosen_reference, default_reference
 from mlflow_redisai.models.sklearn.boosting_steps import register_boosting
-from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs
-from mlflow_redisai.models.sklearn.converters.register import own_converters
+from mlflow_redisai.models.sklearn.converters.likelihoods import LOGARITHMS, is_by_likelihood
+from mlflow_redisai.models.sklearn.converters.outputs import OUTPUT_OF, arrange_outputs, split_columns
 from mlflow_redisai.models.sklearn.edges import edges_of
 from mlflow_redisai.models.sklearn.estimators import (
     cast_before_last,
     convertible,
+    counts_neighbours,
     every_estimator,
     is_boosted,
     last_of,
@@ -46,11 +47,15 @@ from mlflow_redisai.models.sklearn.estimators import (
 from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
+from mlflow_redisai.models.sklearn.registration.register import own_converters
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from mlflow_redisai.models.trials.contracts import passes, without_missing_text
+from mlflow_redisai.models.trials.rows import Huge
+from mlflow_redisai.models.trials.splitting import answer_or_none
+from redisai_engine.codec.fields import is_frame
 from redisai_engine.codec.mapping import Answer, Container, Input, Mapping, Output, Part, Schema
 from redisai_engine.codec.onnx_types import dtype_of, free_inputs, shape_of
 from redisai_engine.protocol import dtypes
@@ -191,7 +196,9 @@ def _candidates(conversion: SklearnConversion) -> list[Precisions]:
     # Many estimators compute in float32 if that is what they get. Trees always read float32.
     if numbers and all(dtype is dtypes.FLOAT for dtype in numbers):
         return [single, exact]
-    return [exact, mixed] if reads_float32(conversion.estimator) else [exact, mixed, single]
+    if reads_float32(conversion.estimator):
+        return [exact, mixed]
+    return [exact] if counts_neighbours(conversion.estimator) else [exact, mixed, single]
 
 
 def _passes_on(conversion: SklearnConversion) -> bool:
@@ -221,8 +228,13 @@ def _try(conversion: SklearnConversion, function: str, precisions: Precisions, i
 def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: list[Any]) -> Deployable:
     estimator = conversion.estimator
     names = arrange_outputs(proto, estimator, last_of(estimator), conversion.function, conversion.what)
+    columns = _columns_of_frame(conversion, inputs)
+    names = split_columns(proto, names[0], len(columns)) if columns else names
     blob = graph.finish(proto, conversion.request.limits, conversion.what)
     mapping = _mapping(proto, conversion, names)
+    if columns:
+        parts = tuple(Part(name, dtype, (-1,)) for name, dtype in columns.items())
+        mapping = replace(mapping, answer=Answer("dataframe", parts))
     deployable = checked(Deployable("sklearn", "ONNX", blob, mapping, conversion.reference), inputs, conversion.what)
     chosen = conversion.request.outputs
     if not chosen:
@@ -232,6 +244,17 @@ def _finished(conversion: SklearnConversion, proto: onnx.ModelProto, inputs: lis
         return chosen_reference(conversion.model, conversion.native, conversion.function, names, outputs)
 
     return with_outputs(deployable, chosen, own, inputs, conversion.what)
+
+
+def _columns_of_frame(conversion: SklearnConversion, inputs: list[Any]) -> dict[str, str]:
+    """Return the names and types of the columns if the estimator transforms rows to a frame of numbers, else none."""
+    if conversion.function != "transform" or not inputs or isinstance(inputs[0], Huge):
+        return {}
+    answer = answer_or_none(conversion.reference.answer, inputs[0])
+    numbers = is_frame(answer) and answer.columns.is_unique and all(kind.kind in "biuf" for kind in answer.dtypes)
+    if not numbers:
+        return {}
+    return {str(name): kind.name for name, kind in answer.dtypes.items()}
 
 
 def _to_onnx(
@@ -298,6 +321,8 @@ def _options(estimator: Any, function: str) -> dict[int, dict[str, Any]]:
         options[id(last)] = {"zipmap": False}
     if function == "decision_function" and is_classifier(last):
         options[id(last)] = _scores_instead(last)
+    if function == "predict_log_proba" and is_by_likelihood(last):
+        options[id(last)][LOGARITHMS] = True
     # scikit-learn compares the scores of the classes, not the probabilities made from them.
     scored = (SVC, LogisticRegression)
     if function == "predict" and isinstance(last, OneVsRestClassifier) and isinstance(last.estimators_[0], scored):
@@ -378,9 +403,21 @@ def _mapping(proto: onnx.ModelProto, conversion: SklearnConversion, names: list[
         Answer(container, parts),
         conversion.schema,
         depth=graph.depth(proto),
-        # A small probability that is 1 minus another has few digits, and its logarithm shows that.
-        precision=dtypes.FLOAT if conversion.function == "predict_log_proba" else graph.precision(proto),
+        precision=dtypes.FLOAT if _has_few_digits(conversion) else graph.precision(proto),
     )
+
+
+def _has_few_digits(conversion: SklearnConversion) -> bool:
+    """
+    Return whether rounding shows in the model's own answer, even in float64.
+
+    A small probability that is 1 minus another has few digits, and its logarithm shows that. A distance to a centre is
+    the root of a difference, of which right at the centre only rounding is left.
+    """
+    distances = conversion.function == "transform" and any(
+        hasattr(one, "cluster_centers_") for one in every_estimator(conversion.estimator)
+    )
+    return distances or conversion.function == "predict_log_proba"
 
 
 def _inputs(proto: onnx.ModelProto, conversion: SklearnConversion) -> tuple[Input, ...]:

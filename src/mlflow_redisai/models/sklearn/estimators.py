@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_redisai.models.sklearn.converters.transforms import transforming
 from redisai_engine.codec.mapping import Schema
 
 
@@ -107,6 +108,11 @@ def reads_float32(estimator: Any) -> bool:
     return any(isinstance(inner, BaseDecisionTree) for inner in every_estimator(last_of(estimator)))
 
 
+def counts_neighbours(estimator: Any) -> bool:
+    """Return whether distances decide which training rows count. Rounded to float32, many of them would be equal."""
+    return any(hasattr(inner, "_fit_method") for inner in every_estimator(estimator))
+
+
 def is_boosted(estimator: Any) -> bool:
     """Return whether an estimator comes from one of the boosting libraries."""
     return type(estimator).__module__.partition(".")[0] in {"xgboost", "lightgbm", "catboost"}
@@ -192,13 +198,18 @@ def cast_before_last(estimator: Any) -> Any:
 def unfolded(estimator: Any, function: str) -> Any:
     """
     Return the estimator with each RFE as what it does: a choice of columns, and if it gives the answer, its estimator.
-    A search is the best estimator that it found.
+    A search is the best estimator that it found, and what only transforms has a stand-in if it could also predict.
 
     skl2onnx converts only its transform, and takes an RFE that chooses for a classifier as one that classifies.
     """
+    from sklearn.compose import ColumnTransformer
     from sklearn.feature_selection import RFE
-    from sklearn.pipeline import Pipeline
+    from sklearn.pipeline import FeatureUnion, Pipeline
 
+    if isinstance(estimator, ColumnTransformer):
+        return _with_parts(estimator, "transformers_")
+    if isinstance(estimator, FeatureUnion):
+        return _with_parts(estimator, "transformer_list")
     if isinstance(estimator, Pipeline):
         *first, (name, last) = estimator.steps
         steps = [*((each, unfolded(step, "transform")) for each, step in first), (name, unfolded(last, function))]
@@ -207,9 +218,24 @@ def unfolded(estimator: Any, function: str) -> Any:
     if hasattr(estimator, "best_estimator_"):
         return unfolded(estimator.best_estimator_, function)
     if not isinstance(estimator, RFE):
-        return estimator
+        return transforming(estimator) if function == "transform" else estimator
     choice = _choice_of_columns(estimator)
     return choice if function == "transform" else Pipeline([("columns", choice), ("estimator", estimator.estimator_)])
+
+
+def _with_parts(estimator: Any, attribute: str) -> Any:
+    """Return a union or column transformer with each of its parts unfolded, the same one if that changes none."""
+    old = getattr(estimator, attribute)
+    # A part may be the text "passthrough" or "drop".
+    new = [
+        (name, unfolded(part, "transform") if hasattr(part, "get_params") else part, *columns)
+        for name, part, *columns in old
+    ]
+    if all(part[1] is before[1] for part, before in zip(new, old, strict=True)):
+        return estimator
+    copied = copy.copy(estimator)
+    setattr(copied, attribute, new)
+    return copied
 
 
 def _choice_of_columns(selector: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.converters.functions import FUNCTIONS, is_known
+from mlflow_redisai.models.sklearn.converters.neighbours.distances import METRICS
 
 # Parameters that act while fitting, or on speed, memory and messages only.
 FITTING = frozenset(
@@ -74,9 +75,9 @@ READ: dict[str, str] = {
     "HistGradientBoostingRegressor": "loss",
     "IncrementalPCA": "whiten",
     "KBinsDiscretizer": "encode dtype",
-    "KNeighborsClassifier": "n_neighbors",
-    "KNeighborsRegressor": "n_neighbors",
-    "KNeighborsTransformer": "n_neighbors mode",
+    "KNeighborsClassifier": "n_neighbors p",
+    "KNeighborsRegressor": "n_neighbors p",
+    "KNeighborsTransformer": "n_neighbors mode p",
     "KNNImputer": "n_neighbors",
     "KernelPCA": "kernel degree gamma coef0",
     "LabelBinarizer": "neg_label pos_label",
@@ -85,11 +86,11 @@ READ: dict[str, str] = {
     "LocalOutlierFactor": "n_neighbors novelty",
     "MLPClassifier": "activation",
     "MLPRegressor": "activation loss",
-    "MaxAbsScaler": "",
+    "MaxAbsScaler": "clip",
     "MinMaxScaler": "feature_range clip",
     "NearestNeighbors": "n_neighbors radius",
     "Normalizer": "norm",
-    "NuSVC": "degree gamma coef0 decision_function_shape probability",
+    "NuSVC": "break_ties degree gamma coef0 decision_function_shape probability",
     "NuSVR": "degree gamma coef0",
     "OneClassSVM": "degree gamma coef0",
     "OneHotEncoder": "drop handle_unknown sparse_output dtype",
@@ -106,12 +107,14 @@ READ: dict[str, str] = {
     "RANSACRegressor": "loss",
     "RFE": "step",
     "RFECV": "step",
+    "RadiusNeighborsClassifier": "radius p outlier_label",
+    "RadiusNeighborsRegressor": "radius p",
     "RandomTreesEmbedding": "sparse_output",
     "RegressorChain": "base_estimator",
     "RobustScaler": "with_centering with_scaling quantile_range unit_variance",
     "SGDClassifier": "loss",
     "SGDRegressor": "loss",
-    "SVC": "degree gamma coef0 decision_function_shape probability",
+    "SVC": "break_ties degree gamma coef0 decision_function_shape probability",
     "SVR": "degree gamma coef0",
     "SelectFromModel": "threshold",
     "SimpleImputer": "fill_value missing_values",
@@ -122,6 +125,7 @@ READ: dict[str, str] = {
     "TfidfVectorizer": "stop_words ngram_range token_pattern lowercase analyzer preprocessor tokenizer strip_accents "
     "input encoding decode_error dtype binary norm use_idf sublinear_tf",
     "TransformedTargetRegressor": "func",
+    "TunedThresholdClassifierCV": "response_method thresholds",
     "TweedieRegressor": "power link",
     "VarianceThreshold": "threshold",
     "VotingClassifier": "voting weights flatten_transform",
@@ -173,12 +177,8 @@ _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "its splits by category can't be converted to ONNX; use categorical_features=None behind a OneHotEncoder",
     ),
     (
-        lambda one: type(one).__name__ in ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor"),
-        "neighbours within a radius can't be converted to ONNX; use KNeighborsClassifier or KNeighborsRegressor",
-    ),
-    (
-        lambda one: type(one).__name__ == "TunedThresholdClassifierCV",
-        "its threshold can't be converted to ONNX; deploy its estimator_ with predict_proba and compare with it",
+        lambda one: type(one).__name__ == "RadiusNeighborsClassifier" and getattr(one, "outlier_label_", ()) is None,
+        "it raises an error for a row without neighbours, which can't be converted to ONNX; use outlier_label",
     ),
 )
 
@@ -205,14 +205,15 @@ def _has_ties(estimator: Any) -> bool:
     return bool((tied[:, count:].any(axis=1) & (tied & others).any(axis=1)).any())
 
 
-_METRICS = ("minkowski", "euclidean", "manhattan", "l1", "l2", "cityblock")
-
+# What skl2onnx's own converters of neighbours know.
+_FEW_METRICS = ("minkowski", "euclidean", "manhattan", "l1", "l2", "cityblock")
+_FEW = ("LocalOutlierFactor", "NearestNeighbors")
 _NEIGHBOURS = (
     "KNeighborsClassifier",
     "KNeighborsRegressor",
     "KNeighborsTransformer",
-    "LocalOutlierFactor",
-    "NearestNeighbors",
+    "RadiusNeighborsClassifier",
+    "RadiusNeighborsRegressor",
 )
 
 # The values that are honoured besides the default, by class and parameter.
@@ -228,8 +229,10 @@ ONLY: dict[tuple[str, str], tuple[Any, ...]] = {
         (name, "kernel"): ("rbf", "linear", "poly", "sigmoid")
         for name in ("NuSVC", "NuSVR", "OneClassSVM", "SVC", "SVR")
     },
-    **{(name, "metric"): _METRICS for name in _NEIGHBOURS},
-    **{(name, "p"): (1, 2) for name in _NEIGHBOURS},
+    **{(name, "metric"): _FEW_METRICS for name in _FEW},
+    **{(name, "p"): (1, 2) for name in _FEW},
+    **{(name, "metric"): tuple(METRICS) for name in _NEIGHBOURS},
+    **{(name, "weights"): ("uniform", "distance", None) for name in _NEIGHBOURS if "Transformer" not in name},
 }
 
 

@@ -19,6 +19,9 @@ from mlflow_redisai.models.sklearn.options import changed_options
 # How ONNX Runtime names a node: when it loads a graph, when it lacks an implementation, and when it runs.
 _NODE = re.compile(r"(?:in node \(|with name '|Name:'|Node:)([^)']+?)(?:\)|'| )")
 
+# What only we have a converter for.
+_OWN = ("TransformedTargetRegressor", "Transforming")
+
 # The library's text is cut to this length, so that it doesn't hide what is said before it.
 _CUT = 120
 
@@ -46,7 +49,7 @@ def _without_converter(estimator: Any) -> str | None:
 
     for path, part in parts(estimator):
         kind = type(part)
-        if kind not in sklearn_operator_name_map and kind.__name__ != "TransformedTargetRegressor":
+        if kind not in sklearn_operator_name_map and kind.__name__ not in _OWN:
             return (
                 f"{_where(path, part)} of {kind.__module__} has no converter; there are converters for most of "
                 "scikit-learn, XGBoost, LightGBM and CatBoost"

@@ -14,8 +14,8 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.estimators import parts
 
 # scikit-learn's default, and the same for RE2: words of at least two letters, digits or underscores of any script.
-_DEFAULT = r"(?u)\b\w\w+\b"
-_WORDS = r"[\p{L}\p{N}_]{2,}"
+# Words of a single letter are the other pattern whose boundaries RE2 needs no sign for: both take all they can.
+_PLAIN = {r"(?u)\b\w\w+\b": r"[\p{L}\p{N}_]{2,}", r"(?u)\b\w+\b": r"[\p{L}\p{N}_]+"}
 
 # Classes in Python's patterns, and the same characters for RE2.
 _CLASSES = {r"\w": r"[\p{L}\p{N}_]", r"\d": r"\p{Nd}"}
@@ -43,9 +43,6 @@ def vectorizer_options(estimator: Any) -> dict[int, dict[str, Any]]:
 
 
 def _why_not(step: Any) -> str | None:
-    # skl2onnx takes the logarithm of other numbers than scikit-learn does.
-    if getattr(step, "sublinear_tf", False):
-        return "sublinear_tf=True is converted wrongly by skl2onnx; use sublinear_tf=False"
     # A TfidfTransformer only weights what other steps have counted.
     if not hasattr(step, "analyzer"):
         return None
@@ -64,7 +61,7 @@ def _why_not(step: Any) -> str | None:
 def _why_not_pattern(pattern: str) -> str | None:
     plain = pattern.removeprefix("(?u)")
     different = [each for each in _DIFFERENT if each in plain.replace("\\\\", "")]
-    if pattern == _DEFAULT or not different:
+    if pattern in _PLAIN or not different:
         return None
     return (
         f"token_pattern={pattern!r} may match differently in ONNX ({', '.join(different)}); "
@@ -73,8 +70,8 @@ def _why_not_pattern(pattern: str) -> str | None:
 
 
 def _expression(pattern: str) -> str:
-    if pattern == _DEFAULT:
-        return _WORDS
+    if pattern in _PLAIN:
+        return _PLAIN[pattern]
     plain = pattern.removeprefix("(?u)")
     for ours, theirs in _CLASSES.items():
         plain = plain.replace(ours, theirs)

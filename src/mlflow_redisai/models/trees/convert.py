@@ -22,11 +22,12 @@ from mlflow_redisai.models import graph
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.native import load_native
+from mlflow_redisai.models.nodes import Nodes
 from mlflow_redisai.models.reference import NoReference, Reference
 from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
 from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
 from mlflow_redisai.models.trees.edges import edges_of
-from mlflow_redisai.models.trees.ensemble import Boosted, Nodes, write
+from mlflow_redisai.models.trees.ensemble import Boosted, write
 from mlflow_redisai.models.trees.params import Asked, asked_of
 from mlflow_redisai.models.trials.checks import checked, probes, with_outputs
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Output, Part, Schema

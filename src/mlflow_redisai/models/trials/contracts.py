@@ -285,7 +285,7 @@ def _largest(model: _Model, numbers: list[int], least: Mapping[int, float]) -> d
     sizes = [size for size in _SIZES if size <= max(limits)]
     for size in sizes:
         if _accepts_up_to(model, numbers, size, least):
-            return {} if size == sizes[0] else dict.fromkeys(numbers, size)
+            return {} if size == sizes[0] else _largest_each(model, numbers, sizes, size, least)
     single = numbers[:_SINGLE_TRIES] if len(numbers) > 1 else []
     taking = [index for index in single if _accepts_up_to(model, [index], sizes[-1], least)]
     refusing = [index for index in numbers if index not in taking]
@@ -295,6 +295,24 @@ def _largest(model: _Model, numbers: list[int], least: Mapping[int, float]) -> d
     parts = [[index] for index in refusing] if len(refusing) <= _FEW_BISECTED else [refusing]
     found = {index: bound for part in parts for index, bound in _largest_near(model, part, sizes[-1], least).items()}
     return {**found, **_largest(model, taking, least)}
+
+
+def _largest_each(
+    model: _Model, numbers: list[int], sizes: Sequence[float], common: float, least: Mapping[int, float]
+) -> dict[int, float]:
+    """
+    Return what each of a few fields accepts, if the model takes all of that at once; else `common` for all of them.
+
+    A power of one column may overflow where that of another is far from it.
+    """
+    each = dict.fromkeys(numbers, common)
+    if len(numbers) > _FEW_BISECTED:
+        return each
+    for index in numbers:
+        each[index] = next(size for size in sizes if size == common or _accepts_up_to(model, [index], size, least))
+    if not _accepts_sizes(model, each, least):
+        return dict.fromkeys(numbers, common)
+    return {index: size for index, size in each.items() if size < _limit_of(model.schema.fields[index])}
 
 
 def _largest_near(model: _Model, part: list[int], refused: float, least: Mapping[int, float]) -> dict[int, float]:
@@ -311,8 +329,13 @@ def _largest_near(model: _Model, part: list[int], refused: float, least: Mapping
 
 def _accepts_up_to(model: _Model, numbers: list[int], size: float, least: Mapping[int, float]) -> bool:
     """Return whether the model accepts numbers of this size in all these fields, of both signs if it may."""
+    return _accepts_sizes(model, dict.fromkeys(numbers, size), least)
+
+
+def _accepts_sizes(model: _Model, sizes: Mapping[int, float], least: Mapping[int, float]) -> bool:
+    """Return whether the model accepts, at once, numbers of each field's size, of both signs if it may."""
     # As numbers of float32 columns next to those of float64, it may become infinite.
-    narrow = {index: min(size, _limit_of(model.schema.fields[index])) for index in numbers}
+    narrow = {index: min(size, _limit_of(model.schema.fields[index])) for index, size in sizes.items()}
     cells = {index: [value, value if index in least else -value] for index, value in narrow.items()}
     return model.answers(_with_cells(model.schema, model.rows, cells))
 

@@ -3,7 +3,7 @@ Rows for trials, made of what the model has learned (`edges`), in a few batches.
 
 - Rows drawn over the range that the model has learned, and some of them again.
 - Rows with every column on an edge, and ordinary rows with some columns on one.
-- Whole rows: those of the training that the model keeps.
+- Whole rows: those of the training that the model keeps, and rows of one number in every column, such as 0.
 - Ordinary rows with a special value in a single column: a batch for each size, because a huge answer would hide the
   others, whose differences are relative to the largest.
 
@@ -39,6 +39,9 @@ _OWN_ROWS = 400
 
 # Numbers around zero. As float32, 1e-40 is subnormal, and as float64, 5e-324 is.
 _SMALL = (0.0, -0.0, 1e-40, -1e-40, 5e-324, 1e-300, 1e-7, 0.1, -0.1, 0.5, 1.0, -1.0, 1.5)
+
+# Numbers that stand in every column of a row.
+_EVERYWHERE = (0, 1, 2, 100)
 
 # Numbers of one size each. From 2**24 on, float32 can't hold every integer, and from 2**53 on, float64 can't.
 _LARGE: tuple[tuple[float, ...], ...] = (
@@ -134,6 +137,7 @@ def batches(schema: Schema, example: Any, edges: Edges) -> Iterator[Any]:
         [_draws(maker, random, count)],
         _on_edges(maker, random, count),
         _own_rows(maker, random),
+        _alike(maker, random),
         _strange(maker, random),
         _small(maker, random),
     ):
@@ -184,6 +188,15 @@ def _as_column(values: Array, item: Field, otherwise: Array) -> Array:
             return values.astype(item.dtype.numpy)
     except (TypeError, ValueError):
         return otherwise
+
+
+def _alike(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
+    """Yield rows with the same number in every column: a row of zeros has no length, and one of ones no deviation."""
+    columns = maker.ordinary(random, len(_EVERYWHERE))
+    yield [
+        np.array(_EVERYWHERE).astype(item.dtype.numpy) if item.dtype.numpy.kind in "iuf" else values
+        for values, item in zip(columns, maker.fields, strict=True)
+    ]
 
 
 # -- one column at a time -------------------------------------------------------------------------

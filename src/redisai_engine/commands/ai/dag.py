@@ -15,26 +15,35 @@ from typing import Any
 
 from redisai_engine.backends.base import Array
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
+from redisai_engine.commands.ai.run import most_read, reading, stored
 from redisai_engine.commands.ai.script_run import resolve_script
 from redisai_engine.commands.ai.tensor import tensor_of
-from redisai_engine.commands.ai.tensor_reply import add_array, tensor_reply
+from redisai_engine.commands.ai.tensor_reply import (
+    MANY,
+    add_array,
+    in_few_pieces,
+    meta_of_array,
+    tensor_reply,
+)
+from redisai_engine.commands.budget import Budget, reply_budget, tensor_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.dags import CallFunction, Dag, GetTensor, RunModel, SetTensor, parse_dag
 from redisai_engine.commands.grammar.keys import dag_keys
 from redisai_engine.commands.grammar.tensors import META_AND_BLOB
-from redisai_engine.commands.steps import Plan, Run, RunRequest, refuse_error
+from redisai_engine.commands.steps import Encode, Plan, Read, Run, RunRequest, refuse_error
 from redisai_engine.commands.table import READ, WRITE, InTransaction, Keys, command
 from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
-from redisai_engine.protocol.tensor import Buffer, Tensor
+from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 from redisai_engine.redis import store
 
 _READING = (*RESOLVING, "GET")
 _WRITING = (*_READING, "GETRANGE", "SET", "SETRANGE")
 _KEYS = Keys(3, 3, 1, find=dag_keys)
 ROUTE_RIGHT = b"e"  # the right to ask whether ROUTING's key exists, as `Rights` remembers it
+_META = frozenset((b"META",))
 _WRITE_RIGHT = b"w"  # the right to write a key, likewise
 
 
@@ -50,7 +59,7 @@ _WRITE_RIGHT = b"w"  # the right to write a key, likewise
 )
 def dagexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGEXECUTE [LOAD count key ...] [PERSIST count key ...] [ROUTING key] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, parse_dag(arguments, read_only=False, deprecated=False))
+    return _run_dag(client, arguments, read_only=False, deprecated=False)
 
 
 @command(
@@ -65,7 +74,7 @@ def dagexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagexecute_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGEXECUTE_RO [LOAD count key ...] [ROUTING key] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, parse_dag(arguments, read_only=True, deprecated=False))
+    return _run_dag(client, arguments, read_only=True, deprecated=False)
 
 
 @command(
@@ -80,7 +89,7 @@ def dagexecute_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagrun(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGRUN [LOAD count key ...] [PERSIST count key ...] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, parse_dag(arguments, read_only=False, deprecated=True))
+    return _run_dag(client, arguments, read_only=False, deprecated=True)
 
 
 @command(
@@ -95,7 +104,7 @@ def dagrun(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagrun_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGRUN_RO [LOAD count key ...] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, parse_dag(arguments, read_only=True, deprecated=True))
+    return _run_dag(client, arguments, read_only=True, deprecated=True)
 
 
 @dataclass(slots=True)
@@ -108,14 +117,25 @@ class Step:
 
 
 class Progress:
-    """The state of a running DAG: what its places hold, and the outcomes of its steps by operation number."""
+    """
+    The state of a running DAG: what its places hold, and the outcomes of its steps by operation number.
 
-    def __init__(self, dag: Dag) -> None:
+    `budget` is what its tensors may take, apart from those that the request brought.
+    """
+
+    def __init__(self, dag: Dag, budget: Budget) -> None:
         self.dag = dag
+        self.budget = budget
         self.places: list[Tensor | Array | None] = [None] * dag.places  # None for an empty place
         self.steps: dict[int, Step] = {}
         self.done: set[int] = set()
         self.failed: dict[int, bytes] = {}
+
+    def set_tensors(self) -> None:
+        """Put the request's own tensors into their places."""
+        for operation in self.dag.operations:
+            if isinstance(operation, SetTensor):
+                self.places[operation.place] = operation.words.tensor
 
     def is_ready(self, number: int) -> bool:
         return all(self.places[place] is not None for place in self.steps[number].inputs)
@@ -127,7 +147,10 @@ class Progress:
     def _array(self, place: int) -> Array:
         value = self.places[place]
         assert value is not None  # the caller has checked is_ready()
-        return value.array() if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        self.budget.take_array_of(value)
+        return value.array()
 
     def take(self, number: int, outcome: Any) -> None:
         """Record the outcome of a run: its outputs, or an error."""
@@ -136,6 +159,7 @@ class Progress:
             return
         self.done.add(number)
         for place, array in zip(self.steps[number].outputs, outcome, strict=True):
+            self.budget.take(array.nbytes if array is not None else 0)
             self.places[place] = array
 
     def tensor(self, place: int) -> Tensor | None:
@@ -143,26 +167,45 @@ class Progress:
         return value if value is None or isinstance(value, Tensor) else Tensor.from_array(value)
 
 
-def _run_dag(client: Client, dag: Dag) -> Plan:
+def _run_dag(client: Client, arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Plan:
+    dag = yield from _described(arguments, read_only=read_only, deprecated=deprecated)
     deadline = client.engine.deadline(dag.timeout_ms)
     # The order of what follows is RedisAI's: it decides which of several errors a client sees.
-    progress = Progress(dag)
+    progress = Progress(dag, tensor_budget(client.engine.settings))
     if dag.load:
-        values = yield [(b"GET", key) for key in dag.load]
-        progress.places[: len(values)] = map(tensor_of, values)
+        numbers, commands = reading(dag.load)
+        values = yield Read(commands, *most_read(client.engine.settings))
+        tensors = [tensor_of(value) for value in values]
+        progress.places[: len(numbers)] = [tensors[number] for number in numbers]
     if dag.scopes_error is not None:
         raise dag.scopes_error
     yield from _check_rights(client, dag)
     yield from _resolve(client, progress)
     if dag.operations_error is not None:
         raise dag.operations_error
+    _count_zeros(progress)
+    progress.set_tensors()
     if not (yield from _run(progress, deadline)):
         return replies.TIMEDOUT
-    answers = [_answer(progress, number, client.protocol) for number in range(len(dag.operations))]
+    answers = yield from _answers(client, progress)
     # Nothing is persisted if an operation failed or could not run.
-    if dag.persist and not any(answer.startswith((b"-", b"+NA")) for answer in answers):
+    if dag.persist and not any(answer[0][:1] == b"-" or answer[0] == replies.NA for answer in answers):
         answers += yield from _persist(progress)
-    return replies.array(answers)
+    return in_few_pieces([b"*%d\r\n" % len(answers), *(piece for answer in answers for piece in answer)])
+
+
+def _described(arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Generator[Any, Any, Dag]:
+    def describe() -> Dag:
+        return parse_dag(arguments, read_only=read_only, deprecated=deprecated)
+
+    return describe() if len(arguments) < MANY else (yield Encode(describe))
+
+
+def _count_zeros(progress: Progress) -> None:
+    """Count the tensors that the request made without sending them."""
+    for operation in progress.dag.operations:
+        if isinstance(operation, SetTensor) and operation.blob_at is None:
+            progress.budget.take(len(operation.words.tensor.blob))
 
 
 def _check_rights(client: Client, dag: Dag) -> Generator[Any, Any, None]:
@@ -193,11 +236,9 @@ def _is_wrong_type(answer: object) -> bool:
 
 
 def _resolve(client: Client, progress: Progress) -> Generator[Any, Any, None]:
-    """Look up models and scripts, one operation after another, and put the request's own tensors into their places."""
+    """Look up models and scripts, one operation after another."""
     for number, operation in enumerate(progress.dag.operations):
-        if isinstance(operation, SetTensor):
-            progress.places[operation.place] = operation.words.tensor
-        elif isinstance(operation, RunModel):
+        if isinstance(operation, RunModel):
             model = yield from resolve_model(client, operation.key)
             operation.call.check(len(model.loaded.inputs), len(model.loaded.outputs))
             progress.steps[number] = Step(model, operation.inputs, operation.outputs)
@@ -211,7 +252,7 @@ def _resolve(client: Client, progress: Progress) -> Generator[Any, Any, None]:
 def _run(progress: Progress, deadline: float | None) -> Generator[Any, Any, bool]:
     """Run all steps, at the same time those that are ready. Return False if the time ran out."""
     detached = not progress.dag.needs_redis
-    waiting = list(progress.steps)
+    waiting = list(progress.steps)  # in order
     # A DAG without runs waits for its turn in the queue like any other, and may time out there.
     if not waiting and (yield Run([RunRequest(None, [])], deadline, detached=detached)) == [TIMED_OUT]:
         return False
@@ -221,34 +262,62 @@ def _run(progress: Progress, deadline: float | None) -> Generator[Any, Any, bool
             return False
         for number, outcome in zip(ready, outcomes, strict=True):
             progress.take(number, outcome)
-        waiting = [number for number in waiting if number not in ready]
+        done = set(ready)
+        waiting = [number for number in waiting if number not in done]
     return True
 
 
-def _answer(progress: Progress, number: int, protocol: int) -> bytes:
+Answer = list[Buffer]  # the reply of one operation, in pieces
+
+
+def _answers(client: Client, progress: Progress) -> Generator[Any, Any, list[Answer]]:
+    """Encode the answers of all operations. Raise CommandError if they are too large together."""
+    budget = reply_budget(client.engine.settings)
+
+    def encode() -> list[Answer]:
+        numbers = range(len(progress.dag.operations))
+        return [_answer(progress, number, client.protocol, budget) for number in numbers]
+
+    return (yield Encode(encode)) if _takes_long(progress) else encode()
+
+
+def _takes_long(progress: Progress) -> bool:
+    elements = 0
+    for operation in progress.dag.operations:
+        if isinstance(operation, GetTensor) and b"VALUES" in operation.form:
+            value = progress.places[operation.place]
+            elements += 0 if value is None else element_count(value.shape)
+    return elements > MANY
+
+
+def _answer(progress: Progress, number: int, protocol: int, budget: Budget) -> Answer:
     operation = progress.dag.operations[number]
     if isinstance(operation, GetTensor):
-        return _tensor_answer(progress, operation, protocol)
+        return _tensor_answer(progress, operation, protocol, budget)
     if isinstance(operation, SetTensor) or number in progress.done:
-        return replies.OK
-    return progress.failed.get(number, replies.NA)
+        return [replies.OK]
+    return [progress.failed.get(number, replies.NA)]
 
 
-def _tensor_answer(progress: Progress, operation: GetTensor, protocol: int) -> bytes:
+def _tensor_answer(progress: Progress, operation: GetTensor, protocol: int, budget: Budget) -> Answer:
     value = progress.places[operation.place]
     if value is None:
-        return replies.NA
-    # An output in the default format is encoded without making a Tensor of it first.
-    if operation.form == META_AND_BLOB and not isinstance(value, Tensor):
-        pieces: list[Buffer] = []
-        add_array(pieces, value)
-        return b"".join(pieces)
+        return [replies.NA]
+    if not isinstance(value, Tensor):
+        if operation.form == _META:
+            return [replies.array(meta_of_array(value))]
+        # An output in the default format is encoded without making a Tensor of it first.
+        if operation.form == META_AND_BLOB:
+            budget.take(value.nbytes)
+            pieces: Answer = []
+            add_array(pieces, value)
+            return pieces
     tensor = progress.tensor(operation.place)
     assert tensor is not None
-    return tensor_reply(tensor, operation.form, protocol)
+    return tensor_reply(tensor, operation.form, protocol, budget)
 
 
-def _persist(progress: Progress) -> Generator[Any, Any, list[bytes]]:
+def _persist(progress: Progress) -> Generator[Any, Any, list[Answer]]:
     """Store the tensors. If one of the keys can't take a tensor, store nothing; the answer is that error."""
     dag = progress.dag
     names = dag.persist or []
@@ -257,8 +326,8 @@ def _persist(progress: Progress) -> Generator[Any, Any, list[bytes]]:
         for head in heads:
             store.check_tensor_head(head)
         tensors = [(name, progress.tensor(dag.names[name])) for name in names]
-        values = [(b"SET", name, store.tensor_value(tensor)) for name, tensor in tensors if tensor is not None]
+        values = [(b"SET", name, stored(tensor)) for name, tensor in tensors if tensor is not None]
         refuse_error(*(yield values))
     except CommandError as error:
-        return [replies.error(error.wire)]
+        return [[replies.error(error.wire)]]
     return []

@@ -25,7 +25,7 @@ import numpy as np
 from redisai_engine.backends.base import Array, LoadedModel
 from redisai_engine.commands.ai.dag import ROUTE_RIGHT, dagexecute_ro
 from redisai_engine.commands.ai.resolving import known_model
-from redisai_engine.commands.ai.tensor_reply import LARGE, add_array
+from redisai_engine.commands.ai.tensor_reply import add_array
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.dags import Dag, GetTensor, RunModel, SetTensor, parse_dag
 from redisai_engine.commands.grammar.tensors import META_AND_BLOB
@@ -33,13 +33,16 @@ from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.task import carry_out
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel, form_of
-from redisai_engine.protocol import dtypes, replies
+from redisai_engine.protocol import dtypes, replies, texts
 from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
 from redisai_engine.service.models import KnownModel
+
+_MOST_TEXTS = 2**20  # elements of a STRING tensor
+_MOST_WORDS = 1000  # of a request that is worth preparing
 
 
 class Hole:
@@ -98,7 +101,10 @@ class Form:
 
 def _hole(operation: SetTensor) -> Hole:
     # A BOOL blob's values must be checked, which only the grammar does.
-    if operation.blob_at is None or operation.words.tensor.dtype is dtypes.BOOL:
+    tensor = operation.words.tensor
+    if operation.blob_at is None or tensor.dtype is dtypes.BOOL:
+        raise ValueError
+    if tensor.dtype.is_string and element_count(tensor.shape) > _MOST_TEXTS:  # they must be counted
         raise ValueError
     return Hole(operation.blob_at, operation.words.tensor)
 
@@ -121,7 +127,9 @@ class PreparedDag:
         # The arguments between the holes: start, end, and the words there.
         edges = [-1, *sorted(self._positions), len(arguments)]
         self._fixed = [(low + 1, high, list(arguments[low + 1 : high])) for low, high in pairwise(edges)]
-        self._first = list(arguments)
+        # The blobs themselves may be large, so only their lengths are kept.
+        self._lengths = {place: len(arguments[place]) for place in self._positions}
+        self._first = [b"" if place in self._lengths else word for place, word in enumerate(arguments)]
         self._template: Template | None = None
         # What is known about the model and the rights, and for how long it holds.
         self._known: KnownModel | None = None
@@ -134,7 +142,7 @@ class PreparedDag:
     def template(self) -> Template:
         """The layout of this form's requests in the received bytes. Built on first use."""
         if self._template is None:
-            self._template = Template(self._first, self._positions)
+            self._template = Template(self._first, self._positions, self._lengths)
         return self._template
 
     def accepts(self, arguments: list[bytes]) -> bool:
@@ -271,7 +279,12 @@ class PreparedRun(Job):
             else:
                 size += array.nbytes
                 add_array(pieces, array)
-        return b"".join(pieces) if size < LARGE else pieces  # joining would copy a large output
+        if size < replies.LARGE:
+            return b"".join(pieces)
+        limit = self._client.engine.settings.reply_limit
+        if size > limit:
+            return replies.error(texts.REPLY_TOO_LARGE % (size, limit))
+        return pieces  # joining would copy a large output
 
     def _failed(self, error: EngineError) -> bytes:
         sets = [replies.OK] * self._dag.sets
@@ -289,6 +302,8 @@ class PreparedDags:
 
     def find(self, arguments: list[bytes]) -> PreparedDag | None:
         """Return the form of a request; None if it isn't a simple one."""
+        if len(arguments) > _MOST_WORDS:
+            return None
         # The third word is mostly ROUTING's key: a cheap way to tell apart the models that a client uses.
         key = (len(arguments), arguments[2] if len(arguments) > 2 else b"")
         form = self._forms.get(key)

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
 from redisai_engine.commands.ai.tensor import tensor_of
+from redisai_engine.commands.budget import tensor_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.calls import FunctionCall, ModelCall, parse_modelexecute, parse_modelrun
 from redisai_engine.commands.grammar.keys import modelexecute_keys, modelrun_keys
-from redisai_engine.commands.steps import Plan, Run, RunRequest, refuse_error
+from redisai_engine.commands.grammar.tensors import MAX_TENSOR_BYTES
+from redisai_engine.commands.steps import Plan, Read, Run, RunRequest, UpstreamCommand, refuse_error
 from redisai_engine.commands.table import WRITE, InTransaction, Keys, command
-from redisai_engine.errors import EngineError
+from redisai_engine.config import Settings
+from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.tensor import Tensor
@@ -67,12 +70,18 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
     """
     deadline = client.engine.deadline(call.timeout_ms)
     outputs = call.outputs
-    got = yield [
-        *((b"GET", key) for key in call.inputs),
-        *((b"GETRANGE", key, b"0", b"7") for key in outputs),
-    ]
-    arrays = [tensor_of(value).array() for value in got[: len(call.inputs)]]
-    for head in got[len(call.inputs) :]:
+    budget = tensor_budget(client.engine.settings)
+    inputs, commands = reading(call.inputs)
+    got = yield Read(
+        [*commands, *((b"GETRANGE", key, b"0", b"7") for key in outputs)],
+        *most_read(client.engine.settings),
+    )
+    arrays = []
+    for place in inputs:
+        tensor = tensor_of(got[place])
+        budget.take_array_of(tensor)
+        arrays.append(tensor.array())
+    for head in got[len(commands) :]:
         store.check_tensor_head(head)
     (outcome,) = yield Run([RunRequest(model, arrays)], deadline)
     if outcome is TIMED_OUT:
@@ -80,7 +89,29 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
     if isinstance(outcome, EngineError):
         raise outcome
     # An output that isn't a tensor is left out, as in RedisAI. Of two outputs to one key the last one stays.
-    tensors = {key: Tensor.from_array(array) for key, array in zip(outputs, outcome, strict=True) if array is not None}
-    if tensors:
-        refuse_error(*(yield [(b"SET", key, store.tensor_value(tensor)) for key, tensor in tensors.items()]))
+    made = {key: array for key, array in zip(outputs, outcome, strict=True) if array is not None}
+    for array in made.values():
+        budget.take(array.nbytes)
+    if made:
+        values = [(b"SET", key, stored(Tensor.from_array(array))) for key, array in made.items()]
+        refuse_error(*(yield values))
     return replies.OK
+
+
+def reading(keys: Sequence[bytes]) -> tuple[list[int], list[UpstreamCommand]]:
+    """Return commands that read each key once, and for each of `keys` the number of its reply."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys], [(b"GET", key) for key in numbers]
+
+
+def most_read(settings: Settings) -> tuple[int, str]:
+    """Return how many bytes of tensors a command may read, and the error for more."""
+    most = settings.tensor_limit
+    return most, texts.TENSORS_TOO_LARGE % (most, most)
+
+
+def stored(tensor: Tensor) -> bytes:
+    """Return the string that holds a tensor in Redis. Raise CommandError if it is longer than Redis allows."""
+    if len(tensor.blob) > MAX_TENSOR_BYTES:
+        raise CommandError(texts.TENSOR_TOO_LARGE % (len(tensor.blob), MAX_TENSOR_BYTES))
+    return store.tensor_value(tensor)

@@ -13,7 +13,7 @@ from typing import Any
 from redisai_engine.backends.scripts import Script
 from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.grammar.words import Words, integer, text
+from redisai_engine.commands.grammar.words import Words, text, whole_number
 from redisai_engine.commands.hashes import check_writable, delete_hash, scan_tags, values_of, write_hash
 from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
@@ -67,7 +67,7 @@ def _device_and_tag(words: Words) -> tuple[str, str]:
 def _entry_points(words: Words) -> tuple[str, ...]:
     if not words.take_if(b"ENTRY_POINTS"):
         raise CommandError(texts.ENTRY_POINTS_MISSING)
-    count = integer(words.take() or b"")
+    count = whole_number(words.take() or b"")
     if count is None:
         raise CommandError(texts.BAD_ENTRY_POINT_COUNT)
     if not 0 <= count <= len(words.rest):

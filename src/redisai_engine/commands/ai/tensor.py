@@ -6,16 +6,20 @@ RedisAI checks the key before the arguments, and so do the bodies here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from redisai_engine.commands.ai.tensor_reply import meta_reply, tensor_reply
+from redisai_engine.commands.ai.tensor_reply import MANY, in_few_pieces, meta_reply, takes_long, tensor_reply
+from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.tensors import parse_format, parse_tensor
-from redisai_engine.commands.steps import Plan, refuse_error
+from redisai_engine.commands.refusals import set_nothing
+from redisai_engine.commands.steps import Encode, Plan, refuse_error
 from redisai_engine.commands.table import READ, WRITE, Keys, command
+from redisai_engine.commands.tensor_script import LARGEST
 from redisai_engine.errors import CommandError, WrongType
 from redisai_engine.protocol import replies, texts
+from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.tensor import Tensor
 from redisai_engine.redis import store
 
@@ -35,14 +39,16 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
     if client.in_transaction:
         return (yield from _set_in_transaction(arguments))
     key = arguments[1]
-    value = _value_or_error(arguments)
-    if isinstance(value, bytes) and (yield from client.tensor_script.set(key, value)):
+    tensor = yield from _tensor_or_error(arguments)
+    small = store.tensor_value(tensor) if isinstance(tensor, Tensor) and len(tensor.blob) < LARGEST else None
+    if small is not None and (yield from client.tensor_script.set(key, small)):
         return replies.OK
     while True:
         (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
         store.check_tensor_head(head)
-        if isinstance(value, CommandError):
-            raise value
+        if isinstance(tensor, CommandError):
+            raise tensor
+        value = store.tensor_value(tensor)  # not before Redis has let the client read: it may be large
         # An empty reply means that there is no key, or an empty string, which is no tensor; NX tells them apart.
         (reply,) = yield [(b"SET", key, value) if head else (b"SET", key, value, b"NX")]
         refuse_error(reply)
@@ -54,12 +60,16 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
             raise WrongType
 
 
-def _value_or_error(arguments: Sequence[bytes]) -> bytes | CommandError:
-    """Return the tensor's string, or the error to raise once the key has been checked."""
-    try:
-        return store.tensor_value(parse_tensor(arguments[2:]).tensor)
-    except CommandError as error:
-        return error
+def _tensor_or_error(arguments: Sequence[bytes]) -> Generator[Any, Any, Tensor | CommandError]:
+    """Return the tensor, or the error to raise once the key has been checked."""
+
+    def parse() -> Tensor | CommandError:
+        try:
+            return parse_tensor(arguments[2:]).tensor
+        except CommandError as error:
+            return error
+
+    return parse() if len(arguments) < MANY else (yield Encode(parse))
 
 
 def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
@@ -69,11 +79,12 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     A string that turns out to be no tensor is put back right after EXEC.
     """
     key = arguments[1]
-    value = _value_or_error(arguments)
-    if isinstance(value, CommandError):
-        (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
+    tensor = yield from _tensor_or_error(arguments)
+    if isinstance(tensor, CommandError):
+        head, _ = yield [(b"GETRANGE", key, b"0", b"7"), set_nothing(key)]
         store.check_tensor_head(head)
-        raise value
+        raise tensor
+    value = store.tensor_value(tensor)
     ttl, old = yield [(b"PTTL", key), (b"SET", key, value, b"GET")]
     refuse_error(old)
     if old is not None and not store.is_tensor(old):
@@ -100,7 +111,13 @@ def tensorget(client: Client, arguments: Sequence[bytes]) -> Plan:
         dtype, shape = store.parse_shape(value)
         return replies.array(meta_reply(dtype, shape))
     (value,) = yield [(b"GET", key)]
-    return tensor_reply(tensor_of(value), parse_format(arguments[2:]), client.protocol)
+    tensor, form = tensor_of(value), parse_format(arguments[2:])
+    budget = reply_budget(client.engine.settings)
+
+    def encode() -> Reply:
+        return in_few_pieces(tensor_reply(tensor, form, client.protocol, budget))
+
+    return (yield Encode(encode)) if takes_long(tensor.shape, form) else encode()
 
 
 def tensor_of(value: Any) -> Tensor:

@@ -18,6 +18,7 @@ from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
 
 _INPUTS, _OUTPUTS, _KEYS, _ARGS, _TIMEOUT = b"INPUTS", b"OUTPUTS", b"KEYS", b"ARGS", b"TIMEOUT"
+_WORDS_BEFORE_SCOPES = 3  # the command's name, the script and the function
 _COUNTED = {_INPUTS: "inputs", _OUTPUTS: "outputs", _ARGS: "keys"}  # their names in RedisAI's error for a bad count
 
 
@@ -181,14 +182,18 @@ def _timeout_at_the_end(words: Words) -> int:
 
 
 def _scope(words: Words, scope: bytes) -> list[bytes]:
-    """Read a count and that many words. A negative count means none, as in RedisAI."""
+    """
+    Read a count and that many words.
+
+    A negative count means none, as in RedisAI, unless it points in front of the whole command.
+    """
     word = words.take()
     if word is None:
         raise CommandError(texts.SCRIPT_SCOPE_EMPTY)
     count = integer(word)
     if count is None:
         raise CommandError(texts.SCRIPT_BAD_COUNT % _COUNTED[scope])
-    if count > len(words.rest):
+    if count > len(words.rest) or count < -(_WORDS_BEFORE_SCOPES + words.position):
         raise CommandError(texts.SCRIPT_TOO_FEW % text(scope).lower())
     return words.take_many(max(count, 0))
 

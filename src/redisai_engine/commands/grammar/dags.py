@@ -8,6 +8,7 @@ reads, and a name may be reused.
 RedisAI looks keys up while it reads the arguments, and reports the first error that it meets. So reading stops at the
 first bad argument, and the error is kept where it was found: in `scopes_error`, in the call of an operation whose model
 is looked up first, or in `operations_error`. The code that runs the DAG raises it at the point where RedisAI would.
+Names come last: only once all operations are read does RedisAI check that each name is known.
 
 Invariant: the description of a DAG without any of these errors is complete.
 """
@@ -39,17 +40,18 @@ class SetTensor:
     """AI.TENSORSET: fills a place. `blob_at` is the position of the blob among the DAG's arguments, if there is one."""
 
     name: bytes
-    place: int
     words: TensorWords
     blob_at: int | None
+    place: int = -1
 
 
 @dataclass(slots=True)
 class GetTensor:
     """AI.TENSORGET of one place."""
 
-    place: int
+    name: bytes
     form: frozenset[bytes]
+    place: int = -1
 
 
 @dataclass(slots=True)
@@ -124,8 +126,9 @@ def parse_dag(arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) 
         dag.open(key)
     if dag.scopes_error is None:
         try:
-            _read_operations(words, dag)
-            _check_persist(dag)
+            if _read_operations(words, dag):
+                _connect(dag)
+                _check_persist(dag)
         except CommandError as error:
             dag.operations_error = error
     return dag
@@ -200,6 +203,21 @@ def _persist(words: Words, dag: Dag) -> list[bytes]:
     return names
 
 
+# Names
+
+
+def _connect(dag: Dag) -> None:
+    """Give every name its place. Raise CommandError for a name that nothing before it has filled."""
+    for operation in dag.operations:
+        if isinstance(operation, SetTensor):
+            operation.place = dag.open(operation.name)
+        elif isinstance(operation, GetTensor):
+            operation.place = dag.find(operation.name)
+        else:
+            operation.inputs = [dag.find(name) for name in operation.call.inputs]
+            operation.outputs = [dag.open(name) for name in operation.call.outputs]
+
+
 def _check_persist(dag: Dag) -> None:
     for name in dag.persist or ():
         if name not in dag.names:
@@ -209,13 +227,19 @@ def _check_persist(dag: Dag) -> None:
 # Operations
 
 
-def _read_operations(words: Words, dag: Dag) -> None:
-    """Read the operations up to the first bad one. Raise CommandError for one that can't even be described."""
+def _read_operations(words: Words, dag: Dag) -> bool:
+    """
+    Read the operations up to the first bad one. Return whether all of them can be read.
+
+    RedisAI looks up an operation's model or script, and reports the error in its call, before it reads on. Raise
+    CommandError for an operation that can't even be described.
+    """
     for start, operation in _split(words):
         described = _OPERATIONS[_name(operation, dag)](operation, dag, start)
         dag.operations.append(described)
         if isinstance(described, RunModel | CallFunction) and described.call.error is not None:
-            return  # RedisAI looks up the model or script, and reports this error, before it reads on
+            return False
+    return True
 
 
 def _split(words: Words) -> list[tuple[int, list[bytes]]]:
@@ -242,13 +266,12 @@ def _set_tensor(words: list[bytes], dag: Dag, start: int) -> Operation:
     _check_arity(words, least=4, most=None)
     tensor = parse_tensor(words[2:])
     # `start` is the position of the operation's name; name and key come before the tensor's own words.
-    blob_at = None if tensor.blob_at is None else start + 2 + tensor.blob_at
-    return SetTensor(words[1], dag.open(words[1]), tensor, blob_at)
+    return SetTensor(words[1], tensor, None if tensor.blob_at is None else start + 2 + tensor.blob_at)
 
 
 def _get_tensor(words: list[bytes], dag: Dag, start: int) -> Operation:
     _check_arity(words, least=2, most=4)
-    return GetTensor(dag.find(words[1]), parse_format(words[2:]))
+    return GetTensor(words[1], parse_format(words[2:]))
 
 
 def _check_arity(words: list[bytes], *, least: int, most: int | None) -> None:
@@ -260,33 +283,24 @@ def _run_model(words: list[bytes], dag: Dag, start: int) -> Operation:
     if len(words) < (6 if dag.deprecated else 8):
         raise CommandError(texts.ARITY % text(words[0].upper()))
     call = (parse_modelrun if dag.deprecated else parse_modelexecute)(words[2:])
-    return _connect(RunModel(words[1], call), dag)
+    _refuse_timeout(call)
+    return RunModel(words[1], call)
 
 
 def _call_function(words: list[bytes], dag: Dag, start: int) -> Operation:
     name = text(words[0].upper())
-    if dag.read_only:
+    if dag.read_only and not dag.deprecated:  # AI.DAGRUN_RO takes AI.SCRIPTRUN
         raise CommandError(texts.DAG_SCRIPT_READ_ONLY % name)
     if len(words) < 3:
         raise CommandError(texts.ARITY % name)
     call = parse_scriptrun(words[3:]) if dag.deprecated else parse_scriptexecute(words[3:], in_dag=True)
-    return _connect(CallFunction(words[1], words[2], call), dag)
+    _refuse_timeout(call)
+    return CallFunction(words[1], words[2], call)
 
 
-def _connect(operation: RunModel | CallFunction, dag: Dag) -> Operation:
-    """Find the places that an operation reads, and open those that it fills. An error is kept in its call."""
-    call = operation.call
-    if call.error is not None:
-        return operation
-    try:
-        if call.timeout_ms is not None:
-            raise CommandError(texts.DAG_TIMEOUT_IN_OP)
-        operation.inputs = [dag.find(name) for name in call.inputs]
-    except CommandError as error:
-        call.error = error
-    else:
-        operation.outputs = [dag.open(name) for name in call.outputs]
-    return operation
+def _refuse_timeout(call: ModelCall | FunctionCall) -> None:
+    if call.error is None and call.timeout_ms is not None:
+        call.error = CommandError(texts.DAG_TIMEOUT_IN_OP)
 
 
 _OPERATIONS = {

@@ -12,21 +12,28 @@ from collections.abc import Sequence
 
 from redisai_engine.commands.grammar.words import integer
 
-_SCRIPT_LISTS = (b"KEYS", b"INPUTS", b"LIST_INPUT", b"OUTPUTS")
+_SCRIPT_LISTS = (b"KEYS", b"INPUTS", b"OUTPUTS")
 _DAG_LISTS = (b"LOAD", b"PERSIST")
 _DAG_KEYS = (b"ROUTING", b"AI.MODELEXECUTE", b"AI.SCRIPTEXECUTE")  # one key follows
 
 
 def modelexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
-    """Return the model and, if both counts are valid, the inputs and outputs."""
+    """
+    Return the model and, if both counts fit, the inputs and outputs.
+
+    A count moves the place where the next one is expected, even backwards.
+    """
     if len(arguments) < 4:
         return []
     model = [arguments[1]]
-    inputs = _counted(arguments, 3)
-    if inputs is None:
+    inputs = integer(arguments[3])
+    if inputs is None or not 0 <= 5 + inputs < len(arguments):
         return model
-    outputs = _counted(arguments, 5 + len(inputs))
-    return model if outputs is None else model + inputs + outputs
+    place = 5 + inputs
+    outputs = integer(arguments[place])
+    if outputs is None or not 0 <= place + outputs < len(arguments):
+        return model
+    return [*model, *arguments[4 : max(4 + inputs, 4)], *arguments[place + 1 : max(place + 1 + outputs, 0)]]
 
 
 def modelrun_keys(arguments: Sequence[bytes]) -> list[bytes]:
@@ -49,15 +56,17 @@ def _run_keys(arguments: Sequence[bytes], position: int) -> list[bytes]:
 
 def scriptexecute_keys(arguments: Sequence[bytes]) -> list[bytes]:
     """
-    Return the script and the words of its lists up to ARGS.
+    Return the script and the words of its lists, up to ARGS or a count that isn't positive.
 
     A list at the very end is left out, as RedisAI does by mistake.
     """
-    keys = list(arguments[1:2])
+    if len(arguments) < 6:
+        return []
+    keys = [arguments[1]]
     position = 3
     while position < len(arguments) and arguments[position].upper() in _SCRIPT_LISTS:
         counted = _counted(arguments, position + 1)
-        if counted is None or position + 2 + len(counted) >= len(arguments):
+        if not counted or position + 2 + len(counted) >= len(arguments):
             break
         keys += counted
         position += 2 + len(counted)
@@ -84,9 +93,13 @@ def dag_keys(arguments: Sequence[bytes]) -> list[bytes]:
 
 
 def _counted(arguments: Sequence[bytes], position: int) -> list[bytes] | None:
-    """Return the words that the count at `position` announces; None if there is no count or there are too few words."""
+    """
+    Return the words that the count at `position` announces; None if there is no count or there are too few words.
+
+    A negative count announces none, unless it points in front of the command.
+    """
     count = integer(arguments[position]) if position < len(arguments) else None
-    if count is None or count < 0:
+    if count is None or count < -(position + 1):
         return None
-    words = list(arguments[position + 1 : position + 1 + count])
-    return words if len(words) == count else None
+    words = list(arguments[position + 1 : position + 1 + max(count, 0)])
+    return words if len(words) == max(count, 0) else None

@@ -42,7 +42,8 @@ def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     """
     words = Words(list(arguments))
     options = ModelOptions(_backend(words), _device(words))
-    _tag_and_batching(words, options)
+    options.tag = _tag(words)
+    _batching(words, options)
     if not words.rest:
         raise CommandError(texts.BLOB_MISSING)
     if options.backend == "TF":
@@ -64,7 +65,8 @@ def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     if len(device) > _MAX_DEVICE or device.upper() in _OLD_KEYWORDS:
         raise CommandError(texts.BAD_DEVICE)
     options = ModelOptions(backend, text(device))
-    _tag_and_batching(words, options)
+    options.tag = _tag(words)
+    _old_batching(words, options)
     if not words.rest:
         raise CommandError(texts.BLOB_MISSING)
     if backend == "TF":
@@ -92,9 +94,11 @@ def _device(words: Words) -> str:
     return text(device)
 
 
-def _tag_and_batching(words: Words, options: ModelOptions) -> None:
-    if words.take_if(b"TAG"):
-        options.tag = text(words.take() or b"")
+def _tag(words: Words) -> str:
+    return text(words.take() or b"") if words.take_if(b"TAG") else ""
+
+
+def _batching(words: Words, options: ModelOptions) -> None:
     options.batch_size = _number(words, "BATCHSIZE")
     options.min_batch_size = _number(words, "MINBATCHSIZE")
     if options.min_batch_size and not options.batch_size:
@@ -102,6 +106,22 @@ def _tag_and_batching(words: Words, options: ModelOptions) -> None:
     options.min_batch_timeout_ms = _number(words, "MINBATCHTIMEOUT")
     if options.min_batch_timeout_ms and not options.min_batch_size:
         raise CommandError(texts.TIMEOUT_WITHOUT_MIN)
+
+
+def _old_batching(words: Words, options: ModelOptions) -> None:
+    """Read the same options as AI.MODELSET does: whether one may be there comes before its value."""
+    if options.backend == "TFLITE" and words.is_next(b"BATCHSIZE"):
+        raise CommandError(texts.TFLITE_BATCHING)
+    options.batch_size = _number(words, "BATCHSIZE")
+    if words.is_next(b"MINBATCHSIZE") and not options.batch_size:
+        raise CommandError(texts.MIN_WITHOUT_BATCH)
+    options.min_batch_size = _number(words, "MINBATCHSIZE")
+    if words.is_next(b"MINBATCHTIMEOUT"):
+        if not options.batch_size:
+            raise CommandError(texts.TIMEOUT_WITHOUT_BATCH)
+        if not options.min_batch_size:
+            raise CommandError(texts.TIMEOUT_WITHOUT_MIN)
+    options.min_batch_timeout_ms = _number(words, "MINBATCHTIMEOUT")
 
 
 def _number(words: Words, name: str) -> int:

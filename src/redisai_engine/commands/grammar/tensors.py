@@ -5,6 +5,7 @@ The tensor arguments of AI.TENSORSET, `type [dim ...] [BLOB data | VALUES value 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,12 +13,15 @@ from redisai_engine.commands.grammar.words import double, integer
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import dtypes, texts
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count
 
 META_AND_BLOB = frozenset((b"META", b"BLOB"))
 _FORMATS = (b"META", b"BLOB", b"VALUES")
 #: Redis' limit for a string, less room for the header of a tensor. RedisAI crashes on larger shapes.
-_MAX_TENSOR_BYTES = 512 * 1024 * 1024 - 512
+MAX_TENSOR_BYTES = 512 * 1024 * 1024 - 512
+_SHARED_ZEROS = 64 * 1024
+_CHUNK = 16 * 1024  # numbers
+_STRIPPED = 64 * 1024  # bytes; beyond, comparing all at once takes less time than stripping one after another
 
 
 class TensorWords:
@@ -50,9 +54,19 @@ def parse_tensor(arguments: Sequence[bytes]) -> TensorWords:
         if len(shape) > MAX_DIMENSIONS:
             raise CommandError(texts.TOO_MANY_DIMENSIONS)
         size *= dimension
-        if size > _MAX_TENSOR_BYTES:
+        if size > MAX_TENSOR_BYTES:
             raise CommandError(texts.BAD_SHAPE)
-    return TensorWords(Tensor(dtype, tuple(shape), bytes(size)))
+    return TensorWords(Tensor(dtype, tuple(shape), _zeros(size)))
+
+
+def _zeros(size: int) -> Buffer:
+    """Return zero bytes. All large ones are parts of the same, of which nothing is in memory until it is written."""
+    return bytes(size) if size < _SHARED_ZEROS else memoryview(_all_zeros())[:size]
+
+
+@lru_cache(maxsize=1)
+def _all_zeros() -> bytes:
+    return bytes(MAX_TENSOR_BYTES)
 
 
 def _from_blob(dtype: DType, shape: tuple[int, ...], rest: Sequence[bytes]) -> Tensor:
@@ -64,9 +78,16 @@ def _from_blob(dtype: DType, shape: tuple[int, ...], rest: Sequence[bytes]) -> T
             raise CommandError(texts.BAD_STRING_COUNT)
     elif len(blob) != dtype.size * element_count(shape):
         raise CommandError(texts.BAD_BLOB_SIZE)
-    elif dtype is dtypes.BOOL and blob[:-1].strip(b"\0\1"):  # RedisAI leaves the last byte unchecked
+    elif dtype is dtypes.BOOL and not _is_bool(blob):
         raise CommandError(texts.BAD_BOOL)
     return Tensor(dtype, shape, blob)
+
+
+def _is_bool(blob: bytes) -> bool:
+    """Return whether all bytes are 0 or 1. RedisAI leaves the last one unchecked."""
+    if len(blob) < _STRIPPED:
+        return not blob[:-1].strip(b"\0\1")
+    return bool(np.frombuffer(blob, np.uint8, len(blob) - 1).max() <= 1)
 
 
 def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) -> Tensor:
@@ -74,12 +95,18 @@ def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) 
         raise CommandError(texts.BAD_VALUE_COUNT)
     if dtype.is_string:
         return Tensor(dtype, shape, b"".join(map(_terminated, values)))
+    chunks = [_numbers(dtype, values[start : start + _CHUNK]) for start in range(0, len(values), _CHUNK)]
+    return Tensor(dtype, shape, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _numbers(dtype: DType, values: Sequence[bytes]) -> bytes:
+    """Read some of a tensor's numbers. All at once would keep other threads from running for long."""
     numbers = [double(value) for value in values] if dtype.is_float else [integer(value) for value in values]
     if None in numbers or not (dtype.is_float or _in_range(dtype, numbers)):
         raise CommandError(texts.BAD_VALUE)
     with np.errstate(over="ignore"):  # a value too large for FLOAT becomes infinite, as in RedisAI
         array = np.array(numbers, np.float64 if dtype.is_float else np.int64).astype(dtype.numpy)
-    return Tensor(dtype, shape, array.tobytes())
+    return array.tobytes()
 
 
 def _in_range(dtype: DType, numbers: Sequence[float | None]) -> bool:

@@ -25,16 +25,27 @@ def double(text: bytes) -> float | None:
     """
     Read a double as C's strtod does, hexadecimal included.
 
-    Return None for nan, for text that is no number, and for values outside a double's range.
+    Return None for nan, for text that is no number, and for numbers outside a double's range: too large for it, or so
+    small that nothing but zero is left.
     """
-    if _HEX_DOUBLE.fullmatch(text):
-        return float.fromhex(text.decode())
-    if not _DOUBLE.fullmatch(text):
+    is_hex = _HEX_DOUBLE.fullmatch(text) is not None
+    if not is_hex and not _DOUBLE.fullmatch(text):
         return None
-    value = float(text)
-    if value in (float("inf"), float("-inf")) and b"n" not in text.lower():
+    try:
+        value = float.fromhex(text.decode()) if is_hex else float(text)
+    except OverflowError:  # only fromhex() raises it
+        return None
+    is_infinite = value in (float("inf"), float("-inf"))
+    if (is_infinite and b"n" not in text.lower()) or (value == 0 and _has_digits(text, is_hex=is_hex)):
         return None  # strtod reports ERANGE
     return value
+
+
+def _has_digits(number: bytes, *, is_hex: bool) -> bool:
+    """Return whether a number in front of its exponent has another digit than zero."""
+    lower = number.lower()
+    mantissa = lower.partition(b"x")[2].partition(b"p")[0] if is_hex else lower.partition(b"e")[0]
+    return mantissa.strip(b"+-0.") != b""
 
 
 def whole_number(text: bytes) -> int | None:
@@ -64,6 +75,10 @@ class Words:
         word = self.left[self.position] if self.position < len(self.left) else None
         self.position += 1
         return word
+
+    def is_next(self, keyword: bytes) -> bool:
+        """Return whether the next word is `keyword`, in any letter case."""
+        return self.position < len(self.left) and self.left[self.position].upper() == keyword
 
     def take_if(self, keyword: bytes) -> bool:
         """Skip the next word and return True if it is `keyword`, in any letter case."""

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import text
 from redisai_engine.commands.plain.modules import MODULE
-from redisai_engine.commands.steps import Pass, Plan, refuse_error
+from redisai_engine.commands.steps import Pass, Plan, Relay, refuse_error
 from redisai_engine.commands.table import COMMANDS, NO_KEYS, READ, Command, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
@@ -31,7 +31,7 @@ def command_(client: Client, arguments: Sequence[bytes]) -> Plan:
     return (yield from _SUBCOMMANDS.get(subcommand, _relay)(client, arguments))
 
 
-def _relay(client: Client, arguments: Sequence[bytes]) -> Plan:
+def _relay(client: Client, arguments: Sequence[bytes]) -> Relay:
     (raw,) = yield Pass(encode(arguments))
     return bytes(raw)
 

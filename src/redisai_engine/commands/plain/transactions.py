@@ -14,15 +14,14 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from redisai_engine.commands.connection import ConnectedClient
-from redisai_engine.commands.steps import Pass, Permit, Plan, relay
+from redisai_engine.commands.refusals import placeholder
+from redisai_engine.commands.steps import Pass, Permit, Plan, Relay, relay
 from redisai_engine.commands.table import Command, InTransaction, connection_command
 from redisai_engine.commands.transaction import Entry, Transaction
 from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
-
-_PLACEHOLDER = [(b"PING",)]  # queued for a command that needs nothing from Redis, to hold its place
 
 
 @connection_command("WATCH", in_transaction=InTransaction.NOW)
@@ -71,19 +70,17 @@ def queue(connection: ConnectedClient, row: Command[ConnectedClient], arguments:
     """Queue the plan of a command of the table, and answer QUEUED. Inside MULTI this is the body of all of them."""
     assert connection.transaction is not None
     entry = Entry()
-    commands: Any = _PLACEHOLDER
     try:
-        plan = row.plan(connection, arguments)
         if row.in_transaction is InTransaction.REFUSE:
             raise CommandError(texts.IN_TRANSACTION)
-        entry.plan = plan
-        commands = yield from _first_look_at_redis(entry)
+        entry.plan = row.plan(connection, arguments)
+        commands: Any = yield from _first_look_at_redis(entry)
     except _Refused as refused:
         return replies.error(refused.args[0])
     except EngineError as error:  # RedisAI reports it as an element of EXEC's reply; the placeholder is queued for it
-        entry.plan, entry.reply = None, replies.error(error.wire)
+        entry.plan, entry.reply, commands = None, replies.error(error.wire), [placeholder(arguments)]
     except _Finished as finished:
-        entry.plan, entry.reply = None, finished.args[0]
+        entry.plan, entry.reply, commands = None, replies.joined(finished.args[0]), [placeholder(arguments)]
     entry.raw = isinstance(commands, Pass)
     answers = yield commands
     entry.count = entry.permits + len(answers)
@@ -162,7 +159,7 @@ def _select(connection: ConnectedClient) -> tuple[bytes, bytes]:
     return b"SELECT", b"%d" % connection.database
 
 
-def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, selects: bool) -> Plan:
+def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, selects: bool) -> Relay:
     assert entry.plan is not None
     mine = mine[entry.permits :]
     value: Any = mine if entry.raw else [decode(part) for part in mine]
@@ -174,6 +171,6 @@ def _go_on(connection: ConnectedClient, entry: Entry, mine: list[bytes], *, sele
                 yield [_select(connection)]
             value = yield step
     except _Finished as finished:
-        return bytes(finished.args[0])
+        return replies.joined(finished.args[0])
     except EngineError as error:
         return replies.error(error.wire)

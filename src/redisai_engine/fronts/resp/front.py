@@ -15,7 +15,7 @@ from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
-from redisai_engine.protocol import replies
+from redisai_engine.protocol import replies, texts
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
@@ -77,16 +77,23 @@ class RespFront:
             else:
                 _log.warning("clients are accepted again")
         if is_full:
-            return _Refusal()
-        return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+            return _Refusal(_TOO_MANY_CLIENTS)
+        try:
+            return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
+        except Exception:  # which would make uvloop stop listening
+            _log.exception("a connection can't be served because of a bug in the engine")
+            return _Refusal(texts.ENGINE_FAILED)
 
 
 class _Refusal(asyncio.Protocol):
-    """A connection for which there is no room."""
+    """A connection that gets an error and closes."""
+
+    def __init__(self, error: str) -> None:
+        self._error = error
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         writer = cast(asyncio.WriteTransport, transport)  # uvloop's isn't one by its classes
-        writer.write(replies.error(_TOO_MANY_CLIENTS))
+        writer.write(replies.error(self._error))
         writer.close()
 
 

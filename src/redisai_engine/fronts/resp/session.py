@@ -36,7 +36,7 @@ from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_inva
 from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
-from redisai_engine.commands.steps import Plan
+from redisai_engine.commands.steps import Plan, fail
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
@@ -213,10 +213,10 @@ class Session:
         try:
             plan = row.plan(self._client, arguments)
         except CommandError as error:
-            if not self._is_silent():
-                self._pending.add(Ready(replies.error(error.wire)))
-            return
-        self._start(plan, busy=not row.is_single_step(arguments))
+            self._start(fail(error), request=arguments)
+        else:
+            busy = not row.is_single_step(arguments)
+            self._start(plan, busy=busy, request=arguments if busy else None)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
@@ -235,8 +235,8 @@ class Session:
             self._pending.add(_PONG)
         return True
 
-    def _start(self, body: Plan, *, busy: bool = True) -> None:
-        task = Task(self._client, body, self._task_ended, silent=self._is_silent())
+    def _start(self, body: Plan, *, busy: bool = True, request: list[bytes] | None = None) -> None:
+        task = Task(self._client, body, self._task_ended, silent=self._is_silent(), request=request)
         self._pending.add(task)
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
@@ -296,10 +296,14 @@ class Session:
         if transport is None:
             return
         if self._out:
-            if transport.get_write_buffer_size() > self._engine.settings.output_limit:
+            if transport.get_write_buffer_size() + self._out.left > self._engine.settings.output_limit:
                 self._close_slow(transport)
                 return
-            self._out.write(transport)
+            self._out.write(transport, is_full=self._output_is_full)
+        elif self._out.left and not self._output_is_full:
+            self._out.write_step(transport)
+        if self._out.left and not self._output_is_full:
+            self._client.touch()  # the transport has written the step already
         if self._output_is_full:
             self._hold_redis(transport)
         if self._client.is_closing:
@@ -321,6 +325,8 @@ class Session:
 
     def _end(self, transport: asyncio.Transport) -> None:
         """Close once everything pending is answered."""
+        if self._out.left:
+            return  # `resume_writing` touches the client
         if self._pending.is_empty:
             transport.close()
         elif self._finishing and not self._is_busy():
@@ -335,7 +341,12 @@ class Session:
         """Answer for a bug in the engine, and take no more requests: their replies could be out of step."""
         _log.exception("a connection failed because of a bug in the engine")
         self._client.task = self._delayed = None
-        self._refuse(texts.ENGINE_FAILED)
+        begun = self._pending.last
+        if isinstance(begun, Task) and begun.reply is None:  # it may be what failed, and then would never end
+            begun.end(replies.error(texts.ENGINE_FAILED))
+            self._client.close()
+        else:
+            self._refuse(texts.ENGINE_FAILED)
 
     def abort(self) -> None:
         """Close the connection at once: its replies can't be written."""
@@ -360,11 +371,18 @@ class Session:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's transports don't derive from asyncio's
         self._transport = transport
-        self.reading.attach(transport)
         self._sessions.add(self)
+        try:
+            self.reading.attach(transport)
+        except Exception:  # the event loop would only log it
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed(data)
+        try:
+            self._parser.feed(data)
+        except Exception:
+            self.fail()
+            return
         self._backlog += len(data)
         if self._backlog > _BACKLOG_BYTES:
             self.reading.hold(Reason.BACKLOG)
@@ -380,9 +398,11 @@ class Session:
         self._client.is_closing = True
         self._transport = None
         self._sessions.discard(self)
-        self._client.lose(replies.error("ERR the client has closed its connection"))
-        if self._client.opened_upstream is not None:
-            self._client.opened_upstream.close()
+        try:
+            self._client.lose(replies.error("ERR the client has closed its connection"))
+        finally:
+            if self._client.opened_upstream is not None:
+                self._client.opened_upstream.close()
 
     def pause_writing(self) -> None:
         """Record that the client reads too slowly; `flush` acts on it."""

@@ -11,7 +11,6 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
     GradientBoostingClassifier,
@@ -136,9 +135,9 @@ def test_an_output_of_one_of_several_targets(tmp_path: Path) -> None:
 
 
 def test_a_chosen_output_that_is_converted_wrongly_is_refused(tmp_path: Path) -> None:
-    """For a discriminant analysis, skl2onnx applies the logistic function to twice the score. The labels are right."""
-    data = load_breast_cancer(as_frame=True)
-    estimator = LinearDiscriminantAnalysis().fit(data.data, data.target)
+    """For the loss modified_huber, skl2onnx converts the labels rightly, and the probabilities not."""
+    data = load_iris(as_frame=True)
+    estimator = SGDClassifier(loss="modified_huber", random_state=0).fit(data.data, data.target)
     path = save_sklearn(tmp_path / "model", estimator, data.data)
 
     assert deploy(path, outputs="label").predict(data.data).tolist() == estimator.predict(data.data).tolist()

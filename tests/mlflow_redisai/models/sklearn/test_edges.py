@@ -26,6 +26,7 @@ from sklearn.preprocessing import (
     Binarizer,
     KBinsDiscretizer,
     MinMaxScaler,
+    Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
@@ -281,7 +282,26 @@ def unknown_category_taken_for_another() -> Twins:
     return fitted(-1), fitted(9), sizes
 
 
+class Dividing:
+    """A normalizer's model that divides by the length of a row, which may be 0."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict(self, rows: pd.DataFrame) -> Any:
+        answer = self.model.predict(rows)
+        return np.where((rows == 0).all(axis=1), np.nan, answer)
+
+
+def a_row_of_zeros_has_no_length() -> Twins:
+    fitted = make_pipeline(Normalizer(), DecisionTreeRegressor(random_state=0)).fit(
+        FRAME, RANDOM.normal(size=len(FRAME))
+    )
+    return fitted, Dividing(fitted), FRAME
+
+
 FAULTS: list[Callable[[], Twins]] = [
+    a_row_of_zeros_has_no_length,
     weights_ignored,
     outliers_labelled_otherwise,
     bins_rounded,

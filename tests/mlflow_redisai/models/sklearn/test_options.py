@@ -27,7 +27,6 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.svm import SVC
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.estimators import walk
@@ -35,25 +34,25 @@ from mlflow_redisai.models.sklearn.options import FITTING, ONLY, READ, refuse_un
 from support.boosted_models import cancer, diabetes
 from support.local_runs import deploy, save_sklearn
 
-TIES = SVC(break_ties=True)
+ISOTONIC = CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=2)
 MARKED = make_pipeline(StandardScaler(), SimpleImputer(add_indicator=True), LogisticRegression())
 
 NESTED: dict[str, Any] = {
-    "alone": TIES,
-    "a pipeline": make_pipeline(StandardScaler(), TIES),
-    "a pipeline in a pipeline": make_pipeline(make_pipeline(StandardScaler()), make_pipeline(TIES)),
+    "alone": ISOTONIC,
+    "a pipeline": make_pipeline(StandardScaler(), ISOTONIC),
+    "a pipeline in a pipeline": make_pipeline(make_pipeline(StandardScaler()), make_pipeline(ISOTONIC)),
     "a column transformer": make_pipeline(
         ColumnTransformer([("filled", SimpleImputer(add_indicator=True), [0, 1])]), GaussianNB()
     ),
     "a union": make_pipeline(FeatureUnion([("filled", SimpleImputer(add_indicator=True))]), GaussianNB()),
-    "voting": VotingClassifier([("a", GaussianNB()), ("b", TIES)]),
-    "stacking": StackingClassifier([("a", GaussianNB()), ("b", TIES)], cv=2),
-    "the end of stacking": StackingClassifier([("a", GaussianNB())], final_estimator=TIES, cv=2),
+    "voting": VotingClassifier([("a", GaussianNB()), ("b", ISOTONIC)]),
+    "stacking": StackingClassifier([("a", GaussianNB()), ("b", ISOTONIC)], cv=2),
+    "the end of stacking": StackingClassifier([("a", GaussianNB())], final_estimator=ISOTONIC, cv=2),
     "bagging": BaggingClassifier(MARKED, n_estimators=2),
     "calibrated": CalibratedClassifierCV(MARKED, cv=2),
-    "one against the rest": OneVsRestClassifier(TIES),
-    "one against one": OneVsOneClassifier(TIES),
-    "a search": GridSearchCV(TIES, {"C": [1.0, 2.0]}, cv=2),
+    "one against the rest": OneVsRestClassifier(ISOTONIC),
+    "one against one": OneVsOneClassifier(ISOTONIC),
+    "a search": GridSearchCV(ISOTONIC, {"cv": [2, 3]}, cv=2),
 }
 
 
@@ -70,7 +69,7 @@ def test_an_option_is_refused_wherever_the_estimator_stands(kind: str) -> None:
 
     said = refusal(estimator)
 
-    assert "break_ties=True can't be" in said or "add_indicator=True can't be" in said
+    assert "method='isotonic' can't be" in said or "add_indicator=True can't be" in said
 
 
 @pytest.mark.parametrize("kind", [MultiOutputClassifier, ClassifierChain])
@@ -78,7 +77,9 @@ def test_an_option_is_refused_in_each_of_several_targets(kind: Any) -> None:
     frame, _ = cancer()
     numbers = frame.to_numpy()[:100]
 
-    assert "break_ties=True" in refusal(kind(TIES).fit(numbers, (numbers[:, :2] > numbers[:, :2].mean(0)).astype(int)))
+    assert "method='isotonic'" in refusal(
+        kind(ISOTONIC).fit(numbers, (numbers[:, :2] > numbers[:, :2].mean(0)).astype(int))
+    )
 
 
 def test_an_option_is_refused_behind_a_transformed_target() -> None:
@@ -90,13 +91,14 @@ def test_an_option_is_refused_behind_a_transformed_target() -> None:
 
 def test_the_refusal_names_step_estimator_value_and_what_works(tmp_path: Path) -> None:
     frame, labels = cancer()
-    estimator = make_pipeline(StandardScaler(), TIES).fit(frame, labels)
+    estimator = make_pipeline(StandardScaler(), ISOTONIC).fit(frame, labels)
 
     with pytest.raises(NotConvertible) as refused:
         deploy(save_sklearn(tmp_path / "model", estimator, frame))
 
     assert str(refused.value.message) == (
-        "step svc (SVC): break_ties=True can't be converted to ONNX; use break_ties=False"
+        "step calibratedclassifiercv (CalibratedClassifierCV): method='isotonic' can't be converted to ONNX; "
+        "use method='sigmoid'"
     )
 
 
@@ -155,8 +157,12 @@ def test_neighbours_that_only_their_order_tells_apart_are_refused() -> None:
     refuse_unknown_options(walk(KNeighborsClassifier().fit(spread, labels)))
 
 
-@pytest.mark.parametrize("option", [{"weights": "distance"}, {"weights": lambda far: 1 / far}, {"metric": "cosine"}])
-def test_neighbours_are_weighted_equally_or_refused(option: dict[str, Any]) -> None:
+def _far(one: Any, other: Any) -> float:
+    return float(abs(one - other).max())
+
+
+@pytest.mark.parametrize("option", [{"weights": lambda far: 1 / far}, {"metric": _far}])
+def test_neighbours_by_a_function_are_refused(option: dict[str, Any]) -> None:
     frame, labels = cancer()
 
     said = refusal(KNeighborsClassifier(**option).fit(frame, labels))
@@ -164,10 +170,11 @@ def test_neighbours_are_weighted_equally_or_refused(option: dict[str, Any]) -> N
     assert said.startswith(f"KNeighborsClassifier: {next(iter(option))}=")
 
 
-def test_neighbours_within_a_radius_are_refused() -> None:
+def test_neighbours_within_a_radius_need_a_label_for_outliers() -> None:
     frame, labels = cancer()
 
-    assert "use KNeighborsClassifier" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))
+    assert "use outlier_label" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))
+    refuse_unknown_options(walk(RadiusNeighborsClassifier(1e9, outlier_label="benign").fit(frame, labels)))
 
 
 def test_a_discriminant_of_dependent_columns_is_refused() -> None:

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomTreesEmbedding, VotingClassifier
+from sklearn.ensemble import VotingClassifier
 from sklearn.feature_selection import RFE, RFECV, SelectKBest
-from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -28,10 +27,9 @@ from support.local_runs import deploy, save_sklearn
 # Models that skl2onnx or ONNX Runtime fails at, each in its own way, with the step that fails and its options.
 FAILING: dict[str, tuple[Any, str]] = {
     "a loss": (MLPRegressor(hidden_layer_sizes=(4,), loss="poisson", max_iter=5), "MLPRegressor with .*loss='poisson'"),
-    "sparse answers": (RandomTreesEmbedding(3, random_state=1), "RandomTreesEmbedding with n_estimators=3"),
-    "labels of text": (
-        make_pipeline(StandardScaler(), GaussianProcessClassifier()),
-        r"step gaussianprocessclassifier \(GaussianProcessClassifier\) has no conversion",
+    "a distribution": (
+        make_pipeline(QuantileTransformer(n_quantiles=9, output_distribution="normal"), LogisticRegression()),
+        r"step quantiletransformer \(QuantileTransformer\) with n_quantiles=9, output_distribution='normal' has no",
     ),
     "a column beside others": (
         make_pipeline(

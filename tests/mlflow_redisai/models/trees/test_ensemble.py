@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from mlflow_redisai.models.trees.ensemble import Boosted, Mode, Nodes, Tree, float32_not_above, write
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.trees.ensemble import Boosted, Mode, Tree, float32_not_above, write
 
 
 def stump(mode: Mode, threshold: float, *, gap_is_yes: bool) -> Tree:

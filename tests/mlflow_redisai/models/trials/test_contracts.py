@@ -221,3 +221,16 @@ def test_the_largest_argument_of_an_exponential_is_found_closely(function: Any, 
     assert first.largest is not None
     assert 0.998 * largest < first.largest < largest
     assert second.largest is None or second.largest >= 1e300
+
+
+def test_each_of_a_few_columns_has_a_largest_number_of_its_own() -> None:
+    """The square of one overflows beyond 1e154. Another is taken as it is."""
+    steps = ColumnTransformer([("a", FunctionTransformer(np.square), ["a"])], remainder="passthrough")
+    model = make_pipeline(steps, LogisticRegression())
+
+    with np.errstate(all="ignore"):
+        first, second = contract(model, NUMBERS, ROWS)
+
+    assert first.largest is not None
+    assert first.largest < 1e154
+    assert second.largest is None or second.largest >= 1e300

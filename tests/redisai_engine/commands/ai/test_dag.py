@@ -265,7 +265,7 @@ ERRORS = {
     "PERSIST 1 {none} |> AI.TENSORSET x": ARITY.format("AI.TENSORSET"),
     "PERSIST 1 {none} |> ai.tensorget x META BLOB x": ARITY.format("AI.TENSORGET"),
     "PERSIST 1 {none} |> AI.TENSORSET x HALF 1 |> AI.NONE": "ERR invalid data type",
-    "PERSIST 1 {none} |> AI.TENSORGET x FORM": NO_INPUT,
+    "PERSIST 1 {none} |> AI.TENSORGET x FORM": "ERR unsupported data format",
     "LOAD 1 {t} PERSIST 1 {none} |> AI.TENSORGET {t} FORM": "ERR unsupported data format",
     "PERSIST 1 {none} |> AI.TENSORGET x |> AI.TENSORSET x INT8 1": NO_INPUT,
     "PERSIST 1 {none} |> AI.TENSORSET x INT8 1": "ERR PERSIST key cannot be found in DAG",
@@ -278,7 +278,7 @@ ERRORS = {
     "PERSIST 1 {none} |> AI.MODELEXECUTE {m} INPUTS 2 x y OUTPUTS 2 z z": MISMATCH.format("OUTPUTS"),
     "ROUTING x |> AI.MODELEXECUTE {m} INPUTS 2 x y OUTPUTS 1 z TIMEOUT 5": TIMEOUT_INSIDE,
     "ROUTING x |> AI.MODELEXECUTE {m} INPUTS 2 x y OUTPUTS 1 z TIMEOUT x": "ERR Invalid value for TIMEOUT",
-    "ROUTING x |> AI.MODELEXECUTE {m} INPUTS 2 {t} y OUTPUTS 1 z |> AI.NONE": NO_INPUT,
+    "ROUTING x |> AI.MODELEXECUTE {m} INPUTS 2 {t} y OUTPUTS 1 z |> AI.NONE": "Unsupported command within DAG",
     "LOAD 1 {t} |> AI.MODELEXECUTE {m} INPUTS 2 {t} {t} OUTPUTS 1 z |> x": "Unsupported command within DAG",
     "LOAD 1 {t} |> AI.MODELRUN {none} INPUTS {t} {t} OUTPUTS z": (
         "Deprecated AI.MODELRUN cannot be used in AI.DAGEXECUTE command"

@@ -84,10 +84,18 @@ def test_a_failing_script_in_a_dag_leaves_its_outputs_out(wire: Wire):
     assert (done, x, y) == (b"OK", b"NA", [b"4"])
 
 
-@pytest.mark.parametrize(
-    ("dag", "operation"), [("AI.DAGEXECUTE_RO", "AI.SCRIPTEXECUTE"), ("AI.DAGRUN_RO", "AI.SCRIPTRUN")]
-)
-def test_a_read_only_dag_calls_no_scripts(wire: Wire, dag: str, operation: str):
-    reply = wire.ask(dag, "ROUTING", "x", "|>", operation, "run", "add", "INPUTS", "a", "OUTPUTS", "b")
+def test_a_read_only_dag_calls_no_scripts(wire: Wire):
+    call = ("AI.SCRIPTEXECUTE", "run", "add", "INPUTS", 1, "a", "OUTPUTS", 1, "b")
 
-    assert reply == ReplyError(f"ERR {operation} command cannot be specified in a read-only DAG")
+    reply = wire.ask("AI.DAGEXECUTE_RO", "ROUTING", "x", "|>", *call)
+
+    assert reply == ReplyError("ERR AI.SCRIPTEXECUTE command cannot be specified in a read-only DAG")
+
+
+@needs_torch
+def test_its_deprecated_form_does(wire: Wire):
+    call = ("AI.SCRIPTRUN", "run", "add", "INPUTS", "run:a", "run:a", "OUTPUTS", "b")
+
+    reply = wire.ask("AI.DAGRUN_RO", "LOAD", 1, "run:a", "|>", *call, "|>", "AI.TENSORGET", "b", "VALUES")
+
+    assert reply == [b"OK", [b"4"]]

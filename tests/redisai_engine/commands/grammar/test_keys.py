@@ -40,9 +40,16 @@ def test_the_keys_of_a_request(request_: str, expected: str):
         ("AI.MODELEXECUTE m INPUTS -1 a OUTPUTS 1 c", "m"),
         ("AI.MODELEXECUTE m INPUTS 1 a OUTPUTS 9 c", "m"),
         ("AI.MODELEXECUTE m INPUTS 1 a", "m"),
+        ("AI.MODELEXECUTE m INPUTS 1 a OUTPUTS -1 c", "m a"),  # a negative count moves back
+        ("AI.MODELEXECUTE m INPUTS 1 a OUTPUTS -9 c", "m"),
+        ("AI.MODELEXECUTE m INPUTS -1 1 c", "m c"),
+        ("AI.MODELEXECUTE m INPUTS -9 1 c", "m"),
         ("AI.MODELRUN m", "m"),
         ("AI.DAGEXECUTE LOAD 9 a |> AI.TENSORGET a", ""),
         ("AI.DAGEXECUTE LOAD", ""),
+        ("AI.DAGEXECUTE LOAD -1 a ROUTING r |> AI.TENSORGET a", "r"),
+        ("AI.DAGEXECUTE LOAD -99 a ROUTING r |> AI.TENSORGET a", ""),
+        ("AI.DAGEXECUTE LOAD 0 ROUTING r |> AI.TENSORGET a", "r"),
         ("AI.DAGEXECUTE ROUTING", ""),
     ],
 )
@@ -60,6 +67,10 @@ def test_a_wrong_request_has_the_keys_up_to_what_is_wrong(request_: str, expecte
         ("AI.SCRIPTEXECUTE s f INPUTS 2 a b OUTPUTS 1 c", "s a b"),  # the list at the very end doesn't count
         ("AI.SCRIPTEXECUTE s f INPUTS 1 a ARGS 1 x OUTPUTS 1 c", "s a"),  # nor does anything after ARGS
         ("AI.SCRIPTEXECUTE s f INPUTS x a OUTPUTS 1 c", "s"),
+        ("AI.SCRIPTEXECUTE s f INPUTS 0 KEYS 1 k TIMEOUT 5", "s"),
+        ("AI.SCRIPTEXECUTE s f INPUTS -1 KEYS 1 k TIMEOUT 5", "s"),
+        ("AI.SCRIPTEXECUTE s f LIST_INPUT 1 a TIMEOUT 5", "s"),
+        ("AI.SCRIPTEXECUTE s f INPUTS 1", ""),
     ],
 )
 def test_the_keys_of_a_script(request_: str, expected: str):

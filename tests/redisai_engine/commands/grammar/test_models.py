@@ -194,6 +194,8 @@ def test_modelset_reads_what_was_written(options: ModelOptions, inputs: list[str
     """Property: names stand there without a count, and any number of them, none too."""
     if options.backend == "TF":
         options.inputs, options.outputs = inputs, outputs
+    if options.backend == "TFLITE":
+        options.batch_size = options.min_batch_size = options.min_batch_timeout_ms = 0
 
     assert parse_modelset(as_bytes(written(options, [blob], counts=False))) == (options, blob)
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, is_text, nodes_of, numbers, put, source
 from mlflow_redisai.models.sklearn.converters.gaps import as_text
-from mlflow_redisai.models.sklearn.converters.writing import give, is_text, nodes_of, numbers, put, source
-from mlflow_redisai.models.trees.ensemble import Nodes
 from redisai_engine.codec.values import Array
 
 # The version of ai.onnx.ml with the LabelEncoder from any type to any.
@@ -59,6 +59,40 @@ def convert_normalizer(scope: Any, operator: Any, container: Any) -> None:
 
 def _sum(nodes: Nodes, rows: str) -> str:
     return nodes.add("ReduceSum", rows, nodes.constant(np.array([1])), keepdims=1)
+
+
+def convert_largest(scope: Any, operator: Any, container: Any) -> None:
+    """Divide by the largest number of each column. skl2onnx doesn't cut what is larger."""
+    nodes = nodes_of(scope, "largest")
+    estimator = operator.raw_operator
+    answer = nodes.add("Div", numbers(nodes, operator), nodes.constant(np.asarray(estimator.scale_, np.float64)))
+    if getattr(estimator, "clip", False):
+        for sign, comparison in ((1.0, "Greater"), (-1.0, "Less")):
+            bound = nodes.constant(np.float64(sign))
+            # A gap is on neither side.
+            answer = nodes.add("Where", nodes.add(comparison, answer, bound), bound, answer)
+    _finish(nodes, answer, operator, container)
+
+
+def convert_frequencies(scope: Any, operator: Any, container: Any) -> None:
+    """Weight counted words. skl2onnx damps one more than their number, which leaves no words at zero, too."""
+    nodes = nodes_of(scope, "frequencies")
+    estimator = operator.raw_operator
+    rows = numbers(nodes, operator)
+    zero, one = nodes.constant(np.float64(0)), nodes.constant(np.float64(1))
+    if estimator.sublinear_tf:
+        absent = nodes.add("Equal", rows, zero)
+        damped = nodes.add("Add", nodes.add("Log", nodes.add("Where", absent, one, rows)), one)
+        rows = nodes.add("Where", absent, zero, damped)
+    if estimator.use_idf:
+        rows = nodes.add("Mul", rows, nodes.constant(np.asarray(estimator.idf_, np.float64)))
+    if estimator.norm is not None:
+        squares = nodes.add("Mul", rows, rows) if estimator.norm == "l2" else nodes.add("Abs", rows)
+        norms = _sum(nodes, squares)
+        norms = nodes.add("Sqrt", norms) if estimator.norm == "l2" else norms
+        divisors = nodes.add("Where", nodes.add("Equal", norms, zero), one, norms)
+        rows = nodes.add("Div", rows, divisors)
+    _finish(nodes, rows, operator, container)
 
 
 # -- bins -----------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, put, source
-from mlflow_redisai.models.trees.ensemble import Nodes, float32_not_above
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, put, source
+from mlflow_redisai.models.trees.ensemble import float32_not_above
 from redisai_engine.codec.values import Array
 
 # How many float64 numbers of a row are added up at once. It bounds the memory for large batches.
@@ -287,3 +288,30 @@ def _least_depth(estimator: Any) -> float:
         if middle in (low, high):
             return high
         low, high = (low, middle) if is_normal(middle) else (middle, high)
+
+
+# -- leaves as columns ----------------------------------------------------------------------------
+
+
+def embedding_shapes(operator: Any) -> None:
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    width = sum(len(each) for each in operator.raw_operator.one_hot_encoder_.categories_)
+    operator.outputs[0].type = DoubleTensorType([operator.inputs[0].get_first_dimension(), width])
+
+
+def convert_embedding(scope: Any, operator: Any, container: Any) -> None:
+    """Write the forest that has a column for each leaf, one where a row reaches it."""
+    nodes = nodes_of(scope, "embedding")
+    estimator = operator.raw_operator
+    rounded = nodes.cast(source(nodes, operator), np.float32)
+    parts = []
+    for one, known in zip(estimator.estimators_, estimator.one_hot_encoder_.categories_, strict=True):
+        leaves = np.flatnonzero(one.tree_.children_left == -1)
+        tree = Leaves(one.tree_, leaves.astype(np.float64))
+        attributes = _attributes([tree], [leaves], np.array([0, len(leaves)]))
+        found = nodes.cast(nodes.add("TreeEnsembleRegressor", rounded, domain="ai.onnx.ml", **attributes), np.int64)
+        reached = nodes.constant(np.searchsorted(leaves, known))
+        parts.append(nodes.cast(nodes.add("Equal", found, reached), np.float64))
+    give(nodes, nodes.add("Concat", *parts, axis=1), operator.outputs[0].full_name, operator.outputs[0].type)
+    put(nodes, container, _ML_OPSET)

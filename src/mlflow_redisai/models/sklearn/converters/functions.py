@@ -1,5 +1,6 @@
 """
-Functions of numpy that ONNX has too, as a step (FunctionTransformer) or on the target (TransformedTargetRegressor).
+Functions of numpy that ONNX has too, as a step (FunctionTransformer) or on the target (TransformedTargetRegressor), and
+powers of columns.
 
 Invariant: a function that isn't in the table is refused by its name, and the refusal lists those that are.
 """
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
-from mlflow_redisai.models.sklearn.converters.writing import give, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, nodes_of, numbers, put
 
 # The operator for each of numpy's functions that is a single one, of those that ONNX Runtime has for float64.
 _OPERATORS = {
@@ -117,6 +118,38 @@ def convert_function(scope: Any, operator: Any, container: Any) -> None:
         answer = apply_function(nodes, function, numbers(nodes, operator))
     give(nodes, answer, operator.outputs[0].full_name, operator.outputs[0].type)
     put(nodes, container)
+
+
+# -- powers ---------------------------------------------------------------------------------------
+
+
+def convert_powers(scope: Any, operator: Any, container: Any) -> None:
+    """Write the powers by which columns become normal. skl2onnx mixes types, and rounds near a power of zero."""
+    nodes = nodes_of(scope, "powers")
+    estimator = operator.raw_operator
+    powers = np.asarray(estimator.lambdas_, np.float64)
+    x = numbers(nodes, operator)
+    if estimator.method == "box-cox":
+        answer = _power(nodes, nodes.add("Log", x), powers, 0.0)
+    else:
+        zero = nodes.constant(np.float64(0))
+        below = nodes.add("Less", x, zero)
+        above = _power(nodes, _log1p(nodes, nodes.add("Where", below, zero, x)), powers)
+        size = nodes.add("Where", below, nodes.add("Neg", x), zero)
+        answer = nodes.add("Where", below, nodes.add("Neg", _power(nodes, _log1p(nodes, size), 2 - powers)), above)
+    if estimator.standardize:
+        moved = nodes.add("Sub", answer, nodes.constant(np.asarray(estimator._scaler.mean_, np.float64)))
+        answer = nodes.add("Div", moved, nodes.constant(np.asarray(estimator._scaler.scale_, np.float64)))
+    give(nodes, answer, operator.outputs[0].full_name, operator.outputs[0].type)
+    put(nodes, container)
+
+
+def _power(nodes: Nodes, logarithm: str, powers: Any, least: float = float(np.finfo(np.float64).eps)) -> str:
+    """Return the name of the powers less one by the exponents, the logarithm itself for an exponent of almost zero."""
+    is_zero = np.abs(powers) <= least
+    exponents = nodes.constant(np.where(is_zero, 1.0, powers))
+    found = nodes.add("Div", _expm1(nodes, nodes.add("Mul", logarithm, exponents)), exponents)
+    return nodes.add("Where", nodes.constant(is_zero), logarithm, found) if is_zero.any() else found
 
 
 # -- the target -----------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, is_text, is_whole, nodes_of, numbers, put, source
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, is_text, is_whole, nodes_of, numbers, put, source
 from redisai_engine.codec.values import MARKS, Array
 
 # The version of ai.onnx.ml with the LabelEncoder from any type to any.

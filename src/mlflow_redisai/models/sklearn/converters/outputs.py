@@ -13,6 +13,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models import graph
+from mlflow_redisai.models.sklearn.converters.likelihoods import is_by_likelihood
 from redisai_engine.codec.onnx_types import element_type
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def arrange_outputs(proto: onnx.ModelProto, estimator: Any, last: Any, function:
     present = {item.name for item in proto.graph.output}
     if not present.issuperset(chosen):
         raise NotConvertible(f"the ONNX graph of {what} has no {wanted}, only {', '.join(sorted(present))}")
-    if function != "predict_log_proba":
+    if function != "predict_log_proba" or is_by_likelihood(last):
         return chosen
     return [_add_log(proto, name, last) for name in chosen]
 
@@ -132,6 +133,19 @@ def _add_output(proto: onnx.ModelProto, operator: str, source: str, name: str, e
     return name
 
 
+def split_columns(proto: onnx.ModelProto, name: str, count: int) -> list[str]:
+    """Add an output for each column of the output `name`, in place. Return their names."""
+    import onnx
+
+    element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
+    names = [f"{name}_column_{place}" for place in range(count)]
+    for place, each in enumerate(names):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([place]), f"{each}_place"))
+        proto.graph.node.append(onnx.helper.make_node("Gather", [name, f"{each}_place"], [each], axis=1))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(each, element, [None, 1]))
+    return names
+
+
 # -- logarithms -----------------------------------------------------------------------------------
 
 
@@ -140,12 +154,15 @@ def _add_log(proto: onnx.ModelProto, name: str, estimator: Any) -> str:
     Add the logarithm of an output to a graph, in place. Return the new output's name.
 
     `estimator` gives the probabilities. A linear classifier of two classes computes the first as 1 minus the second,
-    which is 0 where the graph's own first probability is small.
+    which is 0 where the graph's own first probability is small. A linear discriminant analysis takes the smallest
+    number of its type for 0.
     """
     import onnx
 
     element = next(item for item in proto.graph.output if item.name == name).type.tensor_type.elem_type
     source = _complemented(proto, name, element) if _is_complement(estimator) else name
+    if type(estimator).__name__ == "LinearDiscriminantAnalysis":
+        source = _above_zero(proto, source, element)
     proto.graph.node.append(onnx.helper.make_node("Log", [source], [f"log_{name}"]))
     proto.graph.output.append(onnx.helper.make_tensor_value_info(f"log_{name}", element, [None, None]))
     return f"log_{name}"
@@ -153,6 +170,22 @@ def _add_log(proto: onnx.ModelProto, name: str, estimator: Any) -> str:
 
 def _is_complement(estimator: Any) -> bool:
     return hasattr(estimator, "_predict_proba_lr") and len(getattr(estimator, "classes_", ())) == 2
+
+
+def _above_zero(proto: onnx.ModelProto, name: str, element: int) -> str:
+    """Add the smallest number of the type to each 0 of a matrix. Return its name."""
+    import onnx
+
+    kind = onnx.helper.tensor_dtype_to_np_dtype(element)
+    for value, end in ((kind.type(0), "zero"), (np.finfo(kind).smallest_normal, "tiny")):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, kind), f"{name}_{end}"))
+    proto.graph.node.extend(
+        [
+            onnx.helper.make_node("Equal", [name, f"{name}_zero"], [f"{name}_is_zero"]),
+            onnx.helper.make_node("Where", [f"{name}_is_zero", f"{name}_tiny", name], [f"{name}_above"]),
+        ]
+    )
+    return f"{name}_above"
 
 
 def _complemented(proto: onnx.ModelProto, name: str, element: int) -> str:

@@ -11,7 +11,15 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Binarizer, KBinsDiscretizer, Normalizer, OneHotEncoder, OrdinalEncoder, TargetEncoder
+from sklearn.preprocessing import (
+    Binarizer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    Normalizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    TargetEncoder,
+)
 
 from mlflow_redisai.errors import NotConvertible
 from support.local_runs import deploy, save_sklearn
@@ -117,3 +125,13 @@ def test_categories_that_float64_confuses_are_refused(tmp_path: Path) -> None:
 
 def _beside(edges: np.ndarray) -> np.ndarray:
     return np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_numbers_beyond_the_largest_are_cut(clip: Any, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": [1.0, -4.0, np.nan, 2.0], "b": [3.0, 0.0, 1.0, np.nan]})
+    estimator = MaxAbsScaler(clip=clip).fit(rows)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn="transform"))
+
+    np.testing.assert_allclose(deployed.predict(rows * 2), estimator.transform(rows * 2), rtol=1e-12)

@@ -12,7 +12,13 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    StandardScaler,
+)
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.sklearn.converters.functions import FUNCTIONS
@@ -84,3 +90,18 @@ def test_an_unknown_way_back_is_refused(tmp_path: Path) -> None:
 
 def _cubed(values: Any) -> Any:
     return values**3
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_powers_that_make_columns_normal(method: Any, standardize: Any, tmp_path: Path) -> None:
+    """Powers near zero and two are logarithms, where a plain power loses its digits."""
+    random = np.random.default_rng(3)
+    columns = {"a": random.normal(0, 1, 200), "b": np.exp(random.normal(0, 2, 200)), "c": random.gamma(2, 10, 200)}
+    rows = pd.DataFrame(columns).abs() + 0.1 if method == "box-cox" else pd.DataFrame(columns)
+    estimator = PowerTransformer(method=method, standardize=standardize).fit(rows)
+    estimator.lambdas_[0] = 0.0 if method == "box-cox" else 2.0
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows, pyfunc_predict_fn="transform"))
+
+    np.testing.assert_allclose(deployed.predict(rows), estimator.transform(rows), rtol=1e-9, atol=1e-12)

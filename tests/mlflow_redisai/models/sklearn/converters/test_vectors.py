@@ -18,6 +18,7 @@ KERNELS = ["rbf", "linear", "poly", "sigmoid"]
 CLASSIFIERS: dict[str, Callable[..., Any]] = {
     "SVC": SVC,
     "NuSVC": lambda **options: NuSVC(nu=0.3, **options),
+    "SVC without ties": lambda **options: SVC(break_ties=True, **options),
     "one against one": lambda **options: SVC(decision_function_shape="ovo", **options),
     "one against the rest": lambda **options: OneVsRestClassifier(SVC(**options)),
 }

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier, RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
+from sklearn.metrics import f1_score, make_scorer
+from sklearn.model_selection import TunedThresholdClassifierCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -17,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from mlflow_redisai.errors import NotConvertible
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_sklearn
 
@@ -78,3 +81,24 @@ def test_lines_in_an_ensemble_are_not_rounded(kind: str, tmp_path: Path) -> None
 
     assert deployed.mapping.precision is dtypes.DOUBLE
     deployed.assert_equals_pyfunc_exactly(frame * 1e300)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize("label", ["no", "yes"])
+def test_a_threshold_that_was_tuned(label: str, method: str, tmp_path: Path) -> None:
+    """The label is that of the threshold, whichever of the two classes it was found for."""
+    target = np.where(np.asarray(rows(150)).sum(axis=1) > 9, "yes", "no")
+    scoring = make_scorer(f1_score, pos_label=label)
+    estimator = TunedThresholdClassifierCV(LogisticRegression(), scoring=scoring).fit(rows(150), target)
+
+    deployed = deploy(save_sklearn(tmp_path / "model", estimator, rows(150), pyfunc_predict_fn=method))
+
+    deployed.assert_equals_pyfunc(rows(150))
+
+
+def test_a_threshold_for_scores_is_refused(tmp_path: Path) -> None:
+    target = np.where(np.asarray(rows(150)).sum(axis=1) > 9, 1, 0)
+    estimator = TunedThresholdClassifierCV(LinearSVC()).fit(rows(150), target)
+
+    with pytest.raises(NotConvertible, match="use response_method='predict_proba'"):
+        deploy(save_sklearn(tmp_path / "model", estimator, rows(150)))

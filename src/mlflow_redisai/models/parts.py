@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
 from redisai_engine.codec.values import Array
 
 

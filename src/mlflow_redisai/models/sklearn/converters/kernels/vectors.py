@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_redisai.models.sklearn.converters.writing import give, labels, nodes_of, numbers, put
-from mlflow_redisai.models.trees.ensemble import Nodes
+from mlflow_redisai.models.nodes import Nodes
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
 from redisai_engine.codec.values import Array
 
 # The error of a kernel that products of numbers may cause, and with how many columns it is avoided.
@@ -110,7 +110,10 @@ def classifier_converter(original: Callable[[Any, Any, Any], None]) -> Callable[
         pairs = _pairs(len(estimator.classes_))
         scores = _scores_of_pairs(nodes, estimator, numbers(nodes, operator), pairs)
         votes = _votes(nodes, scores, pairs)
-        label = labels(nodes, estimator.classes_, nodes.add("ArgMax", votes, axis=1, keepdims=0))
+        decisive = votes
+        if estimator.break_ties and estimator.decision_function_shape == "ovr" and len(estimator.classes_) > 2:
+            decisive = _scores_of_classes(nodes, estimator, scores, votes, pairs, raw=True)
+        label = labels(nodes, estimator.classes_, nodes.add("ArgMax", decisive, axis=1, keepdims=0))
         give(nodes, label, operator.outputs[0].full_name, operator.outputs[0].type)
         raw = container.get_options(estimator, {"raw_scores": False}).get("raw_scores")
         if len(estimator.probA_) and not raw:

@@ -10,7 +10,18 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_redisai.models.sklearn.converters import columns, forests, functions, gaps, linear, vectors, votes
+from mlflow_redisai.models.sklearn.converters import (
+    columns,
+    forests,
+    functions,
+    gaps,
+    likelihoods,
+    linear,
+    transforms,
+    votes,
+)
+from mlflow_redisai.models.sklearn.converters.kernels import processes, vectors
+from mlflow_redisai.models.sklearn.converters.neighbours import nearest, radius
 
 # Sets the types of an operator's outputs.
 Shapes = Callable[[Any], None]
@@ -40,10 +51,13 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnExtraTreeRegressor": forests.convert_regressor,
     "SklearnExtraTreesClassifier": forests.convert_classifier,
     "SklearnExtraTreesRegressor": forests.convert_regressor,
+    "SklearnGaussianProcessClassifier": processes.convert_classifier,
     "SklearnGradientBoostingClassifier": forests.convert_boosting_classifier,
     "SklearnGradientBoostingRegressor": forests.convert_boosting_regressor,
     "SklearnIsolationForest": forests.convert_isolation_forest,
     "SklearnKBinsDiscretizer": columns.convert_bins,
+    "SklearnKNeighborsRegressor": nearest.convert_regressor,
+    "SklearnKNeighborsTransformer": nearest.convert_transformer,
     "SklearnKMeans": linear.convert_clusters,
     "SklearnLinearRegressor": linear.convert_regressor,
     "SklearnLinearSVR": linear.convert_regressor,
@@ -52,11 +66,18 @@ _CONVERTERS: dict[str, Converter] = {
     "SklearnOneClassSVM": vectors.convert_one_class,
     "SklearnOneHotEncoder": columns.convert_one_hot,
     "SklearnOrdinalEncoder": columns.convert_ordinal,
+    "SklearnMaxAbsScaler": columns.convert_largest,
+    "SklearnPowerTransformer": functions.convert_powers,
+    "SklearnRadiusNeighborsClassifier": radius.convert_classifier,
+    "SklearnRadiusNeighborsRegressor": radius.convert_regressor,
     "SklearnRandomForestClassifier": forests.convert_classifier,
     "SklearnRandomForestRegressor": forests.convert_regressor,
+    "SklearnRandomTreesEmbedding": forests.convert_embedding,
     "SklearnSimpleImputer": gaps.convert_imputer,
     "SklearnSVR": vectors.convert_regressor,
     "SklearnTargetEncoder": columns.convert_target,
+    "SklearnTfidfTransformer": columns.convert_frequencies,
+    "SklearnTunedThresholdClassifierCV": votes.convert_threshold,
     **dict.fromkeys(_SELECTIONS, columns.convert_selection),
     "SklearnVotingClassifier": votes.convert_voting,
 }
@@ -72,13 +93,24 @@ def _with_one_opset(original: Converter) -> Converter:
     return convert
 
 
+# By their likelihoods, of which the logarithm of a probability is made.
+_LIKELIHOODS = (
+    "SklearnBernoulliNB",
+    "SklearnComplementNB",
+    "SklearnGaussianNB",
+    "SklearnMultinomialNB",
+    "SklearnQuadraticDiscriminantAnalysis",
+)
+
 # Those that need skl2onnx's own converter for a part of what they write.
 _WRAPPERS: dict[str, Callable[[Converter], Converter]] = {
     "SklearnBayesianGaussianMixture": _with_one_opset,
     "SklearnGaussianMixture": _with_one_opset,
+    "SklearnKNeighborsClassifier": nearest.classifier_converter,
     "SklearnLinearClassifier": linear.classifier_converter,
     "SklearnLinearSVC": linear.classifier_converter,
     "SklearnSGDClassifier": linear.classifier_converter,
+    "SklearnStackingClassifier": transforms.stack_converter,
     "SklearnSVC": vectors.classifier_converter,
 }
 
@@ -89,6 +121,8 @@ _SHAPES: dict[str, Shapes] = {
     "SklearnKBinsDiscretizer": columns.bins_shapes,
     "SklearnOneHotEncoder": columns.one_hot_shapes,
     "SklearnOrdinalEncoder": columns.ordinal_shapes,
+    "SklearnPowerTransformer": functions.function_shapes,
+    "SklearnRandomTreesEmbedding": forests.embedding_shapes,
     "SklearnTargetEncoder": columns.target_shapes,
 }
 
@@ -126,6 +160,9 @@ def own_converters() -> Iterator[dict[str, Any]]:
     for name, convert in {**_CONVERTERS, **wrapped}.items():
         options = registration._converter_pool[name].get_allowed_options()
         registration.register_converter(name, convert, overwrite=True, options=options)
+    for name in _LIKELIHOODS:
+        options = {**registration._converter_pool[name].get_allowed_options(), likelihoods.LOGARITHMS: [False, True]}
+        registration.register_converter(name, likelihoods.convert, overwrite=True, options=options)
     for name, shapes in _SHAPES.items():
         registration.register_shape_calculator(name, shapes, overwrite=True)
     for name in _WIDENED:
@@ -138,6 +175,7 @@ def own_converters() -> Iterator[dict[str, Any]]:
         functions.convert_transformed_target,
         parser=functions.parse_transformed_target,
     )
+    update_registered_converter(transforms.Transforming, transforms.NAME, transforms.shapes, transforms.convert)
     written: dict[str, Any] = {}
     for name, converter in list(registration._converter_pool.items()):
         noted = _noted(converter._fct, written)

@@ -1,0 +1,1 @@
+"""Models of kernels: support vector machines and Gaussian processes."""

@@ -1,0 +1,1 @@
+"""Neighbours: distances, the nearest ones, and those within a radius."""

@@ -1,0 +1,1 @@
+"""The registration of our own converters with skl2onnx."""

@@ -1,0 +1,56 @@
+"""What the campaign calls a fault: an input that takes too long, takes too much memory, or leaves something behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.choices import Choices
+from fuzz.limits import Leak, TooLarge, TooLong, bounded, check_leak, collecting
+
+
+def test_an_input_that_never_ends_is_ended() -> None:
+    def endless(_data: bytes) -> None:
+        while True:
+            pass
+
+    with pytest.raises(TooLong):
+        bounded(endless)(b"")
+
+
+def test_an_input_that_takes_memory_is_a_fault() -> None:
+    with pytest.raises(TooLarge, match=r"an input of 1 bytes took \d+ MiB"):
+        bounded(lambda _data: b"x" * (512 << 20))(b"1")
+
+
+def test_an_input_that_leaves_objects_behind_is_a_fault() -> None:
+    kept: list[object] = []
+
+    with pytest.raises(Leak):
+        check_leak(lambda _data: kept.append([object(), object()]), b"")
+
+
+def test_an_input_that_fills_a_cache_is_no_fault() -> None:
+    cache: dict[bytes, object] = {}
+
+    check_leak(lambda data: cache.update({data: object()}), b"")
+
+
+def test_the_smallest_input_of_each_fault_is_kept(tmp_path: Path) -> None:
+    def refuse(data: bytes) -> None:
+        if data[:1] == b"a":
+            raise ValueError("one kind")
+        raise TypeError("another kind")
+
+    check = collecting(refuse, tmp_path)
+    for data in (b"abc", b"ab", b"abcd", b"b"):
+        check(data)
+
+    kept = {path.name.partition("-")[0]: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".txt"}
+    assert kept == {"ValueError": b"ab", "TypeError": b"b"}
+
+
+def test_a_part_of_an_input_is_repeated_only_where_a_byte_says_so() -> None:
+    assert Choices(bytes([0, 1, 2]) + b"abcd").stretched() == b"abcd"
+    assert Choices(bytes([249, 1, 2]) + b"abcd").stretched() == b"a" + b"bc" * 16 + b"d"
