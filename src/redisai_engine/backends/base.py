@@ -65,6 +65,8 @@ class LoadedModel(ABC):
     loop_rows: int = 1 << 62
     #: Some of its inputs may be text, whose length counts too.
     takes_text: bool = False
+    #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
+    is_elsewhere: bool = False
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
