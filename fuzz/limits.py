@@ -22,8 +22,7 @@ Check = Callable[[bytes], None]
 SECONDS = 2.0  # inputs have a few kilobytes, repeated up to 128
 MEBIBYTES = 64
 _FRAMES = -12  # of a traceback that are kept: the innermost
-_REPETITIONS = 8  # of an input that is searched for a leak, in each round
-_ROUNDS = 4
+_ROUNDS = (8, 32, 32, 32, 32, 32)  # repetitions of an input that is searched for a leak; nearly all pass the first
 
 
 class TooLong(BaseException):
@@ -63,13 +62,13 @@ def bounded(check: Check) -> Check:
 def check_leak(check: Check, data: bytes) -> None:
     """Raise Leak if every repetition of an input leaves objects behind. Caches fill only once."""
     _repeat(check, data, 2)
-    for _ in range(_ROUNDS):
+    for repetitions in _ROUNDS:
         before = sys.getallocatedblocks()
-        _repeat(check, data, _REPETITIONS)
+        _repeat(check, data, repetitions)
         left = sys.getallocatedblocks() - before
-        if left < _REPETITIONS:
+        if left < repetitions:
             return
-    raise Leak(f"an input of {len(data)} bytes left {left} objects behind in {_REPETITIONS} repetitions")
+    raise Leak(f"an input of {len(data)} bytes left {left} objects behind in {repetitions} repetitions")
 
 
 def _repeat(check: Check, data: bytes, count: int) -> None:

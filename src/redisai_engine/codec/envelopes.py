@@ -155,6 +155,8 @@ def _split(value: dict[Any, Any]) -> Any:
         raise InputMismatch(f"data must be a list of rows, got {type(rows).__name__}")
     if names is None:
         return rows
+    if not isinstance(names, list):
+        raise InputMismatch(f"columns must be a list of names, got {type(names).__name__}")
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             raise InputMismatch(f"row {number} of data must be a list of {len(names)} values, got {row!r}")

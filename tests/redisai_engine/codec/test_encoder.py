@@ -301,6 +301,7 @@ def test_every_contract_holds_on_the_fast_path(dtype: Any, contract: str, bad: A
             {"a": [1, 2], "b": [1]},
             "all columns must have the same number of rows, got column 'a': 2, column 'b': 1",
         ),
+        (unnamed(), {"columns": 1.5, "data": []}, "columns must be a list of names, got float"),
         (Mapping.generic(["x"], ["y"]), ["a\0b"], "tensor 'x': the text 'a\\x00b' has a zero byte inside"),
         (Mapping.generic(["x"], ["y"]), [1e300], "tensor 'x' must be FLOAT, but has numbers that are too large for it"),
         (
