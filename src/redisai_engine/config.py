@@ -158,7 +158,7 @@ class Settings:
     model_memory: int = _setting(
         4 * 2**30,
         _number(1, 2**62),
-        "total size of loaded models' blobs; beyond it the least recently used are evicted",
+        "what loaded models may take, as measured when they are loaded; beyond it those that ran least lately leave",
         unit="bytes",
         why="bounds memory",
     )

@@ -106,11 +106,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
     async def serve() -> None:
         shared = Engine(Settings(port=0), Address(port=redis.port), loop)
         front = RespFront(shared)
-        _, port = await front.listen(Settings(port=0), shared=False)
+        _, port = await front.listen(Settings(port=0), shared=False, most_clients=1000)
         started.append(LocalEngine(port, loop))
         ready.set()
         await stop.wait()
-        await front.drain()
+        await front.drain(30)
         await shared.close()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 
 import psutil
 
 from support.servers import Server
 from support.tiny_models import torchscript
+from support.waiting import is_running
 
 
 @cache
@@ -26,13 +28,21 @@ def torch_loop() -> bytes:
 
 def parents_of(engine: Server) -> list[psutil.Process]:
     """Return the processes from which the engine's hosts are forked."""
-    children = psutil.Process(engine.process.pid).children()
-    return [child for child in children if any("hosts.forking" in word for word in child.cmdline())]
+    found = []
+    for child in psutil.Process(engine.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if any("hosts.forking" in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def hosts_of(engine: Server) -> list[psutil.Process]:
-    """Return the engine's hosts."""
-    return [host for parent in parents_of(engine) for host in parent.children()]
+    """Return the engine's hosts that haven't ended."""
+    hosts: list[psutil.Process] = []
+    for parent in parents_of(engine):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            hosts += parent.children()
+    return [host for host in hosts if is_running(host.pid)]
 
 
 @cache

@@ -65,6 +65,8 @@ class LoadedModel(ABC):
     loop_rows: int = 1 << 62
     #: Some of its inputs may be text, whose length counts too.
     takes_text: bool = False
+    #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
+    is_elsewhere: bool = False
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -77,6 +79,13 @@ class LoadedModel(ABC):
     def new_stop(self) -> Stop | None:
         """Return a switch for one run, or None if the framework can't stop a run."""
         return None
+
+
+class NoModel(LoadedModel):
+    """Stands for a model that is no longer in memory."""
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        raise ModelRunError("ERR the model is no longer in memory; try again")
 
 
 class Backend(ABC):

@@ -64,6 +64,7 @@ class OnnxBackend(Backend):
             session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
+        session._model_bytes = None  # kept for other providers to start from, which nobody asks for
         if len(providers) > 1:
             _check_gpu(session, providers[0][1]["device_id"])
         steady = len(providers) == 1 and is_steady(file)

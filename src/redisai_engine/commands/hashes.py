@@ -34,22 +34,33 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     Check that this client may write the key, and that the key is free or already holds this kind.
 
     Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
-    is compiled or loaded for a client. Inside MULTI only the right is checked: what the key holds is known too late.
+    is compiled or loaded for a client. Inside MULTI what the key holds is known too late, so only the right and Redis'
+    memory are checked.
     """
-    permitted = (b"HDEL", key, NO_FIELD)
     if client.in_transaction:
-        yield Permit([permitted])
+        yield Permit(_harmless_writes(key))
         return
-    write = (b"HSET", key, *HALF_FIELD)
-    asked = [(b"EXISTS", key), (b"HGET", key, kind.marker), permitted, write]
-    exists, found, deleted, written = yield Limited(asked, MAX_METADATA)
-    refuse_error(exists, found, deleted, *(() if _is_half(written) else (written,)))
+    exists, found = yield from check_permitted(key, (b"EXISTS", key), (b"HGET", key, kind.marker))
     if exists and found is None:
         raise WrongType
 
 
-def _is_half(answer: object) -> bool:
-    return isinstance(answer, ReplyError) and answer.text.startswith(_HALF_REFUSED)
+def check_permitted(key: bytes, *reading: UpstreamCommand, any_type: bool = False) -> Generator[Any, Any, list[Any]]:
+    """
+    Check in one round trip that the client may write the key as a hash, and return the replies to other commands.
+
+    Raise UpstreamError if Redis refuses any of them. With `any_type` the key may be none: it will be deleted first.
+    """
+    answers: list[Any] = yield Limited([*reading, *_harmless_writes(key)], MAX_METADATA)
+    expected = (_HALF_REFUSED, "WRONGTYPE") if any_type else (_HALF_REFUSED,)
+    refuse_error(
+        *(answer for answer in answers if not (isinstance(answer, ReplyError) and answer.text.startswith(expected)))
+    )
+    return answers[: len(reading)]
+
+
+def _harmless_writes(key: bytes) -> list[UpstreamCommand]:
+    return [(b"HDEL", key, NO_FIELD), (b"HSET", key, *HALF_FIELD)]
 
 
 def write_hash(

@@ -91,8 +91,13 @@ class PassUntil:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A model to load from `blob`. The body is resumed with a RunnableModel, or an EngineError is thrown into it."""
+    """
+    A model to load from `blob`, which was read from a key or will be stored there (`place`: its database and the key).
 
+    The body is resumed with a RunnableModel, or an EngineError is thrown into it.
+    """
+
+    place: tuple[int, bytes]
     meta: ModelInfo
     blob: bytes
 

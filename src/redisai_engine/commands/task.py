@@ -133,7 +133,7 @@ class Task:
         elif isinstance(step, Run):
             self._run(step)
         elif isinstance(step, Load):
-            engine.loader.load(step.meta, step.blob, self._got)
+            engine.loader.load(step.place, step.meta, step.blob, self._got)
         elif isinstance(step, Compute):
             engine.loader.compute(step.function, self._got)
         elif isinstance(step, Encode):

@@ -72,7 +72,11 @@ def run_alone(model: RunnableModel, inputs: Sequence[Array], stop: Any = None) -
 
 def failure(error: Exception) -> EngineError:
     """Return the error to answer a failed run with. A bug in a backend must not end the thread."""
-    return error if isinstance(error, EngineError) else ModelRunError(f"ERR {type(error).__name__}: {error}")
+    if not isinstance(error, EngineError):
+        return ModelRunError(f"ERR {type(error).__name__}: {error}")
+    # Whoever raises it again makes a circle of error and frames, which must not keep the model in memory.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def join(requests: Sequence[Sequence[Array]]) -> list[Array]:

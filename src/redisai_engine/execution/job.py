@@ -75,8 +75,8 @@ class RunnableModel:
     A stored model in memory, ready to run.
 
     A `batch_size` of 0 means no batching, a `min_batch_size` of 0 no waiting, a `min_batch_timeout_ms` of 0 waiting
-    without limit. `joinable` becomes False when a joined run shows that outputs can't be split among the requests.
-    `device` is that of its queue.
+    without limit. `memory` is what it takes in bytes. `joinable` becomes False when a joined run shows that outputs
+    can't be split among the requests. `device` is that of its queue.
     """
 
     __slots__ = (
@@ -87,6 +87,7 @@ class RunnableModel:
         "joinable",
         "loaded",
         "loop_stop",
+        "memory",
         "min_batch_size",
         "min_batch_timeout_ms",
         "overruns",
@@ -105,9 +106,11 @@ class RunnableModel:
         min_batch_size: int = 0,
         min_batch_timeout_ms: int = 0,
         statistics: RunStatistics | None = None,
+        memory: int = 0,
         share: Share | None = None,
     ) -> None:
         self.loaded = loaded
+        self.memory = memory
         self.backend_name = backend_name
         self.device = queue_device(device)
         self.batch_size = batch_size

@@ -77,10 +77,13 @@ class Crew:
             batch.outcomes = run_jobs(batch.jobs, batch.stop)
             batch.cpu_seconds = thread_time() - cpu_started
             batch.seconds = monotonic() - batch.started_at
+            if _is_elsewhere(batch):
+                batch.cpu_seconds = batch.seconds
             self.cpu_seconds[number] += batch.cpu_seconds
             with self._queue.lock:
                 self._queue.end(batch)
             self._finished(batch)
+            del batch  # an idle thread must not keep a model in memory
         with self._queue.lock:
             del self._threads[number]
             self.staff()  # work may have come after this thread had decided to end
@@ -108,6 +111,11 @@ class Crew:
                     self._idle -= 1
             if expired:  # outside the lock, which the event loop may be waiting for
                 self._finished(answered(expired, TIMED_OUT))
+
+
+def _is_elsewhere(batch: Batch) -> bool:
+    model = batch.jobs[0].model
+    return model is not None and model.loaded.is_elsewhere
 
 
 def answered(jobs: list[Job], outcome: EngineError | TimedOut) -> Batch:

@@ -47,8 +47,10 @@ MODEL_INPUTS_COUNT = "ERR number of model inputs does not match the number of gi
 MODEL_OUTPUTS_COUNT = "ERR number of model outputs does not match the number of given arguments"
 BLOB_MISSING = "ERR Insufficient arguments, missing model BLOB"
 BLOB_EXPECTED = "ERR Invalid argument, expected BLOB"
-MODEL_TOO_LARGE = "ERR the model has %d bytes; at most %d are allowed"  # ours, like the next two
+MODEL_TOO_LARGE = "ERR the model has %d bytes; at most %d are allowed"  # ours, like the rest of this part
 DESCRIPTION_TOO_LARGE = "ERR the tag and the names take %d bytes; at most %d are allowed"
+MODEL_OVER_MEMORY = "ERR the model has %d bytes; this engine keeps at most %d in memory (model-memory)"
+UNKNOWN_BACKEND = "ERR the model's backend %s isn't known here; the backends are %s"
 MODEL_REPLACED = "ERR the model was replaced again and again while it was read; try again"
 
 # Runs
@@ -66,7 +68,9 @@ UNEXPECTED = "Invalid argument: %s"
 
 # Scripts
 SCRIPT_MISSING = "ERR script key is empty"
-SCRIPT_TOO_LARGE = "ERR the script has %d characters; at most %d are allowed"  # ours, like the next one
+SCRIPT_TOO_LARGE = "ERR the script has %d bytes; at most %d are allowed"  # ours, like the next three
+SCRIPT_TOO_LONG = "ERR the script has %d lines; at most %d are allowed"
+SCRIPT_UNENDED = "ERR the script has a text in quotes without an end in line %d"
 SCRIPT_TOO_DEEP = "ERR the script is nested deeper than %d levels in line %d"
 SOURCE_MISSING = "ERR Insufficient arguments, missing script SOURCE"
 ENTRY_POINTS_MISSING = "ERR Insufficient arguments, missing script entry points"

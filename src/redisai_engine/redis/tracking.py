@@ -108,6 +108,8 @@ class Tracking(asyncio.Protocol):
 
     def _started(self, reply: Any) -> None:
         self.is_open = not isinstance(reply, ReplyError)
+        if self.is_open:
+            self._changed(None)  # nothing that is in memory has been read on this connection yet
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_open, self.is_open = self.is_open, False

@@ -19,7 +19,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.hosts.models import HostLimits
-from redisai_engine.execution.hosts.placement import Placement
+from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
@@ -60,7 +60,7 @@ class Engine:
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(host_limits, settings.in_process.split(","))
         self.models = Models(settings, redis_address, loop)
-        self.scripts = Scripts(_HOSTED_SCRIPTS) if self.placement.is_hosted("TORCH") else Scripts()
+        self.scripts = self._new_scripts()
         self.executor = Executor(
             loop,
             threads_per_queue=threads,
@@ -77,21 +77,22 @@ class Engine:
         """Return the event loop's time `timeout_ms` from now, or None without a timeout."""
         return None if timeout_ms is None else self.loop.time() + timeout_ms / 1000
 
-    def statistics(self, id_: bytes) -> RunStatistics:
-        """Return the run statistics of the model or script with this id: zeros if it isn't in memory."""
-        return self.models.statistics(id_) or self.scripts.statistics(id_) or RunStatistics()
+    def statistics(self, database: int, key: bytes, id_: bytes) -> RunStatistics:
+        """Return the run statistics of the key's model or script with this id: zeros if it isn't in memory."""
+        found = self.models.statistics(database, key, id_) or self.scripts.statistics(database, key, id_)
+        return found or RunStatistics()
 
     def answer_peer(self, question: Question) -> Any:
         """
         Answer another worker process.
 
         It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
-        RESETSTAT or AI.CONFIG.
+        RESETSTAT or AI.CONFIG. A model or script is described by database, key and id, as text.
         """
         if "figures" in question:
-            return asdict(self.statistics(question["figures"].encode()))
+            return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
-            self.statistics(question["reset"].encode()).reset()
+            self._statistics(*question["reset"]).reset()
         for name, value in question.get("set", {}).items():
             if name == "quarantine":
                 self._drop_refused(value)
@@ -99,10 +100,18 @@ class Engine:
                 setattr(self, name, value)
         return None
 
+    def _new_scripts(self) -> Scripts:
+        if self.placement.is_hosted("TORCH"):
+            return Scripts(self.models.watch, _HOSTED_SCRIPTS * HOST_BYTES, HOST_BYTES)
+        return Scripts(self.models.watch)
+
+    def _statistics(self, database: int, key: str, id_: str) -> RunStatistics:
+        return self.statistics(database, key.encode("latin-1"), id_.encode())
+
     def _drop_refused(self, table: Table) -> None:
         for id_ in self.quarantine.take(table):
-            self.models.drop(id_)
-            self.scripts.drop(id_)
+            self.models.drop_version(id_)
+            self.scripts.drop_version(id_)
 
     async def close(self, seconds: float | None = None) -> None:
         """

@@ -14,12 +14,16 @@ from functools import partial
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
+from redisai_engine.protocol import texts
 from redisai_engine.redis.store import ModelInfo
+from redisai_engine.service.cache import Place
 from redisai_engine.service.encoding import deliver, outcome_of, result_of
+from redisai_engine.service.heap import allocated_bytes, model_bytes
 from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
@@ -49,20 +53,28 @@ class Loader:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
-        self._waiting: dict[str, list[Loaded]] = {}
+        self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
 
-    def load(self, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
-        """Load a model and call `done` with it or with the EngineError. A model already being loaded is shared."""
-        loaded = self._models.loaded(meta.id.encode())
+    def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
+        """
+        Load a model and call `done` with it or with the EngineError.
+
+        `place` is the key that it was read from, or will be stored under. A version that is being loaded for the same
+        key is shared.
+        """
+        loaded = self._models.loaded(*place, meta.id.encode())
         if loaded is not None:  # another connection loaded it while this one was reading the blob
             done(loaded)
             return
-        waiting = self._waiting.setdefault(meta.id, [])
+        if len(blob) > self._models.limit:
+            done(ModelLoadError(texts.MODEL_OVER_MEMORY % (len(blob), self._models.limit)))
+            return
+        waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
             future = self._loop.run_in_executor(threads, self._load, meta, blob)
-            future.add_done_callback(lambda finished: self._loaded(meta, result_of(finished)))
+            future.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
@@ -76,6 +88,8 @@ class Loader:
             threads.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
+        if meta.backend not in BACKENDS:
+            return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(BACKENDS)))
         try:
             return self._load_guarded(meta, blob)
         except EngineError as error:
@@ -93,9 +107,11 @@ class Loader:
         return model
 
     def _load_blob(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
-        loaded = self._placement.backend(meta.backend).load(
-            blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings
-        )
+        framework = self._placement.backend(meta.backend)  # importing it isn't the model's doing
+        before = allocated_bytes()
+        loaded = framework.load(blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings)
+        grown = allocated_bytes() - before
+        hosted = self._placement.is_hosted(meta.backend)
         return RunnableModel(
             loaded,
             backend_name=meta.backend,
@@ -103,13 +119,5 @@ class Loader:
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
+            memory=max(len(blob), HOST_BYTES) if hosted else model_bytes(len(blob), grown),
         )
-
-    def _loaded(self, meta: ModelInfo, outcome: RunnableModel | EngineError) -> None:
-        waiting = self._waiting.pop(meta.id)
-        try:
-            if not isinstance(outcome, EngineError):
-                least = HOST_BYTES if self._placement.is_hosted(meta.backend) else 0
-                self._models.keep(meta.id.encode(), outcome, max(meta.blob_size, least))
-        finally:  # it is loaded, even if it can't be kept
-            deliver(outcome, waiting)

@@ -1,52 +1,58 @@
 """
-The cache of compiled scripts, by id, each with its run statistics.
+The compiled scripts in memory, each with its run statistics.
 
-Invariant: an id names one version of one script forever, so a cached script never goes stale. The least recently used
-script is evicted first.
+They leave as models do: when their key came to hold something else (`watch.py`), and when memory is short (`cache.py`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.job import Share
 from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.redis import store
+from redisai_engine.service.cache import Cache, Held
+from redisai_engine.service.watch import Watch
 
-_LIMIT = 1000  # scripts; a compiled script of typical size takes about 100 kB
+_LIMIT = 64 * 2**20  # bytes of all compiled scripts
+_LEAST = 64 * 1024  # bytes of one
+_TIMES = 200  # bytes for each character of the source: 90 when it is compiled (measured), as much again when it has run
 
 
 class Scripts:
-    """The compiled scripts. An evicted script is compiled again when it is next called."""
+    """The compiled scripts. One that has left is compiled again when it is next called."""
 
-    def __init__(self, limit: int = _LIMIT) -> None:
-        self._limit = limit
-        self._by_id: OrderedDict[bytes, tuple[Script, RunStatistics, Share]] = OrderedDict()
+    def __init__(self, watch: Watch, limit: int = _LIMIT, least: int = _LEAST) -> None:
+        self._cache: Cache[tuple[Script, Share]] = Cache(limit)
+        self._least = least  # bytes that each counts at least
+        self._watch = watch
+        watch.add(store.SCRIPT_ID, self._cache)
 
-    def compiled(self, id_: bytes) -> Script | None:
-        """Return the script with this id, if it is cached, and mark it as the most recently used."""
-        found = self._by_id.get(id_)
-        if found is None:
-            return None
-        self._by_id.move_to_end(id_)
-        return found[0]
+    def compiled(self, database: int, key: bytes, id_: bytes) -> Script | None:
+        """Return this version of the key's script if it is in memory, and mark it as the most recently used."""
+        held = self._cache.get((database, key), id_)
+        return None if held is None else held.value[0]
 
-    def statistics(self, id_: bytes) -> RunStatistics | None:
-        """Return the run statistics of a script, or None if it isn't cached."""
-        found = self._by_id.get(id_)
-        return None if found is None else found[1]
+    def statistics(self, database: int, key: bytes, id_: bytes) -> RunStatistics | None:
+        """Return the run statistics of a script, or None if it isn't in memory."""
+        held = self._cache.get((database, key), id_)
+        return None if held is None else held.statistics
 
-    def share(self, id_: bytes) -> Share | None:
-        """Return the script's share of its device, or None if it isn't cached."""
-        found = self._by_id.get(id_)
-        return None if found is None else found[2]
+    def share(self, database: int, key: bytes, id_: bytes) -> Share | None:
+        """Return the script's share of its device, or None if it isn't in memory."""
+        held = self._cache.get((database, key), id_)
+        return None if held is None else held.value[1]
 
-    def keep(self, id_: bytes, script: Script) -> None:
-        """Cache a compiled script with statistics of zero. Beyond the limit, evict the least recently used script."""
-        self._by_id[id_] = script, RunStatistics(), Share()
-        if len(self._by_id) > self._limit:
-            self._by_id.popitem(last=False)
+    def keep(self, database: int, key: bytes, id_: bytes, script: Script, characters: int) -> None:
+        """Keep a compiled script that the key holds, in place of an older version."""
+        place = (database, key)
+        size = max(_TIMES * characters, self._least)
+        self._cache.keep(place, Held(id_, (script, Share()), size, RunStatistics()))
+        self._watch.begin(place, store.SCRIPT_ID, self._cache)
 
-    def drop(self, id_: bytes) -> None:
-        """Remove a script from memory, if it is there."""
-        self._by_id.pop(id_, None)
+    def drop(self, database: int, key: bytes) -> None:
+        """Drop what the key held: it has been deleted."""
+        self._cache.drop((database, key))
+
+    def drop_version(self, id_: bytes) -> None:
+        """Drop this version, whichever keys hold it."""
+        self._cache.drop_version(id_)

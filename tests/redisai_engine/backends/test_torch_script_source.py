@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redisai_engine.backends.torch_script_source import _TOKEN, MAX_DEPTH, MAX_SOURCE, _Depth, check_source
+from redisai_engine.backends.torch_script_source import (
+    _TOKEN,
+    MAX_DEPTH,
+    MAX_LINES,
+    MAX_SOURCE,
+    _Depth,
+    check_source,
+)
 from redisai_engine.errors import ModelLoadError
 from support.torch_scripts import DEEP, HEAD, deep
 
@@ -23,13 +30,15 @@ def test_whatever_makes_the_tree_deep_is_refused(kind: str) -> None:
     with pytest.raises(
         ModelLoadError, match=f"^ERR the script is nested deeper than {MAX_DEPTH} levels in line [0-9]+$"
     ):
-        check_source(deep(kind, 3000))
+        check_source(deep(kind, MAX_DEPTH + 100))
 
 
 @pytest.mark.parametrize("between", ["", "\n", "# here\n", "      \n"])
 def test_nested_blocks_are_refused_also_with_lines_between(between: str) -> None:
-    with pytest.raises(ModelLoadError, match="nested deeper"):
+    """Each level is indented further, so a script of so many levels has too many bytes anyway."""
+    with pytest.raises(ModelLoadError, match=r"nested deeper|has [0-9]+ bytes"):
         check_source(nested_blocks(MAX_DEPTH + 50, between))
+    assert most_levels(nested_blocks(MAX_DEPTH + 50, between)) > MAX_DEPTH
 
 
 @pytest.mark.parametrize("kind", DEEP)
@@ -39,26 +48,44 @@ def test_a_tenth_of_the_limit_is_fine(kind: str) -> None:
 
 def test_a_table_of_any_length_is_fine() -> None:
     """Elements are siblings, so they add no depth."""
-    numbers = ", ".join(["-1.0", "2 * (3 + 4)"] * 5000)
+    numbers = ", ".join(["-1.0", "2 * (3 + 4)"] * 3000)
 
     check_source(f"{HEAD}    return [{numbers}]\n")
 
 
 def test_many_lines_and_functions_are_fine() -> None:
-    check_source("".join(f"def g{i}(x: int):\n    y = x * (x + 1)\n    return y\n" for i in range(2000)))
+    check_source("".join(f"def g{i}(x: int):\n    y = x * (x + 1)\n    return y\n" for i in range(MAX_LINES // 3)))
 
 
 def test_text_and_comments_make_no_levels() -> None:
     check_source(f"{HEAD}    # {'(' * 2000}\n    x = '{'[' * 2000}'\n    return tensors\n")
 
 
-def test_a_long_script_is_refused_with_its_size() -> None:
-    source = HEAD + "    # x\n" * MAX_SOURCE
-
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("#" * (MAX_SOURCE + 1), f"has {MAX_SOURCE + 1} bytes; at most {MAX_SOURCE} are allowed"),
+        ("#" + "é" * MAX_SOURCE, f"has {2 * MAX_SOURCE + 1} bytes; at most {MAX_SOURCE} are allowed"),
+        ("\n" * (MAX_LINES + 1), f"has {MAX_LINES + 1} lines; at most {MAX_LINES} are allowed"),
+        ("\n" * MAX_LINES + "x", f"has {MAX_LINES + 1} lines; at most {MAX_LINES} are allowed"),
+    ],
+    ids=["bytes", "bytes of UTF-8", "lines", "a line without an end"],
+)
+def test_a_long_script_is_refused_with_its_size_and_the_limit(source: str, problem: str) -> None:
     with pytest.raises(ModelLoadError) as refusal:
         check_source(source)
 
-    assert refusal.value.wire == f"ERR the script has {len(source)} characters; at most {MAX_SOURCE} are allowed"
+    assert refusal.value.wire == f"ERR the script {problem}"
+
+
+def test_as_many_bytes_and_lines_as_allowed_are_fine() -> None:
+    check_source("#" * (MAX_SOURCE - MAX_LINES) + "\n" * MAX_LINES)
+
+
+@pytest.mark.parametrize("text", ['"abc', "'abc\n'", '"""abc""', '"abc\\"'])
+def test_a_text_without_an_end_is_refused_where_it_begins(text: str) -> None:
+    with pytest.raises(ModelLoadError, match=r"^ERR the script has a text in quotes without an end in line 3$"):
+        check_source(f"{HEAD}    x = 1\n    y = {text}")
 
 
 def most_levels(source: str) -> int:

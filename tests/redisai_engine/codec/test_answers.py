@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from redisai_engine.codec.answers import decode, plain
-from redisai_engine.codec.errors import UnfitAnswer
+from redisai_engine.codec.errors import AnswerMismatch
 from redisai_engine.codec.mapping import Answer, Mapping, Output, Part
 from redisai_engine.protocol.tensor import Tensor
 
@@ -46,7 +46,7 @@ def test_labels_get_their_text_type_back() -> None:
 def test_tensors_of_another_model_are_refused(array: Any, part: Part, reason: str) -> None:
     tensor = Tensor.from_array(array)
 
-    with pytest.raises(UnfitAnswer) as caught:
+    with pytest.raises(AnswerMismatch) as caught:
         decode([tensor], answer("ndarray", part))
 
     assert str(caught.value) == (

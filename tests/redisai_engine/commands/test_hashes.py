@@ -41,3 +41,12 @@ def test_the_check_leaves_nothing_behind(engine: Server, request_: tuple[str | i
         assert isinstance(answer, ReplyError)
         assert not answer.text.startswith("ERR wrong number of arguments")
         assert wire.ask("EXISTS", "key") == 0
+
+
+@pytest.mark.parametrize("request_", BROKEN, ids=[str(request_[0]) for request_ in BROKEN])
+def test_inside_multi_too(full: Wire, request_: tuple[str | int, ...]) -> None:
+    full.ask("MULTI")
+
+    assert full.ask(*request_) == OOM
+
+    assert isinstance(full.ask("EXEC"), ReplyError)

@@ -164,7 +164,8 @@ class TestFirst:
         assert connect(secret_pair.engine).ask(*command) == NOAUTH
 
     @pytest.mark.parametrize(
-        "rules", [("~*", "+@read"), ("~mine:*", "+@all"), ("%R~*", "+@all"), ("~*", "+@all", "-hdel")]
+        "rules",
+        [("~*", "+@read"), ("~mine:*", "+@all"), ("%R~*", "+@all"), ("~*", "+@all", "-hdel"), ("~*", "+@all", "-hset")],
     )
     @pytest.mark.parametrize("command", STORING, ids=range(len(STORING)))
     def test_without_the_right_to_write(
@@ -190,11 +191,28 @@ class TestFirst:
         assert not alone.startswith((b"-NOPERM", b"-NOAUTH"))
         assert executed == b"*2\r\n" + alone + b"+PONG\r\n"
 
+    def test_a_reader_has_nothing_loaded(self, wire: Connection, login: Callable[..., Connection]):
+        """What is loaded counts as memory of models, and the engine tells how much that is."""
+        store_model(wire, "first:theirs")
+        user = login("only-reader", "~*", "+@read", "+info", "+multi", "+exec")
+        before = model_memory(wire)
+
+        for number in range(5):
+            user.send(modelstore(f"first:{number}"), "MULTI", modelstore(f"first:{number}"), "EXEC")
+            user.replies(4)
+
+        assert model_memory(wire) == before
+        assert predict(user, "first:theirs", 2, 3) == 5.0
+
     def test_a_model_stored_inside_multi_is_there_after_it(self, wire: Connection):
         wire.send("MULTI", modelstore("first:m"), "EXISTS first:m", "EXEC")
 
         assert wire.replies(4)[-1] == b"*2\r\n+OK\r\n:1\r\n"
         assert predict(wire, "first:m", 2, 3) == 5.0
+
+
+def model_memory(wire: Connection) -> bytes:
+    return wire.ask("INFO ai_backends_info").partition(b"onnxruntime_memory:")[2].partition(b"\r\n")[0]
 
 
 @pytest.mark.slow

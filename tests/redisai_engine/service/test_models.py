@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from support.connection import Connect, Connection
-from support.gateway import MISSING, Pair, model_blob, modelstore, predict, prediction, store_model
+from support.gateway import MISSING, Pair, model_blob, modelstore, predict, prediction, store_model, store_onnx
+from support.servers import Server
 from support.waiting import wait_until
 
 OK = b"+OK\r\n"
@@ -44,6 +45,33 @@ def used(wire: Connection, key: str, operator: str = "Add") -> None:
     store_model(wire, key, operator)
     for _ in range(5):
         assert predict(wire, key, 2, 3) == (5.0 if operator == "Add" else 6.0)
+
+
+def weights(size: int) -> bytes:
+    """Return a model that adds a vector of so many bytes to its input."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    from support.tiny_models import onnx_model
+
+    vector = numpy_helper.from_array(np.arange(size // 4, dtype=np.float32), "w")
+    add = helper.make_node("Add", ["x", "w"], ["sum"])
+    largest = helper.make_node("ReduceMax", ["sum"], ["y"])
+    shape = (TensorProto.FLOAT, ("N",))
+    answer = (TensorProto.FLOAT, (1,))
+    return onnx_model([add, largest], {"x": shape}, {"y": answer}, initializers=[vector])
+
+
+def run_weights(wire: Connection, key: str) -> bytes:
+    wire.send(
+        "AI.TENSORSET weights:x FLOAT 1 VALUES 1", f"AI.MODELEXECUTE {key} INPUTS 1 weights:x OUTPUTS 1 weights:y"
+    )
+    return wire.replies(2)[1]
+
+
+def model_memory(wire: Connection) -> int:
+    """Return how many bytes the engine counts for the models of ONNX in memory."""
+    return int(wire.ask("INFO ai_backends_info").partition(b"onnxruntime_memory:")[2].partition(b"\r\n")[0])
 
 
 def commands_of(direct: Connection, names: tuple[str, ...] = ("exists", "hmget", "hget", "hgetall")) -> int:
@@ -158,6 +186,18 @@ class TestThroughTheEngine:
             used(user, "m")
             assert not changer.ask(flush).startswith(b"-")
             assert predict(user, "m", 2, 3) == MISSING
+
+    def test_an_id_that_somebody_copied_is_no_way_to_another_model(self, pair: Pair, connect: Connect):
+        """Whoever may write some key could otherwise have others' predictions run a model of theirs."""
+        owner, thief, direct = connect(pair.engine), connect(pair.engine), connect(pair.redis)
+        used(thief, "models:stolen", "Mul")
+        store_model(owner, "models:owned", "Add")
+        for field in ("ai.model:id", "ai.model:meta"):
+            told = direct.ask("HGET", "models:owned", field).partition(b"\r\n")[2][:-2]
+            direct.ask("HSET", "models:stolen", field, told)
+        assert predict(thief, "models:stolen", 2, 3) == 6.0
+
+        assert predict(owner, "models:owned", 2, 3) == 5.0
 
     def test_the_same_key_in_two_databases_is_two_models(self, pair: Pair, connect: Connect):
         user, other = connect(pair.engine), connect(pair.engine)
@@ -293,7 +333,37 @@ class TestMemory:
             for number in range(6):
                 assert predict(wire, f"m{number}", number, 1) == number + 1
 
-        assert commands_of(direct, ("hmget",)) >= 12  # evicted models had to be read again
+        assert commands_of(direct, ("hmget",)) >= 20  # evicted models had to be read again: metadata, then blob
+
+    def test_models_deleted_at_another_engine_leave(
+        self, new_pair: Callable[..., Pair], new_engine: Callable[..., Server], connect: Connect
+    ):
+        """Scripts do too (`test_watch.py`)."""
+        pair = new_pair()
+        second = new_engine("--redis", pair.redis.url)
+        storing, predicting = connect(pair.engine), connect(second)
+        blob = weights(2**20)
+        store_onnx(storing, "first", blob)
+        assert run_weights(predicting, "first") == OK
+
+        before = model_memory(predicting)
+        assert before > len(blob)
+        for number in range(40):
+            store_onnx(storing, f"m{number}", blob)
+            assert run_weights(predicting, f"m{number}") == OK
+            assert storing.ask(f"DEL m{number}") == b":1\r\n"
+
+        wait_until(lambda: model_memory(predicting) == before)
+
+    def test_a_model_larger_than_all_memory_is_refused_before_it_is_loaded(
+        self, new_pair: Callable[..., Pair], connect: Connect
+    ):
+        wire = connect(new_pair("--model-memory", "50").engine)
+
+        refused = wire.ask("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", bytes(51))
+
+        assert refused == b"-ERR the model has 51 bytes; this engine keeps at most 50 in memory (model-memory)\r\n"
+        assert wire.ask("EXISTS m") == b":0\r\n"
 
     def test_storing_a_model_again_and_again_does_not_fill_the_memory(
         self, new_pair: Callable[..., Pair], connect: Connect

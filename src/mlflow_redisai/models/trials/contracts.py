@@ -223,6 +223,10 @@ def _numbers(model: _Model, fields: list[Field]) -> list[Field]:
     infinite = model.accepting(sorted(gaps), [np.inf, -np.inf], _FEW_CALLS)
     least = _least(model)
     largest = _largest(model, numbers, least)
+    for index, size in _one_sided(model, largest, least).items():
+        least[index] = -largest.pop(index)
+        if size < _limit_of(fields[index]):
+            largest[index] = size
     bounded = [replace(item, least=least.get(index)) for index, item in enumerate(fields)]
     return [
         replace(item, gaps=index in gaps, infinite=index in infinite, largest=largest.get(index))
@@ -230,6 +234,18 @@ def _numbers(model: _Model, fields: list[Field]) -> list[Field]:
         else item
         for index, item in enumerate(bounded)
     ]
+
+
+def _one_sided(model: _Model, largest: Mapping[int, float], least: Mapping[int, float]) -> dict[int, float]:
+    """Return the largest positive number that fields accept, for those in which only negative numbers are limited."""
+    found = {}
+    for index, size in largest.items() if len(largest) <= _FEW_BISECTED else ():
+        larger = [each for each in _SIZES if size < each <= _limit_of(model.schema.fields[index])]
+        accepted = next((each for each in larger if model.accepts([index], [each])), None)
+        # Columns may be refused together that are accepted one by one.
+        if index not in least and accepted is not None and not model.accepts([index], [-accepted]):
+            found[index] = accepted
+    return found
 
 
 def _least(model: _Model) -> dict[int, float]:

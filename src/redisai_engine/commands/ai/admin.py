@@ -36,14 +36,16 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
         raise CommandError(texts.INFO_MISSING)
     meta = _described(*values_of(values))
-    figures = client.engine.statistics(meta.id.encode())
+    key = arguments[1]
+    figures = client.engine.statistics(client.database, key, meta.id.encode())
+    which = [client.database, key.decode("latin-1"), meta.id]
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
         figures.reset()
-        yield AskPeers({"reset": meta.id})
+        yield AskPeers({"reset": which})
         return replies.OK
-    others = yield AskPeers({"figures": meta.id})
+    others = yield AskPeers({"figures": which})
     refusal = client.engine.quarantine.refusal(meta.id.encode())
-    return _info_reply(arguments[1], meta, _added(figures, others), refusal)
+    return _info_reply(key, meta, _added(figures, others), refusal)
 
 
 def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> store.ModelInfo | store.ScriptInfo:

@@ -83,11 +83,13 @@ def put_model(
 
     `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
-    model = yield Load(asked, blob)
+    model = yield Load((client.database, key), asked, blob)
     meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
     yield from write_hash(client, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
-    client.engine.models.forget(client.database, key)
-    client.engine.models.note_version(client.database, key, meta.id.encode())
+    models, id_ = client.engine.models, meta.id.encode()
+    models.forget(client.database, key)
+    models.keep(client.database, key, id_, model)
+    models.track(client.database, key, id_, model)
     return replies.OK
 
 
@@ -185,7 +187,7 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
         reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
     finally:
         models.forget(client.database, key)  # again: a run may have cached it while HDEL was in flight
-    models.note_version(client.database, key, None)
+    models.drop(client.database, key)
     return reply
 
 

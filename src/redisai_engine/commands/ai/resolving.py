@@ -38,11 +38,11 @@ def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableMod
     meta = yield from read_meta(key)
     client.rights.grant(key, READ_RIGHT)
     models = client.engine.models
-    model = models.loaded(meta.id.encode())
+    database = client.database
+    model = models.loaded(database, key, meta.id.encode())
     if model is None:
         meta, blob = yield from read_model(key)
-        model = yield Load(meta, blob)
-    id_ = meta.id.encode()
-    models.note_version(client.database, key, id_)
-    models.track(client.database, key, id_, model)
+        model = yield Load((database, key), meta, blob)
+        models.keep(database, key, meta.id.encode(), model)
+    models.track(database, key, meta.id.encode(), model)
     return model

@@ -104,13 +104,14 @@ def put_script(
 
     `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
-    yield from compiled(client, meta, source)
+    script = yield from compiled(client, meta, source)
     yield from write_hash(client, key, store.SCRIPT, store.script_fields(meta, source), expiry=expiry, before=before)
+    client.engine.scripts.keep(client.database, key, meta.id.encode(), script, len(source))
     return replies.OK
 
 
 def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[Any, Any, Script]:
-    """Compile a script and keep it in memory. Raise ModelLoadError if it doesn't compile."""
+    """Compile a script. Raise ModelLoadError if it doesn't compile."""
     engine = client.engine
     compile_: Callable[[], Script] = partial(
         engine.placement.compile_script, source, meta.entry_points, meta.device, engine.backend_settings
@@ -119,7 +120,6 @@ def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[A
         digest = digest_of("SCRIPT", source.encode("utf-8", "surrogateescape"))
         compile_ = engine.quarantine.guarded(meta.id.encode(), digest, compile_)
     script: Script = yield Compute(compile_)
-    engine.scripts.keep(meta.id.encode(), script)
     return script
 
 
@@ -171,7 +171,9 @@ def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[s
 )
 def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTDEL key"""
-    return (yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING))
+    reply = yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING)
+    client.engine.scripts.drop(client.database, arguments[1])
+    return reply
 
 
 @command(

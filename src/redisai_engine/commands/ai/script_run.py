@@ -66,8 +66,9 @@ def _call(client: Client, key: bytes, function: bytes, call: FunctionCall) -> Pl
 
 @dataclass(frozen=True, slots=True)
 class ResolvedScript:
-    """A compiled script, as the store holds it now."""
+    """A compiled script, as the key holds it now."""
 
+    key: bytes
     id: bytes
     device: str
     script: Script
@@ -77,13 +78,13 @@ class ResolvedScript:
         loaded = ScriptCall(
             self.script, text(function), call.keys, call.arguments, len(call.outputs), ClientCaller(client)
         )
-        scripts = client.engine.scripts
+        scripts, which = client.engine.scripts, (client.database, self.key, self.id)
         return RunnableModel(
             loaded,
             backend_name="TORCH",
             device=self.device,
-            statistics=scripts.statistics(self.id),
-            share=scripts.share(self.id),
+            statistics=scripts.statistics(*which),
+            share=scripts.share(*which),
         )
 
 
@@ -94,8 +95,11 @@ def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedSc
     Raise CommandError if there is no key, WrongType if it holds no script, UpstreamError without the right to read it.
     """
     meta, _ = yield from read_script(key, with_source=False)
-    script = client.engine.scripts.compiled(meta.id.encode())
+    scripts, database = client.engine.scripts, client.database
+    script = scripts.compiled(database, key, meta.id.encode())
     if script is None:
-        meta, source = yield from read_script(key, with_source=True)
-        script = yield from compiled(client, meta, text(source))
-    return ResolvedScript(meta.id.encode(), meta.device, script)
+        meta, raw = yield from read_script(key, with_source=True)
+        source = text(raw)
+        script = yield from compiled(client, meta, source)
+        scripts.keep(database, key, meta.id.encode(), script, len(source))
+    return ResolvedScript(key, meta.id.encode(), meta.device, script)

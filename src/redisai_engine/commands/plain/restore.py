@@ -15,15 +15,15 @@ from typing import Any
 from redisai_engine.commands.ai.model import put_model
 from redisai_engine.commands.ai.script import put_script
 from redisai_engine.commands.client import Client
+from redisai_engine.commands.hashes import check_permitted
 from redisai_engine.commands.invalidation import relay_and_invalidate
-from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand, refuse_error
+from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand, refuse_error
 from redisai_engine.commands.table import WRITE, Keys, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.dump import Dumped, DumpedModel, DumpedScript, DumpError, decode_dump, is_dump
 from redisai_engine.protocol.tensor import Tensor
 from redisai_engine.redis import store
-from redisai_engine.redis.metadata import MAX_METADATA
 
 _UNKNOWN_MODULE = b"-ERR Bad data format\r\n"
 
@@ -119,9 +119,13 @@ def _restore_script(client: Client, request: _Request, dumped: DumpedScript) -> 
 
 
 def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[UpstreamCommand]]:
-    """Return the commands that make room for a hash of this kind where REPLACE meets another kind of key."""
-    if request.replace:
-        exists, marker = yield Limited([(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)], MAX_METADATA)
-        if exists and not isinstance(marker, bytes):
-            return [(b"DEL", request.key)]
+    """
+    Return the commands that make room for a hash of this kind where REPLACE meets another kind of key.
+
+    Raise UpstreamError if Redis refuses to write a hash: so far it has allowed only RESTORE.
+    """
+    reading = [(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)]
+    exists, marker = yield from check_permitted(request.key, *reading, any_type=True)
+    if request.replace and exists and not isinstance(marker, bytes):
+        return [(b"DEL", request.key)]
     return []

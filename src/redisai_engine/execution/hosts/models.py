@@ -42,9 +42,14 @@ class HostLimits:
 
 
 class StopHost(Stop):
-    """The switch of one run. It kills the host that carries the run out, if one does."""
+    """
+    The switch of one run. It kills the host that carries the run out, if one does.
 
-    def __init__(self) -> None:
+    A run `in_loop` takes place in the event loop, which must not wait for a host to start.
+    """
+
+    def __init__(self, *, in_loop: bool = False) -> None:
+        self.in_loop = in_loop
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._inner: Stop | None = None  # of a model that the script in the host runs
@@ -120,16 +125,29 @@ class HostedBackend(Backend):
 class HostedModel(LoadedModel):
     """A model in hosts."""
 
+    is_elsewhere = True
+
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
+        self._steady = False
 
     def load(self) -> None:
         """Start the first host. Raise ModelLoadError if it can't load the model."""
         about = self._hosts.load()
         self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
+        self._steady, self.takes_text = about["steady"], about["takes_text"]
+
+    @property
+    def steady(self) -> bool:
+        """Whether a run would neither surprise nor wait for a host: such short ones are run by the event loop."""
+        return self._steady and self._hosts.has_free
+
+    @steady.setter
+    def steady(self, value: bool) -> None:
+        self._steady = value
 
     def new_stop(self) -> Stop | None:
-        return StopHost()
+        return StopHost(in_loop=threading.current_thread() is threading.main_thread())
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         return self._hosts.run(None, arrays, stop or StopHost())
@@ -167,7 +185,10 @@ class Hosts:
         """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
         if stop.terminate:
             raise _stopped()
-        host = self._take(stop)
+        host = self._take_free() if stop.in_loop else self._take(stop)
+        if host is None:
+            stop.terminate = True  # the executor then leaves the run to a thread
+            raise _stopped()
         ended = True
         try:
             stop.begin(host)
@@ -184,6 +205,15 @@ class Hosts:
         finally:
             self._give_back(host, ended=stop.end() or ended)
         return outputs
+
+    @property
+    def has_free(self) -> bool:
+        """Whether a run could begin now."""
+        return bool(self._free)
+
+    def _take_free(self) -> Host | None:
+        with self._changed:
+            return self._free.pop() if self._free else None
 
     def _take(self, stop: StopHost) -> Host:
         """Return a free host, or start one."""

@@ -61,7 +61,12 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
         outputs=given["outputs"],
         settings=BackendSettings(*given["threads"]),
     )
-    return lambda _, arrays: model.run(arrays), {"inputs": model.inputs, "outputs": model.outputs}
+    return lambda _, arrays: model.run(arrays), {
+        "inputs": model.inputs,
+        "outputs": model.outputs,
+        "steady": model.steady,
+        "takes_text": model.takes_text,
+    }
 
 
 def _answer(channel: Channel, run: Run, message: Any, arrays: Sequence[Any]) -> None:

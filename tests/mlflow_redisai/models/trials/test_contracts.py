@@ -234,3 +234,16 @@ def test_each_of_a_few_columns_has_a_largest_number_of_its_own() -> None:
     assert first.largest is not None
     assert first.largest < 1e154
     assert second.largest is None or second.largest >= 1e300
+
+
+def test_a_limit_of_negative_numbers_alone_leaves_the_positive_ones() -> None:
+    """A power of what is negative overflows where that of a positive number doesn't."""
+
+    def asked(rows: pd.DataFrame) -> bool:
+        return bool((rows["a"] > -1e20).all())
+
+    a, b = learned(NUMBERS, ROWS, asked, {}).fields
+
+    assert a.largest is None
+    assert a.least == -1e15
+    assert (b.least, b.largest) == (None, None)

@@ -132,6 +132,7 @@ def own_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @pytest.fixture(scope="module")
 def ends(own_pair: Pair) -> Iterator[tuple[Connection, Connection]]:
     with connected(own_pair.engine) as wire, connected(own_pair.redis) as direct:
+        wire.socket.settimeout(100)  # scripts are compiled, on a machine that may be busy
         yield wire, direct
 
 

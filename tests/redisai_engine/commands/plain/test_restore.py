@@ -115,6 +115,29 @@ def test_a_model_that_can_not_be_loaded_replaces_nothing(wire: Wire):
     assert wire.ask("GET", "restored") == b"a string"
 
 
+@pytest.mark.parametrize("options", [(), ("REPLACE",)])
+@pytest.mark.parametrize("inside", ["", "MULTI"])
+def test_who_may_not_write_hashes_learns_that_before_anything_is_loaded(
+    wire: Wire, options: tuple[str, ...], inside: str
+):
+    wire.ask("ACL", "SETUSER", "restorer", "reset", "on", "nopass", "~*", "+@all", "-hset")
+    wire.ask("AUTH", "restorer", "any")
+    request = ("RESTORE", "restored", 0, dumps.model("ONNX", b"no model at all"), *options)
+
+    if inside:
+        wire.ask("MULTI")
+        wire.ask(*request)
+        replies = wire.ask("EXEC")
+        assert isinstance(replies, list)
+        (reply,) = replies
+    else:
+        reply = wire.ask(*request)
+
+    wire.ask("AUTH", "default", "")
+    assert isinstance(reply, ReplyError)
+    assert reply.text.startswith("NOPERM ")
+
+
 def test_payloads_that_say_nonsense_are_refused_with_the_reason(wire: Wire):
     for payload, reason in [
         (dumps.module_payload("AI_TENSOR", 4, 9, 9, 1, 2, b"xx"), "DLPack type 9"),
