@@ -22,7 +22,7 @@ Check = Callable[[bytes], None]
 SECONDS = 2.0  # inputs have a few kilobytes, repeated up to 128
 MEBIBYTES = 64
 _FRAMES = -12  # of a traceback that are kept: the innermost
-_ROUNDS = (8, 32, 32, 32, 32, 32)  # repetitions of an input that is searched for a leak; nearly all pass the first
+_ROUNDS = (8, 32, 128, 256, 256)  # repetitions of an input that is searched for a leak; most pass the first
 
 
 class TooLong(BaseException):
