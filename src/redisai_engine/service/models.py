@@ -30,7 +30,7 @@ from redisai_engine.redis import store
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.tracking import Tracking
 from redisai_engine.service.cache import Cache, Held, Place
-from redisai_engine.service.watch import Watch
+from redisai_engine.service.watch import KeyWatch
 
 
 class KnownModel:
@@ -59,7 +59,7 @@ class Models:
         self._asking: dict[Place, list[bytes]] = {}  # `track` waits for Redis' answer about this id
         self.tracked_keys: set[bytes] = set()  # all keys in `_known` or `_asking`, of any database, and perhaps more
         self.changes = 0  # while this number is the same, what `known` returned is valid until it expires
-        self.watch = Watch(loop)
+        self.watch = KeyWatch(loop)
         self.watch.add(store.ID, self._cache)
         self._tracking = None if settings.strict else Tracking(redis_address, loop, self._changed)
         self.watch.tracking = self._tracking

@@ -11,7 +11,7 @@ from redisai_engine.execution.job import Share
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis import store
 from redisai_engine.service.cache import Cache, Held
-from redisai_engine.service.watch import Watch
+from redisai_engine.service.watch import KeyWatch
 
 _LIMIT = 64 * 2**20  # bytes of all compiled scripts
 _LEAST = 64 * 1024  # bytes of one
@@ -21,7 +21,7 @@ _TIMES = 200  # bytes for each character of the source: 90 when it is compiled (
 class Scripts:
     """The compiled scripts. One that has left is compiled again when it is next called."""
 
-    def __init__(self, watch: Watch, limit: int = _LIMIT, least: int = _LEAST) -> None:
+    def __init__(self, watch: KeyWatch, limit: int = _LIMIT, least: int = _LEAST) -> None:
         self._cache: Cache[tuple[Script, Share]] = Cache(limit)
         self._least = least  # bytes that each counts at least
         self._watch = watch

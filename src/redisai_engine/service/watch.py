@@ -22,7 +22,7 @@ _DELAY_SECONDS = 0.05  # so that many changes at once are looked at together
 _SLICE = 500  # keys that are read at once
 
 
-class Watch:
+class KeyWatch:
     """Looks after caches, each with the field of the hashes in which Redis has the id of what they keep."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.torch_script import TorchScript, compile_script
 from redisai_engine.service.scripts import Scripts
-from redisai_engine.service.watch import Watch
+from redisai_engine.service.watch import KeyWatch
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +21,13 @@ def script() -> TorchScript:
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
+def watch() -> Iterator[KeyWatch]:
     loop = asyncio.new_event_loop()
-    yield Watch(loop)
+    yield KeyWatch(loop)
     loop.close()
 
 
-def test_the_least_recently_used_leaves(script: TorchScript, watch: Watch) -> None:
+def test_the_least_recently_used_leaves(script: TorchScript, watch: KeyWatch) -> None:
     kept = Scripts(watch, limit=250 * 1024)
     for name in (b"1", b"2", b"3"):
         kept.keep(0, name, name, script, 10)
@@ -40,7 +40,7 @@ def test_the_least_recently_used_leaves(script: TorchScript, watch: Watch) -> No
     assert kept.compiled(0, b"4", b"4") is script
 
 
-def test_a_key_has_one_version(script: TorchScript, watch: Watch) -> None:
+def test_a_key_has_one_version(script: TorchScript, watch: KeyWatch) -> None:
     kept = Scripts(watch)
     kept.keep(0, b"key", b"old", script, 10)
     kept.keep(1, b"key", b"old", script, 10)
@@ -52,7 +52,7 @@ def test_a_key_has_one_version(script: TorchScript, watch: Watch) -> None:
     assert kept.compiled(1, b"key", b"old") is script
 
 
-def test_what_is_deleted_leaves(script: TorchScript, watch: Watch) -> None:
+def test_what_is_deleted_leaves(script: TorchScript, watch: KeyWatch) -> None:
     kept = Scripts(watch)
     kept.keep(0, b"key", b"id", script, 10)
 

@@ -9,7 +9,7 @@ from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.tracking import Tracking
 from redisai_engine.service.cache import Cache, Held
-from redisai_engine.service.watch import Watch
+from redisai_engine.service.watch import KeyWatch
 from support.connection import Connect, Connection
 from support.servers import Server
 
@@ -32,12 +32,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def watching(port: int, story: Callable[[Watch, Cache[bytes]], Awaitable[None]]) -> None:
+def watching(port: int, story: Callable[[KeyWatch, Cache[bytes]], Awaitable[None]]) -> None:
     """Run a story with a watch that has its connection to Redis."""
 
     async def tell() -> None:
         loop = asyncio.get_running_loop()
-        watch, cache = Watch(loop), Cache[bytes](2**30)
+        watch, cache = KeyWatch(loop), Cache[bytes](2**30)
         watch.add(FIELD, cache)
         watch.tracking = tracking = Tracking(Address(port=port), loop, watch.changed)
         await story(watch, cache)
@@ -58,7 +58,7 @@ def test_changes_made_elsewhere(new_redis: Callable[..., Server], connect: Conne
     server = new_redis()
     direct = connect(server)
 
-    async def story(watch: Watch, cache: Cache[bytes]) -> None:
+    async def story(watch: KeyWatch, cache: Cache[bytes]) -> None:
         assert watch.tracking is not None
         await until(lambda: watch.tracking is not None and watch.tracking.is_open)
         for _ in range(3):
@@ -80,7 +80,7 @@ def test_changes_made_while_nothing_was_told(new_redis: Callable[..., Server], c
     server = new_redis()
     direct = connect(server)
 
-    async def story(watch: Watch, cache: Cache[bytes]) -> None:
+    async def story(watch: KeyWatch, cache: Cache[bytes]) -> None:
         stored(direct, cache)
         direct.send(*CHANGES.values())
         direct.replies(len(CHANGES))
@@ -94,7 +94,7 @@ def test_everything_leaves_when_redis_is_emptied(new_redis: Callable[..., Server
     server = new_redis()
     direct = connect(server)
 
-    async def story(watch: Watch, cache: Cache[bytes]) -> None:
+    async def story(watch: KeyWatch, cache: Cache[bytes]) -> None:
         await until(lambda: watch.tracking is not None and watch.tracking.is_open)
         stored(direct, cache)
         for place in list(cache):
@@ -113,7 +113,7 @@ def test_a_lost_connection_drops_nothing_that_is_still_there(
     server = new_redis()
     direct = connect(server)
 
-    async def story(watch: Watch, cache: Cache[bytes]) -> None:
+    async def story(watch: KeyWatch, cache: Cache[bytes]) -> None:
         tracking = watch.tracking
         assert tracking is not None
         await until(lambda: tracking.is_open)
