@@ -24,9 +24,10 @@ WRONG, HUNG, RAW = "wrong", "hung", "raw"
 #: Verdicts that the project may not leave as they are.
 FAULTS = (WRONG, HUNG, RAW)
 
-# Numbers may differ by this much, relative to themselves or to the answer's average, and below the second in any case:
+# Numbers may differ by this much, relative to themselves or to the answer's average, and below the last in any case:
 # the logarithm of a probability that is 1 but for rounding, and a probability that float32 can't hold.
 _TOLERANCE = 1e-5
+_TOLERANCE_OF_FLOAT32 = 5e-5
 _NOTHING = 1e-12
 
 # Questions with one number that is huge for any model, or that is none in a tensor, and the note of a deployment that
@@ -167,7 +168,8 @@ def _arrays_differ(expected: Any, actual: Any) -> str | None:
     if expected.shape != actual.shape:
         return f"the shape {expected.shape} became {actual.shape}"
     if expected.dtype.kind == "f" and actual.dtype.kind in "fi":
-        bad = ~_close(expected.astype(np.float64), actual.astype(np.float64))
+        tolerance = _TOLERANCE_OF_FLOAT32 if expected.dtype == np.float32 else _TOLERANCE
+        bad = ~_close(expected.astype(np.float64), actual.astype(np.float64), tolerance)
     elif "O" not in (expected.dtype.kind, actual.dtype.kind) and expected.dtype.kind != actual.dtype.kind:
         return f"the type {expected.dtype} became {actual.dtype}"
     else:
@@ -189,10 +191,10 @@ def _same(left: Any, right: Any) -> bool:
     return bool(left == right or (left != left and right != right))  # noqa: PLR0124
 
 
-def _close(expected: Any, actual: Any) -> Any:
+def _close(expected: Any, actual: Any, tolerance: float) -> Any:
     finite = np.abs(expected[np.isfinite(expected)])
     usual = float(finite.mean()) if finite.size and np.isfinite(finite.mean()) else 0.0
-    return np.isclose(actual, expected, rtol=_TOLERANCE, atol=_NOTHING + _TOLERANCE * usual, equal_nan=True)
+    return np.isclose(actual, expected, rtol=tolerance, atol=_NOTHING + tolerance * usual, equal_nan=True)
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -129,6 +129,10 @@ class Read:
     most: int
     refusal: str
 
+    def __bool__(self) -> bool:
+        """Return whether there is anything to ask: like an empty list of commands, this step needs no round trip."""
+        return bool(self.commands)
+
 
 @dataclass(frozen=True, slots=True)
 class AskPeers:
