@@ -272,6 +272,7 @@ class Hosts:
         finally:
             stop.end()
         self._all.add(host)
+        self._parent.say_missing(said["missing"])
         return host, said
 
     def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from time import monotonic
 
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import BackendMissing, ModelLoadError
 from redisai_engine.execution.hosts.restarts import Restarts
+
+_log = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 16
 _END_SECONDS = 2.0
@@ -43,6 +47,7 @@ class Parent:
         self._control: socket.socket | None = None
         self._restarts = Restarts()
         self._closed = False
+        self._said = False
 
     def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
         """
@@ -61,6 +66,12 @@ class Parent:
             else:
                 return
         raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again")
+
+    def say_missing(self, missing: Sequence[str]) -> None:
+        """Say in the log, once, what hosts aren't kept from because this kernel can't."""
+        if missing and not self._said:
+            self._said = True
+            _log.warning("processes of %s models are not restricted in %s", self.backend, " and ".join(missing))
 
     def close(self) -> None:
         """End the process and all its hosts, even if it is still importing the framework."""
