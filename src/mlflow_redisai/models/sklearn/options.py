@@ -152,7 +152,10 @@ def _support(selector: Any) -> Any:
 
 
 def _is_collinear(estimator: Any) -> bool:
-    """Return whether a quadratic discriminant analysis divides by a variance that is nothing but rounding."""
+    """Return whether a discriminant analysis divides by a variance that is nothing but rounding."""
+    if type(estimator).__name__ == "LinearDiscriminantAnalysis":
+        sizes = np.abs(getattr(estimator, "scalings_", np.ones(1)))
+        return bool(sizes.max() > sizes[sizes > 0].min() / _ROUNDING_OF_SCALES)
     if not hasattr(estimator, "rotations_"):
         return False
     return any(len(each) and each.min() < _ROUNDING * each.max() for each in map(np.asarray, estimator.scalings_))
@@ -161,11 +164,14 @@ def _is_collinear(estimator: Any) -> bool:
 # The least variance that isn't rounding, relative to the largest.
 _ROUNDING = 1e-10
 
+# The same for factors of columns, whose sizes may differ by much.
+_ROUNDING_OF_SCALES = 1e-14
+
 # What a fitted estimator must not be, and why.
 _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (
         _is_collinear,
-        "its columns are linearly dependent, so rounding decides its answers; leave some out, or use reg_param",
+        "its columns are linearly dependent, so rounding decides its answers; leave some out, or regularize it (reg_param, shrinkage)",
     ),
     (_cannot_choose, "it raises an error itself when it is asked for its columns, so it has no answer"),
     (

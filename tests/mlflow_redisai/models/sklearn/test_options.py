@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
@@ -175,6 +175,16 @@ def test_neighbours_within_a_radius_need_a_label_for_outliers() -> None:
 
     assert "use outlier_label" in refusal(RadiusNeighborsClassifier(1e9).fit(frame, labels))
     refuse_unknown_options(walk(RadiusNeighborsClassifier(1e9, outlier_label="benign").fit(frame, labels)))
+
+
+def test_a_linear_discriminant_of_dependent_columns_is_refused() -> None:
+    frame, labels = cancer()
+    large = (frame.iloc[:, 1] > 20).astype(float)
+    chosen = frame.iloc[:, :1].assign(large=large, small=1 - large)
+    loose = LinearDiscriminantAnalysis(tol=0.0)
+
+    assert "its columns are linearly dependent" in refusal(loose.fit(chosen, labels))
+    refuse_unknown_options(walk(loose.fit(frame.iloc[:, :2], labels)))
 
 
 def test_a_discriminant_of_dependent_columns_is_refused() -> None:
