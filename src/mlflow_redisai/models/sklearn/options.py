@@ -171,8 +171,7 @@ _ROUNDING_OF_SCALES = 1e-14
 _FITTED: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (
         _is_collinear,
-        "its columns are linearly dependent, so rounding decides its answers; leave some out, or use reg_param or "
-        "shrinkage",
+        "its columns are linearly dependent, so rounding decides its answers; leave some out, or set reg_param",
     ),
     (_cannot_choose, "it raises an error itself when it is asked for its columns, so it has no answer"),
     (
