@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs, Stop
 from redisai_engine.backends.scripts import Caller, ScriptCall
+from redisai_engine.backends.torch_script_source import check_source
 from redisai_engine.execution.hosts.frames import from_bytes, from_error, from_value, to_bytes
 from redisai_engine.execution.hosts.models import HostLimits, Hosts, StopHost
 from redisai_engine.execution.hosts.parent import Parent
@@ -48,6 +49,8 @@ def compile_in_host(
     settings: BackendSettings,
 ) -> HostedScript:
     """Compile a script in a host of its own. Raise ModelLoadError."""
+    # Before a process is started for it, which may have to import PyTorch first.
+    check_source(source)
     about = {
         "entry_points": list(entry_points),
         "device": device,
