@@ -29,6 +29,9 @@ _SIZED = frozenset(b"=!")  # framed like a bulk
 _ITEMS_PER_ENTRY = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}  # items per announced entry
 _ATTRIBUTE = ord("|")
 
+# Levels of a reply that is decoded. A client's Lua script may return tables in tables, without end for the stack.
+_MAX_NESTING = 256
+
 
 # A complete reply: its type (the first byte, not that of an attribute before it) and the offset of its end. A plain
 # tuple, because creating a NamedTuple would cost as much as finding the reply.
@@ -146,14 +149,11 @@ def elements(reply: bytes) -> list[bytes]:
 
 def decode(reply: bytes) -> Value:
     """Decode one complete reply without attributes. Raise ProtocolError for one that is nested too deeply."""
-    try:
-        return _decode(reply, 0)[0]
-    except RecursionError:  # a client's Lua script may return tables in tables
-        raise ProtocolError(f"Protocol error: Redis sent a reply that is nested too deeply: {reply[:40]!r}") from None
+    return _decode(reply, 0, _MAX_NESTING)[0]
 
 
-def _decode(reply: bytes, start: int) -> tuple[Value, int]:
-    """Decode the item at `start`. Return its value and the offset after it."""
+def _decode(reply: bytes, start: int, levels: int) -> tuple[Value, int]:
+    """Decode the item at `start`, which may have so many levels. Return its value and the offset after it."""
     end = reply.index(b"\n", start) + 1
     kind = reply[start : start + 1]
     line = reply[start + 1 : end - 2]
@@ -163,16 +163,18 @@ def _decode(reply: bytes, start: int) -> tuple[Value, int]:
             return None, end
         return _bulk(kind, reply[end : end + length]), end + length + 2
     if kind in b"*~>%|":
-        return _decode_aggregate(reply, end, _announced(kind[0], line) + 1, null=line == b"-1")
+        if not levels:
+            raise ProtocolError(f"Protocol error: Redis sent a reply that is nested too deeply: {reply[:40]!r}")
+        return _decode_aggregate(reply, end, _announced(kind[0], line) + 1, levels - 1, null=line == b"-1")
     return _LINE_VALUES[kind](line), end
 
 
-def _decode_aggregate(reply: bytes, position: int, count: int, *, null: bool) -> tuple[Value, int]:
+def _decode_aggregate(reply: bytes, position: int, count: int, levels: int, *, null: bool) -> tuple[Value, int]:
     if null:
         return None, position
     values: list[Value] = []
     for _ in range(count):
-        value, position = _decode(reply, position)
+        value, position = _decode(reply, position, levels)
         values.append(value)
     return values, position
 

@@ -169,7 +169,9 @@ def _add_log(proto: onnx.ModelProto, name: str, estimator: Any) -> str:
 
 
 def _is_complement(estimator: Any) -> bool:
-    return hasattr(estimator, "_predict_proba_lr") and len(getattr(estimator, "classes_", ())) == 2
+    # What chooses a threshold leaves the probabilities to the estimator inside.
+    inner = getattr(estimator, "estimator_", estimator)
+    return hasattr(inner, "_predict_proba_lr") and len(getattr(inner, "classes_", ())) == 2
 
 
 def _above_zero(proto: onnx.ModelProto, name: str, element: int) -> str:

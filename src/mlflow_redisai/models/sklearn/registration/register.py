@@ -133,6 +133,7 @@ _WIDENED = (
     "SklearnExtraTreesClassifier",
     "SklearnGradientBoostingClassifier",
     "SklearnRandomForestClassifier",
+    "SklearnTunedThresholdClassifierCV",
 )
 
 
