@@ -49,6 +49,12 @@ def give(nodes: Nodes, name: str, output: str, wanted: Any) -> None:
         nodes.cast(name, dtype, output)
 
 
+def row_max(nodes: Nodes, name: str) -> str:
+    """Return the name of the largest number of each row, in a form that every version of ai.onnx has."""
+    place = nodes.add("ArgMax", name, axis=1, keepdims=1)
+    return nodes.add("GatherElements", name, place, axis=1)
+
+
 def labels(nodes: Nodes, classes: Array, positions: str) -> str:
     """Return the name of the classes at `positions`, in a type that tensors have."""
     plain = np.asarray(classes.tolist())

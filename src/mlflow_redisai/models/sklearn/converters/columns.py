@@ -16,7 +16,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.nodes import Nodes
-from mlflow_redisai.models.parts import give, is_text, nodes_of, numbers, put, source
+from mlflow_redisai.models.parts import give, is_text, nodes_of, numbers, put, row_max, source
 from mlflow_redisai.models.sklearn.converters.gaps import as_text
 from redisai_engine.codec.values import Array
 
@@ -48,7 +48,7 @@ def convert_normalizer(scope: Any, operator: Any, container: Any) -> None:
         case "l2":
             norms = nodes.add("Sqrt", _sum(nodes, nodes.add("Mul", rows, rows)))
         case _:
-            norms = nodes.add("ReduceMax", nodes.add("Abs", rows), axes=[1], keepdims=1)
+            norms = row_max(nodes, nodes.add("Abs", rows))
     # scikit-learn divides by a norm that is almost zero as if it were one.
     single = type(operator.inputs[0].type).__name__ == "FloatTensorType"
     least = 10 * np.finfo(np.float32 if single else np.float64).eps

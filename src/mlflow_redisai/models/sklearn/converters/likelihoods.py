@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_redisai.models.nodes import Nodes
-from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put, row_max
 from redisai_engine.codec.values import Array
 
 #: The option with which probabilities are logarithms.
@@ -40,7 +40,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
 
 def _normalized(nodes: Nodes, likelihoods: str) -> str:
     """Return the name of the likelihoods less the logarithm of the sum of their exponentials."""
-    largest = nodes.add("ReduceMax", likelihoods, axes=[1], keepdims=1)
+    largest = row_max(nodes, likelihoods)
     finite = nodes.add("Less", nodes.add("Abs", largest), nodes.constant(np.float64(np.inf)))
     shift = nodes.add("Where", finite, largest, nodes.constant(np.float64(0)))
     exponentials = nodes.add("Exp", nodes.add("Sub", likelihoods, shift))

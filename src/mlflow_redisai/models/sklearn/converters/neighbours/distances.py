@@ -162,7 +162,8 @@ def _cosine(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -
 
 def _correlation(nodes: Nodes, rows: str, training: Array, options: dict[str, Any]) -> Distances:
     del options
-    mean = nodes.add("ReduceMean", rows, axes=[1], keepdims=1)
+    total = nodes.add("ReduceSum", rows, nodes.constant(np.array([1])), keepdims=1)
+    mean = nodes.add("Div", total, _number(nodes, training.shape[1]))
     moved = nodes.add("Sub", rows, mean)
     around = training - training.mean(axis=1, keepdims=True)
     squares = nodes.add("ReduceSum", nodes.add("Mul", moved, moved), nodes.constant(np.array([1])), keepdims=1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.nodes import Nodes
-from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put
+from mlflow_redisai.models.parts import give, labels, nodes_of, numbers, put, row_max
 from mlflow_redisai.models.sklearn.converters.neighbours.distances import Distances, distances
 from redisai_engine.codec.values import Array
 
@@ -122,7 +122,7 @@ def inverse(nodes: Nodes, full: str) -> str:
     inverse = nodes.add("Div", number(nodes, 1), full)
     infinite = nodes.add("Equal", inverse, number(nodes, np.inf))
     same = nodes.cast(infinite, np.float64)
-    any_same = nodes.add("Greater", nodes.add("ReduceMax", same, axes=[1], keepdims=1), number(nodes, 0))
+    any_same = nodes.add("Greater", row_max(nodes, same), number(nodes, 0))
     return nodes.add("Where", any_same, same, inverse)
 
 
