@@ -48,6 +48,7 @@ from mlflow_redisai.models.sklearn.float64 import to_float64
 from mlflow_redisai.models.sklearn.options import refuse_unknown_options
 from mlflow_redisai.models.sklearn.refusals import at_node, unconverted
 from mlflow_redisai.models.sklearn.registration.register import own_converters
+from mlflow_redisai.models.sklearn.sparse_rows import note_sparse_scaling
 from mlflow_redisai.models.sklearn.text_vectorizers import vectorizer_options
 from mlflow_redisai.models.sklearn.trees import plain_tree_attributes, set_ways_of_gaps, with_float32_thresholds
 from mlflow_redisai.models.trees.convert import NEWEST_NEEDED
@@ -271,6 +272,7 @@ def _to_onnx(
     types = _initial_types(conversion, precisions.body)
     limits = conversion.request.limits
     register_boosting(estimator)
+    note_sparse_scaling(estimator)
     try:
         with warnings.catch_warnings(), plain_tree_attributes(), own_converters() as written:
             warnings.simplefilter("ignore")

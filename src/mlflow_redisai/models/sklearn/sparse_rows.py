@@ -76,6 +76,22 @@ def rows_of_steps(estimator: Any, *, sparse: bool | None = False) -> Iterator[tu
         yield from rows_of_steps(estimator.final_estimator_, sparse=sparse if estimator.passthrough else False)
 
 
+def note_sparse_scaling(estimator: Any) -> None:
+    """
+    Note at each MaxAbsScaler of a pipeline whether it receives sparse rows, for its converter.
+
+    scikit-learn multiplies sparse rows by a reciprocal, and divides others, which may differ in the last digit.
+    """
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import MaxAbsScaler
+
+    sparse: bool | None = False
+    for _, step in estimator.steps if isinstance(estimator, Pipeline) else ():
+        if isinstance(step, MaxAbsScaler):
+            step.takes_sparse_rows = sparse is True
+        sparse = gives_sparse(step, sparse=sparse)
+
+
 def _flat(inner: Any) -> Iterator[Any]:
     if isinstance(inner, (list, tuple)) or type(inner).__name__ == "ndarray":
         for each in inner:

@@ -191,12 +191,16 @@ def _as_column(values: Array, item: Field, otherwise: Array) -> Array:
 
 
 def _alike(maker: _Maker, random: np.random.Generator) -> Iterator[Columns]:
-    """Yield rows with the same number in every column: a row of zeros has no length, and one of ones no deviation."""
-    columns = maker.ordinary(random, len(_EVERYWHERE))
-    yield [
-        np.array(_EVERYWHERE).astype(item.dtype.numpy) if item.dtype.numpy.kind in "iuf" else values
-        for values, item in zip(columns, maker.fields, strict=True)
-    ]
+    """
+    Yield rows with the same number in every column: a row of zeros has no length, and one of ones no deviation.
+
+    Ordinary rows are among them, because answers to the others may be nothing but rounding.
+    """
+    columns = maker.ordinary(random, 4 * len(_EVERYWHERE))
+    for values, item in zip(columns, maker.fields, strict=True):
+        if item.dtype.numpy.kind in "iuf":
+            values[: len(_EVERYWHERE)] = _EVERYWHERE
+    yield columns
 
 
 # -- one column at a time -------------------------------------------------------------------------

@@ -65,7 +65,11 @@ def convert_largest(scope: Any, operator: Any, container: Any) -> None:
     """Divide by the largest number of each column. skl2onnx doesn't cut what is larger."""
     nodes = nodes_of(scope, "largest")
     estimator = operator.raw_operator
-    answer = nodes.add("Div", numbers(nodes, operator), nodes.constant(np.asarray(estimator.scale_, np.float64)))
+    scale = np.asarray(estimator.scale_, np.float64)
+    if getattr(estimator, "takes_sparse_rows", False):
+        answer = nodes.add("Mul", numbers(nodes, operator), nodes.constant(1 / scale))
+    else:
+        answer = nodes.add("Div", numbers(nodes, operator), nodes.constant(scale))
     if getattr(estimator, "clip", False):
         for sign, comparison in ((1.0, "Greater"), (-1.0, "Less")):
             bound = nodes.constant(np.float64(sign))

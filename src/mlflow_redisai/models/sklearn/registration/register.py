@@ -136,6 +136,16 @@ _WIDENED = (
     "SklearnTunedThresholdClassifierCV",
 )
 
+# Transformers of numbers whose answer skl2onnx declares as float32 if the first column of the model is text.
+_WIDENED_NUMBERS = (
+    "SklearnBinarizer",
+    "SklearnMaxAbsScaler",
+    "SklearnNormalizer",
+    "SklearnSimpleImputer",
+    "SklearnTfidfTransformer",
+    *_SELECTIONS,
+)
+
 
 @contextlib.contextmanager
 def own_converters() -> Iterator[dict[str, Any]]:
@@ -168,7 +178,10 @@ def own_converters() -> Iterator[dict[str, Any]]:
         registration.register_shape_calculator(name, shapes, overwrite=True)
     for name in _WIDENED:
         shapes = registration._shape_calculator_pool[name]
-        registration.register_shape_calculator(name, _widened(shapes), overwrite=True)
+        registration.register_shape_calculator(name, _widened(shapes, 1), overwrite=True)
+    for name in _WIDENED_NUMBERS:
+        shapes = registration._shape_calculator_pool[name]
+        registration.register_shape_calculator(name, _widened(shapes, 0), overwrite=True)
     update_registered_converter(
         TransformedTargetRegressor,
         "OwnTransformedTargetRegressor",
@@ -200,14 +213,15 @@ def _noted(original: Converter, written: dict[str, Any]) -> Converter:
     return convert
 
 
-def _widened(shapes: Shapes) -> Shapes:
-    """Return what sets the same shapes, but declares the probabilities as float64 if the numbers read are."""
+def _widened(shapes: Shapes, place: int) -> Shapes:
+    """Return what sets the same shapes, but declares the output at `place` as float64 if the numbers read are."""
 
     def calculate(operator: Any) -> None:
-        from skl2onnx.common.data_types import DoubleTensorType
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
         shapes(operator)
-        if isinstance(operator.inputs[0].type, DoubleTensorType):
-            operator.outputs[1].type = DoubleTensorType(operator.outputs[1].type.shape)
+        output = operator.outputs[place]
+        if isinstance(operator.inputs[0].type, DoubleTensorType) and isinstance(output.type, FloatTensorType):
+            output.type = DoubleTensorType(output.type.shape)
 
     return calculate
