@@ -80,6 +80,7 @@ def _about(results: Results, file: str, counted: int) -> list[str]:
         f"`{about['command']}`, {about['date']}, commit {about['commit']}, seed {about['seed']}; {versions}.",
         f"{_part(len(results.found), about['known'])}, {counted} of them count. All verdicts:",
         f"[{file}](../census/results/{file}). `scripts/census --row NAME --seed {about['seed']}` repeats a row.",
+        *([about["note"]] if "note" in about else []),
         "",
     ]
 

@@ -1,5 +1,5 @@
 """
-A few minutes of the census, with other data and other rows every day: no row is wrong, hung or raw.
+Some minutes of the census, with other data and other rows every day: no row is wrong, hung or raw.
 
 What a failure prints repeats it: `scripts/census --row NAME --seed SEED`.
 """
@@ -18,7 +18,7 @@ from census.rows import Row
 from census.running import run
 from census.verdicts import FAULTS, UNTRAINED
 
-SECONDS = 150
+SECONDS = 100
 FAMILIES = ("sklearn", "xgboost", "lightgbm", "catboost")
 
 _MISSING = [name for name in FAMILIES if find_spec(name) is None]

@@ -13,7 +13,7 @@ from fuzz import blobs
 from fuzz.sessions import SESSIONS
 
 ROOT = Path(__file__).parent.parent.parent
-MINUTES = 1.5  # of exploring; starting frameworks and servers takes about as long
+MINUTES = 1  # of exploring; starting frameworks and servers takes about as long
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
