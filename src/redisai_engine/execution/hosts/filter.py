@@ -34,20 +34,8 @@ _MACHINES: dict[str, tuple[int, tuple[int, ...], int, int]] = {
             *(76, 77, 132, 133, 235, 261, 280, 188, 189, 190),  # truncate, utime, mknod, setxattr
             *(101, 103, 139, 153, 155, 161, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173),  # administration
             *(175, 176, 246, 272, 298, 304, 308, 310, 311, 313, 320, 321, 323),
-            *(
-                248,
-                249,
-                250,
-                425,
-                426,
-                427,
-                428,
-                429,
-                430,
-                432,
-                424,
-                438,
-            ),  # keys, io_uring, mounts, other processes' files
+            # keys, io_uring, mounts, other processes' files
+            *(248, 249, 250, 425, 426, 427, 428, 429, 430, 432, 424, 438),
         ),
         56,
         435,
@@ -61,20 +49,8 @@ _MACHINES: dict[str, tuple[int, tuple[int, ...], int, int]] = {
             *(5, 6, 7),  # setxattr
             *(39, 40, 41, 51, 89, 97, 104, 105, 106, 112, 116, 117, 142, 161, 162, 170, 224, 225),  # administration
             *(241, 265, 268, 270, 271, 272, 273, 280, 282, 294),
-            *(
-                217,
-                218,
-                219,
-                425,
-                426,
-                427,
-                428,
-                429,
-                430,
-                432,
-                424,
-                438,
-            ),  # keys, io_uring, mounts, other processes' files
+            # keys, io_uring, mounts, other processes' files
+            *(217, 218, 219, 425, 426, 427, 428, 429, 430, 432, 424, 438),
         ),
         220,
         435,
