@@ -188,7 +188,7 @@ def test_what_fails_for_one_client_harms_no_other(
 ):
     faults: list[str] = []
     functions = functions_called(engine)
-    assert len(functions) > 150
+    assert len(functions) > 100  # about 190; fewer where modules are compiled
     for code, name in functions.items():
         caplog.clear()
         raised: list[FrameType] = []

@@ -46,6 +46,9 @@ _GRACE_SECONDS = 0.5
 _DRAIN_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 
+# The time is kept beside the handle: that of uvloop has none if the time has come already.
+_NO_TIMER: tuple[float, asyncio.Handle | None] = float("inf"), None
+
 
 class Executor:
     """
@@ -73,7 +76,7 @@ class Executor:
         self._watch = LoopWatch(loop_limit_seconds)
         self._queues: dict[str, DeviceQueue] = {}
         self._crews: dict[str, Crew] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, tuple[float, asyncio.Handle]] = {}  # by device, each with its time
         self._stop_timer: asyncio.TimerHandle | None = None
         self._submitted: list[Job] = []
         self._results: deque[Batch] = deque()  # finished runs of the threads, which append without a lock
@@ -160,7 +163,8 @@ class Executor:
             if not crew.close(_CLOSE_SECONDS):
                 self._answer(answered(self._left_over(self._queues[device]), EngineClosing()))
         self._closed = True
-        for timer in [*self._timers.values(), *([self._stop_timer] if self._stop_timer else [])]:
+        timers = [timer for _, timer in self._timers.values()]
+        for timer in [*timers, *([self._stop_timer] if self._stop_timer else [])]:
             timer.cancel()
         self._answer(answered(self._submitted, EngineClosing()))
         self._submitted = []
@@ -293,12 +297,12 @@ class Executor:
             self._crews[queue.device].staff()
         if self._stop_timer is None and self._run_limit:
             self._stop_timer = self._loop.call_later(self._run_limit, self._stop_long_runs)
-        timer = self._timers.get(queue.device)
-        if queue.wake_at == float("inf") or (timer is not None and timer.when() <= queue.wake_at):
+        set_for, timer = self._timers.get(queue.device, _NO_TIMER)
+        if queue.wake_at == float("inf") or set_for <= queue.wake_at:
             return
         if timer is not None:
             timer.cancel()
-        self._timers[queue.device] = self._loop.call_at(queue.wake_at, self._wake, queue.device)
+        self._timers[queue.device] = queue.wake_at, self._loop.call_at(queue.wake_at, self._wake, queue.device)
 
     def _wake(self, device: str) -> None:
         """Run a device's queue again because a deadline or a MINBATCHTIMEOUT has passed."""

@@ -55,23 +55,23 @@ class _Pipe:
             self._rest = b""
         allowed = int(min(len(whole), self._allowed))
         self._allowed -= allowed
-        told = self.count() if whole else []
         self.left_out += len(whole) - allowed
-        return [*told, *map(self._line, whole[:allowed])]
+        return [self._line(line) for line in whole[:allowed]]
 
-    def count(self) -> list[bytes]:
-        """Return the line that tells how many were left out, if any were and the rate allows it."""
+    @property
+    def may_tell(self) -> bool:
+        """Whether lines were left out and the rate allows to tell how many."""
         self._fill()
-        return self._count() if self._allowed >= 1 else []
+        return self.left_out > 0 and self._allowed >= 1
+
+    def told(self) -> bytes:
+        """Return the line that tells how many were left out. Who writes it sets `left_out` to 0."""
+        return self._line(b"(%d lines left out: too many, or nobody reads the log)" % self.left_out)
 
     def end(self) -> list[bytes]:
-        """Return what remains: how many lines were left out, and a last line without its end."""
+        """Return a last line without its end, if there is one."""
         rest, self._rest = self._rest, b""
-        return [*self._count(), *([self._line(rest)] if rest else [])]
-
-    def _count(self) -> list[bytes]:
-        told, self.left_out = self.left_out, 0
-        return [self._line(b"(%d lines left out: too many, or nobody reads the log)" % told)] if told else []
+        return [self._line(rest)] if rest else []
 
     def _fill(self) -> None:
         now = monotonic()
@@ -152,15 +152,15 @@ class WorkerOutput:
                     self._take_new()
                 else:
                     self._read(key.fd, key.data)
-            if waits and self._writable.poll(0):
-                for source in sources:
-                    self._write(source, source.count())
+            for source in sources if waits else []:
+                if source.may_tell:
+                    self._tell(source)
         self._take_new()
         for key in [key for key in self._selector.get_map().values() if key.data is not None]:
             while monotonic() < self._ends_at and self._read(key.fd, key.data):
                 pass
             self._writable.poll(_LAST_WAIT_MS)  # for a reader who is only slow
-            self._write(key.data, key.data.end())
+            self._end(key.data)
 
     def _take_new(self) -> None:
         while self._new:
@@ -176,18 +176,31 @@ class WorkerOutput:
         if data:
             self._write(source, source.lines(data))
             return True
-        self._write(source, source.end())
+        self._end(source)
         self._selector.unregister(pipe)
         os.close(pipe)
         return False
 
     def _write(self, source: _Pipe, lines: list[bytes]) -> None:
         for line in lines:
-            if not self._writable.poll(0):
-                source.left_out += 1
-                continue
-            with contextlib.suppress(OSError):  # a full disk, or the reader is gone
-                os.write(self._own[2], line)
+            source.left_out += not self._put(line)
+
+    def _tell(self, source: _Pipe) -> None:
+        if source.left_out and self._put(source.told()):
+            source.left_out = 0
+
+    def _end(self, source: _Pipe) -> None:
+        self._tell(source)
+        self._write(source, source.end())
+
+    def _put(self, line: bytes) -> bool:
+        """Write a line. Return False where nobody reads, the reader is gone, or the disk is full."""
+        if not self._writable.poll(0):
+            return False
+        try:
+            return os.write(self._own[2], line) == len(line)
+        except OSError:
+            return False
 
 
 def _flush() -> None:

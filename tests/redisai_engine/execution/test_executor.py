@@ -402,6 +402,22 @@ def test_each_of_many_jobs_from_all_sides_gets_exactly_its_own_outcome(run_loop,
     run_loop(test)
 
 
+def test_a_time_that_is_all_but_over_wakes_the_queue_like_any_other(run_loop, model) -> None:
+    """An event loop treats a timer of less than half a millisecond as one that is due."""
+
+    async def test() -> None:
+        async with Client() as client:
+            outcomes = []
+            for _ in range(200):
+                runnable = model(batch_size=8, min_batch_size=8, min_batch_timeout_ms=0.2)
+                outcomes += [client.start(runnable, rows(1)), client.start(runnable, rows(2))]
+                await asyncio.sleep(0)
+
+            assert [values(outcome) for outcome in await asyncio.gather(*outcomes)] == [[[2, 2]], [[4, 4]]] * 200
+
+    run_loop(test)
+
+
 def test_drain_finishes_what_runs_and_what_waits(run_loop, model, counting) -> None:
     """A batch that waits for more requests runs with those that it has."""
 
@@ -430,10 +446,11 @@ def test_after_drain_jobs_are_refused(run_loop, model) -> None:
 
 def test_close_stops_what_runs_and_refuses_what_waits(run_loop, model, counting) -> None:
     async def test() -> None:
-        client = Client()
-        running = client.start(model(counting), count(10**12))
+        client = Client(threads_per_queue=1)
+        runnable = model(counting)
+        running = client.start(runnable, count(10**12))
         await _until(lambda: client.executor.queue_sizes() == {"CPU": 0})
-        waiting = client.start(model(), rows(1))
+        waiting = client.start(runnable, count(1))  # another deployment's would have a thread of its own
 
         client.executor.close()
 

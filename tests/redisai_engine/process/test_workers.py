@@ -97,11 +97,15 @@ def test_a_setting_of_any_size_holds_in_all_workers_and_in_those_to_come(two_wor
 
 def workers_of(server: Server) -> list[int]:
     """Return the processes that serve, without the redis-server."""
-    return [
-        child
-        for child in sorted(children(server.process.pid))
-        if b"redisai_engine" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [child for child in sorted(children(server.process.pid)) if b"redisai_engine" in command_line(child)]
+
+
+def command_line(process: int) -> bytes:
+    """Return a process's command line, empty for one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def replace(server: Server, worker: int, number: int = signal.SIGKILL) -> None:
