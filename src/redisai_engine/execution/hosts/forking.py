@@ -36,6 +36,8 @@ def main() -> None:
     control = socket.socket(fileno=descriptor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # sent to the engine's whole group; the engine ends this process itself
+    for stream in (sys.stdout, sys.stderr):  # a host is killed at its end, whatever is still buffered
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     with _ending_with(control):
         answer = _imported(name)
     control.send(json.dumps(answer).encode())
