@@ -45,6 +45,7 @@ def main() -> None:
         gc.collect()
         gc.freeze()  # so that a host's collector doesn't write to the memory that all share
         Forking(control).serve()
+        os._exit(0)  # the hosts end with this process, and a framework may take seconds to be taken apart
 
 
 @contextlib.contextmanager
