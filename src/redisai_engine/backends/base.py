@@ -104,6 +104,9 @@ class Backend(ABC):
         `inputs` and `outputs` are the names given to AI.MODELSTORE; only TF needs them.
         """
 
+    def warm_up(self) -> None:  # noqa: B027  # most frameworks start threads in their first run, which a fork loses
+        """Run something of one's own, so that hosts forked later share the memory that a first run takes."""
+
 
 def parse_device(device: str) -> tuple[str, int]:
     """
