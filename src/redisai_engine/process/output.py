@@ -6,7 +6,7 @@ always. So a script that prints never waits. The thread writes line by line to w
 started. If nobody reads that, or somebody prints without end, lines are left out and counted.
 
 Invariants: the thread never waits for a writer or a reader. A line has at most `_LINE_BYTES`, a source at most
-`_LINES_PER_SECOND` on average.
+`_LINES_PER_SECOND` on average. No line has characters that steer a terminal.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from time import monotonic
 
 _LINE_BYTES = 3000  # with its prefix less than PIPE_BUF (4096), which a pipe that is writable takes without waiting
 _LINES_PER_SECOND = 100.0
-_BURST_LINES = 1000.0
+_BURST_SECONDS = 10.0  # a source may use the lines of so many seconds at once
 _PIPE_BYTES = 2**20
 _READ_BYTES = 2**16
 _COUNT_SECONDS = 1.0  # how soon the number of lines left out is told
 _END_SECONDS = 2.0  # for what was printed until the process ends
 _LAST_WAIT_MS = 500
+_PLAIN = bytes(byte if byte >= 32 or byte == 9 else ord("?") for byte in range(256)).replace(b"\x7f", b"?")
 
 
 class _Pipe:
-    """What one pipe brings, as the lines to be logged. Each starts with `prefix`."""
+    """What one pipe brings, as the lines to be logged, at most `rate` a second. Each starts with `prefix`."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, rate: float) -> None:
         self._prefix = prefix.encode()
         self._rest = b""  # the beginning of a line
-        self._allowed = _BURST_LINES
+        self._rate = rate
+        self._allowed = rate * _BURST_SECONDS
         self._filled_at = monotonic()
         self.left_out = 0
 
@@ -75,12 +77,12 @@ class _Pipe:
 
     def _fill(self) -> None:
         now = monotonic()
-        self._allowed = min(_BURST_LINES, self._allowed + (now - self._filled_at) * _LINES_PER_SECOND)
+        self._allowed = min(self._rate * _BURST_SECONDS, self._allowed + (now - self._filled_at) * self._rate)
         self._filled_at = now
 
     def _line(self, line: bytes) -> bytes:
         cut = line if len(line) <= _LINE_BYTES else line[:_LINE_BYTES] + b"..."
-        return self._prefix + cut + b"\n"
+        return self._prefix + cut.translate(_PLAIN) + b"\n"
 
 
 class WorkerOutput:
@@ -126,13 +128,17 @@ class WorkerOutput:
         os.write(self._waker, b".")
         self._thread.join(_END_SECONDS)
 
-    def source(self, prefix: str) -> int:
-        """Return the writing end of a new pipe, for a process whose lines get this prefix. Close it after the fork."""
+    def source(self, prefix: str, lines_per_second: float = _LINES_PER_SECOND) -> int:
+        """
+        Return the writing end of a new pipe, for a process whose lines get this prefix. Close it after the fork.
+
+        May be called in any thread.
+        """
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         with contextlib.suppress(OSError):  # the user's pipes are large enough already, or this system has no such call
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._new.append((reading, _Pipe(prefix)))
+        self._new.append((reading, _Pipe(prefix, lines_per_second)))
         os.write(self._waker, b".")
         return writing
 

@@ -12,7 +12,7 @@ from redisai_engine.backends import registry
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
-from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.parent import Output, Parent
 from redisai_engine.execution.hosts.scripts import compile_in_host
 
 #: The backends whose runs a thread can't stop, or whose models are programs.
@@ -25,9 +25,9 @@ HOST_BYTES = 16 * 2**20
 class Placement:
     """The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`."""
 
-    def __init__(self, host_limits: HostLimits, in_process: Collection[str] = ()) -> None:
+    def __init__(self, host_limits: HostLimits, in_process: Collection[str] = (), output: Output | None = None) -> None:
         self._limits = host_limits
-        self._parents = {name: Parent(name) for name in HOSTED if name not in in_process}
+        self._parents = {name: Parent(name, output) for name in HOSTED if name not in in_process}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
 
     def backend(self, name: str) -> Backend:
