@@ -18,9 +18,13 @@ def integers(name: str, *values: int) -> Any:
     return numpy_helper.from_array(np.array(values, np.int64), name)
 
 
-def crashing_load() -> bytes:
-    """Return a model that divides the lowest number by -1, whose quotient no int64 holds, as soon as it is loaded."""
-    nodes = [helper.make_node("Div", ["lowest", "minus"], ["q"]), helper.make_node("Add", ["x", "q"], ["y"])]
+def crashing_load(name: str = "q") -> bytes:
+    """
+    Return a model that divides the lowest number by -1, whose quotient no int64 holds, as soon as it is loaded.
+
+    Each `name` of the quotient makes another blob.
+    """
+    nodes = [helper.make_node("Div", ["lowest", "minus"], [name]), helper.make_node("Add", ["x", name], ["y"])]
     return onnx_model(nodes, {"x": _INT}, {"y": _INT}, initializers=[integers("lowest", LOWEST), integers("minus", -1)])
 
 

@@ -77,7 +77,7 @@ def test_what_has_passed_is_not_tried_out_again(serving: Server, wire: Wire) -> 
     stored(wire, "m", GOOD)
     for parent in parents_of(serving):
         parent.kill()
-    wait_until(lambda: not parents_of(serving), what="the end of the process that trials are forked from")
+        wait_until(lambda pid=parent.pid: not is_running(pid), what="its end")  # type: ignore[misc]
 
     assert stored(wire, "again", GOOD) == b"OK"
 
@@ -162,21 +162,25 @@ def test_the_end_of_a_trial_from_outside_says_nothing_about_the_model(serving: S
     assert wire.receive() == f"-{ended}\r\n".encode()
 
 
+def stored_past_the_engine(wire: Wire, key: str, blob: bytes) -> None:
+    meta = store.ModelInfo("ONNX", "CPU", inputs=("x",), outputs=("y",), blob_size=len(blob))
+    wire.ask("HSET", key, *[bytes(field) for field in store.model_fields(meta, blob)])
+
+
 def test_what_redis_holds_is_tried_out_too(serving: Server, wire: Wire) -> None:
     """Whoever may write to Redis may have written it. AI.INFO says that it is refused."""
-    blob = onnx_faults.crashing_run(number=1 - 2**40)  # the made-up input is 1, so the crash is at load or never
-    meta = store.ModelInfo("ONNX", "CPU", inputs=("x",), outputs=("y",), blob_size=len(blob))
-    wire.ask("HSET", "held", *[bytes(field) for field in store.model_fields(meta, blob)])
-    bad = onnx_faults.crashing_load()
-    meta = store.ModelInfo("ONNX", "CPU", inputs=("x",), outputs=("y",), blob_size=len(bad))
-    wire.ask("HSET", "bad", *[bytes(field) for field in store.model_fields(meta, bad)])
+    bad = onnx_faults.crashing_load("held")
+    stored_past_the_engine(wire, "held bad", bad)
+    stored_past_the_engine(wire, "held good", onnx_faults.crashing_run(number=5))  # made-up inputs are 1
     wire.ask("AI.TENSORSET", "x", "INT64", 1, "VALUES", 7)
 
-    assert wire.ask("AI.MODELEXECUTE", "held", "INPUTS", 1, "x", "OUTPUTS", 1, "y") == b"OK"
-    reply = wire.ask("AI.MODELEXECUTE", "bad", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+    good, refused = (
+        wire.ask("AI.MODELEXECUTE", key, "INPUTS", 1, "x", "OUTPUTS", 1, "y") for key in ("held good", "held bad")
+    )
 
-    assert isinstance(reply, ReplyError)
-    told = wire.ask("AI.INFO", "bad")
+    assert good == b"OK"
+    assert refused == ReplyError(REFUSED + "ended by signal 8 (SIGFPE)")
+    told = wire.ask("AI.INFO", "held bad")
     assert isinstance(told, list)
     assert told[-2] == b"refused"
     assert digest_of("ONNX", bad).encode() in told[-1]  # type: ignore[operator]
