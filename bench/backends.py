@@ -23,7 +23,7 @@ def run(plan: Plan) -> Series:
         for backend, blob in blobs.items():
             model = models.middle().named(backend)
             with redis.Redis(port=engine.port, socket_timeout=120) as client:
-                client.execute_command(*_store(backend, blob))
+                client.execute_command(*store(backend, backend, blob))
             for rows in ROWS:
                 check(engine.port, model, rows)
                 subjects[f"{backend}, {rows} row{'s' * (rows > 1)}"] = partial(
@@ -32,7 +32,7 @@ def run(plan: Plan) -> Series:
         return plan.in_turns(subjects)
 
 
-def _store(backend: str, blob: bytes) -> list[Argument]:
+def store(name: str, backend: str, blob: bytes) -> list[Argument]:
     """Return AI.MODELSTORE. Only TF needs the names of inputs and outputs."""
     names: list[Argument] = ["INPUTS", 1, "x", "OUTPUTS", 1, "y"] if backend == "TF" else []
-    return ["AI.MODELSTORE", backend, backend, "CPU", *names, "BLOB", blob]
+    return ["AI.MODELSTORE", name, backend, "CPU", *names, "BLOB", blob]

@@ -95,6 +95,15 @@ def middle() -> Model:
 
 
 @cache
+def small() -> Model:
+    """Return a perceptron without hidden layers: 4 numbers in, 3 out."""
+    return _perceptron("small", (4, 3))
+
+
+PERCEPTRONS = {"small": small, "middle": middle}
+
+
+@cache
 def trees() -> Model:
     """Return a random forest of 500 trees, 6 levels deep, on 20 numbers."""
     from skl2onnx import to_onnx

@@ -1,7 +1,7 @@
 """
-The middle model in the other backends' own formats, with the same weights.
+A perceptron in the other backends' own formats: the middle or the small model, with the same weights.
 
-    python -m bench.natives TORCH middle.pt
+    python -m bench.natives TORCH middle middle.pt
 
 makes one in a separate process: two frameworks in one process interfere with each other, and the process that generates
 the load should have none.
@@ -26,19 +26,19 @@ Array = np.ndarray[Any, Any]
 Layers = list[tuple[Array, Array]]  # weights and biases, one pair per layer, with ReLU in between
 
 
-def make(backend: str, folder: Path) -> bytes:
+def make(backend: str, folder: Path, size: str = "middle") -> bytes:
     """Return the model's bytes. Raise CalledProcessError if the framework isn't installed."""
-    path = folder / f"middle.{backend.lower()}"
-    command = [sys.executable, "-m", "bench.natives", backend, str(path)]
+    path = folder / f"{size}.{backend.lower()}"
+    command = [sys.executable, "-m", "bench.natives", backend, size, str(path)]
     subprocess.run(command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, check=True, capture_output=True)
     return path.read_bytes()
 
 
-def _layers() -> Layers:
+def _layers(size: str) -> Layers:
     import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load_model_from_string(models.middle().onnx).graph
+    graph = onnx.load_model_from_string(models.PERCEPTRONS[size]().onnx).graph
     arrays = [numpy_helper.to_array(initializer) for initializer in graph.initializer]
     return list(pairwise(arrays))[::2]
 
@@ -85,4 +85,4 @@ def _tflite(layers: Layers) -> bytes:
 MAKERS = {"TORCH": _torch, "TF": _tensorflow, "TFLITE": _tflite}
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_bytes(MAKERS[sys.argv[1]](_layers()))
+    Path(sys.argv[3]).write_bytes(MAKERS[sys.argv[1]](_layers(sys.argv[2])))

@@ -86,6 +86,7 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
     ),
     "sizes": ("Other models, more rows per request", _LOAD),
     "backends": ("ONNX and the frameworks' own formats", _LOAD),
+    "hosts": ("Processes for models", [*_LOAD, ("hosts_mb", "hosts MB", _number)]),
     "footprint": (
         "Memory and start",
         [

@@ -53,7 +53,7 @@ def process(
     try:
         yield started
     finally:
-        below = _descendants(started.pid)
+        below = descendants(started.pid)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(started.pid, number)
@@ -138,7 +138,7 @@ class StartFailed(Exception):
 def processor_seconds(pid: int) -> float:
     """Return the processor time that a process and its descendants have used."""
     used = 0
-    for number in [pid, *_descendants(pid)]:
+    for number in [pid, *descendants(pid)]:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         used += int(fields[11]) + int(fields[12])
     return used / os.sysconf("SC_CLK_TCK")
@@ -149,7 +149,7 @@ def resident_mb(pid: int) -> dict[str, float]:
     Return the resident memory of a process and its descendants, in megabytes (10**6 bytes), by command name and id.
     """
     found = {}
-    for number in [pid, *_descendants(pid)]:
+    for number in [pid, *descendants(pid)]:
         fields = _status(number)
         if "VmRSS" not in fields:
             continue  # it has just exited
@@ -175,9 +175,9 @@ def _end(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     children = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             children += [int(number) for number in path.read_text().split()]
-    return [*children, *(below for child in children for below in _descendants(child))]
+    return [*children, *(below for child in children for below in descendants(child))]

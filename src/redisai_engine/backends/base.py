@@ -114,6 +114,9 @@ class Backend(ABC):
         """Load a model in a process whose memory is limited. Raise the errors of `load`, and MemoryError."""
         return self.load(blob, device, inputs=inputs, outputs=outputs, settings=settings)
 
+    def warm_up(self) -> None:  # noqa: B027  # most frameworks start threads in their first run, which a fork loses
+        """Run something of one's own, so that hosts forked later share the memory that a first run takes."""
+
 
 def parse_device(device: str) -> tuple[str, int]:
     """

@@ -20,6 +20,8 @@ from redisai_engine.errors import DeviceUnavailable, ModelLoadError, ModelRunErr
 
 _FILE_OPERATORS = ("aten::save", "aten::from_file")  # the only operators of PyTorch that open files
 
+_RUNS_TO_OPTIMIZE = 3  # the first two are observed
+
 
 class TorchBackend(Backend):
     """PyTorch, on the CPU or a CUDA device."""
@@ -53,6 +55,17 @@ class TorchBackend(Backend):
             if operator in graph:
                 raise ModelLoadError(f"ERR the model calls {operator}, which could access the engine's files")
         return TorchModel(self, module, schema, target)
+
+    def warm_up(self) -> None:
+        torch = self.torch
+        torch.set_num_threads(1)  # no other thread may run when a host is forked
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            buffer = io.BytesIO()
+            torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())), buffer)
+            module = torch.jit.load(io.BytesIO(buffer.getvalue())).eval()
+            for _ in range(_RUNS_TO_OPTIMIZE):
+                module(torch.zeros(1, 1))
 
     def device(self, device: str) -> Any:
         """Return PyTorch's device for RedisAI's name, such as "CPU" or "GPU:1". Raise DeviceUnavailable."""

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import platform
 import struct
+from functools import cache
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2  # from Linux's prctl.h and seccomp.h
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
@@ -58,18 +59,24 @@ _MACHINES: dict[str, tuple[int, tuple[int, ...], int, int]] = {
 }
 
 
+@cache
+def program() -> bytes:
+    """Return the filter, empty for a machine that is not known. Called before a fork, it costs the hosts nothing."""
+    known = _MACHINES.get(platform.machine())
+    return b"" if known is None else b"".join(_instructions(*known))
+
+
 def install(libc: ctypes.CDLL) -> bool:
     """Install the filter for this process, which has `no_new_privs`. Return False if the kernel or machine can't."""
-    known = _MACHINES.get(platform.machine())
-    if known is None:
+    code = program()
+    if not code:
         return False
-    code = b"".join(_program(*known))
     buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(program), 0, 0) == 0)
+    about = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(about), 0, 0) == 0)
 
 
-def _program(machine: int, refused: tuple[int, ...], clone: int, clone3: int) -> list[bytes]:
+def _instructions(machine: int, refused: tuple[int, ...], clone: int, clone3: int) -> list[bytes]:
     refuse, absent, allow = _FAIL | errno.EPERM, _FAIL | errno.ENOSYS, _ALLOW
     lines = [_line(_LOAD, _MACHINE), _line(_IF_EQUAL, machine, if_so=1), _line(_RETURN, refuse), _line(_LOAD, _NUMBER)]
     if machine == _MACHINES["x86_64"][0]:

@@ -24,7 +24,8 @@ import sys
 from typing import Any
 
 from redisai_engine.backends.registry import backend
-from redisai_engine.execution.hosts import limits
+from redisai_engine.execution.hosts import filter as system_calls
+from redisai_engine.execution.hosts import limits, worker
 
 _O_ASYNC = 0o20000  # Linux: send SIGIO when something happens to the socket
 _MOST_BYTES = 1 << 16
@@ -60,7 +61,10 @@ def _ending_with(control: socket.socket) -> Any:
 
 def _imported(name: str) -> dict[str, str]:
     try:
-        return {"version": backend(name).version}
+        framework = backend(name)
+        framework.warm_up()
+        system_calls.program()
+        return {"version": framework.version}
     except Exception as error:
         return {"failed": str(error)}
 
@@ -123,10 +127,8 @@ class Forking:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _keep_open(channel, blob)
-            from redisai_engine.execution.hosts.worker import serve
-
             missing = limits.restrict(self._folders, given["memory"], gpu=given["gpu"])
-            serve(socket.socket(fileno=channel), blob, missing)
+            worker.serve(socket.socket(fileno=channel), blob, missing)
             code = 0
         finally:
             os._exit(code)

@@ -60,8 +60,10 @@ def added(wire: Wire, key: str) -> object:
     return wire.ask("AI.TENSORGET", "y", "VALUES") if reply == b"OK" else reply
 
 
-def trial_of(serving: Server) -> psutil.Process:
-    """Wait for the process in which a model is tried out."""
+def begun_trial(serving: Server, wire: Wire, blob: bytes) -> psutil.Process:
+    """Send a model, and return the process in which it is tried out."""
+    wait_until(lambda: not hosts_of(serving), what="the end of earlier trials")
+    wire.send("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", blob)
     return wait_until(lambda: hosts_of(serving), what="a trial")[0]
 
 
@@ -136,8 +138,7 @@ def test_what_takes_too_long_is_refused(hasty: Server, make: Callable[[], bytes]
 
 def test_others_are_served_while_a_model_is_tried_out(serving: Server, wire: Wire) -> None:
     """The trial lasts until this test ends its process, whose crash is then the error of its client."""
-    wire.send("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_faults.slow_load(1001))
-    trial = trial_of(serving)
+    trial = begun_trial(serving, wire, onnx_faults.slow_load(1001))
 
     with Wire(serving.port) as other:
         assert stored(other, "m", model_blob("Mul")) == b"OK"
@@ -151,13 +152,11 @@ def test_others_are_served_while_a_model_is_tried_out(serving: Server, wire: Wir
 def test_the_end_of_a_trial_from_outside_says_nothing_about_the_model(serving: Server, wire: Wire) -> None:
     """Linux kills a process, too, when the machine is short of memory. So the model isn't refused later."""
     blob = onnx_faults.slow_load(1002)
-    wire.send("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", blob)
-    trial_of(serving).kill()
+    begun_trial(serving, wire, blob).kill()
     ended = "ERR the model can't be loaded: the process that tried it out ended by signal 9 (SIGKILL)"
     assert wire.receive() == f"-{ended}\r\n".encode()
 
-    wire.send("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", blob)
-    trial_of(serving).kill()
+    begun_trial(serving, wire, blob).kill()
 
     assert wire.receive() == f"-{ended}\r\n".encode()
 
