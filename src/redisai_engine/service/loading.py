@@ -17,7 +17,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.probation import Probation, Trial
+from redisai_engine.execution.hosts.probation import Candidate, Probation
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
@@ -115,7 +115,7 @@ class Loader:
         digest = digest_of(meta.backend, blob)
         self._quarantine.check(meta.id.encode(), digest)
         try:
-            return probation.seconds(Trial(digest, meta.device, blob), self._settings)
+            return probation.seconds(Candidate(digest, meta.device, blob), self._settings)
         except ProbationFailed as error:
             self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
             raise

@@ -27,7 +27,7 @@ _REMEMBERED = 10_000  # digests
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Candidate:
     """What is tried out: a blob, known by its digest, on a device."""
 
     digest: str
@@ -44,7 +44,7 @@ class Probation:
         self._lock = threading.Lock()
         self._passed: OrderedDict[tuple[str, str], float] = OrderedDict()  # digest and device, and seconds to load
 
-    def seconds(self, trial: Trial, settings: BackendSettings) -> float:
+    def seconds(self, trial: Candidate, settings: BackendSettings) -> float:
         """
         Return how long the model takes to load. Try it out first if it hasn't passed yet.
 
@@ -63,7 +63,7 @@ class Probation:
                 self._passed.popitem(last=False)
         return took
 
-    def _try_out(self, trial: Trial, settings: BackendSettings) -> float:
+    def _try_out(self, trial: Candidate, settings: BackendSettings) -> float:
         memory = memory_for(self._limits, len(trial.blob))
         with file_with(trial.blob) as file:
             host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(trial.device)[0] == "GPU")
@@ -82,7 +82,7 @@ class Probation:
         finally:
             host.close()
 
-    def _took(self, host: Host, trial: Trial, settings: BackendSettings) -> float:
+    def _took(self, host: Host, trial: Candidate, settings: BackendSettings) -> float:
         """Have the model loaded and run. Return the seconds of the load."""
         begin = monotonic()
         about, _ = host.ask(
