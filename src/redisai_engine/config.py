@@ -122,7 +122,7 @@ class Settings:
     model_load_timeout: int = _setting(
         60_000,
         _number(1, 86_400_000),
-        "a model or script in a process of its own that takes longer to load is refused",
+        "a model or script that takes longer to load, in a process of its own, is refused",
         unit="milliseconds",
         why="bounds the wait of others",
     )
@@ -133,10 +133,17 @@ class Settings:
         "TORCH includes scripts",
         why="such models can't be stopped, and may contain any code",
     )
+    trusted_models: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "load ONNX models into the engine's process without trying them out in a process of their own first",
+        why="a model can take long to load, take all memory, or crash",
+    )
     host_memory: int = _setting(
         4 * 2**30,
         _number(0, 2**62),
-        "memory that a model in a process of its own may take, besides four times its blob; 0: any",
+        "memory that a model in a process of its own, or one that is tried out, may take, besides four times its "
+        "blob; 0: any",
         unit="bytes",
         why="bounds memory",
     )

@@ -9,10 +9,12 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
     │   ├── DeviceUnavailable   the machine lacks the device
+    │   ├── ProbationFailed     the blob took down the process in which it was tried out
     │   └── Quarantined         the blob has crashed a process a short time ago
     ├── ModelRunError           a run failed; the text is the backend's own
     │   ├── RunGivenUp          the run takes longer than allowed and can't be stopped
-    │   └── DeploymentStuck     the model has such a run
+    │   ├── DeploymentStuck     the model has such a run
+    │   └── HostOutOfMemory     a process of a model's own has used up the memory that it may take
     ├── QueueFull               too many requests are waiting for a model
     ├── EngineClosing           the engine is shutting down and runs nothing more
     └── StartError              the engine can't start; the text is for the operator
@@ -89,6 +91,14 @@ class Quarantined(ModelLoadError):
         self.seconds = seconds
 
 
+class ProbationFailed(ModelLoadError):
+    """The blob took down the process in which it was tried out. `why` is what happened: "took longer than 5 ms"."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"ERR the model is refused: the process that tried it out {why}")
+        self.why = why
+
+
 class ModelRunError(EngineError):
     """A run of a model failed."""
 
@@ -108,6 +118,13 @@ class DeploymentStuck(ModelRunError):
             f"ERR another run of this model takes longer than the {limit_ms} ms that are allowed and can't be stopped; "
             "until it ends, the model isn't run"
         )
+
+
+class HostOutOfMemory(ModelRunError):
+    """A process of a model's own has used up the memory that `host-memory` allows."""
+
+    def __init__(self) -> None:
+        super().__init__("ERR out of memory: host-memory limits what a model's process takes")
 
 
 class QueueFull(EngineError):

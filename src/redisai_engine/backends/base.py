@@ -80,6 +80,10 @@ class LoadedModel(ABC):
         """Return a switch for one run, or None if the framework can't stop a run."""
         return None
 
+    def example(self) -> list[Array] | None:
+        """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""
+        return None
+
 
 class NoModel(LoadedModel):
     """Stands for a model that is no longer in memory."""
@@ -103,6 +107,12 @@ class Backend(ABC):
 
         `inputs` and `outputs` are the names given to AI.MODELSTORE; only TF needs them.
         """
+
+    def try_out(
+        self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
+    ) -> LoadedModel:
+        """Load a model in a process whose memory is limited. Raise the errors of `load`, and MemoryError."""
+        return self.load(blob, device, inputs=inputs, outputs=outputs, settings=settings)
 
     def warm_up(self) -> None:  # noqa: B027  # most frameworks start threads in their first run, which a fork loses
         """Run something of one's own, so that hosts forked later share the memory that a first run takes."""

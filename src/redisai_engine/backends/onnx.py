@@ -7,8 +7,12 @@ listed but never fetched; they are left out of the reply, as RedisAI does. Error
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,19 @@ from redisai_engine.protocol.dtypes import DTYPES
 #: The prefix that ONNX Runtime's Python layer puts in front of the runtime's own text.
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
+#: What ONNX Runtime says when it didn't get memory.
+_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory")
+
+#: A model that adds a number to itself, as ONNX has it: the package `onnx` isn't needed to serve models.
+_SMALLEST = (
+    b'\x08\x07:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+_WARNINGS, _FATAL = 2, 4  # ONNX Runtime's numbers of what is printed
+
+_EXAMPLE_ELEMENTS = 1 << 16  # of a made-up input
+
 #: NumPy's names of ONNX's element types, where the two differ.
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
@@ -56,12 +73,36 @@ class OnnxBackend(Backend):
     def load(
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
     ) -> LoadedModel:
+        return self._loaded(blob, device, settings, _FATAL)
+
+    def try_out(
+        self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
+    ) -> LoadedModel:
+        # Without memory to compute a constant, ONNX Runtime prints a warning and goes on without it. Where more memory
+        # is allowed, it would take that.
+        try:
+            with _printed() as said:
+                model = self._loaded(blob, device, settings, _WARNINGS)
+        except ModelLoadError as error:
+            if _NO_MEMORY.search(error.wire):
+                raise MemoryError from error
+            raise
+        if said.has(_NO_MEMORY):
+            raise MemoryError
+        return model
+
+    def warm_up(self) -> None:
+        # The first session fills tables of operators, which takes 20 ms. No thread outlives it.
+        model = self.load(_SMALLEST, "CPU", inputs=(), outputs=(), settings=BackendSettings())
+        model.run(model.example() or [])
+
+    def _loaded(self, blob: bytes, device: str, settings: BackendSettings, severity: int) -> LoadedModel:
         providers = self._providers(device)
         file = _read(blob)
         if settings.onnx_memory and not self._is_bounded:
             self._bound_memory(settings.onnx_memory)
         try:
-            session = self._runtime.InferenceSession(blob, self._options(settings), providers=providers)
+            session = self._runtime.InferenceSession(blob, self._options(settings, severity), providers=providers)
         except Exception as error:
             raise ModelLoadError(_text(error)) from error
         session._model_bytes = None  # kept for other providers to start from, which nobody asks for
@@ -90,7 +131,7 @@ class OnnxBackend(Backend):
         runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", *kind), arena)
         self._is_bounded = True
 
-    def _options(self, settings: BackendSettings) -> Any:
+    def _options(self, settings: BackendSettings, severity: int) -> Any:
         options = self._runtime.SessionOptions()
         if settings.onnx_memory:
             options.add_session_config_entry("session.use_env_allocators", "1")
@@ -103,7 +144,7 @@ class OnnxBackend(Backend):
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # ONNX Runtime must not take the bytes for its own format, which `read` doesn't know.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.log_severity_level = 4  # fatal only: errors are raised as exceptions and need not be printed too
+        options.log_severity_level = severity  # errors are raised as exceptions and need not be printed too
         return options
 
 
@@ -115,6 +156,7 @@ class OnnxModel(LoadedModel):
         _check_types(inputs, outputs)
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
+        self._session_inputs = inputs
         self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # the usual case, which needs no zip
         self.steady = steady
         self.loop_rows = loop_rows
@@ -131,6 +173,15 @@ class OnnxModel(LoadedModel):
 
     def new_stop(self) -> Stop | None:
         return self._new_run_options()
+
+    def example(self) -> list[Array] | None:
+        shapes = [_small_shape(node) for node in self._session_inputs]
+        if any(prod(shape) > _EXAMPLE_ELEMENTS for shape in shapes):
+            return None
+        return [
+            np.ones(shape, _numpy_name(node.type)) if _numpy_name(node.type) != "object" else np.full(shape, "1", "O")
+            for shape, node in zip(shapes, self._session_inputs, strict=True)
+        ]
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         bindings = self._bindings
@@ -161,6 +212,48 @@ class OnnxModel(LoadedModel):
         # Asked for no outputs, ONNX Runtime returns all of them; in that case none is a tensor.
         by_name = dict(zip(self._fetch, found, strict=False))
         return [_tensor(by_name.get(name), name) for name in self.outputs]
+
+
+def _small_shape(node: Any) -> list[int]:
+    """Return the smallest shape that an input takes, as far as the model tells."""
+    return [length if isinstance(length, int) else 1 for length in node.shape]
+
+
+class _Printed:
+    """What is written to a pipe. It is read by a thread, so that nobody has to wait who writes much."""
+
+    def __init__(self, pipe: int) -> None:
+        self._text = ""
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def has(self, what: re.Pattern[str]) -> bool:
+        """Return whether this was written. Nobody may have the pipe open for writing any more."""
+        self._thread.join()
+        return what.search(self._text) is not None
+
+    def _read(self) -> None:
+        parts = []
+        while part := os.read(self._pipe, 1 << 16):
+            parts.append(part)
+        os.close(self._pipe)
+        self._text = b"".join(parts).decode("utf-8", "replace")
+
+
+@contextmanager
+def _printed() -> Iterator[_Printed]:
+    """Collect what libraries of this process print to its standard error."""
+    reading, writing = os.pipe()
+    printed = _Printed(reading)
+    before = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield printed
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _tensor(value: Any, name: str) -> Array | None:

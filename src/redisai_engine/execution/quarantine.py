@@ -43,32 +43,47 @@ class Quarantine:
     def __init__(self, notes: Notes | None = None, *, wary: bool = False) -> None:
         self._notes = notes or Notes()
         self._is_wary = wary
-        self._table: Table = {}
+        self._table: Table = {}  # told by the parent
+        self._failed: Table = {}  # failed probation
         self._digests: OrderedDict[bytes, str] = OrderedDict()  # of models and scripts, by id
 
     def guarded(self, id_: bytes, digest: str, load: Callable[[], T]) -> Callable[[], T]:
         """Return a function that loads what has this id. It raises Quarantined for a blob that is refused."""
 
         def guarded() -> T:
-            self._digests[id_] = digest
-            if len(self._digests) > _KNOWN_IDS:
-                self._digests.popitem(last=False)
-            refusal = self._refusal(digest)
-            if refusal is not None:
-                raise refusal
+            self.check(id_, digest)
             with self._notes.noted(LOADING, digest):
                 return load()
 
         return guarded
+
+    def check(self, id_: bytes, digest: str) -> None:
+        """Remember that what has this id has this digest. Raise Quarantined if it is refused."""
+        self._digests[id_] = digest
+        if len(self._digests) > _KNOWN_IDS:
+            self._digests.popitem(last=False)
+        refusal = self._refusal(digest)
+        if refusal is not None:
+            raise refusal
 
     def watch(self, model: RunnableModel, digest: str) -> None:
         """Have the first run of a model that was just loaded noted."""
         model.loaded = _Watched(model, digest, self._notes, once=not self._is_wary)
 
     def take(self, table: Table) -> list[bytes]:
-        """Take over what is refused from now on. Return the ids of what this process knows of it."""
+        """Take over what has crashed a process, all of it. Return the ids of what this process knows of it."""
         self._table = {digest: (until, why) for digest, (until, why) in table.items()}
-        return [id_ for id_, digest in list(self._digests.items()) if digest in self._table]
+        return self._ids_of(self._table)
+
+    def add(self, table: Table) -> list[bytes]:
+        """Refuse these, too, which have failed their probation. Return the ids of what this process knows of them."""
+        now = time.time()
+        self._failed = {digest: row for digest, row in self._failed.items() if row[0] > now}
+        self._failed.update({digest: (until, why) for digest, (until, why) in table.items()})
+        return self._ids_of(table)
+
+    def _ids_of(self, table: Table) -> list[bytes]:
+        return [id_ for id_, digest in list(self._digests.items()) if digest in table]
 
     def refusal(self, id_: bytes) -> Quarantined | None:
         """Return the error with which the model or script with this id is refused now, if it is."""
@@ -76,7 +91,7 @@ class Quarantine:
         return None if digest is None else self._refusal(digest)
 
     def _refusal(self, digest: str) -> Quarantined | None:
-        until, why = self._table.get(digest, (0.0, ""))
+        until, why = self._table.get(digest) or self._failed.get(digest, (0.0, ""))
         seconds = until - time.time()
         return Quarantined(digest, why, seconds) if seconds > 0 else None
 

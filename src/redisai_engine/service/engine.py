@@ -8,8 +8,10 @@ This module knows no connections and no commands. The rest of the process is bui
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +35,8 @@ from redisai_engine.service.turn import Turn
 
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
+
+_log = logging.getLogger(__name__)
 
 #: How many scripts are kept in processes of their own.
 _HOSTED_SCRIPTS = 64
@@ -64,7 +68,9 @@ class Engine:
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
-        self.placement = Placement(host_limits, settings.in_process.split(","), host_output)
+        self.placement = Placement(
+            host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
+        )
         self.models = Models(settings, redis_address, loop)
         self.scripts = self._new_scripts()
         self.executor = Executor(
@@ -74,7 +80,9 @@ class Engine:
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
-        self.loader = Loader(loop, self.models, self.placement, self.quarantine, self.backend_settings)
+        self.loader = Loader(
+            loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
+        )
         self.encoder = ReplyEncoder(loop)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
@@ -101,7 +109,9 @@ class Engine:
             self._statistics(*question["reset"]).reset()
         for name, value in question.get("set", {}).items():
             if name == "quarantine":
-                self._drop_refused(value)
+                self._drop(self.quarantine.take(value))
+            elif name == "refused":
+                self._drop(self.quarantine.add(value))
             else:
                 setattr(self, name, value)
         return None
@@ -114,8 +124,20 @@ class Engine:
     def _statistics(self, database: int, key: str, id_: str) -> RunStatistics:
         return self.statistics(database, key.encode("latin-1"), id_.encode())
 
-    def _drop_refused(self, table: Table) -> None:
-        for id_ in self.quarantine.take(table):
+    def refuse(self, digest: str, why: str) -> None:
+        """Refuse a blob for a while, in all processes, because it has failed its probation."""
+        seconds = self.settings.quarantine
+        _log.error(
+            "the model with digest %s is refused for %g s, because the process that tried it out %s",
+            *(digest, seconds, why),
+        )
+        if seconds:
+            table: Table = {digest: (time.time() + seconds, why)}
+            self._drop(self.quarantine.add(table))
+            self.ask_peers({"set": {"refused": table}}, lambda answers: None)
+
+    def _drop(self, ids: Sequence[bytes]) -> None:
+        for id_ in ids:
             self.models.drop_version(id_)
             self.scripts.drop_version(id_)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import BACKENDS
-from redisai_engine.errors import EngineError, ModelLoadError
+from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
+from redisai_engine.execution.hosts.probation import Probation, Trial
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
@@ -28,14 +29,20 @@ from redisai_engine.service.models import Models
 
 Loaded = Callable[[RunnableModel | EngineError], None]
 
+#: A model that takes longer to load than this is a slow one.
+_SLOW_SECONDS = 1.0
+
 #: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
 _HOSTED_AT_ONCE = 8
 
 
 class Loader:
     """
-    The threads in which models are loaded and scripts compiled: one for frameworks in this process, one at a time, and
-    several that wait for processes of their own.
+    The threads in which models are loaded and scripts compiled.
+
+    One is for frameworks in this process, and another one for models that are known to take long there, which so don't
+    hold up the others; more would multiply the memory that loads take. Several wait for processes of models' own.
+    `refuse` is told digest and conduct of what fails its probation.
     """
 
     def __init__(
@@ -45,12 +52,16 @@ class Loader:
         placement: Placement,
         quarantine: Quarantine,
         settings: BackendSettings,
+        *,
+        refuse: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._models = models
         self._placement = placement
         self._quarantine = quarantine
         self._settings = settings
+        self._refuse = refuse
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="load-slow")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
@@ -72,9 +83,8 @@ class Loader:
         waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
-            future = self._loop.run_in_executor(threads, self._load, meta, blob)
-            future.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
+            task = self._loop.create_task(self._loaded(meta, blob))
+            task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
@@ -84,8 +94,31 @@ class Loader:
 
     def close(self) -> None:
         """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
-        for threads in (self._thread, self._waiters):
+        for threads in (self._thread, self._slow, self._waiters):
             threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _loaded(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
+        """Load a model in the thread that suits it."""
+        threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
+        probation = self._placement.probation(meta.backend)
+        if probation is not None:
+            tried = await self._loop.run_in_executor(
+                self._waiters, outcome_of, partial(self._tried_out, probation, meta, blob)
+            )
+            if isinstance(tried, EngineError):
+                return tried
+            threads = self._slow if tried > _SLOW_SECONDS else self._thread
+        return await self._loop.run_in_executor(threads, self._load, meta, blob)
+
+    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> float:
+        """Return how long a model that has passed its probation takes to load."""
+        digest = digest_of(meta.backend, blob)
+        self._quarantine.check(meta.id.encode(), digest)
+        try:
+            return probation.seconds(Trial(digest, meta.device, blob), self._settings)
+        except ProbationFailed as error:
+            self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
+            raise
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         if meta.backend not in BACKENDS:

@@ -21,7 +21,7 @@ import numpy as np
 
 from redisai_engine import errors
 from redisai_engine.backends.base import Array
-from redisai_engine.errors import EngineError, ModelRunError
+from redisai_engine.errors import EngineError, HostOutOfMemory, ModelRunError
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.frames import ReplyError, Value
 from redisai_engine.protocol.tensor import string_array, string_blob
@@ -159,7 +159,7 @@ def from_error(error: Exception) -> dict[str, Any]:
     if isinstance(error, EngineError):
         return {"error": [type(error).__name__, error.wire]}
     if isinstance(error, MemoryError):
-        return {"error": [ModelRunError.__name__, "ERR out of memory: host-memory limits what a model's process takes"]}
+        return from_error(HostOutOfMemory())
     return {"error": [ModelRunError.__name__, f"ERR {type(error).__name__}: {error}"]}
 
 

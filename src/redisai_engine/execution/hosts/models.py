@@ -160,8 +160,8 @@ class Hosts:
         self._parent = parent
         self._limits = host_limits
         self._about = about
-        self._memory = host_limits.memory and host_limits.memory + _FACTOR * len(content)
-        self._file = _file_with(content)
+        self._memory = memory_for(host_limits, len(content))
+        self._file = file_with(content)
         self._free: list[Host] = []
         self._all: set[Host] = set()
         self._starting = 0
@@ -294,7 +294,12 @@ def _stopped() -> ModelRunError:
     )
 
 
-def _file_with(content: bytes) -> IO[bytes]:
+def memory_for(host_limits: HostLimits, size: int) -> int:
+    """Return how many bytes the host of a blob of this size may take; 0 means any number."""
+    return host_limits.memory and host_limits.memory + _FACTOR * size
+
+
+def file_with(content: bytes) -> IO[bytes]:
     """Return an unnamed file. Raise ModelLoadError if there is no room for it."""
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the model

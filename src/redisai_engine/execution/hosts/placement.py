@@ -1,5 +1,5 @@
 """
-Where models of each backend run: in this process, or in hosts.
+Where models of each backend run: in this process, perhaps after a probation, or in hosts.
 
 Invariant: after `close` there are no hosts, and none can be started.
 """
@@ -13,22 +13,40 @@ from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
 from redisai_engine.execution.hosts.parent import Output, Parent
+from redisai_engine.execution.hosts.probation import Probation
 from redisai_engine.execution.hosts.scripts import compile_in_host
 
 #: The backends whose runs a thread can't stop, or whose models are programs.
 HOSTED = ("TF", "TFLITE", "TORCH")
+
+#: The backend whose models run in this process, where a run of theirs can be stopped, but not a load or a crash.
+_TRIED_OUT = "ONNX"
 
 #: What a host of a small model takes at most, besides the memory that it shares (measured: 1 to 13 MB).
 HOST_BYTES = 16 * 2**20
 
 
 class Placement:
-    """The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`."""
+    """
+    The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
-    def __init__(self, host_limits: HostLimits, in_process: Collection[str] = (), output: Output | None = None) -> None:
+    `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
+    """
+
+    def __init__(
+        self,
+        host_limits: HostLimits,
+        in_process: Collection[str] = (),
+        output: Output | None = None,
+        *,
+        trusted: bool = False,
+    ) -> None:
         self._limits = host_limits
-        self._parents = {name: Parent(name, output) for name in HOSTED if name not in in_process}
-        self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
+        self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT) if name not in in_process}
+        self._hosted = {
+            name: HostedBackend(self._parents[name], host_limits) for name in HOSTED if name in self._parents
+        }
+        self._probation = None if trusted else Probation(self._parents[_TRIED_OUT], host_limits)
 
     def backend(self, name: str) -> Backend:
         """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`."""
@@ -37,6 +55,10 @@ class Placement:
     def is_hosted(self, name: str) -> bool:
         """Return whether models of this backend (for TORCH, scripts too) run in processes of their own."""
         return name in self._hosted
+
+    def probation(self, name: str) -> Probation | None:
+        """Return where models of this backend are tried out before they are loaded in this process, if they are."""
+        return self._probation if name == _TRIED_OUT else None
 
     def compile_script(
         self, source: str, entry_points: Sequence[str], device: str, settings: BackendSettings
@@ -53,7 +75,7 @@ class Placement:
 
     def loaded_versions(self) -> dict[str, str]:
         """Return the version of each framework that is loaded, by backend."""
-        hosted = {name: backend.version for name, backend in self._hosted.items() if backend.version}
+        hosted = {name: parent.version for name, parent in self._parents.items() if parent.version}
         return hosted | registry.loaded_versions()
 
     def close(self) -> None:

@@ -22,7 +22,15 @@ _MOST_BYTES = 1 << 16
 
 
 class HostEnded(Exception):
-    """The host has ended. The text says by what, as in "ended by signal 11 (SIGSEGV)"."""
+    """
+    The host has ended. The text says by what, as in "ended by signal 11 (SIGSEGV)".
+
+    `by_itself` means that nothing from outside has ended it, or kept it from starting.
+    """
+
+    def __init__(self, text: str, *, by_itself: bool = True) -> None:
+        super().__init__(text)
+        self.by_itself = by_itself
 
 
 class Host:
@@ -61,7 +69,7 @@ class Host:
         except TimeoutError:
             raise
         except (EOFError, OSError):
-            raise HostEnded(self._end()) from None
+            raise self._end() from None
         except FrameError as error:
             raise HostEnded(f"was ended because it answered nonsense ({error})") from None
         if answer is not None and "error" in answer:
@@ -78,21 +86,22 @@ class Host:
         self._lifeline.close()
         self._channel.close()
 
-    def _end(self) -> str:
-        """Return by what the process has ended."""
+    def _end(self) -> HostEnded:
+        """Return an error that says by what the process has ended."""
         self._lifeline.settimeout(_STATUS_SECONDS)
         try:
             said = json.loads(self._lifeline.recv(_MOST_BYTES) or b"{}")
         except (OSError, ValueError):
             said = {}
         if "failed" in said:
-            return f"could not be started: {said['failed']}"
+            return HostEnded(f"could not be started: {said['failed']}", by_itself=False)
         if "status" not in said:
-            return "ended, because the process that it was forked from has ended"
+            return HostEnded("ended, because the process that it was forked from has ended", by_itself=False)
         status = said["status"]
-        return (
-            f"ended by signal {-status} ({_signal_name(-status)})" if status < 0 else f"ended with exit code {status}"
-        )
+        if status >= 0:
+            return HostEnded(f"ended with exit code {status}")
+        # Linux sends SIGKILL, too, when the machine is short of memory, which need not be this process's doing.
+        return HostEnded(f"ended by signal {-status} ({_signal_name(-status)})", by_itself=-status != signal.SIGKILL)
 
 
 def _signal_name(number: int) -> str:

@@ -19,6 +19,9 @@ from redisai_engine.backends.scripts import ScriptCall
 from redisai_engine.execution.hosts.frames import Channel, from_bytes, from_error, to_bytes, to_error, to_value
 from redisai_engine.protocol.frames import Value
 
+#: The message that asks for one run on made-up inputs.
+TRIAL = "trial"
+
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 
 
@@ -54,19 +57,29 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
     """Load a model or script. Return a function that runs it, and what the engine wants to know of it."""
     if "entry_points" in given:
         return _script(channel, given, content), {}
-    model = backend(given["backend"]).load(
+    framework = backend(given["backend"])
+    load = framework.try_out if given.get("on_probation") else framework.load
+    model = load(
         content,
         given["device"],
         inputs=given["inputs"],
         outputs=given["outputs"],
         settings=BackendSettings(*given["threads"]),
     )
-    return lambda _, arrays: model.run(arrays), {
+    return lambda message, arrays: try_once(model) if message == TRIAL else model.run(arrays), {
         "inputs": model.inputs,
         "outputs": model.outputs,
         "steady": model.steady,
         "takes_text": model.takes_text,
     }
+
+
+def try_once(model: LoadedModel) -> Outputs:
+    """Run a model on made-up inputs, if it has a use for any. Return nothing: only that it returns counts."""
+    arrays = model.example()
+    if arrays is not None:
+        model.run(arrays)
+    return []
 
 
 def _answer(channel: Channel, run: Run, message: Any, arrays: Sequence[Any]) -> None:

@@ -1,0 +1,103 @@
+"""
+Probation: a model is loaded and run once in a host before it may be loaded in the engine's process.
+
+Theory of operation. The engine's process can't stop a load, bound its memory or survive its crash; a host's end hurts
+nobody. So the first load of each blob takes place in a host, with limits on time and memory. What passes does the same
+again in the engine's process, and is therefore expected to take as long there. Digests that have passed are remembered.
+
+Invariant: whatever a blob does, its host has ended when `try_out` returns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from redisai_engine.backends.base import BackendSettings, parse_device
+from redisai_engine.errors import HostOutOfMemory, ModelLoadError, ModelRunError, ProbationFailed
+from redisai_engine.execution.hosts.models import HostLimits, file_with, memory_for
+from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.worker import TRIAL
+
+_REMEMBERED = 10_000  # digests
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried out: a blob, known by its digest, on a device."""
+
+    digest: str
+    device: str
+    blob: bytes
+
+
+class Probation:
+    """The probation of models of `parent`'s backend. Its methods may be called in any thread."""
+
+    def __init__(self, parent: Parent, host_limits: HostLimits) -> None:
+        self._parent = parent
+        self._limits = host_limits
+        self._lock = threading.Lock()
+        self._passed: OrderedDict[tuple[str, str], float] = OrderedDict()  # digest and device, and seconds to load
+
+    def seconds(self, trial: Trial, settings: BackendSettings) -> float:
+        """
+        Return how long the model takes to load. Try it out first if it hasn't passed yet.
+
+        Raise ProbationFailed for what crashes, takes too long or too much memory, and otherwise the errors of a load.
+        """
+        name = (trial.digest, trial.device)
+        with self._lock:
+            known = self._passed.get(name)
+            if known is not None:
+                self._passed.move_to_end(name)
+                return known
+        took = self._try_out(trial, settings)
+        with self._lock:
+            self._passed[name] = took
+            if len(self._passed) > _REMEMBERED:
+                self._passed.popitem(last=False)
+        return took
+
+    def _try_out(self, trial: Trial, settings: BackendSettings) -> float:
+        memory = memory_for(self._limits, len(trial.blob))
+        with file_with(trial.blob) as file:
+            host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(trial.device)[0] == "GPU")
+        try:
+            return self._took(host, trial, settings)
+        except TimeoutError:
+            raise ProbationFailed(
+                f"took longer than {self._limits.load_seconds * 1000:.0f} ms (model-load-timeout)"
+            ) from None
+        except HostOutOfMemory:
+            raise ProbationFailed(f"needed more memory than {memory} bytes (host-memory)") from None
+        except HostEnded as error:
+            if error.by_itself:
+                raise ProbationFailed(str(error)) from None
+            raise ModelLoadError(f"ERR the model can't be loaded: the process that tried it out {error}") from None
+        finally:
+            host.close()
+
+    def _took(self, host: Host, trial: Trial, settings: BackendSettings) -> float:
+        """Have the model loaded and run. Return the seconds of the load."""
+        begin = monotonic()
+        about, _ = host.ask(
+            {
+                "backend": self._parent.backend,
+                "device": trial.device,
+                "inputs": [],
+                "outputs": [],
+                "threads": [settings.intra_op_threads, settings.inter_op_threads],
+                "on_probation": True,
+            },
+            seconds=self._limits.load_seconds,
+        )
+        took = monotonic() - begin
+        self._parent.say_missing(about["missing"])
+        with suppress(ModelRunError):  # an error is an answer: other inputs may suit the model better
+            host.ask(TRIAL, seconds=max(self._limits.load_seconds - took, 0.0))
+        return took
