@@ -3,7 +3,8 @@ The log: what the engine, its workers, and the models and scripts in them print,
 
 Theory of operation. Standard output and error of the process and of its workers are pipes, which a thread reads
 always. So a script that prints never waits. The thread writes line by line to what was standard error when the engine
-started. If nobody reads that, or somebody prints without end, lines are left out and counted.
+started. If nobody reads that, or somebody prints without end, lines are left out and counted. The latter's pipe is read
+in large pieces with pauses between them, because each piece costs the event loop some of the interpreter's time.
 
 Invariants: the thread never waits for a writer or a reader. A line has at most `_LINE_BYTES`, a source at most
 `_LINES_PER_SECOND` on average. No line has characters that steer a terminal.
@@ -20,13 +21,14 @@ import selectors
 import sys
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 
 _LINE_BYTES = 3000  # with its prefix less than PIPE_BUF (4096), which a pipe that is writable takes without waiting
 _LINES_PER_SECOND = 100.0
 _BURST_SECONDS = 10.0  # a source may use the lines of so many seconds at once
 _PIPE_BYTES = 2**20
 _READ_BYTES = 2**16
+_PAUSE_SECONDS = 0.01  # while somebody prints too much
 _COUNT_SECONDS = 1.0  # how soon the number of lines left out is told
 _END_SECONDS = 2.0  # for what was printed until the process ends
 _LAST_WAIT_MS = 500
@@ -59,6 +61,11 @@ class _Pipe:
         self._allowed -= allowed
         self.left_out += len(whole) - allowed
         return [self._line(line) for line in whole[:allowed]]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the rate allowed no line when the pipe was last read."""
+        return self._allowed < 1
 
     @property
     def may_tell(self) -> bool:
@@ -152,15 +159,19 @@ class WorkerOutput:
         while not self._ending:
             sources = [key.data for key in self._selector.get_map().values() if key.data is not None]
             waits = any(source.left_out for source in sources)
+            is_flooded = False
             for key, _ in self._selector.select(_COUNT_SECONDS if waits else None):
                 if key.data is None:
                     os.read(self._wake_end, _READ_BYTES)
                     self._take_new()
                 else:
                     self._read(key.fd, key.data)
+                    is_flooded = is_flooded or key.data.is_over
             for source in sources if waits else []:
                 if source.may_tell:
                     self._tell(source)
+            if is_flooded:
+                sleep(_PAUSE_SECONDS)
         self._take_new()
         for key in [key for key in self._selector.get_map().values() if key.data is not None]:
             while monotonic() < self._ends_at and self._read(key.fd, key.data):
@@ -176,7 +187,7 @@ class WorkerOutput:
     def _read(self, pipe: int, source: _Pipe) -> bool:
         """Read once. Return False if there is nothing more for now."""
         try:
-            data = os.read(pipe, _READ_BYTES)
+            data = os.read(pipe, _PIPE_BYTES if source.is_over else _READ_BYTES)
         except BlockingIOError:
             return False
         if data:

@@ -187,7 +187,7 @@ def test_compressed_strings_take_no_more_than_allowed():
     script = decode_dump(expanding, 22)
     assert isinstance(script, DumpedScript)
     assert (script.tag, script.source) == ("a" * 11, "a" * 11)
-    with pytest.raises(DumpError, match="expands to 22 or more bytes; 21 are allowed"):
+    with pytest.raises(DumpError, match="expands to 22 bytes or more; at most 21 are allowed"):
         decode_dump(expanding, 21)
 
 
