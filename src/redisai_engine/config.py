@@ -59,6 +59,12 @@ class Settings:
 
     port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
+    protected_mode: bool = _setting(
+        True,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "refuse clients of other machines as long as Redis lets everybody in without a password",
+        why="same as Redis",
+    )
     redis: str = _setting(
         "",
         str,
@@ -251,7 +257,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="settings file with one `name value` per line; # starts a comment")
     for row in fields(Settings):
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
-        default = f" (default: {row.default})" if row.default not in ("", False) else ""
+        shown = "yes" if row.default is True else row.default
+        default = f" (default: {shown})" if shown not in ("", False) else ""
         parser.add_argument(
             flag(row.name),
             metavar=row.name.upper(),

@@ -50,7 +50,11 @@ class TestSources:
     @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
         large = dict.fromkeys(("output_limit", "request_limit", "reply_limit", "tensor_limit"), "2000000")
-        value = {"in_process": "torch", **large}.get(row.name) or {bool: "yes", int: "3", str: "x"}[type(row.default)]
+        value = {"in_process": "torch", **large}.get(row.name) or {
+            bool: "no" if row.default else "yes",
+            int: "3",
+            str: "x",
+        }[type(row.default)]
         both = {"tls_cert": ("--tls-key", "k"), "tls_key": ("--tls-cert", "c")}.get(row.name, ())
         file = tmp_path / "engine.conf"
         file.write_text(f"{row.name.replace('_', '-')} {value}\n")

@@ -13,6 +13,9 @@ A client that has not logged in may send only what Redis takes of it (`Limits`).
 and HELLO. A client that sends neither is taken for one that has not logged in until it sends more; only then Redis is
 asked, once, so most clients cost no round trip.
 
+In protected mode a client of another machine is let in only if Redis asks it for a password. Redis is asked before the
+client's first request is looked at, once for each connection.
+
 Backpressure. A client may write a whole pipeline before it reads the first reply, so its requests are taken while its
 replies wait. Replies of Redis then wait in Redis: the engine doesn't read them, unless a command of the engine's own
 needs its answer to go on. What waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis
@@ -33,7 +36,7 @@ from typing import TypeAlias, cast
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
-from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted
+from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted, protection
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
 from redisai_engine.commands.steps import Plan, fail
@@ -42,6 +45,7 @@ from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.errors import CommandError
 from redisai_engine.fronts.resp.output import OutputBuffer
+from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.protocol import replies, texts
@@ -374,6 +378,9 @@ class Session:
         self._sessions.add(self)
         try:
             self.reading.attach(transport)
+            if self._engine.settings.protected_mode and not is_on_this_machine(transport.get_extra_info("peername")):
+                self._start(protection(self._client))
+                self._client.touch()
         except Exception:  # the event loop would only log it
             self.abort()
 
