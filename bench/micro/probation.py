@@ -24,7 +24,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import backend
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.probation import Probation, Candidate
+from redisai_engine.execution.hosts.probation import Candidate, Probation
 
 ROUNDS = 50
 SETTINGS = BackendSettings()

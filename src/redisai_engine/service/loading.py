@@ -17,7 +17,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.probation import Probation, Candidate
+from redisai_engine.execution.hosts.probation import Candidate, Probation
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
