@@ -21,6 +21,7 @@ TARGETS: dict[str, Check] = {
     "compressed": stored.compressed,
     "documents": values.documents,
     "records": values.records,
+    "deployments": values.deployments,
     "answers": values.decoded,
     "foreign-models": values.foreign_models,
 }

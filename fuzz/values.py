@@ -21,6 +21,20 @@ from support import json_forms
 
 _DEPTH = 6  # of a generated value; JSON text may be deeper
 _KEYS = ("inputs", "instances", "dataframe_split", "dataframe_records", "columns", "index", "data", "params")
+_RECORD = {
+    b"format": b"1",
+    b"id": b"a1",
+    b"flavor": b"sklearn",
+    b"model_uri": b"models:/m/1",
+    b"run_id": b"",
+    b"signature": b'{"inputs": "[]", "outputs": null}',
+    b"verification": b'{"status": "passed"}',
+    b"notes": b"[]",
+    b"mapping": b"",
+    b"options": b'{"tag": "v1", "batchsize": 8}',
+    b"fingerprint": b"f",
+    b"created": b"2026-01-01",
+}
 _NAMES = (*json_forms.TYPES, "a", "b", "x", "0")
 
 
@@ -116,6 +130,29 @@ def records(data: bytes) -> None:
         for form in (json_forms.ROWS, [[1.0, 2.0]], {"x": [1.0]}):
             with contextlib.suppress(CodecError):
                 _check_requests(encoder.encode(Document(form)), mapping, max_rows=3)
+
+
+def deployments(data: bytes) -> None:
+    """A record that anyone may have written is a deployment's, which can be written again, or is refused."""
+    from mlflow_redisai.errors import UnreadableRecord  # here, because MLflow takes seconds to import
+    from mlflow_redisai.server.record import Record
+
+    choices = Choices(data)
+    fields = dict(_RECORD)
+    fields[b"mapping"] = json.dumps(json_forms.mapping().to_json()).encode()
+    for _ in range(1 + choices.byte() % 3):
+        name = choices.one(sorted(_RECORD))
+        fields.pop(name, None)
+        kind = choices.byte() % 4
+        if kind:
+            fields[name] = json.dumps(_value(choices, 3)).encode() if kind > 1 else choices.stretched()
+    with contextlib.suppress(UnreadableRecord):
+        found = Record.from_fields(fields)
+        assert found is not None
+        again = {name.encode(): value.encode("utf-8", "surrogateescape") for name, value in found.fields().items()}
+        read = Record.from_fields(again)
+        assert read is not None
+        assert read.fields() == found.fields()
 
 
 def _damaged(choices: Choices) -> Any:

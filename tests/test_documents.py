@@ -31,6 +31,18 @@ def test_the_architecture_names_every_folder_of_the_source() -> None:
     assert missing == []
 
 
+def test_the_architecture_names_every_module_of_the_source() -> None:
+    """Relative to its package, so that a search for the path finds it."""
+    modules = [
+        str(path.relative_to(package))
+        for package in PACKAGES
+        for path in sorted(package.rglob("*.py"))
+        if not path.name.startswith("__")
+    ]
+
+    assert [module for module in modules if f"`{module}`" not in ARCHITECTURE] == []
+
+
 def test_every_path_that_the_architecture_names_exists() -> None:
     """Paths are relative to one of the packages or to the root. A bare file name is at the top of one of them."""
     named = [name for name in QUOTED if re.fullmatch(r"[\w./-]+(\.py|\.md|\.toml|/)", name)]

@@ -192,7 +192,7 @@ class Settings:
     reply_limit: int = _setting(
         2**30,
         _number(2**20, 2**40),
-        "a command whose reply with tensors would be larger gets an error instead",
+        "a command whose reply with tensors, a blob or a list of keys would be larger gets an error instead",
         unit="bytes",
         why="two of the largest values of Redis",
     )

@@ -33,6 +33,16 @@ class EngineError(Exception):
         self.wire = wire
 
 
+def forget_frames(error: EngineError) -> None:
+    """
+    Drop where an error comes from, once its text is all that is needed.
+
+    A function that raises what it holds makes a circle of the error and its frames, which would keep all that they hold
+    in memory, such as a deleted model and its process, until the garbage collector comes by.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class CommandError(EngineError):
     """The client's command can't be carried out."""
 

@@ -17,13 +17,15 @@ from pathlib import Path
 _PREFIX = "redisai-engine-"
 _LOCK = "owner.lock"
 _UNLOCKED_SECONDS = 60.0  # how long its maker may take to lock a new folder
+_LONGEST_PARENT = 64  # bytes; with what comes below it, a socket's path may have 103 on macOS and 107 on Linux
+_SHORT_PARENT = "/tmp"  # mkdtemp makes a name that nobody can foresee
 
 
 class PrivateFolder:
     """A new temporary folder that only this user may enter. `path` is where it is."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
         self._lock = _locked(self.path / _LOCK)
 
     def remove(self) -> None:
@@ -35,11 +37,18 @@ class PrivateFolder:
 
 def remove_abandoned_folders() -> None:
     """Remove the folders of engines of this user that didn't live to remove them."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(_parent()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
             if status.st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink():
                 _remove_if_abandoned(folder, status.st_mtime)
+
+
+def _parent() -> str:
+    """Return the folder for temporary files, or a shorter one if sockets in that one would have too long a path."""
+    usual = tempfile.gettempdir()
+    is_short = len(os.fsencode(usual)) <= _LONGEST_PARENT
+    return usual if is_short or not os.access(_SHORT_PARENT, os.W_OK | os.X_OK) else _SHORT_PARENT
 
 
 def _remove_if_abandoned(folder: Path, made_at: float) -> None:

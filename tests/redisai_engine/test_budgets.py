@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from support.servers import start_engine, start_redis
 MIB = 2**20
 TENSORS, REPLY = 16 * MIB, 8 * MIB  # the limits of the engine below
 Words = tuple[bytes | str | int, ...]
+COUNTS = ("batch_size", "min_batch_size", "min_batch_timeout_ms", "blob_size")
+MODEL_META = {"backend": "ONNX", "device": "CPU", "inputs": [], "outputs": [], **dict.fromkeys(COUNTS, 0)}
+SCRIPT_META = {"device": "CPU", "entry_points": []}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,18 @@ def wire(narrow: Pair, connect: Connect) -> Connection:
 
 def dag(*operations: Words, routing: str = "m") -> Words:
     return ("AI.DAGEXECUTE_RO", "ROUTING", routing, *(word for words in operations for word in ("|>", *words)))
+
+
+def onnx_of(size: int) -> bytes:
+    """Return a model of about that many bytes, at least."""
+    from onnx import TensorProto, helper
+
+    from support.tiny_models import onnx_model
+
+    weights = helper.make_tensor("w", TensorProto.UINT8, [size], bytes(size), raw=True)
+    nodes = [helper.make_node("Gather", ["w", "x"], ["y"])]
+    ends = {"x": (TensorProto.INT64, [1])}, {"y": (TensorProto.UINT8, [1])}
+    return onnx_model(nodes, *ends, initializers=[weights])
 
 
 def filler() -> bytes:
@@ -95,6 +111,40 @@ class TestReplies:
 
         check_refused(ask(REPLY // 4 + 1), "reply", REPLY)
         assert len(ask(REPLY // 4 - 100)) > REPLY - 500
+
+    @pytest.mark.parametrize("words", [(), ("BLOB",), ("META", "BLOB")])
+    @pytest.mark.parametrize("where", ["alone", "in MULTI"])
+    def test_a_model(self, wire: Connection, words: tuple[str, ...], where: str):
+        store_onnx(wire, "weights", onnx_of(REPLY + 1))
+        get = ("AI.MODELGET", "weights", *words)
+
+        if where == "in MULTI":
+            wire.ask("MULTI")
+            assert wire.ask(*get) == b"+QUEUED\r\n"
+            reply = wire.ask("EXEC").removeprefix(b"*1\r\n")
+        else:
+            reply = wire.ask(*get)
+
+        check_refused(reply, "reply", REPLY)
+        assert wire.ask("AI.MODELGET weights META").startswith(b"*16\r\n")
+        store_onnx(wire, "weights", onnx_of(REPLY - 1000))
+        assert len(wire.ask(*get)) > REPLY - 1000
+
+    @pytest.mark.parametrize("kind", ["model", "script"])
+    def test_a_list_of_keys(self, narrow: Pair, wire: Connection, connect: Connect, kind: str):
+        """The tags alone are more than a reply may have."""
+        tag, count = "t" * (MIB // 2), 2 * REPLY // MIB + 1
+        fields = {"model": MODEL_META, "script": SCRIPT_META}[kind]
+        direct = connect(narrow.redis)
+        keys = [f"many:{kind}:{number}" for number in range(count)]
+        for key in keys:
+            meta = json.dumps({**fields, "id": "abc", "tag": tag})
+            direct.ask("HSET", key, f"ai.{kind}", 1, f"ai.{kind}:id", "abc", f"ai.{kind}:meta", meta)
+
+        check_refused(wire.ask(f"AI._{kind.upper()}SCAN"), "reply", REPLY)
+        direct.ask("DEL", *keys[:3])
+        assert len(wire.ask(f"AI._{kind.upper()}SCAN")) > REPLY - 2 * MIB
+        direct.ask("DEL", *keys)
 
     def test_what_fits_arrives_whole(self, wire: Connection):
         blob = bytes(range(256)) * (REPLY // 512)

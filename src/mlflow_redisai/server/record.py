@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, get_type_hints
 
 from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
@@ -75,25 +76,79 @@ class Record:
 
     @classmethod
     def from_fields(cls, fields: AnyMapping[bytes, bytes]) -> Record | None:
-        """Read the Redis hash. Return None if it is empty. Raise UnreadableRecord."""
+        """Read the Redis hash, which anybody may have written. Return None if it is empty. Raise UnreadableRecord."""
         if not fields:
             return None
         with errors.of_codec():
             found = texts(fields)
             mapping = mapping_of(found)
         return cls(
-            id=found[ID_FIELD],
-            flavor=found["flavor"],
-            model_uri=found["model_uri"],
-            run_id=found["run_id"] or None,
-            signature=json.loads(found["signature"]),
+            id=_field(found, ID_FIELD),
+            flavor=_field(found, "flavor"),
+            model_uri=_field(found, "model_uri"),
+            run_id=_field(found, "run_id") or None,
+            signature=_json(found, "signature", _is_signature),
             mapping=mapping,
-            verification=json.loads(found["verification"]),
-            notes=tuple(json.loads(found["notes"])),
-            options=DeploymentOptions.of(json.loads(found["options"])),
-            fingerprint=found["fingerprint"],
-            created=found["created"],
+            verification=_json(found, "verification", _is_verification),
+            notes=tuple(_json(found, "notes", _is_notes)),
+            options=_options(found),
+            fingerprint=_field(found, "fingerprint"),
+            created=_field(found, "created"),
         )
+
+
+def _field(found: AnyMapping[str, str], name: str) -> str:
+    if name not in found:
+        raise _damaged(name, "is missing")
+    return found[name]
+
+
+def _json(found: AnyMapping[str, str], name: str, is_right: Callable[[Any], bool]) -> Any:
+    raw_value = _field(found, name)
+    try:
+        value = json.loads(raw_value)
+    except (ValueError, RecursionError):
+        raise _damaged(name, f"is no JSON: {raw_value!r:.80}") from None
+    if not is_right(value):
+        raise _damaged(name, f"is {raw_value!r:.80}")
+    return value
+
+
+def _is_signature(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and all(part is None or isinstance(part, str) for part in value.values())
+    )
+
+
+def _is_verification(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_notes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(note, str) for note in value)
+
+
+def _is_options(value: Any) -> bool:
+    """Return whether these are options of the right types. Those of a newer version are ignored."""
+    if not isinstance(value, dict):
+        return False
+    kinds = get_type_hints(DeploymentOptions)
+    return all(_is_of(part, kinds[name]) for name, part in value.items() if name in kinds)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _options(found: AnyMapping[str, str]) -> DeploymentOptions:
+    try:
+        return DeploymentOptions.of(_json(found, "options", _is_options))
+    except errors.InvalidOption as error:  # they contradict each other
+        raise _damaged("options", f"can't be: {error}") from None
+
+
+def _damaged(name: str, problem: str) -> errors.UnreadableRecord:
+    return errors.UnreadableRecord(f"the deployment's record is damaged: its {name} {problem}; deploy the model anew")
 
 
 def _given(options: DeploymentOptions) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Limited, Permit, Plan, UpstreamCommand, refuse_error
 from redisai_engine.errors import BadMetadata, CommandError, WrongType
@@ -22,6 +23,7 @@ from redisai_engine.redis.metadata import MAX_METADATA
 
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
 _GROUP = 64  # keys whose metadata is read at once: it takes up to MAX_METADATA each
+_LISTED_BYTES = 24  # of a listed key in the reply, besides key and tag
 NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
 # A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
 HALF_FIELD = (NO_FIELD, b"", NO_FIELD)
@@ -115,7 +117,13 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
     return replies.OK
 
 
-def scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[bytes, str]]:
+def scanned(client: Client, kind: store.Kind) -> Plan:
+    """Return the reply to a scan: all models or scripts with their tags. Raise CommandError if it is too large."""
+    tags = yield from _scan_tags(client, kind)
+    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])
+
+
+def _scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[bytes, str]]:
     """
     Return the tags of all models or scripts, by key. A key that can't be read as one is left out.
 
@@ -128,6 +136,7 @@ def scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[byte
         _, *values = yield [(b"PING",), *_heads(kind, keys)]
         own = _tags(kind, keys, values)
     found: dict[bytes, str] = {}
+    budget = reply_budget(client.engine.settings)
     cursor = b"0"
     while True:
         (slice_,) = yield [(b"SCAN", cursor, b"TYPE", b"hash", b"COUNT", _SLICE)]
@@ -136,7 +145,9 @@ def scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[byte
         if keys:
             marked = present(keys, (yield Limited([(b"HGET", key, kind.marker) for key in keys], MAX_METADATA)))
             for group in _groups(list(marked)):
-                found |= _tags(kind, group, (yield Limited(_heads(kind, group), MAX_METADATA)))
+                tags = _tags(kind, group, (yield Limited(_heads(kind, group), MAX_METADATA)))
+                budget.take(sum([_LISTED_BYTES + len(key) + len(tag) for key, tag in tags.items()]))
+                found |= tags
         if cursor == b"0":
             return found | own
 

@@ -10,6 +10,7 @@ from asyncio import AbstractEventLoop
 
 _SECONDS = 1.0
 _MOST = 1000  # remembered rights of one client
+_LONGEST = 1024  # bytes of a key; the rights to longer ones are asked for each time
 
 
 class Rights:
@@ -29,6 +30,8 @@ class Rights:
 
     def grant(self, key: bytes, right: bytes) -> None:
         """Remember a right that Redis has just confirmed."""
+        if len(key) > _LONGEST:
+            return
         if len(self._until) > _MOST:
             self._until.clear()
         self._until[key, right] = self._loop.time() + _SECONDS

@@ -29,7 +29,7 @@ from redisai_engine.commands.steps import (
     Run,
     RunRequest,
 )
-from redisai_engine.errors import EngineError
+from redisai_engine.errors import EngineError, forget_frames
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.replies import Reply
@@ -102,6 +102,7 @@ class Task:
 
     def _refuse(self, error: EngineError) -> None:
         """Answer with the error, or with that of Redis if it wouldn't have let the request in."""
+        forget_frames(error)
         request, self._request = self._request, None
         body = None if request is None or self.is_detached else ask_first(request, error)
         if body is None:

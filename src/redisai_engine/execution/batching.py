@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.errors import EngineError, ModelRunError
+from redisai_engine.errors import EngineError, ModelRunError, forget_frames
 from redisai_engine.execution.job import Job, RunnableModel
 
 BatchKey = tuple[Any, ...]
@@ -74,8 +74,7 @@ def failure(error: Exception) -> EngineError:
     """Return the error to answer a failed run with. A bug in a backend must not end the thread."""
     if not isinstance(error, EngineError):
         return ModelRunError(f"ERR {type(error).__name__}: {error}")
-    # Whoever raises it again makes a circle of error and frames, which must not keep the model in memory.
-    error.__traceback__ = error.__cause__ = error.__context__ = None
+    forget_frames(error)
     return error
 
 

@@ -3,10 +3,11 @@ The log: what the engine, its workers, and the models and scripts in them print,
 
 Theory of operation. Standard output and error of the process and of its workers are pipes, which a thread reads
 always. So a script that prints never waits. The thread writes line by line to what was standard error when the engine
-started. If nobody reads that, or somebody prints without end, lines are left out and counted.
+started. If nobody reads that, or somebody prints without end, lines are left out and counted. The latter's pipe is read
+in large pieces with pauses between them, because each piece costs the event loop some of the interpreter's time.
 
 Invariants: the thread never waits for a writer or a reader. A line has at most `_LINE_BYTES`, a source at most
-`_LINES_PER_SECOND` on average.
+`_LINES_PER_SECOND` on average. No line has characters that steer a terminal.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ import selectors
 import sys
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 
 _LINE_BYTES = 3000  # with its prefix less than PIPE_BUF (4096), which a pipe that is writable takes without waiting
 _LINES_PER_SECOND = 100.0
-_BURST_LINES = 1000.0
+_BURST_SECONDS = 10.0  # a source may use the lines of so many seconds at once
 _PIPE_BYTES = 2**20
 _READ_BYTES = 2**16
+_PAUSE_SECONDS = 0.01  # while somebody prints too much
 _COUNT_SECONDS = 1.0  # how soon the number of lines left out is told
 _END_SECONDS = 2.0  # for what was printed until the process ends
 _LAST_WAIT_MS = 500
+_PLAIN = bytes(byte if byte >= 32 or byte == 9 else ord("?") for byte in range(256)).replace(b"\x7f", b"?")
 
 
 class _Pipe:
-    """What one pipe brings, as the lines to be logged. Each starts with `prefix`."""
+    """What one pipe brings, as the lines to be logged, at most `rate` a second. Each starts with `prefix`."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, rate: float) -> None:
         self._prefix = prefix.encode()
         self._rest = b""  # the beginning of a line
-        self._allowed = _BURST_LINES
+        self._rate = rate
+        self._allowed = rate * _BURST_SECONDS
         self._filled_at = monotonic()
         self.left_out = 0
 
@@ -59,6 +63,11 @@ class _Pipe:
         return [self._line(line) for line in whole[:allowed]]
 
     @property
+    def is_over(self) -> bool:
+        """Whether the rate allowed no line when the pipe was last read."""
+        return self._allowed < 1
+
+    @property
     def may_tell(self) -> bool:
         """Whether lines were left out and the rate allows to tell how many."""
         self._fill()
@@ -75,12 +84,12 @@ class _Pipe:
 
     def _fill(self) -> None:
         now = monotonic()
-        self._allowed = min(_BURST_LINES, self._allowed + (now - self._filled_at) * _LINES_PER_SECOND)
+        self._allowed = min(self._rate * _BURST_SECONDS, self._allowed + (now - self._filled_at) * self._rate)
         self._filled_at = now
 
     def _line(self, line: bytes) -> bytes:
         cut = line if len(line) <= _LINE_BYTES else line[:_LINE_BYTES] + b"..."
-        return self._prefix + cut + b"\n"
+        return self._prefix + cut.translate(_PLAIN) + b"\n"
 
 
 class WorkerOutput:
@@ -126,13 +135,17 @@ class WorkerOutput:
         os.write(self._waker, b".")
         self._thread.join(_END_SECONDS)
 
-    def source(self, prefix: str) -> int:
-        """Return the writing end of a new pipe, for a process whose lines get this prefix. Close it after the fork."""
+    def source(self, prefix: str, lines_per_second: float = _LINES_PER_SECOND) -> int:
+        """
+        Return the writing end of a new pipe, for a process whose lines get this prefix. Close it after the fork.
+
+        May be called in any thread.
+        """
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         with contextlib.suppress(OSError):  # the user's pipes are large enough already, or this system has no such call
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._new.append((reading, _Pipe(prefix)))
+        self._new.append((reading, _Pipe(prefix, lines_per_second)))
         os.write(self._waker, b".")
         return writing
 
@@ -146,15 +159,19 @@ class WorkerOutput:
         while not self._ending:
             sources = [key.data for key in self._selector.get_map().values() if key.data is not None]
             waits = any(source.left_out for source in sources)
+            is_flooded = False
             for key, _ in self._selector.select(_COUNT_SECONDS if waits else None):
                 if key.data is None:
                     os.read(self._wake_end, _READ_BYTES)
                     self._take_new()
                 else:
                     self._read(key.fd, key.data)
+                    is_flooded = is_flooded or key.data.is_over
             for source in sources if waits else []:
                 if source.may_tell:
                     self._tell(source)
+            if is_flooded:
+                sleep(_PAUSE_SECONDS)
         self._take_new()
         for key in [key for key in self._selector.get_map().values() if key.data is not None]:
             while monotonic() < self._ends_at and self._read(key.fd, key.data):
@@ -170,7 +187,7 @@ class WorkerOutput:
     def _read(self, pipe: int, source: _Pipe) -> bool:
         """Read once. Return False if there is nothing more for now."""
         try:
-            data = os.read(pipe, _READ_BYTES)
+            data = os.read(pipe, _PIPE_BYTES if source.is_over else _READ_BYTES)
         except BlockingIOError:
             return False
         if data:

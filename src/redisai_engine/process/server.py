@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 
 from redisai_engine.config import Settings
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _WORKERS_PART = 0.9  # of the time to stop; the rest is for the parent to kill those that don't
 _REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
+_HOST_LINES_PER_SECOND = 10.0  # in the log, of all hosts of a backend: far fewer than a worker may write altogether
 _HOST_SECONDS = 10.0  # from the signal to stop until processes of models are ended, whatever they do
 
 
@@ -100,7 +102,8 @@ async def _serve_clients(
     link: Link | None = None,
 ) -> None:
     keep_freed_memory()
-    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine)
+    host_output = partial(output.source, lines_per_second=_HOST_LINES_PER_SECOND)
+    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output)
     peers = Peers(engine.answer_peer)
     front = RespFront(engine)
     try:

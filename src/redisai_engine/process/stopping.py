@@ -3,10 +3,11 @@ SIGTERM and SIGINT: the engine is asked to stop, and does so within a time, what
 
 Theory of operation. Python writes the number of each signal into a socket, which a thread reads. The thread sets the
 event loop's event, and ends the process when the time is up. So a signal is obeyed even if the event loop hangs, and if
-a framework's thread can't be stopped. Only code that never gives the interpreter free holds up the thread; a worker in
-that state is killed by its parent.
+a framework's thread can't be stopped. Code that doesn't give the interpreter free holds up the thread, and there is no
+thread any more while the interpreter ends; then the kernel ends the process, by the alarm that it was given when the
+signal was seen.
 
-Invariant: the process ends at most `seconds` after the first signal.
+Invariant: the process ends at most `seconds` after the first signal is seen, or `_GRACE_SECONDS` later by the kernel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import threading
 from collections.abc import Callable
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_SECONDS = 3.0  # for `at_end`
 _SOFT = 0.9  # the part of the time after which no more waiting is done, so that the rest suffices for an orderly end
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Shutdown:
         os.set_blocking(self._writer.fileno(), False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)  # the number alone counts
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process
         self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
         return self
@@ -86,6 +89,7 @@ class Shutdown:
 
     def _start_timer(self) -> None:
         if self._timer is None:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds + _GRACE_SECONDS)
             self._timer = threading.Timer(self._seconds, self._give_up)
             self._timer.daemon = True
             self._timer.start()

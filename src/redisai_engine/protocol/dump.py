@@ -92,16 +92,18 @@ def is_dump(payload: bytes) -> bool:
     return payload[:2] == _MODULE_VALUE and len(payload) >= _SHORTEST
 
 
-def decode_dump(payload: bytes) -> Dumped | None:
+def decode_dump(payload: bytes, most: int = MAX_EXPANDED_BYTES) -> Dumped | None:
     """
     Decode a payload of DUMP. Return None if it isn't RedisAI's.
+
+    Its compressed strings may expand to `most` bytes altogether.
 
     Raise DumpError for a payload that RedisAI itself couldn't restore, or a tensor of too many dimensions.
     Decompressing 100 MB takes seconds, so call it in a thread.
     """
     if not is_dump(payload):
         return None
-    items = _Items(payload)
+    items = _Items(payload, most)
     name, encoding = _module_type(items.length())
     decode = _decoders().get(name)
     if decode is None:
@@ -138,9 +140,10 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
     dtype = _DTYPES.get((code, bits))
     if dtype is None:
         raise DumpError(f"a tensor has elements of DLPack type {code} with {bits} bits, which RedisAI does not have")
-    shape = tuple(items.integers())
-    if len(shape) > MAX_DIMENSIONS:
-        raise DumpError(f"a tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are supported")
+    dimensions = items.integer()
+    if dimensions > MAX_DIMENSIONS:
+        raise DumpError(f"a tensor has {dimensions} dimensions; at most {MAX_DIMENSIONS} are supported")
+    shape = tuple([items.integer() for _ in range(dimensions)])
     if not is_shape(shape):
         raise DumpError(f"a tensor has the shape {shape}, which is larger than any tensor")
     if encoding < 4:
@@ -211,19 +214,16 @@ def _text(raw: bytes) -> str:
 class _Items:
     """The items of a module's value, read one after another. Damage raises IndexError."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, most: int) -> None:
         self._data = payload
         self._position = 1  # after the value's type; the module type comes first
         self._expanded = 0  # bytes of all its strings that are compressed
+        self._most = most
         self._limit = len(payload) - _FOOTER_BYTES
 
     def integer(self) -> int:
         self._expect(_OPCODES_INTEGER)
         return self.length()
-
-    def integers(self) -> Iterator[int]:
-        """Read a count and that many integers."""
-        return (self.integer() for _ in range(self.integer()))
 
     def string(self) -> bytes:
         self._expect((_OPCODE_STRING,))
@@ -235,8 +235,10 @@ class _Items:
         if first == 0xC3:
             compressed, length = self.length(), self.length()
             self._expanded += length
-            if self._expanded > MAX_EXPANDED_BYTES:
-                raise DumpError(f"a payload expands to more than the {MAX_EXPANDED_BYTES} bytes that are supported")
+            if self._expanded > self._most:
+                raise DumpError(
+                    f"a payload expands to {self._expanded} bytes or more; at most {self._most} are allowed"
+                )
             return lzf.decompress(self._take(compressed), length)
         if first > 0xC3:
             raise IndexError(f"a string starts with byte {first}")

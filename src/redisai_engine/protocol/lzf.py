@@ -6,10 +6,12 @@ control byte is followed by that many literal bytes plus one. Otherwise the piec
 three bits (plus a further byte if all three are set) give its length minus two, and the lower five bits together with
 the next byte give the distance back minus one.
 
-Invariant: damaged input raises LzfError, and its repetitions can't expand far beyond `length` bytes.
+Invariant: damaged input raises LzfError, and never expands beyond `length` bytes.
 """
 
 from __future__ import annotations
+
+_LARGEST_RATIO = 88  # three bytes stand for at most 264
 
 
 class LzfError(ValueError):
@@ -21,6 +23,8 @@ class LzfError(ValueError):
 
 def decompress(data: bytes, length: int) -> bytes:
     """Decompress `data` to exactly `length` bytes. Raise LzfError if that isn't what it holds."""
+    if length > len(data) * _LARGEST_RATIO:
+        raise LzfError(length)
     output = bytearray()
     position = 0
     try:
@@ -28,6 +32,8 @@ def decompress(data: bytes, length: int) -> bytes:
             control = data[position]
             position += 1
             if control < 32:  # literal bytes
+                if len(output) + control >= length:
+                    raise LzfError(length)
                 output += data[position : position + control + 1]
                 position += control + 1
                 continue
@@ -37,9 +43,9 @@ def decompress(data: bytes, length: int) -> bytes:
                 position += 1
             start = len(output) - ((control & 31) << 8 | data[position]) - 1
             position += 1
+            if len(output) + count + 2 > length:
+                raise LzfError(length)
             _repeat(output, start, count + 2)
-            if len(output) > length:  # bounds what damaged input can allocate
-                break
     except IndexError:
         raise LzfError(length) from None
     if len(output) != length or position != len(data):

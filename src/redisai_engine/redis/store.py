@@ -27,6 +27,7 @@ from redisai_engine.redis.metadata import MAX_METADATA, Metadata
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
 _HEADER = struct.Struct("<8sBBHI")  # magic, code of the dtype, number of dimensions, unused, header's size in bytes
+_HEADER_MAX = _HEADER.size + 8 * MAX_DIMENSIONS  # bytes: a multiple of 16, to which headers are padded
 _HEADER_MIN = 48  # bytes; Redis embeds strings of up to 44 bytes, which shows in OBJECT ENCODING
 
 # The fields of a model's hash. AI.MODELDEL deletes exactly these, so it can't destroy a hash of another kind.
@@ -55,16 +56,19 @@ def _header(code: int, shape: tuple[int, ...]) -> bytes:
     return packed.ljust(size, b"\0")
 
 
+# At most `_HEADER_MAX` bytes get here, to be kept: whoever may write a string chooses what it says of its length.
 @lru_cache(maxsize=4096)
 def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
     """Read dtype and shape. Raise WrongType for bytes that no header has, CommandError for too many dimensions."""
     if len(header) < _HEADER_MIN:
         raise WrongType
     _, code, dimensions, _, size = _HEADER.unpack_from(header)
-    if code >= len(DTYPES) or size != len(header) or size < _HEADER.size + 8 * dimensions:
+    if code >= len(DTYPES) or size < _HEADER.size + 8 * dimensions:
         raise WrongType
     if dimensions > MAX_DIMENSIONS:
         raise CommandError(texts.TOO_MANY_DIMENSIONS)
+    if size != len(header):
+        raise WrongType
     shape = struct.unpack_from(f"<{dimensions}q", header, _HEADER.size)
     if not is_shape(shape):
         raise WrongType
@@ -98,7 +102,7 @@ def parse_tensor(value: bytes) -> Tensor:
     if value[:8] != TENSOR_MAGIC or len(value) < _HEADER_MIN:
         raise WrongType
     size = int.from_bytes(value[12:16], "little")  # the header's, after which the blob starts
-    dtype, shape = _parse_header(value[:size])
+    dtype, shape = _parse_header(value[: size if size <= _HEADER_MAX else _HEADER_MAX])
     blob = memoryview(value)[size:]
     # A plain command, such as APPEND, may have changed the string.
     if len(blob) != dtype.size * element_count(shape) if dtype.size else not _is_text(value, size, shape):
@@ -122,7 +126,7 @@ def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
         raise CommandError(texts.TENSOR_MISSING)
     if prefix[:8] != TENSOR_MAGIC or len(prefix) < _HEADER_MIN:
         raise WrongType
-    return _parse_header(prefix[: int.from_bytes(prefix[12:16], "little")])
+    return _parse_header(prefix[: min(int.from_bytes(prefix[12:16], "little"), _HEADER_MAX)])
 
 
 def new_id() -> str:

@@ -21,6 +21,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.hosts.models import HostLimits
+from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
@@ -42,7 +43,11 @@ _HOSTED_SCRIPTS = 64
 
 
 class Engine:
-    """The shared state of a process. `redis_address` is the Redis behind it."""
+    """
+    The shared state of a process. `redis_address` is the Redis behind it.
+
+    `host_output` opens where models and scripts print that run in processes of their own. Without it, that is lost.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Engine:
         redis_address: Address,
         loop: asyncio.AbstractEventLoop,
         quarantine: Quarantine | None = None,
+        host_output: Output | None = None,
     ) -> None:
         self.settings = settings
         self.redis_address = redis_address
@@ -62,7 +68,9 @@ class Engine:
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
-        self.placement = Placement(host_limits, settings.in_process.split(","), trusted=settings.trusted_models)
+        self.placement = Placement(
+            host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
+        )
         self.models = Models(settings, redis_address, loop)
         self.scripts = self._new_scripts()
         self.executor = Executor(

@@ -124,8 +124,8 @@ class Models:
             if self._cache.id_at(place) != id_:  # it has left memory meanwhile
                 return
             expires_at = self._loop.time() + expires_in_ms / 1000 if expires_in_ms >= 0 else float("inf")
+            self._forget_place(place)  # of an older version
             self._known[place] = KnownModel(model, id_, expires_at)
-            self.changes += 1
 
         self._tracking.read(database, key, store.ID, answered)
 

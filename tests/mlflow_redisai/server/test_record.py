@@ -90,3 +90,38 @@ def test_a_mapping_of_a_later_version_is_refused_too() -> None:
 
 def test_every_deployment_has_an_id_of_its_own() -> None:
     assert Record.new_identity()["id"] != Record.new_identity()["id"]
+
+
+#: Values that fields of a record may have if somebody else has written them, besides none at all.
+DAMAGED = {
+    "signature": ("", "{", "[]", "7", '"x"', '{"inputs": []}', "[" * 100_000),
+    "verification": ("", "nan", "[]", "7", '"passed"', "[" * 100_000),
+    "notes": ("", "null", "{}", "7", '"ab"', "[7]", "[null]", "9" * 5000),
+    "options": (
+        *("", "null", "[]", '"tag"', '{"tag": 7}', '{"batchsize": "8"}', '{"batchsize": true}', '{"verify": 1}'),
+        *('{"opset": []}', '{"minbatchsize": 8}', '{"minbatchtimeout": 1}', '{"timeout": null}'),
+    ),
+    "mapping": ("", "null", "[]", "{}", "[" * 100_000),
+    **dict.fromkeys(("id", "flavor", "model_uri", "run_id", "fingerprint", "created"), ()),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in DAMAGED for value in (None, *DAMAGED[name])])
+def test_a_record_that_somebody_has_damaged_is_refused(name: str, value: str | None) -> None:
+    fields = {name.encode(): value.encode() for name, value in a_record().fields().items()}
+    del fields[name.encode()]
+    if value is not None:
+        fields[name.encode()] = value.encode()
+
+    with pytest.raises(UnreadableRecord, match=name) as caught:
+        Record.from_fields(fields)
+
+    assert len(caught.value.message) < 500
+
+
+def test_options_of_a_newer_version_are_ignored() -> None:
+    record = a_record()
+    fields = {name.encode(): value.encode() for name, value in record.fields().items()}
+    fields[b"options"] = fields[b"options"].replace(b"{", b'{"priority": [7], ', 1)
+
+    assert Record.from_fields(fields) == record

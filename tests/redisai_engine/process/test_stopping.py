@@ -10,10 +10,14 @@ import time
 import pytest
 
 PROGRAM = """
-import asyncio, os, threading, time
+import asyncio, os, re, sys, threading, time
 from redisai_engine.process.stopping import Shutdown
 
 parent = os.getppid()  # a loop without end ends with the test
+
+class Endless:
+    def __del__(self, sleep=time.sleep):
+        sleep(1e6)
 
 async def main():
     with Shutdown(1.0, lambda: print("given up", flush=True)) as stop:
@@ -60,4 +64,18 @@ def test_what_does_not_end_by_itself_is_ended(body: str, loop: str) -> None:
     out, code, seconds = after(signal.SIGTERM, body, loop)
 
     assert (out, code) == ("given up\n", 1)
+    assert seconds < 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("await stop.wait(); re.match('(a*)*b', 'a' * 1000)", id="the interpreter is never free"),
+        pytest.param("await stop.wait(); sys.last = Endless()", id="the interpreter doesn't end"),
+    ],
+)
+def test_the_kernel_ends_what_no_thread_can_end(body: str) -> None:
+    out, code, seconds = after(signal.SIGTERM, body)
+
+    assert (out, code) == ("", -signal.SIGALRM)
     assert seconds < 20

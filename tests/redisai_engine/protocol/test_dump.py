@@ -178,6 +178,24 @@ def test_what_redisai_could_not_restore_is_an_error_that_says_why(data: bytes, t
         decode_dump(data)
 
 
+def test_compressed_strings_take_no_more_than_allowed():
+    """Each is small enough; together they aren't, which shows before the second is expanded."""
+    compressed = b"\x05\xc3" + length(5) + length(11) + b"\x00a\xe0\x01\x00"
+    data = payload("AI_SCRIPT", 4, b"CPU\0", b"v1", b"x\0", 1, b"f\0")
+    expanding = data.replace(b"\x05" + length(2) + b"v1", compressed).replace(b"\x05" + length(2) + b"x\0", compressed)
+
+    script = decode_dump(expanding, 22)
+    assert isinstance(script, DumpedScript)
+    assert (script.tag, script.source) == ("a" * 11, "a" * 11)
+    with pytest.raises(DumpError, match="expands to 22 bytes or more; at most 21 are allowed"):
+        decode_dump(expanding, 21)
+
+
+def test_too_many_dimensions_are_refused_before_they_are_read():
+    with pytest.raises(DumpError, match="a tensor has 1099511627776 dimensions; at most 32"):
+        decode_dump(payload("AI_TENSOR", 4, 2, 32, 2**40, 1))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_payload_gives_a_value_or_a_dump_error(data: st.DataObject):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -54,8 +55,24 @@ def test_plain_pieces_and_repetitions():
         (b"\x02abc\xe0\x01", 6),
         (b"\x02abc\x20\x03", 6),  # refers to bytes before the start
         (b"\x20\x00", 3),
+        (b"\x02abc\x05", 3),  # bytes that follow its end
+        (b"\x02abc\x20\x02", 5),
     ],
 )
 def test_damaged_bytes_are_an_error(data: bytes, length: int):
     with pytest.raises(LzfError, match=f"don't expand to {length} bytes"):
         decompress(data, length)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 10_000, 2**63])
+@pytest.mark.parametrize("piece", [b"\xe0\xff\x00", b"\x1f" + bytes(32)], ids=["repeated", "literal"])
+def test_no_more_is_made_than_is_announced(piece: bytes, length: int):
+    """Three bytes can stand for 264."""
+    data = b"\x00a" + piece * 100_000
+    tracemalloc.start()
+
+    with pytest.raises(LzfError):
+        decompress(data, length)
+
+    assert tracemalloc.get_traced_memory()[1] < 3 * length + 10_000 or length > len(data) * 88
+    tracemalloc.stop()

@@ -120,6 +120,22 @@ class TestData:
         assert result.returncode == 1
         assert result.stderr.startswith("redisai-engine: redis-server exited while starting: ")
 
+    @pytest.mark.parametrize("length", [60, 70, 110, 200])
+    def test_a_temporary_folder_may_have_a_long_name(
+        self, new_engine: Callable[..., Server], tmp_path: Path, length: int
+    ):
+        """A socket's path has at most 107 bytes, so the engine takes a shorter folder then."""
+        folder = tmp_path / "t"
+        while len(os.fsencode(folder)) < length:
+            folder /= "x" * min(40, length - len(os.fsencode(folder)))
+        folder.mkdir(parents=True)
+
+        server = new_engine(environment={"TMPDIR": str(folder)})
+
+        assert server.process.poll() is None
+        assert server.stop() == 0
+        assert list(folder.iterdir()) == []
+
     def test_the_socket_is_nobody_elses(self, new_engine: Callable[..., Server]):
         folder = socket_folder(redis_of(new_engine()))
 

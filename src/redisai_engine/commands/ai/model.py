@@ -11,13 +11,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from redisai_engine.commands.ai.model_hash import check_marker, read_meta, read_model, read_model_at_once
+from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset, parse_modelstore
 from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
     delete_hash,
-    scan_tags,
+    scanned,
     values_of,
     write_hash,
 )
@@ -112,8 +113,12 @@ def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
     words = _asked(arguments)
     if words == {b"META"}:
         return replies.array(_meta_reply((yield from read_meta(arguments[1]))))
+
+    def check(meta: store.ModelInfo) -> None:
+        reply_budget(client.engine.settings).take(meta.blob_size)
+
     read = read_model_at_once if client.in_transaction else read_model
-    meta, whole = yield from read(arguments[1])
+    meta, whole = yield from read(arguments[1], check)
     blob = _blob_reply(whole, client.engine.model_chunk_size)
     if words == {b"BLOB"}:
         return blob
@@ -202,5 +207,4 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def modelscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._MODELSCAN"""
-    tags = yield from scan_tags(client, store.MODEL)
-    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])
+    return (yield from scanned(client, store.MODEL))

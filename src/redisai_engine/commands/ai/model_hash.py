@@ -7,7 +7,7 @@ everything must be read in one step, so only what Redis holds bounds it there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from redisai_engine.commands.hashes import values_of
@@ -42,10 +42,21 @@ def check_marker(exists: Any, marker: Any) -> None:
     store.check_format(marker)
 
 
-def read_model(key: bytes) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
-    """Read a model and its blob, part by part. Raise the errors of `read_meta`."""
+def accept_any(meta: store.ModelInfo) -> None:
+    """Accept a model whatever its size: the default of `check`."""
+
+
+def read_model(
+    key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
+) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
+    """
+    Read a model and its blob, part by part. Raise the errors of `read_meta`.
+
+    `check` is called with the metadata before anything of the blob is read, and may raise an error.
+    """
     for _ in range(_ATTEMPTS):
         meta = yield from read_meta(key)
+        check(meta)
         blob = yield from _read_blob(key, meta)
         if blob is not None:
             return meta, blob
@@ -64,11 +75,14 @@ def _read_blob(key: bytes, meta: store.ModelInfo) -> Generator[Any, Any, bytes |
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_model_at_once(key: bytes) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
-    """Read a model and its blob in one step, as MULTI requires. Raise the errors of `read_meta`."""
+def read_model_at_once(
+    key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
+) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
+    """Read a model and its blob in one step, as MULTI requires. `check` and errors are those of `read_model`."""
     exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *_HEAD, *store.MODEL_BLOB_FIELDS)]
     found = values_of(values)
     meta = meta_of(exists, found[: len(_HEAD)])
+    check(meta)
     parts = zip(meta.blob_fields, found[len(_HEAD) :], strict=False)
     return meta, b"".join(_checked(name, part, size) for (name, size), part in parts)
 

@@ -43,6 +43,7 @@ from redisai_engine.service.models import KnownModel
 
 _MOST_TEXTS = 2**20  # elements of a STRING tensor
 _MOST_WORDS = 1000  # of a request that is worth preparing
+_MOST_BYTES = 2**16  # of its words besides the blobs, which are kept
 
 
 class Hole:
@@ -130,6 +131,8 @@ class PreparedDag:
         # The blobs themselves may be large, so only their lengths are kept.
         self._lengths = {place: len(arguments[place]) for place in self._positions}
         self._first = [b"" if place in self._lengths else word for place, word in enumerate(arguments)]
+        if sum(map(len, self._first)) > _MOST_BYTES:
+            raise ValueError
         self._template: Template | None = None
         # What is known about the model and the rights, and for how long it holds.
         self._known: KnownModel | None = None
@@ -310,6 +313,8 @@ class PreparedDags:
         if form is not None and form.accepts(arguments):
             self.latest = form
             return form
+        if len(key[1]) > _MOST_BYTES:
+            return None
         if len(self._forms) > self._LIMIT:
             self._forms.clear()
         try:

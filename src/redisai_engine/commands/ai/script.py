@@ -14,7 +14,7 @@ from redisai_engine.backends.scripts import Script
 from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import Words, text, whole_number
-from redisai_engine.commands.hashes import check_writable, delete_hash, scan_tags, values_of, write_hash
+from redisai_engine.commands.hashes import check_writable, delete_hash, scanned, values_of, write_hash
 from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import BadMetadata, CommandError, WrongType
@@ -186,5 +186,4 @@ def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def scriptscan(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI._SCRIPTSCAN"""
-    tags = yield from scan_tags(client, store.SCRIPT)
-    return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])
+    return (yield from scanned(client, store.SCRIPT))

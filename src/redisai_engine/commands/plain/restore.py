@@ -54,7 +54,8 @@ def restore(client: Client, arguments: Sequence[bytes]) -> Plan:
     raw = yield from relay_and_invalidate(client, arguments)
     if raw != _UNKNOWN_MODULE:
         return raw
-    dumped = yield Compute(lambda: _decode(arguments[3]))  # decoding a large payload takes seconds
+    most = client.engine.settings.request_limit
+    dumped = yield Compute(lambda: _decode(arguments[3], most))  # decoding a large payload takes seconds
     options = {word.upper() for word in arguments[4:]}
     request = _Request(arguments[1], arguments[2], b"REPLACE" in options, b"ABSTTL" in options)
     if isinstance(dumped, Tensor):
@@ -77,9 +78,9 @@ for _name in ("RESTORE", "RESTORE-ASKING"):  # a cluster node that migrates a sl
     )(restore)
 
 
-def _decode(payload: bytes) -> Dumped | None:
+def _decode(payload: bytes, most: int) -> Dumped | None:
     try:
-        return decode_dump(payload)
+        return decode_dump(payload, most)
     except DumpError as error:
         raise CommandError(texts.BAD_DUMP % error) from None
 

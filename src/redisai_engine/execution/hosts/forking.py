@@ -37,6 +37,8 @@ def main() -> None:
     control = socket.socket(fileno=descriptor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # sent to the engine's whole group; the engine ends this process itself
+    for stream in (sys.stdout, sys.stderr):  # a host is killed at its end, whatever is still buffered
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     with _ending_with(control):
         answer = _imported(name)
     control.send(json.dumps(answer).encode())
@@ -44,6 +46,7 @@ def main() -> None:
         gc.collect()
         gc.freeze()  # so that a host's collector doesn't write to the memory that all share
         Forking(control).serve()
+        os._exit(0)  # the hosts end with this process, and a framework may take seconds to be taken apart
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@ The process from which all hosts of one framework are forked, as the engine sees
 
 It is started when the first model needs it, and again after it has died, but not at once if it keeps dying.
 
+What it and its hosts print goes where its standard output and error lead, which is read always.
+
 Invariant: it ends with the engine, even if that is killed, because its end of the control socket closes.
 """
 
@@ -16,14 +18,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TypeAlias
 
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import BackendMissing, ModelLoadError
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _log = logging.getLogger(__name__)
+
+#: Returns the writing end of a new pipe, given what each line that is written there begins with in the log.
+Output: TypeAlias = Callable[[str], int]
 
 _MOST_BYTES = 1 << 16
 _END_SECONDS = 2.0
@@ -37,10 +43,15 @@ _PASSED_ON_BY_FRAMEWORKS = ("TF_", "XLA_", "TORCH", "PYTORCH", "ORT_", "CUDA_", 
 
 
 class Parent:
-    """The process that forks the hosts of one backend. Its methods may be called in any thread."""
+    """
+    The process that forks the hosts of one backend. Its methods may be called in any thread.
 
-    def __init__(self, backend: str) -> None:
+    What is printed there goes to a pipe that `output` opens; without it, nowhere.
+    """
+
+    def __init__(self, backend: str, output: Output | None = None) -> None:
         self.backend = backend
+        self._output = output or _nowhere
         self.version = ""  # of the framework; empty until it has been imported
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,15 +117,15 @@ class Parent:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, open(self._output(f"{self.backend} printed: "), "wb", buffering=0) as printed:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(theirs.fileno()), json.dumps(_path())],
                 pass_fds=(theirs.fileno(),),
                 env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
                 start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
             )
         self._control = ours
@@ -139,6 +150,10 @@ class Parent:
             self._process.kill()
             self._process.wait()
         self._process = self._control = None
+
+
+def _nowhere(prefix: str) -> int:
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 def _path() -> list[str]:

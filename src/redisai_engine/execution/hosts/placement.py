@@ -12,7 +12,7 @@ from redisai_engine.backends import registry
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
-from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.parent import Output, Parent
 from redisai_engine.execution.hosts.probation import Probation
 from redisai_engine.execution.hosts.scripts import compile_in_host
 
@@ -30,12 +30,19 @@ class Placement:
     """
     The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
-    `trusted` means that models aren't tried out before they are loaded in this process.
+    `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
     """
 
-    def __init__(self, host_limits: HostLimits, in_process: Collection[str] = (), *, trusted: bool = False) -> None:
+    def __init__(
+        self,
+        host_limits: HostLimits,
+        in_process: Collection[str] = (),
+        output: Output | None = None,
+        *,
+        trusted: bool = False,
+    ) -> None:
         self._limits = host_limits
-        self._parents = {name: Parent(name) for name in (*HOSTED, _TRIED_OUT)}
+        self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT)}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
         self._in_process = {_TRIED_OUT, *in_process}
         self._probation = None if trusted else Probation(self._parents[_TRIED_OUT], host_limits)

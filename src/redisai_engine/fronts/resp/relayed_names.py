@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+_LONGEST = 64  # bytes of a name: longer ones, which no Redis has, aren't worth their memory
 _MOST = 1000  # names, in the clients' own letter case; commands beyond that are relayed one by one
 
 
@@ -17,5 +18,5 @@ class RelayedNames:
         self._looked_at = looked_at
 
     def add(self, name: bytes) -> None:
-        if len(self.names) < _MOST and name.upper() not in self._looked_at:
+        if len(self.names) < _MOST and len(name) <= _LONGEST and name.upper() not in self._looked_at:
             self.names.add(name)
