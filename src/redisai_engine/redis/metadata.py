@@ -56,6 +56,13 @@ class Metadata:
             raise self._bad(name, f"a whole number from 0 to {most}")
         return value
 
+    def flag(self, name: str) -> bool:
+        """Return a flag, which older versions haven't written: False."""
+        value = self._fields.get(name, False)
+        if type(value) is not bool:
+            raise self._bad(name, "true or false")
+        return value
+
     def device(self) -> str:
         value = self.text("device")
         if not _DEVICE.fullmatch(value):

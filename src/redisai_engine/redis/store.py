@@ -135,7 +135,11 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is stored of a model besides its blob. Names and tag have surrogates for bytes that aren't UTF-8."""
+    """
+    What is stored of a model besides its blob. Names and tag have surrogates for bytes that aren't UTF-8.
+
+    `isolate` asks for a process of the model's own, whatever its backend.
+    """
 
     backend: str
     device: str
@@ -146,6 +150,7 @@ class ModelInfo:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     blob_size: int = 0
+    isolate: bool = False
     id: str = field(default_factory=new_id)
 
     @property
@@ -194,6 +199,7 @@ def parse_meta(raw: object, id_: object) -> ModelInfo:
         fields.texts("inputs"),
         fields.texts("outputs"),
         fields.number("blob_size", MAX_BLOB),
+        fields.flag("isolate"),
         fields.id(id_),
     )
 

@@ -17,7 +17,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.probation import Probation, Trial
+from redisai_engine.execution.hosts.probation import Candidate, Probation
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
@@ -99,9 +99,10 @@ class Loader:
 
     async def _loaded(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         """Load a model in the thread that suits it."""
-        threads = self._waiters if self._placement.is_hosted(meta.backend) else self._thread
+        is_hosted = self._is_hosted(meta)
+        threads = self._waiters if is_hosted else self._thread
         probation = self._placement.probation(meta.backend)
-        if probation is not None:
+        if probation is not None and not is_hosted:
             tried = await self._loop.run_in_executor(
                 self._waiters, outcome_of, partial(self._tried_out, probation, meta, blob)
             )
@@ -115,10 +116,13 @@ class Loader:
         digest = digest_of(meta.backend, blob)
         self._quarantine.check(meta.id.encode(), digest)
         try:
-            return probation.seconds(Trial(digest, meta.device, blob), self._settings)
+            return probation.seconds(Candidate(digest, meta.device, blob), self._settings)
         except ProbationFailed as error:
             self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
             raise
+
+    def _is_hosted(self, meta: ModelInfo) -> bool:
+        return self._placement.is_hosted(meta.backend, isolate=meta.isolate)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         if meta.backend not in BACKENDS:
@@ -132,7 +136,7 @@ class Loader:
 
     def _load_guarded(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
         load = partial(self._load_blob, meta, blob)
-        if self._placement.is_hosted(meta.backend):  # a crash there is not this process's
+        if self._is_hosted(meta):  # a crash there is not this process's
             return load()
         digest = digest_of(meta.backend, blob)
         model = self._quarantine.guarded(meta.id.encode(), digest, load)()
@@ -140,11 +144,10 @@ class Loader:
         return model
 
     def _load_blob(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
-        framework = self._placement.backend(meta.backend)  # importing it isn't the model's doing
+        framework = self._placement.backend(meta.backend, isolate=meta.isolate)  # importing it isn't the model's doing
         before = allocated_bytes()
         loaded = framework.load(blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings)
         grown = allocated_bytes() - before
-        hosted = self._placement.is_hosted(meta.backend)
         return RunnableModel(
             loaded,
             backend_name=meta.backend,
@@ -152,5 +155,5 @@ class Loader:
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
-            memory=max(len(blob), HOST_BYTES) if hosted else model_bytes(len(blob), grown),
+            memory=max(len(blob), HOST_BYTES) if self._is_hosted(meta) else model_bytes(len(blob), grown),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import Timer
 from typing import Any
 
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from redisai_engine.backends import registry
 from redisai_engine.backends.base import BackendSettings, LoadedModel
 from redisai_engine.errors import ModelLoadError, ModelRunError
+from support import onnx_faults
 from support.tiny_models import onnx_cast, onnx_counter, onnx_elementwise, onnx_model
 
 
@@ -191,3 +193,40 @@ def test_a_real_classifier_answers_as_scikit_learn_does() -> None:
     assert labels is not None
     assert pipeline.predict(x).tolist() == labels.tolist()
     np.testing.assert_allclose(pipeline.predict_proba(x), probabilities, atol=1e-5)
+
+
+def test_made_up_inputs_are_as_small_as_the_model_allows() -> None:
+    """Ones, because many models divide by an input."""
+    inputs = {"numbers": (TensorProto.FLOAT16, ("N", 3)), "words": (TensorProto.STRING, (2,))}
+    nodes = [helper.make_node("Identity", [name], [f"{name} again"]) for name in inputs]
+    model = load(onnx_model(nodes, inputs, {f"{name} again": kind for name, kind in inputs.items()}))
+
+    numbers, words = model.example() or []
+
+    assert (numbers.dtype, numbers.tolist()) == (np.float16, [[1.0, 1.0, 1.0]])
+    assert words.tolist() == ["1", "1"]
+    assert [None if each is None else each.shape for each in model.run([numbers, words])] == [(1, 3), (2,)]
+
+
+def test_large_inputs_are_not_made_up() -> None:
+    shape = (TensorProto.FLOAT, (2**20, 2**20))
+
+    assert load(onnx_model([helper.make_node("Abs", ["x"], ["y"])], {"x": shape}, {"y": shape})).example() is None
+
+
+def test_a_load_that_is_tried_out_prints_nothing_and_leaves_standard_error_as_it_was(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """ONNX Runtime warns of a constant that is too large to be computed in advance."""
+    blob = onnx_faults.hungry_load(1, 2**40)
+    backend = registry.backend("ONNX")
+
+    model = backend.try_out(blob, "CPU", inputs=(), outputs=(), settings=BackendSettings())
+    os.write(2, b"as before")
+
+    assert model.inputs == ("x",)
+    assert capfd.readouterr().err == "as before"
+
+
+def test_the_model_that_warms_a_process_up_is_a_model() -> None:
+    registry.backend("ONNX").warm_up()

@@ -18,6 +18,7 @@ from redisai_engine.errors import StartError
 from redisai_engine.redis.data_folder import RedisFolder, ServerVersion, version_of
 from support.connection import Connect
 from support.gateway import predict, store_model
+from support.hosts import parents_of
 from support.replies import bulk
 from support.servers import Server, redis_server_binary
 from support.waiting import wait_until
@@ -26,8 +27,9 @@ OK = b"+OK\r\n"
 
 
 def redis_of(server: Server) -> psutil.Process:
-    """Return the redis-server that an engine has started."""
-    (child,) = psutil.Process(server.process.pid).children()
+    """Return the redis-server that an engine has started, besides what its hosts are forked from."""
+    hosting = parents_of(server)
+    (child,) = [child for child in psutil.Process(server.process.pid).children() if child not in hosting]
     return child
 
 

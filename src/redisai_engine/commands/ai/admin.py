@@ -77,6 +77,11 @@ def _info_reply(
             *(replies.text("samples"), replies.integer(figures.samples if is_model else -1)),
             *(replies.text("calls"), replies.integer(figures.calls)),
             *(replies.text("errors"), replies.integer(figures.errors)),
+            *(
+                (replies.text("isolate"), replies.text("yes"))
+                if isinstance(meta, store.ModelInfo) and meta.isolate
+                else ()
+            ),
             *((replies.text("refused"), replies.text(refusal.wire)) if refusal is not None else ()),
         ]
     )

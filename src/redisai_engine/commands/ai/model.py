@@ -36,8 +36,8 @@ _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
     "AI.MODELSTORE", arity=(6, None), flags=WRITE, keys=Keys(1), summary="Stores a model under a key", made_of=_STORING
 )
 def modelstore(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n [MINBATCHSIZE m [MINBATCHTIMEOUT ms]]] [INPUTS count
-    name ... OUTPUTS count name ...] BLOB chunk ..."""
+    """AI.MODELSTORE key backend device [TAG tag] [BATCHSIZE n [MINBATCHSIZE m [MINBATCHTIMEOUT ms]]] [ISOLATE] [INPUTS
+    count name ... OUTPUTS count name ...] BLOB chunk ..."""
     return (yield from _store(client, arguments[1], *parse_modelstore(arguments[2:])))
 
 
@@ -66,6 +66,7 @@ def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Pl
         tuple(options.inputs),
         tuple(options.outputs),
         len(blob),
+        options.isolate,
     )
     return (yield from put_model(client, key, asked, blob, expiry=(b"PERSIST", key)))
 

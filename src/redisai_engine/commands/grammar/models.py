@@ -32,11 +32,12 @@ class ModelOptions:
     min_batch_timeout_ms: int = 0
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    isolate: bool = False  # RedisAI has no such option, and refuses it: it expects BLOB
 
 
 def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     """
-    Read `backend device [TAG t] [BATCHSIZE n ...] [INPUTS n ... OUTPUTS n ...] BLOB chunk ...`.
+    Read `backend device [TAG t] [BATCHSIZE n ...] [ISOLATE] [INPUTS n ... OUTPUTS n ...] BLOB chunk ...`.
 
     Raise CommandError with RedisAI's text.
     """
@@ -44,6 +45,7 @@ def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     options = ModelOptions(_backend(words), _device(words))
     options.tag = _tag(words)
     _batching(words, options)
+    options.isolate = words.take_if(b"ISOLATE")
     if not words.rest:
         raise CommandError(texts.BLOB_MISSING)
     if options.backend == "TF":

@@ -13,6 +13,7 @@ import json
 import socket
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from time import monotonic
 from typing import Any
@@ -29,6 +30,8 @@ from redisai_engine.protocol.tensor import string_array, string_blob
 _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much
+_USUAL = b"[null,"
+_KEPT, _LONGEST_KEPT = 256, 256  # frames' types and shapes, bytes of one
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -50,7 +53,7 @@ class Channel:
             kind, blob = _packed(array)
             kinds.append(kind)
             blobs.append(blob)
-        text = _encode([message, kinds]).encode()
+        text = _usual_text(tuple(kinds)) if message is None else _text(message, kinds)
         size = len(text) + sum([len(blob) for blob in blobs])
         parts = [_HEAD.pack(size, len(text)), text, *blobs]
         if size < _AT_ONCE:
@@ -69,7 +72,8 @@ class Channel:
         try:
             view = self._whole(until)
             text_end = _HEAD.size + _HEAD.unpack_from(view)[1]
-            message, kinds = json.loads(bytes(view[_HEAD.size : text_end]))
+            text = bytes(view[_HEAD.size : text_end])
+            message, kinds = (None, _usual_kinds(text)) if text.startswith(_USUAL) else json.loads(text)
             return message, _unpacked(kinds, view[text_end:])
         except (ValueError, TypeError, KeyError, IndexError, MemoryError, struct.error) as error:
             raise FrameError(f"{type(error).__name__}: {error}") from error
@@ -107,8 +111,29 @@ class Channel:
         return count
 
 
+def _text(message: Any, kinds: Sequence[Any]) -> bytes:
+    return _encode([message, kinds]).encode()
+
+
+# Arrays without a message are the usual frame, and most have the same types and shapes as others before.
+
+
+@lru_cache(_KEPT)
+def _usual_text(kinds: tuple[Any, ...]) -> bytes:
+    return _text(None, kinds)
+
+
+def _usual_kinds(text: bytes) -> Sequence[Any]:
+    return _kept_kinds(text) if len(text) < _LONGEST_KEPT else json.loads(text)[1]
+
+
+@lru_cache(_KEPT)
+def _kept_kinds(text: bytes) -> Sequence[Any]:
+    return json.loads(text)[1]  # type: ignore[no-any-return]
+
+
 def _packed(array: Array | None) -> tuple[Any, Any]:
-    """Return an array's type and shape as JSON, and its bytes. Raise ValueError for a type that RedisAI lacks."""
+    """Return an array's type and shape, and its bytes. Raise ValueError for a type that RedisAI lacks."""
     if array is None:
         return None, b""
     dtype = dtypes.by_numpy(array.dtype)
@@ -116,10 +141,10 @@ def _packed(array: Array | None) -> tuple[Any, Any]:
         raise ValueError(f"elements of type {array.dtype}")
     if dtype.is_string:
         blob = string_blob(array)
-        return [dtype.code, array.shape, len(blob)], blob
+        return (dtype.code, array.shape, len(blob)), blob
     if array.nbytes < _AT_ONCE:
-        return [dtype.code, array.shape], array.tobytes()
-    return [dtype.code, array.shape], np.ascontiguousarray(array).data.cast("B")
+        return (dtype.code, array.shape), array.tobytes()
+    return (dtype.code, array.shape), np.ascontiguousarray(array).data.cast("B")
 
 
 def _unpacked(kinds: Sequence[Any], blobs: memoryview) -> list[Array | None]:

@@ -135,7 +135,7 @@ class HostedModel(LoadedModel):
         """Start the first host. Raise ModelLoadError if it can't load the model."""
         about = self._hosts.load()
         self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
-        self._steady, self.takes_text = about["steady"], about["takes_text"]
+        self._steady, self.takes_text, self.loop_rows = about["steady"], about["takes_text"], about["loop_rows"]
 
     @property
     def steady(self) -> bool:

@@ -42,19 +42,22 @@ class Placement:
         trusted: bool = False,
     ) -> None:
         self._limits = host_limits
-        self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT) if name not in in_process}
-        self._hosted = {
-            name: HostedBackend(self._parents[name], host_limits) for name in HOSTED if name in self._parents
-        }
+        self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT)}
+        self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
+        self._in_process = {_TRIED_OUT, *in_process}
         self._probation = None if trusted else Probation(self._parents[_TRIED_OUT], host_limits)
 
-    def backend(self, name: str) -> Backend:
+    def backend(self, name: str, *, isolate: bool = False) -> Backend:
         """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`."""
-        return self._hosted.get(name) or registry.backend(name)
+        return self._hosted[name] if self.is_hosted(name, isolate=isolate) else registry.backend(name)
 
-    def is_hosted(self, name: str) -> bool:
-        """Return whether models of this backend (for TORCH, scripts too) run in processes of their own."""
-        return name in self._hosted
+    def is_hosted(self, name: str, *, isolate: bool = False) -> bool:
+        """
+        Return whether models of this backend (for TORCH, scripts too) run in processes of their own.
+
+        `isolate` is what one model asks for.
+        """
+        return name in self._hosted and (isolate or name not in self._in_process)
 
     def probation(self, name: str) -> Probation | None:
         """Return where models of this backend are tried out before they are loaded in this process, if they are."""
@@ -64,13 +67,12 @@ class Placement:
         self, source: str, entry_points: Sequence[str], device: str, settings: BackendSettings
     ) -> Script:
         """Compile a script where models of TORCH run. Raise ModelLoadError."""
-        parent = self._parents.get("TORCH")
-        if parent is None:
+        if not self.is_hosted("TORCH"):
             from redisai_engine.backends.torch_script import compile_script
 
             return compile_script(source, entry_points, device, settings)
         return compile_in_host(
-            parent, self._limits, source, entry_points=entry_points, device=device, settings=settings
+            self._parents["TORCH"], self._limits, source, entry_points=entry_points, device=device, settings=settings
         )
 
     def loaded_versions(self) -> dict[str, str]:

@@ -27,7 +27,7 @@ _REMEMBERED = 10_000  # digests
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Candidate:
     """What is tried out: a blob, known by its digest, on a device."""
 
     digest: str
@@ -44,31 +44,31 @@ class Probation:
         self._lock = threading.Lock()
         self._passed: OrderedDict[tuple[str, str], float] = OrderedDict()  # digest and device, and seconds to load
 
-    def seconds(self, trial: Trial, settings: BackendSettings) -> float:
+    def seconds(self, candidate: Candidate, settings: BackendSettings) -> float:
         """
         Return how long the model takes to load. Try it out first if it hasn't passed yet.
 
         Raise ProbationFailed for what crashes, takes too long or too much memory, and otherwise the errors of a load.
         """
-        name = (trial.digest, trial.device)
+        name = (candidate.digest, candidate.device)
         with self._lock:
             known = self._passed.get(name)
             if known is not None:
                 self._passed.move_to_end(name)
                 return known
-        took = self._try_out(trial, settings)
+        took = self._try_out(candidate, settings)
         with self._lock:
             self._passed[name] = took
             if len(self._passed) > _REMEMBERED:
                 self._passed.popitem(last=False)
         return took
 
-    def _try_out(self, trial: Trial, settings: BackendSettings) -> float:
-        memory = memory_for(self._limits, len(trial.blob))
-        with file_with(trial.blob) as file:
-            host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(trial.device)[0] == "GPU")
+    def _try_out(self, candidate: Candidate, settings: BackendSettings) -> float:
+        memory = memory_for(self._limits, len(candidate.blob))
+        with file_with(candidate.blob) as file:
+            host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(candidate.device)[0] == "GPU")
         try:
-            return self._took(host, trial, settings)
+            return self._took(host, candidate, settings)
         except TimeoutError:
             raise ProbationFailed(
                 f"took longer than {self._limits.load_seconds * 1000:.0f} ms (model-load-timeout)"
@@ -82,13 +82,13 @@ class Probation:
         finally:
             host.close()
 
-    def _took(self, host: Host, trial: Trial, settings: BackendSettings) -> float:
+    def _took(self, host: Host, candidate: Candidate, settings: BackendSettings) -> float:
         """Have the model loaded and run. Return the seconds of the load."""
         begin = monotonic()
         about, _ = host.ask(
             {
                 "backend": self._parent.backend,
-                "device": trial.device,
+                "device": candidate.device,
                 "inputs": [],
                 "outputs": [],
                 "threads": [settings.intra_op_threads, settings.inter_op_threads],

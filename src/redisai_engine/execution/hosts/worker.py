@@ -70,6 +70,7 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
         "inputs": model.inputs,
         "outputs": model.outputs,
         "steady": model.steady,
+        "loop_rows": model.loop_rows,
         "takes_text": model.takes_text,
     }
 

@@ -47,6 +47,7 @@ def model_options(draw: st.DrawFn) -> ModelOptions:
         options.batch_size = draw(sizes)
         options.min_batch_size = draw(sizes | st.just(0))
         options.min_batch_timeout_ms = draw(sizes) if options.min_batch_size and draw(st.booleans()) else 0
+    options.isolate = draw(st.booleans())
     if options.backend == "TF":
         options.inputs = draw(st.lists(names, min_size=1, max_size=3))
         options.outputs = draw(st.lists(names, min_size=1, max_size=3))
@@ -61,6 +62,7 @@ def written(options: ModelOptions, chunks: list[bytes], *, counts: bool) -> list
     return [
         *(options.backend, options.device),
         *(str(word) for pair in set_ones if pair[1] for word in pair),
+        *(("ISOLATE",) if options.isolate else ()),
         *(word for keyword, some in listed for word in (keyword, *([str(len(some))] if counts else []), *some)),
         *("BLOB", *chunks),
     ]
@@ -191,7 +193,8 @@ plain_names = names.filter(lambda name: name.upper() not in _KEYWORDS)
 
 @given(model_options(), st.lists(plain_names, max_size=3), st.lists(plain_names, max_size=3), st.binary(max_size=6))
 def test_modelset_reads_what_was_written(options: ModelOptions, inputs: list[str], outputs: list[str], blob: bytes):
-    """Property: names stand there without a count, and any number of them, none too."""
+    """Property: names stand there without a count, and any number of them, none too. It has no ISOLATE."""
+    options.isolate = False
     if options.backend == "TF":
         options.inputs, options.outputs = inputs, outputs
     if options.backend == "TFLITE":

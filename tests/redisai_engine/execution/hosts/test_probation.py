@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -193,3 +194,28 @@ def test_trusted_models_are_not_tried_out(new_engine: Callable[..., Server]) -> 
         assert added(wire, "m") == [b"5"]
 
     assert parents_of(engine) == []
+
+
+def test_a_model_that_asks_for_it_is_served_in_a_process_of_its_own(new_engine: Callable[..., Server]) -> None:
+    """That process ends with a run that crashes it, and the engine does not. A copy of the key asks for it, too."""
+    engine = new_engine("--trusted-models")
+
+    with Wire(engine.port) as wire:
+        blob = onnx_faults.crashing_run(number=5)
+        assert wire.ask("AI.MODELSTORE", "m", "ONNX", "CPU", "ISOLATE", "BLOB", blob) == b"OK"
+        assert wire.ask("RESTORE", "copy", 0, wire.ask("DUMP", "m")) == b"OK"  # type: ignore[arg-type]
+        (host,) = hosts_of(engine)
+        for key in ("m", "copy"):
+            told = wire.ask("AI.INFO", key)
+            assert isinstance(told, list)
+            assert told[-2:] == [b"isolate", b"yes"]
+
+            wire.ask("AI.TENSORSET", "x", "INT64", 1, "VALUES", 7)
+            assert wire.ask("AI.MODELEXECUTE", key, "INPUTS", 1, "x", "OUTPUTS", 1, "y") == b"OK"
+            wire.ask("AI.TENSORSET", "x", "INT64", 1, "VALUES", 5)
+            assert wire.ask("AI.MODELEXECUTE", key, "INPUTS", 1, "x", "OUTPUTS", 1, "y") == ReplyError(
+                "ERR the model's process ended by signal 8 (SIGFPE); the next run starts another one"
+            )
+
+    assert not is_running(host.pid)
+    assert "onnxruntime" not in Path(f"/proc/{engine.process.pid}/maps").read_text()
