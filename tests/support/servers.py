@@ -66,6 +66,11 @@ class Server:
         """The target URI that the plugin takes for this server."""
         return f"redisai://{self.host}:{self.port}/0"
 
+    def logged(self, text: str) -> str:
+        """Wait until the log has this text, and return all of it. A thread of the engine's writes it."""
+        wait_until(lambda: text in self.log.read_text(), what=f"{text!r} in the log")
+        return self.log.read_text()
+
     def complaints(self) -> str:
         """Return what the log has besides information."""
         return "".join(line for line in self.log.read_text().splitlines(keepends=True) if " INFO " not in line)

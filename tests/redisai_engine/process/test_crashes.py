@@ -161,7 +161,7 @@ class TestEngine:
             assert b"refused for another" in client.ask("AI.INFO slow")
             assert predict(client, "other", 2, 3) == 5.0
             assert b"refused" not in client.ask("AI.INFO other")
-        assert "Fatal Python error: Segmentation fault" in server.log.read_text()
+        server.logged("Fatal Python error: Segmentation fault")
         assert server.log.read_text().count("started anew") == 1
 
     def test_one_that_has_run_before_is_found_out_in_the_end(self, new_engine: Callable[..., Server], connect: Connect):

@@ -18,7 +18,7 @@ FULL = b"-ERR max number of clients reached\r\n"
 
 def room(server: Server) -> int:
     """Return how many clients fit, as the log says."""
-    (told,) = re.findall(r"there is room for (\d+) clients", server.log.read_text())
+    (told,) = re.findall(r"there is room for (\d+) clients", server.logged("there is room for"))
     return int(told)
 
 
@@ -48,7 +48,7 @@ def test_clients_beyond_the_limit_are_refused_until_others_leave(
     for wire in served[:5]:
         wire.close()
     wait_until(lambda: _is_served(connect, server))
-    log = server.log.read_text()
+    log = server.logged("clients are accepted again")
     assert log.count("as many as the descriptors allow: more are refused") == 1
     assert log.count("clients are accepted again") == 1
     assert "Too many open files" not in log

@@ -136,7 +136,7 @@ class TestReplacing:
 
         assert second in workers_of(two_workers)
         assert all(client.ping() for client in connections(two_workers))
-        assert f"(process {first}) was ended by SIGKILL; it is started anew" in two_workers.log.read_text()
+        two_workers.logged(f"(process {first}) was ended by SIGKILL; it is started anew")
 
     def test_one_that_hangs(self, new_engine: Callable[..., Server]):
         """A stopped process stands for any that doesn't get on: it doesn't end by itself, and keeps its clients."""
@@ -149,8 +149,7 @@ class TestReplacing:
 
         assert set(workers_of(server)) > {well}
         assert all(client.ping() for client in connections(server))
-        log = server.log.read_text()
-        assert f"(process {hung}) was killed because its event loop hasn't run for 1 s; it is started anew" in log
+        server.logged(f"(process {hung}) was killed because its event loop hasn't run for 1 s; it is started anew")
 
     @pytest.mark.slow
     def test_one_that_dies_again_and_again_is_told_loudly_and_given_time(self, two_workers: Server):

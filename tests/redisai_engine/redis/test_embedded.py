@@ -212,7 +212,7 @@ class TestDeath:
         wait_until(lambda: "redis-server answers again" in server.log.read_text())
         assert predict(connect(server), "m", 2, 3) == 5.0
         assert redis_of(server).pid != first.pid
-        assert "redis-server was ended by SIGKILL; it is started anew\n" in server.log.read_text()
+        server.logged("redis-server was ended by SIGKILL; it is started anew\n")
         assert server.stop() == 0
 
     @pytest.mark.slow
