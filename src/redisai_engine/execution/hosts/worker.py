@@ -72,6 +72,7 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
         "steady": model.steady,
         "loop_rows": model.loop_rows,
         "takes_text": model.takes_text,
+        "danger": model.danger,
     }
 
 
