@@ -67,8 +67,6 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
-    #: What in it may end the process that runs it, as far as its trial has told; empty if nothing is known to.
-    danger: str = ""
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:

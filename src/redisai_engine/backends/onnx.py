@@ -29,7 +29,6 @@ from redisai_engine.backends.base import (
     parse_device,
     widen,
 )
-from redisai_engine.backends.deadly import danger
 from redisai_engine.backends.onnx_bindings import Bindings
 from redisai_engine.backends.onnx_file import BadFile, OnnxFile, read
 from redisai_engine.backends.onnx_steady import is_steady, most_rows
@@ -90,7 +89,6 @@ class OnnxBackend(Backend):
             raise
         if said.has(_NO_MEMORY):
             raise MemoryError
-        model.danger = danger(blob)
         return model
 
     def warm_up(self) -> None:

@@ -17,6 +17,7 @@ DEADLY: dict[Operator, bool] = {
     ("", "Div"): True,
     ("", "DFT"): False,
     ("", "ReverseSequence"): False,
+    ("", "RoiAlign"): False,
     ("", "STFT"): False,
 }
 

@@ -132,7 +132,7 @@ def test_two_values_of_one_name_are_none() -> None:
     assert of(node("Div", ["x", "c"], ["y"]), constants=constants) == DIVIDES
 
 
-@pytest.mark.parametrize("operator", ["ReverseSequence", "DFT", "STFT"])
+@pytest.mark.parametrize("operator", ["ReverseSequence", "RoiAlign", "DFT", "STFT"])
 def test_operators_that_are_dangerous_whatever_they_get(operator: str) -> None:
     assert of(node(operator, ["x", "z"], ["y"]), kind=FLOAT) == f"it has an operator {operator}"
 
