@@ -198,7 +198,13 @@ ARROWS = {
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
-FOUNDATION = {"errors", "config", "children", "folders"}  # modules next to the folders that import none of them
+FOUNDATION = {
+    "errors",
+    "config",
+    "children",
+    "folders",
+    "certificates",
+}  # modules next to the folders that import none of them
 
 
 def modules_imported_by(path: Path) -> set[str]:

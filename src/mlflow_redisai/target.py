@@ -8,7 +8,8 @@ A URI and the REDIS_* variables are parsed into a frozen `Target`:
 `VARIABLES` and `PARAMETERS` are the tables behind parsing, the help and docs/reference.md.
 
 Invariant: only `Target.password` and `Target.redis_arguments` give out the password; no repr, label or error contains
-it. That is why errors about a URI name the part that is wrong and never quote the whole URI.
+it. That is why errors about a URI name the part that is wrong and quote none but parameters: in a malformed URI, any
+other part may be the password.
 """
 
 from __future__ import annotations
@@ -221,11 +222,9 @@ def _split(uri: str) -> tuple[str, str]:
     """Split a URI into the part that names the connection and the query, both without their separators."""
     if not isinstance(uri, str):
         raise InvalidTarget(f"the target must be a string, got a {type(uri).__name__}; {_FORM}")
-    scheme, colon, rest = uri.partition(":")
+    scheme, _, rest = uri.partition(":")
     if scheme.lower() != SCHEME:
-        # Without a colon, the text may be anything, even a password. So it is not quoted.
-        named = f", not {scheme!r}" if colon and scheme.isalnum() else ""
-        raise InvalidTarget(f"the target's scheme must be redisai{named}; {_FORM}")
+        raise InvalidTarget(f"the target's scheme must be redisai; {_FORM}")
     if "#" in rest:
         raise InvalidTarget("the target contains a #; in a user name or password write it as %23")
     where, _, query = rest.partition("?")
@@ -249,8 +248,8 @@ def _connection_parts(where: str) -> dict[str, Any]:
     parts = {
         **_userinfo(userinfo),
         "host": host,
-        "port": _read(_port, port, "the target's port") if port else None,
-        "db": _read(_db, db, "the target's database") if db else None,
+        "port": _read_hidden(_port, port, "the target's port") if port else None,
+        "db": _read_hidden(_db, db, "the target's database") if db else None,
     }
     return {name: value for name, value in parts.items() if value is not None}
 
@@ -268,14 +267,12 @@ def _address(address: str) -> tuple[str | None, str]:
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise InvalidTarget(
-                f"the target's host {address!r} is malformed; write an IPv6 address in brackets, as in [::1]:6379"
-            )
+            raise InvalidTarget("the target's host is malformed; write an IPv6 address in brackets, as in [::1]:6379")
         return _unquote(host) or None, rest[1:]
     if address.count(":") > 1:
         raise InvalidTarget(
-            f"the target's host {address!r} has more than one colon; write an IPv6 address in brackets, "
-            "as in [::1]:6379"
+            "the target's host has more than one colon; write an IPv6 address in brackets, as in [::1]:6379, and a "
+            "password before an @, as in :password@host"
         )
     host, _, port = address.partition(":")
     return _unquote(host) or None, port
@@ -304,7 +301,8 @@ def _parameters(query: str) -> dict[str, Any]:
     for name, value in parse_qsl(query, keep_blank_values=True):
         parameter = known.get(name)
         if parameter is None:
-            raise InvalidTarget(f"the target has an unknown parameter {name!r}; allowed are {', '.join(known)}")
+            named = f" {name!r}" if name.islower() and name.replace("_", "").isalpha() and value else ""
+            raise InvalidTarget(f"the target has an unknown parameter{named}; allowed are {', '.join(known)}")
         if parameter.field in found:
             raise InvalidTarget(f"the target has {_twice(name, names[parameter.field])}")
         names[parameter.field] = name
@@ -331,7 +329,16 @@ def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
     try:
         return read(_unquote(text))
     except ValueError as error:
-        raise InvalidTarget(f"{what} is {text!r}: {error}") from None
+        shown = "malformed" if "@" in text else repr(text)  # REDIS_PORT may be a whole URL
+        raise InvalidTarget(f"{what} is {shown}: {error}") from None
+
+
+def _read_hidden(read: Callable[[str], Any], text: str, what: str) -> Any:
+    """Read a part without quoting it: in a target whose @ is missing, it may be the password."""
+    try:
+        return read(_unquote(text))
+    except ValueError as error:
+        raise InvalidTarget(f"{what} is malformed: {error}") from None
 
 
 def _checked(target: Target) -> Target:

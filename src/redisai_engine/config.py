@@ -3,12 +3,15 @@ The engine's settings: one table that defines the flags, environment variables, 
 
 A setting is `--some-name` on the command line, `REDISAI_ENGINE_SOME_NAME` in the environment and `some-name VALUE` in
 the file that `--config` names. The command line overrides the environment, which overrides the file.
+
+Invariant: no error shows a value that may be a URL with a password.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -39,6 +42,15 @@ def _switch(text: str) -> bool:
     return values[text.lower()]
 
 
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}")
+        return text.lower()
+
+    return parse
+
+
 def _names_of(allowed: Sequence[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         names = [name.strip().upper() for name in text.split(",") if name.strip()]
@@ -49,8 +61,10 @@ def _names_of(allowed: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
-def _setting(default: object, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "") -> Any:
-    return field(default=default, metadata={"parse": parse, "help": help_, "unit": unit, "why": why})
+def _setting(
+    default: object, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "", secret: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"parse": parse, "help": help_, "unit": unit, "why": why})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +73,18 @@ class Settings:
 
     port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
+    protected_mode: bool = _setting(
+        True,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "refuse clients of other machines as long as Redis lets everybody in without a password",
+        why="same as Redis",
+    )
     redis: str = _setting(
         "",
         str,
         "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
         why="works out of the box",
+        secret=True,
     )
     data_dir: str = _setting(
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
@@ -212,6 +233,16 @@ class Settings:
     )
     tls_cert: str = _setting("", str, "certificate file; with tls-key, clients must use TLS", why="TLS is opt-in")
     tls_key: str = _setting("", str, "private key file of the certificate", why="TLS is opt-in")
+    tls_ca_cert_file: str = _setting(
+        "", str, "file of the authorities that sign certificates of clients", why="passwords are enough for most"
+    )
+    tls_auth_clients: str = _setting(
+        "",
+        _choice("yes", "no", "optional"),
+        "whether a client must show a certificate of those authorities: yes, no, or optional: only a good one if any; "
+        "empty: yes with tls-ca-cert-file, otherwise no",
+        why="same as Redis",
+    )
 
 
 def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -221,7 +252,7 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     Raise StartError that names the setting, its value and what is allowed. Unknown flags and `--help` raise SystemExit,
     as argparse does.
     """
-    given = vars(_parser().parse_args(arguments))
+    given = _arguments(arguments)
     config = given.pop("config") or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
     values = _from_file(Path(config)) if config else {}
     for row in fields(Settings):
@@ -231,9 +262,31 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
     settings = Settings(**values)
+    _refuse_half_of_tls(settings)
+    return settings
+
+
+def _refuse_half_of_tls(settings: Settings) -> None:
+    """Raise StartError where settings would be without effect, and a port less protected than they say."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise StartError("tls-cert and tls-key go together: set both or neither")
-    return settings
+    if settings.tls_ca_cert_file and not settings.tls_cert:
+        raise StartError("tls-ca-cert-file needs tls-cert and tls-key: set all three")
+    if settings.tls_auth_clients in ("yes", "optional") and not settings.tls_ca_cert_file:
+        raise StartError(f"tls-auth-clients {settings.tls_auth_clients} needs tls-ca-cert-file: set both")
+
+
+def _arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    parser = _parser()
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(map(_shown, unknown))}")
+    return vars(given)
+
+
+def _shown(text: str) -> str:
+    """Return a text for an error message, hidden if it may be a URL: in a malformed one anything may be a password."""
+    return "***" if re.search("[:@/]", text) else text
 
 
 def flag(name: str) -> str:
@@ -251,7 +304,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="settings file with one `name value` per line; # starts a comment")
     for row in fields(Settings):
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
-        default = f" (default: {row.default})" if row.default not in ("", False) else ""
+        shown = "yes" if row.default is True else row.default
+        default = f" (default: {shown})" if shown not in ("", False) else ""
         parser.add_argument(
             flag(row.name),
             metavar=row.name.upper(),
@@ -267,7 +321,7 @@ def _parse(name: str, text: str, where: str) -> Any:
     try:
         return row.metadata["parse"](text)
     except ValueError as error:
-        raise StartError(f"{where} can't be {text!r}: {error}") from None
+        raise StartError(f"{where} can't be {_shown(text)!r}: {error}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -285,6 +339,6 @@ def _from_file(path: Path) -> dict[str, Any]:
         name, text = words[0], "".join(words[1:])
         if name.replace("-", "_") not in known:
             allowed = ", ".join(sorted(known)).replace("_", "-")
-            raise StartError(f"{path}, line {number}: unknown setting {name!r}; the settings are {allowed}")
+            raise StartError(f"{path}, line {number}: unknown setting {_shown(name)!r}; the settings are {allowed}")
         values[name.replace("-", "_")] = _parse(name.replace("-", "_"), text.strip(), f"{path}, line {number}: {name}")
     return values

@@ -5,9 +5,11 @@ from __future__ import annotations
 import traceback
 
 import pytest
+from hypothesis import given, settings
 from mlflow.exceptions import MlflowException
 
 from mlflow_redisai.target import PARAMETERS, VARIABLES, Target
+from support.malformed_urls import shows_a_part, urls_with_a_password
 
 ENVIRONMENT = {
     "REDIS_HOST": "from-environment",
@@ -184,30 +186,33 @@ KNOWN = ", ".join(parameter.name for parameter in PARAMETERS)
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("redis://h:1", f"the target's scheme must be redisai, not 'redis'; {FORM}"),
-        ("http://h", f"the target's scheme must be redisai, not 'http'; {FORM}"),
+        ("redis://h:1", f"the target's scheme must be redisai; {FORM}"),
+        ("http://h", f"the target's scheme must be redisai; {FORM}"),
         ("localhost", f"the target's scheme must be redisai; {FORM}"),
         ("", f"the target's scheme must be redisai; {FORM}"),
         ("redisai:h:1", f"the target needs a slash after redisai:; {FORM}"),
-        ("redisai://h:0", "the target's port is '0': it must be a whole number from 1 to 65535"),
-        ("redisai://h:65536", "the target's port is '65536': it must be a whole number from 1 to 65535"),
-        ("redisai://h:http", "the target's port is 'http': it must be a whole number from 1 to 65535"),
-        ("redisai://h:-1", "the target's port is '-1': it must be a whole number from 1 to 65535"),
+        ("redisai://h:0", "the target's port is malformed: it must be a whole number from 1 to 65535"),
+        ("redisai://h:65536", "the target's port is malformed: it must be a whole number from 1 to 65535"),
+        ("redisai://h:http", "the target's port is malformed: it must be a whole number from 1 to 65535"),
+        ("redisai://h:-1", "the target's port is malformed: it must be a whole number from 1 to 65535"),
         (
             "redisai://h/x",
-            "the target's database is 'x': it must be a whole number, 0 to 15 unless the server allows more",
+            "the target's database is malformed: it must be a whole number, 0 to 15 unless the server allows more",
         ),
         (
             "redisai://h/-1",
-            "the target's database is '-1': it must be a whole number, 0 to 15 unless the server allows more",
+            "the target's database is malformed: it must be a whole number, 0 to 15 unless the server allows more",
         ),
         (
             "redisai://::1",
-            "the target's host '::1' has more than one colon; write an IPv6 address in brackets, as in [::1]:6379",
+            (
+                "the target's host has more than one colon; write an IPv6 address in brackets, as in [::1]:6379, and a "
+                "password before an @, as in :password@host"
+            ),
         ),
         (
             "redisai://[::1",
-            "the target's host '[::1' is malformed; write an IPv6 address in brackets, as in [::1]:6379",
+            "the target's host is malformed; write an IPv6 address in brackets, as in [::1]:6379",
         ),
         ("redisai://h?tsl=on", f"the target has an unknown parameter 'tsl'; allowed are {KNOWN}"),
         ("redisai://h?tls=on&tls=on", "the target has the parameter 'tls' twice; give it once"),
@@ -325,6 +330,25 @@ def test_no_error_about_a_uri_holds_its_password(uri: str) -> None:
 
     assert SECRET not in "".join(traceback.format_exception_only(caught.value))
     assert caught.value.__cause__ is None
+
+
+@settings(max_examples=1000)
+@given(urls_with_a_password(("redisai",)))
+def test_no_uri_shows_its_password(uri: str) -> None:
+    """Neither in an error, with all that it is chained to, nor in what is made of it."""
+    try:
+        told = f"{(target := parse(uri)).label} {target!r}"
+    except MlflowException as error:
+        told = "".join(traceback.format_exception(error))
+
+    assert not shows_a_part(told)
+
+
+def test_a_variable_that_is_a_whole_url_is_not_quoted() -> None:
+    with pytest.raises(MlflowException) as caught:
+        Target.parse("redisai", {"REDIS_PORT": f"redis://:{SECRET}@h:6379"})
+
+    assert caught.value.message == ("the variable REDIS_PORT is malformed: it must be a whole number from 1 to 65535")
 
 
 def test_a_target_shows_its_password_nowhere() -> None:

@@ -50,8 +50,18 @@ class TestSources:
     @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
         large = dict.fromkeys(("output_limit", "request_limit", "reply_limit", "tensor_limit"), "2000000")
-        value = {"in_process": "torch", **large}.get(row.name) or {bool: "yes", int: "3", str: "x"}[type(row.default)]
-        both = {"tls_cert": ("--tls-key", "k"), "tls_key": ("--tls-cert", "c")}.get(row.name, ())
+        value = {"in_process": "torch", "tls_auth_clients": "optional", **large}.get(row.name) or {
+            bool: "no" if row.default else "yes",
+            int: "3",
+            str: "x",
+        }[type(row.default)]
+        certificate, key, ca = ("--tls-cert", "c"), ("--tls-key", "k"), ("--tls-ca-cert-file", "a")
+        both = {
+            "tls_cert": key,
+            "tls_key": certificate,
+            "tls_ca_cert_file": (*certificate, *key),
+            "tls_auth_clients": (*certificate, *key, *ca),
+        }.get(row.name, ())
         file = tmp_path / "engine.conf"
         file.write_text(f"{row.name.replace('_', '-')} {value}\n")
 
@@ -116,6 +126,16 @@ class TestRefusals:
     def test_half_of_tls(self, name: str):
         assert refusal(name, "file") == "tls-cert and tls-key go together: set both or neither"
 
+    def test_client_certificates_without_the_rest(self):
+        """A port that would be less protected than the settings say."""
+        needs = "needs tls-ca-cert-file: set both"
+        both = ("--tls-cert", "c", "--tls-key", "k")
+
+        assert refusal("--tls-ca-cert-file", "a") == "tls-ca-cert-file needs tls-cert and tls-key: set all three"
+        assert refusal("--tls-auth-clients", "yes") == f"tls-auth-clients yes {needs}"
+        assert refusal("--tls-auth-clients", "Optional", *both) == f"tls-auth-clients optional {needs}"
+        assert refusal("--tls-auth-clients", "x") == "--tls-auth-clients can't be 'x': it must be yes, no or optional"
+
     @pytest.mark.parametrize("arguments", [["--prot", "1"], ["--por", "1"], ["--port"], ["stray"]])
     def test_unknown_flags_are_refused_with_the_usage(self, arguments: list[str], capsys: pytest.CaptureFixture[str]):
         with pytest.raises(SystemExit) as ended:
@@ -123,6 +143,34 @@ class TestRefusals:
 
         assert ended.value.code == 2
         assert "usage: redisai-engine " in capsys.readouterr().err
+
+
+class TestSecrets:
+    """What may be a URL with a password is never shown, wherever it was put by mistake."""
+
+    URL = "redis://:S3CRET@h"
+
+    @pytest.mark.parametrize("name", ["--port", "--strict", "--in-process", "--queue-limit"])
+    def test_as_another_value(self, name: str):
+        assert refusal(name, self.URL).startswith(f"{name} can't be '***': it must be ")
+
+    @pytest.mark.parametrize("line", [URL, f"redis={URL}", f"port {URL}", f"{URL} x"], ids=range(4))
+    def test_in_a_file(self, line: str, tmp_path: Path):
+        file = tmp_path / "engine.conf"
+        file.write_text(line)
+
+        assert "***" in refusal("--config", str(file))
+        assert "S3CRET" not in refusal("--config", str(file))
+
+    @pytest.mark.parametrize("arguments", [[URL], ["--redi", URL], [f"--redi={URL}"], ["--redis", URL, URL]])
+    def test_as_an_argument(self, arguments: list[str], capsys: pytest.CaptureFixture[str]):
+        with pytest.raises(SystemExit):
+            load_settings(arguments, {})
+
+        assert "S3CRET" not in "".join(capsys.readouterr())
+
+    def test_in_the_settings_themselves(self):
+        assert "S3CRET" not in repr(load_settings(["--redis", self.URL], {}))
 
 
 def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFixture[str]):

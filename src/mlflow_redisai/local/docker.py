@@ -156,6 +156,8 @@ def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
     options = ["--name", server.name, "--label", f"{LABEL}={server.run_id}"]
     # With an empty host port, Docker chooses a free one.
     options += ["--publish", f"{ports.HOST}:{port or ''}:{CONTAINER_PORT}"]
+    # RedisAI's images don't know it. In one that has the engine, this machine's clients come from Docker's bridge.
+    options += ["--env", "REDISAI_ENGINE_PROTECTED_MODE=no"]
     if gpu:
         options += ["--gpus", "all"]
     if server.data_dir:

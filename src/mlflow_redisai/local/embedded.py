@@ -26,7 +26,10 @@ LOG = "engine.log"
 PID = "engine.pid"
 LOOK_EVERY_S = 0.02
 # Settings of the engine that would make it listen elsewhere, or differently, than the deployment expects.
-NOT_INHERITED = {f"REDISAI_ENGINE_{name}" for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY")}
+NOT_INHERITED = {
+    f"REDISAI_ENGINE_{name}"
+    for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY", "TLS_CA_CERT_FILE", "TLS_AUTH_CLIENTS")
+}
 STOP_S = 15.0  # how long a discarded server may drain before it is killed
 
 

@@ -21,6 +21,25 @@ class BrokenFrame(Exception):
     """The other side sent bytes that are no message, or a part of one. The link can't be used any more."""
 
 
+def packed(message: Message) -> bytes:
+    data = json.dumps(message).encode()
+    return _LENGTH.pack(len(data)) + data
+
+
+def receive_now(end: socket.socket) -> Message:
+    """Wait for the first message, before there is an event loop. Raise BrokenFrame if there is none."""
+    (length,) = _LENGTH.unpack(_exactly(end, _LENGTH.size))
+    message: Message = json.loads(_exactly(end, length))
+    return message
+
+
+def _exactly(end: socket.socket, size: int) -> bytes:
+    data = end.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise BrokenFrame("it ended in the middle of a message")
+    return data
+
+
 class Link:
     """One end of the connection. `received` counts the messages, so that a silent process is noticed."""
 
@@ -37,8 +56,7 @@ class Link:
     def send(self, message: Message) -> None:
         """Send a message. It is dropped if the other side is gone."""
         if not self._writer.is_closing():
-            data = json.dumps(message).encode()
-            self._writer.write(_LENGTH.pack(len(data)) + data)
+            self._writer.write(packed(message))
 
     async def receive(self) -> Message | None:
         """Return the next message, or None if the other side has closed the link. Raise BrokenFrame."""

@@ -16,6 +16,7 @@ from redisai_engine.errors import StartError
 from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
 from redisai_engine.fronts.resp.front import RespFront
+from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.process import descriptors
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
@@ -78,7 +79,7 @@ async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown
     workers = Workers(settings, redis_url, output)
     try:
         await workers.start()
-        output.announce(f"ready: {workers.host}:{workers.port}")
+        _announce(settings, output, workers.host, workers.port)
         await stop.wait()
     finally:
         await workers.stop(stop)
@@ -117,13 +118,19 @@ async def _serve_clients(
         if link is not None:
             peers.ready()
         else:
-            output.announce(f"ready: {host}:{port}")
+            _announce(settings, output, host, port)
         await stop.wait()
         engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
         await front.drain(stop.seconds_left())
     finally:
         await engine.close(stop.seconds_left())
         peers.leave()
+
+
+def _announce(settings: Settings, output: WorkerOutput, host: str, port: int) -> None:
+    if settings.protected_mode and not is_on_this_machine((host, port)):
+        _log.info("clients of other machines are let in only while Redis asks for a password (see --protected-mode)")
+    output.announce(f"ready: {host}:{port}")
 
 
 async def _check(upstream: Address) -> None:

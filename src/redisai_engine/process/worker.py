@@ -1,6 +1,9 @@
 """
 One worker process, seen from the parent: started, watched while it runs, and how it ended.
 
+Its settings come over the link, as the first message, because others may read a process's command line, and the
+programs that it starts inherit its environment.
+
 Invariant: a process that is hung, or whose link is broken, is killed. So `ended` returns sooner or later.
 """
 
@@ -15,17 +18,17 @@ import socket
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from redisai_engine.children import end_with_parent
-from redisai_engine.config import Settings
+from redisai_engine.config import ENVIRONMENT_PREFIX, Settings
 from redisai_engine.execution.notes import LOADING, Note, Notes
-from redisai_engine.process.frames import BrokenFrame, Link
+from redisai_engine.process.frames import BrokenFrame, Link, packed, receive_now
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
 
-#: The environment variable that holds a worker's settings and the number of its link's descriptor, as JSON.
+#: The environment variable that holds the numbers of a worker's descriptors, as JSON.
 VARIABLE = "REDISAI_ENGINE_WORKER"
 
 _PROGRAM = (sys.executable, "-m", "redisai_engine")
@@ -56,11 +59,13 @@ def given_by_parent() -> Given | None:
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
-    given = json.loads(text)
-    os.set_inheritable(given["link"], False)  # noqa: FBT003  # the name says it
-    notes = Notes(given["notes"])
-    os.close(given["notes"])
-    return Given(Settings(**given["settings"]), socket.socket(fileno=given["link"]), notes, given["wary"])
+    descriptors = json.loads(text)
+    os.set_inheritable(descriptors["link"], False)  # noqa: FBT003  # the name says it
+    link = socket.socket(fileno=descriptors["link"])
+    given = receive_now(link)
+    notes = Notes(descriptors["notes"])
+    os.close(descriptors["notes"])
+    return Given(Settings(**given["settings"]), link, notes, given["wary"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,12 @@ class Worker:
         pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
         file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
         descriptors = {"link": theirs.fileno(), "notes": file.fileno()}
-        given = json.dumps({"settings": asdict(settings), "wary": wary, **descriptors})
+        ours.sendall(packed({"settings": asdict(settings), "wary": wary}))  # far less than a socket holds
         try:
             notes = Notes(file.fileno())
             process = await asyncio.create_subprocess_exec(
                 *program,
-                env={**os.environ, VARIABLE: given},
+                env={**_without_settings(os.environ), VARIABLE: json.dumps(descriptors)},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=pipes[0],
                 stderr=pipes[1],
@@ -193,6 +198,11 @@ class Worker:
         if any(note.doing == LOADING for note in self._notes.read()):  # frameworks may hold the interpreter meanwhile
             return max(self._timeout, _LOAD_SECONDS)
         return self._timeout
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the engine's own variables, one of which may hold Redis' password."""
+    return {name: value for name, value in environment.items() if not name.startswith(ENVIRONMENT_PREFIX)}
 
 
 class Deaths:

@@ -141,6 +141,11 @@ BUSY_KEY = "BUSYKEY Target key name already exists."
 BAD_DUMP = "ERR Bad data format: %s"
 
 # The engine's own
+PROTECTED = (
+    "DENIED protected mode: Redis asks nobody for a password, so only clients on the engine's own machine are let in. "
+    "Connect from there, give Redis a password (CONFIG SET requirepass, or ACL SETUSER default) and log in with it, or "
+    "let everybody in who reaches the port: start the engine with --protected-mode no"
+)
 ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
 VALUE_TOO_LARGE = "ERR a field of the key has more than %d bytes, so no model or script is read from it"
 

@@ -131,45 +131,6 @@ class TestTls:
 
         wait_until(lambda: b"name=tls" not in direct.ask("CLIENT LIST"), timeout_s=15)
 
-    def test_a_certificate_that_is_none_is_refused(self, redis_server: Server, tmp_path: Path):
-        (tmp_path / "x").write_text("x")
-
-        result = run_engine(
-            "--port", "0", "--redis", redis_server.url, "--tls-cert", f"{tmp_path}/x", "--tls-key", f"{tmp_path}/y"
-        )
-
-        assert result.returncode == 1
-        assert result.stderr.startswith(f"redisai-engine: tls-cert {tmp_path}/x and tls-key can't be used: ")
-
-    @pytest.mark.slow
-    def test_redis_behind_tls(
-        self,
-        new_redis: Callable[..., Server],
-        new_engine: Callable[..., Server],
-        connect: Connect,
-        certificate: tuple[Path, Path],
-    ):
-        port = free_port()
-        files = ("--tls-cert-file", str(certificate[0]), "--tls-key-file", str(certificate[1]))
-        try:
-            new_redis("--tls-port", str(port), "--tls-auth-clients", "no", *files)
-        except AssertionError:
-            pytest.skip("this redis-server was built without TLS")
-        server = new_engine("--redis", f"rediss://localhost:{port}?ssl_ca_certs={certificate[0]}")
-        wire = connect(server)
-
-        store_model(wire, "m")
-        assert predict(wire, "m", 2, 3) == 5.0
-        wire.send("BLPOP list 0")
-        wire.half_close()
-        assert wire.ends()
-
-        distrusted = run_engine("--port", "0", "--redis", f"rediss://localhost:{port}")
-        assert distrusted.returncode == 1
-        assert "certificate verify failed" in distrusted.stderr
-        unchecked = new_engine("--redis", f"rediss://localhost:{port}?ssl_cert_reqs=none")
-        assert connect(unchecked).ask("PING") == PONG
-
 
 class TestRedis:
     """The Redis behind the engine."""

@@ -125,6 +125,31 @@ def listeners(port: int) -> int:
     return sum(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("given_by", ["argument", "variable"])
+def test_no_process_shows_the_password(
+    new_redis: Callable[..., Server], new_engine: Callable[..., Server], given_by: str
+) -> None:
+    """Except where the operator has written it: on the engine's own command line, or in its environment."""
+    server = new_redis("--requirepass", "S3CRETpw")
+    url = f"redis://:S3CRETpw@127.0.0.1:{server.port}"
+    options: dict[str, object] = {"environment": {"REDISAI_ENGINE_REDIS": url}} if given_by == "variable" else {}
+    arguments = ("--redis", url) if given_by == "argument" else ()
+
+    engine = new_engine("--workers", "2", *arguments, **options)
+    client = engine.client(password="S3CRETpw")
+    assert client.ping()
+
+    workers = workers_of(engine)
+    assert len(workers) == 2
+    for process in workers:
+        assert b"S3CRETpw" not in command_line(process)
+        assert b"S3CRETpw" not in Path(f"/proc/{process}/environ").read_bytes()
+    assert "S3CRETpw" not in engine.log.read_text()
+    told = [client.info(), client.client_list(), client.execute_command("AI.CONFIG", "GET", "BACKENDSPATH")]
+    assert "S3CRETpw" not in repr(told)
+
+
 class TestReplacing:
     """A worker that ends, or hangs, is replaced. The others serve meanwhile."""
 

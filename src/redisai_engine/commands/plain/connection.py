@@ -11,7 +11,7 @@ from redisai_engine.commands.plain.modules import with_module
 from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscriptions
 from redisai_engine.commands.steps import Pass, Plan
 from redisai_engine.commands.table import InTransaction, connection_command
-from redisai_engine.protocol import replies
+from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
 
@@ -128,6 +128,21 @@ def admission(connection: ConnectedClient, refusal: str) -> Plan:
     connection.limits.widen()
     connection.engine.open_until = connection.engine.loop.time() + _OPEN_SECONDS
     return b""
+
+
+def protection(connection: ConnectedClient) -> Plan:
+    """
+    Let a client of another machine in if Redis asks it for a password, and refuse it otherwise (protected mode).
+
+    Redis' own protected mode can't: it sees the engine's connections only. Here, too, who is in stays in.
+    """
+    (answer,) = yield [(b"PING",)]
+    if isinstance(answer, ReplyError) and answer.text.startswith("NOAUTH"):
+        return b""
+    connection.close()
+    # Whoever lacks the right to PING has been let in. With any other error, Redis serves nobody now.
+    refused = isinstance(answer, ReplyError) and not answer.text.startswith("NOPERM")
+    return replies.error(answer.text if refused else texts.PROTECTED)
 
 
 def is_admitted(connection: ConnectedClient) -> bool:

@@ -11,6 +11,7 @@ import os
 import ssl
 from typing import cast
 
+from redisai_engine.certificates import load_authorities, load_certificate, modern
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
@@ -20,6 +21,8 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
+_HANDSHAKE_SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
+_VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
 _TOO_MANY_CLIENTS = "ERR max number of clients reached"  # Redis' text
 
 
@@ -46,7 +49,13 @@ class RespFront:
         self._most_clients = most_clients
         try:
             self._server = await self._engine.loop.create_server(
-                self._session, settings.bind, settings.port, ssl=tls, backlog=1024, reuse_port=shared or None
+                self._session,
+                settings.bind,
+                settings.port,
+                ssl=tls,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+                backlog=1024,
+                reuse_port=shared or None,
             )
         except OSError as error:
             # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
@@ -100,9 +109,9 @@ class _Refusal(asyncio.Protocol):
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     if not settings.tls_cert:
         return None
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        tls.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"tls-cert {settings.tls_cert} and tls-key can't be used: {error}") from None
+    tls = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    load_certificate(tls, settings.tls_cert, settings.tls_key, names=("tls-cert", "tls-key"))
+    if settings.tls_ca_cert_file:
+        load_authorities(tls, settings.tls_ca_cert_file, "tls-ca-cert-file")
+        tls.verify_mode = _VERIFIED[settings.tls_auth_clients or "yes"]
     return tls

@@ -13,6 +13,9 @@ A client that has not logged in may send only what Redis takes of it (`Limits`).
 and HELLO. A client that sends neither is taken for one that has not logged in until it sends more; only then Redis is
 asked, once, so most clients cost no round trip.
 
+In protected mode a client of another machine is let in only if Redis asks it for a password. Redis is asked before the
+client's first request is looked at, once for each connection.
+
 Backpressure. A client may write a whole pipeline before it reads the first reply, so its requests are taken while its
 replies wait. Replies of Redis then wait in Redis: the engine doesn't read them, unless a command of the engine's own
 needs its answer to go on. What waits here is bounded by `output-limit`; beyond it the connection is closed, as Redis
@@ -33,7 +36,7 @@ from typing import TypeAlias, cast
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
-from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted
+from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted, protection
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
 from redisai_engine.commands.steps import Plan, fail
@@ -42,6 +45,7 @@ from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.errors import CommandError
 from redisai_engine.fronts.resp.output import OutputBuffer
+from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.protocol import replies, texts
@@ -55,6 +59,7 @@ _log = logging.getLogger(__name__)
 
 _REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
 _BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
+_MOST_DUE = 256  # replies that Redis owes at the same time, and may have to hold if the client doesn't read
 
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
@@ -90,6 +95,7 @@ class Session:
         self._delayed: tuple[Row, list[bytes]] | None = None
         self._rests = False  # until the next turn, because it has had its share of this one
         self._redis_waits = False  # its replies aren't read, because too many bytes are held for earlier ones
+        self._redis_owes = False  # so many replies that no more requests are taken until some have come
         self._backlog = 0  # bytes received since all requests were last taken
         # How it ends
         self._ended = False  # the client has shut down its sending side
@@ -104,7 +110,9 @@ class Session:
             self._delayed = None
             self._begin(row, delayed)
         for _ in range(_REQUESTS_PER_TURN):
-            if self._is_busy() or self._client.is_closing or self._rests or self._pending.are_too_many:
+            if self._is_busy() or self._client.is_closing or self._rests or self._redis_owes:
+                return
+            if self._pending.are_too_many:
                 return
             if self._take_another():
                 continue
@@ -183,7 +191,7 @@ class Session:
             return 0
         names = self._relayed_names.names
         if name in names:
-            return self._parser.extend(names, self._engine.models.tracked_keys)
+            return self._parser.extend(names, self._engine.models.tracked_keys, _MOST_DUE)
         self._relayed_names.add(name)
         return 0
 
@@ -240,6 +248,8 @@ class Session:
         self._pending.add(task)
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
+        upstream = self._client.opened_upstream
+        self._redis_owes = upstream is not None and upstream.due >= _MOST_DUE
 
     def _task_ended(self, task: Task) -> None:
         self._client.touch()
@@ -264,6 +274,7 @@ class Session:
             last = Relayed(silent=silent)
             self._pending.add(last)
         upstream.relay(self._parser.raw, last, 1 + further)
+        self._redis_owes = upstream.due >= _MOST_DUE
 
     # Replies
 
@@ -289,6 +300,9 @@ class Session:
         upstream = self._client.opened_upstream
         if upstream is not None:
             upstream.flush()
+            if self._redis_owes and upstream.due < _MOST_DUE:
+                self._redis_owes = False
+                self._client.touch()
             if self._redis_waits and not self._pending.hold_too_much:
                 self._redis_waits = False
                 upstream.reading.release(Reason.HELD_REPLIES)
@@ -310,11 +324,15 @@ class Session:
             self._end(transport)
 
     def _hold_redis(self, transport: asyncio.Transport) -> None:
-        """Leave replies in Redis while the client doesn't read, unless a command waits for its own among them."""
+        """
+        Leave replies in Redis while the client doesn't read, unless a command waits for its own among them.
+
+        A client may also send all its requests before it reads. If it has sent many, its replies are kept here.
+        """
         upstream = self._client.opened_upstream
         if self._pending.are_too_many:
             self._close_slow(transport)
-        elif upstream is not None and self._is_busy():
+        elif upstream is not None and (self._is_busy() or self._backlog > _BACKLOG_BYTES):
             upstream.reading.release(Reason.SLOW_CLIENT)
         elif upstream is not None:
             upstream.reading.hold(Reason.SLOW_CLIENT)
@@ -374,6 +392,9 @@ class Session:
         self._sessions.add(self)
         try:
             self.reading.attach(transport)
+            if self._engine.settings.protected_mode and not is_on_this_machine(transport.get_extra_info("peername")):
+                self._start(protection(self._client))
+                self._client.touch()
         except Exception:  # the event loop would only log it
             self.abort()
 
