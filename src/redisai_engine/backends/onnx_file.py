@@ -122,7 +122,7 @@ class _FileReader:
                 self._sparse(start, end)
             if not inside:
                 continue
-            for number, kind, _, low, high in _fields(self._view, start, end, skip_numbers=message == "attribute"):
+            for number, kind, _, low, high in fields(self._view, start, end, skip_numbers=message == "attribute"):
                 if number in inside and kind == _LENGTH:
                     waiting.append((inside[number], low, high, depth + 1, owner))
         self.found.nodes.reverse()  # the latest to be added to the list was visited first
@@ -132,7 +132,7 @@ class _FileReader:
 
     def _node(self, start: int, end: int, owner: Operator | None, *, is_main: bool) -> None:
         node = Node(size=end - start)
-        for number, kind, _, low, high in _fields(self._view, start, end):
+        for number, kind, _, low, high in fields(self._view, start, end):
             if kind != _LENGTH:
                 continue
             if number == _NODE_INPUT:
@@ -149,11 +149,11 @@ class _FileReader:
     def _tensor(self, start: int, end: int, *, is_main: bool) -> None:
         name, data_type, is_external = "", 0, False
         shape: list[int] = []
-        for number, kind, value, low, high in _fields(self._view, start, end):
+        for number, kind, value, low, high in fields(self._view, start, end):
             if number == _TENSOR_NAME:
                 name = self._text(low, high)
             elif number == _DIMENSIONS["tensor"]:
-                shape += self._numbers(kind, value, low, high)
+                shape += numbers(self._view, kind, value, low, high)
             elif number == _DATA_TYPE:
                 data_type = value
             elif number in (_EXTERNAL_DATA, _DATA_LOCATION):
@@ -168,9 +168,9 @@ class _FileReader:
 
     def _sparse(self, start: int, end: int) -> None:
         shape: list[int] = []
-        for number, kind, value, low, high in _fields(self._view, start, end):
+        for number, kind, value, low, high in fields(self._view, start, end):
             if number == _DIMENSIONS["sparse"]:
-                shape += self._numbers(kind, value, low, high)
+                shape += numbers(self._view, kind, value, low, high)
         self._check_size("that is sparse", shape, None)
         self._dense += prod(shape)
 
@@ -183,7 +183,7 @@ class _FileReader:
 
     def _function(self, start: int, end: int) -> Operator:
         name = domain = ""
-        for number, kind, _, low, high in _fields(self._view, start, end):
+        for number, kind, _, low, high in fields(self._view, start, end):
             if kind == _LENGTH and number == _FUNCTION_NAME:
                 name = self._text(low, high)
             elif kind == _LENGTH and number == _FUNCTION_DOMAIN:
@@ -214,19 +214,11 @@ class _FileReader:
         if self.found.functions and sizes[None] > _MOST_INLINED + len(self.found.nodes) + len(self.found.inner):
             raise BadFile(f"its functions stand for more than {_MOST_INLINED} nodes")
 
-    def _numbers(self, kind: int, value: int, low: int, high: int) -> Iterator[int]:
-        """Yield the signed numbers of one occurrence of a repeated field, packed or not."""
-        if kind == _VARINT:
-            yield _signed(value)
-        while kind == _LENGTH and low < high:
-            packed, low = _varint(self._view, low, high)
-            yield _signed(packed)
-
     def _text(self, low: int, high: int) -> str:
         return bytes(self._view[low:high]).decode("utf-8", "replace")
 
 
-def _fields(
+def fields(
     view: memoryview, start: int, end: int, *, skip_numbers: bool = False
 ) -> Iterator[tuple[int, int, int, int, int]]:
     """
@@ -237,8 +229,8 @@ def _fields(
     """
     position = start
     while position < end:
-        if skip_numbers and (numbers := _NUMBERS.match(view, position, end)) is not None:
-            position = numbers.end()
+        if skip_numbers and (run := _NUMBERS.match(view, position, end)) is not None:
+            position = run.end()
             continue
         tag, position = _varint(view, position, end)
         number, kind = tag >> 3, tag & 7
@@ -257,6 +249,15 @@ def _fields(
         if position > end:
             raise BadFile("a field extends beyond its message")
         yield number, kind, value, low, high
+
+
+def numbers(view: memoryview, kind: int, value: int, low: int, high: int) -> Iterator[int]:
+    """Yield the signed numbers of one occurrence of a repeated field, packed or not."""
+    if kind == _VARINT:
+        yield _signed(value)
+    while kind == _LENGTH and low < high:
+        packed, low = _varint(view, low, high)
+        yield _signed(packed)
 
 
 def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:

@@ -8,8 +8,10 @@ time is loaded once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,7 @@ from redisai_engine.backends.base import BackendSettings
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.probation import Candidate, Probation
+from redisai_engine.execution.hosts.probation import Candidate, Passed, Probation
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.quarantine import Quarantine, digest_of
 from redisai_engine.protocol import texts
@@ -27,10 +29,15 @@ from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.heap import allocated_bytes, model_bytes
 from redisai_engine.service.models import Models
 
+_log = logging.getLogger(__name__)
+
 Loaded = Callable[[RunnableModel | EngineError], None]
 
 #: A model that takes longer to load than this is a slow one.
 _SLOW_SECONDS = 1.0
+
+#: So many digests are remembered as having been named in the log.
+_MOST_TOLD = 10_000
 
 #: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
 _HOSTED_AT_ONCE = 8
@@ -65,6 +72,7 @@ class Loader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
+        self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
     def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
         """
@@ -108,18 +116,30 @@ class Loader:
             )
             if isinstance(tried, EngineError):
                 return tried
-            threads = self._slow if tried > _SLOW_SECONDS else self._thread
+            if tried.danger:
+                self._say_isolated(meta, blob, tried.danger)
+                meta, threads = replace(meta, isolate=True), self._waiters
+            elif tried.seconds > _SLOW_SECONDS:
+                threads = self._slow
         return await self._loop.run_in_executor(threads, self._load, meta, blob)
 
-    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> float:
-        """Return how long a model that has passed its probation takes to load."""
+    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> Passed:
+        """Return what is known of a model that has passed its probation."""
         digest = digest_of(meta.backend, blob)
         self._quarantine.check(meta.id.encode(), digest)
         try:
-            return probation.seconds(Candidate(digest, meta.device, blob), self._settings)
+            return probation.passed(Candidate(digest, meta.device, blob), self._settings)
         except ProbationFailed as error:
             self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
             raise
+
+    def _say_isolated(self, meta: ModelInfo, blob: bytes, danger: str) -> None:
+        digest = digest_of(meta.backend, blob)
+        if digest not in self._told:
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            self._told.add(digest)
+            _log.warning("the model with digest %s is served by a process of its own, because %s", digest, danger)
 
     def _is_hosted(self, meta: ModelInfo) -> bool:
         return self._placement.is_hosted(meta.backend, isolate=meta.isolate)

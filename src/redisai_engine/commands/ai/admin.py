@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from redisai_engine.backends.registry import BACKENDS
@@ -18,6 +18,8 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
+
+Info = store.ModelInfo | store.ScriptInfo
 
 
 @command(
@@ -45,10 +47,20 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
         return replies.OK
     others = yield AskPeers({"figures": which})
     refusal = client.engine.quarantine.refusal(meta.id.encode())
-    return _info_reply(key, meta, _added(figures, others), refusal)
+    return _info_reply(key, _as_placed(client, key, meta), _added(figures, others), refusal)
 
 
-def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> store.ModelInfo | store.ScriptInfo:
+def _as_placed(client: Client, key: bytes, meta: Info) -> Info:
+    """Return a description that says whether the model is isolated, as far as it is known if it didn't ask for it."""
+    if not isinstance(meta, store.ModelInfo):
+        return meta
+    model = client.engine.models.loaded(client.database, key, meta.id.encode())
+    if model is None:
+        return meta
+    return replace(meta, isolate=meta.isolate or client.engine.placement.is_isolated(meta.backend, model.loaded))
+
+
+def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> Info:
     if model_id is not None:
         return store.parse_meta(model, model_id)
     if script_id is None:
@@ -62,9 +74,7 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(
-    key: bytes, meta: store.ModelInfo | store.ScriptInfo, figures: RunStatistics, refusal: Quarantined | None
-) -> bytes:
+def _info_reply(key: bytes, meta: Info, figures: RunStatistics, refusal: Quarantined | None) -> bytes:
     is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [

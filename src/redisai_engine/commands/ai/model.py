@@ -86,7 +86,12 @@ def put_model(
     `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
     model = yield Load((client.database, key), asked, blob)
-    meta = dataclasses.replace(asked, inputs=tuple(model.loaded.inputs), outputs=tuple(model.loaded.outputs))
+    meta = dataclasses.replace(
+        asked,
+        inputs=tuple(model.loaded.inputs),
+        outputs=tuple(model.loaded.outputs),
+        isolate=asked.isolate or client.engine.placement.is_isolated(asked.backend, model.loaded),
+    )
     yield from write_hash(client, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
     models, id_ = client.engine.models, meta.id.encode()
     models.forget(client.database, key)

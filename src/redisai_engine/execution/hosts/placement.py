@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from redisai_engine.backends import registry
-from redisai_engine.backends.base import Backend, BackendSettings
+from redisai_engine.backends.base import Backend, BackendSettings, LoadedModel
 from redisai_engine.backends.scripts import Script
 from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
 from redisai_engine.execution.hosts.parent import Output, Parent
@@ -58,6 +58,10 @@ class Placement:
         `isolate` is what one model asks for.
         """
         return name in self._hosted and (isolate or name not in self._in_process)
+
+    def is_isolated(self, name: str, loaded: LoadedModel) -> bool:
+        """Return whether a model runs in a process of its own although its backend's models usually don't."""
+        return loaded.is_elsewhere and not self.is_hosted(name)
 
     def probation(self, name: str) -> Probation | None:
         """Return where models of this backend are tried out before they are loaded in this process, if they are."""

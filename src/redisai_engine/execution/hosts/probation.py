@@ -35,6 +35,18 @@ class Candidate:
     blob: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """
+    What is known of a model that has passed: how long it takes to load, and what may end the process that runs it.
+
+    An empty `danger` means that nothing is known to.
+    """
+
+    seconds: float
+    danger: str
+
+
 class Probation:
     """The probation of models of `parent`'s backend. Its methods may be called in any thread."""
 
@@ -42,11 +54,11 @@ class Probation:
         self._parent = parent
         self._limits = host_limits
         self._lock = threading.Lock()
-        self._passed: OrderedDict[tuple[str, str], float] = OrderedDict()  # digest and device, and seconds to load
+        self._passed: OrderedDict[tuple[str, str], Passed] = OrderedDict()  # by digest and device
 
-    def seconds(self, candidate: Candidate, settings: BackendSettings) -> float:
+    def passed(self, candidate: Candidate, settings: BackendSettings) -> Passed:
         """
-        Return how long the model takes to load. Try it out first if it hasn't passed yet.
+        Return what is known of the model. Try it out first if it hasn't passed yet.
 
         Raise ProbationFailed for what crashes, takes too long or too much memory, and otherwise the errors of a load.
         """
@@ -56,19 +68,19 @@ class Probation:
             if known is not None:
                 self._passed.move_to_end(name)
                 return known
-        took = self._try_out(candidate, settings)
+        passed = self._try_out(candidate, settings)
         with self._lock:
-            self._passed[name] = took
+            self._passed[name] = passed
             if len(self._passed) > _REMEMBERED:
                 self._passed.popitem(last=False)
-        return took
+        return passed
 
-    def _try_out(self, candidate: Candidate, settings: BackendSettings) -> float:
+    def _try_out(self, candidate: Candidate, settings: BackendSettings) -> Passed:
         memory = memory_for(self._limits, len(candidate.blob))
         with file_with(candidate.blob) as file:
             host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(candidate.device)[0] == "GPU")
         try:
-            return self._took(host, candidate, settings)
+            return self._run(host, candidate, settings)
         except TimeoutError:
             raise ProbationFailed(
                 f"took longer than {self._limits.load_seconds * 1000:.0f} ms (model-load-timeout)"
@@ -82,8 +94,8 @@ class Probation:
         finally:
             host.close()
 
-    def _took(self, host: Host, candidate: Candidate, settings: BackendSettings) -> float:
-        """Have the model loaded and run. Return the seconds of the load."""
+    def _run(self, host: Host, candidate: Candidate, settings: BackendSettings) -> Passed:
+        """Have the model loaded and run."""
         begin = monotonic()
         about, _ = host.ask(
             {
@@ -100,4 +112,4 @@ class Probation:
         self._parent.say_missing(about["missing"])
         with suppress(ModelRunError):  # an error is an answer: other inputs may suit the model better
             host.ask(TRIAL, seconds=max(self._limits.load_seconds - took, 0.0))
-        return took
+        return Passed(took, about["danger"])

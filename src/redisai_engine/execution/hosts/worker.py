@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
+from redisai_engine.backends.deadly import danger
 from redisai_engine.backends.registry import backend
 from redisai_engine.backends.scripts import ScriptCall
 from redisai_engine.execution.hosts.frames import Channel, from_bytes, from_error, to_bytes, to_error, to_value
@@ -72,6 +73,7 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
         "steady": model.steady,
         "loop_rows": model.loop_rows,
         "takes_text": model.takes_text,
+        "danger": danger(content) if given.get("on_probation") else "",
     }
 
 
