@@ -197,7 +197,8 @@ ARROWS = {
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
-FOUNDATION = {"errors", "config", "children", "folders"}  # modules next to the folders that import none of them
+#: Modules next to the folders that import none of them.
+FOUNDATION = {"errors", "config", "children", "folders", "keepalive"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -65,6 +65,13 @@ class Settings:
         "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
         why="works out of the box",
     )
+    upstream_timeout: int = _setting(
+        30_000,
+        _number(0, 86_400_000),
+        "when Redis answers nothing at all for this long, those who wait for it get an error; 0: they wait on",
+        unit="milliseconds",
+        why="as long as Sentinel waits",
+    )
     data_dir: str = _setting(
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )
