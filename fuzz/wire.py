@@ -70,7 +70,7 @@ class _Reader:
         self._template = Template(request, range(len(request))[1:3])
         names, apart = frozenset({request[0], b"GET"}), frozenset({b"apart"})
         if self._chosen() and request[0] in names and apart.isdisjoint(request):
-            taken = parser.extend(names, apart)
+            taken = parser.extend(names, apart, 1000 if self._chosen() else 1)
             found = self._relayed()
             assert len(found) == 1 + taken
         else:

@@ -81,7 +81,7 @@ def test_the_architecture_tells_where_each_kind_of_thing_is_added() -> None:
 
 # -- all documents ----------------------------------------------------------------------------------
 
-GENERATED = {"benchmarks.md", "census.md", "flavors.md", "reference.md", "settings.md", "commands.md"}
+GENERATED = {"benchmarks.md", "census.md", "reliability.md", "flavors.md", "reference.md", "settings.md", "commands.md"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime  # noqa: F401  # here, before the tests below take the variable away from this process
 import pytest
 
 from support import sealed

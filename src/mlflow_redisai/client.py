@@ -167,6 +167,8 @@ class RedisAIClient(BaseDeploymentClient):
     def _order(self, name: str, options: DeploymentOptions) -> Order:
         from mlflow_redisai.deploy.prepare import Order
 
+        if options.isolate:
+            self._store.check_isolation(name)
         return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
@@ -248,6 +250,7 @@ def _described(deployment: Deployment) -> dict[str, Any]:
         "verification": _verification(found.verification) if found else None,
         "notes": list(found.notes) if found else [],
         "timeout": found.options.timeout if found else None,
+        "isolate": found.options.isolate if found else None,
         "backend": meta.backend,
         "device": meta.device,
         "tag": meta.tag,

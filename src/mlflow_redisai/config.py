@@ -178,6 +178,13 @@ OPTIONS: tuple[Option, ...] = (
         "longest time that a prediction waits in the server's queue before it is abandoned",
     ),
     Option(
+        "isolate",
+        _switch,
+        "yes or no",
+        "no",
+        "serve the model in a process of its own, whatever its backend; only the engine can, RedisAI can't",
+    ),
+    Option(
         "convert_timeout",
         _whole(0),
         "a whole number of seconds, 0 or greater",
@@ -295,6 +302,7 @@ class DeploymentOptions:
     outputs: str | None = None
     verify: bool = True
     timeout: int = DEFAULT_TIMEOUT_MS
+    isolate: bool = False
     convert_timeout: int = DEFAULT_CONVERT_TIMEOUT_S
     convert_memory: int | None = None
 

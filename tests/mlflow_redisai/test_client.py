@@ -211,6 +211,28 @@ def test_options_reach_redisai(client: RedisAIClient, saved_wine: LoggedModel) -
     assert client.predict("options:wine", saved_wine.frame.head(2))["predictions"].shape == (2,)
 
 
+def test_a_deployment_has_a_process_of_its_own_for_as_long_as_its_options_say_so(
+    client: RedisAIClient, engine: Server, saved_wine: LoggedModel
+) -> None:
+    """Other updates keep the option, those that change the model and those that don't."""
+
+    def isolated() -> bool:
+        return b"isolate" in engine.client().execute_command("AI.INFO", "isolated:wine")
+
+    created = client.create_deployment("isolated:wine", saved_wine.uri, config={"isolate": "yes"})
+    assert created["isolate"] is True
+    assert isolated()
+    client.update_deployment("isolated:wine", config={"tag": "v2"})
+    assert isolated()
+    client.update_deployment("isolated:wine", saved_wine.uri)
+    assert isolated()
+    assert client.predict("isolated:wine", saved_wine.frame.head(2))["predictions"].shape == (2,)
+
+    client.update_deployment("isolated:wine", config={"isolate": False})
+
+    assert not isolated()
+
+
 def test_bad_options_are_refused_before_anything_is_done() -> None:
     """There is no server, and none is asked."""
     client = RedisAIClient(f"redisai://127.0.0.1:{free_port()}")

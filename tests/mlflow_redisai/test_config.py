@@ -11,8 +11,8 @@ from mlflow_redisai import config
 from mlflow_redisai.config import CREATE, OPTIONS, RUN_LOCAL, UPDATE, DeploymentOptions
 
 CREATE_OPTIONS = (
-    "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout, convert_timeout, "
-    "convert_memory"
+    "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout, isolate, "
+    "convert_timeout, convert_memory"
 )
 
 

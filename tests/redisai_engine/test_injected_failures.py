@@ -43,7 +43,7 @@ EXEMPT = {
     "fronts/resp/session.py": {"connection_made", "fail", "abort", "_refuse"},
     "commands/task.py": {"_fail", "end"},
     "redis/upstream.py": {"_open", "connection_made", "_fail", "_lost"},
-    "service/loading.py": {"<lambda>", "_loaded"},
+    "service/loading.py": {"<lambda>"},
     "service/encoding.py": {"<lambda>", "result_of", "deliver"},
     "service/polling.py": {"_poll", "turn_ended"},
 }

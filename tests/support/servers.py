@@ -99,14 +99,14 @@ class Server:
                 self.process.stdout.close()
 
 
-def start_redis(folder: Path, *arguments: str, binary: str | None = None) -> Server:
-    """Start a plain redis-server on a free port and a Unix socket, and wait until it answers PING."""
+def start_redis(folder: Path, *arguments: str, binary: str | None = None, port: int | None = None) -> Server:
+    """Start a plain redis-server on this or a free port and a Unix socket, and wait until it answers PING."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "redis.log"
     socket_path = folder / "redis.sock"
     for _ in range(5):  # another process may take the port between our probe and the server's bind
-        port = free_port()
-        fixed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
+        taken = port or free_port()
+        fixed = ["--port", str(taken), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
         # The path of a Unix socket has at most 107 bytes.
         unix = ["--unixsocket", str(socket_path)] if len(str(socket_path)) < 100 else []
         with log.open("w") as output:
@@ -116,7 +116,7 @@ def start_redis(folder: Path, *arguments: str, binary: str | None = None) -> Ser
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        server = Server(process, port, log, unix_socket=socket_path if unix else None, data_dir=folder)
+        server = Server(process, taken, log, unix_socket=socket_path if unix else None, data_dir=folder)
         wait_until(lambda p=process, s=server: p.poll() is not None or _answers(s), timeout_s=START_S, what="PING")  # type: ignore[misc]
         if process.poll() is None:
             return server

@@ -178,7 +178,7 @@ def _to_store(order: Order, deployable: Deployable) -> ModelToStore:
         outputs=deployable.tf_outputs,
         **_stored(order.options),
     )
-    return ModelToStore(meta, deployable.blob, order.facts.chunk_bytes)
+    return ModelToStore(meta, deployable.blob, order.facts.chunk_bytes, order.options.isolate)
 
 
 def _stored(options: DeploymentOptions) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def with_options(order: Order, current: Deployment) -> Prepared:
     if current.record is not None:
         _check_batching(options, current.record.mapping)
     meta = replace(current.meta, **_stored(options))
-    model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes)
+    model = ModelToStore(meta, order.store.blob(current.name), order.facts.chunk_bytes, options.isolate)
     return _with_record(order, model, current.record or _record_of_foreign(current, model.blob))
 
 
@@ -201,7 +201,8 @@ def with_other_options(order: Order, prepared: Prepared) -> Prepared:
     """Return a prepared model with the order's options instead of its own."""
     _check_batching(order.options, prepared.record.mapping)
     meta = replace(prepared.model.meta, **_stored(order.options))
-    return _with_record(order, replace(prepared.model, meta=meta), prepared.record)
+    model = replace(prepared.model, meta=meta, isolate=order.options.isolate)
+    return _with_record(order, model, prepared.record)
 
 
 def _with_record(order: Order, model: ModelToStore, record: Record) -> Prepared:

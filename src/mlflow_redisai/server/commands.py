@@ -98,12 +98,14 @@ class ModelToStore:
     """
     A model with everything that AI.MODELSTORE needs.
 
-    `meta.inputs` and `meta.outputs` are used only for TF. `chunk_bytes` is the most that one argument may hold.
+    `meta.inputs` and `meta.outputs` are used only for TF. `chunk_bytes` is the most that one argument may hold. With
+    `isolate`, the model gets a process of its own. RedisAI, which can't do that, refuses the command.
     """
 
     meta: ModelMeta
     blob: bytes
     chunk_bytes: int
+    isolate: bool = False
 
     def command(self, key: bytes) -> Command:
         """Return the AI.MODELSTORE command. RedisAI requires the arguments in this order."""
@@ -118,6 +120,8 @@ class ModelToStore:
                 command += ["MINBATCHSIZE", meta.minbatchsize]
                 if meta.minbatchtimeout:
                     command += ["MINBATCHTIMEOUT", meta.minbatchtimeout]
+        if self.isolate:
+            command.append("ISOLATE")
         # The other backends find inputs and outputs in the model itself.
         if meta.backend == "TF":
             command += ["INPUTS", len(meta.inputs), *map(raw, meta.inputs)]

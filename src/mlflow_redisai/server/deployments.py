@@ -109,6 +109,14 @@ class Deployments:
             self._versions_told = keys == [key]
         return self._versions_told
 
+    def check_isolation(self, name: str) -> None:
+        """Raise InvalidRequest if the server can't give a model a process of its own. Only the engine can."""
+        if not self._tells_versions(raw(name)):
+            raise errors.InvalidRequest(
+                f"option isolate=yes needs mlflow-redisai's engine; the server at {self.where} isn't one and runs all "
+                "models in its own process; omit the option"
+            )
+
     def blob(self, name: str) -> bytes:
         """Fetch the stored model's bytes."""
         reply = self.connection.call(raw(name), "AI.MODELGET", raw(name), "BLOB", otherwise=errors.ModelFailed)

@@ -202,20 +202,20 @@ class RequestParser:
             self._position = start + template.size
         return found
 
-    def extend(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
+    def extend(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes], most: int) -> int:
         """
-        Take further requests as long as they start with one of `names` and contain none of `apart_from`.
+        Take up to `most` further requests as long as they start with one of `names` and have none of `apart_from`.
 
         Return how many were taken. `raw` then covers them together with the request that `next` returned. This is for
         runs of requests that are only relayed.
         """
         if self._pieces:
-            return self._extend_pieces(names, apart_from)
+            return self._extend_pieces(names, apart_from, most)
         layout = self._layout
         if self._start < 0 or layout is None:
             return 0
         count = 0
-        while (end := self._position + layout.size) <= len(self._buffer):
+        while count < most and (end := self._position + layout.size) <= len(self._buffer):
             request = layout.read(self._buffer, self._position)
             if request is None or request[0] not in names or not apart_from.isdisjoint(request):
                 break
@@ -223,11 +223,11 @@ class RequestParser:
             count += 1
         return count
 
-    def _extend_pieces(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes]) -> int:
+    def _extend_pieces(self, names: AbstractSet[bytes], apart_from: AbstractSet[bytes], most: int) -> int:
         pieces = self._pieces
         index = self._index
         taken = 0
-        while (count := _ARGUMENT_COUNTS.get(pieces[index])) is not None:
+        while taken < most and (count := _ARGUMENT_COUNTS.get(pieces[index])) is not None:
             end = index + 1 + 2 * count
             if end >= len(pieces) or pieces[index + 2] not in names:
                 break

@@ -142,6 +142,7 @@ class Upstream:
         With `timeout_ms`, the connection ends if the network doesn't take what was sent for that long.
         """
         self.reading = Reading()
+        self.due = 0  # replies
         self.streams: set[str] = set()  # what the client asked for: "MESSAGES" (in RESP2), "MONITOR"
         self._owner = owner
         self._loop = loop
@@ -180,6 +181,7 @@ class Upstream:
         """Send `count` plain commands, whose replies belong to `entry`."""
         self._out.append(requests)
         entry.count += count
+        self.due += count
         if not self._expected or self._expected[-1] is not entry:
             self._expected.append(entry)
 
@@ -232,12 +234,14 @@ class Upstream:
                 self._out += pieces
             else:
                 self._out.append(pieces)
+        self.due += len(commands)
         room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
         self._expected.append(Own(len(commands), done, raw=False, limit=limit, room=room, refusal=refusal))
 
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
+        self.due += 1
         self._expected.append(Own(1, done, raw=True, limit=NO_LIMIT, room=self._most, refusal=self._refusal))
 
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
@@ -325,6 +329,7 @@ class Upstream:
                 count, done = _count_replies(frames, done, first.count)
                 end = frames[done - 1][1]
                 first.count -= count
+                self.due -= count
                 if not first.count:
                     self._expected.popleft()
                 self._owner.relayed(first, data[start:end] if start or end < len(data) else data)
@@ -360,6 +365,7 @@ class Upstream:
             return
         if isinstance(entry, Relayed):
             entry.count -= 1
+            self.due -= 1
             if not entry.count:
                 self._expected.popleft()
             self._owner.relayed(entry, data)
@@ -367,6 +373,7 @@ class Upstream:
         entry.take(data, size)
         if len(entry.replies) == entry.want:
             self._expected.popleft()
+            self.due -= entry.want
             entry.done(entry.replies)
 
     def _keep(self, tail: bytes) -> None:

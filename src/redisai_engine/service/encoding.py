@@ -52,7 +52,10 @@ def result_of(finished: asyncio.Future[Any]) -> Any:
     if finished.cancelled():
         return EngineClosing()
     error = finished.exception()
-    return finished.result() if error is None else EngineError(f"ERR the engine failed on this command: {error!r}")
+    if error is None:
+        return finished.result()
+    _log.error("a computation failed because of a bug in the engine", exc_info=error)
+    return EngineError(f"ERR the engine failed on this command: {error!r}")
 
 
 def deliver(outcome: Any, waiting: Sequence[Callable[[Any], None]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mlflow_redisai.target import Target
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.record import record_key
 from support.saved_models import save_multiplication
-from support.servers import Server
+from support.servers import Server, start_redis
 
 Keys = Callable[[str], list[str]]
 
@@ -189,3 +190,13 @@ def test_a_deployment_changed_again_and_again_is_given_up(store: Deployments, do
         caught.value.message
         == "other clients changed the deployment 'busy:model' during each of 20 attempts; try again later"
     )
+
+
+def test_a_server_that_has_no_processes_for_models_is_not_asked_for_one(tmp_path: Path) -> None:
+    """A plain Redis lacks the engine's commands, as RedisAI does."""
+    redis = start_redis(tmp_path)
+    try:
+        with pytest.raises(errors.InvalidRequest, match="option isolate=yes needs mlflow-redisai's engine"):
+            Deployments(Connection(Target.parse(redis.target))).check_isolation("m")
+    finally:
+        redis.stop()

@@ -66,6 +66,21 @@ def test_what_was_loaded_before_is_named_by_its_ids() -> None:
     assert quarantine.refusal(ID) is None
 
 
+def test_what_has_failed_its_probation_is_refused_beside_what_has_crashed_a_process() -> None:
+    """The parent of all workers knows of crashes only, and tells all of them anew each time."""
+    quarantine = Quarantine()
+    quarantine.check(ID, DIGEST)
+    other = digest_of("ONNX", BLOB + b"x")
+
+    assert quarantine.add({DIGEST: (time.time() + 100, "took too long")}) == [ID]
+    assert quarantine.add({other: (time.time() + 100, "ended by signal 8 (SIGFPE)")}) == []
+    assert quarantine.take({}) == []
+
+    for digest in (DIGEST, other):
+        with pytest.raises(Quarantined):
+            quarantine.check(ID, digest)
+
+
 def test_a_load_is_noted() -> None:
     notes = Notes()
 

@@ -309,7 +309,7 @@ def test_a_run_of_relayed_requests_is_taken_in_one_piece() -> None:
             parser.feed(get * (repeated + 1) + rest)
 
             assert parser.next() == [b"GET", b"k"]
-            assert parser.extend({b"GET"}, {b"model"}) == repeated
+            assert parser.extend({b"GET"}, {b"model"}, 1000) == repeated
             assert parser.raw == get * (repeated + 1)
 
 
@@ -323,6 +323,6 @@ def test_a_run_of_equal_layout_is_taken_in_one_piece() -> None:
     parser.feed(b"".join(requests[3:]) + encode([b"SET", b"mo", b"v"]))
 
     assert parser.next() == [b"SET", b"k3", b"v"]
-    assert parser.extend({b"SET"}, {b"mo"}) == 2
+    assert parser.extend({b"SET"}, {b"mo"}, 1000) == 2
     assert parser.raw == b"".join(requests[3:])
     assert parser.next() == [b"SET", b"mo", b"v"]

@@ -55,6 +55,7 @@ _log = logging.getLogger(__name__)
 
 _REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
 _BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
+_MOST_DUE = 256  # replies that Redis owes at the same time, and may have to hold if the client doesn't read
 
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
@@ -90,6 +91,7 @@ class Session:
         self._delayed: tuple[Row, list[bytes]] | None = None
         self._rests = False  # until the next turn, because it has had its share of this one
         self._redis_waits = False  # its replies aren't read, because too many bytes are held for earlier ones
+        self._redis_owes = False  # so many replies that no more requests are taken until some have come
         self._backlog = 0  # bytes received since all requests were last taken
         # How it ends
         self._ended = False  # the client has shut down its sending side
@@ -104,7 +106,9 @@ class Session:
             self._delayed = None
             self._begin(row, delayed)
         for _ in range(_REQUESTS_PER_TURN):
-            if self._is_busy() or self._client.is_closing or self._rests or self._pending.are_too_many:
+            if self._is_busy() or self._client.is_closing or self._rests or self._redis_owes:
+                return
+            if self._pending.are_too_many:
                 return
             if self._take_another():
                 continue
@@ -185,7 +189,7 @@ class Session:
         """Count the requests behind the current one that are relayed together with it."""
         if self._client.silence is not _SPEAKING:
             return 0
-        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys)
+        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys, _MOST_DUE)
 
     def _look_at_name(self, name: bytes) -> None:
         """Look at the name of a request that has just been sent to Redis."""
@@ -247,6 +251,8 @@ class Session:
         self._pending.add(task)
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
+        upstream = self._client.opened_upstream
+        self._redis_owes = upstream is not None and upstream.due >= _MOST_DUE
 
     def _task_ended(self, task: Task) -> None:
         self._client.touch()
@@ -271,6 +277,7 @@ class Session:
             last = Relayed(silent=silent)
             self._pending.add(last)
         upstream.relay(self._parser.raw, last, 1 + further)
+        self._redis_owes = upstream.due >= _MOST_DUE
 
     # Replies
 
@@ -296,6 +303,9 @@ class Session:
         upstream = self._client.opened_upstream
         if upstream is not None:
             upstream.flush()
+            if self._redis_owes and upstream.due < _MOST_DUE:
+                self._redis_owes = False
+                self._client.touch()
             if self._redis_waits and not self._pending.hold_too_much:
                 self._redis_waits = False
                 upstream.reading.release(Reason.HELD_REPLIES)
@@ -317,11 +327,15 @@ class Session:
             self._end(transport)
 
     def _hold_redis(self, transport: asyncio.Transport) -> None:
-        """Leave replies in Redis while the client doesn't read, unless a command waits for its own among them."""
+        """
+        Leave replies in Redis while the client doesn't read, unless a command waits for its own among them.
+
+        A client may also send all its requests before it reads. If it has sent many, its replies are kept here.
+        """
         upstream = self._client.opened_upstream
         if self._pending.are_too_many:
             self._close_slow(transport)
-        elif upstream is not None and self._is_busy():
+        elif upstream is not None and (self._is_busy() or self._backlog > _BACKLOG_BYTES):
             upstream.reading.release(Reason.SLOW_CLIENT)
         elif upstream is not None:
             upstream.reading.hold(Reason.SLOW_CLIENT)

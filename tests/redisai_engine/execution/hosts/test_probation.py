@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -119,7 +120,8 @@ def test_what_would_take_the_engine_down_is_refused(
     assert isinstance(second, ReplyError)
     assert re.match(rf"ERR refused for another \d+ s: .* with digest {digest} {why}$", second.text)
     assert wire.ask("EXISTS", "bad", "other") == 0
-    assert re.search(rf"the model with digest {digest} is refused for 600 s, .* {why}\n", serving.complaints())
+    logged = re.compile(rf"the model with digest {digest} is refused for 600 s, .* {why}\n")
+    wait_until(lambda: logged.search(serving.complaints()), what="the line in the log")
     assert stored(wire, "m", GOOD) == b"OK"
     assert added(wire, "m") == [b"5"]
 
@@ -148,6 +150,21 @@ def test_others_are_served_while_a_model_is_tried_out(serving: Server, wire: Wir
         os.kill(trial.pid, signal.SIGSEGV)
 
     assert wire.receive() == f"-{REFUSED}ended by signal 11 (SIGSEGV)\r\n".encode()
+
+
+def test_a_slow_load_in_the_engine_does_not_hold_up_a_short_one(serving: Server, wire: Wire) -> None:
+    """It has passed its probation, so it takes as long again in the engine's process, in a thread for such models."""
+    answered = []
+    begun_trial(serving, wire, onnx_faults.slow_load(12))
+    waiting = Thread(target=lambda: answered.append(("slow", wire.receive())))
+    waiting.start()
+    wait_until(lambda: not hosts_of(serving), what="the end of the trial")
+
+    with Wire(serving.port) as other:
+        answered.append(("short", stored(other, "m", model_blob("Sub"))))
+    waiting.join()
+
+    assert answered == [("short", b"OK"), ("slow", b"+OK\r\n")]
 
 
 def test_the_end_of_a_trial_from_outside_says_nothing_about_the_model(serving: Server, wire: Wire) -> None:
