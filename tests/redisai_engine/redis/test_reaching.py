@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,16 +51,20 @@ def test_a_redis_that_starts_later_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_loads_its_data_is_waited_for(
-    new_redis: Callable[..., Server], new_engine: Callable[..., Server], connect: Connect
+    new_redis: Callable[..., Server], new_engine: Callable[..., Server], connect: Connect, tmp_path: Path
 ) -> None:
-    redis = new_redis(*["--enable-debug-command", "yes", "--key-load-delay", "100000"], *BUSY)
-    direct, loading = connect(redis), connect(redis)
-    assert direct.ask("DEBUG POPULATE 80 k 2000") == OK
+    """Redis goes on loading until the engine has said that it waits."""
+    redis = new_redis("--enable-debug-command", "yes", "--key-load-delay", "100000", *BUSY)
+    direct, loading, log = connect(redis), connect(redis), tmp_path / "engine1" / "engine.log"
+    assert direct.ask("DEBUG POPULATE 1000 k 2000") == OK
     loading.send("DEBUG RELOAD")
     wait_until(lambda: direct.ask("PING").startswith(b"-LOADING"))
 
-    engine = new_engine("--redis", redis.url)
+    with ThreadPoolExecutor(1) as starting:
+        started = starting.submit(new_engine, "--redis", redis.url)
+        wait_until(lambda: log.exists() and "loads its data; the engine waits for it" in log.read_text())
+        assert direct.ask("CONFIG SET key-load-delay 0") == OK
+        engine = started.result()
 
     assert loading.reply() == OK
     assert connect(engine).ask("SET k 1") == OK
-    assert "loads its data; the engine waits for it" in engine.log.read_text()
