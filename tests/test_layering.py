@@ -198,13 +198,8 @@ ARROWS = {
     "fronts.resp": {"commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
-FOUNDATION = {
-    "errors",
-    "config",
-    "children",
-    "folders",
-    "certificates",
-}  # modules next to the folders that import none of them
+#: Modules next to the folders that import none of them.
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -86,6 +86,21 @@ class Settings:
         why="works out of the box",
         secret=True,
     )
+    upstream_timeout: int = _setting(
+        30_000,
+        _number(0, 86_400_000),
+        "when Redis answers nothing at all for this long, those who wait for it get an error; 0: they wait on",
+        unit="milliseconds",
+        why="as long as Sentinel waits",
+    )
+    wait_for_redis: int = _setting(
+        0,
+        _number(0, 86_400),
+        "how long to go on trying if Redis can't be reached when the engine starts; while Redis loads its data, the "
+        "engine waits anyway",
+        unit="seconds",
+        why="a wrong address shows at once",
+    )
     data_dir: str = _setting(
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )

@@ -51,9 +51,15 @@ class Client:
         """The connection to Redis, opened on first use."""
         if self.opened_upstream is None:
             engine = self.engine
+            settings = engine.settings
             self.opened_upstream = Upstream(
-                engine.redis_address, self._front, engine.loop, engine.settings.request_limit
+                engine.redis_address,
+                self._front,
+                engine.loop,
+                settings.request_limit,
+                timeout_ms=settings.upstream_timeout,
             )
+            engine.liveness.watch(self.opened_upstream)
         return self.opened_upstream
 
     @property

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from redisai_engine.config import Settings
-from redisai_engine.errors import StartError
 from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
 from redisai_engine.fronts.resp.front import RespFront
@@ -28,12 +27,12 @@ from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
+from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
 _WORKERS_PART = 0.9  # of the time to stop; the rest is for the parent to kill those that don't
-_REACH_SECONDS = 10.0  # for a connection to Redis, TLS included
 _HOST_LINES_PER_SECOND = 10.0  # in the log, of all hosts of a backend: far fewer than a worker may write altogether
 _HOST_SECONDS = 10.0  # from the signal to stop until processes of models are ended, whatever they do
 
@@ -61,7 +60,7 @@ async def _serve_alone(settings: Settings, stop: Shutdown, output: WorkerOutput)
             process.keep_running(stop.set)
         upstream = process.address if process is not None else parse_address(settings.redis)
         if process is None:  # an embedded server has answered already
-            await _check(upstream)
+            await reach(upstream, settings.wait_for_redis, output.announce, lambda: stop.is_set)
         if settings.workers > 1:
             url = str(upstream) if process is not None else settings.redis
             await _serve_with_workers(settings, url, stop, output)
@@ -131,20 +130,3 @@ def _announce(settings: Settings, output: WorkerOutput, host: str, port: int) ->
     if settings.protected_mode and not is_on_this_machine((host, port)):
         _log.info("clients of other machines are let in only while Redis asks for a password (see --protected-mode)")
     output.announce(f"ready: {host}:{port}")
-
-
-async def _check(upstream: Address) -> None:
-    """Raise StartError if Redis can't be reached, so that a wrong address shows at the start."""
-    try:
-        await asyncio.wait_for(upstream.connect(_Visit), _REACH_SECONDS)
-    except asyncio.TimeoutError:
-        raise StartError(f"Redis at {upstream} can't be reached: no answer within {_REACH_SECONDS:.0f} s") from None
-    except OSError as error:
-        raise StartError(f"Redis at {upstream} can't be reached: {error.strerror or error}") from None
-
-
-class _Visit(asyncio.Protocol):
-    """A connection that closes as soon as it is open."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()

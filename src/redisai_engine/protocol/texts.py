@@ -147,6 +147,9 @@ PROTECTED = (
     "let everybody in who reaches the port: start the engine with --protected-mode no"
 )
 ENGINE_FAILED = "ERR the engine failed on this command; its log says why"
+REDIS_SILENT = (
+    "ERR Redis hasn't answered anything for %d ms (see --upstream-timeout); it may still carry out what it was sent"
+)
 VALUE_TOO_LARGE = "ERR a field of the key has more than %d bytes, so no model or script is read from it"
 
 TENSORS_TOO_LARGE = "ERR the tensors of this command take %d bytes or more; at most %d are allowed (see --tensor-limit)"

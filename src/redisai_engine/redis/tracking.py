@@ -6,23 +6,33 @@ replies and in order with them. So an invalidation that follows the reply for a 
 When the connection is lost, invalidations may be lost too: everything is invalidated (`changed(None)`), and the
 connection is opened again.
 
+Redis may refuse to let the engine in, to track, or to show it a key: its password or its rights have changed. Then the
+log says so once, `problem` says so until it is over, and the engine tries again from time to time.
+
 Invariant: while `is_open` is False nothing is read, and `changed(None)` has been called since the last read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from redisai_engine.keepalive import keep_upstream_alive
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, FrameScanner, ReplyError, decode
 from redisai_engine.protocol.replies import command
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.metadata import MAX_METADATA
 
+_log = logging.getLogger(__name__)
+
 _RETRY_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
+_UNSENT_MS = 30_000  # after which a connection whose network takes nothing is opened anew
+REFUSED_SECONDS = 5.0  # until what Redis has refused is tried again
 
 Changed = Callable[[Iterable[bytes] | None], None]
 Answered = Callable[[bytes | None, int], None]
@@ -32,12 +42,14 @@ class Tracking(asyncio.Protocol):
     """
     A connection with client tracking, which opens again after it was lost.
 
-    If Redis refuses tracking, `is_open` stays False. `changed` is called with the keys that were invalidated, or with
-    None if any key may have changed.
+    If Redis refuses tracking, `is_open` is False and `problem` is its text. `changed` is called with the keys that were
+    invalidated, or with None if any key may have changed.
     """
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop, changed: Changed) -> None:
         self.is_open = False
+        self.problem = ""
+        self._refused: bytes | None = None  # the key that Redis hasn't shown, if that is the problem
         self._address = address
         self._loop = loop
         self._changed = changed
@@ -50,21 +62,23 @@ class Tracking(asyncio.Protocol):
         self._closed = False
         self._task = loop.create_task(self._open())
 
-    async def _open(self, *, later: bool = False) -> None:
-        if later:
-            await asyncio.sleep(_RETRY_SECONDS)
+    async def _open(self, *, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
         while True:
             try:
-                await self._address.connect(lambda: self)
+                await asyncio.wait_for(self._address.connect(lambda: self), _CONNECT_SECONDS)
                 return
-            except OSError:
+            except (OSError, asyncio.TimeoutError):
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def read(self, database: int, key: bytes, field: bytes, answered: Answered) -> None:
+    def read(
+        self, database: int, key: bytes, field: bytes, answered: Answered, refused: Callable[[], None] = lambda: None
+    ) -> None:
         """
         Read a field of a hash under tracking.
 
-        `answered` gets the value, or None, and the milliseconds until the key expires, negative if it doesn't.
+        `answered` gets the value, or None, and the milliseconds until the key expires, negative if it doesn't. If Redis
+        doesn't show the key, `refused` is called instead.
         """
         if self._database != database:
             self._database = database
@@ -73,7 +87,23 @@ class Tracking(asyncio.Protocol):
         # Redis sends the invalidation of an expired key only when it deletes the key, which may be later than the
         # expiry. So the caller needs the expiry as well.
         self._send((b"HGET", key, field), held.append)
-        self._send((b"PTTL", key), lambda ttl: answered(_bytes(held[0]), ttl if isinstance(ttl, int) else 0))
+
+        def both(ttl: Any) -> None:
+            if _is_refusal(held[0]):
+                self._refused = key
+                self._has_problem(held[0].text)
+                refused()
+                return
+            if key == self._refused:
+                self._has_no_problem()
+            answered(_bytes(held[0]), ttl if isinstance(ttl, int) else 0)
+
+        self._send((b"PTTL", key), both)
+
+    def reopen(self) -> None:
+        """End the connection, of which nothing can be trusted any more, and open a new one."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         self._closed = True
@@ -97,26 +127,48 @@ class Tracking(asyncio.Protocol):
         self._partial_size = 0
         self._waiting.clear()
         self._database = 0
+        keep_upstream_alive(transport, _UNSENT_MS)
+        greeting: list[Any] = []
         credentials = self._address.credentials
         if credentials:
             # HELLO's AUTH needs a user name, unlike the command AUTH.
             user = credentials if len(credentials) == 2 else (b"default", *credentials)
-            self._send((b"HELLO", b"3", b"AUTH", *user), lambda reply: None)
+            self._send((b"HELLO", b"3", b"AUTH", *user), greeting.append)
         else:
-            self._send((b"HELLO", b"3"), lambda reply: None)
-        self._send((b"CLIENT", b"TRACKING", b"ON"), self._started)
+            self._send((b"HELLO", b"3"), greeting.append)
+        self._send((b"CLIENT", b"TRACKING", b"ON"), lambda reply: self._started(greeting[0], reply))
 
-    def _started(self, reply: Any) -> None:
-        self.is_open = not isinstance(reply, ReplyError)
-        if self.is_open:
-            self._changed(None)  # nothing that is in memory has been read on this connection yet
+    def _started(self, *answers: Any) -> None:
+        refusal = next((answer.text for answer in answers if isinstance(answer, ReplyError)), "")
+        if refusal:
+            self._has_problem(refusal)
+            self.reopen()
+            return
+        self.is_open = True
+        self._has_no_problem()
+        self._changed(None)  # nothing that is in memory has been read on this connection yet
+
+    def _has_problem(self, text: str) -> None:
+        if text != self.problem:
+            _log.warning(
+                "Redis doesn't tell the engine of changes, so predictions ask for their model's version each time: %s",
+                text,
+            )
+        self.problem = text
+
+    def _has_no_problem(self) -> None:
+        if self.problem:
+            _log.warning("Redis tells the engine of changes again")
+        self.problem = ""
+        self._refused = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         was_open, self.is_open = self.is_open, False
         self._changed(None)
         if not self._closed:
             # Reconnect at once, but not in a tight loop with a Redis that drops the connection before tracking is on.
-            self._task = self._loop.create_task(self._open(later=not was_open))
+            pause = 0.0 if was_open else REFUSED_SECONDS if self.problem else _RETRY_SECONDS
+            self._task = self._loop.create_task(self._open(after=pause))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -152,6 +204,11 @@ class Tracking(asyncio.Protocol):
         """Handle a push: `invalidate` with a list of keys, or with null if all keys are gone (FLUSHALL)."""
         if isinstance(message, list) and message and message[0] == b"invalidate":
             self._changed(message[1])
+
+
+def _is_refusal(reply: Any) -> bool:
+    """Return whether the reply says nothing about the key. That it holds another kind of value does."""
+    return isinstance(reply, ReplyError) and not reply.text.startswith("WRONGTYPE")
 
 
 def _bytes(value: Any) -> bytes | None:

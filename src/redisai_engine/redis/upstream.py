@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeGuard, cast
 
+from redisai_engine.keepalive import keep_upstream_alive
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.frames import PUSH, Frame, FrameScanner, ReplyError, decode
@@ -126,8 +127,20 @@ class Upstream:
     An asyncio.Protocol in all but the base class, which would keep mypyc from compiling it to a native class.
     """
 
-    def __init__(self, address: Address, owner: Owner, loop: asyncio.AbstractEventLoop, most: int = 2**62) -> None:
-        """With `most`, the replies to one step of the engine's own may take that many bytes."""
+    def __init__(
+        self,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
+        most: int = 2**62,
+        *,
+        timeout_ms: int = 0,
+    ) -> None:
+        """
+        With `most`, the replies to one step of the engine's own may take that many bytes.
+
+        With `timeout_ms`, the connection ends if the network doesn't take what was sent for that long.
+        """
         self.reading = Reading()
         self.due = 0  # replies
         self.streams: set[str] = set()  # what the client asked for: "MESSAGES" (in RESP2), "MONITOR"
@@ -138,6 +151,9 @@ class Upstream:
         self._expected: deque[Relayed | Own | Until] = deque()
         self._partial: list[bytes] = []  # chunks of an incomplete reply that isn't handed on at once
         self._partial_size = 0
+        self._seen: Relayed | Own | Until | None = None  # the first of `_expected` when it was last looked at
+        self._long: Relayed | Own | Until | None = None  # the latest request that `holds_up`
+        self._timeout_ms = timeout_ms
         self._most = most
         self._refusal = f"ERR Redis' replies take more than the {most} bytes that are allowed (see --request-limit)"
         self._out: list[Buffer] = []
@@ -177,6 +193,26 @@ class Upstream:
     def is_idle(self) -> bool:
         """Whether no reply is due."""
         return not self._expected
+
+    def holds_up(self) -> None:
+        """Record that the latest request may keep Redis from answering anybody for as long as it takes."""
+        self._long = self._expected[-1]
+
+    @property
+    def may_be_given_up(self) -> bool:
+        """Whether a reply is due, and none for a command that may hold up all of Redis."""
+        return bool(self._expected) and self._long not in self._expected
+
+    def has_waited(self) -> bool:
+        """Return whether the same reply was due at the previous call."""
+        before, self._seen = self._seen, self._expected[0] if self._expected and not self._closed else None
+        return self._seen is not None and self._seen is before
+
+    def give_up(self, reason: str) -> None:
+        """End everything that waits for Redis, with this error, and close."""
+        if not self._closed:
+            self._lost(reason)
+            self.close()
 
     def ask(
         self,
@@ -249,6 +285,7 @@ class Upstream:
             return
         self._transport = transport
         try:
+            keep_upstream_alive(transport, self._timeout_ms)
             self.reading.attach(transport)
             self._owner.reading.release(Reason.SLOW_REDIS)
             self.flush()

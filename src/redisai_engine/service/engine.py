@@ -26,6 +26,7 @@ from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
+from redisai_engine.redis.liveness import Liveness
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
@@ -72,6 +73,7 @@ class Engine:
             host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
         )
         self.models = Models(settings, redis_address, loop)
+        self.liveness = Liveness(redis_address, loop, settings.upstream_timeout, self.models.stop_tracking)
         self.scripts = self._new_scripts()
         self.executor = Executor(
             loop,
@@ -150,6 +152,7 @@ class Engine:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.executor.drain(), seconds)
         self.executor.close()
+        self.liveness.close()
         self.models.close()
         self.placement.close()
         self.loader.close()

@@ -28,7 +28,7 @@ from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis import store
 from redisai_engine.redis.address import Address
-from redisai_engine.redis.tracking import Tracking
+from redisai_engine.redis.tracking import REFUSED_SECONDS, Tracking
 from redisai_engine.service.cache import Cache, Held, Place
 from redisai_engine.service.watch import KeyWatch
 
@@ -127,7 +127,29 @@ class Models:
             self._forget_place(place)  # of an older version
             self._known[place] = KnownModel(model, id_, expires_at)
 
-        self._tracking.read(database, key, store.ID, answered)
+        def refused() -> None:
+            # Until then `_asking` keeps the place from being asked about with every prediction.
+            self._loop.call_later(REFUSED_SECONDS, self._ask_again, place, asked)
+
+        self._tracking.read(database, key, store.ID, answered, refused)
+
+    def _ask_again(self, place: Place, asked: list[bytes]) -> None:
+        if self._asking.get(place) is asked:
+            del self._asking[place]
+
+    @property
+    def tracking(self) -> str:
+        """Whether Redis reports changes, for people to read: "on", or why it doesn't."""
+        if self._tracking is None:
+            return "off: strict"
+        if self.tracking_problem:
+            return f"off: {self.tracking_problem}"
+        return "on" if self._tracking.is_open else "off: not connected"
+
+    @property
+    def tracking_problem(self) -> str:
+        """Redis' text if it refuses to report changes, otherwise empty."""
+        return "" if self._tracking is None else self._tracking.problem
 
     # Invalidation
 
@@ -161,6 +183,11 @@ class Models:
         for place in (*self._known, *self._asking):
             self._forget_place(place)
         self.tracked_keys.clear()
+
+    def stop_tracking(self) -> None:
+        """Trust nothing that is known: Redis is silent, so its reports of changes may be missing. Track anew."""
+        if self._tracking is not None:
+            self._tracking.reopen()
 
     def close(self) -> None:
         if self._tracking is not None:

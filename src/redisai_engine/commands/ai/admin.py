@@ -12,7 +12,7 @@ from redisai_engine.commands.grammar.words import integer, text
 from redisai_engine.commands.hashes import values_of
 from redisai_engine.commands.steps import AskPeers, Limited, Plan
 from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
-from redisai_engine.errors import CommandError, Quarantined, UpstreamError
+from redisai_engine.errors import CommandError, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
@@ -47,7 +47,9 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
         return replies.OK
     others = yield AskPeers({"figures": which})
     refusal = client.engine.quarantine.refusal(meta.id.encode())
-    return _info_reply(key, _as_placed(client, key, meta), _added(figures, others), refusal)
+    problem = client.engine.models.tracking_problem
+    notes = {"refused": refusal.wire if refusal is not None else "", "tracking": problem and f"off: {problem}"}
+    return _info_reply(key, _as_placed(client, key, meta), _added(figures, others), notes)
 
 
 def _as_placed(client: Client, key: bytes, meta: Info) -> Info:
@@ -74,7 +76,8 @@ def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistic
     return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
 
 
-def _info_reply(key: bytes, meta: Info, figures: RunStatistics, refusal: Quarantined | None) -> bytes:
+def _info_reply(key: bytes, meta: Info, figures: RunStatistics, notes: dict[str, str]) -> bytes:
+    """Encode the reply. `notes` are names and texts of what isn't as usual, behind RedisAI's own fields."""
     is_model = isinstance(meta, store.ModelInfo)
     return replies.array(
         [
@@ -92,7 +95,7 @@ def _info_reply(key: bytes, meta: Info, figures: RunStatistics, refusal: Quarant
                 if isinstance(meta, store.ModelInfo) and meta.isolate
                 else ()
             ),
-            *((replies.text("refused"), replies.text(refusal.wire)) if refusal is not None else ()),
+            *(replies.text(word) for name, note in notes.items() if note for word in (name, note)),
         ]
     )
 

@@ -137,10 +137,16 @@ def _cpu(engine: Engine) -> Fields:
             yield f"queue_{device}_bthread_n{number}_used_cpu_total", f"{seconds:.6f}"
 
 
+def _engine(engine: Engine) -> Fields:
+    """Yield what RedisAI doesn't have. Of several worker processes, each reports its own."""
+    yield "tracking", engine.models.tracking
+
+
 _SECTIONS: dict[str, Callable[[Engine], Fields]] = {
     "versions": _versions,
     "git": _git,
     "load_time_configs": _load_time_configs,
     "backends_info": _backends_info,
     "cpu": _cpu,
+    "engine": _engine,
 }

@@ -16,6 +16,7 @@ from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
+from redisai_engine.keepalive import keep_alive
 from redisai_engine.protocol import replies, texts
 from redisai_engine.service.engine import Engine
 
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _HANDSHAKE_SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
 _VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
+_IDLE_SECONDS = 300  # of a client's connection, until the kernel asks whether the client still exists; as in Redis
+_INTERVAL_SECONDS = 100
 _TOO_MANY_CLIENTS = "ERR max number of clients reached"  # Redis' text
 
 
@@ -62,6 +65,8 @@ class RespFront:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
             raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
+        for listening in self._server.sockets:
+            keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+#: Commands during which Redis answers nobody, however long they take. (During a script it says after a while: BUSY.)
+HOLD_UP_REDIS = frozenset((b"DEBUG", b"FLUSHALL", b"FLUSHDB", b"KEYS", b"MIGRATE", b"SAVE", b"SHUTDOWN"))
+
 _LONGEST = 64  # bytes of a name: longer ones, which no Redis has, aren't worth their memory
 _MOST = 1000  # names, in the clients' own letter case; commands beyond that are relayed one by one
 

@@ -47,7 +47,7 @@ from redisai_engine.errors import CommandError
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
-from redisai_engine.fronts.resp.relayed_names import RelayedNames
+from redisai_engine.fronts.resp.relayed_names import HOLD_UP_REDIS, RelayedNames
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.requests import RequestParser
@@ -64,7 +64,7 @@ _MOST_DUE = 256  # replies that Redis owes at the same time, and may have to hol
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
-LOOKED_AT = frozenset(CHANGES_ANY_KEY | ROWS.keys())
+LOOKED_AT = frozenset(CHANGES_ANY_KEY | HOLD_UP_REDIS | ROWS.keys())
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 _PING = CONNECTION_COMMANDS[b"PING"]
 _PONG = Ready(replies.PONG)
@@ -182,18 +182,25 @@ class Session:
             tracked = self._engine.models.tracked_keys
             if tracked and (not tracked.isdisjoint(arguments) or name.upper() in CHANGES_ANY_KEY):
                 self._start(relay_and_invalidate(self._client, arguments))
+                self._look_at_name(name)
+            elif name in self._relayed_names.names:
+                self._relay(self._further())
             else:
-                self._relay(self._further(name))
+                self._relay()
+                self._look_at_name(name)
 
-    def _further(self, name: bytes) -> int:
+    def _further(self) -> int:
         """Count the requests behind the current one that are relayed together with it."""
         if self._client.silence is not _SPEAKING:
             return 0
-        names = self._relayed_names.names
-        if name in names:
-            return self._parser.extend(names, self._engine.models.tracked_keys, _MOST_DUE)
-        self._relayed_names.add(name)
-        return 0
+        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys, _MOST_DUE)
+
+    def _look_at_name(self, name: bytes) -> None:
+        """Look at the name of a request that has just been sent to Redis."""
+        if name.upper() in HOLD_UP_REDIS:
+            self._client.upstream.holds_up()
+        else:
+            self._relayed_names.add(name)
 
     def _queue(self, row: Row | None, arguments: list[bytes]) -> None:
         """Take a request between MULTI and EXEC."""
@@ -424,6 +431,7 @@ class Session:
         finally:
             if self._client.opened_upstream is not None:
                 self._client.opened_upstream.close()
+                self._engine.liveness.forget(self._client.opened_upstream)
 
     def pause_writing(self) -> None:
         """Record that the client reads too slowly; `flush` acts on it."""
