@@ -42,7 +42,7 @@ _BY_ATTRIBUTE = {("", "Cast"), ("", "Constant"), ("", "ConstantOfShape")}
 
 
 @dataclass
-class Node:
+class Operation:
     """A node. `type_of` is the element type that its attributes give to its output, 0 if they give none."""
 
     operator: Operator
@@ -55,7 +55,7 @@ class Node:
 class Graph:
     """What was read of a model. `types` are the element types of names that are declared or constant."""
 
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Operation] = field(default_factory=list)
     types: dict[Name, int] = field(default_factory=dict)
     harmless: set[Name] = field(default_factory=set)  # constants of integers, none of which is 0 or -1
     unclear: set[Name] = field(default_factory=set)  # given more than once
@@ -67,7 +67,7 @@ class Graph:
 
 def read(blob: bytes) -> Graph:
     """Read a model. Raise BadFile."""
-    reader = _Reader(blob)
+    reader = _GraphReader(blob)
     reader.read()
     return reader.graph
 
@@ -116,7 +116,7 @@ class _Message:
         return number in self._found
 
 
-class _Reader:
+class _GraphReader:
     """Reads one file. The graphs in `waiting` have the place of their function with them."""
 
     def __init__(self, blob: bytes) -> None:
@@ -182,7 +182,7 @@ class _Reader:
     def _node(self, span: Span, owner: int) -> None:
         message = _Message(self._view, span)
         operator = _operator(message.text(7), message.text(4))
-        node = Node(
+        node = Operation(
             _OF_THE_MODEL if operator in self._functions else operator,
             [(owner, name) for name in message.texts(1)],
             [(owner, name) for name in message.texts(2)],
@@ -194,7 +194,7 @@ class _Reader:
             attribute = _Message(self._view, each, skip_numbers=True)
             self._waiting += [(inner, owner) for inner in attribute.spans(6) + attribute.spans(11)]
 
-    def _attributes(self, node: Node, spans: list[Span]) -> None:
+    def _attributes(self, node: Operation, spans: list[Span]) -> None:
         """Read what the only attribute of a node says about its output."""
         if node.operator == ("", "ConstantOfShape") and not spans:
             node.type_of = _FLOAT

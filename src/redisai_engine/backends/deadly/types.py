@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redisai_engine.backends.deadly.operators import ALL_THE_SAME, NEVER_INTEGERS, SAME_OUTPUTS, SAME_TYPE
-from redisai_engine.backends.deadly.reader import INT32, INT64, Graph, Name, Node
+from redisai_engine.backends.deadly.reader import INT32, INT64, Graph, Name, Operation
 
 _UNKNOWN = 0
 
@@ -29,7 +29,7 @@ class Types:
                 known.append(node.outputs[0])
         self._harmless = {self._top(name) for name in known if name not in self._unclear}
 
-    def are_harmless(self, node: Node) -> bool:
+    def are_harmless(self, node: Operation) -> bool:
         """Return whether what a node divides is known not to be INT32 or INT64."""
         return any(
             name not in self._unclear and self._top(name) in self._harmless for name in (*node.inputs, *node.outputs)
@@ -49,7 +49,7 @@ class Types:
         return name
 
 
-def _of_one_type(node: Node) -> list[Name]:
+def _of_one_type(node: Operation) -> list[Name]:
     """Return names of a node's inputs and outputs that have the same type."""
     if node.operator in ALL_THE_SAME:
         return [*node.outputs[:1], *node.inputs]
