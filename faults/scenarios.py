@@ -45,7 +45,7 @@ class Processes:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return [child for child in self._children() if "redisai_engine" in child.cmdline()]
+        return [child for child in self._children() if "redisai_engine" in _words(child)]
 
     def hosts(self) -> list[psutil.Process]:
         """Return the processes that models run in."""
@@ -62,11 +62,18 @@ class Processes:
             return wire.ask(*command)
 
     def _child(self, name: str) -> psutil.Process:
-        return next(child for child in self._children() if child.name() == name)
+        return next(child for child in self._children() if any(name in word for word in _words(child)[:1]))
 
     def _children(self) -> list[psutil.Process]:
-        children = psutil.Process(self.engine.process.pid).children()
-        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return psutil.Process(self.engine.process.pid).children()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Return a process's command line, empty if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie's too
+        return []
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Liveness:
         self._given_up = given_up
         self._connections: set[Waiting] = set()
         self._silent = 0  # looks in a row at a Redis that owes an answer
-        self._questions: dict[bytes, _Question] = {}
+        self._questions: dict[bytes, _LifeSign] = {}
         self._timer: asyncio.TimerHandle | None = None
         if timeout_ms:
             self._plan()
@@ -102,7 +102,7 @@ class Liveness:
             return
         if question is not None:
             question.close()
-        self._questions[words] = _Question(self._address, self._loop, words, self._answered)
+        self._questions[words] = _LifeSign(self._address, self._loop, words, self._answered)
 
     def _answered(self) -> None:
         if self._silent > _LOOKS:
@@ -127,7 +127,7 @@ class Liveness:
                 connection.give_up(texts.REDIS_SILENT % self._timeout_ms)
 
 
-class _Question(asyncio.Protocol):
+class _LifeSign(asyncio.Protocol):
     """A connection that asks one thing. `answered` is called when the first bytes arrive, whatever they are."""
 
     def __init__(

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,12 +191,27 @@ class TestRedis:
             finally:
                 again.terminate()
 
+    @staticmethod
+    def engine_before(listener: socket.socket, new_engine: Callable[..., Server]) -> Server:
+        """Start an engine in front of a socket that answers the PING with which it looks for Redis."""
+
+        def answer() -> None:
+            visit = listener.accept()[0]
+            with visit:
+                visit.recv(100)
+                visit.sendall(PONG)
+
+        listener.settimeout(30)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        server = new_engine("--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}", "--strict")
+        answering.join()
+        return server
+
     def test_one_that_is_lost_in_the_middle_of_a_reply(self, new_engine: Callable[..., Server], connect: Connect):
         """The client must not take an error for the rest of its value."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = new_engine("--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}", "--strict")
-            listener.settimeout(10)
-            listener.accept()[0].close()  # the engine's check at startup
+            server = self.engine_before(listener, new_engine)
             wire = connect(server)
             wire.send("GET value", "PING")
             redis, _ = listener.accept()
@@ -209,9 +225,7 @@ class TestRedis:
 
     def test_one_that_answers_nonsense(self, new_engine: Callable[..., Server], connect: Connect):
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = new_engine("--redis", f"redis://127.0.0.1:{listener.getsockname()[1]}", "--strict")
-            listener.settimeout(10)
-            listener.accept()[0].close()
+            server = self.engine_before(listener, new_engine)
             wire = connect(server)
             wire.send("AI.TENSORGET t")
             redis, _ = listener.accept()
