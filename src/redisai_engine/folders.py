@@ -18,7 +18,7 @@ _PREFIX = "redisai-engine-"
 _LOCK = "owner.lock"
 _UNLOCKED_SECONDS = 60.0  # how long its maker may take to lock a new folder
 _LONGEST_PARENT = 64  # bytes; with what comes below it, a socket's path may have 103 on macOS and 107 on Linux
-_SHORT_PARENT = "/tmp"  # mkdtemp makes a name that nobody can foresee
+_SHORT_PARENT = "/tmp"  # mkdtemp makes a name that nobody can foresee  # nosec B108
 
 
 class PrivateFolder:
