@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import resource
 import signal
 import sys
@@ -111,8 +112,14 @@ def limit_address_space(mebibytes: int) -> None:
 
 
 def _peak() -> int:
-    """Return the most bytes that this process has ever had in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    """
+    Return the most bytes that this process has ever had in memory.
+
+    getrusage() would count what the process had that this one was started by.
+    """
+    told = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert told is not None
+    return int(told[1]) << 10
 
 
 @contextlib.contextmanager

