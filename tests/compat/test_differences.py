@@ -118,6 +118,7 @@ def test_a_slow_model_holds_up_only_its_own_requests(private_engine: Server, cli
     with redis.Redis(port=private_engine.port, protocol=2).client() as other:
         connection = other.connection
         connection.send_command(*slow_run)
+        client.ping()  # by its answer, the engine has read what was sent before
 
         behind = client.execute_command(*slow_run, "TIMEOUT", 20)
         run = client.execute_command("AI.MODELEXECUTE", "m", "INPUTS", 2, "a", "a", "OUTPUTS", 1, "c")

@@ -44,7 +44,7 @@ class Client:
         self.order: list[str] = []
 
     def submit(
-        self, model: RunnableModel | None, inputs: list[Array], *, timeout_ms: int | None = None, name: str = ""
+        self, model: RunnableModel | None, inputs: list[Array], *, timeout_ms: float | None = None, name: str = ""
     ) -> asyncio.Future[Outcome]:
         outcome: asyncio.Future[Outcome] = self.loop.create_future()
 
