@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -51,15 +53,25 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         state: dict[str, Any] = scope.setdefault("state", {})
+        scope["app"] = self  # has Starlette raise what it would answer in words of its own
         state["engine"] = self._engine
+        state["reach"] = self._gate.reach
         if path not in OPEN:
             is_local = is_on_this_machine(scope["client"] or "unix")
             state["connection"] = await self._gate.admit(scope["headers"], is_local=is_local)
         route = find(path) if scope["method"] == "POST" else None
         if route is None:
-            await self._router(scope, receive, send)
+            await self._route(scope, receive, send)
         else:
             await respond(send, await self._call(route, scope, receive))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:  # Starlette's own, for a method that a path doesn't have
+            raise RequestRefused(error.status_code, f"{scope['path']:.200} doesn't take {scope['method']}") from None
+        except ClientDisconnect:
+            raise _Gone from None
 
     async def _call(self, route: HotRoute, scope: Scope, receive: Receive) -> HttpAnswer:
         body = await read_body(receive, self._engine.settings.http_body_limit)

@@ -23,7 +23,15 @@ from redisai_engine.errors import (
 from redisai_engine.protocol import texts
 
 #: By the first word of Redis' text.
-_OF_REDIS = {"NOAUTH": 401, "WRONGPASS": 401, "NOPERM": 403, "LOADING": 503, "MASTERDOWN": 503, "BUSY": 503}
+_OF_REDIS = {
+    "NOAUTH": 401,
+    "WRONGPASS": 401,
+    "NOPERM": 403,
+    "WRONGTYPE": 404,
+    "LOADING": 503,
+    "MASTERDOWN": 503,
+    "BUSY": 503,
+}
 _OF_ENGINE: tuple[tuple[type[EngineError], int], ...] = (
     (QueueFull, 503),
     (EngineClosing, 503),
