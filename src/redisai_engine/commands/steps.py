@@ -6,7 +6,7 @@ with the step's outcome:
 
 * a list of Redis commands: they are sent on the client's own connection, and the body is resumed with the list of their
   decoded replies (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
-* an instance of one of the classes below: see its docstring (`Limited` is such a list with a limit).
+* an instance of one of the classes below: see its docstring (`Limited` and `Read` are such lists with limits).
 
 The value that a body returns is the reply. An EngineError that it raises becomes the error reply. So a body has
 two halves: a plan (up to the first yield) and a finish (after it). Inside MULTI the commands of the first yield are
@@ -116,22 +116,17 @@ class Encode:
     function: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(list[UpstreamCommand]):
     """
-    Redis commands whose replies may take at most `most` bytes together.
+    Commands whose replies may take at most `most` bytes together.
 
-    The body is resumed with the list of replies. Those that don't fit are the error `refusal`, and are dropped while
-    they arrive.
+    Those that don't fit are the error `refusal`, and are dropped while they arrive.
     """
 
-    commands: list[UpstreamCommand]
-    most: int
-    refusal: str
-
-    def __bool__(self) -> bool:
-        """Return whether there is anything to ask: like an empty list of commands, this step needs no round trip."""
-        return bool(self.commands)
+    def __init__(self, commands: Iterable[UpstreamCommand], most: int, refusal: str) -> None:
+        super().__init__(commands)
+        self.most = most
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)

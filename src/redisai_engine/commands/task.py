@@ -33,7 +33,6 @@ from redisai_engine.errors import EngineError, forget_frames
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.replies import Reply
-from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
@@ -148,10 +147,12 @@ class Task:
 
     def _ask(self, step: Any) -> None:
         upstream = self._client.upstream
-        if isinstance(step, list):
-            upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
+        if type(step) is list:  # the usual step
+            upstream.ask(step, self.go_on)
         elif isinstance(step, Read):
-            upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+            upstream.ask(step, self.go_on, most=step.most, refusal=step.refusal)
+        elif isinstance(step, Limited):
+            upstream.ask(step, self.go_on, step.limit)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):

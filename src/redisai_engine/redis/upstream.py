@@ -81,7 +81,7 @@ class Own:
 
     def take(self, data: bytes, size: int) -> None:
         """Take one reply, of which `data` may hold only the last bytes if there is no room for `size` bytes."""
-        if self.has_room_for(size):
+        if size <= self.limit and size <= self.room:
             self.replies.append(data if self.raw else decode(data))
         else:
             refusal = texts.VALUE_TOO_LARGE % self.limit if size > self.limit else self.refusal

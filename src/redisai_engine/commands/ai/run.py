@@ -5,6 +5,7 @@ AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what runs of models share wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
 from redisai_engine.commands.ai.tensor import tensor_of
@@ -106,8 +107,12 @@ def reading(keys: Sequence[bytes]) -> tuple[list[int], list[UpstreamCommand]]:
 
 def most_read(settings: Settings) -> tuple[int, str]:
     """Return how many bytes of tensors a command may read, and the error for more."""
-    most = settings.tensor_limit
-    return most, texts.TENSORS_TOO_LARGE % (most, most)
+    return settings.tensor_limit, _too_large(settings.tensor_limit)
+
+
+@lru_cache(maxsize=16)
+def _too_large(most: int) -> str:
+    return texts.TENSORS_TOO_LARGE % (most, most)
 
 
 def stored(tensor: Tensor) -> bytes:
