@@ -20,13 +20,14 @@ from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
 from redisai_engine.fronts.http.access.failures import RequestRefused
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
+from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
 from redisai_engine.fronts.http.v2.routes import ROUTES as V2_ROUTES
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*V2_ROUTES]
+_ROUTES: list[Route] = [*V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
@@ -77,7 +78,7 @@ class Application:
         body = await read_body(receive, self._engine.settings.http_body_limit)
         connection = scope["state"]["connection"]
         answer = await connection.ask(
-            route.handler(Call(connection.client, route.name, route.version, scope["headers"], body))
+            route.handler(Call(connection, route.name, route.version, scope["headers"], body))
         )
         assert isinstance(answer, HttpAnswer)
         return answer

@@ -10,11 +10,11 @@ Invariant: a mapping is never used with another model than the one that it was m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from redisai_engine.backends.base import LoadedModel
+from redisai_engine.backends.base import WIDENED, LoadedModel
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import CodecError
 from redisai_engine.codec.mapping import Mapping
@@ -27,6 +27,7 @@ from redisai_engine.commands.steps import Limited, refuse_error
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused
+from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.redis.store import ModelInfo
 
@@ -38,7 +39,7 @@ Place = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class ServedDeployment:
     """What is known beside a model. Without a record, `fields` is empty and the mapping is by position."""
 
     mapping: Mapping
@@ -50,10 +51,10 @@ class Deployment:
         return self.fields.get(ID_FIELD)
 
 
-_KNOWN: WeakKeyDictionary[LoadedModel, dict[Place, Deployment]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[LoadedModel, dict[Place, ServedDeployment]] = WeakKeyDictionary()
 
 
-def resolve_deployment(client: Client, key: bytes) -> Steps[tuple[RunnableModel, Deployment]]:
+def resolve_deployment(client: Client, key: bytes) -> Steps[tuple[RunnableModel, ServedDeployment]]:
     """
     Find the model that the key holds now, and its deployment.
 
@@ -67,7 +68,7 @@ def resolve_deployment(client: Client, key: bytes) -> Steps[tuple[RunnableModel,
     raise RequestRefused(503, "the deployment is being changed again and again; try again later")
 
 
-def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[Deployment | None]:
+def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[ServedDeployment | None]:
     """Return the deployment of this model, or None if the key came to hold another one meanwhile."""
     record, place = record_key(key), (client.database, key)
     known = _KNOWN.get(model.loaded, {}).get(place)
@@ -86,7 +87,7 @@ def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[De
     if before.id != after.id or client.engine.models.loaded(*place, before.id.encode()) is not model:
         return None
     client.rights.grant(record, READ_RIGHT)
-    deployment = _read(answer, before)
+    deployment = _read(answer, before, model.loaded)
     _KNOWN.setdefault(model.loaded, {})[place] = deployment
     return deployment
 
@@ -95,7 +96,7 @@ def _is_no_hash(answer: Any) -> bool:
     return isinstance(answer, ReplyError) and answer.text.startswith("WRONGTYPE")
 
 
-def _read(answer: Any, meta: ModelInfo) -> Deployment:
+def _read(answer: Any, meta: ModelInfo, loaded: LoadedModel) -> ServedDeployment:
     """Return what HGETALL says of a model. Raise RequestRefused for a record that can't be read."""
     if not _is_no_hash(answer):
         refuse_error(answer)
@@ -104,11 +105,21 @@ def _read(answer: Any, meta: ModelInfo) -> Deployment:
         found = texts(fields) if fields else {}
         if found and found.get("fingerprint") == _fingerprint(meta):
             mapping = mapping_of(found)
-            return Deployment(mapping, Encoder(mapping), found)
-        mapping = Mapping.generic(list(meta.inputs), list(meta.outputs))
-        return Deployment(mapping, Encoder(mapping), {})
+            return ServedDeployment(mapping, Encoder(mapping), found)
+        mapping = _generic(meta, loaded)
+        return ServedDeployment(mapping, Encoder(mapping), {})
     except CodecError as error:
         raise RequestRefused(503, str(error)) from None
+
+
+def _generic(meta: ModelInfo, loaded: LoadedModel) -> Mapping:
+    """Return the mapping of a model without a record: arrays by position, in the types that the model tells."""
+    mapping = Mapping.generic(list(meta.inputs), list(meta.outputs))
+    if not loaded.input_infos:
+        return mapping
+    told = zip(mapping.inputs, loaded.input_infos, strict=True)
+    inputs = (replace(item, dtype=dtypes.by_numpy(WIDENED.get(info.dtype, info.dtype))) for item, info in told)
+    return replace(mapping, inputs=tuple(inputs))
 
 
 def _pairs(answer: Any) -> dict[bytes, bytes]:

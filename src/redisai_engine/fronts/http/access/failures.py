@@ -43,6 +43,8 @@ _OF_ENGINE: tuple[tuple[type[EngineError], int], ...] = (
     (WrongType, 404),
     (BadMetadata, 404),
 )
+#: In the texts of backends, for a run that `model-execution-timeout` has ended.
+_STOPPED = ("terminate flag", "model-execution-timeout allows")
 RETRY_AFTER = b"1"  # seconds
 
 
@@ -71,6 +73,8 @@ def status_of(error: EngineError) -> int:
         return error.status
     if isinstance(error, UpstreamError):
         return _OF_REDIS.get(error.wire.partition(" ")[0], 503)
+    if isinstance(error, ModelRunError) and any(sign in error.wire for sign in _STOPPED):
+        return 504
     for kind, status in _OF_ENGINE:
         if isinstance(error, kind):
             return status

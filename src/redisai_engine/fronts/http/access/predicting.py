@@ -17,7 +17,7 @@ from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.fronts.http.access.calls import Stopwatch
 from redisai_engine.fronts.http.access.connection import Steps
-from redisai_engine.fronts.http.access.deployments import Deployment
+from redisai_engine.fronts.http.access.deployments import ServedDeployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.protocol.tensor import Tensor
 
@@ -28,8 +28,8 @@ _QUICK = {"ndarray", "list", "dict", "stack"}
 def predict(
     client: Client,
     model: RunnableModel,
-    deployment: Deployment,
-    read: Callable[[], Any],
+    deployment: ServedDeployment,
+    read: Callable[[], tuple[Any, Any]],
     *,
     deadline: float | None,
     is_large: bool,
@@ -38,17 +38,18 @@ def predict(
     """
     Return the answer to the input that `read` returns: in the event loop, or in a thread if the input `is_large`.
 
-    `read` may raise RequestRefused. Raise EngineError, RequestRefused for an input that doesn't match the signature.
+    `read` returns the input twice: as it is encoded, and as MLflow would have seen it, for answers that depend on that.
+    It may raise RequestRefused. Raise EngineError, RequestRefused for an input that doesn't match the signature.
     """
     mapping = deployment.mapping
 
     def encode() -> tuple[Any, int, list[list[Tensor]]]:
-        inputs = read()
+        inputs, seen = read()
         with _refusing():
             tensors = deployment.encoder.encode(inputs)
-            return inputs, row_count(tensors, mapping), split(tensors, mapping)
+            return seen, row_count(tensors, mapping), split(tensors, mapping)
 
-    inputs, rows, requests = (yield Encode(encode)) if is_large else encode()
+    seen, rows, requests = (yield Encode(encode)) if is_large else encode()
     watch.end(b"prepare")
     outcomes = yield Run(
         [RunRequest(model, [tensor.array() for tensor in request]) for request in requests], deadline, detached=True
@@ -59,7 +60,7 @@ def predict(
     def answer() -> Any:
         with _refusing():
             tensors = [[Tensor.from_array(outputs[index]) for index in mapping.fetch] for outputs in outcomes]
-            return decode(join(tensors, rows), mapping, inputs)
+            return decode(join(tensors, rows), mapping, seen)
 
     if is_large or mapping.answer.container not in _QUICK:
         return (yield Encode(answer))

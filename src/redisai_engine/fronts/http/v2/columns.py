@@ -61,11 +61,11 @@ def infer_by_signature(
     as_frame = deployment.mapping.answer.container.endswith("like input") and content_type(request.parameters) == "pd"
     rows = max((item.array.shape[0] for item in request.inputs.values() if item.array.ndim), default=0)
 
-    def read() -> Any:
+    def read() -> tuple[Any, Any]:
         columns = {name: _column(item.array, item.parameters) for name, item in request.inputs.items()}
-        if not schema.named:
-            return next(iter(columns.values()))
-        return _frame(columns) if as_frame else columns
+        value = columns if schema.named else next(iter(columns.values()))
+        inputs = _frame(columns) if as_frame and schema.named else value
+        return inputs, inputs
 
     answer = yield from predict(
         call.client, model, deployment, read, deadline=deadline, is_large=as_frame or rows > _FRAME_ROWS, watch=watch

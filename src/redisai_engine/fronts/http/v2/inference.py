@@ -17,7 +17,7 @@ from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
-from redisai_engine.fronts.http.access.calls import Call, HttpAnswer, Stopwatch
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
@@ -27,7 +27,6 @@ from redisai_engine.fronts.http.v2.tensors import datatype_of, to_binary, to_jso
 
 #: The only version that a deployment has here. An empty one asks for whatever there is.
 VERSION = "1"
-SMALL_BODY = 1 << 16  # bytes; a larger body is read in a thread
 _OCTETS = b"application/octet-stream"
 _JSON_SIZE = b"inference-header-content-length"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -38,6 +37,7 @@ def infer(call: Call) -> Steps[HttpAnswer]:
     watch = Stopwatch()
     check_version(call)
     body, json_size = call.body, _json_size(call)
+    check_weight(body if json_size is None else body[:json_size], call.client.engine.settings.tensor_limit)
     if len(body) <= SMALL_BODY:
         request = parse_request(body, json_size)
     else:

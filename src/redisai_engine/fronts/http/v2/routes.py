@@ -22,7 +22,7 @@ from redisai_engine.commands.hashes import check_permitted, scan_tags
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.connection import Steps
-from redisai_engine.fronts.http.access.deployments import Deployment, resolve_deployment
+from redisai_engine.fronts.http.access.deployments import ServedDeployment, resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
 from redisai_engine.fronts.http.v2.inference import VERSION, check_version
 from redisai_engine.fronts.http.v2.models import shown
@@ -52,7 +52,7 @@ async def _done(request: Request, steps: Callable[[Call], Steps[Any]]) -> Any:
     connection = request.scope["state"]["connection"]
     parts = request.path_params
     name = parts.get("name", "").encode("utf-8", "surrogateescape")
-    return await connection.ask(steps(Call(connection.client, name, parts.get("version", ""), (), b"")))
+    return await connection.ask(steps(Call(connection, name, parts.get("version", ""), (), b"")))
 
 
 # -- the server ------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def _metadata(call: Call) -> Steps[dict[str, Any]]:
     }
 
 
-def _inputs(model: RunnableModel, deployment: Deployment) -> list[dict[str, Any]]:
+def _inputs(model: RunnableModel, deployment: ServedDeployment) -> list[dict[str, Any]]:
     loaded = model.loaded
     if loaded.input_infos:
         return _told(loaded.inputs, loaded.input_infos)
@@ -110,7 +110,7 @@ def _inputs(model: RunnableModel, deployment: Deployment) -> list[dict[str, Any]
     return [_recorded(name, None, None) for name in loaded.inputs]
 
 
-def _outputs(model: RunnableModel, deployment: Deployment) -> list[dict[str, Any]]:
+def _outputs(model: RunnableModel, deployment: ServedDeployment) -> list[dict[str, Any]]:
     loaded = model.loaded
     if loaded.output_infos:
         return _told(loaded.outputs, loaded.output_infos)
