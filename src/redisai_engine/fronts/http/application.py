@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
-from redisai_engine.fronts.http.access.failures import RequestRefused
+from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
 from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
@@ -78,7 +78,7 @@ class Application:
         body = await read_body(receive, self._engine.settings.http_body_limit)
         connection = scope["state"]["connection"]
         answer = await connection.ask(
-            route.handler(Call(connection, route.name, route.version, scope["headers"], body))
+            route.handler(Call(connection, route.name, route.version, scope["headers"], body, route.shown))
         )
         assert isinstance(answer, HttpAnswer)
         return answer
@@ -111,7 +111,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
     if size > most:
-        raise RequestRefused(413, f"the body is larger than the {most} bytes that are allowed (see --http-body-limit)")
+        raise body_too_large(most)
     return b"".join(parts)
 
 

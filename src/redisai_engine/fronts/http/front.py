@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from redisai_engine.config import Settings
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
-from redisai_engine.fronts.http.bounds import BoundedProtocol
+from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.listening import listen
 from redisai_engine.service.engine import Engine
@@ -35,7 +35,9 @@ class HttpFront:
         self._users = Users(engine)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self._config = _config(Application(engine, Gate(self._users, is_protected=engine.settings.protected_mode)))
+        self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
+        self._routes = Routes()
+        self._config = _config(Application(engine, self._gate))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
@@ -69,7 +71,15 @@ class HttpFront:
     def _connection(self) -> asyncio.Protocol:
         if len(self._state.connections) >= self._most_clients:
             return _Overflow()
-        return BoundedProtocol(self._config, self._state, {}, self._engine.loop)
+        return DirectProtocol(
+            self._config,
+            self._state,
+            {},
+            self._engine.loop,
+            gate=self._gate,
+            routes=self._routes,
+            body_limit=self._engine.settings.http_body_limit,
+        )
 
 
 class _Overflow(asyncio.Protocol):
@@ -84,7 +94,7 @@ class _Overflow(asyncio.Protocol):
 def _config(application: Any) -> Config:
     return Config(
         application,
-        http=BoundedProtocol,
+        http=DirectProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
