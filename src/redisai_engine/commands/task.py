@@ -132,6 +132,8 @@ class Task:
             self._ask(step)
         elif isinstance(step, Run):
             self._run(step)
+        elif isinstance(step, Read):
+            self._read(step)
         elif isinstance(step, Load):
             engine.loader.load(step.place, step.meta, step.blob, self._got)
         elif isinstance(step, Compute):
@@ -149,8 +151,6 @@ class Task:
         upstream = self._client.upstream
         if type(step) is list:  # the usual step
             upstream.ask(step, self.go_on)
-        elif isinstance(step, Read):
-            upstream.ask(step, self.go_on, most=step.most, refusal=step.refusal)
         elif isinstance(step, Limited):
             upstream.ask(step, self.go_on, step.limit)
         elif isinstance(step, Pass):
@@ -160,6 +160,13 @@ class Task:
         else:
             raise TypeError(f"a body can't yield {step!r}")
         self._client.touch()  # so that the commands are sent at the end of this turn
+
+    def _read(self, step: Read) -> None:
+        if not step.commands:
+            self.go_on([])
+            return
+        self._client.upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        self._client.touch()
 
     def _run(self, run: Run) -> None:
         if run.detached:
