@@ -3,8 +3,8 @@ Compare this checkout with another commit, both compiled, in turns: `scripts/ben
 
 Each side measures its own source with its own scenarios. The sides take turns scenario by scenario, so that a slow
 minute affects both. A ratio is taken within a round, and is above 1 if this checkout does better. The results are
-written to results/against/<date>.json. `processor` is the processor time of both engines (`processor.py`), which says
-more than the others on a machine that does something else, too.
+written to results/against/<date>-<commit>.json. `processor` is the processor time of both engines (`processor.py`),
+which says more than the others on a machine that does something else, too.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> int:
             _processor(sides, arguments) if scenario == PROCESSOR else _in_turns(scenario, sides, arguments)
         )
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{about['date']}.json"
+    path = FOLDER / f"{about['date']}-{about['against']}.json"
     path.write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
     print("\n".join(table(rounds)))
     print(f"Written: {path}")
