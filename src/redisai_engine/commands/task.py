@@ -46,6 +46,7 @@ class Task:
     """
 
     __slots__ = (
+        "_began_at",
         "_body",
         "_client",
         "_ended",
@@ -71,6 +72,7 @@ class Task:
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
+        self._began_at = client.engine.turn.began_at
         self._body = body
         self._ended = ended
         self._request = request
@@ -103,6 +105,7 @@ class Task:
     def _refuse(self, error: EngineError) -> None:
         """Answer with the error, or with that of Redis if it wouldn't have let the request in."""
         forget_frames(error)
+        self._client.engine.ledger.failed(error)
         request, self._request = self._request, None
         body = None if request is None or self.is_detached else ask_first(request, error)
         if body is None:
@@ -169,13 +172,17 @@ class Task:
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
-            submit(_job(requests[0], run.deadline, self._ran_alone))
+            submit(self._job(requests[0], run.deadline, self._ran_alone))
             return
         self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)
         self._waiting = len(requests)
         for place, request in enumerate(requests):
-            submit(_job(request, run.deadline, partial(self._ran, place)))
+            submit(self._job(request, run.deadline, partial(self._ran, place)))
+
+    def _job(self, request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
+        front = self._client.front_number
+        return Job(request.model, request.inputs, deadline, done, taken_at=self._began_at, front=front)
 
     def _ran_alone(self, outcome: Any) -> None:
         self.go_on([outcome])
@@ -196,10 +203,6 @@ class Task:
             self._throw(outcome)
         else:
             self.go_on(outcome)
-
-
-def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

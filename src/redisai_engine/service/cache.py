@@ -65,6 +65,9 @@ class Cache(Generic[Value]):
         held = self._held.get(place)
         return None if held is None else held.id
 
+    def items(self) -> list[tuple[Place, Held[Value]]]:
+        return list(self._held.items())
+
     def values(self) -> list[Held[Value]]:
         return list(self._held.values())
 
