@@ -1,0 +1,79 @@
+"""
+One HTTP request and its answer, apart from any server: what the hot routes take and return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from redisai_engine.commands.client import Client
+from redisai_engine.fronts.http.access.connection import Steps
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+
+
+@dataclass(slots=True)
+class Call:
+    """A request whose body is there. `name` is the deployment that the path names; empty: the default one."""
+
+    client: Client
+    name: bytes
+    version: str
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of this name, in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(slots=True)
+class HttpAnswer:
+    """A response."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+    def all_headers(self) -> Headers:
+        return [
+            (b"content-type", self.content_type),
+            (b"content-length", b"%d" % len(self.body)),
+            *self.headers,
+        ]
+
+
+Handler: TypeAlias = Callable[[Call], Steps[HttpAnswer]]
+
+
+class Stopwatch:
+    """How long the parts of a request took, for the header Server-Timing."""
+
+    __slots__ = ("_last", "_parts")
+
+    def __init__(self) -> None:
+        self._last = perf_counter()
+        self._parts: list[tuple[bytes, float]] = []
+
+    def end(self, part: bytes) -> None:
+        """Record that this part has lasted from the end of the one before it until now."""
+        now = perf_counter()
+        self._parts.append((part, now - self._last))
+        self._last = now
+
+    def header(self) -> tuple[bytes, bytes]:
+        return b"server-timing", b", ".join([b"%s;dur=%.3f" % (part, seconds * 1e3) for part, seconds in self._parts])
+
+
+def first_line(error: Any, most: int = 200) -> str:
+    """Return the first line of a library's text, cut."""
+    return str(error).strip().partition("\n")[0][:most]

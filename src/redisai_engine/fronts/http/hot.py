@@ -1,0 +1,55 @@
+"""
+The hot routes: which requests skip Starlette, and what an error looks like in the protocol of its path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from redisai_engine.errors import EngineError
+from redisai_engine.fronts.http.access.calls import Handler, Headers, HttpAnswer
+from redisai_engine.fronts.http.access.failures import RETRY_AFTER, status_of, text_of
+from redisai_engine.fronts.http.v2.inference import infer
+
+_INFER = re.compile(r"/v2/models/(.+?)(?:/versions/([^/]+))?/infer\Z")
+#: What `find` knows, as routes are written elsewhere.
+HOT_PATHS = (
+    ("POST", "/v2/models/{name}/infer"),
+    ("POST", "/v2/models/{name}/versions/{version}/infer"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """What a path stands for: the handler, and the deployment and version that it names."""
+
+    handler: Handler
+    name: bytes
+    version: str
+
+
+def find(path: str) -> HotRoute | None:
+    """Return the hot route of a path as it was sent (percent-encoded), or None."""
+    match = _INFER.match(path)
+    if match is not None:
+        return HotRoute(infer, unquote_to_bytes(match[1]), match[2] or "")
+    return None
+
+
+def failed(path: str, error: EngineError) -> HttpAnswer:
+    """Return the answer to a request that failed, as the protocol of its path has it."""
+    status = status_of(error)
+    headers: Headers = []
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="redis", charset="UTF-8"'))
+    if status == 503:
+        headers.append((b"retry-after", RETRY_AFTER))
+    return HttpAnswer(orjson.dumps({"error": _clean(text_of(error))}), status, headers=headers)
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
