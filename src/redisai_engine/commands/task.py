@@ -80,6 +80,11 @@ class Task:
         self._room = 0  # bytes that the outputs of runs at the same time may still take
         self._waiting = 0
 
+    def begin(self) -> None:
+        """Start the body, in another turn than the one in which the task was made."""
+        self._began_at = self._client.engine.turn.began_at
+        self.go_on()
+
     def go_on(self, outcome: Any = None) -> None:
         """Resume the body with the outcome of the step that it yielded."""
         try:
@@ -105,10 +110,10 @@ class Task:
     def _refuse(self, error: EngineError) -> None:
         """Answer with the error, or with that of Redis if it wouldn't have let the request in."""
         forget_frames(error)
-        self._client.engine.ledger.failed(error)
         request, self._request = self._request, None
         body = None if request is None or self.is_detached else ask_first(request, error)
         if body is None:
+            self._client.engine.ledger.failed(error)
             self.end(replies.error(error.wire))
         else:
             self._body = body

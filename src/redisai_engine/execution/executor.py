@@ -26,7 +26,16 @@ from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, Q
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
 from redisai_engine.execution.figures import kind_of
-from redisai_engine.execution.job import SHORT_RUN_SECONDS, TIMED_OUT, Batch, Form, Job, Outcome, RunnableModel
+from redisai_engine.execution.job import (
+    SHORT_RUN_SECONDS,
+    TIMED_OUT,
+    Batch,
+    Form,
+    Job,
+    Outcome,
+    RunnableModel,
+    Share,
+)
 from redisai_engine.execution.loop_watch import LONGEST_SECONDS, LoopWatch
 from redisai_engine.execution.threads import Crew, answered
 from redisai_engine.protocol import texts
@@ -118,6 +127,14 @@ class Executor:
     def is_running(self) -> bool:
         """Whether jobs are waiting or running in threads."""
         return self._pending > 0
+
+    def in_flight(self, share: Share) -> tuple[int, int]:
+        """Return how many requests of a deployment wait, and how many are being run in threads."""
+        running = 0
+        for queue in self._queues.values():
+            with queue.lock:
+                running += sum([len(batch.jobs) for batch in queue.running if batch.share is share])
+        return share.waiting, running
 
     def queue_sizes(self) -> dict[str, int]:
         """Return how many jobs wait for each device."""

@@ -27,10 +27,11 @@ from redisai_engine.errors import (
 
 Place = tuple[int, bytes]  # a database and a key in it
 
-#: Where requests come from. A front is known by its number here.
-FRONTS = ("resp", "http")
+#: Where requests come from; the last ones are the engine's own, which tries models out. A front is known by its number.
+FRONTS = ("resp", "http", "engine")
 RESP: Final = 0
 HTTP: Final = 1
+OWN: Final = 2
 
 #: The upper bounds of the buckets of all durations, in seconds; a last bucket has what takes longer.
 _SHORTEST: Final = 50e-6

@@ -65,8 +65,8 @@ class Cache(Generic[Value]):
         held = self._held.get(place)
         return None if held is None else held.id
 
-    def items(self) -> list[tuple[Place, Held[Value]]]:
-        return list(self._held.items())
+    def peek(self, place: Place) -> Held[Value] | None:
+        return self._held.get(place)
 
     def values(self) -> list[Held[Value]]:
         return list(self._held.values())

@@ -93,9 +93,10 @@ class Models:
         """Drop this version, whichever keys hold it."""
         self._cache.drop_version(id_)
 
-    def held(self) -> list[tuple[Place, bytes, RunnableModel]]:
-        """Return all models in memory, each with its key and id."""
-        return [(place, held.id, held.value) for place, held in self._cache.items()]
+    def peek(self, place: Place, id_: bytes) -> RunnableModel | None:
+        """Return this version of the key's model if it is in memory, without counting that as a use."""
+        held = self._cache.peek(place)
+        return held.value if held is not None and held.id == id_ else None
 
     def size_of(self, backend: str) -> int:
         """Return how many bytes a backend's loaded models take."""
@@ -159,6 +160,11 @@ class Models:
         if self.tracking_problem:
             return f"off: {self.tracking_problem}"
         return "on" if self._tracking.is_open else "off: not connected"
+
+    @property
+    def tracking_opened(self) -> int:
+        """How often Redis has begun to report changes to the engine."""
+        return 0 if self._tracking is None else self._tracking.opened
 
     @property
     def tracking_problem(self) -> str:
