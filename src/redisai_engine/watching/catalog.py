@@ -42,7 +42,7 @@ _FIELDS = tuple(name.encode() for name in TOLD)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """What a key held: the id of its model or script, and its record's fields if it has one of its own."""
 
     id: bytes
@@ -53,9 +53,9 @@ class Entry:
         return self.record.get("version", "")[:_LONGEST]
 
 
-def entries(places: Sequence[Place]) -> Generator[Any, Any, dict[Place, Entry | None]]:
+def entries(places: Sequence[Place]) -> Generator[Any, Any, dict[Place, CatalogEntry | None]]:
     """Read what these keys hold now; None for no model and no script. Those that Redis doesn't show are left out."""
-    found: dict[Place, Entry | None] = {}
+    found: dict[Place, CatalogEntry | None] = {}
     for start in range(0, len(places), _SLICE):
         wanted = places[start : start + _SLICE]
         answers = yield from _in_one(wanted)
@@ -88,18 +88,18 @@ def _in_one(places: Sequence[Place]) -> Generator[Any, Any, list[Any]]:
     return [reply for reply, is_asked in zip(replies, asked, strict=True) if is_asked]
 
 
-def _entry(model: Any, told: Any) -> Entry | None:
+def _entry(model: Any, told: Any) -> CatalogEntry | None:
     id_, meta, script_id = model
     if id_ is None:
-        return None if script_id is None else Entry(script_id, {})
+        return None if script_id is None else CatalogEntry(script_id, {})
     if not isinstance(told, list):
-        return Entry(id_, {})
+        return CatalogEntry(id_, {})
     record = {
         name: value.decode("utf-8", "replace")
         for name, value in zip(TOLD, told, strict=True)
         if isinstance(value, bytes)
     }
-    return Entry(id_, record if record.get("fingerprint") == _fingerprint(meta, id_) else {})
+    return CatalogEntry(id_, record if record.get("fingerprint") == _fingerprint(meta, id_) else {})
 
 
 def _fingerprint(meta: Any, id_: bytes) -> str:
@@ -119,7 +119,7 @@ def _fingerprint(meta: Any, id_: bytes) -> str:
     )
 
 
-def note(ledger: Ledger, found: Mapping[Place, Entry | None]) -> None:
+def note(ledger: Ledger, found: Mapping[Place, CatalogEntry | None]) -> None:
     """Enter what was read in the ledger: versions' numbers, and which deployments are gone."""
     for place, entry in found.items():
         if entry is None:
