@@ -230,7 +230,8 @@ class Session:
         except CommandError as error:
             self._start(fail(error), request=arguments)
         else:
-            busy = not row.is_single_step(arguments)
+            single_step = row.single_step
+            busy = not (single_step if isinstance(single_step, bool) else single_step(arguments))
             self._start(plan, busy=busy, request=arguments if busy else None)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
