@@ -199,7 +199,16 @@ ARROWS = {
     "fronts": set(),
     "fronts.resp": {"fronts", "commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "fronts.http.access": {"commands", "commands.ai", "service", "execution", "backends", "redis", "codec", "protocol"},
-    "fronts.http.v2": {"fronts.http.access", "commands", "commands.ai", "execution", "backends", "redis", "protocol"},
+    "fronts.http.v2": {
+        "fronts.http.access",
+        "commands",
+        "commands.ai",
+        "execution",
+        "backends",
+        "redis",
+        "codec",
+        "protocol",
+    },
     "fronts.http.scoring": {"fronts.http.access", "commands", "commands.ai", "execution", "redis", "codec", "protocol"},
     "fronts.http": {
         "fronts",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
@@ -18,13 +20,14 @@ from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
 from redisai_engine.fronts.http.access.failures import RequestRefused
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
+from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
 from redisai_engine.fronts.http.v2.routes import ROUTES as V2_ROUTES
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*V2_ROUTES]
+_ROUTES: list[Route] = [*V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
@@ -51,21 +54,31 @@ class Application:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         state: dict[str, Any] = scope.setdefault("state", {})
+        scope["app"] = self  # has Starlette raise what it would answer in words of its own
         state["engine"] = self._engine
+        state["reach"] = self._gate.reach
         if path not in OPEN:
             is_local = is_on_this_machine(scope["client"] or "unix")
             state["connection"] = await self._gate.admit(scope["headers"], is_local=is_local)
         route = find(path) if scope["method"] == "POST" else None
         if route is None:
-            await self._router(scope, receive, send)
+            await self._route(scope, receive, send)
         else:
             await respond(send, await self._call(route, scope, receive))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:  # Starlette's own, for a method that a path doesn't have
+            raise RequestRefused(error.status_code, f"{scope['path']:.200} doesn't take {scope['method']}") from None
+        except ClientDisconnect:
+            raise _Gone from None
 
     async def _call(self, route: HotRoute, scope: Scope, receive: Receive) -> HttpAnswer:
         body = await read_body(receive, self._engine.settings.http_body_limit)
         connection = scope["state"]["connection"]
         answer = await connection.ask(
-            route.handler(Call(connection.client, route.name, route.version, scope["headers"], body))
+            route.handler(Call(connection, route.name, route.version, scope["headers"], body))
         )
         assert isinstance(answer, HttpAnswer)
         return answer

@@ -13,6 +13,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 
+from redisai_engine.errors import UpstreamError
 from redisai_engine.fronts.http.access.connection import UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused
 from redisai_engine.fronts.http.access.users import Credentials, Users
@@ -70,3 +71,11 @@ class Gate:
         if self._is_protected and not is_local and await self._users.is_open():
             raise RequestRefused(403, texts.PROTECTED.partition(" ")[2])
         return await self._users.admit(credentials)
+
+    async def reach(self) -> None:
+        """Return once Redis has answered, whatever it thinks of the default user. Raise EngineError if it doesn't."""
+        try:
+            await self._users.admit(None)
+        except UpstreamError as error:
+            if not error.wire.startswith("NOAUTH"):
+                raise

@@ -10,22 +10,29 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 from redisai_engine.commands.client import Client
-from redisai_engine.fronts.http.access.connection import Steps
+from redisai_engine.fronts.http.access.connection import Steps, UserConnection
+from redisai_engine.fronts.http.access.failures import RequestRefused
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+SMALL_BODY = 1 << 16  # bytes; a larger body is read in a thread
+_VALUE_BYTES, _CONTAINER_BYTES = 40, 80  # what a number or text, and a list or an object, takes once it is parsed
 
 
 @dataclass(slots=True)
 class Call:
     """A request whose body is there. `name` is the deployment that the path names; empty: the default one."""
 
-    client: Client
+    connection: UserConnection
     name: bytes
     version: str
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+
+    @property
+    def client(self) -> Client:
+        return self.connection.client
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of this name, in lower case."""
@@ -72,6 +79,21 @@ class Stopwatch:
 
     def header(self) -> tuple[bytes, bytes]:
         return b"server-timing", b", ".join([b"%s;dur=%.3f" % (part, seconds * 1e3) for part, seconds in self._parts])
+
+
+def check_weight(body: bytes, most: int) -> None:
+    """Raise RequestRefused if the values in a text, once it is parsed, would take more than `most` bytes."""
+    if len(body) <= SMALL_BODY:
+        return
+    weight = _VALUE_BYTES * (body.count(b",") + body.count(b"\n")) + _CONTAINER_BYTES * (
+        body.count(b"[") + body.count(b"{")
+    )
+    if weight > most:
+        raise RequestRefused(
+            413,
+            f"the body would take about {weight} bytes once it is parsed; allowed: {most} (see --tensor-limit); "
+            "tensors in binary form take less",
+        )
 
 
 def first_line(error: Any, most: int = 200) -> str:

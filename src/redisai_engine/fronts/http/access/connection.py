@@ -72,6 +72,7 @@ class UserConnection:
     def __init__(self, engine: Engine, front_number: int = HTTP) -> None:
         self.reading = Reading()
         self.is_lost = False
+        self.only_deployment = b"", 0.0  # and until when that is taken for true
         self._engine = engine
         self.client = Client(engine, self, front_number)
         self._new: list[Work] = []

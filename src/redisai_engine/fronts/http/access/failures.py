@@ -23,7 +23,15 @@ from redisai_engine.errors import (
 from redisai_engine.protocol import texts
 
 #: By the first word of Redis' text.
-_OF_REDIS = {"NOAUTH": 401, "WRONGPASS": 401, "NOPERM": 403, "LOADING": 503, "MASTERDOWN": 503, "BUSY": 503}
+_OF_REDIS = {
+    "NOAUTH": 401,
+    "WRONGPASS": 401,
+    "NOPERM": 403,
+    "WRONGTYPE": 404,
+    "LOADING": 503,
+    "MASTERDOWN": 503,
+    "BUSY": 503,
+}
 _OF_ENGINE: tuple[tuple[type[EngineError], int], ...] = (
     (QueueFull, 503),
     (EngineClosing, 503),
@@ -35,6 +43,8 @@ _OF_ENGINE: tuple[tuple[type[EngineError], int], ...] = (
     (WrongType, 404),
     (BadMetadata, 404),
 )
+#: In the texts of backends, for a run that `model-execution-timeout` has ended.
+_STOPPED = ("terminate flag", "model-execution-timeout allows")
 RETRY_AFTER = b"1"  # seconds
 
 
@@ -63,6 +73,8 @@ def status_of(error: EngineError) -> int:
         return error.status
     if isinstance(error, UpstreamError):
         return _OF_REDIS.get(error.wire.partition(" ")[0], 503)
+    if isinstance(error, ModelRunError) and any(sign in error.wire for sign in _STOPPED):
+        return 504
     for kind, status in _OF_ENGINE:
         if isinstance(error, kind):
             return status

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -15,15 +17,16 @@ from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
-from redisai_engine.fronts.http.access.calls import Call, HttpAnswer, Stopwatch
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
+from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
+from redisai_engine.fronts.http.v2.models import fitted, in_own_types, restored
 from redisai_engine.fronts.http.v2.requests import InferRequest, parse_request
 from redisai_engine.fronts.http.v2.tensors import datatype_of, to_binary, to_json
 
 #: The only version that a deployment has here. An empty one asks for whatever there is.
 VERSION = "1"
-SMALL_BODY = 1 << 16  # bytes; a larger body is read in a thread
 _OCTETS = b"application/octet-stream"
 _JSON_SIZE = b"inference-header-content-length"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -34,23 +37,33 @@ def infer(call: Call) -> Steps[HttpAnswer]:
     watch = Stopwatch()
     check_version(call)
     body, json_size = call.body, _json_size(call)
+    check_weight(body if json_size is None else body[:json_size], call.client.engine.settings.tensor_limit)
     if len(body) <= SMALL_BODY:
         request = parse_request(body, json_size)
     else:
         request = yield Encode(lambda: parse_request(body, json_size))
     call.body = b""  # from here on, only what is still needed stays in memory
-    model = yield from resolve_model(call.client, call.name)
-    arrays = inputs_of(request, model)
     seconds = request.timeout_seconds
     deadline = None if seconds is None else call.client.engine.loop.time() + seconds
-    watch.end(b"prepare")
-    (outcome,) = yield Run([RunRequest(model, arrays)], deadline, detached=True)
-    watch.end(b"run")
-    outputs = outputs_of(request, model, outcome)
-    reply_budget(call.client.engine.settings).take(sum(array.nbytes for array in outputs.values()))
-    answer = _response(call, request, outputs)
+    stored = yield from resolve_model(call.client, call.name)
+    if is_by_signature(request, stored):
+        outputs = yield from infer_by_signature(call, request, deadline, watch)
+        size = 0  # `predict` has counted
+    else:
+        model = in_own_types(stored)
+        arrays = inputs_of(request, model)
+        watch.end(b"prepare")
+        (outcome,) = yield Run([RunRequest(model, arrays)], deadline, detached=True)
+        watch.end(b"run")
+        outputs = outputs_of(request, model, outcome)
+        size = sum(array.nbytes for array in outputs.values())
+        reply_budget(call.client.engine.settings).take(size)
+    if size <= SMALL_BODY:
+        answer = _response(call, request, outputs)
+    else:
+        answer = yield Encode(lambda: _response(call, request, outputs))
     watch.end(b"encode")
-    answer.headers = [*answer.headers, (b"x-deployment", call.name), watch.header()]
+    answer.headers = [*answer.headers, (b"x-deployment", quote(call.name).encode()), watch.header()]
     return answer
 
 
@@ -78,7 +91,9 @@ def inputs_of(request: InferRequest, model: RunnableModel) -> list[Array]:
     if len(given) > len(wanted):
         unknown = next(name for name in given if name not in wanted)
         raise bad_request(f"the model has no input {unknown!r}; it has {_listed(wanted)}")
-    return [given[name].array for name in wanted]
+    infos = model.loaded.input_infos or itertools.repeat(None)
+    carried = model.loaded.in_own_types() is None
+    return [fitted(name, given[name].array, info, carried=carried) for name, info in zip(wanted, infos, strict=False)]
 
 
 def outputs_of(request: InferRequest, model: RunnableModel, outcome: Any) -> dict[str, Array]:
@@ -87,7 +102,11 @@ def outputs_of(request: InferRequest, model: RunnableModel, outcome: Any) -> dic
         raise WaitedTooLong
     if isinstance(outcome, EngineError):
         raise outcome
-    made = dict(zip(model.loaded.outputs, outcome, strict=True))
+    infos = model.loaded.output_infos or itertools.repeat(None)
+    made = {
+        name: None if array is None else restored(array, info)
+        for name, array, info in zip(model.loaded.outputs, outcome, infos, strict=False)
+    }
     if request.outputs is None:
         return {name: array for name, array in made.items() if array is not None}
     found = {}
