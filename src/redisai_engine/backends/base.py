@@ -78,6 +78,8 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
+    #: How many of its processes have died, if it runs in such.
+    deaths: int = 0
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:

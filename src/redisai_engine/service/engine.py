@@ -20,6 +20,7 @@ from typing import Any
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
 from redisai_engine.execution.executor import Executor
+from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
@@ -27,6 +28,7 @@ from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
+from redisai_engine.redis.traffic import Traffic
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
@@ -72,7 +74,9 @@ class Engine:
         self.placement = Placement(
             host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
         )
-        self.models = Models(settings, redis_address, loop)
+        self.ledger = Ledger()
+        self.traffic = Traffic()
+        self.models = Models(settings, redis_address, loop, self.ledger)
         self.liveness = Liveness(redis_address, loop, settings.upstream_timeout, self.models.stop_tracking)
         self.scripts = self._new_scripts()
         self.executor = Executor(

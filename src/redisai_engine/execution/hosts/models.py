@@ -158,6 +158,10 @@ class HostedModel(LoadedModel):
     def steady(self, value: bool) -> None:
         self._steady = value
 
+    @property
+    def deaths(self) -> int:  # type: ignore[override]
+        return self._hosts.deaths
+
     def new_stop(self) -> Stop | None:
         return StopHost(in_loop=threading.current_thread() is threading.main_thread())
 
@@ -177,6 +181,7 @@ class Hosts:
         self._free: list[Host] = []
         self._all: set[Host] = set()
         self._starting = 0
+        self.deaths = 0
         self._changed = threading.Condition()
         self._restarts = Restarts(_DEATHS)
         weakref.finalize(self, _end, self._file, self._all)
@@ -268,6 +273,7 @@ class Hosts:
 
     def _died(self) -> None:
         with self._changed:
+            self.deaths += 1
             self._restarts.died(monotonic())
 
     def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
