@@ -199,7 +199,7 @@ ARROWS = {
     "process": {"fronts.resp", "service", "execution", "redis", "protocol"},
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -235,3 +235,18 @@ def onnx_with_weights(size: int, seed: int) -> bytes:
     ]
     shape = (TensorProto.FLOAT, ("N",))
     return onnx_model(nodes, {"x": shape}, {"y": shape}, initializers=[numpy_helper.from_array(drawn, "w")])
+
+
+def torch_with_weights(size: int) -> bytes:
+    """Build a TorchScript model that multiplies weights of `size` bytes by the sum of `x`."""
+    import torch
+
+    class Weights(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.rand(size // 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.w * x.sum())[:3]
+
+    return torchscript(Weights())

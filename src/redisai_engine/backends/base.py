@@ -67,6 +67,8 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
+    #: What it takes, in bytes, where it knows that itself.
+    memory: int = 0
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -79,6 +81,9 @@ class LoadedModel(ABC):
     def new_stop(self) -> Stop | None:
         """Return a switch for one run, or None if the framework can't stop a run."""
         return None
+
+    def give_back(self) -> None:  # noqa: B027  # few have any
+        """Free memory that only runs at the same time need."""
 
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""

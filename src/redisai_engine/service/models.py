@@ -73,7 +73,12 @@ class Models:
 
     def keep(self, database: int, key: bytes, id_: bytes, model: RunnableModel) -> None:
         """Keep a loaded model that the key holds, in place of an older version, and make room for it."""
-        self._cache.keep((database, key), Held(id_, model, model.memory, model.statistics))
+        weighable = model.loaded if model.loaded.is_elsewhere else None
+        self._cache.keep((database, key), Held(id_, model, model.memory, model.statistics, weighable))
+
+    def weigh(self) -> None:
+        """Count what models in processes of their own take now, and make room for it."""
+        self._cache.weigh()
 
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held: it has been deleted."""
