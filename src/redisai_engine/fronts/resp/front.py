@@ -14,6 +14,7 @@ from typing import cast
 from redisai_engine.certificates import load_authorities, load_certificate, modern
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.fronts.resp.handshakes import Handshakes
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
 from redisai_engine.keepalive import keep_alive
@@ -22,7 +23,6 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_HANDSHAKE_SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
 _VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
 _IDLE_SECONDS = 300  # of a client's connection, until the kernel asks whether the client still exists; as in Redis
 _INTERVAL_SECONDS = 100
@@ -39,6 +39,7 @@ class RespFront:
         self._server: asyncio.Server | None = None
         self._most_clients = 0
         self._is_full = False
+        self._handshakes: Handshakes | None = None  # None without TLS
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
         """
@@ -49,16 +50,17 @@ class RespFront:
         Raise StartError if the address or the certificate can't be used.
         """
         tls = _tls(settings)
+        if tls is not None:
+            self._handshakes = Handshakes(self._engine.loop, tls, self._session, self._has_no_room)
         self._most_clients = most_clients
         try:
             self._server = await self._engine.loop.create_server(
                 self._session,
                 settings.bind,
                 settings.port,
-                ssl=tls,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
                 backlog=1024,
                 reuse_port=shared or None,
+                start_serving=tls is None,
             )
         except OSError as error:
             # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
@@ -67,6 +69,8 @@ class RespFront:
             raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
         for listening in self._server.sockets:
             keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
+        if self._handshakes is not None:
+            self._handshakes.accept_on(self._server.sockets)
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
@@ -74,23 +78,28 @@ class RespFront:
         """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
         if self._server is not None:
             self._server.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for session in list(self._sessions):
             session.finish()
         deadline = self._engine.loop.time() + seconds
         while self._sessions and self._engine.loop.time() < deadline:
             await asyncio.sleep(0.005)
 
-    def _session(self) -> asyncio.Protocol:
-        is_full = len(self._sessions) >= self._most_clients
+    def _has_no_room(self) -> bool:
+        """Return whether there are as many clients as fit, those included that aren't through their handshake yet."""
+        count = len(self._sessions) + (len(self._handshakes) if self._handshakes is not None else 0)
+        is_full = count >= self._most_clients
         if is_full != self._is_full:
             self._is_full = is_full
             if is_full:
-                _log.warning(
-                    "there are %d clients, as many as the descriptors allow: more are refused", len(self._sessions)
-                )
+                _log.warning("there are %d clients, as many as the descriptors allow: more are refused", count)
             else:
                 _log.warning("clients are accepted again")
-        if is_full:
+        return is_full
+
+    def _session(self) -> asyncio.Protocol:
+        if self._handshakes is None and self._has_no_room():
             return _Refusal(_TOO_MANY_CLIENTS)
         try:
             return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
