@@ -231,7 +231,7 @@ ARROWS = {
     },
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 #: How many scripts are kept in processes of their own.
 _HOSTED_SCRIPTS = 64
 
+#: How often the memory of processes of models and scripts is looked at.
+_WEIGH_SECONDS = 1.0
+
 
 class Engine:
     """
@@ -70,7 +73,9 @@ class Engine:
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
-        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
+        host_limits = HostLimits(
+            settings.model_load_timeout / 1000, settings.host_memory, threads, together=settings.model_memory
+        )
         self.placement = Placement(
             host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
         )
@@ -90,6 +95,7 @@ class Engine:
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
         self.encoder = ReplyEncoder(loop)
+        self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -142,6 +148,12 @@ class Engine:
             self._drop(self.quarantine.add(table))
             self.ask_peers({"set": {"refused": table}}, lambda answers: None)
 
+    def _weigh(self) -> None:
+        """Count what processes of models and scripts take now, and make room for it."""
+        self._weighing = self.loop.call_later(_WEIGH_SECONDS, self._weigh)
+        self.models.weigh()
+        self.scripts.weigh()
+
     def _drop(self, ids: Sequence[bytes]) -> None:
         for id_ in ids:
             self.models.drop_version(id_)
@@ -155,6 +167,7 @@ class Engine:
         """
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.executor.drain(), seconds)
+        self._weighing.cancel()
         self.executor.close()
         self.liveness.close()
         self.models.close()
