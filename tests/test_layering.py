@@ -195,6 +195,7 @@ ARROWS = {
     "commands.grammar": {"backends", "protocol"},
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
     "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
+    "watching": {"codec", "commands", "commands.ai", "service", "execution", "redis", "protocol"},
     "fronts": set(),
     "fronts.resp": {"fronts", "commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
     "fronts.http.access": {"commands", "commands.ai", "service", "execution", "backends", "redis", "codec", "protocol"},
@@ -217,10 +218,20 @@ ARROWS = {
         "service",
         "protocol",
     },
-    "process": {"fronts", "fronts.resp", "fronts.http", "service", "execution", "redis", "protocol"},
+    "process": {
+        "fronts",
+        "fronts.resp",
+        "fronts.http",
+        "fronts.http.access",
+        "watching",
+        "service",
+        "execution",
+        "redis",
+        "protocol",
+    },
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -262,6 +262,25 @@ class Settings:
         unit="microseconds",
         why="a sleeping core wakes slowly",
     )
+    metrics_port: int = _setting(
+        0,
+        _number(0, 65535),
+        "port that answers /metrics for Prometheus, without asking for a password; 0: none",
+        why="what a port shows is for the operator to decide",
+    )
+    metrics_compat: str = _setting(
+        "",
+        _choice("triton", "none"),
+        "triton: the metrics include those that dashboards made for Triton look for",
+        why="twice the names",
+    )
+    preload: str = _setting(
+        "",
+        str,
+        "deployments, separated by commas, that are loaded and run once on their example before the engine says that "
+        "it is ready, and again whenever they change; all: every one in database 0",
+        why="a model that is never asked for needs no memory",
+    )
     tls_cert: str = _setting("", str, "certificate file; with tls-key, clients must use TLS", why="TLS is opt-in")
     tls_key: str = _setting("", str, "private key file of the certificate", why="TLS is opt-in")
     tls_ca_cert_file: str = _setting(

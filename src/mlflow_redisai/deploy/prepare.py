@@ -9,7 +9,7 @@ can't be converted, if the server refuses it, or if its answers differ. Notes sa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
 from mlflow_redisai.deploy.choice import choose_flavor, first_backend_that_works
+from mlflow_redisai.deploy.example import kept_example
+from mlflow_redisai.deploy.origin import Origin, origin_of
 from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
@@ -56,22 +58,33 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     VerificationFailed.
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
-    with errors.of_codec(), conversion_process() as child, open_model(model_uri) as model:
+    with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
         order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
         new = Record(
             **Record.new_identity(),
             flavor=deployable.flavor,
             model_uri=model_uri,
-            run_id=model.run_id,
+            version=origin.version,
+            run_id=origin.run_id or model.run_id,
             signature=None if model.signature is None else model.signature.to_dict(),
             mapping=deployable.mapping,
             verification=verification.to_json(),
             notes=(*deployable.notes, *verification.notes),
             options=order.options,
             fingerprint=meta.fingerprint(),
+            example=kept_example(model),
         )
         return Prepared(_to_store(order, deployable), new)
+
+
+@contextlib.contextmanager
+def _opened(model_uri: str) -> Iterator[tuple[MlflowModel, Origin]]:
+    """Open a model, and tell where it comes from. An alias that moves meanwhile makes no difference."""
+    origin = origin_of(model_uri)
+    with open_model(origin.pinned) as model:
+        model.uri = model_uri
+        yield model, origin
 
 
 def _with_limits(order: Order) -> Order:

@@ -229,17 +229,18 @@ class Deployments:
         check: Callable[[WatchedTransaction, bytes], None],
         undo: Callable[[str, Record], None] | None,
     ) -> None:
-        key, new = raw(name), prepared.record
+        key = raw(name)
         record_key = record.record_key(key)
-        change: list[Command] = [
-            prepared.model.command(key),
-            ["DEL", record_key],  # HSET alone would keep fields that only the old record has
-            ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
-        ]
         for _ in range(ATTEMPTS):
             with self.connection.transaction(key) as transaction:
                 kind, old = self._watch(transaction, name)
                 check(transaction, kind)
+                new = prepared.record.after(_text(old.get(b"revision")))
+                change: list[Command] = [
+                    prepared.model.command(key),
+                    ["DEL", record_key],  # HSET alone would keep fields that only the old record has
+                    ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
+                ]
                 transaction.queue(change, what=progress.shown(name))
                 # From here on the change may have happened on the server. Find out before a signal is delivered.
                 with interrupts.deferred() as pending:
@@ -358,6 +359,10 @@ class Deployments:
             yield
         except commands.BadReply as error:
             raise errors.UnexpectedReply(self.where, str(error)) from error
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _deployment(name: str, meta: ModelMeta, fields: RecordFields, version: bytes | None) -> Deployment:

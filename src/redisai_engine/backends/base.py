@@ -78,6 +78,10 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
+    #: How many of its processes have died, if it runs in such.
+    deaths: int = 0
+    #: What it takes, in bytes, where it knows that itself.
+    memory: int = 0
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -98,6 +102,9 @@ class LoadedModel(ABC):
         Return None for a model that can't do that. For one that has no such types it is the model itself.
         """
         return None
+
+    def give_back(self) -> None:  # noqa: B027  # few have any
+        """Free memory that only runs at the same time need."""
 
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""

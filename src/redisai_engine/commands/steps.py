@@ -6,7 +6,7 @@ with the step's outcome:
 
 * a list of Redis commands: they are sent on the client's own connection, and the body is resumed with the list of their
   decoded replies (see `protocol.frames.decode`; an error reply is a ReplyError, see `refuse_error`);
-* an instance of one of the classes below: see its docstring (`Limited` and `Read` are such lists with limits).
+* an instance of one of the classes below: see its docstring (`Limited` is such a list with a limit).
 
 The value that a body returns is the reply. An EngineError that it raises becomes the error reply. So a body has
 two halves: a plan (up to the first yield) and a finish (after it). Inside MULTI the commands of the first yield are
@@ -116,17 +116,18 @@ class Encode:
     function: Callable[[], Any]
 
 
-class Read(list[UpstreamCommand]):
+@dataclass(slots=True)  # not frozen, which takes longer to make
+class Read:
     """
-    Commands whose replies may take at most `most` bytes together.
+    Redis commands, perhaps none, whose replies may take at most `most` bytes together.
 
-    Those that don't fit are the error `refusal`, and are dropped while they arrive.
+    The body is resumed with the list of replies. Those that don't fit are the error `refusal`, and are dropped while
+    they arrive.
     """
 
-    def __init__(self, commands: Iterable[UpstreamCommand], most: int, refusal: str) -> None:
-        super().__init__(commands)
-        self.most = most
-        self.refusal = refusal
+    commands: list[UpstreamCommand]
+    most: int
+    refusal: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class AskPeers:
     question: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunRequest:
     """
     One run: the model and its input arrays, in the order of the model's inputs.
@@ -148,7 +149,7 @@ class RunRequest:
     inputs: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """
     Runs to carry out at the same time; the body is resumed with the list of their outcomes, in the same order.

@@ -175,5 +175,7 @@ class Loader:
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
-            memory=max(len(blob), HOST_BYTES) if self._is_hosted(meta) else model_bytes(len(blob), grown),
+            memory=max(len(blob), loaded.memory or HOST_BYTES)
+            if self._is_hosted(meta)
+            else model_bytes(len(blob), grown),
         )

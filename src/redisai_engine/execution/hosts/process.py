@@ -16,9 +16,11 @@ from typing import Any
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.execution.hosts.frames import Channel, FrameError, to_error
 from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.weight import private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
+_COPIED = 12 * 2**20  # bytes of its parent's that a host changes, and so has to itself (measured: 1 to 12 MB)
 
 
 class HostEnded(Exception):
@@ -40,6 +42,7 @@ class Host:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
         self._channel = Channel(ours)
+        self._pid = self._common = 0
         with theirs, their_lifeline:
             try:
                 parent.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
@@ -75,6 +78,15 @@ class Host:
         if answer is not None and "error" in answer:
             raise to_error(*answer["error"])
         return answer, outputs
+
+    def weigh(self, pid: int, common: int) -> None:
+        """Be told by which number the kernel knows the process, and how many bytes it began with: its parent's."""
+        self._pid, self._common = pid, common
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the process takes now, apart from what it has in common with its parent."""
+        return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
 
     def kill(self) -> None:
         """Have the process killed."""

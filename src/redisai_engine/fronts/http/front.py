@@ -18,7 +18,7 @@ from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
 from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
-from redisai_engine.fronts.listening import listen
+from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class HttpFront:
         self._engine = engine
         self._users = Users(engine)
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
         self._routes = Routes()
         self._config = _config(Application(engine, self._gate))
@@ -48,16 +48,21 @@ class HttpFront:
         """
         self._most_clients = most_clients
         self._config.load()
-        self._server = await listen(
-            self._engine.loop, self._connection, settings, settings.http_port, flag="--http-port", shared=shared
+        self._listener = await listen(
+            self._engine.loop,
+            self._connection,
+            settings,
+            settings.http_port,
+            flag="--http-port",
+            shared=shared,
+            is_full=self._is_full,
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        return self._listener.address
 
     async def drain(self, seconds: float) -> None:
         """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         deadline = self._engine.loop.time() + seconds
@@ -68,8 +73,15 @@ class HttpFront:
         """End all connections to Redis."""
         self._users.close()
 
+    @property
+    def _under_way(self) -> int:
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _is_full(self) -> bool:
+        return len(self._state.connections) + self._under_way >= self._most_clients
+
     def _connection(self) -> asyncio.Protocol:
-        if len(self._state.connections) >= self._most_clients:
+        if not self._under_way and self._is_full():  # else it was asked before the handshake
             return _Overflow()
         return DirectProtocol(
             self._config,
