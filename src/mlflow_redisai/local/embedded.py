@@ -140,7 +140,7 @@ def running_engine(folder: Path) -> int | None:
 
 
 def http_port(wanted: int | None) -> int | None:
-    """Return the port for HTTP: the wanted one, or a free one for 0 and None. None if None is wanted and it can't be."""
+    """Return the port for HTTP: the wanted one, or a free one for 0. For None, too, if the engine has what it needs."""
     if wanted is None and any(find_spec(package) is None for package in _HTTP_PACKAGES):
         return None
     return wanted or ports.any_free()
