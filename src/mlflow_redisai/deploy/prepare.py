@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
@@ -56,8 +56,9 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     VerificationFailed.
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
-    with errors.of_codec(), conversion_process() as child, open_model(model_uri) as model:
-        order = _with_limits(order)
+    with errors.of_codec(), conversion_process() as child, _fetched(model_uri) as model:
+        with deadline.step("asking the server what it loads"):
+            order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
         new = Record(
             **Record.new_identity(),
@@ -72,6 +73,11 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
             fingerprint=meta.fingerprint(),
         )
         return Prepared(_to_store(order, deployable), new)
+
+
+def _fetched(model_uri: str) -> MlflowModel:
+    with deadline.step("fetching the model"):
+        return open_model(model_uri)
 
 
 def _with_limits(order: Order) -> Order:
@@ -117,13 +123,15 @@ def _attempt(
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
-    deployable = child.convert(_assignment(order, model, flavor, backend))
+    with deadline.step(f"converting the model for {backend}"):
+        deployable = child.convert(_assignment(order, model, flavor, backend))
     _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
-        return deployable, meta, verify(run, deployable, model)
+        with deadline.step("verifying the model"):
+            return deployable, meta, verify(run, deployable, model)
 
 
 def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
@@ -164,7 +172,7 @@ def _runner(
     mapping = deployable.mapping
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(options.timeout))
         [reply] = connection.pipeline(key, [command])
         return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
 
