@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
@@ -59,7 +59,8 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
     with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
-        order = _with_limits(order)
+        with deadline.step("asking the server what it loads"):
+            order = _with_limits(order)
         deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
         new = Record(
             **Record.new_identity(),
@@ -81,8 +82,10 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
 @contextlib.contextmanager
 def _opened(model_uri: str) -> Iterator[tuple[MlflowModel, Origin]]:
     """Open a model, and tell where it comes from. An alias that moves meanwhile makes no difference."""
-    origin = origin_of(model_uri)
-    with open_model(origin.pinned) as model:
+    with deadline.step("fetching the model"):
+        origin = origin_of(model_uri)
+        opened = open_model(origin.pinned)
+    with opened as model:
         model.uri = model_uri
         yield model, origin
 
@@ -130,13 +133,15 @@ def _attempt(
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
-    deployable = child.convert(_assignment(order, model, flavor, backend))
+    with deadline.step(f"converting the model for {backend}"):
+        deployable = child.convert(_assignment(order, model, flavor, backend))
     _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
-        return deployable, meta, verify(run, deployable, model)
+        with deadline.step("verifying the model"):
+            return deployable, meta, verify(run, deployable, model)
 
 
 def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
@@ -177,7 +182,7 @@ def _runner(
     mapping = deployable.mapping
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(options.timeout))
         [reply] = connection.pipeline(key, [command])
         return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
 
