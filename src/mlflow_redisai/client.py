@@ -136,19 +136,25 @@ class RedisAIClient(BaseDeploymentClient):
         return _described(self._store.read(check_name(name)))
 
     def predict(
-        self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
+        self,
+        deployment_name: str | None = None,
+        inputs: Any = None,
+        endpoint: str | None = None,
+        params: dict[str, Any] | None = None,
     ) -> Predictions:
         """
         Predict with a deployment. The answer holds what `mlflow.pyfunc` returns for the same input, as `predictions`.
 
-        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list. Raise DeploymentMissing, InvalidInput,
+        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list; for a Python model, whatever pyfunc
+        takes. `params` are values of the signature's parameters. Raise DeploymentMissing, InvalidInput,
         PredictionTimedOut or ModelFailed.
         """
         from mlflow_redisai.predict.command_line import document_of
         from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
-        return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))
+        source = document_of(inputs)
+        return Predictions(self._predictor.predict(check_name(deployment_name), inputs, source, params))
 
     # -- internals --------------------------------------------------------------------------------
 
@@ -169,7 +175,10 @@ class RedisAIClient(BaseDeploymentClient):
 
         if options.isolate:
             self._store.check_isolation(name)
-        return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
+        found = facts.ask(self._store.connection, raw(name))
+        if self._store.is_engine(raw(name)):
+            found = facts.with_python_models(found, self._store.connection, raw(name))
+        return Order(self._store, found, name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
         """Store the current model again with other options."""
