@@ -184,6 +184,7 @@ MOST_MODULES = 12  # per folder, besides __init__
 # no list may be imported by all.
 ARROWS = {
     "protocol": set(),
+    "protocol.parcels": set(),
     "codec": {"protocol"},
     "backends": {"protocol"},
     "backends.deadly": {"backends"},
