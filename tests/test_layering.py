@@ -188,6 +188,7 @@ ARROWS = {
     "backends": {"protocol"},
     "backends.deadly": {"backends"},
     "redis": {"protocol"},
+    "environments": set(),
     "execution": {"backends", "protocol"},
     "execution.hosts": {"backends", "backends.deadly", "protocol"},
     "service": {"execution", "execution.hosts", "backends", "redis", "protocol"},
