@@ -189,6 +189,7 @@ ARROWS = {
     "backends": {"protocol"},
     "backends.deadly": {"backends"},
     "redis": {"protocol"},
+    "environments": set(),
     "execution": {"backends", "protocol"},
     "execution.hosts": {"backends", "backends.deadly", "protocol"},
     "execution.hosts.python": {"execution.hosts", "backends", "protocol"},

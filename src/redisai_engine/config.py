@@ -223,6 +223,34 @@ class Settings:
         unit="bytes",
         why="a run that needs more fails, instead of the engine",
     )
+    env_dir: str = _setting(
+        "",
+        str,
+        "folder of the environments that are built for Python models, which engines may share; empty: "
+        "redisai-engine/environments in the user's cache folder, or in data-dir if the user has no home",
+        why="an environment is built once for all engines of a user",
+    )
+    env_limit: int = _setting(
+        20 * 2**30,
+        _number(0, 2**62),
+        "what these environments may take; beyond it those leave that no model uses and whose last use is longest ago; "
+        "0: any",
+        unit="bytes",
+        why="bounds the disk",
+    )
+    env_timeout: int = _setting(
+        900,
+        _number(1, 86_400),
+        "how long building an environment may take when a model is stored",
+        unit="seconds",
+        why="the largest frameworks have gigabytes",
+    )
+    env_source_builds: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "build packages that have no wheel from their source, which runs code of theirs as the engine's user",
+        why="wheels run no code when they are installed",
+    )
     model_chunk_size: int = _setting(
         535_822_336,
         _number(1, 2**62),
