@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
+from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
 from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
@@ -27,7 +28,7 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*V2_ROUTES, *SCORING_ROUTES]
+_ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
