@@ -185,7 +185,7 @@ MOST_MODULES = 12  # per folder, besides __init__
 ARROWS = {
     "protocol": set(),
     "protocol.parcels": set(),
-    "codec": {"protocol"},
+    "codec": {"protocol", "protocol.parcels"},
     "backends": {"protocol"},
     "backends.deadly": {"backends"},
     "redis": {"protocol"},

@@ -33,7 +33,7 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, Origin
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _DEATHS = 5  # in a minute, after which a model has failed
@@ -186,7 +186,7 @@ class HostedModel(LoadedModel):
 class Hosts:
     """The hosts of one model or script. `about` is what the first message to each of them says."""
 
-    def __init__(self, origin: Origin, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
+    def __init__(self, origin: HostSource, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
         self._origin = origin
         self._limits = host_limits
         self._about = about

@@ -34,7 +34,7 @@ class HostEnded(Exception):
         self.by_itself = by_itself
 
 
-class Origin(Protocol):
+class HostSource(Protocol):
     """
     Where hosts come from: a process that forks them, or a program that is started for each.
 
@@ -54,7 +54,7 @@ class Origin(Protocol):
 class Host:
     """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
 
-    def __init__(self, origin: Origin, file: int, *, memory: int, gpu: bool) -> None:
+    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
         self._channel = Channel(ours, origin.limits)
