@@ -14,7 +14,7 @@ from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT
+from redisai_engine.execution.job import TIMED_OUT, Job
 from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
@@ -51,9 +51,10 @@ def infer(call: Call) -> Steps[HttpAnswer]:
         model = v2_model(stored)
         arrays = inputs_of(request, model)
         watch.end(b"prepare")
-        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, detached=True)
-        watch.end(b"run")
+        jobs: list[Job] = []
+        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, jobs=jobs)
         outputs = outputs_of(request, model, outcome)
+        watch.ran(jobs)
         size = sum(array.nbytes for array in outputs.values())
         reply_budget(call.client.engine.settings).take(size)
     if size <= SMALL_BODY:
