@@ -15,7 +15,7 @@ from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, Job
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, body_of, check_weight
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
@@ -32,7 +32,7 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 def infer(call: Call) -> Steps[HttpAnswer]:
     """Run the model on the request's inputs. Raise EngineError."""
-    watch = Stopwatch()
+    watch = call.watch
     check_version(call)
     json_size = _json_size(call)
     body = yield from body_of(call)
