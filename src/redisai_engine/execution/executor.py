@@ -288,6 +288,7 @@ class Executor:
             figures = model.figures
             figures.ran(seconds, rows)
             figures.fronts[job.front].succeeded(now - job.taken_at, started_at - job.taken_at)
+            job.started_at = started_at
         elif _was_stopped(model):
             model.overran(job.form)
             self._put(model, job, now)
@@ -459,6 +460,7 @@ def _count(model: RunnableModel, batch: Batch) -> None:
             rows += own
             model.statistics.succeeded(int(batch.seconds * 1e6), own)
             figures.fronts[job.front].succeeded(now - job.taken_at, batch.started_at - job.taken_at)
+            job.started_at = batch.started_at
         else:
             model.statistics.failed()
     figures.ran(batch.seconds, rows)
