@@ -20,6 +20,7 @@ from redisai_engine.fronts.http.bounds import BoundedProtocol
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.listening import listen
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +31,13 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 
 class HttpFront:
     """All HTTP connections of one process, and what they share."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, monitor: Monitor) -> None:
         self._engine = engine
         self._users = Users(engine)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self._config = _config(Application(engine, Gate(self._users, is_protected=engine.settings.protected_mode)))
+        gate = Gate(self._users, is_protected=engine.settings.protected_mode)
+        self._config = _config(Application(engine, gate, monitor))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:

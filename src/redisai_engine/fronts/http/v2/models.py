@@ -35,6 +35,7 @@ def in_own_types(model: RunnableModel) -> RunnableModel:
         min_batch_size=model.min_batch_size,
         min_batch_timeout_ms=model.min_batch_timeout_ms,
         statistics=model.statistics,
+        figures=model.figures,
         share=model.share,
     )
     return found
