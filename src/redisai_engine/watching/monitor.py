@@ -67,6 +67,7 @@ class Monitor:
         self._ticking: asyncio.TimerHandle | None = None
         #: Set when the process is about to end: what streams to a browser must end first.
         self.ending = asyncio.Event()
+        self.streams = 0  # to browsers
 
     def start(self) -> None:
         """Begin to preload, and to keep figures of every second."""

@@ -20,7 +20,8 @@ from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
 from redisai_engine.fronts.http.access.failures import RequestRefused
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
-from redisai_engine.fronts.http.live.machines import ROUTES as LIVE_ROUTES
+from redisai_engine.fronts.http.live.machines import ROUTES as MACHINE_ROUTES
+from redisai_engine.fronts.http.live.pages import ROUTES as PAGE_ROUTES
 from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
 from redisai_engine.fronts.http.v2.routes import ROUTES as V2_ROUTES
 from redisai_engine.fronts.peer import is_on_this_machine
@@ -29,7 +30,7 @@ from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*LIVE_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
+_ROUTES: list[Route] = [*PAGE_ROUTES, *MACHINE_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
