@@ -72,6 +72,22 @@ class Settings:
     """All settings. Each field's metadata has the parser, help text, unit and the reason for the default."""
 
     port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
+    http_port: int = _setting(
+        0, _number(0, 65535), "TCP port on which to serve HTTP as well; 0: none", why="one way in unless asked for"
+    )
+    http_body_limit: int = _setting(
+        64 * 2**20,
+        _number(1024, 2**32),
+        "a larger body of a request over HTTP is refused",
+        unit="bytes",
+        why="read as JSON it takes many times that",
+    )
+    default_deployment: str = _setting(
+        "",
+        str,
+        "the deployment that /invocations, /ping and /health without a name stand for; empty: the only one",
+        why="one is the usual number",
+    )
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
     protected_mode: bool = _setting(
         True,  # noqa: FBT003  # a default, like the others

@@ -33,7 +33,6 @@ from redisai_engine.errors import EngineError, forget_frames
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.replies import Reply
-from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +132,8 @@ class Task:
             self._ask(step)
         elif isinstance(step, Run):
             self._run(step)
+        elif isinstance(step, Read):
+            self._read(step)
         elif isinstance(step, Load):
             engine.loader.load(step.place, step.meta, step.blob, self._got)
         elif isinstance(step, Compute):
@@ -148,10 +149,10 @@ class Task:
 
     def _ask(self, step: Any) -> None:
         upstream = self._client.upstream
-        if isinstance(step, list):
-            upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
-        elif isinstance(step, Read):
-            upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        if type(step) is list:  # the usual step
+            upstream.ask(step, self.go_on)
+        elif isinstance(step, Limited):
+            upstream.ask(step, self.go_on, step.limit)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):
@@ -159,6 +160,13 @@ class Task:
         else:
             raise TypeError(f"a body can't yield {step!r}")
         self._client.touch()  # so that the commands are sent at the end of this turn
+
+    def _read(self, step: Read) -> None:
+        if not step.commands:
+            self.go_on([])
+            return
+        self._client.upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        self._client.touch()
 
     def _run(self, run: Run) -> None:
         if run.detached:

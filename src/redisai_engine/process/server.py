@@ -10,12 +10,14 @@ import asyncio
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redisai_engine.config import Settings
+from redisai_engine.errors import StartError
 from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
+from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.fronts.resp.front import RespFront
-from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.process import descriptors
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
@@ -29,6 +31,9 @@ from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
+
+if TYPE_CHECKING:
+    from redisai_engine.fronts.http.front import HttpFront
 
 _log = logging.getLogger(__name__)
 
@@ -106,11 +111,17 @@ async def _serve_clients(
     engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output)
     peers = Peers(engine.answer_peer)
     front = RespFront(engine)
+    http_front: HttpFront | None = None
     try:
         if link is not None:
             peers.join(link)
             engine.ask_peers = peers.ask
         most_clients = descriptors.room_for_clients()
+        if settings.http_port:
+            http_front = _http_front(engine)
+            most_clients, rest = most_clients * 3 // 4, most_clients // 4
+            # One of these needs one descriptor only: its requests share connections to Redis.
+            await http_front.listen(settings, shared=link is not None, most_clients=2 * rest)
         host, port = await front.listen(settings, shared=link is not None, most_clients=most_clients)
         _log.info("there is room for %d clients, at two descriptors each", most_clients)
         spare_the_collector()  # by now everything long-lived exists
@@ -120,13 +131,37 @@ async def _serve_clients(
             _announce(settings, output, host, port)
         await stop.wait()
         engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
-        await front.drain(stop.seconds_left())
+        if http_front is None:
+            await front.drain(stop.seconds_left())
+        else:
+            await asyncio.gather(front.drain(stop.seconds_left()), http_front.drain(stop.seconds_left()))
     finally:
+        if http_front is not None:
+            http_front.close()
         await engine.close(stop.seconds_left())
         peers.leave()
+
+
+def _http_front(engine: Engine) -> HttpFront:
+    """Return the front for HTTP. Raise StartError if what it needs isn't installed."""
+    try:
+        from redisai_engine.fronts.http.front import HttpFront
+    except ImportError as error:
+        raise StartError(
+            f"http-port needs the package {error.name}, which isn't installed; pip install 'mlflow-redisai[http]'"
+        ) from None
+    return HttpFront(engine)
 
 
 def _announce(settings: Settings, output: WorkerOutput, host: str, port: int) -> None:
     if settings.protected_mode and not is_on_this_machine((host, port)):
         _log.info("clients of other machines are let in only while Redis asks for a password (see --protected-mode)")
+    if settings.http_port:
+        output.announce(
+            f"http: {'https' if settings.tls_cert else 'http'}://{_in_url(settings.bind)}:{settings.http_port}"
+        )
     output.announce(f"ready: {host}:{port}")
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

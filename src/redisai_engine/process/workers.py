@@ -38,8 +38,9 @@ class Workers:
     def __init__(self, settings: Settings, redis_url: str, output: WorkerOutput) -> None:
         self._output = output
         self._hub = Hub()
-        self._socket = _hold_port(settings)
+        self._socket = _hold_port(settings.bind, settings.port, "--port")
         self.host, self.port = self._socket.getsockname()[:2]
+        self._http_socket = _hold_port(settings.bind, settings.http_port, "--http-port") if settings.http_port else None
         self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
         self._running: set[Worker] = set()
@@ -70,6 +71,8 @@ class Workers:
         for task in self._tasks:
             task.cancel()
         self._socket.close()
+        if self._http_socket is not None:
+            self._http_socket.close()
 
     async def _start_one(self, number: int) -> Worker:
         wary = monotonic() < self._wary_until
@@ -111,21 +114,19 @@ class Workers:
                 await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _hold_port(settings: Settings) -> socket.socket:
+def _hold_port(bind: str, port: int, flag: str) -> socket.socket:
     """Bind the port without listening, so that no other program takes it and port 0 is the same for all workers."""
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     holder = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Bind without SO_REUSEPORT first: the port of another program must be refused, not shared.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.bind, settings.port))
+            probe.bind((bind, port))
             address = probe.getsockname()
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(address[:2])
     except OSError as error:
         holder.close()
-        raise StartError(
-            f"can't listen on {settings.bind}:{settings.port}: {error.strerror}; choose another --port"
-        ) from None
+        raise StartError(f"can't listen on {bind}:{port}: {error.strerror}; choose another {flag}") from None
     return holder

@@ -20,7 +20,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Final, Protocol, TypeGuard, cast
 
 from redisai_engine.keepalive import keep_upstream_alive
 from redisai_engine.protocol import replies, texts
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
-NO_LIMIT = 2**62  # bytes
+NO_LIMIT: Final = 2**60  # bytes; what is larger than 2**61 is no machine integer in compiled code
 _GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
@@ -81,7 +81,7 @@ class Own:
 
     def take(self, data: bytes, size: int) -> None:
         """Take one reply, of which `data` may hold only the last bytes if there is no room for `size` bytes."""
-        if self.has_room_for(size):
+        if size <= self.limit and size <= self.room:
             self.replies.append(data if self.raw else decode(data))
         else:
             refusal = texts.VALUE_TOO_LARGE % self.limit if size > self.limit else self.refusal
@@ -132,7 +132,7 @@ class Upstream:
         address: Address,
         owner: Owner,
         loop: asyncio.AbstractEventLoop,
-        most: int = 2**62,
+        most: int = NO_LIMIT,
         *,
         timeout_ms: int = 0,
     ) -> None:

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import IO, Any
 
-from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, Stop, parse_device
+from redisai_engine.backends.base import (
+    Array,
+    Backend,
+    BackendSettings,
+    LoadedModel,
+    Outputs,
+    Stop,
+    TensorInfo,
+    parse_device,
+)
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded
@@ -140,6 +149,9 @@ class HostedModel(LoadedModel):
         """Start the first host. Raise ModelLoadError if it can't load the model."""
         about = self._hosts.load()
         self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
+        inputs, outputs = about["infos"]
+        self.input_infos = tuple(TensorInfo(dtype, tuple(shape)) for dtype, shape in inputs)
+        self.output_infos = tuple(info and TensorInfo(info[0], tuple(info[1])) for info in outputs)
         self._steady, self.takes_text, self.loop_rows = about["steady"], about["takes_text"], about["loop_rows"]
 
     @property

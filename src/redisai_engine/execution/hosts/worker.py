@@ -72,6 +72,9 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
     return lambda message, arrays: try_once(model) if message == TRIAL else model.run(arrays), {
         "inputs": model.inputs,
         "outputs": model.outputs,
+        "infos": [
+            [info and [info.dtype, info.shape] for info in infos] for infos in (model.input_infos, model.output_infos)
+        ],
         "steady": model.steady,
         "loop_rows": model.loop_rows,
         "takes_text": model.takes_text,
