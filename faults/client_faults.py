@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from faults import memory
 from faults.fault import Fault
 from faults.processes import Processes, embedded
 from support.gateway import prediction
+
+_OUTPUT_LIMIT = 16 << 20
+_MOST_MIB = 400
 
 
 def clients_are_cut_off(there: Processes) -> None:
@@ -18,8 +25,15 @@ def clients_are_cut_off(there: Processes) -> None:
 
 
 def client_reads_nothing(there: Processes) -> None:
-    """Ask for more than `--output-limit` allows, until the engine ends the connection."""
+    """Ask for more than `--output-limit` allows, until the engine ends the connection. Neither it nor Redis swells."""
     there.ask("SET", "faults:large", b"x" * (4 << 20))
+    with _watching(there) as highest:
+        _ask_without_reading(there)
+    grown = {name: round(most - first) for name, (first, most) in highest.items()}
+    assert max(grown.values()) < _MOST_MIB, f"memory grew by so many MiB: {grown}"
+
+
+def _ask_without_reading(there: Processes) -> None:
     with socket.create_connection(("127.0.0.1", there.engine.port), timeout=60) as connection:
         try:
             for _ in range(100_000):
@@ -27,6 +41,31 @@ def client_reads_nothing(there: Processes) -> None:
         except OSError:
             return
     raise AssertionError("the connection was never ended")
+
+
+@contextmanager
+def _watching(there: Processes) -> Iterator[dict[str, tuple[float, float]]]:
+    """Yield what the engine and its redis-server take, in MiB: at first, and at most until the end of the context."""
+    measures = {
+        "engine": lambda: memory.of_engine(there.engine.process.pid),
+        "Redis": lambda: memory.proportional(there.own_redis),
+    }
+    found = {name: (first := measure(), first) for name, measure in measures.items()}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            for name, measure in measures.items():
+                first, most = found[name]
+                found[name] = first, max(most, measure())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watching.join()
 
 
 FAULTS = [
@@ -44,6 +83,6 @@ FAULTS = [
         embedded,
         client_reads_nothing,
         "",
-        ("--output-limit", "16777216"),
+        ("--output-limit", str(_OUTPUT_LIMIT)),
     ),
 ]
