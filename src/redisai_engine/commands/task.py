@@ -45,6 +45,7 @@ class Task:
     """
 
     __slots__ = (
+        "_began_at",
         "_body",
         "_client",
         "_ended",
@@ -70,12 +71,18 @@ class Task:
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
+        self._began_at = client.engine.turn.began_at
         self._body = body
         self._ended = ended
         self._request = request
         self._outcomes: list[Any] = []
         self._room = 0  # bytes that the outputs of runs at the same time may still take
         self._waiting = 0
+
+    def begin(self) -> None:
+        """Start the body, in another turn than the one in which the task was made."""
+        self._began_at = self._client.engine.turn.began_at
+        self.go_on()
 
     def go_on(self, outcome: Any = None) -> None:
         """Resume the body with the outcome of the step that it yielded."""
@@ -105,6 +112,7 @@ class Task:
         request, self._request = self._request, None
         body = None if request is None or self.is_detached else ask_first(request, error)
         if body is None:
+            self._client.engine.ledger.failed(error)
             self.end(replies.error(error.wire))
         else:
             self._body = body
@@ -177,13 +185,17 @@ class Task:
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
-            submit(_job(requests[0], run.deadline, self._ran_alone))
+            submit(self._job(requests[0], run.deadline, self._ran_alone))
             return
         self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)
         self._waiting = len(requests)
         for place, request in enumerate(requests):
-            submit(_job(request, run.deadline, partial(self._ran, place)))
+            submit(self._job(request, run.deadline, partial(self._ran, place)))
+
+    def _job(self, request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
+        front = self._client.front_number
+        return Job(request.model, request.inputs, deadline, done, taken_at=self._began_at, front=front)
 
     def _ran_alone(self, outcome: Any) -> None:
         self.go_on([outcome])
@@ -204,10 +216,6 @@ class Task:
             self._throw(outcome)
         else:
             self.go_on(outcome)
-
-
-def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

@@ -22,17 +22,22 @@ _INTERVAL_SECONDS = 100
 
 
 class Listener:
-    """An open port."""
+    """A port on which connections are accepted."""
 
-    def __init__(self, server: asyncio.Server, handshakes: Handshakes | None = None) -> None:
+    def __init__(self, server: asyncio.Server, handshakes: Handshakes | None) -> None:
         self._server = server
         self._handshakes = handshakes
-        self.address: tuple[str, int] = server.sockets[0].getsockname()[:2]
 
     @property
     def under_way(self) -> int:
-        """How many connections are in their TLS handshake."""
-        return len(self._handshakes) if self._handshakes is not None else 0
+        """How many clients are in their TLS handshake: 0 without TLS."""
+        return 0 if self._handshakes is None else len(self._handshakes)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
 
     def close(self) -> None:
         """Accept no more connections."""
@@ -54,19 +59,15 @@ async def listen(
     """
     Accept connections. With `shared`, other processes listen on the same port. `flag` is the setting of the port.
 
-    With TLS, connections are closed at once while `is_full`. Without it, `connection` may say something to them first.
+    While `is_full`, connections that begin with TLS are closed. Others are up to `connection`, which may answer.
 
     Raise StartError if the address or the certificate can't be used.
     """
     tls = _tls(settings)
+    handshakes = None if tls is None else Handshakes(loop, tls, connection, is_full)
     try:
         server = await loop.create_server(
-            connection,
-            settings.bind,
-            port,
-            backlog=1024,
-            reuse_port=shared or None,
-            start_serving=tls is None,
+            connection, settings.bind, port, backlog=1024, reuse_port=shared or None, start_serving=tls is None
         )
     except OSError as error:
         # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
@@ -75,10 +76,8 @@ async def listen(
         raise StartError(f"can't listen on {settings.bind}:{port}: {reason}{hint}") from None
     for listening in server.sockets:
         keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
-    if tls is None:
-        return Listener(server)
-    handshakes = Handshakes(loop, tls, connection, is_full)
-    handshakes.accept_on(server.sockets)
+    if handshakes is not None:
+        handshakes.accept_on(server.sockets)
     return Listener(server, handshakes)
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.execution.figures import OWN
 from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
+from redisai_engine.fronts.http.access.connection import UserConnection
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.fronts.resp.front import RespFront
 from redisai_engine.process import descriptors
@@ -24,6 +27,7 @@ from redisai_engine.process.frames import Link
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Peers
+from redisai_engine.process.scraping import WorkersMetrics, metrics_port
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
@@ -31,6 +35,7 @@ from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
 
 if TYPE_CHECKING:
     from redisai_engine.fronts.http.front import HttpFront
@@ -83,8 +88,9 @@ async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown
     workers = Workers(settings, redis_url, output)
     try:
         await workers.start()
-        _announce(settings, output, workers.host, workers.port)
-        await stop.wait()
+        with metrics_port(settings, WorkersMetrics(workers).gather):
+            _announce(settings, output, workers.host, workers.port)
+            await stop.wait()
     finally:
         await workers.stop(stop)
 
@@ -109,7 +115,8 @@ async def _serve_clients(
     keep_freed_memory()
     host_output = partial(output.source, lines_per_second=_HOST_LINES_PER_SECOND)
     engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output)
-    peers = Peers(engine.answer_peer)
+    monitor = Monitor(engine, partial(UserConnection, engine, OWN))
+    peers = Peers(monitor.answer_peer)
     front = RespFront(engine)
     http_front: HttpFront | None = None
     try:
@@ -125,11 +132,12 @@ async def _serve_clients(
         host, port = await front.listen(settings, shared=link is not None, most_clients=most_clients)
         _log.info("there is room for %d clients, at two descriptors each", most_clients)
         spare_the_collector()  # by now everything long-lived exists
-        if link is not None:
-            peers.ready()
-        else:
-            _announce(settings, output, host, port)
-        await stop.wait()
+        with metrics_port(settings if link is None else replace(settings, metrics_port=0), monitor.totals):
+            if link is not None:
+                peers.ready()
+            else:
+                _announce(settings, output, host, port)
+            await stop.wait()
         engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
         if http_front is None:
             await front.drain(stop.seconds_left())
@@ -138,6 +146,7 @@ async def _serve_clients(
     finally:
         if http_front is not None:
             http_front.close()
+        monitor.close()
         await engine.close(stop.seconds_left())
         peers.leave()
 

@@ -17,6 +17,7 @@ import logging
 import socket
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
@@ -25,6 +26,7 @@ from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Hub
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
+from redisai_engine.service.engine import Question
 
 _RETRY_SECONDS = 1.0
 _WARY_SECONDS = 600.0  # how long after a death that nothing explains new workers note every run
@@ -48,6 +50,7 @@ class Workers:
         self._crashes = Crashes(settings.quarantine)
         self._wary_until = 0.0
         self._stopping = False
+        self.restarts = 0
 
     async def start(self) -> None:
         """Start all workers and return when they are ready. Raise StartError if one of them can't start."""
@@ -57,6 +60,10 @@ class Workers:
             if not await worker.is_ready():
                 raise StartError("a worker process exited while starting; see its error message above")
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in started]
+
+    async def ask(self, question: Question) -> list[Any]:
+        """Ask all workers and return the answers of those that give one in time."""
+        return await self._hub.ask_all(question)
 
     async def stop(self, stop: Shutdown) -> None:
         """Have all workers drain and exit, and wait for them. Kill those that take too long."""
@@ -98,6 +105,7 @@ class Workers:
                 )
             await asyncio.sleep(seconds)
             worker = await self._start_again(worker.number)
+            self.restarts += 1
 
     def _blame(self, end: End) -> None:
         if self._crashes.died(end.notes, end.how, certain=end.certain):

@@ -78,6 +78,9 @@ class Cache(Generic[Value]):
         held = self._held.get(place)
         return None if held is None else held.id
 
+    def peek(self, place: Place) -> Held[Value] | None:
+        return self._held.get(place)
+
     def values(self) -> list[Held[Value]]:
         return list(self._held.values())
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from typing import Protocol
 
 from redisai_engine.execution.executor import Executor
@@ -50,6 +51,8 @@ class Turn:
         self._answered: list[Participant] = []
         self._is_planned = False
         self.has_many = False  # a participant of this turn serves several clients
+        #: When the current turn began, or the last one: what is taken in it has been there since.
+        self.began_at = 0.0
 
     def touch(self, connection: Participant) -> None:
         """Serve `connection` at the end of this turn."""
@@ -72,6 +75,7 @@ class Turn:
     def _end(self) -> None:
         written: dict[Participant, None] = {}  # a dictionary is a set that keeps the order
         failed: set[Participant] = set()
+        self.began_at = monotonic()
         try:
             while True:
                 touched, self._touched = dict.fromkeys(self._touched), []

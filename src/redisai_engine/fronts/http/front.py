@@ -55,7 +55,7 @@ class HttpFront:
             settings.http_port,
             flag="--http-port",
             shared=shared,
-            is_full=self._has_no_room,
+            is_full=self._is_full,
         )
         return self._listener.address
 
@@ -73,13 +73,15 @@ class HttpFront:
         """End all connections to Redis."""
         self._users.close()
 
-    def _has_no_room(self) -> bool:
-        """Return whether there are as many clients as fit, those included that aren't through their handshake yet."""
-        under_way = self._listener.under_way if self._listener is not None else 0
-        return len(self._state.connections) + under_way >= self._most_clients
+    @property
+    def _under_way(self) -> int:
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _is_full(self) -> bool:
+        return len(self._state.connections) + self._under_way >= self._most_clients
 
     def _connection(self) -> asyncio.Protocol:
-        if not self._engine.settings.tls_cert and self._has_no_room():
+        if not self._under_way and self._is_full():  # else it was asked before the handshake
             return _Overflow()
         return DirectProtocol(
             self._config,

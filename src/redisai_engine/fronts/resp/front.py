@@ -61,9 +61,14 @@ class RespFront:
         while self._sessions and self._engine.loop.time() < deadline:
             await asyncio.sleep(0.005)
 
+    @property
+    def _under_way(self) -> int:
+        """How many clients are in their TLS handshake."""
+        return 0 if self._listener is None else self._listener.under_way
+
     def _has_no_room(self) -> bool:
         """Return whether there are as many clients as fit, those included that aren't through their handshake yet."""
-        count = len(self._sessions) + (self._listener.under_way if self._listener is not None else 0)
+        count = len(self._sessions) + self._under_way
         is_full = count >= self._most_clients
         if is_full != self._is_full:
             self._is_full = is_full
@@ -74,7 +79,7 @@ class RespFront:
         return is_full
 
     def _session(self) -> asyncio.Protocol:
-        if not self._engine.settings.tls_cert and self._has_no_room():
+        if not self._under_way and self._has_no_room():  # else it was asked before the handshake
             return _Refusal(_TOO_MANY_CLIENTS)
         try:
             return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))

@@ -18,6 +18,7 @@ from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.task import Task
 from redisai_engine.errors import EngineError, UpstreamError, forget_frames
+from redisai_engine.execution.figures import HTTP
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis.backpressure import Reading
 from redisai_engine.redis.upstream import Relayed
@@ -47,6 +48,7 @@ class Work:
             self._outcome = yield from self._steps
         except EngineError as error:
             forget_frames(error)
+            self._connection.client.engine.ledger.failed(error)
             self._outcome = error
         return b""
 
@@ -67,14 +69,14 @@ def _error_of(reply: bytes) -> EngineError:
 
 
 class UserConnection:
-    """A connection to Redis, and the work that is done on it."""
+    """A connection to Redis, and the work that is done on it, which metrics count by `front_number`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, front_number: int = HTTP) -> None:
         self.reading = Reading()
         self.is_lost = False
         self.only_deployment = b"", 0.0  # and until when that is taken for true
         self._engine = engine
-        self.client = Client(engine, self)
+        self.client = Client(engine, self, front_number)
         self._new: list[Work] = []
         self._running: set[Work] = set()
         self._finished: list[Work] = []  # whose outcomes are delivered at the end of the turn
@@ -131,7 +133,7 @@ class UserConnection:
         if len(new) > 1:
             self._engine.turn.has_many = True
         for work in new:
-            work.task.go_on()
+            work.task.begin()
 
     def flush(self) -> None:
         finished, self._finished = self._finished, []
