@@ -10,6 +10,7 @@ Invariant: no error shows a value that may be a URL with a password.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from redisai_engine.errors import StartError
+
+_log = logging.getLogger("redisai_engine.process")
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
 
@@ -84,6 +87,13 @@ class Settings:
         str,
         "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
         why="works out of the box",
+        secret=True,
+    )
+    redis_password_file: str = _setting(
+        "",
+        str,
+        "file that holds the password of Redis, for a redis without one; only its last line break is not part of it",
+        why="the URL may have it",
         secret=True,
     )
     upstream_timeout: int = _setting(
@@ -278,7 +288,18 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
+    if given["redis"] is not None and _has_password(given["redis"]):
+        _log.warning(
+            "the URL on the command line has Redis' password, which everybody on this machine can read there; use "
+            "--redis-password-file or the variable %sREDIS",
+            ENVIRONMENT_PREFIX,
+        )
     return settings
+
+
+def _has_password(url: str) -> bool:
+    """Return whether a URL has a password, however it is written."""
+    return bool(re.search(r":[^/@][^@]*@|[?&]password=.", url.partition("://")[2]))
 
 
 def _refuse_half_of_tls(settings: Settings) -> None:
