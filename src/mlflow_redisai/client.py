@@ -144,12 +144,17 @@ class RedisAIClient(BaseDeploymentClient):
             return _described(self._store.read(name))
 
     def predict(
-        self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
+        self,
+        deployment_name: str | None = None,
+        inputs: Any = None,
+        endpoint: str | None = None,
+        params: dict[str, Any] | None = None,
     ) -> Predictions:
         """
         Predict with a deployment. The answer holds what `mlflow.pyfunc` returns for the same input, as `predictions`.
 
-        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list. Raise DeploymentMissing, InvalidInput,
+        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list; for a Python model, whatever pyfunc
+        takes. `params` are values of the signature's parameters. Raise DeploymentMissing, InvalidInput,
         PredictionTimedOut, CallTimedOut or ModelFailed.
         """
         from mlflow_redisai.predict.command_line import document_of
@@ -159,7 +164,7 @@ class RedisAIClient(BaseDeploymentClient):
         name = check_name(deployment_name)
         try:
             with Limit(f"the prediction with {name!r}", *self._limit({})):
-                return Predictions(self._predictor.predict(name, inputs, document_of(inputs)))
+                return Predictions(self._predictor.predict(name, inputs, document_of(inputs), params))
         except KeyboardInterrupt:
             interrupts.leave_command_line(f"the prediction with {name!r}")
             raise
@@ -208,7 +213,10 @@ class RedisAIClient(BaseDeploymentClient):
 
         if options.isolate:
             self._store.check_isolation(name)
-        return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
+        found = facts.ask(self._store.connection, raw(name))
+        if self._store.is_engine(raw(name)):
+            found = facts.with_python_models(found, self._store.connection, raw(name))
+        return Order(self._store, found, name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
         """Store the current model again with other options."""
@@ -283,8 +291,11 @@ def _described(deployment: Deployment) -> dict[str, Any]:
         "name": deployment.name,
         "flavor": found.flavor if found else None,
         "model_uri": found.model_uri if found else None,
+        "version": found.version if found else None,
         "run_id": found.run_id if found else None,
         "created": found.created if found else None,
+        "deployed_by": found.deployed_by if found else None,
+        "revision": found.revision if found else None,
         "signature": found.signature if found else None,
         "verification": _verification(found.verification) if found else None,
         "notes": list(found.notes) if found else [],

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,6 +24,9 @@ from redisai_engine.errors import StartError
 _log = logging.getLogger("redisai_engine.process")
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
+
+#: MLflow's own switch. Set to false, it forbids Python models, too.
+_CODE_ALLOWED = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
@@ -75,6 +79,22 @@ class Settings:
     """All settings. Each field's metadata has the parser, help text, unit and the reason for the default."""
 
     port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
+    http_port: int = _setting(
+        0, _number(0, 65535), "TCP port on which to serve HTTP as well; 0: none", why="one way in unless asked for"
+    )
+    http_body_limit: int = _setting(
+        64 * 2**20,
+        _number(1024, 2**32),
+        "a larger body of a request over HTTP is refused",
+        unit="bytes",
+        why="read as JSON it takes many times that",
+    )
+    default_deployment: str = _setting(
+        "",
+        str,
+        "the deployment that /invocations, /ping and /health without a name stand for; empty: the only one",
+        why="one is the usual number",
+    )
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
     protected_mode: bool = _setting(
         True,  # noqa: FBT003  # a default, like the others
@@ -193,6 +213,34 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    python_models: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "serve Python models (backend PYFUNC), each by processes of its own; not with "
+        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in the environment",
+        why="whoever may store such a model runs code of any kind",
+    )
+    worker_memory: int = _setting(
+        4 * 2**30,
+        _number(0, 2**62),
+        "memory that each process of a Python model may take, besides four times its blob; 0: any",
+        unit="bytes",
+        why="bounds memory",
+    )
+    worker_idle: int = _setting(
+        0,
+        _number(0, 86_400 * 365),
+        "processes of a Python model that has not been run for this long are stopped, and started again by the next "
+        "run; 0: never",
+        unit="seconds",
+        why="a start takes seconds",
+    )
+    worker_user: str = _setting(
+        "",
+        str,
+        "name of the user whose rights processes of Python models have, if the engine is root's; empty: the engine's",
+        why="the engine should not be root's",
+    )
     onnx_memory: int = _setting(
         0,
         _number(0, 2**62),
@@ -200,6 +248,34 @@ class Settings:
         "0: its part of three quarters of the machine's",
         unit="bytes",
         why="a run that needs more fails, instead of the engine",
+    )
+    env_dir: str = _setting(
+        "",
+        str,
+        "folder of the environments that are built for Python models, which engines may share; empty: "
+        "redisai-engine/environments in the user's cache folder, or in data-dir if the user has no home",
+        why="an environment is built once for all engines of a user",
+    )
+    env_limit: int = _setting(
+        20 * 2**30,
+        _number(0, 2**62),
+        "what these environments may take; beyond it those leave that no model uses and whose last use is longest ago; "
+        "0: any",
+        unit="bytes",
+        why="bounds the disk",
+    )
+    env_timeout: int = _setting(
+        900,
+        _number(1, 86_400),
+        "how long building an environment may take when a model is stored",
+        unit="seconds",
+        why="the largest frameworks have gigabytes",
+    )
+    env_source_builds: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "build packages that have no wheel from their source, which runs code of theirs as the engine's user",
+        why="wheels run no code when they are installed",
     )
     model_chunk_size: int = _setting(
         535_822_336,
@@ -256,6 +332,25 @@ class Settings:
         unit="microseconds",
         why="a sleeping core wakes slowly",
     )
+    metrics_port: int = _setting(
+        0,
+        _number(0, 65535),
+        "port that answers /metrics for Prometheus, without asking for a password; 0: none",
+        why="what a port shows is for the operator to decide",
+    )
+    metrics_compat: str = _setting(
+        "",
+        _choice("triton", "none"),
+        "triton: the metrics include those that dashboards made for Triton look for",
+        why="twice the names",
+    )
+    preload: str = _setting(
+        "",
+        str,
+        "deployments, separated by commas, that are loaded and run once on their example before the engine says that "
+        "it is ready, and again whenever they change; all: every one in database 0",
+        why="a model that is never asked for needs no memory",
+    )
     tls_cert: str = _setting("", str, "certificate file; with tls-key, clients must use TLS", why="TLS is opt-in")
     tls_key: str = _setting("", str, "private key file of the certificate", why="TLS is opt-in")
     tls_ca_cert_file: str = _setting(
@@ -286,20 +381,23 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, environment[variable], variable)
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
+    if environment.get(_CODE_ALLOWED, "").lower() in ("false", "0"):
+        values["python_models"] = False
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
-    if given["redis"] is not None and _has_password(given["redis"]):
+    _refuse_other_user(settings)
+    _warn_of_visible_password(given["redis"])
+    return settings
+
+
+def _warn_of_visible_password(url: str | None) -> None:
+    """Log a warning if the URL of the command line has a password, however it is written."""
+    if url is not None and re.search(r":[^/@][^@]*@|[?&]password=.", url.partition("://")[2]):
         _log.warning(
             "the URL on the command line has Redis' password, which everybody on this machine can read there; use "
             "--redis-password-file or the variable %sREDIS",
             ENVIRONMENT_PREFIX,
         )
-    return settings
-
-
-def _has_password(url: str) -> bool:
-    """Return whether a URL has a password, however it is written."""
-    return bool(re.search(r":[^/@][^@]*@|[?&]password=.", url.partition("://")[2]))
 
 
 def _refuse_half_of_tls(settings: Settings) -> None:
@@ -310,6 +408,18 @@ def _refuse_half_of_tls(settings: Settings) -> None:
         raise StartError("tls-ca-cert-file needs tls-cert and tls-key: set all three")
     if settings.tls_auth_clients in ("yes", "optional") and not settings.tls_ca_cert_file:
         raise StartError(f"tls-auth-clients {settings.tls_auth_clients} needs tls-ca-cert-file: set both")
+
+
+def _refuse_other_user(settings: Settings) -> None:
+    """Raise StartError if processes can't have the rights of the user that is named."""
+    if not (settings.python_models and settings.worker_user):
+        return
+    if os.geteuid():
+        raise StartError("worker-user is for engines of root: only root may start processes of other users")
+    try:
+        pwd.getpwnam(settings.worker_user)
+    except KeyError:
+        raise StartError(f"worker-user can't be {settings.worker_user!r}: this machine has no such user") from None
 
 
 def _arguments(arguments: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ can't be converted, if the server refuses it, or if its answers differ. Notes sa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,13 @@ from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
 from mlflow_redisai.deploy.choice import choose_flavor, first_backend_that_works
+from mlflow_redisai.deploy.example import kept_example
+from mlflow_redisai.deploy.origin import Origin, origin_of
 from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import MlflowModel, open_model
+from mlflow_redisai.models.registry import PYTHON
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server import facts as server
@@ -56,28 +59,36 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     VerificationFailed.
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
-    with errors.of_codec(), conversion_process() as child, _fetched(model_uri) as model:
+    with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
         with deadline.step("asking the server what it loads"):
             order = _with_limits(order)
-        deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
+        deployable, meta, verification = _chosen(order, child, model, flavor)
         new = Record(
             **Record.new_identity(),
             flavor=deployable.flavor,
             model_uri=model_uri,
-            run_id=model.run_id,
+            version=origin.version,
+            run_id=origin.run_id or model.run_id,
             signature=None if model.signature is None else model.signature.to_dict(),
             mapping=deployable.mapping,
             verification=verification.to_json(),
             notes=(*deployable.notes, *verification.notes),
             options=order.options,
             fingerprint=meta.fingerprint(),
+            example=kept_example(model),
         )
         return Prepared(_to_store(order, deployable), new)
 
 
-def _fetched(model_uri: str) -> MlflowModel:
+@contextlib.contextmanager
+def _opened(model_uri: str) -> Iterator[tuple[MlflowModel, Origin]]:
+    """Open a model, and tell where it comes from. An alias that moves meanwhile makes no difference."""
     with deadline.step("fetching the model"):
-        return open_model(model_uri)
+        origin = origin_of(model_uri)
+        opened = open_model(origin.pinned)
+    with opened as model:
+        model.uri = model_uri
+        yield model, origin
 
 
 def _with_limits(order: Order) -> Order:
@@ -109,11 +120,31 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
+def _chosen(
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str | None
+) -> tuple[Deployable, ModelMeta, Verification]:
+    """Choose a flavor and a backend. A refusal says how to have the model run as Python, if that is why there is it."""
+    backend, python = order.options.backend, order.facts.python_models
+    if backend == PYTHON and python is not None:
+        raise errors.NotConvertible(f"backend PYFUNC isn't to be had: {python}")
+    try:
+        chosen = choose_flavor(model, flavor, python=python is None)
+        return _first_that_works(order, child, model, chosen)
+    except errors.NotConvertible as refusal:
+        if backend != "auto" or python is None:
+            raise
+        raise errors.NotConvertible(f"{refusal.message}; it can't run as Python either: {python}") from refusal
+
+
 def _first_that_works(
     order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
-        flavor, order.options.backend, lambda backend: _attempt(order, child, model, flavor, backend), _REFUSALS
+        flavor,
+        order.options.backend,
+        lambda backend: _attempt(order, child, model, flavor, backend),
+        _REFUSALS,
+        python=order.facts.python_models is None,
     )
     return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
@@ -152,6 +183,8 @@ def _assignment(order: Order, model: MlflowModel, flavor: str, backend: str) -> 
         opset=options.opset,
         limits=order.facts.limits,
         outputs=options.outputs,
+        environment=options.env,
+        replicas=options.replicas,
         compare=options.verify,
         timeout_s=options.convert_timeout or None,
         memory=_memory_limit(options),

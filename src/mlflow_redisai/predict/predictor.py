@@ -79,7 +79,9 @@ class Predictor:
         self._known: dict[str, KnownDeployment] = {}
         self._lock = threading.Lock()
 
-    def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
+    def predict(
+        self, name: str, inputs: Any, source: Document | None = None, params: dict[str, Any] | None = None
+    ) -> Any:
         """
         Return what pyfunc would return. `source` is the JSON document from which a frame was read, if there is one.
 
@@ -90,7 +92,7 @@ class Predictor:
         for _ in range(ATTEMPTS):
             try:
                 with deadline.Limit(known.what, known.limit_s, _CURE), errors.of_codec():
-                    return self._predict(known, inputs, source)
+                    return self._predict(known, inputs, source, params)
             except _Outdated:
                 known = self._read(name)
             except errors.InvalidInput:
@@ -113,9 +115,13 @@ class Predictor:
             self._known[name] = known
         return known
 
-    def _predict(self, known: KnownDeployment, inputs: Any, source: Document | None) -> Any:
+    def _predict(
+        self, known: KnownDeployment, inputs: Any, source: Document | None, params: dict[str, Any] | None
+    ) -> Any:
         mapping = known.mapping
-        tensors = known.encoder.encode(inputs, source)
+        tensors = known.encoder.encode(inputs, source, params)
+        if mapping.parcel:
+            return decode(_run(self._store.connection, known, tensors), mapping, inputs)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)

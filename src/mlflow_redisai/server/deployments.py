@@ -94,7 +94,7 @@ class Deployments:
         """
         key = raw(name)
         ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
-        if self._tells_versions(key):
+        if self.is_engine(key):
             ask.append(["AI._MODELID", key])
         fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
         if isinstance(meta, Exception):
@@ -107,8 +107,8 @@ class Deployments:
                 next((version for version in versions if isinstance(version, bytes)), None),
             )
 
-    def _tells_versions(self, key: bytes) -> bool:
-        """Return whether the server has AI._MODELID, which only the engine has. The answer is cached."""
+    def is_engine(self, key: bytes) -> bool:
+        """Return whether the server is the engine: only that has AI._MODELID. The answer is cached."""
         if self._versions_told is None:
             # Not COMMAND INFO: in RESP3 its sets of maps crash the process with hiredis 2.3.
             [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
@@ -117,7 +117,7 @@ class Deployments:
 
     def check_isolation(self, name: str) -> None:
         """Raise InvalidRequest if the server can't give a model a process of its own. Only the engine can."""
-        if not self._tells_versions(raw(name)):
+        if not self.is_engine(raw(name)):
             raise errors.InvalidRequest(
                 f"option isolate=yes needs mlflow-redisai's engine; the server at {self.where} isn't one and runs all "
                 "models in its own process; omit the option"
@@ -243,18 +243,19 @@ class Deployments:
         check: Callable[[WatchedTransaction, bytes], None],
         undo: Callable[[str, Record], None] | None,
     ) -> None:
-        key, new = raw(name), prepared.record
+        key = raw(name)
         record_key = record.record_key(key)
-        change: list[Command] = [
-            prepared.model.command(key),
-            ["DEL", record_key],  # HSET alone would keep fields that only the old record has
-            ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
-        ]
 
         def attempt() -> bool:
             with self.connection.transaction(key) as transaction:
                 kind, old = self._watch(transaction, name)
                 check(transaction, kind)
+                new = prepared.record.after(_text(old.get(b"revision")))
+                change: list[Command] = [
+                    prepared.model.command(key),
+                    ["DEL", record_key],  # HSET alone would keep fields that only the old record has
+                    ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
+                ]
                 transaction.queue(change, what=progress.shown(name))
                 # From here on the change may have happened on the server. Find out before a signal is delivered.
                 with interrupts.deferred() as pending:
@@ -425,6 +426,10 @@ class Deployments:
             yield
         except commands.BadReply as error:
             raise errors.UnexpectedReply(self.where, str(error)) from error
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _deployment(name: str, meta: ModelMeta, fields: RecordFields, version: bytes | None) -> Deployment:

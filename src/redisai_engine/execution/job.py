@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop, parse_device
 from redisai_engine.errors import EngineError
+from redisai_engine.execution.figures import RESP, Figures
 from redisai_engine.execution.statistics import RunStatistics
 
 #: A run of up to this long costs less in the event loop than the hand-off to a thread and back.
@@ -32,6 +34,9 @@ _MOST_OVERRUNS = 3
 
 #: What a run is charged with before its time is known.
 _UNKNOWN_SECONDS = 1e-3
+
+#: The queue of models that run in processes of their own, as many at once as each of them has.
+PYTHON_QUEUE = "PYTHON"
 
 #: The weight of one measurement. Estimates fall fast, because a model's first run is slow and later ones are typical.
 #: They rise slowly, because on a busy machine every other run may be interrupted.
@@ -58,11 +63,13 @@ class Share:
     One deployment's part in its device: jobs that wait, runs under way, and what it has had.
 
     `served` is in seconds, on the clock of the device's queue. `stuck` counts runs that were given up but go on.
+    `at_once` is how many runs may be under way; 0: the queue decides.
     """
 
-    __slots__ = ("is_surprising", "running", "served", "stuck", "waiting")
+    __slots__ = ("at_once", "is_surprising", "running", "served", "stuck", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 0) -> None:
+        self.at_once = at_once
         self.waiting = 0
         self.running = 0
         self.stuck = 0
@@ -84,6 +91,7 @@ class RunnableModel:
         "backend_name",
         "batch_size",
         "device",
+        "figures",
         "joinable",
         "loaded",
         "loop_stop",
@@ -106,18 +114,21 @@ class RunnableModel:
         min_batch_size: int = 0,
         min_batch_timeout_ms: int = 0,
         statistics: RunStatistics | None = None,
+        figures: Figures | None = None,
         memory: int = 0,
         share: Share | None = None,
     ) -> None:
         self.loaded = loaded
         self.memory = memory
         self.backend_name = backend_name
-        self.device = queue_device(device)
+        self.device = PYTHON_QUEUE if loaded.at_once else queue_device(device)
         self.batch_size = batch_size
         self.min_batch_size = min_batch_size
         self.min_batch_timeout_ms = min_batch_timeout_ms
         self.statistics = statistics or RunStatistics()
-        self.share = share or Share()
+        #: Those of its version, once it is kept in memory.
+        self.figures = figures or Figures()
+        self.share = share or Share(loaded.at_once)
         self.joinable = True
         self.takes_text = loaded.takes_text
         #: The switch of its runs in the event loop, one after another.
@@ -200,10 +211,24 @@ class Job:
     """
     A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
+    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from.
+
     Without a model, the job only takes part in the turn.
     """
 
-    __slots__ = ("_done", "deadline", "device", "form", "inputs", "model", "queued_at", "rows", "ticket")
+    __slots__ = (
+        "_done",
+        "deadline",
+        "device",
+        "form",
+        "front",
+        "inputs",
+        "model",
+        "queued_at",
+        "rows",
+        "taken_at",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -211,11 +236,16 @@ class Job:
         inputs: list[Array],
         deadline: float | None,
         done: Callable[[Outcome], None],
+        *,
+        taken_at: float | None = None,
+        front: int = RESP,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.deadline = deadline
         self._done = done
+        self.taken_at = monotonic() if taken_at is None else taken_at
+        self.front = front
         self.device = model.device if model is not None else "CPU"
         #: By which run times are estimated.
         self.form = form_of(inputs, with_text=model is not None and model.takes_text)
