@@ -67,7 +67,7 @@ class EnvironmentFolder:
 
     def complete(self, name: str, built: Path, description: Mapping[str, object], limit: int) -> None:
         """
-        Give a built environment its name, after it is on the disk, and remove others so that all fit into `limit`.
+        Give a built environment its name, and remove others so that all fit into `limit`.
 
         Raise EnvironmentFailure if it has no room beside those that are in use. A limit of 0 is none.
         """
@@ -75,7 +75,6 @@ class EnvironmentFolder:
         if limit:
             self._make_room(size, limit)
         (built / _DESCRIPTION).write_text(json.dumps({**description, "bytes": size}, indent=1) + "\n")
-        os.sync()  # otherwise a power cut could leave the name and lose what is in the files
         self._remove(name)
         built.rename(self._ready / name)
 
