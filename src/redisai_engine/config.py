@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,9 @@ from typing import Any
 from redisai_engine.errors import StartError
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
+
+#: MLflow's own switch. Set to false, it forbids Python models, too.
+_CODE_ALLOWED = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
@@ -183,6 +187,34 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    python_models: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "serve Python models (backend PYFUNC), each by processes of its own; not with "
+        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in the environment",
+        why="whoever may store such a model runs code of any kind",
+    )
+    worker_memory: int = _setting(
+        4 * 2**30,
+        _number(0, 2**62),
+        "memory that each process of a Python model may take, besides four times its blob; 0: any",
+        unit="bytes",
+        why="bounds memory",
+    )
+    worker_idle: int = _setting(
+        0,
+        _number(0, 86_400 * 365),
+        "processes of a Python model that has not been run for this long are stopped, and started again by the next "
+        "run; 0: never",
+        unit="seconds",
+        why="a start takes seconds",
+    )
+    worker_user: str = _setting(
+        "",
+        str,
+        "name of the user whose rights processes of Python models have, if the engine is root's; empty: the engine's",
+        why="the engine should not be root's",
+    )
     onnx_memory: int = _setting(
         0,
         _number(0, 2**62),
@@ -304,8 +336,11 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, environment[variable], variable)
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
+    if environment.get(_CODE_ALLOWED, "").lower() in ("false", "0"):
+        values["python_models"] = False
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
+    _refuse_other_user(settings)
     return settings
 
 
@@ -317,6 +352,18 @@ def _refuse_half_of_tls(settings: Settings) -> None:
         raise StartError("tls-ca-cert-file needs tls-cert and tls-key: set all three")
     if settings.tls_auth_clients in ("yes", "optional") and not settings.tls_ca_cert_file:
         raise StartError(f"tls-auth-clients {settings.tls_auth_clients} needs tls-ca-cert-file: set both")
+
+
+def _refuse_other_user(settings: Settings) -> None:
+    """Raise StartError if processes can't have the rights of the user that is named."""
+    if not (settings.python_models and settings.worker_user):
+        return
+    if os.geteuid():
+        raise StartError("worker-user is for engines of root: only root may start processes of other users")
+    try:
+        pwd.getpwnam(settings.worker_user)
+    except KeyError:
+        raise StartError(f"worker-user can't be {settings.worker_user!r}: this machine has no such user") from None
 
 
 def _arguments(arguments: Sequence[str]) -> dict[str, Any]:

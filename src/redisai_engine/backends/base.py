@@ -67,6 +67,12 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
+    #: It takes parcels (`protocol/parcels.py`) too, which can't be joined. They are vectors of UINT8.
+    takes_parcels: bool = False
+    #: So many runs of it take place at the same time, in processes of its own; 0: as many as the device has threads.
+    at_once: int = 0
+    #: What it takes, in bytes, where it knows that itself.
+    memory: int = 0
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -113,6 +119,9 @@ class Backend(ABC):
     ) -> LoadedModel:
         """Load a model in a process whose memory is limited. Raise the errors of `load`, and MemoryError."""
         return self.load(blob, device, inputs=inputs, outputs=outputs, settings=settings)
+
+    def close(self) -> None:  # noqa: B027  # most backends have nothing to end
+        """End what the backend has started."""
 
     def warm_up(self) -> None:  # noqa: B027  # most frameworks start threads in their first run, which a fork loses
         """Run something of one's own, so that hosts forked later share the memory that a first run takes."""

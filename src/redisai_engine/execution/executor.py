@@ -46,6 +46,9 @@ _GRACE_SECONDS = 0.5
 _DRAIN_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 
+#: Threads that wait for models in processes of their own, of all deployments together.
+_PYTHON_THREADS = 64
+
 # The time is kept beside the handle: that of uvloop has none if the time has come already.
 _NO_TIMER: tuple[float, asyncio.Handle | None] = float("inf"), None
 
@@ -315,7 +318,8 @@ class Executor:
     def _queue_of(self, model: RunnableModel) -> DeviceQueue:
         queue = self._queues.get(model.device)
         if queue is None:
-            queue = DeviceQueue(model.device, threads=self.threads_per_queue, limit=self._queue_limit)
+            threads = max(_PYTHON_THREADS, self.threads_per_queue) if model.loaded.at_once else self.threads_per_queue
+            queue = DeviceQueue(model.device, threads=threads, limit=self._queue_limit)
             self._queues[model.device] = queue
             self._crews[model.device] = Crew(queue, self._finished)
         return queue
@@ -349,6 +353,8 @@ class Executor:
             is_busy = is_busy or bool(queue.size)
             for batch in list(queue.running):
                 is_busy = True
+                if getattr(batch.stop, "waits", False):  # for a process that must be started, whose time is limited
+                    batch.started_at = now
                 limit = batch.started_at + self._run_limit
                 if now >= limit:
                     _terminate(batch)

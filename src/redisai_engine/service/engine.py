@@ -23,6 +23,8 @@ from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
+from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
+from redisai_engine.execution.hosts.python.starting import Starting, WorkerUser
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
@@ -70,7 +72,11 @@ class Engine:
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
         self.placement = Placement(
-            host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
+            host_limits,
+            settings.in_process.split(","),
+            host_output,
+            trusted=settings.trusted_models,
+            python=python_backend(settings, host_output) if settings.python_models else None,
         )
         self.models = Models(settings, redis_address, loop)
         self.liveness = Liveness(redis_address, loop, settings.upstream_timeout, self.models.stop_tracking)
@@ -157,6 +163,18 @@ class Engine:
         self.placement.close()
         self.loader.close()
         self.encoder.close()
+
+
+def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
+    """Return what serves Python models."""
+    starting = Starting(
+        output,
+        most_answer=settings.tensor_limit,
+        threads=settings.intra_op_threads,
+        user=WorkerUser.named(settings.worker_user),
+    )
+    limits = HostLimits(settings.model_load_timeout / 1000, settings.worker_memory, 1)
+    return PythonBackend(starting, PythonSettings(limits, settings.worker_idle))
 
 
 def _processors(workers: int) -> int:

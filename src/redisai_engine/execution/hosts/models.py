@@ -24,7 +24,7 @@ from typing import IO, Any
 from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, Stop, parse_device
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import Host, HostEnded, Origin
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _DEATHS = 5  # in a minute, after which a model has failed
@@ -45,11 +45,13 @@ class StopHost(Stop):
     """
     The switch of one run. It kills the host that carries the run out, if one does.
 
-    A run `in_loop` takes place in the event loop, which must not wait for a host to start.
+    A run `in_loop` takes place in the event loop, which must not wait for a host to start. While it `waits` for one
+    that may take long to start, the run hasn't begun.
     """
 
     def __init__(self, *, in_loop: bool = False) -> None:
         self.in_loop = in_loop
+        self.waits = False
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._inner: Stop | None = None  # of a model that the script in the host runs
@@ -156,8 +158,8 @@ class HostedModel(LoadedModel):
 class Hosts:
     """The hosts of one model or script. `about` is what the first message to each of them says."""
 
-    def __init__(self, parent: Parent, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
-        self._parent = parent
+    def __init__(self, origin: Origin, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
+        self._origin = origin
         self._limits = host_limits
         self._about = about
         self._memory = memory_for(host_limits, len(content))
@@ -184,11 +186,11 @@ class Hosts:
     ) -> Outputs:
         """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
         if stop.terminate:
-            raise _stopped()
+            raise stopped()
         host = self._take_free() if stop.in_loop else self._take(stop)
         if host is None:
             stop.terminate = True  # the executor then leaves the run to a thread
-            raise _stopped()
+            raise stopped()
         ended = True
         try:
             stop.begin(host)
@@ -196,7 +198,7 @@ class Hosts:
             ended = False
         except HostEnded as error:
             if stop.terminate:
-                raise _stopped() from None
+                raise stopped() from None
             self._died()
             raise ModelRunError(f"ERR the model's process {error}; the next run starts another one") from None
         except ModelRunError:
@@ -246,13 +248,17 @@ class Hosts:
         """Wait until another host may be started. Raise ModelRunError if that takes too long."""
         with self._changed:
             wait = self._restarts.wait(monotonic())
+        self._refuse_if_dying(wait)
+        sleep(wait)
+
+    def _refuse_if_dying(self, wait: float) -> None:
+        """Raise ModelRunError if no host may be started for longer than a run waits."""
         if self._restarts.failed:
             raise ModelRunError(
                 f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
             )
         if wait > _PATIENCE:
             raise ModelRunError(f"ERR the model's process keeps dying; it is started again in {wait:.1f} s")
-        sleep(wait)
 
     def _died(self) -> None:
         with self._changed:
@@ -261,18 +267,20 @@ class Hosts:
     def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
         """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
         host = Host(
-            self._parent, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
+            self._origin, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
         )
         try:
             stop.begin(host)
             said, _ = host.ask(self._about, seconds=self._limits.load_seconds)
+            if said is None:
+                raise HostEnded("was ended because it answered nonsense (a run that nobody asked for)")
         except BaseException as error:
             host.close()
             raise self._load_error(error, stop) from error
         finally:
             stop.end()
         self._all.add(host)
-        self._parent.say_missing(said["missing"])
+        self._origin.say_missing(said.get("missing", ()))
         return host, said
 
     def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:
@@ -281,13 +289,13 @@ class Hosts:
             return ModelLoadError(f"ERR loading takes longer than {seconds * 1000:.0f} ms (model-load-timeout)")
         if isinstance(error, HostEnded):
             if stop.terminate:
-                return _stopped()
+                return stopped()
             self._died()
             return ModelLoadError(f"ERR the model can't be loaded: its process {error}")
         return error
 
 
-def _stopped() -> ModelRunError:
+def stopped() -> ModelRunError:
     return ModelRunError(
         "ERR the run takes longer than model-execution-timeout allows; its process was ended, and the next run starts "
         "another one"
