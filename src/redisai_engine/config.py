@@ -226,8 +226,8 @@ class Settings:
     env_dir: str = _setting(
         "",
         str,
-        "folder of the environments that are built for Python models, which engines may share; empty: one in the user's "
-        "folder for caches",
+        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
+        "user's folder for caches",
         why="an environment is built once for all engines of a user",
     )
     env_limit: int = _setting(
