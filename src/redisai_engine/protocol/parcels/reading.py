@@ -293,7 +293,7 @@ def _of_pandas(name: str) -> Any:
 def _pairs(keys: list[Any], items: list[Any]) -> Any:
     if len(keys) != len(items):
         raise ValueError(f"an object has {len(keys)} keys and {len(items)} values")
-    return zip(keys, items)  # noqa: B905 (Python 3.9)
+    return zip(keys, items)
 
 
 def _dtype(text: Any) -> np.dtype[Any]:
