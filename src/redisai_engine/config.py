@@ -252,8 +252,8 @@ class Settings:
     env_dir: str = _setting(
         "",
         str,
-        "folder of the environments that are built for Python models, which engines may share; empty: "
-        "redisai-engine/environments in the user's cache folder, or in data-dir if the user has no home",
+        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
+        "user's folder for caches",
         why="an environment is built once for all engines of a user",
     )
     env_limit: int = _setting(
