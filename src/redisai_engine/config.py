@@ -227,6 +227,13 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    worker_load_timeout: int = _setting(
+        300_000,
+        _number(1, 86_400_000),
+        "a Python model whose process takes longer to load it is refused; an environment may be built before",
+        unit="milliseconds",
+        why="importing a framework takes seconds, on a busy machine a minute; nobody else waits",
+    )
     worker_idle: int = _setting(
         0,
         _number(0, 86_400 * 365),
