@@ -134,7 +134,8 @@ def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
     # The engine doesn't import MLflow. Nothing that it might start may report either.
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
-    command += ["--port", str(port), "--data-dir", str(folder)]
+    # It serves the model of the user who starts it, whose code that user may run anyway.
+    command += ["--port", str(port), "--data-dir", str(folder), "--python-models"]
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
             command,
