@@ -3,7 +3,8 @@ Compare this checkout with another commit, both compiled, in turns: `scripts/ben
 
 Each side measures its own source with its own scenarios. The sides take turns scenario by scenario, so that a slow
 minute affects both. A ratio is taken within a round, and is above 1 if this checkout does better. The results are
-written to results/against/<date>.json.
+written to results/against/<date>-<commit>.json. `processor` is the processor time of both engines (`processor.py`),
+which says more than the others on a machine that does something else, too.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environments, results
+from bench import environments, processor, results
 from bench.rounds import Progress
 
 ROOT = Path(__file__).parent.parent
 FOLDER = results.FOLDER / "against"
-SCENARIOS = ("predictions", "relay", "plugin")
+PROCESSOR = "processor"
+SCENARIOS = ("predictions", "relay", "plugin", PROCESSOR)
 #: The figures that are compared, the most telling one first, and whether a larger one is better.
-FIGURES = {"per_second": True, "gb_per_second": True, "rows_per_second": True, "median_ms": False, "seconds": False}
+FIGURES = {
+    "per_second": True,
+    "gb_per_second": True,
+    "rows_per_second": True,
+    "median_ms": False,
+    "seconds": False,
+    "processor_us": False,
+}
 
 Rounds = list[dict[str, Any]]  # Results.scenarios of each round
 
@@ -42,15 +51,19 @@ class Side:
         command = [sys.executable, "hatch_build.py", ".cache/compiled"]
         subprocess.run(command, cwd=self.tree, check=True, stdout=subprocess.DEVNULL)
 
+    @property
+    def path(self) -> str:
+        """Where Python finds the engine, as PYTHONPATH."""
+        return os.pathsep.join([str(self.tree / ".cache" / "compiled"), str(self.tree / "src")])
+
     def measure(self, scenario: str, seconds: float) -> dict[str, Any]:
         """Run a scenario once and return its series. Raise CalledProcessError."""
-        paths = os.pathsep.join([str(self.tree / ".cache" / "compiled"), str(self.tree / "src")])
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             options = ["--seconds", str(seconds), "--rounds", "1", "--results", folder]
             subprocess.run(
                 [sys.executable, "-m", "bench", scenario, *options],
                 cwd=self.tree,
-                env={**os.environ, "PYTHONPATH": paths},
+                env={**os.environ, "PYTHONPATH": self.path},
                 check=True,
                 capture_output=True,
             )
@@ -69,10 +82,13 @@ def main() -> int:
     )
     about["against"] = _git("rev-parse", "--short=12", arguments.commit)
     rounds: dict[str, dict[str, Rounds]] = {}
+    sides = {"before": other, "after": here}
     for scenario in arguments.scenario:
-        rounds[scenario] = _in_turns(scenario, {"before": other, "after": here}, arguments)
+        rounds[scenario] = (
+            _processor(sides, arguments) if scenario == PROCESSOR else _in_turns(scenario, sides, arguments)
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{about['date']}.json"
+    path = FOLDER / f"{about['date']}-{about['against']}.json"
     path.write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
     print("\n".join(table(rounds)))
     print(f"Written: {path}")
@@ -106,6 +122,11 @@ def _in_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespa
         for name in sides if number % 2 else reversed(list(sides)):
             measured[name].append(sides[name].measure(scenario, arguments.seconds))
     return measured
+
+
+def _processor(sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Rounds]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return processor.in_turns({name: side.path for name, side in sides.items()}, Path(folder), arguments.rounds)
 
 
 def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:

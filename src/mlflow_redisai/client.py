@@ -8,6 +8,7 @@ Invariant: a method raises only MlflowException, or passes on the user's interru
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow.deployments import BaseDeploymentClient
 
 from mlflow_redisai import interrupts
-from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
-from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
+from mlflow_redisai.config import CREATE, DELETE, UPDATE, DeploymentOptions, parse, refuse_without_model
+from mlflow_redisai.deadline import Limit
+from mlflow_redisai.errors import CallTimedOut, ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
 from mlflow_redisai.server import facts
 from mlflow_redisai.server.commands import raw
 from mlflow_redisai.server.connection import Connection
@@ -24,7 +26,7 @@ from mlflow_redisai.server.record import check_name
 from mlflow_redisai.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mlflow_redisai.deploy.prepare import Order
     from mlflow_redisai.predict.predictor import Predictor
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+DEFAULT_CALL_S = 3600.0
+_MORE_BY_TARGET = "allow more with the parameter timeout of the target (seconds)"
+_MORE_BY_OPTION = "allow more with -C timeout=... (milliseconds)"
 ATTEMPTS = 10  # changes by other clients while an update of options is prepared, before giving up
 
 
@@ -68,14 +73,15 @@ class RedisAIClient(BaseDeploymentClient):
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
-        options = DeploymentOptions.of(parse(config, CREATE))
+        values = parse(config, CREATE)
+        options = DeploymentOptions.of(values)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"creating the deployment {name!r}", values):
             # `create` checks again, inside the transaction. This check saves the conversion.
             self._store.refuse_taken(name)
             order = self._order(name, options)
             self._store.create(name, prepare(order, model_uri, flavor))
-        return self._done(name)
+            return self._done(name)
 
     def update_deployment(
         self,
@@ -94,22 +100,21 @@ class RedisAIClient(BaseDeploymentClient):
         _no_endpoint(endpoint)
         values = parse(config, UPDATE)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"updating the deployment {name!r}", values):
             if model_uri is None:
                 self._update_options(name, flavor, values)
             else:
                 self._update_model(name, model_uri, flavor, values)
-        return self._done(name)
+            return self._done(name)
 
     def delete_deployment(
         self, name: str, config: Mapping[str, object] | None = None, endpoint: str | None = None
     ) -> None:
         """Remove a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
-        if config:
-            raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; omit them")
+        values = parse(config, DELETE)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"deleting the deployment {name!r}", values):
             self._store.delete(name)
         self._predictor.forget(name)
 
@@ -120,20 +125,15 @@ class RedisAIClient(BaseDeploymentClient):
         A model that can't be read is listed with its name and the error.
         """
         _no_endpoint(endpoint)
-        listed = []
-        for name in self._store.names():
-            try:
-                listed.append(_in_short(self._store.read(name)))
-            except DeploymentMissing:
-                continue  # deleted in the meantime, or renamed: RedisAI's list doesn't follow RENAME
-            except RedisAIError as error:
-                listed.append({"name": name, "error": error.message})
-        return listed
+        with self._call("listing the deployments"):
+            return list(self._listed())
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
         """Describe a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
-        return _described(self._store.read(check_name(name)))
+        name = check_name(name)
+        with self._call(f"reading the deployment {name!r}"):
+            return _described(self._store.read(name))
 
     def predict(
         self,
@@ -147,14 +147,19 @@ class RedisAIClient(BaseDeploymentClient):
 
         `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list; for a Python model, whatever pyfunc
         takes. `params` are values of the signature's parameters. Raise DeploymentMissing, InvalidInput,
-        PredictionTimedOut or ModelFailed.
+        PredictionTimedOut, CallTimedOut or ModelFailed.
         """
         from mlflow_redisai.predict.command_line import document_of
         from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
-        source = document_of(inputs)
-        return Predictions(self._predictor.predict(check_name(deployment_name), inputs, source, params))
+        name = check_name(deployment_name)
+        try:
+            with Limit(f"the prediction with {name!r}", *self._limit({})):
+                return Predictions(self._predictor.predict(name, inputs, document_of(inputs), params))
+        except KeyboardInterrupt:
+            interrupts.leave_command_line(f"the prediction with {name!r}")
+            raise
 
     # -- internals --------------------------------------------------------------------------------
 
@@ -169,6 +174,31 @@ class RedisAIClient(BaseDeploymentClient):
         from mlflow_redisai.predict.predictor import Predictor
 
         return Predictor(self._store)
+
+    @contextlib.contextmanager
+    def _call(self, what: str, values: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Limit the time of a call, and make signals end it in order."""
+        with interrupts.as_exceptions(what), Limit(what, *self._limit(values or {})):
+            yield
+
+    def _limit(self, values: Mapping[str, Any]) -> tuple[float | None, str]:
+        """Return how many seconds a call may take, and how to allow more. What the target says comes first."""
+        if self._target.timeout is not None:
+            return self._target.timeout or None, _MORE_BY_TARGET
+        if "timeout" in values:
+            return values["timeout"] / 1000, _MORE_BY_OPTION
+        return DEFAULT_CALL_S, _MORE_BY_TARGET
+
+    def _listed(self) -> Iterator[dict[str, Any]]:
+        for name in self._store.names():
+            try:
+                yield _in_short(self._store.read(name))
+            except CallTimedOut:
+                raise
+            except DeploymentMissing:
+                continue  # deleted in the meantime, or renamed: RedisAI's list doesn't follow RENAME
+            except RedisAIError as error:
+                yield {"name": name, "error": error.message}
 
     def _order(self, name: str, options: DeploymentOptions) -> Order:
         from mlflow_redisai.deploy.prepare import Order
@@ -253,8 +283,11 @@ def _described(deployment: Deployment) -> dict[str, Any]:
         "name": deployment.name,
         "flavor": found.flavor if found else None,
         "model_uri": found.model_uri if found else None,
+        "version": found.version if found else None,
         "run_id": found.run_id if found else None,
         "created": found.created if found else None,
+        "deployed_by": found.deployed_by if found else None,
+        "revision": found.revision if found else None,
         "signature": found.signature if found else None,
         "verification": _verification(found.verification) if found else None,
         "notes": list(found.notes) if found else [],

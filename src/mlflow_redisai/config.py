@@ -17,6 +17,7 @@ from mlflow_redisai.errors import InvalidOption, InvalidRequest
 
 CREATE = "create"
 UPDATE = "update"
+DELETE = "delete"
 RUN_LOCAL = "run-local"
 
 BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE", "PYFUNC")
@@ -185,7 +186,9 @@ OPTIONS: tuple[Option, ...] = (
         _whole(1),
         "a whole number of milliseconds, 1 or greater",
         str(DEFAULT_TIMEOUT_MS),
-        "longest time that a prediction waits in the server's queue before it is abandoned",
+        "longest time that each prediction with the deployment may take from end to end; if given, and the target has "
+        "no timeout, this call too, which otherwise may take an hour",
+        commands=(CREATE, UPDATE, DELETE, RUN_LOCAL),
     ),
     Option(
         "isolate",

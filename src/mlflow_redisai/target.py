@@ -51,6 +51,7 @@ class Target:
     ssl_check_hostname: bool = True
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
+    timeout: float | None = None  # None: not named
     cluster: bool = False
     protocol: int | None = None
 
@@ -200,6 +201,13 @@ PARAMETERS = (
         "connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (default: 10; 0: no limit)"
     ),
     Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for a reply (default: 300; 0: no limit)"),
+    Parameter(
+        "timeout",
+        "timeout",
+        _seconds,
+        "seconds that a call may take from end to end (default: 3600; 0: no limit); create, update, delete and "
+        "run-local have an option timeout for it, which then counts for predictions only",
+    ),
     Parameter("protocol", "protocol", _protocol, "version of the Redis protocol, 2 or 3 (default: redis-py's)"),
     Parameter("cluster", "cluster", _switch, "true: the server is a node of a Redis Cluster"),
 )

@@ -76,6 +76,22 @@ class Settings:
     """All settings. Each field's metadata has the parser, help text, unit and the reason for the default."""
 
     port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
+    http_port: int = _setting(
+        0, _number(0, 65535), "TCP port on which to serve HTTP as well; 0: none", why="one way in unless asked for"
+    )
+    http_body_limit: int = _setting(
+        64 * 2**20,
+        _number(1024, 2**32),
+        "a larger body of a request over HTTP is refused",
+        unit="bytes",
+        why="read as JSON it takes many times that",
+    )
+    default_deployment: str = _setting(
+        "",
+        str,
+        "the deployment that /invocations, /ping and /health without a name stand for; empty: the only one",
+        why="one is the usual number",
+    )
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
     protected_mode: bool = _setting(
         True,  # noqa: FBT003  # a default, like the others
@@ -305,6 +321,25 @@ class Settings:
         "how long to stay awake for a busy connection's next request, at the cost of a core; 0: never",
         unit="microseconds",
         why="a sleeping core wakes slowly",
+    )
+    metrics_port: int = _setting(
+        0,
+        _number(0, 65535),
+        "port that answers /metrics for Prometheus, without asking for a password; 0: none",
+        why="what a port shows is for the operator to decide",
+    )
+    metrics_compat: str = _setting(
+        "",
+        _choice("triton", "none"),
+        "triton: the metrics include those that dashboards made for Triton look for",
+        why="twice the names",
+    )
+    preload: str = _setting(
+        "",
+        str,
+        "deployments, separated by commas, that are loaded and run once on their example before the engine says that "
+        "it is ready, and again whenever they change; all: every one in database 0",
+        why="a model that is never asked for needs no memory",
     )
     tls_cert: str = _setting("", str, "certificate file; with tls-key, clients must use TLS", why="TLS is opt-in")
     tls_key: str = _setting("", str, "private key file of the certificate", why="TLS is opt-in")

@@ -49,8 +49,10 @@ class TestSources:
 
     @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
-        large = dict.fromkeys(("output_limit", "request_limit", "reply_limit", "tensor_limit"), "2000000")
-        value = {"in_process": "torch", "tls_auth_clients": "optional", **large}.get(row.name) or {
+        limits = ("output_limit", "request_limit", "reply_limit", "tensor_limit", "http_body_limit")
+        large = dict.fromkeys(limits, "2000000")
+        chosen = {"in_process": "torch", "tls_auth_clients": "optional", "metrics_compat": "triton"}
+        value = {**chosen, **large}.get(row.name) or {
             bool: "no" if row.default else "yes",
             int: "3",
             str: "x",

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import redis
 
+from support.addresses import address_of_this_machine
 from support.connection import Connect, Connection
 from support.gateway import Pair, predict, store_model
 from support.servers import Server
@@ -18,18 +19,6 @@ from support.waiting import wait_until
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
 REDIS_CLI = "redis-cli"
-
-
-def address_of_this_machine(family: socket.AddressFamily) -> str:
-    """Return an address that others would see, from which a connection isn't a loopback one. Sends nothing."""
-    somewhere = "192.0.2.99" if family == socket.AF_INET else "2001:db8::99"
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((somewhere, 9))
-        except OSError:
-            pytest.skip("this machine has no address but loopback ones")
-        host: str = probe.getsockname()[0]
-    return host
 
 
 def seen_from_outside(server: Server, family: socket.AddressFamily = socket.AF_INET) -> Server:

@@ -9,15 +9,17 @@ can't be converted, if the server refuses it, or if its answers differ. Notes sa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
 from mlflow_redisai.deploy.choice import choose_flavor, first_backend_that_works
+from mlflow_redisai.deploy.example import kept_example
+from mlflow_redisai.deploy.origin import Origin, origin_of
 from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conversion_process
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
@@ -57,22 +59,36 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     VerificationFailed.
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
-    with errors.of_codec(), conversion_process() as child, open_model(model_uri) as model:
-        order = _with_limits(order)
+    with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
+        with deadline.step("asking the server what it loads"):
+            order = _with_limits(order)
         deployable, meta, verification = _chosen(order, child, model, flavor)
         new = Record(
             **Record.new_identity(),
             flavor=deployable.flavor,
             model_uri=model_uri,
-            run_id=model.run_id,
+            version=origin.version,
+            run_id=origin.run_id or model.run_id,
             signature=None if model.signature is None else model.signature.to_dict(),
             mapping=deployable.mapping,
             verification=verification.to_json(),
             notes=(*deployable.notes, *verification.notes),
             options=order.options,
             fingerprint=meta.fingerprint(),
+            example=kept_example(model),
         )
         return Prepared(_to_store(order, deployable), new)
+
+
+@contextlib.contextmanager
+def _opened(model_uri: str) -> Iterator[tuple[MlflowModel, Origin]]:
+    """Open a model, and tell where it comes from. An alias that moves meanwhile makes no difference."""
+    with deadline.step("fetching the model"):
+        origin = origin_of(model_uri)
+        opened = open_model(origin.pinned)
+    with opened as model:
+        model.uri = model_uri
+        yield model, origin
 
 
 def _with_limits(order: Order) -> Order:
@@ -138,13 +154,15 @@ def _attempt(
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
-    deployable = child.convert(_assignment(order, model, flavor, backend))
+    with deadline.step(f"converting the model for {backend}"):
+        deployable = child.convert(_assignment(order, model, flavor, backend))
     _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
-        return deployable, meta, verify(run, deployable, model)
+        with deadline.step("verifying the model"):
+            return deployable, meta, verify(run, deployable, model)
 
 
 def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
@@ -187,7 +205,7 @@ def _runner(
     mapping = deployable.mapping
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(options.timeout))
         [reply] = connection.pipeline(key, [command])
         return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlflow_redisai import config as options_table
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.errors import InvalidOption
 from mlflow_redisai.local import docker, embedded, ports
 from mlflow_redisai.local.errors import PortTaken
 from mlflow_redisai.server.record import check_name
+
+_CURE = "allow more with -C timeout=... (milliseconds)"
 
 
 class LocalServer(Protocol):
@@ -71,19 +73,25 @@ def run_local(
     values = {"env": "local", **options_table.parse(config, options_table.RUN_LOCAL)}
     options = LocalOptions(**options_table.local_part(values))
     deployment_options = options_table.DeploymentOptions.of(values)  # raises before anything is started
-    if not ports.is_free(options.port):
-        raise PortTaken(options.port, ports.occupant(options.port), name)
-    with interrupts.as_exceptions():
-        server = _start(name, options, deployment_options.device)
+    what = f"run-local of {name!r}"
+    with interrupts.as_exceptions(what), deadline.Limit(what, _seconds(values), _CURE):
+        if not ports.is_free(options.port):
+            raise PortTaken(options.port, ports.occupant(options.port), name)
+        with deadline.step("starting the server"):
+            server = _start(name, options, deployment_options.device)
         try:
             deployment = _deploy(server, name, model_uri, flavor, options_table.deployment_part(values))
         except BaseException:
-            with interrupts.deferred():
+            with interrupts.deferred(), deadline.for_cleaning_up(docker.DISCARD_S):
                 server.discard()
             raise
         server.leave_running()
     print(_announcement(name, server), flush=True)
     return {**deployment, "target": _target(server), **server.facts()}
+
+
+def _seconds(values: Mapping[str, Any]) -> float | None:
+    return values["timeout"] / 1000 if "timeout" in values else None
 
 
 def _start(name: str, options: LocalOptions, device: str) -> LocalServer:

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.local import ports
 from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 
@@ -149,7 +149,7 @@ def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
+    last = time.monotonic() + timeout_s
     while True:
         text = log.read_text(errors="replace")
         for line in text.splitlines():
@@ -157,7 +157,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: fl
                 return int(line.rpartition(":")[2])
         if process.poll() is not None:
             raise StartFailed("the engine", f"exited at startup with exit code {process.returncode}", text)
-        if time.monotonic() > deadline:
+        deadline.check()
+        if time.monotonic() > last:
             raise StartFailed(
                 "the engine",
                 f"wasn't ready after {timeout_s:g} s (change the limit with -C start_timeout=...)",

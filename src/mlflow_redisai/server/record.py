@@ -8,11 +8,12 @@ Invariant: every deployment has its own id.
 
 from __future__ import annotations
 
+import getpass
 import json
 import uuid
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, get_type_hints
 
@@ -38,7 +39,12 @@ def check_name(name: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One deployment. `signature` is what MLflow's `ModelSignature.to_dict` returns: a dict of JSON texts."""
+    """
+    One deployment. `signature` is what MLflow's `ModelSignature.to_dict` returns: a dict of JSON texts.
+
+    `version` is the model's in MLflow's registry. `revision` numbers the deployments of one name, as they follow each
+    other. `example` is an input as JSON, or empty. Records written by earlier versions lack these and `deployed_by`.
+    """
 
     id: str
     flavor: str
@@ -51,11 +57,23 @@ class Record:
     options: DeploymentOptions
     fingerprint: str
     created: str
+    version: str | None = None
+    deployed_by: str | None = None
+    revision: int | None = None
+    example: str = ""
 
     @staticmethod
     def new_identity() -> dict[str, Any]:
         """Return the fields that are new for every deployment."""
-        return {"id": uuid.uuid4().hex, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        return {
+            "id": uuid.uuid4().hex,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "deployed_by": _user(),
+        }
+
+    def after(self, revision: str | None) -> Record:
+        """Return this record as the one that follows that revision; without one it is the first."""
+        return replace(self, revision=(_revision(revision) or 0) + 1)
 
     def fields(self) -> dict[str, str]:
         """Return the fields of the Redis hash."""
@@ -72,6 +90,10 @@ class Record:
             "options": json.dumps(_given(self.options)),
             "fingerprint": self.fingerprint,
             "created": self.created,
+            "version": self.version or "",
+            "deployed_by": self.deployed_by or "",
+            "revision": str(self.revision or ""),
+            "example": self.example,
         }
 
     @classmethod
@@ -94,7 +116,23 @@ class Record:
             options=_options(found),
             fingerprint=_field(found, "fingerprint"),
             created=_field(found, "created"),
+            version=found.get("version") or None,
+            deployed_by=found.get("deployed_by") or None,
+            revision=_revision(found.get("revision")),
+            example=found.get("example", ""),
         )
+
+
+def _user() -> str | None:
+    """Return who deploys: the name of the account, if it has one."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container may run under a number only
+        return None
+
+
+def _revision(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _field(found: AnyMapping[str, str], name: str) -> str:

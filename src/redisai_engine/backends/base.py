@@ -54,11 +54,22 @@ class Stop(Protocol):
     terminate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a model tells of an input or output: NumPy's name of the element type, and the lengths. None: any."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
 class LoadedModel(ABC):
     """A model in memory. `inputs` and `outputs` are the names that AI.MODELGET shows."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    #: What it tells of them, in the same order; empty if it tells nothing. None stands for an output that is no tensor.
+    input_infos: tuple[TensorInfo, ...] = ()
+    output_infos: tuple[TensorInfo | None, ...] = ()
     #: The run time depends on the shapes of the inputs, not on their values, so earlier runs predict later ones.
     steady: bool = False
     #: As long as the first input has no more rows than this. With more, values may count.
@@ -67,6 +78,8 @@ class LoadedModel(ABC):
     takes_text: bool = False
     #: It runs in another process, so the CPU time of the thread that waits for it says nothing.
     is_elsewhere: bool = False
+    #: How many of its processes have died, if it runs in such.
+    deaths: int = 0
     #: It takes parcels (`protocol/parcels.py`) too, which can't be joined. They are vectors of UINT8.
     takes_parcels: bool = False
     #: So many runs of it take place at the same time, in processes of its own; 0: as many as the device has threads.
@@ -85,6 +98,17 @@ class LoadedModel(ABC):
     def new_stop(self) -> Stop | None:
         """Return a switch for one run, or None if the framework can't stop a run."""
         return None
+
+    def in_own_types(self) -> LoadedModel | None:
+        """
+        Return the same model, but one whose inputs and outputs have element types that RedisAI lacks, without a detour.
+
+        Return None for a model that can't do that. For one that has no such types it is the model itself.
+        """
+        return None
+
+    def give_back(self) -> None:  # noqa: B027  # few have any
+        """Free memory that only runs at the same time need."""
 
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""

@@ -7,6 +7,7 @@ listed but never fetched; they are left out of the reply, as RedisAI does. Error
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import threading
@@ -25,6 +26,7 @@ from redisai_engine.backends.base import (
     LoadedModel,
     Outputs,
     Stop,
+    TensorInfo,
     narrow,
     parse_device,
     widen,
@@ -157,6 +159,8 @@ class OnnxModel(LoadedModel):
         self.inputs = tuple(node.name for node in inputs)
         self.outputs = tuple(node.name for node in outputs)
         self._session_inputs = inputs
+        self.input_infos = tuple(_info(node) for node in inputs)
+        self.output_infos = tuple(_info(node) if _is_tensor(node.type) else None for node in outputs)
         self._only = self.inputs[0] if len(self.inputs) == 1 else ""  # the usual case, which needs no zip
         self.steady = steady
         self.loop_rows = loop_rows
@@ -168,11 +172,20 @@ class OnnxModel(LoadedModel):
         self._fetch = [node.name for node in outputs if _is_tensor(node.type)]
         self._narrowed = [(i, _numpy_name(node.type)) for i, node in enumerate(inputs) if _is_widened(node.type)]
         # The usual model: all outputs are tensors of types that RedisAI has, so they need no conversion.
+        self._has_own_types = bool(self._narrowed) or any(_is_widened(node.type) for node in outputs)
+        self._widens = True
         self._plain = len(self._fetch) == len(outputs) and not any(_is_widened(node.type) for node in outputs)
         self._bindings = Bindings(session, self.inputs, self._fetch) if self._plain and steady else None
 
     def new_stop(self) -> Stop | None:
         return self._new_run_options()
+
+    def in_own_types(self) -> LoadedModel | None:
+        if not (self._has_own_types and self._widens):
+            return self
+        same = copy.copy(self)
+        same._widens = False
+        return same
 
     def example(self) -> list[Array] | None:
         shapes = [_small_shape(node) for node in self._session_inputs]
@@ -211,7 +224,15 @@ class OnnxModel(LoadedModel):
         """Return all outputs in order: None for one that isn't a tensor, widened where RedisAI lacks its type."""
         # Asked for no outputs, ONNX Runtime returns all of them; in that case none is a tensor.
         by_name = dict(zip(self._fetch, found, strict=False))
-        return [_tensor(by_name.get(name), name) for name in self.outputs]
+        if self._widens:
+            return [_tensor(by_name.get(name), name) for name in self.outputs]
+        values = [by_name.get(name) for name in self.outputs]
+        return [value if isinstance(value, np.ndarray) else None for value in values]
+
+
+def _info(node: Any) -> TensorInfo:
+    shape = tuple(length if isinstance(length, int) and length >= 0 else None for length in node.shape)
+    return TensorInfo(_numpy_name(node.type), shape)
 
 
 def _small_shape(node: Any) -> list[int]:

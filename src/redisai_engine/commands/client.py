@@ -15,6 +15,7 @@ from typing import Protocol
 from redisai_engine.commands.rights import Rights
 from redisai_engine.commands.tensor_script import TensorScript
 from redisai_engine.commands.transaction import Transaction
+from redisai_engine.execution.figures import RESP
 from redisai_engine.redis.upstream import Owner, Upstream
 from redisai_engine.service.engine import Engine
 from redisai_engine.service.turn import Participant
@@ -32,10 +33,15 @@ class NestedTask(Protocol):
 
 
 class Client:
-    """One client, and the state that its commands leave behind for later ones."""
+    """
+    One client, and the state that its commands leave behind for later ones.
 
-    def __init__(self, engine: Engine, front: Front) -> None:
+    `front_number` says by which front it came, for metrics (`execution/figures.py`).
+    """
+
+    def __init__(self, engine: Engine, front: Front, front_number: int = RESP) -> None:
         self.engine = engine
+        self.front_number = front_number
         self.protocol = 2  # or 3
         self.database = 0
         self.transaction: Transaction | None = None  # between MULTI and EXEC
@@ -58,6 +64,7 @@ class Client:
                 engine.loop,
                 settings.request_limit,
                 timeout_ms=settings.upstream_timeout,
+                traffic=engine.traffic,
             )
             engine.liveness.watch(self.opened_upstream)
         return self.opened_upstream

@@ -119,11 +119,11 @@ def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
 
 def scanned(client: Client, kind: store.Kind) -> Plan:
     """Return the reply to a scan: all models or scripts with their tags. Raise CommandError if it is too large."""
-    tags = yield from _scan_tags(client, kind)
+    tags = yield from scan_tags(client, kind)
     return replies.array([replies.array([replies.bulk(key), replies.text(tag)]) for key, tag in tags.items()])
 
 
-def _scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[bytes, str]]:
+def scan_tags(client: Client, kind: store.Kind) -> Generator[Any, Any, dict[bytes, str]]:
     """
     Return the tags of all models or scripts, by key. A key that can't be read as one is left out.
 

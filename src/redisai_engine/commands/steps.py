@@ -116,10 +116,10 @@ class Encode:
     function: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes longer to make
 class Read:
     """
-    Redis commands whose replies may take at most `most` bytes together.
+    Redis commands, perhaps none, whose replies may take at most `most` bytes together.
 
     The body is resumed with the list of replies. Those that don't fit are the error `refusal`, and are dropped while
     they arrive.
@@ -129,10 +129,6 @@ class Read:
     most: int
     refusal: str
 
-    def __bool__(self) -> bool:
-        """Return whether there is anything to ask: like an empty list of commands, this step needs no round trip."""
-        return bool(self.commands)
-
 
 @dataclass(frozen=True, slots=True)
 class AskPeers:
@@ -141,7 +137,7 @@ class AskPeers:
     question: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunRequest:
     """
     One run: the model and its input arrays, in the order of the model's inputs.
@@ -153,7 +149,7 @@ class RunRequest:
     inputs: list[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """
     Runs to carry out at the same time; the body is resumed with the list of their outcomes, in the same order.

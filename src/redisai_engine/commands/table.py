@@ -78,9 +78,6 @@ class Command(Generic[Of_contra]):
     made_of: tuple[str, ...]  # of an AI command: the plain commands it consists of, whose rights it needs
     in_redisai: bool  # whether RedisAI has it, so that it is listed among the module's commands
 
-    def is_single_step(self, arguments: Sequence[bytes]) -> bool:
-        return self.single_step if isinstance(self.single_step, bool) else self.single_step(arguments)
-
     def plan(self, client: Of_contra, arguments: Sequence[bytes]) -> Plan:
         """Return what the body does for a request. Raise CommandError for a wrong number of words."""
         least, most = self.arity

@@ -33,7 +33,6 @@ from redisai_engine.errors import EngineError, forget_frames
 from redisai_engine.execution.job import Job
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.replies import Reply
-from redisai_engine.redis.upstream import NO_LIMIT
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +45,7 @@ class Task:
     """
 
     __slots__ = (
+        "_began_at",
         "_body",
         "_client",
         "_ended",
@@ -71,12 +71,18 @@ class Task:
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
+        self._began_at = client.engine.turn.began_at
         self._body = body
         self._ended = ended
         self._request = request
         self._outcomes: list[Any] = []
         self._room = 0  # bytes that the outputs of runs at the same time may still take
         self._waiting = 0
+
+    def begin(self) -> None:
+        """Start the body, in another turn than the one in which the task was made."""
+        self._began_at = self._client.engine.turn.began_at
+        self.go_on()
 
     def go_on(self, outcome: Any = None) -> None:
         """Resume the body with the outcome of the step that it yielded."""
@@ -106,6 +112,7 @@ class Task:
         request, self._request = self._request, None
         body = None if request is None or self.is_detached else ask_first(request, error)
         if body is None:
+            self._client.engine.ledger.failed(error)
             self.end(replies.error(error.wire))
         else:
             self._body = body
@@ -133,6 +140,8 @@ class Task:
             self._ask(step)
         elif isinstance(step, Run):
             self._run(step)
+        elif isinstance(step, Read):
+            self._read(step)
         elif isinstance(step, Load):
             engine.loader.load(step.place, step.meta, step.blob, self._got)
         elif isinstance(step, Compute):
@@ -148,10 +157,10 @@ class Task:
 
     def _ask(self, step: Any) -> None:
         upstream = self._client.upstream
-        if isinstance(step, list):
-            upstream.ask(step, self.go_on, step.limit if isinstance(step, Limited) else NO_LIMIT)
-        elif isinstance(step, Read):
-            upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        if type(step) is list:  # the usual step
+            upstream.ask(step, self.go_on)
+        elif isinstance(step, Limited):
+            upstream.ask(step, self.go_on, step.limit)
         elif isinstance(step, Pass):
             upstream.ask_raw(step.request, self.go_on)
         elif isinstance(step, PassUntil):
@@ -159,6 +168,13 @@ class Task:
         else:
             raise TypeError(f"a body can't yield {step!r}")
         self._client.touch()  # so that the commands are sent at the end of this turn
+
+    def _read(self, step: Read) -> None:
+        if not step.commands:
+            self.go_on([])
+            return
+        self._client.upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        self._client.touch()
 
     def _run(self, run: Run) -> None:
         if run.detached:
@@ -169,13 +185,17 @@ class Task:
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
-            submit(_job(requests[0], run.deadline, self._ran_alone))
+            submit(self._job(requests[0], run.deadline, self._ran_alone))
             return
         self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)
         self._waiting = len(requests)
         for place, request in enumerate(requests):
-            submit(_job(request, run.deadline, partial(self._ran, place)))
+            submit(self._job(request, run.deadline, partial(self._ran, place)))
+
+    def _job(self, request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
+        front = self._client.front_number
+        return Job(request.model, request.inputs, deadline, done, taken_at=self._began_at, front=front)
 
     def _ran_alone(self, outcome: Any) -> None:
         self.go_on([outcome])
@@ -196,10 +216,6 @@ class Task:
             self._throw(outcome)
         else:
             self.go_on(outcome)
-
-
-def _job(request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-    return Job(request.model, request.inputs, deadline, done)
 
 
 def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:

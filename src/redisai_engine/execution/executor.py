@@ -25,7 +25,17 @@ from redisai_engine.backends.base import Outputs
 from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, QueueFull, RunGivenUp
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
-from redisai_engine.execution.job import SHORT_RUN_SECONDS, TIMED_OUT, Batch, Form, Job, Outcome, RunnableModel
+from redisai_engine.execution.figures import kind_of
+from redisai_engine.execution.job import (
+    SHORT_RUN_SECONDS,
+    TIMED_OUT,
+    Batch,
+    Form,
+    Job,
+    Outcome,
+    RunnableModel,
+    Share,
+)
 from redisai_engine.execution.loop_watch import LONGEST_SECONDS, LoopWatch
 from redisai_engine.execution.threads import Crew, answered
 from redisai_engine.protocol import texts
@@ -120,6 +130,14 @@ class Executor:
     def is_running(self) -> bool:
         """Whether jobs are waiting or running in threads."""
         return self._pending > 0
+
+    def in_flight(self, share: Share) -> tuple[int, int]:
+        """Return how many requests of a deployment wait, and how many are being run in threads."""
+        running = 0
+        for queue in self._queues.values():
+            with queue.lock:
+                running += sum([len(batch.jobs) for batch in queue.running if batch.share is share])
+        return share.waiting, running
 
     def queue_sizes(self) -> dict[str, int]:
         """Return how many jobs wait for each device."""
@@ -265,7 +283,11 @@ class Executor:
             seconds = now - started_at
             if seconds > SHORT_RUN_SECONDS or not model.statistics.calls % _MEASURED_ONE_IN:
                 model.measured(job.form, seconds)
-            model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
+            rows = _samples(outcome)
+            model.statistics.succeeded(int(seconds * 1e6), rows)
+            figures = model.figures
+            figures.ran(seconds, rows)
+            figures.fronts[job.front].succeeded(now - job.taken_at, started_at - job.taken_at)
         elif _was_stopped(model):
             model.overran(job.form)
             self._put(model, job, now)
@@ -399,8 +421,7 @@ class Executor:
             return
         model = batch.jobs[0].model if batch.jobs else None
         if model is not None and batch.cpu_seconds:  # zero for jobs that didn't run: timed out, or refused
-            for outcome in batch.outcomes:
-                _count(model, outcome, batch.seconds)
+            _count(model, batch)
             # A failure says nothing about how long a run takes.
             if all(isinstance(outcome, list) for outcome in batch.outcomes):
                 # What may run in the event loop is judged by processor time. Others may just wait, for a host.
@@ -410,6 +431,8 @@ class Executor:
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._pending -= 1
+        if type(outcome) is not list and job.model is not None:
+            job.model.figures.fronts[job.front].failed(kind_of(outcome))
         try:
             job.done(outcome)
         except Exception as error:  # a bug in one caller must not cost the others their outcomes
@@ -425,12 +448,20 @@ class Executor:
             job.done(EngineError(texts.ENGINE_FAILED))
 
 
-def _count(model: RunnableModel, outcome: Outcome, seconds: float) -> None:
-    """Add one request's run to the model's statistics."""
-    if isinstance(outcome, list):
-        model.statistics.succeeded(int(seconds * 1e6), _samples(outcome))
-    else:
-        model.statistics.failed()
+def _count(model: RunnableModel, batch: Batch) -> None:
+    """Add the requests of one run to the model's statistics and figures."""
+    now = monotonic()
+    figures = model.figures
+    rows = 0
+    for job, outcome in zip(batch.jobs, batch.outcomes, strict=True):
+        if isinstance(outcome, list):
+            own = _samples(outcome)
+            rows += own
+            model.statistics.succeeded(int(batch.seconds * 1e6), own)
+            figures.fronts[job.front].succeeded(now - job.taken_at, batch.started_at - job.taken_at)
+        else:
+            model.statistics.failed()
+    figures.ran(batch.seconds, rows)
 
 
 def _samples(outputs: Outputs) -> int:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from redisai_engine.backends.base import Array, LoadedModel, Outputs, Stop, parse_device
 from redisai_engine.errors import EngineError
+from redisai_engine.execution.figures import RESP, Figures
 from redisai_engine.execution.statistics import RunStatistics
 
 #: A run of up to this long costs less in the event loop than the hand-off to a thread and back.
@@ -89,6 +91,7 @@ class RunnableModel:
         "backend_name",
         "batch_size",
         "device",
+        "figures",
         "joinable",
         "loaded",
         "loop_stop",
@@ -111,6 +114,7 @@ class RunnableModel:
         min_batch_size: int = 0,
         min_batch_timeout_ms: int = 0,
         statistics: RunStatistics | None = None,
+        figures: Figures | None = None,
         memory: int = 0,
         share: Share | None = None,
     ) -> None:
@@ -122,6 +126,8 @@ class RunnableModel:
         self.min_batch_size = min_batch_size
         self.min_batch_timeout_ms = min_batch_timeout_ms
         self.statistics = statistics or RunStatistics()
+        #: Those of its version, once it is kept in memory.
+        self.figures = figures or Figures()
         self.share = share or Share(loaded.at_once)
         self.joinable = True
         self.takes_text = loaded.takes_text
@@ -205,10 +211,24 @@ class Job:
     """
     A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
+    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from.
+
     Without a model, the job only takes part in the turn.
     """
 
-    __slots__ = ("_done", "deadline", "device", "form", "inputs", "model", "queued_at", "rows", "ticket")
+    __slots__ = (
+        "_done",
+        "deadline",
+        "device",
+        "form",
+        "front",
+        "inputs",
+        "model",
+        "queued_at",
+        "rows",
+        "taken_at",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -216,11 +236,16 @@ class Job:
         inputs: list[Array],
         deadline: float | None,
         done: Callable[[Outcome], None],
+        *,
+        taken_at: float | None = None,
+        front: int = RESP,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.deadline = deadline
         self._done = done
+        self.taken_at = monotonic() if taken_at is None else taken_at
+        self.front = front
         self.device = model.device if model is not None else "CPU"
         #: By which run times are estimated.
         self.form = form_of(inputs, with_text=model is not None and model.takes_text)

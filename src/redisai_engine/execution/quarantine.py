@@ -99,20 +99,34 @@ class Quarantine:
 class _Watched(LoadedModel):
     """A model whose run is noted. With `once`, the model takes its own place after a successful run."""
 
-    def __init__(self, model: RunnableModel, digest: str, notes: Notes, *, once: bool) -> None:
+    def __init__(
+        self, model: RunnableModel, digest: str, notes: Notes, *, once: bool, form: LoadedModel | None = None
+    ) -> None:
+        """With `form`, run that form of the model instead."""
         self._model = model
-        self._own = model.loaded
+        self._loaded = model.loaded
+        self._own = form or model.loaded
         self._digest = digest
         self._notes = notes
         self._once = once
         self.inputs = self._own.inputs
         self.outputs = self._own.outputs
+        self.input_infos = self._own.input_infos
+        self.output_infos = self._own.output_infos
+
+    def in_own_types(self) -> LoadedModel | None:
+        form = self._own.in_own_types()
+        if form is None or form is self._own:
+            return None if form is None else self
+        watched = _Watched(self._model, self._digest, self._notes, once=self._once, form=form)
+        watched._loaded = self._loaded
+        return watched
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         with self._notes.noted(RUNNING, self._digest):
             outputs = self._own.run(arrays, stop)
         if self._once:
-            self._model.loaded = self._own
+            self._model.loaded = self._loaded
         return outputs
 
     def new_stop(self) -> Stop | None:

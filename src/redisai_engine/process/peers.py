@@ -134,6 +134,10 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def ask_all(self, question: Question) -> list[Any]:
+        """Ask all workers and return the answers of those that give one in time."""
+        return await self._ask(question, set(self._links))
+
     async def _pass_on(self, asker: Link, message: Message) -> None:
         answers = await self._ask(message["question"], self._links - {asker})
         asker.send({"answers": message["ask"], "all": answers})

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redisai_engine.config import Settings
+from redisai_engine.errors import StartError
+from redisai_engine.execution.figures import OWN
 from redisai_engine.execution.quarantine import Quarantine
 from redisai_engine.folders import remove_abandoned_folders
+from redisai_engine.fronts.http.access.connection import UserConnection
+from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.fronts.resp.front import RespFront
-from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.process import descriptors
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Peers
+from redisai_engine.process.scraping import WorkersMetrics, metrics_port
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
@@ -29,6 +35,10 @@ from redisai_engine.redis.address import Address, parse_address
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
+
+if TYPE_CHECKING:
+    from redisai_engine.fronts.http.front import HttpFront
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +88,9 @@ async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown
     workers = Workers(settings, redis_url, output)
     try:
         await workers.start()
-        _announce(settings, output, workers.host, workers.port)
-        await stop.wait()
+        with metrics_port(settings, WorkersMetrics(workers).gather):
+            _announce(settings, output, workers.host, workers.port)
+            await stop.wait()
     finally:
         await workers.stop(stop)
 
@@ -104,29 +115,62 @@ async def _serve_clients(
     keep_freed_memory()
     host_output = partial(output.source, lines_per_second=_HOST_LINES_PER_SECOND)
     engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output)
-    peers = Peers(engine.answer_peer)
+    monitor = Monitor(engine, partial(UserConnection, engine, OWN))
+    peers = Peers(monitor.answer_peer)
     front = RespFront(engine)
+    http_front: HttpFront | None = None
     try:
         if link is not None:
             peers.join(link)
             engine.ask_peers = peers.ask
         most_clients = descriptors.room_for_clients()
+        if settings.http_port:
+            http_front = _http_front(engine)
+            most_clients, rest = most_clients * 3 // 4, most_clients // 4
+            # One of these needs one descriptor only: its requests share connections to Redis.
+            await http_front.listen(settings, shared=link is not None, most_clients=2 * rest)
         host, port = await front.listen(settings, shared=link is not None, most_clients=most_clients)
         _log.info("there is room for %d clients, at two descriptors each", most_clients)
         spare_the_collector()  # by now everything long-lived exists
-        if link is not None:
-            peers.ready()
-        else:
-            _announce(settings, output, host, port)
-        await stop.wait()
+        with metrics_port(settings if link is None else replace(settings, metrics_port=0), monitor.totals):
+            if link is not None:
+                peers.ready()
+            else:
+                _announce(settings, output, host, port)
+            await stop.wait()
         engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
-        await front.drain(stop.seconds_left())
+        if http_front is None:
+            await front.drain(stop.seconds_left())
+        else:
+            await asyncio.gather(front.drain(stop.seconds_left()), http_front.drain(stop.seconds_left()))
     finally:
+        if http_front is not None:
+            http_front.close()
+        monitor.close()
         await engine.close(stop.seconds_left())
         peers.leave()
+
+
+def _http_front(engine: Engine) -> HttpFront:
+    """Return the front for HTTP. Raise StartError if what it needs isn't installed."""
+    try:
+        from redisai_engine.fronts.http.front import HttpFront
+    except ImportError as error:
+        raise StartError(
+            f"http-port needs the package {error.name}, which isn't installed; pip install 'mlflow-redisai[http]'"
+        ) from None
+    return HttpFront(engine)
 
 
 def _announce(settings: Settings, output: WorkerOutput, host: str, port: int) -> None:
     if settings.protected_mode and not is_on_this_machine((host, port)):
         _log.info("clients of other machines are let in only while Redis asks for a password (see --protected-mode)")
+    if settings.http_port:
+        output.announce(
+            f"http: {'https' if settings.tls_cert else 'http'}://{_in_url(settings.bind)}:{settings.http_port}"
+        )
     output.announce(f"ready: {host}:{port}")
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

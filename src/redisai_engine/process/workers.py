@@ -17,6 +17,7 @@ import logging
 import socket
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
@@ -25,6 +26,7 @@ from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Hub
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
+from redisai_engine.service.engine import Question
 
 _RETRY_SECONDS = 1.0
 _WARY_SECONDS = 600.0  # how long after a death that nothing explains new workers note every run
@@ -38,8 +40,9 @@ class Workers:
     def __init__(self, settings: Settings, redis_url: str, output: WorkerOutput) -> None:
         self._output = output
         self._hub = Hub()
-        self._socket = _hold_port(settings)
+        self._socket = _hold_port(settings.bind, settings.port, "--port")
         self.host, self.port = self._socket.getsockname()[:2]
+        self._http_socket = _hold_port(settings.bind, settings.http_port, "--http-port") if settings.http_port else None
         self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
         self._running: set[Worker] = set()
@@ -47,6 +50,7 @@ class Workers:
         self._crashes = Crashes(settings.quarantine)
         self._wary_until = 0.0
         self._stopping = False
+        self.restarts = 0
 
     async def start(self) -> None:
         """Start all workers and return when they are ready. Raise StartError if one of them can't start."""
@@ -56,6 +60,10 @@ class Workers:
             if not await worker.is_ready():
                 raise StartError("a worker process exited while starting; see its error message above")
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in started]
+
+    async def ask(self, question: Question) -> list[Any]:
+        """Ask all workers and return the answers of those that give one in time."""
+        return await self._hub.ask_all(question)
 
     async def stop(self, stop: Shutdown) -> None:
         """Have all workers drain and exit, and wait for them. Kill those that take too long."""
@@ -70,6 +78,8 @@ class Workers:
         for task in self._tasks:
             task.cancel()
         self._socket.close()
+        if self._http_socket is not None:
+            self._http_socket.close()
 
     async def _start_one(self, number: int) -> Worker:
         wary = monotonic() < self._wary_until
@@ -95,6 +105,7 @@ class Workers:
                 )
             await asyncio.sleep(seconds)
             worker = await self._start_again(worker.number)
+            self.restarts += 1
 
     def _blame(self, end: End) -> None:
         if self._crashes.died(end.notes, end.how, certain=end.certain):
@@ -111,21 +122,19 @@ class Workers:
                 await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _hold_port(settings: Settings) -> socket.socket:
+def _hold_port(bind: str, port: int, flag: str) -> socket.socket:
     """Bind the port without listening, so that no other program takes it and port 0 is the same for all workers."""
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     holder = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Bind without SO_REUSEPORT first: the port of another program must be refused, not shared.
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.bind, settings.port))
+            probe.bind((bind, port))
             address = probe.getsockname()
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(address[:2])
     except OSError as error:
         holder.close()
-        raise StartError(
-            f"can't listen on {settings.bind}:{settings.port}: {error.strerror}; choose another --port"
-        ) from None
+        raise StartError(f"can't listen on {bind}:{port}: {error.strerror}; choose another {flag}") from None
     return holder

@@ -83,17 +83,15 @@ def texts(values: Iterable[str]) -> bytes:
 
 def command(*arguments: Buffer) -> bytes:
     """Encode a command for a server: an array of bulk strings."""
-    return joined(_command(arguments))
+    return joined(command_pieces(*arguments))
 
 
 def command_pieces(*arguments: Buffer) -> Reply:
     """Encode a command for a server: in pieces if it is large, because joining them would copy it."""
-    pieces = _command(arguments)
-    return pieces if sum(map(len, arguments)) >= LARGE else b"".join(pieces)
-
-
-def _command(arguments: Sequence[Buffer]) -> list[Buffer]:
     pieces: list[Buffer] = [b"*%d\r\n" % len(arguments)]
+    total = 0
     for argument in arguments:
-        pieces += (b"$%d\r\n" % len(argument), argument, b"\r\n")
-    return pieces
+        size = len(argument)
+        total += size
+        pieces += (b"$%d\r\n" % size, argument, b"\r\n")
+    return pieces if total >= LARGE else b"".join(pieces)

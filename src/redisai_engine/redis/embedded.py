@@ -65,6 +65,16 @@ def _path_of_others() -> str:
     return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
 
 
+def _memory() -> int:
+    """Return how many bytes this machine has, or how many this control group may take."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return memory
+    return min(memory, int(most)) if most.isdecimal() else memory
+
+
 class RedisProcess:
     """An embedded redis-server. `address` is where it listens."""
 
@@ -163,8 +173,13 @@ class RedisProcess:
             "logfile": str(self._data.log.resolve()),
             "daemonize": "no",
         }
+        # Replies that one client doesn't read must not have the kernel end the server.
         return subprocess.Popen(
-            [server, *(word for name, value in options.items() for word in (f"--{name}", value))],
+            [
+                server,
+                *(word for name, value in options.items() for word in (f"--{name}", value)),
+                *("--client-output-buffer-limit", "normal", str(_memory() // 2), "0", "0"),
+            ],
             pass_fds=(self._data.descriptor,),  # the server holds the lock even if the engine is killed
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -48,6 +48,7 @@ class Tracking(asyncio.Protocol):
 
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop, changed: Changed) -> None:
         self.is_open = False
+        self.opened = 0  # how often, for metrics
         self.problem = ""
         self._refused: bytes | None = None  # the key that Redis hasn't shown, if that is the problem
         self._address = address
@@ -145,6 +146,7 @@ class Tracking(asyncio.Protocol):
             self.reopen()
             return
         self.is_open = True
+        self.opened += 1
         self._has_no_problem()
         self._changed(None)  # nothing that is in memory has been read on this connection yet
 

@@ -20,7 +20,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Final, Protocol, TypeGuard, cast
 
 from redisai_engine.keepalive import keep_upstream_alive
 from redisai_engine.protocol import replies, texts
@@ -30,12 +30,13 @@ from redisai_engine.protocol.replies import command_pieces
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading, Reason
+from redisai_engine.redis.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
-NO_LIMIT = 2**62  # bytes
+NO_LIMIT: Final = 2**60  # bytes; what is larger than 2**61 is no machine integer in compiled code
 _GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
@@ -81,7 +82,7 @@ class Own:
 
     def take(self, data: bytes, size: int) -> None:
         """Take one reply, of which `data` may hold only the last bytes if there is no room for `size` bytes."""
-        if self.has_room_for(size):
+        if size <= self.limit and size <= self.room:
             self.replies.append(data if self.raw else decode(data))
         else:
             refusal = texts.VALUE_TOO_LARGE % self.limit if size > self.limit else self.refusal
@@ -132,14 +133,16 @@ class Upstream:
         address: Address,
         owner: Owner,
         loop: asyncio.AbstractEventLoop,
-        most: int = 2**62,
+        most: int = NO_LIMIT,
         *,
         timeout_ms: int = 0,
+        traffic: Traffic | None = None,
     ) -> None:
         """
         With `most`, the replies to one step of the engine's own may take that many bytes.
 
-        With `timeout_ms`, the connection ends if the network doesn't take what was sent for that long.
+        With `timeout_ms`, the connection ends if the network doesn't take what was sent for that long. `traffic` counts
+        what it carries.
         """
         self.reading = Reading()
         self.due = 0  # replies
@@ -159,6 +162,7 @@ class Upstream:
         self._out: list[Buffer] = []
         self._closed = False
         self._finished = False
+        self._traffic = traffic or Traffic()
         owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is open
         self._task = loop.create_task(self._open(address))
 
@@ -172,6 +176,8 @@ class Upstream:
 
     def _lost(self, reason: str) -> None:
         self._closed = True
+        if not self._finished:
+            self._traffic.lost += 1
         self._owner.reading.release(Reason.SLOW_REDIS)
         self._owner.upstream_lost(reason, in_reply=not self._scanner.at_boundary)
 
@@ -182,6 +188,7 @@ class Upstream:
         self._out.append(requests)
         entry.count += count
         self.due += count
+        self._traffic.relayed += count
         if not self._expected or self._expected[-1] is not entry:
             self._expected.append(entry)
 
@@ -235,6 +242,7 @@ class Upstream:
             else:
                 self._out.append(pieces)
         self.due += len(commands)
+        self._traffic.asked += 1
         room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
         self._expected.append(Own(len(commands), done, raw=False, limit=limit, room=room, refusal=refusal))
 
@@ -242,11 +250,13 @@ class Upstream:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
         self.due += 1
+        self._traffic.asked += 1
         self._expected.append(Own(1, done, raw=True, limit=NO_LIMIT, room=self._most, refusal=self._refusal))
 
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
         """Send a request with any number of replies (see `Until`)."""
         self._out.append(request)
+        self._traffic.asked += 1
         self._expected.append(Until(is_last, done))
 
     def flush(self) -> None:
@@ -284,6 +294,8 @@ class Upstream:
             transport.abort()
             return
         self._transport = transport
+        self._traffic.open += 1
+        self._traffic.opened += 1
         try:
             keep_upstream_alive(transport, self._timeout_ms)
             self.reading.attach(transport)
@@ -293,6 +305,8 @@ class Upstream:
             self._fail()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._traffic.open -= 1
         if not self._closed:
             self._lost("ERR the connection to Redis was lost")
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 
 from redisai_engine.backends.base import NoModel
 from redisai_engine.config import Settings
+from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis import store
@@ -51,8 +52,15 @@ _GONE = RunnableModel(NoModel(), backend_name="")
 class Models:
     """The loaded models, and what is known of keys, both by database and key."""
 
-    def __init__(self, settings: Settings, redis_address: Address, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_address: Address,
+        loop: asyncio.AbstractEventLoop,
+        ledger: Ledger | None = None,
+    ) -> None:
         self._loop = loop
+        self._ledger = ledger or Ledger()
         self.limit = settings.model_memory  # bytes
         self._cache: Cache[RunnableModel] = Cache(settings.model_memory, self._forget_place)
         self._known: dict[Place, KnownModel] = {}
@@ -73,7 +81,14 @@ class Models:
 
     def keep(self, database: int, key: bytes, id_: bytes, model: RunnableModel) -> None:
         """Keep a loaded model that the key holds, in place of an older version, and make room for it."""
-        self._cache.keep((database, key), Held(id_, model, model.memory, model.statistics))
+        place = (database, key)
+        model.figures = self._ledger.of(place, id_, model.backend_name, model.device)
+        weighable = model.loaded if model.loaded.is_elsewhere else None
+        self._cache.keep(place, Held(id_, model, model.memory, model.statistics, weighable))
+
+    def weigh(self) -> None:
+        """Count what models in processes of their own take now, and make room for it."""
+        self._cache.weigh()
 
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held: it has been deleted."""
@@ -82,6 +97,11 @@ class Models:
     def drop_version(self, id_: bytes) -> None:
         """Drop this version, whichever keys hold it."""
         self._cache.drop_version(id_)
+
+    def peek(self, place: Place, id_: bytes) -> RunnableModel | None:
+        """Return this version of the key's model if it is in memory, without counting that as a use."""
+        held = self._cache.peek(place)
+        return held.value if held is not None and held.id == id_ else None
 
     def size_of(self, backend: str) -> int:
         """Return how many bytes a backend's loaded models take."""
@@ -145,6 +165,11 @@ class Models:
         if self.tracking_problem:
             return f"off: {self.tracking_problem}"
         return "on" if self._tracking.is_open else "off: not connected"
+
+    @property
+    def tracking_opened(self) -> int:
+        """How often Redis has begun to report changes to the engine."""
+        return 0 if self._tracking is None else self._tracking.opened
 
     @property
     def tracking_problem(self) -> str:

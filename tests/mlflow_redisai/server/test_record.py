@@ -6,6 +6,8 @@ A record's fields survive the round trip to Redis.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -55,11 +57,33 @@ def a_record(**changes: object) -> Record:
     return Record(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("record", [a_record(), a_record(run_id="r", signature=None, verification=None, notes=())])
+@pytest.mark.parametrize(
+    "record",
+    [
+        a_record(),
+        a_record(run_id="r", signature=None, verification=None, notes=()),
+        a_record(version="3", revision=7, deployed_by=None, example='{"inputs": [[1.5]]}'),
+    ],
+)
 def test_a_record_comes_back_from_redis_as_it_was(record: Record) -> None:
     fields = {name.encode(): value.encode() for name, value in record.fields().items()}
 
     assert Record.from_fields(fields) == record
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    """It lacks what later versions have added."""
+    record = a_record()
+    fields = {name.encode(): value.encode() for name, value in record.fields().items()}
+    for name in (b"version", b"deployed_by", b"revision", b"example"):
+        del fields[name]
+
+    assert Record.from_fields(fields) == replace(record, version=None, deployed_by=None, revision=None, example="")
+
+
+@pytest.mark.parametrize(("before", "revision"), [(None, 1), ("", 1), ("1", 2), ("41", 42), ("x", 1), ("9" * 99, 1)])
+def test_revisions_of_a_name_follow_each_other(before: str | None, revision: int) -> None:
+    assert a_record().after(before).revision == revision
 
 
 def test_there_is_no_record_without_fields() -> None:

@@ -136,7 +136,7 @@ def test_the_environment_of_a_worker_knows_nothing_of_the_index(make_environment
 
 
 def test_no_package_runs_code_while_it_is_installed(make_environments: Make, wheels: Path, tmp_path: Path) -> None:
-    """Lines of .pth files run at each start of an interpreter that has them. The builder has logins; a model has not."""
+    """Lines of .pth files run at each start of an interpreter. The builder has logins; a model has not."""
     witness = tmp_path / "witness"
     line = f"import os; open({str(witness)!r}, 'w').write(' '.join(os.environ))\n"
     make_wheel(wheels, "spy", files={"spy.pth": line})

@@ -250,6 +250,32 @@ class TestDeath:
         assert predict(connect(server), "m", 2, 3) == 5.0
 
 
+class TestUnreadReplies:
+    """A client that asks for more than it reads can't have the kernel end the server."""
+
+    def test_redis_ends_the_client_before_it_takes_all_memory(
+        self, new_engine: Callable[..., Server], connect: Connect
+    ):
+        limits = connect(new_engine()).ask("CONFIG GET client-output-buffer-limit").split(b"\r\n")[4]
+
+        kind, hard, soft, seconds = limits.split()[:4]
+
+        assert (kind, soft, seconds) == (b"normal", b"0", b"0")
+        assert 2**28 < int(hard) <= psutil.virtual_memory().total // 2
+
+    def test_a_client_beyond_the_limit_is_ended(self, new_engine: Callable[..., Server], connect: Connect):
+        server = new_engine("--output-limit", "65536")
+        wire = connect(server)
+        assert wire.ask("CONFIG", "SET", "client-output-buffer-limit", "normal 8388608 0 0") == OK
+        assert wire.ask("SET", "large", b"x" * 2**20) == OK
+
+        wire.send(*["GET large"] * 200)
+
+        assert len(wire.rest()) < 100 * 2**20
+        assert connect(server).ask("PING") == b"+PONG\r\n"
+        assert server.stop() == 0
+
+
 class TestVersion:
     """A folder is for the server that wrote it, or a newer one: an older one might open it as if it were empty."""
 

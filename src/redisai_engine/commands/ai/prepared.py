@@ -231,6 +231,8 @@ class PreparedRun(Job):
         self.device = model.device
         self.form = form_of(arrays, with_text=model.takes_text)
         self.rows = 0
+        self.taken_at = client.engine.turn.began_at
+        self.front = client.front_number
         self.reply: Reply | None = None
         self.silent = False
         self.is_detached = True  # it needs nothing more from Redis

@@ -5,6 +5,7 @@ AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what runs of models share wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
 from redisai_engine.commands.ai.tensor import tensor_of
@@ -68,20 +69,20 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
     Raise CommandError for an input that is missing, WrongType for an input or output key that holds anything else than
     a tensor, and the EngineError of the run. A run that exceeds its timeout in the queue answers TIMEDOUT.
     """
-    deadline = client.engine.deadline(call.timeout_ms)
-    outputs = call.outputs
-    budget = tensor_budget(client.engine.settings)
+    engine, outputs = client.engine, call.outputs
+    deadline = engine.deadline(call.timeout_ms)
+    budget = tensor_budget(engine.settings)
     inputs, commands = reading(call.inputs)
-    got = yield Read(
-        [*commands, *((b"GETRANGE", key, b"0", b"7") for key in outputs)],
-        *most_read(client.engine.settings),
-    )
+    heads_at = len(commands)
+    for key in outputs:
+        commands.append((b"GETRANGE", key, b"0", b"7"))
+    got = yield Read(commands, *most_read(engine.settings))
     arrays = []
     for place in inputs:
         tensor = tensor_of(got[place])
         budget.take_array_of(tensor)
         arrays.append(tensor.array())
-    for head in got[len(commands) :]:
+    for head in got[heads_at:]:
         store.check_tensor_head(head)
     (outcome,) = yield Run([RunRequest(model, arrays)], deadline)
     if outcome is TIMED_OUT:
@@ -100,14 +101,20 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
 
 def reading(keys: Sequence[bytes]) -> tuple[list[int], list[UpstreamCommand]]:
     """Return commands that read each key once, and for each of `keys` the number of its reply."""
+    if len(keys) == 1:
+        return [0], [(b"GET", keys[0])]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return [numbers[key] for key in keys], [(b"GET", key) for key in numbers]
 
 
 def most_read(settings: Settings) -> tuple[int, str]:
     """Return how many bytes of tensors a command may read, and the error for more."""
-    most = settings.tensor_limit
-    return most, texts.TENSORS_TOO_LARGE % (most, most)
+    return settings.tensor_limit, _too_large(settings.tensor_limit)
+
+
+@lru_cache(maxsize=16)
+def _too_large(most: int) -> str:
+    return texts.TENSORS_TOO_LARGE % (most, most)
 
 
 def stored(tensor: Tensor) -> bytes:

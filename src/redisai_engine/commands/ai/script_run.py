@@ -20,7 +20,7 @@ from redisai_engine.commands.grammar.keys import scriptexecute_keys, scriptrun_k
 from redisai_engine.commands.grammar.words import text
 from redisai_engine.commands.steps import Plan
 from redisai_engine.commands.table import WRITE, InTransaction, Keys, command
-from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.job import RunnableModel, queue_device
 from redisai_engine.protocol import texts
 
 _CALLING = ("EXISTS", "HMGET", "GET", "GETRANGE", "SET")  # plus the commands that the script itself sends
@@ -84,6 +84,7 @@ class ResolvedScript:
             backend_name="TORCH",
             device=self.device,
             statistics=scripts.statistics(*which),
+            figures=client.engine.ledger.of((client.database, self.key), self.id, "TORCH", queue_device(self.device)),
             share=scripts.share(*which),
         )
 

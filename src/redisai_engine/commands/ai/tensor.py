@@ -6,7 +6,8 @@ RedisAI checks the key before the arguments, and so do the bodies here.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redisai_engine.commands.ai.tensor_reply import MANY, in_few_pieces, meta_reply, takes_long, tensor_reply
@@ -39,7 +40,7 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
     if client.in_transaction:
         return (yield from _set_in_transaction(arguments))
     key = arguments[1]
-    tensor = yield from _tensor_or_error(arguments)
+    tensor = _parsed(arguments) if len(arguments) < MANY else (yield Encode(partial(_parsed, arguments)))
     small = store.tensor_value(tensor) if isinstance(tensor, Tensor) and len(tensor.blob) < LARGEST else None
     if small is not None and (yield from client.tensor_script.set(key, small)):
         return replies.OK
@@ -60,16 +61,12 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
             raise WrongType
 
 
-def _tensor_or_error(arguments: Sequence[bytes]) -> Generator[Any, Any, Tensor | CommandError]:
+def _parsed(arguments: Sequence[bytes]) -> Tensor | CommandError:
     """Return the tensor, or the error to raise once the key has been checked."""
-
-    def parse() -> Tensor | CommandError:
-        try:
-            return parse_tensor(arguments[2:]).tensor
-        except CommandError as error:
-            return error
-
-    return parse() if len(arguments) < MANY else (yield Encode(parse))
+    try:
+        return parse_tensor(arguments[2:]).tensor
+    except CommandError as error:
+        return error
 
 
 def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
@@ -79,7 +76,7 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     A string that turns out to be no tensor is put back right after EXEC.
     """
     key = arguments[1]
-    tensor = yield from _tensor_or_error(arguments)
+    tensor = _parsed(arguments) if len(arguments) < MANY else (yield Encode(partial(_parsed, arguments)))
     if isinstance(tensor, CommandError):
         head, _ = yield [(b"GETRANGE", key, b"0", b"7"), set_nothing(key)]
         store.check_tensor_head(head)
@@ -112,12 +109,16 @@ def tensorget(client: Client, arguments: Sequence[bytes]) -> Plan:
         return replies.array(meta_reply(dtype, shape))
     (value,) = yield [(b"GET", key)]
     tensor, form = tensor_of(value), parse_format(arguments[2:])
-    budget = reply_budget(client.engine.settings)
+    encoded: Reply
+    if takes_long(tensor.shape, form):
+        encoded = yield Encode(partial(_encoded, client, tensor, form))
+    else:
+        encoded = _encoded(client, tensor, form)
+    return encoded
 
-    def encode() -> Reply:
-        return in_few_pieces(tensor_reply(tensor, form, client.protocol, budget))
 
-    return (yield Encode(encode)) if takes_long(tensor.shape, form) else encode()
+def _encoded(client: Client, tensor: Tensor, form: frozenset[bytes]) -> Reply:
+    return in_few_pieces(tensor_reply(tensor, form, client.protocol, reply_budget(client.engine.settings)))
 
 
 def tensor_of(value: Any) -> Tensor:

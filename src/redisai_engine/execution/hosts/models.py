@@ -21,10 +21,19 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import IO, Any
 
-from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs, Stop, parse_device
+from redisai_engine.backends.base import (
+    Array,
+    Backend,
+    BackendSettings,
+    LoadedModel,
+    Outputs,
+    Stop,
+    TensorInfo,
+    parse_device,
+)
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, Origin
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _DEATHS = 5  # in a minute, after which a model has failed
@@ -34,11 +43,16 @@ _FACTOR = 4  # a loaded model takes at most so many times its blob, besides what
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time."""
+    """
+    What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time.
+
+    `together` is how many bytes the hosts of one model may take (0: any). One may be more, but no second one then.
+    """
 
     load_seconds: float
     memory: int
     at_once: int
+    together: int = 0
 
 
 class StopHost(Stop):
@@ -137,6 +151,9 @@ class HostedModel(LoadedModel):
         """Start the first host. Raise ModelLoadError if it can't load the model."""
         about = self._hosts.load()
         self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
+        inputs, outputs = about["infos"]
+        self.input_infos = tuple(TensorInfo(dtype, tuple(shape)) for dtype, shape in inputs)
+        self.output_infos = tuple(info and TensorInfo(info[0], tuple(info[1])) for info in outputs)
         self._steady, self.takes_text, self.loop_rows = about["steady"], about["takes_text"], about["loop_rows"]
 
     @property
@@ -148,6 +165,17 @@ class HostedModel(LoadedModel):
     def steady(self, value: bool) -> None:
         self._steady = value
 
+    @property
+    def deaths(self) -> int:  # type: ignore[override]
+        return self._hosts.deaths
+
+    @property
+    def memory(self) -> int:  # type: ignore[override]
+        return self._hosts.weigh()
+
+    def give_back(self) -> None:
+        self._hosts.give_back()
+
     def new_stop(self) -> Stop | None:
         return StopHost(in_loop=threading.current_thread() is threading.main_thread())
 
@@ -158,7 +186,7 @@ class HostedModel(LoadedModel):
 class Hosts:
     """The hosts of one model or script. `about` is what the first message to each of them says."""
 
-    def __init__(self, origin: Origin, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
+    def __init__(self, origin: HostSource, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
         self._origin = origin
         self._limits = host_limits
         self._about = about
@@ -167,7 +195,9 @@ class Hosts:
         self._free: list[Host] = []
         self._all: set[Host] = set()
         self._starting = 0
+        self.deaths = 0
         self._changed = threading.Condition()
+        self._most = host_limits.at_once  # as long as they don't take too much together
         self._restarts = Restarts(_DEATHS)
         weakref.finalize(self, _end, self._file, self._all)
 
@@ -208,6 +238,20 @@ class Hosts:
             self._give_back(host, ended=stop.end() or ended)
         return outputs
 
+    def weigh(self) -> int:
+        """Return the bytes that all hosts take now, and see to it that there are no more than may take so much."""
+        weights = [host.memory for host in list(self._all)]
+        largest = max(weights, default=0)
+        if self._limits.together and largest:
+            self._most = max(1, min(self._limits.at_once, self._limits.together // largest))
+        return sum(weights)
+
+    def give_back(self) -> None:
+        """End the hosts that only runs at the same time need."""
+        with self._changed:
+            while self._free and len(self._all) > 1:
+                self._end_one(self._free.pop())
+
     @property
     def has_free(self) -> bool:
         """Whether a run could begin now."""
@@ -220,7 +264,7 @@ class Hosts:
     def _take(self, stop: StopHost) -> Host:
         """Return a free host, or start one."""
         with self._changed:
-            while not self._free and len(self._all) + self._starting >= self._limits.at_once:
+            while not self._free and len(self._all) + self._starting >= self._most:
                 self._changed.wait()
             if self._free:
                 return self._free.pop()
@@ -237,12 +281,15 @@ class Hosts:
 
     def _give_back(self, host: Host, *, ended: bool) -> None:
         with self._changed:
-            if ended:
-                self._all.discard(host)
-                host.close()
+            if ended or len(self._all) > self._most:
+                self._end_one(host)
             else:
                 self._free.append(host)
             self._changed.notify()
+
+    def _end_one(self, host: Host) -> None:
+        self._all.discard(host)
+        host.close()
 
     def _wait_for_restart(self) -> None:
         """Wait until another host may be started. Raise ModelRunError if that takes too long."""
@@ -262,6 +309,7 @@ class Hosts:
 
     def _died(self) -> None:
         with self._changed:
+            self.deaths += 1
             self._restarts.died(monotonic())
 
     def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
@@ -279,7 +327,10 @@ class Hosts:
             raise self._load_error(error, stop) from error
         finally:
             stop.end()
+        if "weight" in said:
+            host.weigh(*said["weight"])
         self._all.add(host)
+        self.weigh()
         self._origin.say_missing(said.get("missing", ()))
         return host, said
 

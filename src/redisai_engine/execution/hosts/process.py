@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, to_error
+from redisai_engine.weight import private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
+_COPIED = 12 * 2**20  # bytes of its parent's that a host changes, and so has to itself (measured: 1 to 12 MB)
 
 
 class HostEnded(Exception):
@@ -32,7 +34,7 @@ class HostEnded(Exception):
         self.by_itself = by_itself
 
 
-class Origin(Protocol):
+class HostSource(Protocol):
     """
     Where hosts come from: a process that forks them, or a program that is started for each.
 
@@ -52,11 +54,12 @@ class Origin(Protocol):
 class Host:
     """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
 
-    def __init__(self, origin: Origin, file: int, *, memory: int, gpu: bool) -> None:
+    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
         self._channel = Channel(ours, origin.limits)
         self._killed = False
+        self._pid = self._common = 0
         with theirs, their_lifeline:
             try:
                 origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
@@ -96,6 +99,15 @@ class Host:
         if "error" in answer:
             raise _told(answer["error"])
         return answer, outputs
+
+    def weigh(self, pid: int, common: int) -> None:
+        """Be told by which number the kernel knows the process, and how many bytes it began with: its parent's."""
+        self._pid, self._common = pid, common
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the process takes now, apart from what it has in common with its parent."""
+        return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
 
     def kill(self) -> None:
         """Have the process killed. Whoever waits for its answer doesn't wait for its end."""

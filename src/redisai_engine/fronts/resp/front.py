@@ -5,27 +5,18 @@ The front that speaks Redis' protocol: listens, creates a session for each conne
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import ssl
 from typing import cast
 
-from redisai_engine.certificates import load_authorities, load_certificate, modern
 from redisai_engine.config import Settings
-from redisai_engine.errors import StartError
+from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
-from redisai_engine.keepalive import keep_alive
 from redisai_engine.protocol import replies, texts
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_HANDSHAKE_SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
-_VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
-_IDLE_SECONDS = 300  # of a client's connection, until the kernel asks whether the client still exists; as in Redis
-_INTERVAL_SECONDS = 100
 _TOO_MANY_CLIENTS = "ERR max number of clients reached"  # Redis' text
 
 
@@ -36,7 +27,7 @@ class RespFront:
         self._engine = engine
         self._sessions: set[Session] = set()
         self._relayed_names = RelayedNames(LOOKED_AT)
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._most_clients = 0
         self._is_full = False
 
@@ -48,49 +39,47 @@ class RespFront:
 
         Raise StartError if the address or the certificate can't be used.
         """
-        tls = _tls(settings)
         self._most_clients = most_clients
-        try:
-            self._server = await self._engine.loop.create_server(
-                self._session,
-                settings.bind,
-                settings.port,
-                ssl=tls,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
-                backlog=1024,
-                reuse_port=shared or None,
-            )
-        except OSError as error:
-            # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
-            raise StartError(f"can't listen on {settings.bind}:{settings.port}: {reason}{hint}") from None
-        for listening in self._server.sockets:
-            keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        self._listener = await listen(
+            self._engine.loop,
+            self._session,
+            settings,
+            settings.port,
+            flag="--port",
+            shared=shared,
+            is_full=self._has_no_room,
+        )
+        return self._listener.address
 
     async def drain(self, seconds: float) -> None:
         """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for session in list(self._sessions):
             session.finish()
         deadline = self._engine.loop.time() + seconds
         while self._sessions and self._engine.loop.time() < deadline:
             await asyncio.sleep(0.005)
 
-    def _session(self) -> asyncio.Protocol:
-        is_full = len(self._sessions) >= self._most_clients
+    @property
+    def _under_way(self) -> int:
+        """How many clients are in their TLS handshake."""
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _has_no_room(self) -> bool:
+        """Return whether there are as many clients as fit, those included that aren't through their handshake yet."""
+        count = len(self._sessions) + self._under_way
+        is_full = count >= self._most_clients
         if is_full != self._is_full:
             self._is_full = is_full
             if is_full:
-                _log.warning(
-                    "there are %d clients, as many as the descriptors allow: more are refused", len(self._sessions)
-                )
+                _log.warning("there are %d clients, as many as the descriptors allow: more are refused", count)
             else:
                 _log.warning("clients are accepted again")
-        if is_full:
+        return is_full
+
+    def _session(self) -> asyncio.Protocol:
+        if not self._under_way and self._has_no_room():  # else it was asked before the handshake
             return _Refusal(_TOO_MANY_CLIENTS)
         try:
             return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
@@ -109,14 +98,3 @@ class _Refusal(asyncio.Protocol):
         writer = cast(asyncio.WriteTransport, transport)  # uvloop's isn't one by its classes
         writer.write(replies.error(self._error))
         writer.close()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert:
-        return None
-    tls = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-    load_certificate(tls, settings.tls_cert, settings.tls_key, names=("tls-cert", "tls-key"))
-    if settings.tls_ca_cert_file:
-        load_authorities(tls, settings.tls_ca_cert_file, "tls-ca-cert-file")
-        tls.verify_mode = _VERIFIED[settings.tls_auth_clients or "yes"]
-    return tls

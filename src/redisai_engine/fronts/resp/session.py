@@ -44,8 +44,8 @@ from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_C
 from redisai_engine.commands.task import Task
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.errors import CommandError
+from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.fronts.resp.output import OutputBuffer
-from redisai_engine.fronts.resp.peer import is_on_this_machine
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import HOLD_UP_REDIS, RelayedNames
 from redisai_engine.protocol import replies, texts
@@ -230,7 +230,8 @@ class Session:
         except CommandError as error:
             self._start(fail(error), request=arguments)
         else:
-            busy = not row.is_single_step(arguments)
+            single_step = row.single_step
+            busy = not (single_step if isinstance(single_step, bool) else single_step(arguments))
             self._start(plan, busy=busy, request=arguments if busy else None)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:

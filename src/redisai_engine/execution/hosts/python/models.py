@@ -93,13 +93,21 @@ class PythonModel(HostedModel):
         super().__init__(workers)
         self.inputs, self.outputs = inputs, outputs
         self.at_once = replicas
-        self.memory = 0
+        self._memory = 0
 
     def load(self) -> None:
         """Start the first worker. Raise ModelLoadError if it can't load the model."""
         said = self._hosts.load().get("memory")
         memory = said if isinstance(said, int) else 0
-        self.memory = min(max(memory, _LEAST_BYTES), _MOST_BYTES) * self.at_once
+        self._memory = min(max(memory, _LEAST_BYTES), _MOST_BYTES) * self.at_once
+
+    @property
+    def memory(self) -> int:  # type: ignore[override]
+        """What all workers take, by what the first one took when it had loaded the model."""
+        return self._memory
+
+    def give_back(self) -> None:
+        """End no workers: there are as many as were asked for."""
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         outputs = super().run(arrays, stop)

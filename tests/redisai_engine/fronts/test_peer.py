@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redisai_engine.fronts.resp.peer import is_on_this_machine
+from redisai_engine.fronts.peer import is_on_this_machine
 
 
 @pytest.mark.parametrize(

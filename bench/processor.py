@@ -1,0 +1,149 @@
+"""
+The processor time that an engine spends on a request: of two versions, in short turns on one machine.
+
+Throughput measures what else the machine does, too. Processor time does so less, and with turns of a tenth of a second
+both versions meet the same neighbours. A round's figure is that of its best turn. One connection sends requests; what
+Redis and the client spend isn't counted. All share one processor, because waking another one may cost as much as a
+small request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import hiredis
+
+from bench import models, servers
+from bench.drive import Argument
+from bench.rounds import Figures, Progress
+from bench.storing import check
+from bench.wire import redis_exchange
+
+_WARM_UP = 3000  # requests
+_TURNS = 8  # in one round
+
+Round = dict[str, list[Figures]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests that are sent in one write, so many of them, and how often in one turn."""
+
+    request: bytes
+    replies: int
+    times: int
+
+
+class Subject:
+    """A running engine with one connection."""
+
+    def __init__(self, running: servers.Running) -> None:
+        self._pid = running.pid
+        self._socket = socket.create_connection(("127.0.0.1", running.port))
+        self._reader = hiredis.Reader()
+
+    def send(self, load: Load, times: int) -> None:
+        for _ in range(times):
+            self._socket.sendall(load.request)
+            for _ in range(load.replies):
+                self._reply()
+
+    def measure(self, load: Load) -> float:
+        """Return microseconds of processor time for each request of one turn."""
+        before = self._nanoseconds()
+        self.send(load, load.times)
+        return (self._nanoseconds() - before) / load.times / load.replies / 1e3
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _reply(self) -> None:
+        while (reply := self._reader.gets()) is False:
+            self._reader.feed(self._socket.recv(1 << 16))
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+
+    def _nanoseconds(self) -> int:
+        """Return what all threads of the engine have run for. Linux only."""
+        tasks = Path(f"/proc/{self._pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
+def loads() -> dict[str, Load]:
+    tiny = models.tiny()
+    row = tiny.rows().tobytes()
+    dag = _request(tiny.dag())
+    three = (
+        _request(["AI.TENSORSET", "x", "FLOAT", 1, 4, "BLOB", row])
+        + _request(["AI.MODELEXECUTE", "tiny", "INPUTS", 1, "x", "OUTPUTS", 1, "y"])
+        + _request(["AI.TENSORGET", "y", "BLOB"])
+    )
+    get = _request(["GET", "key"])
+    return {
+        "prediction": Load(dag, 1, 2000),
+        "prediction, 16 pipelined": Load(dag * 16, 16, 400),
+        "tensor set, model executed, tensor read, in one write": Load(three, 3, 400),
+        "tensor set": Load(_request(["AI.TENSORSET", "x", "FLOAT", 1, 4, "BLOB", row]), 1, 1000),
+        "model executed": Load(_request(["AI.MODELEXECUTE", "tiny", "INPUTS", 1, "x", "OUTPUTS", 1, "y"]), 1, 600),
+        "tensor read": Load(_request(["AI.TENSORGET", "y", "BLOB"]), 1, 1500),
+        "GET": Load(get, 1, 2000),
+        "GET, 16 pipelined": Load(get * 16, 16, 500),
+    }
+
+
+def in_turns(paths: Mapping[str, str], folder: Path, rounds: int) -> dict[str, list[Round]]:
+    """Measure engines that Python finds in `paths`, by name, and return `rounds` figures of each series."""
+    _share_one_processor()
+    progress = Progress()
+    measured: dict[str, list[Round]] = {name: [] for name in paths}
+    with contextlib.ExitStack() as stack:
+        subjects = {name: stack.enter_context(_subject(path, folder / name)) for name, path in paths.items()}
+        for number in range(1, rounds + 1):
+            progress.round(f"processor, round {number} of {rounds}")
+            best = {series: _best(subjects, load) for series, load in loads().items()}
+            for name in subjects:
+                measured[name].append({series: [{"processor_us": round(best[series][name], 3)}] for series in best})
+    return measured
+
+
+def _best(subjects: Mapping[str, Subject], load: Load) -> dict[str, float]:
+    """Return the figure of each subject's best turn."""
+    figures: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(_TURNS):
+        for name in subjects if number % 2 else reversed(list(subjects)):
+            figures[name].append(subjects[name].measure(load))
+    return {name: min(found) for name, found in figures.items()}
+
+
+def _share_one_processor() -> None:
+    """Keep this process, and all that it starts from now on, on one processor. Linux only."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+@contextlib.contextmanager
+def _subject(path: str, folder: Path) -> Iterator[Subject]:
+    """Start an engine that doesn't stay awake for requests to come, which would count as its work."""
+    with patch.dict(os.environ, PYTHONPATH=path):
+        starting = servers.engine(folder, "--busy-poll", "0")
+        running = starting.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(starting)
+        subject = Subject(running)
+        stack.callback(subject.close)
+        tiny = models.tiny()
+        for words in (tiny.store(), ["SET", "key", "0123456789"]):
+            subject.send(Load(_request(words), 1, 1), 1)
+        check(running.port, tiny)
+        for load in loads().values():
+            subject.send(load, _WARM_UP // load.replies)
+        yield subject
+
+
+def _request(words: Sequence[Argument]) -> bytes:
+    return redis_exchange(words).request

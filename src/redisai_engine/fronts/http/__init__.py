@@ -1,0 +1,1 @@
+"""The front that speaks HTTP: Open Inference V2 and MLflow's scoring protocol."""

@@ -1,0 +1,1 @@
+"""What all routes share: who asks, over which connection to Redis, and what an error is in HTTP."""

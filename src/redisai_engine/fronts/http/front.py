@@ -1,0 +1,119 @@
+"""
+The front that speaks HTTP: listens, hands connections to uvicorn's protocol, and drains them at the end.
+
+Everything runs in the engine's process and event loop, so requests share queues, batches and models with RESP's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from redisai_engine.config import Settings
+from redisai_engine.fronts.http.access.users import Users
+from redisai_engine.fronts.http.application import Application
+from redisai_engine.fronts.http.direct import DirectProtocol, Routes
+from redisai_engine.fronts.http.gate import Gate
+from redisai_engine.fronts.listening import Listener, listen
+from redisai_engine.service.engine import Engine
+
+_log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SECONDS = 75  # that a connection may stay idle between two requests; as in nginx
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+
+
+class HttpFront:
+    """All HTTP connections of one process, and what they share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._users = Users(engine)
+        self._state = ServerState()
+        self._listener: Listener | None = None
+        self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
+        self._routes = Routes()
+        self._config = _config(Application(engine, self._gate))
+        self._most_clients = 0
+
+    async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
+        """
+        Accept connections and return host and port. With `shared`, other processes listen on the same port.
+
+        Raise StartError if the address or the certificate can't be used.
+        """
+        self._most_clients = most_clients
+        self._config.load()
+        self._listener = await listen(
+            self._engine.loop,
+            self._connection,
+            settings,
+            settings.http_port,
+            flag="--http-port",
+            shared=shared,
+            is_full=self._is_full,
+        )
+        return self._listener.address
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        deadline = self._engine.loop.time() + seconds
+        while self._state.connections and self._engine.loop.time() < deadline:
+            await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        """End all connections to Redis."""
+        self._users.close()
+
+    @property
+    def _under_way(self) -> int:
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _is_full(self) -> bool:
+        return len(self._state.connections) + self._under_way >= self._most_clients
+
+    def _connection(self) -> asyncio.Protocol:
+        if not self._under_way and self._is_full():  # else it was asked before the handshake
+            return _Overflow()
+        return DirectProtocol(
+            self._config,
+            self._state,
+            {},
+            self._engine.loop,
+            gate=self._gate,
+            routes=self._routes,
+            body_limit=self._engine.settings.http_body_limit,
+        )
+
+
+class _Overflow(asyncio.Protocol):
+    """A connection beyond the limit: it gets 503 and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writer = cast(asyncio.WriteTransport, transport)
+        writer.write(_FULL)
+        writer.close()
+
+
+def _config(application: Any) -> Config:
+    return Config(
+        application,
+        http=DirectProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )

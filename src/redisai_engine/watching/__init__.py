@@ -1,0 +1,1 @@
+"""What an operator sees: metrics, health, and an hour of figures. Knows no HTTP beyond the port for Prometheus."""

@@ -1,0 +1,117 @@
+"""
+Everything that is watched of one process, held together: its metrics, and what other processes ask about them.
+
+Theory of operation. Whoever wants metrics (a port, a page, the parent of several workers) asks for them, and then Redis
+is asked, at most once a second, what has become of the deployments.
+
+Invariant: nothing here is called on the way of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from redisai_engine.commands.steps import refuse_error
+from redisai_engine.errors import EngineError
+from redisai_engine.redis.address import Address
+from redisai_engine.service.engine import Engine, Question
+from redisai_engine.watching.catalog import entries, note
+from redisai_engine.watching.measuring import measured
+from redisai_engine.watching.totals import Sums, Totals
+
+_log = logging.getLogger(__name__)
+
+_FRESH_SECONDS = 1.0
+_PATIENCE_SECONDS = 2.0  # that Redis gets; metrics must not wait for a Redis that is gone
+
+T = TypeVar("T")
+
+
+class OwnConnection(Protocol):
+    """A connection to Redis of the engine's own."""
+
+    is_lost: bool
+
+    async def ask(self, steps: Generator[Any, Any, T]) -> T:
+        """Do a piece of work and return its outcome, or raise its EngineError."""
+
+    def close(self) -> None: ...
+
+
+class Monitor:
+    """What is watched of one process. `connect` opens a connection of the engine's own."""
+
+    def __init__(self, engine: Engine, connect: Callable[[], OwnConnection]) -> None:
+        self.engine = engine
+        #: Tells this process from all that were or will be there.
+        self.process = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._connect = connect
+        self._connection: OwnConnection | None = None
+        self._looked_at = -_FRESH_SECONDS
+        self._looking: asyncio.Task[None] | None = None
+        self._sums = Sums()
+
+    def answer_peer(self, question: Question) -> Any:
+        """Answer another process: about metrics, or what the engine answers."""
+        if "metrics" not in question:
+            return self.engine.answer_peer(question)
+        self._look()
+        return {"process": self.process, "samples": measured(self.engine)}
+
+    async def totals(self) -> Totals:
+        """Return the metrics of this process, which serves alone."""
+        await self.look()
+        return self._sums.of({self.process: measured(self.engine)})
+
+    async def look(self) -> None:
+        """Ask Redis what has become of the deployments, unless that was done within the last second."""
+        task = self._look()
+        if task is not None:
+            await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+
+    async def connection(self) -> OwnConnection:
+        """Return the connection of the engine's own. Raise EngineError if Redis doesn't let the engine in."""
+        if self._connection is None or self._connection.is_lost:
+            connection = self._connection = self._connect()
+            try:
+                await connection.ask(log_in(self.engine.redis_address))
+            except EngineError:
+                connection.close()
+                raise
+        return self._connection
+
+    def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _look(self) -> asyncio.Task[None] | None:
+        now = self.engine.loop.time()
+        if self._looking is None and now - self._looked_at >= _FRESH_SECONDS:
+            self._looked_at = now
+            self._looking = self.engine.loop.create_task(self._read())
+        return self._looking
+
+    async def _read(self) -> None:
+        try:
+            with suppress(EngineError):  # Redis is gone, or doesn't let the engine in: what is known stays
+                places = sorted({place for place, _, _ in self.engine.ledger.versions()})
+                if places:
+                    connection = await self.connection()
+                    note(self.engine.ledger, await connection.ask(entries(places)))
+        finally:
+            self._looking = None
+
+
+def log_in(address: Address) -> Generator[Any, Any, None]:
+    """Have Redis let the engine in. Raise UpstreamError."""
+    credentials = address.credentials
+    (answer,) = yield [(b"AUTH", *credentials) if credentials else (b"PING",)]
+    refuse_error(answer)
