@@ -72,7 +72,8 @@ def run_local(
     the port is taken, the server can't be started, or the model is refused; nothing is left behind then.
     """
     name = check_name(name)
-    values = options_table.parse(config, options_table.RUN_LOCAL)
+    # The engine runs in this process' own environment, which is the one that the user deploys from.
+    values = {"env": "local", **options_table.parse(config, options_table.RUN_LOCAL)}
     options = LocalOptions(**options_table.local_part(values))
     deployment_options = options_table.DeploymentOptions.of(values)  # raises before anything is started
     what = f"run-local of {name!r}"

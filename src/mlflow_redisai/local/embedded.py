@@ -153,7 +153,8 @@ def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[
     # The engine doesn't import MLflow. Nothing that it might start may report either.
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
-    command += ["--port", str(port), "--data-dir", str(folder)]
+    # It serves the model of the user who starts it, whose code that user may run anyway.
+    command += ["--port", str(port), "--data-dir", str(folder), "--python-models"]
     if http_port is not None:
         command += ["--http-port", str(http_port)]
     with (folder / LOG).open("wb") as log:

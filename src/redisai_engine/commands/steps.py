@@ -142,11 +142,12 @@ class RunRequest:
     """
     One run: the model and its input arrays, in the order of the model's inputs.
 
-    Without a model it only takes part in the turn.
+    Without a model it only takes part in the turn. `front` is what metrics count it under, if not its client's.
     """
 
     model: RunnableModel | None
     inputs: list[Any]
+    front: int | None = None
 
 
 @dataclass(slots=True)

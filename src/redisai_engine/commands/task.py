@@ -197,7 +197,7 @@ class Task:
             submit(self._job(request, run.deadline, partial(self._ran, place)))
 
     def _job(self, request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-        front = self._client.front_number
+        front = self._client.front_number if request.front is None else request.front
         return Job(request.model, request.inputs, deadline, done, taken_at=self._began_at, front=front)
 
     def _ran_alone(self, outcome: Any) -> None:

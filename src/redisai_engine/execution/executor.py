@@ -25,7 +25,6 @@ from redisai_engine.backends.base import Outputs
 from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, QueueFull, RunGivenUp
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
-from redisai_engine.execution.figures import kind_of
 from redisai_engine.execution.job import (
     SHORT_RUN_SECONDS,
     TIMED_OUT,
@@ -433,7 +432,7 @@ class Executor:
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._pending -= 1
         if type(outcome) is not list and job.model is not None:
-            job.model.figures.fronts[job.front].failed(kind_of(outcome))
+            job.model.figures.fronts[job.front].failed(outcome)
         try:
             job.done(outcome)
         except Exception as error:  # a bug in one caller must not cost the others their outcomes

@@ -22,21 +22,25 @@ from redisai_engine.fronts.http.access.tracing import Tracing
 from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
+from redisai_engine.fronts.http.live.machines import ROUTES as MACHINE_ROUTES
+from redisai_engine.fronts.http.live.pages import ROUTES as PAGE_ROUTES
 from redisai_engine.fronts.http.scoring.invocations import ROUTES as SCORING_ROUTES
 from redisai_engine.fronts.http.v2.routes import ROUTES as V2_ROUTES
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
+_ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *PAGE_ROUTES, *MACHINE_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, engine: Engine, gate: Gate, tracing: Tracing | None) -> None:
+    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, tracing: Tracing | None) -> None:
         self._engine = engine
+        self._monitor = monitor
         self._gate = gate
         self._tracing = tracing
         self._router = Router(_ROUTES, redirect_slashes=False, default=_not_found)
@@ -59,6 +63,7 @@ class Application:
         state: dict[str, Any] = scope.setdefault("state", {})
         scope["app"] = self  # has Starlette raise what it would answer in words of its own
         state["engine"] = self._engine
+        state["monitor"] = self._monitor
         state["reach"] = self._gate.reach
         if path not in OPEN:
             is_local = is_on_this_machine(scope["client"] or "unix")

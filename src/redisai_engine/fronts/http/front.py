@@ -21,6 +21,7 @@ from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 
 class HttpFront:
     """All HTTP connections of one process, and what they share."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, monitor: Monitor) -> None:
         self._engine = engine
         self._users = Users(engine)
         self._state = ServerState()
@@ -39,7 +40,7 @@ class HttpFront:
         self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
         self._routes = Routes()
         self._tracing = tracing_by()
-        self._config = _config(Application(engine, self._gate, self._tracing))
+        self._config = _config(Application(engine, self._gate, monitor, self._tracing))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
