@@ -120,7 +120,7 @@ def test_a_body_that_is_too_large_is_refused(new_http: Callable[..., HttpServer]
     ("encoding", "body", "status"),
     [
         ("gzip", gzip.compress(b" " * 10_000_000), 413),
-        ("gzip", gzip.compress(b"{}")[:-9], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-9], 400),
         ("gzip", b"no", 400),
         ("br", b"{}", 415),
     ],
