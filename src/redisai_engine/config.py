@@ -227,6 +227,13 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    worker_load_timeout: int = _setting(
+        300_000,
+        _number(1, 86_400_000),
+        "a Python model whose process takes longer to load it is refused; an environment may be built before",
+        unit="milliseconds",
+        why="importing a framework takes seconds, on a busy machine a minute; nobody else waits",
+    )
     worker_idle: int = _setting(
         0,
         _number(0, 86_400 * 365),
@@ -252,8 +259,8 @@ class Settings:
     env_dir: str = _setting(
         "",
         str,
-        "folder of the environments that are built for Python models, which engines may share; empty: "
-        "redisai-engine/environments in the user's cache folder, or in data-dir if the user has no home",
+        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
+        "user's folder for caches",
         why="an environment is built once for all engines of a user",
     )
     env_limit: int = _setting(

@@ -130,9 +130,10 @@ async def _serve_clients(
         if link is not None:
             peers.join(link)
             engine.ask_peers = peers.ask
+        monitor.start()
         most_clients = descriptors.room_for_clients()
         if settings.http_port:
-            http_front = _http_front(engine)
+            http_front = _http_front(engine, monitor)
             most_clients, rest = most_clients * 3 // 4, most_clients // 4
             # One of these needs one descriptor only: its requests share connections to Redis.
             await http_front.listen(settings, shared=link is not None, most_clients=2 * rest)
@@ -145,6 +146,7 @@ async def _serve_clients(
             else:
                 _announce(settings, output, host, port)
             await stop.wait()
+        monitor.ending.set()
         engine.loop.call_later(_HOST_SECONDS, engine.placement.close)
         if http_front is None:
             await front.drain(stop.seconds_left())
@@ -158,7 +160,7 @@ async def _serve_clients(
         peers.leave()
 
 
-def _http_front(engine: Engine) -> HttpFront:
+def _http_front(engine: Engine, monitor: Monitor) -> HttpFront:
     """Return the front for HTTP. Raise StartError if what it needs isn't installed."""
     try:
         from redisai_engine.fronts.http.front import HttpFront
@@ -166,7 +168,7 @@ def _http_front(engine: Engine) -> HttpFront:
         raise StartError(
             f"http-port needs the package {error.name}, which isn't installed; pip install 'mlflow-redisai[http]'"
         ) from None
-    return HttpFront(engine)
+    return HttpFront(engine, monitor)
 
 
 def _announce(settings: Settings, output: WorkerOutput, host: str, port: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
+from redisai_engine.environments.environments import environments_of
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
@@ -190,8 +191,11 @@ def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
         threads=settings.intra_op_threads,
         user=WorkerUser.named(settings.worker_user),
     )
-    limits = HostLimits(settings.model_load_timeout / 1000, settings.worker_memory, 1)
-    return PythonBackend(starting, PythonSettings(limits, settings.worker_idle))
+    limits = HostLimits(
+        settings.worker_load_timeout / 1000, settings.worker_memory, 1, load_setting="worker-load-timeout"
+    )
+    given = PythonSettings(limits, settings.worker_idle, settings.env_timeout)
+    return PythonBackend(starting, given, environments_of(settings))
 
 
 def _processors(workers: int) -> int:

@@ -42,6 +42,9 @@ _MOST_TOLD = 10_000
 #: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
 _HOSTED_AT_ONCE = 8
 
+#: The same for Python models, whose environments may be built first.
+_PYTHON_AT_ONCE = 32
+
 
 class Loader:
     """
@@ -72,7 +75,7 @@ class Loader:
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="load-slow")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
-        self._python = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-python")
+        self._python = ThreadPoolExecutor(_PYTHON_AT_ONCE, thread_name_prefix="load-python")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 

@@ -2,7 +2,7 @@
 What a worker passes to a model's `predict`, and how it returns the answer: as tensors, or as a parcel.
 
 A part of `program.py`, which loads this file by its path, in any Python from 3.9. What a parcel is says
-`protocol/parcels.py`, which is loaded in the same way.
+`protocol/parcels/`, which is loaded in the same way.
 """
 
 from __future__ import annotations
@@ -47,14 +47,20 @@ class Model:
         return _tensors(self._predict(self._input(arrays)), self._outputs)
 
     def _answer_parcel(self, parcel: Any) -> Any:
-        value, params = self._parcels.unpack(memoryview(parcel))
+        try:
+            value, params = self._parcels.unpack(parcel)
+        except ValueError as error:
+            raise Refused(str(error)) from error
         if params is None:
             answer = self._predict(value)
         elif self._takes_params:
             answer = self._predict(value, params=params)
         else:
             raise Refused(f"params need MLflow 2.7 or later; the model's environment has {self.version}")
-        return np.frombuffer(self._parcels.pack(answer), "u1")
+        try:
+            return np.frombuffer(self._parcels.pack(answer), "u1")
+        except TypeError as error:
+            raise Refused(f"the model's answer can't be sent: {error}") from error
 
     def _input(self, arrays: list[Any]) -> Any:
         """Return what predict takes: an array, a frame with the signature's columns, or a dict of arrays."""

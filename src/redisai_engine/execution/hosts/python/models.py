@@ -4,45 +4,67 @@ The backend PYFUNC: Python models, in the form that the rest of the engine knows
 
 from __future__ import annotations
 
-import sys
+import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs
-from redisai_engine.errors import ModelLoadError, ModelRunError
+from redisai_engine.errors import ModelRunError
 from redisai_engine.execution.hosts.models import HostedModel, HostLimits
+from redisai_engine.execution.hosts.parent import search_path
 from redisai_engine.execution.hosts.python.archive import Wanted, wanted_by
-from redisai_engine.execution.hosts.python.starting import Interpreter, Starting, own_interpreter
+from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
 from redisai_engine.execution.hosts.python.workers import PythonWorkers
 
-#: Returns the Python of an environment, given what redisai.json says of it and the files that decide about it.
-FindPython: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, bytes]], str]
+_log = logging.getLogger(__name__)
 
 _LEAST_BYTES, _MOST_BYTES = 32 * 2**20, 2**40  # of a worker, whatever it says
 
 
+class Pythons(Protocol):
+    """What has the Pythons of environments, and builds those that are missing."""
+
+    def interpreter(
+        self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Callable[[str], None], seconds: float
+    ) -> str:
+        """Return the Python that redisai.json and some files ask for, kept until `release`. Raise ModelLoadError."""
+
+    def release(self, interpreter: str) -> None:
+        """Note that a model less uses it."""
+
+    def close(self) -> None:
+        """End what is being built."""
+
+
 @dataclass(frozen=True, slots=True)
 class PythonSettings:
-    """What Python models get: the limits of each worker, and how long it may have nothing to do (0: any time)."""
+    """
+    What Python models get: the limits of each worker, and how long it may have nothing to do (0: any time).
+
+    `build_seconds` is how long an environment may take to be built.
+    """
 
     limits: HostLimits
-    idle_seconds: float = 0.0
+    idle_seconds: float
+    build_seconds: float
 
 
 class PythonBackend(Backend):
-    """The backend of Python models. `find_python` makes environments; None if this engine can't."""
+    """The backend of Python models, which run with one of `pythons`."""
 
     name = "PYFUNC"
     version = ""
 
-    def __init__(self, starting: Starting, settings: PythonSettings, find_python: FindPython | None = None) -> None:
+    def __init__(self, starting: Starting, settings: PythonSettings, pythons: Pythons) -> None:
         self._starting = starting
         self._settings = settings
-        self._find_python = find_python
+        self._pythons = pythons
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers, and what is being built."""
+        self._pythons.close()
         self._starting.close()
 
     def load(
@@ -50,36 +72,27 @@ class PythonBackend(Backend):
     ) -> LoadedModel:
         wanted = wanted_by(blob)
         names = tuple(inputs) or ("input",), tuple(outputs) or ("output",)
-        about = {"backend": self.name, "device": device, "inputs": names[0], "outputs": names[1]}
-        workers = PythonWorkers(
+        python = self._pythons.interpreter(wanted.environment, wanted.files, _log.info, self._settings.build_seconds)
+        try:
+            about = {"backend": self.name, "device": device, "inputs": names[0], "outputs": names[1]}
+            model = PythonModel(self._workers(wanted, python, about, blob), *names, replicas=wanted.replicas)
+            model.load()
+        except BaseException:
+            self._pythons.release(python)
+            raise
+        weakref.finalize(model, self._pythons.release, python)
+        return model
+
+    def _workers(self, wanted: Wanted, python: str, about: dict[str, Any], blob: bytes) -> PythonWorkers:
+        path = search_path() if wanted.environment["kind"] == "local" else None
+        return PythonWorkers(
             self._starting,
-            self._interpreter(wanted),
+            Interpreter(self._starting, python, path),
             replace(self._settings.limits, at_once=wanted.replicas),
             about,
             blob,
             idle_seconds=self._settings.idle_seconds,
         )
-        model = PythonModel(workers, *names, replicas=wanted.replicas)
-        model.load()
-        return model
-
-    def _interpreter(self, wanted: Wanted) -> Interpreter:
-        environment = wanted.environment
-        if environment["kind"] == "local":
-            return own_interpreter(self._starting)
-        if environment["kind"] == "path":
-            path = environment.get("path")
-            if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-                raise ModelLoadError(
-                    f"ERR the environment's path must be an absolute one of a Python, not {path!r:.80}"
-                )
-            return Interpreter(self._starting, path, None)
-        if self._find_python is None:
-            raise ModelLoadError(
-                f"ERR this engine makes no environments; store the model for its own Python, {sys.executable}, or for "
-                "the path of one"
-            )
-        return Interpreter(self._starting, self._find_python(environment, wanted.files), None)
 
 
 class PythonModel(HostedModel):

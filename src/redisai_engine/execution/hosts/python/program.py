@@ -202,7 +202,7 @@ class ModelWorker:
         self._given = given
         self._channel = WorkerChannel(socket.socket(fileno=given["channel"]))
         self._forms = _module("redisai_forms", os.path.join(os.path.dirname(os.path.abspath(__file__)), "forms.py"))
-        self._parcels = _module("redisai_parcels", given["parcels"]) if os.path.isdir(given["parcels"]) else None
+        self._parcels = _module("redisai_parcels", given["parcels"])
 
     def serve(self) -> None:
         about, _ = self._channel.receive()

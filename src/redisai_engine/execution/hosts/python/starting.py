@@ -18,7 +18,6 @@ import logging
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -31,7 +30,7 @@ from typing import Protocol
 
 from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.frames import FrameLimits
-from redisai_engine.execution.hosts.parent import Output, nowhere, passed_on, search_path
+from redisai_engine.execution.hosts.parent import Output, nowhere, passed_on
 from redisai_engine.folders import PrivateFolder
 
 _log = logging.getLogger(__name__)
@@ -213,8 +212,3 @@ class Interpreter:
 
     def say_missing(self, missing: Sequence[str]) -> None:
         """Say nothing: workers aren't kept from anything that a kernel may lack."""
-
-
-def own_interpreter(starting: Starting) -> Interpreter:
-    """Return the Python that the engine itself runs with, and where it finds modules."""
-    return Interpreter(starting, sys.executable, search_path())
