@@ -1,4 +1,4 @@
-"""Archives that are not those of a model: the engine reads little of them, the worker the rest, both say what is wrong."""
+"""Archives that are not those of a model: the engine reads little of them, the worker the rest."""
 
 from __future__ import annotations
 
