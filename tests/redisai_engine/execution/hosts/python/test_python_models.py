@@ -14,7 +14,7 @@ import redis
 from sklearn.linear_model import LinearRegression
 
 from redisai_engine.protocol import parcels
-from support.python_models import archive, obedient, workers_of
+from support.obedient import archive, obedient, workers_of
 from support.servers import Server, start_engine
 from support.waiting import wait_until
 
