@@ -25,7 +25,7 @@ LOCAL = {"env": "local"}
 
 @pytest.fixture(scope="module")
 def python_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = start_engine(tmp_path_factory.mktemp("python-engine"), "--python-models", "--model-load-timeout", "250000")
+    server = start_engine(tmp_path_factory.mktemp("python-engine"), "--python-models")
     yield server
     server.stop()
 
@@ -43,7 +43,7 @@ def deployments(command: str, server: Server, *arguments: str) -> Result:
 
 
 def create(server: Server, name: str, path: Path, **options: str) -> dict[str, Any]:
-    given = {"env": "local", **options}
+    given = {"env": "local", "convert_timeout": "0", **options}  # a busy machine is not a failure
     config = [word for key, value in given.items() for word in ("-C", f"{key}={value}")]
     result = deployments("create", server, "--name", name, "-m", str(path), *config)
     assert result.exit_code == 0, result.output
