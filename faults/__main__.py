@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from faults import page
+from faults.fault import Row
 from faults.soak import SECONDS, Soak
 from faults.table import FAULTS, run
 
@@ -20,7 +21,7 @@ from faults.table import FAULTS, run
 def main(word: str = "", seconds: str = str(SECONDS)) -> int:
     """Return the exit code: 1 if something was lost, wrong or unexpected."""
     if word == Soak.word:
-        chosen = [Soak(float(seconds))]
+        chosen: list[Row] = [Soak(float(seconds))]
     else:
         chosen = [fault for fault in FAULTS if word.lower() in f"{fault.word} {fault.title.lower()}"]
     outcomes = {}

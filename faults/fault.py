@@ -14,7 +14,7 @@ from typing import Protocol
 
 from faults.outcome import Outcome
 from faults.processes import Processes
-from faults.run import under_load
+from faults.run import Harm, under_load
 
 #: Errors of a connection that ends with the process at its other end.
 ENDED = r"connection (ended|refused)"
@@ -51,7 +51,7 @@ class Fault:
     title: str
     word: str
     processes: Callable[..., AbstractContextManager[Processes]]
-    harm: Callable[[Processes], None]
+    harm: Harm
     allowed: str
     arguments: tuple[str, ...] = ()
     is_short: bool = False

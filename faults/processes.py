@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from support.connection import connected
-from support.servers import Server, start_engine, start_redis
+from support.servers import Server, redis_server_binary, start_engine, start_redis
 
 _KEPT = ("--appendonly", "yes", "--appendfsync", "always")  # else Redis itself may lose what it has acknowledged
 
@@ -36,10 +37,21 @@ class Processes:
         below = psutil.Process(self.engine.process.pid).children(recursive=True)
         return [process for process in below if process.ppid() != self.engine.process.pid]
 
-    def restart_redis(self) -> None:
+    def restart_redis(self, *arguments: str) -> None:
         """Start Redis again, on the port and the data of the one that has ended."""
         assert self.redis is not None
-        self.redis = start_redis(self.folder / "redis", *_KEPT, port=self.redis.port)
+        self.redis = start_redis(self.folder / "redis", *_KEPT, *arguments, port=self.redis.port)
+
+    def restart_engine(self) -> None:
+        """Start the engine again, on the port and the data or the Redis of the one that has ended."""
+        before = self.engine
+        behind = ("--data-dir", str(before.data_dir)) if self.redis is None else ("--redis", self.redis.url)
+        self.engine = start_engine(self.folder / "again", *behind, "--port", str(before.port))
+
+    def stop(self) -> None:
+        self.engine.stop(timeout_s=60)
+        if self.redis is not None:
+            self.redis.stop()
 
     def ask(self, *command: bytes | str | int) -> bytes:
         with connected(self.engine) as wire:
@@ -62,15 +74,35 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def embedded(folder: Path, *arguments: str) -> Iterator[Processes]:
-    """Start an engine with its own redis-server, which writes each change to the disk before it acknowledges it."""
-    engine = start_engine(folder / "engine", *arguments)
+def embedded(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, descriptors: str = ""
+) -> Iterator[Processes]:
+    """
+    Start an engine with its own redis-server, which writes each change to the disk before it acknowledges it.
+
+    `descriptors` are the words of a shell's `ulimit` before it starts.
+    """
+    engine = start_engine(folder / "engine", *arguments, environment=environment, descriptors=descriptors)
+    found = Processes(folder, engine)
     try:
         with connected(engine) as wire:
             wire.ask("CONFIG SET appendfsync always")
-        yield Processes(folder, engine)
+        yield found
     finally:
-        engine.stop(timeout_s=60)
+        found.stop()
+
+
+@contextmanager
+def with_a_disk_that_fills(folder: Path, *arguments: str) -> Iterator[Processes]:
+    """Start `embedded` processes whose redis-server goes on, with an error, when a file may not grow any more."""
+    programs = folder / "programs"
+    programs.mkdir()
+    wrapper = programs / "redis-server"
+    wrapper.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {redis_server_binary()} \"$@\"\n")
+    wrapper.chmod(0o755)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    with embedded(folder, *arguments, environment={"PATH": path}) as there:
+        yield there
 
 
 @contextmanager
@@ -78,8 +110,8 @@ def apart(folder: Path, *arguments: str) -> Iterator[Processes]:
     """Start a redis-server that writes each change to the disk before it acknowledges it, and an engine before it."""
     redis = start_redis(folder / "redis", *_KEPT)
     with ExitStack() as running:
+        running.callback(redis.stop)
         engine = start_engine(folder / "engine", "--redis", redis.url, *arguments)
-        running.callback(engine.stop)
         found = Processes(folder, engine, redis)
-        running.callback(lambda: found.redis and found.redis.stop())
+        running.callback(found.stop)
         yield found

@@ -117,7 +117,7 @@ Work = Callable[[Client, int], None]
 
 
 def predicts(client: Client, number: int) -> None:
-    for _ in range(100):
+    for _ in range(20):
         client.here.send(prediction(_MODEL, number % 1000, 1))
         reply = client.here.reply()
         assert sum_or_error(reply) == number % 1000 + 1, reply

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faults import client_faults, engine_faults, model_faults, redis_faults
+from faults import client_faults, engine_faults, model_faults, plugin_faults, redis_faults
 from faults.fault import Row
 from faults.outcome import Outcome
 from faults.soak import Soak
 
-FAULTS: list[Row] = [*redis_faults.FAULTS, *engine_faults.FAULTS, *model_faults.FAULTS, *client_faults.FAULTS]
+FAULTS: list[Row] = [
+    *redis_faults.FAULTS,
+    *engine_faults.FAULTS,
+    *model_faults.FAULTS,
+    *client_faults.FAULTS,
+    *plugin_faults.FAULTS,
+]
 
 #: Its minutes are too many for a run of all faults.
 APART: list[Row] = [Soak()]

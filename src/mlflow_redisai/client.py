@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from mlflow.deployments import BaseDeploymentClient
 
@@ -50,6 +52,12 @@ class RedisAIClient(BaseDeploymentClient):
     def __init__(self, target_uri: str) -> None:
         super().__init__(target_uri)  # type: ignore[no-untyped-call]
         self._target = Target.parse(target_uri)
+        password = self._target.password
+        if password and target_uri in sys.argv and password in unquote(target_uri):
+            _logger.warning(
+                "the target on the command line has Redis' password, which everybody on this machine can read there; "
+                "use the parameter password_file, or the variables REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+            )
 
     def __repr__(self) -> str:
         return f"RedisAIClient({self._target.label})"

@@ -247,6 +247,14 @@ OPTIONS: tuple[Option, ...] = (
         commands=(RUN_LOCAL,),
     ),
     Option(
+        "http_port",
+        _whole(0, 65535),
+        "a whole number from 0 to 65535",
+        "any free port",
+        "port on which the engine serves HTTP; 0: any free port",
+        commands=(RUN_LOCAL,),
+    ),
+    Option(
         "image",
         _filled,
         "the name of an image",

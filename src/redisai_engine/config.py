@@ -10,6 +10,7 @@ Invariant: no error shows a value that may be a URL with a password.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import pwd
 import re
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from redisai_engine.errors import StartError
+
+_log = logging.getLogger("redisai_engine.process")
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
 
@@ -104,6 +107,13 @@ class Settings:
         str,
         "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
         why="works out of the box",
+        secret=True,
+    )
+    redis_password_file: str = _setting(
+        "",
+        str,
+        "file that holds the password of Redis, for a redis without one; only its last line break is not part of it",
+        why="the URL may have it",
         secret=True,
     )
     upstream_timeout: int = _setting(
@@ -217,6 +227,13 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    worker_load_timeout: int = _setting(
+        300_000,
+        _number(1, 86_400_000),
+        "a Python model whose process takes longer to load it is refused; an environment may be built before",
+        unit="milliseconds",
+        why="importing a framework takes seconds, on a busy machine a minute; nobody else waits",
+    )
     worker_idle: int = _setting(
         0,
         _number(0, 86_400 * 365),
@@ -242,8 +259,8 @@ class Settings:
     env_dir: str = _setting(
         "",
         str,
-        "folder of the environments that are built for Python models, which engines may share; empty: "
-        "redisai-engine/environments in the user's cache folder, or in data-dir if the user has no home",
+        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
+        "user's folder for caches",
         why="an environment is built once for all engines of a user",
     )
     env_limit: int = _setting(
@@ -376,7 +393,18 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
     _refuse_other_user(settings)
+    _warn_of_visible_password(given["redis"])
     return settings
+
+
+def _warn_of_visible_password(url: str | None) -> None:
+    """Log a warning if the URL of the command line has a password, however it is written."""
+    if url is not None and re.search(r":[^/@][^@]*@|[?&]password=.", url.partition("://")[2]):
+        _log.warning(
+            "the URL on the command line has Redis' password, which everybody on this machine can read there; use "
+            "--redis-password-file or the variable %sREDIS",
+            ENVIRONMENT_PREFIX,
+        )
 
 
 def _refuse_half_of_tls(settings: Settings) -> None:

@@ -38,6 +38,9 @@ def fetch(port: int, path: str = "/metrics", accept: str = "text/plain") -> tupl
 def scrape(port: int, accept: str = "text/plain") -> Scrape:
     """Read the metrics as Prometheus does."""
     content_type, text = fetch(port, accept=accept)
-    is_open = content_type.startswith("application/openmetrics-text")
+    return parsed(text, is_open=content_type.startswith("application/openmetrics-text"))
+
+
+def parsed(text: str, *, is_open: bool = False) -> Scrape:
     families = openmetrics.text_string_to_metric_families(text) if is_open else text_string_to_metric_families(text)
     return Scrape([(each.name, each.labels, each.value) for family in families for each in family.samples])

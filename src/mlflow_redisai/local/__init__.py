@@ -50,6 +50,7 @@ class LocalOptions:
 
     runtime: str = "embedded"
     port: int = 6379
+    http_port: int | None = None  # any free one, if what it needs is installed
     image: str | None = None
     data_dir: str | None = None
     start_timeout: int = 60  # seconds
@@ -57,6 +58,8 @@ class LocalOptions:
     def __post_init__(self) -> None:
         if self.image is not None and self.runtime != "docker":
             raise InvalidOption(f"option image={self.image!r} needs runtime=docker; set both, or omit image")
+        if self.http_port is not None and self.runtime == "docker":
+            raise InvalidOption(f"option http_port={self.http_port} needs runtime=embedded: RedisAI speaks no HTTP")
 
 
 def run_local(
@@ -77,6 +80,8 @@ def run_local(
     with interrupts.as_exceptions(what), deadline.Limit(what, _seconds(values), _CURE):
         if not ports.is_free(options.port):
             raise PortTaken(options.port, ports.occupant(options.port), name)
+        if options.http_port is not None and not ports.is_free(options.http_port):
+            raise InvalidOption(f"option http_port={options.http_port} is taken; choose another one (0: any free port)")
         with deadline.step("starting the server"):
             server = _start(name, options, deployment_options.device)
         try:
@@ -99,7 +104,9 @@ def _start(name: str, options: LocalOptions, device: str) -> LocalServer:
         return docker.start(
             name, options.port, options.data_dir, options.start_timeout, image=options.image, device=device
         )
-    return embedded.start(name, options.port, options.data_dir, options.start_timeout)
+    return embedded.start(
+        name, options.port, options.data_dir, options.start_timeout, embedded.http_port(options.http_port)
+    )
 
 
 def _deploy(

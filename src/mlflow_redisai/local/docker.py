@@ -154,7 +154,8 @@ def _require_image(image: str) -> None:
         raise NoImage(image, _complaint(result))
 
 
-def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
+def create_arguments(server: DockerServer, port: int, *, gpu: bool) -> list[str]:
+    """Return the words of the `docker` command that creates the container."""
     options = ["--name", server.name, "--label", f"{LABEL}={server.run_id}"]
     # With an empty host port, Docker chooses a free one.
     options += ["--publish", f"{ports.HOST}:{port or ''}:{CONTAINER_PORT}"]
@@ -164,7 +165,11 @@ def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
         options += ["--gpus", "all"]
     if server.data_dir:
         options += ["--volume", f"{server.data_dir}:/data"]
-    result = _docker("create", *options, server.image)
+    return ["create", *options, server.image]
+
+
+def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
+    result = _docker(*create_arguments(server, port, gpu=gpu))
     if result.returncode != 0:
         raise StartFailed(f"the container of image {server.image}", f"can't be created ({_complaint(result)})")
 

@@ -185,7 +185,10 @@ class Task:
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
-            submit(self._job(requests[0], run.deadline, self._ran_alone))
+            job = self._job(requests[0], run.deadline, self._ran_alone)
+            if run.jobs is not None:
+                run.jobs.append(job)
+            submit(job)
             return
         self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)
@@ -194,7 +197,7 @@ class Task:
             submit(self._job(request, run.deadline, partial(self._ran, place)))
 
     def _job(self, request: RunRequest, deadline: float | None, done: Callable[[Any], None]) -> Job:
-        front = self._client.front_number
+        front = self._client.front_number if request.front is None else request.front
         return Job(request.model, request.inputs, deadline, done, taken_at=self._began_at, front=front)
 
     def _ran_alone(self, outcome: Any) -> None:

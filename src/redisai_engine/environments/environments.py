@@ -26,6 +26,7 @@ from redisai_engine.environments.folder import EnvironmentFolder
 from redisai_engine.environments.interpreters import checked_interpreter
 from redisai_engine.environments.locks import FileLock
 from redisai_engine.environments.log import BuildLog
+from redisai_engine.environments.users import ModelUser
 from redisai_engine.environments.uv import Uv, find_uv
 from redisai_engine.environments.variables import builder_variables
 from redisai_engine.environments.wanted import WantedEnvironment, read_wanted
@@ -41,14 +42,21 @@ class Environments:
     """
     The environments in a folder, which needn't be there yet. May be used by several threads.
 
-    `limit` is how many bytes they may take together; 0: any number. `variables` are those that the builder's are taken
-    from.
+    `limit` is how many bytes they may take together; 0: any number. `user` is who uses them, if it isn't this one.
+    `variables` are those that the builder's are taken from.
     """
 
     def __init__(
-        self, folder: Path, limit: int, *, source_builds: bool = False, variables: Mapping[str, str] = os.environ
+        self,
+        folder: Path,
+        limit: int,
+        *,
+        source_builds: bool = False,
+        user: ModelUser | None = None,
+        variables: Mapping[str, str] = os.environ,
     ) -> None:
-        self._folder = EnvironmentFolder(folder)
+        self._folder = EnvironmentFolder(folder, is_passable=user is not None)
+        self._user = user
         self._limit = limit
         self._source_builds = source_builds
         self._variables = builder_variables(variables, self._folder.cache)
@@ -74,11 +82,11 @@ class Environments:
         if kind == "local":
             return sys.executable
         if kind == "path":
-            return checked_interpreter(wanted.get("path"))
+            return checked_interpreter(wanted.get("path"), self._user)
         if kind != "uv":
             raise EnvironmentFailure(f"{str(kind)[:40]!r} isn't local, path or uv")
         try:
-            return self._ready(read_wanted(wanted, files), told, monotonic() + seconds)
+            return self._reachable(self._ready(read_wanted(wanted, files), told, monotonic() + seconds))
         except OSError as error:
             raise EnvironmentFailure(f"env-dir {self._folder.path} can't be used: {error.strerror}") from None
 
@@ -101,6 +109,14 @@ class Environments:
                 mark.release()
             self._marks.clear()
             self._uses.clear()
+
+    def _reachable(self, interpreter: str) -> str:
+        """Return an interpreter that its user may start. Raise EnvironmentFailure for another one."""
+        obstacle = None if self._user is None else self._user.obstacle(interpreter)
+        if obstacle is not None and self._user is not None:
+            self.release(interpreter)
+            raise EnvironmentFailure(f"worker-user {self._user.name} may not enter or execute {obstacle}")
+        return interpreter
 
     def _ready(self, wanted: WantedEnvironment, told: Told, deadline: float) -> str:
         self._folder.make()
@@ -167,12 +183,19 @@ class Environments:
 def environments_of(settings: Settings) -> Environments:
     """Return the environments of an engine with these settings."""
     folder = Path(settings.env_dir) if settings.env_dir else _usual_folder(settings)
-    return Environments(folder.expanduser().absolute(), settings.env_limit, source_builds=settings.env_source_builds)
+    return Environments(
+        folder.expanduser().absolute(),
+        settings.env_limit,
+        source_builds=settings.env_source_builds,
+        user=ModelUser.named(settings.worker_user),
+    )
 
 
 def _usual_folder(settings: Settings) -> Path:
-    """Return the user's folder for caches, which all engines share, or one beside the data if there is none."""
+    """Return the user's folder for caches, which all engines share. Or one that another user reaches, or any."""
     cache, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
+    if settings.worker_user:
+        return Path("/var/cache/redisai-engine/environments")  # root's own folders are closed to others
     if cache or home:
         return Path(cache or f"{home}/.cache") / "redisai-engine" / "environments"
     return Path(settings.data_dir) / "environments"

@@ -46,6 +46,10 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (_PACKAGE + r" depends on Python", _NOT_RUNNING),
     (_PACKAGE + r" was not found in", _NOT_THERE),
     (r"there (?:is|are) no versions? of " + _PACKAGE, _NOT_THERE),
+    (
+        r"depends? on " + _PACKAGE + r" and (?:only [^,]{0,200} is available|[^,]{0,100} (?:is|are) available)",
+        _NOT_THERE,
+    ),
     (r"is available and .{0,200}? depends? on " + _PACKAGE, _NOT_THERE),
     (r"[Oo]nly .{0,80}? (?:is|are) available.*? you require " + _PACKAGE, _NOT_THERE),
     (r"Failed to build `?" + _PACKAGE, "{package} can't be built from its source"),

@@ -28,22 +28,31 @@ _MOST_FAILED = 50  # environments that couldn't be built, whose logs are kept
 
 
 class EnvironmentFolder:
-    """The folder at `path`. Nothing is in it before `make`."""
+    """
+    The folder at `path`. Nothing is in it before `make`.
 
-    def __init__(self, path: Path) -> None:
+    `is_passable` lets other users use what they know the name of, but not see what is there.
+    """
+
+    def __init__(self, path: Path, *, is_passable: bool = False) -> None:
         self.path = path
+        self._mode = 0o711 if is_passable else 0o700
         self.cache = path / "cache"
         self._ready, self._new, self._locks, self._logs = (path / name for name in ("ready", "new", "locks", "logs"))
 
     def make(self) -> None:
-        """Make the folder, for this user only. Raise EnvironmentFailure if it can't be used safely."""
+        """Make the folder, which only this user may change. Raise EnvironmentFailure if it can't be used safely."""
         try:
+            is_there = self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             status = self.path.stat()
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise EnvironmentFailure(f"env-dir {self.path} is another user's, or others may write into it")
             for folder in (self._ready, self._new, self._locks, self._logs):
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(exist_ok=True, mode=0o700)
+            if not is_there:
+                self.path.chmod(self._mode)
+            self._ready.chmod(self._mode)
         except OSError as error:
             raise EnvironmentFailure(f"env-dir {self.path} can't be used: {error.strerror}") from None
 
@@ -67,7 +76,7 @@ class EnvironmentFolder:
 
     def complete(self, name: str, built: Path, description: Mapping[str, object], limit: int) -> None:
         """
-        Give a built environment its name, after it is on the disk, and remove others so that all fit into `limit`.
+        Give a built environment its name, and remove others so that all fit into `limit`.
 
         Raise EnvironmentFailure if it has no room beside those that are in use. A limit of 0 is none.
         """
@@ -75,7 +84,6 @@ class EnvironmentFolder:
         if limit:
             self._make_room(size, limit)
         (built / _DESCRIPTION).write_text(json.dumps({**description, "bytes": size}, indent=1) + "\n")
-        os.sync()  # otherwise a power cut could leave the name and lose what is in the files
         self._remove(name)
         built.rename(self._ready / name)
 

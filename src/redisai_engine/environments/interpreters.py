@@ -12,6 +12,7 @@ import subprocess
 from typing import Any
 
 from redisai_engine.children import end_with_parent
+from redisai_engine.environments.users import ModelUser
 from redisai_engine.environments.wanted import LEAST_PYTHON
 from redisai_engine.errors import EnvironmentFailure
 
@@ -23,15 +24,19 @@ _SECONDS = 30.0  # a start from a cold disk
 _LONGEST_PATH = 1000
 
 
-def checked_interpreter(path: object) -> str:
-    """Return the path of a Python that can serve a model. Raise EnvironmentFailure that says what is wrong with it."""
+def checked_interpreter(path: object, user: ModelUser | None = None) -> str:
+    """
+    Return the path of a Python that can serve a model. Raise EnvironmentFailure that says what is wrong with it.
+
+    It is started as `user`, or as this user.
+    """
     if not isinstance(path, str) or not path.isprintable() or len(path) > _LONGEST_PATH or not os.path.isabs(path):
         raise EnvironmentFailure(f"{str(path)[:100]!r} isn't the absolute path of a Python")
     if not os.path.isfile(path):
         raise EnvironmentFailure(f"the engine's machine has no file {path}")
     if not os.access(path, os.X_OK):
         raise EnvironmentFailure(f"{path} can't be executed by the engine's user")
-    version, missing = _asked(path)
+    version, missing = _asked(path, user)
     if version < LEAST_PYTHON:
         least = ".".join(map(str, LEAST_PYTHON))
         raise EnvironmentFailure(f"{path} is Python {'.'.join(map(str, version))}; models need {least} or newer")
@@ -40,7 +45,7 @@ def checked_interpreter(path: object) -> str:
     return path
 
 
-def _asked(path: str) -> tuple[tuple[int, int], list[str]]:
+def _asked(path: str, user: ModelUser | None) -> tuple[tuple[int, int], list[str]]:
     """Return a Python's version, and which of the needed packages it lacks."""
     try:
         told = subprocess.run(
@@ -52,6 +57,9 @@ def _asked(path: str) -> tuple[tuple[int, int], list[str]]:
             timeout=_SECONDS,
             check=True,
             preexec_fn=end_with_parent,
+            user=None if user is None else user.id,
+            group=None if user is None else user.group,
+            extra_groups=None if user is None else [],
         ).stdout
         answer: Any = json.loads(told)
         (major, minor), missing = answer

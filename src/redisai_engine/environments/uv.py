@@ -96,6 +96,7 @@ class Uv:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
+                umask=0o022,  # another user may be the one that runs it
                 preexec_fn=end_with_parent,  # noqa: PLW1509  # it calls one function of the C library, and takes no lock
             )
         except OSError as error:

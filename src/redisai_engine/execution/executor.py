@@ -25,7 +25,6 @@ from redisai_engine.backends.base import Outputs
 from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, QueueFull, RunGivenUp
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
-from redisai_engine.execution.figures import kind_of
 from redisai_engine.execution.job import (
     SHORT_RUN_SECONDS,
     TIMED_OUT,
@@ -288,6 +287,7 @@ class Executor:
             figures = model.figures
             figures.ran(seconds, rows)
             figures.fronts[job.front].succeeded(now - job.taken_at, started_at - job.taken_at)
+            job.started_at = started_at
         elif _was_stopped(model):
             model.overran(job.form)
             self._put(model, job, now)
@@ -432,7 +432,7 @@ class Executor:
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._pending -= 1
         if type(outcome) is not list and job.model is not None:
-            job.model.figures.fronts[job.front].failed(kind_of(outcome))
+            job.model.figures.fronts[job.front].failed(outcome)
         try:
             job.done(outcome)
         except Exception as error:  # a bug in one caller must not cost the others their outcomes
@@ -459,6 +459,7 @@ def _count(model: RunnableModel, batch: Batch) -> None:
             rows += own
             model.statistics.succeeded(int(batch.seconds * 1e6), own)
             figures.fronts[job.front].succeeded(now - job.taken_at, batch.started_at - job.taken_at)
+            job.started_at = batch.started_at
         else:
             model.statistics.failed()
     figures.ran(batch.seconds, rows)

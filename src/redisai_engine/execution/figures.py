@@ -9,7 +9,8 @@ request, and none of it is ever reset.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from time import time
 from typing import Final
 
 from redisai_engine.errors import (
@@ -45,6 +46,9 @@ SIZES: tuple[int, ...] = tuple([2**number for number in range(_SIZES)])
 #: Versions whose figures are kept, loaded or not, and of these those of one deployment.
 _MOST_VERSIONS = 4096
 _MOST_OF_ONE = 8
+
+_LAST_ERRORS = 10  # that are kept with their texts
+_LONGEST_TEXT = 300  # characters of one
 
 #: What an error is called in metrics: the first class that it is an instance of.
 KINDS: tuple[tuple[type[EngineError], str], ...] = (
@@ -98,6 +102,8 @@ class RequestFigures:
         self.queue = [0] * (_DURATIONS + 1)
         self.queue_seconds = 0.0
         self.errors: dict[str, int] = {}
+        #: The latest, each with the time of day, its kind and its text.
+        self.last_errors: deque[tuple[float, str, str]] = deque(maxlen=_LAST_ERRORS)
 
     def succeeded(self, seconds: float, queued: float) -> None:
         """Count a request that took so long, and was queued for so long before its run began."""
@@ -106,8 +112,12 @@ class RequestFigures:
         self.queue[bucket(queued)] += 1
         self.queue_seconds += queued
 
-    def failed(self, kind: str) -> None:
+    def failed(self, error: object) -> None:
+        """Count a request that got this error, or TIMED_OUT."""
+        kind = kind_of(error)
         self.errors[kind] = self.errors.get(kind, 0) + 1
+        text = error.wire if isinstance(error, EngineError) else "the request waited longer than its TIMEOUT"
+        self.last_errors.append((time(), kind, text[:_LONGEST_TEXT]))
 
 
 class Figures:

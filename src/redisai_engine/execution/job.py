@@ -211,7 +211,8 @@ class Job:
     """
     A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
-    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from.
+    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from. Once
+    it has succeeded, `started_at` is when its run began.
 
     Without a model, the job only takes part in the turn.
     """
@@ -226,6 +227,7 @@ class Job:
         "model",
         "queued_at",
         "rows",
+        "started_at",
         "taken_at",
         "ticket",
     )
@@ -253,6 +255,7 @@ class Job:
         self.ticket = 0
         self.rows = 0
         self.queued_at = 0.0
+        self.started_at = 0.0
 
     def done(self, outcome: Outcome) -> None:
         """Deliver the outcome to whoever submitted the job."""

@@ -122,6 +122,9 @@ class _Watched(LoadedModel):
         watched._loaded = self._loaded
         return watched
 
+    def example(self) -> list[Array] | None:
+        return self._own.example()
+
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         with self._notes.noted(RUNNING, self._digest):
             outputs = self._own.run(arrays, stop)

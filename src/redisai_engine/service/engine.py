@@ -191,7 +191,9 @@ def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
         threads=settings.intra_op_threads,
         user=WorkerUser.named(settings.worker_user),
     )
-    limits = HostLimits(settings.model_load_timeout / 1000, settings.worker_memory, 1)
+    limits = HostLimits(
+        settings.worker_load_timeout / 1000, settings.worker_memory, 1, load_setting="worker-load-timeout"
+    )
     given = PythonSettings(limits, settings.worker_idle, settings.env_timeout)
     return PythonBackend(starting, given, environments_of(settings))
 

@@ -57,35 +57,64 @@ def entries(places: Sequence[Place]) -> Generator[Any, Any, dict[Place, CatalogE
     """Read what these keys hold now; None for no model and no script. Those that Redis doesn't show are left out."""
     found: dict[Place, CatalogEntry | None] = {}
     for start in range(0, len(places), _SLICE):
-        wanted = places[start : start + _SLICE]
-        answers = yield from _in_one(wanted)
-        for place, model, told in zip(wanted, answers[::2], answers[1::2], strict=True):
-            if not isinstance(model, ReplyError):
-                found[place] = _entry(model, told)
+        wanted = dict.fromkeys(places[start : start + _SLICE], True)
+        while wanted:
+            replies = yield from _at_once(wanted)
+            if replies is not None:
+                for place, (model, *told) in replies.items():
+                    if not isinstance(model, ReplyError):  # a key of another kind
+                        found[place] = _entry(model, told[0] if told else None)
+                break
     return found
 
 
-def _in_one(places: Sequence[Place]) -> Generator[Any, Any, list[Any]]:
-    """Ask for all of these at the same moment. Return two replies for each."""
+def _at_once(wanted: dict[Place, bool]) -> Generator[Any, Any, dict[Place, list[Any]] | None]:
+    """
+    Ask about these at the same moment, about their records, too, where that is True. Return replies by place.
+
+    Where Redis refuses one, it refuses all: then change `wanted` to what it allows, and return None.
+    """
     commands: list[tuple[bytes, ...]] = []
-    asked: list[bool] = []
+    asked: list[Place | None] = []
     database = 0
-    for number, key in places:
+    for place, with_record in wanted.items():
+        number, key = place
         if number != database:
             commands.append((b"SELECT", b"%d" % number))
-            asked.append(False)
+            asked.append(None)
             database = number
-        commands += [
-            (b"HMGET", key, store.ID, store.META, store.SCRIPT_ID),
-            (b"HMGET", record_key(key), *_FIELDS),
-        ]
-        asked += [True, True]
+        commands.append((b"HMGET", key, store.ID, store.META, store.SCRIPT_ID))
+        asked.append(place)
+        if with_record:
+            commands.append((b"HMGET", record_key(key), *_FIELDS))
+            asked.append(place)
     if database:
         commands.append((b"SELECT", b"0"))
-        asked.append(False)
-    *queued, replies = yield [(b"MULTI",), *commands, (b"EXEC",)]
-    refuse_error(*queued, replies)
-    return [reply for reply, is_asked in zip(replies, asked, strict=True) if is_asked]
+        asked.append(None)
+    begun, *queued, replies = yield [(b"MULTI",), *commands, (b"EXEC",)]
+    refuse_error(begun)
+    if isinstance(replies, ReplyError):
+        refused = [n for n, reply in enumerate(queued) if isinstance(reply, ReplyError)]
+        if not any(asked[n] for n in refused):
+            refuse_error(replies)
+        _leave_out(wanted, asked, refused)
+        return None
+    found: dict[Place, list[Any]] = {place: [] for place in wanted}
+    for each, reply in zip(asked, replies, strict=True):
+        if each is not None:
+            found[each].append(reply)
+    return found
+
+
+def _leave_out(wanted: dict[Place, bool], asked: Sequence[Place | None], refused: Sequence[int]) -> None:
+    """Leave out deployments that Redis refuses, and of others the records that it refuses."""
+    for number in refused:
+        place = asked[number]
+        if place is not None and place in wanted:
+            if asked.index(place) == number:
+                del wanted[place]
+            else:
+                wanted[place] = False
 
 
 def _entry(model: Any, told: Any) -> CatalogEntry | None:

@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -17,7 +17,7 @@ from redisai_engine.config import Settings
 from redisai_engine.environments.environments import Environments, environments_of
 from redisai_engine.environments.uv import find_uv
 from redisai_engine.errors import EngineClosing, EnvironmentFailure
-from support.wheels import make_wheel
+from support.wheels import make_wheel, package_index
 
 NEEDED = ["mlflow", "numpy"]
 MINOR = f"3.{sys.version_info.minor}"
@@ -136,7 +136,7 @@ def test_the_environment_of_a_worker_knows_nothing_of_the_index(make_environment
 
 
 def test_no_package_runs_code_while_it_is_installed(make_environments: Make, wheels: Path, tmp_path: Path) -> None:
-    """Lines of .pth files run at each start of an interpreter. The builder has logins; a model has not."""
+    """What .pth files say runs at each start of their interpreter. The builder knows logins, a model doesn't."""
     witness = tmp_path / "witness"
     line = f"import os; open({str(witness)!r}, 'w').write(' '.join(os.environ))\n"
     make_wheel(wheels, "spy", files={"spy.pth": line})
@@ -152,25 +152,37 @@ def test_no_package_runs_code_while_it_is_installed(make_environments: Make, whe
 
 
 @pytest.fixture
-def locked(wheels: Path, variables: dict[str, str], tmp_path: Path) -> dict[str, bytes]:
-    """A uv.lock and its pyproject.toml, written by uv, of a project that needs one more package."""
+def index(wheels: Path) -> Iterator[str]:
+    """A package index, whose packages have hashes."""
     make_wheel(wheels, "extra", requires=["extra_of_extra"])
     make_wheel(wheels, "extra_of_extra")
+    with package_index(wheels) as address:
+        yield address
+
+
+@pytest.fixture
+def locked(index: str, variables: dict[str, str], tmp_path: Path) -> dict[str, bytes]:
+    """A uv.lock and its pyproject.toml, written by uv, of a project that needs one more package."""
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
         f'[project]\nname = "mine"\nversion = "1"\nrequires-python = ">={MINOR}"\n'
         'dependencies = ["mlflow", "numpy", "extra"]\n'
     )
-    command = [find_uv(), "lock", "--quiet", "--no-index"]
-    subprocess.run(command, cwd=project, env=variables, check=True, timeout=60)
+    command = [find_uv(), "lock", "--quiet", "--default-index", index]
+    environment = {name: value for name, value in variables.items() if name != "UV_FIND_LINKS"}
+    subprocess.run(command, cwd=project, env=environment, check=True, timeout=60)
     return {name: (project / name).read_bytes() for name in ("uv.lock", "pyproject.toml")}
 
 
+LOCKED = {"kind": "uv", "lock": True}
+
+
 def test_a_lock_decides_what_is_installed(make_environments: Make, locked: dict[str, bytes], wheels: Path) -> None:
+    """It comes from the engine's index, not from where the lock says."""
     make_wheel(wheels, "extra", "2.0")  # newer than the lock
 
-    interpreter = make_environments().interpreter({"kind": "uv", "lock": True}, locked, [].append, SECONDS)
+    interpreter = make_environments().interpreter(LOCKED, locked, [].append, SECONDS)
 
     assert answer(interpreter, "import extra, extra_of_extra; print(extra.__version__)") == "1.0"
 
@@ -180,26 +192,55 @@ def test_a_package_that_is_not_the_locked_one_is_refused(
 ) -> None:
     make_wheel(wheels, "extra", files={"more.py": ""})
 
-    text = refusal(make_environments(), {"kind": "uv", "lock": True}, locked)
+    text = refusal(make_environments(), LOCKED, locked)
 
     assert text.startswith("what the package index has as extra==1.0 isn't what the hashes say (uv: ")
 
 
 @pytest.mark.parametrize(
-    "source", ['git = "https://host/x?rev=a#0123456789012345678901234567890123456789"', 'editable = "."']
+    ("source", "shown"),
+    [
+        ('git = "https://host/x?rev=a#0123456789012345678901234567890123456789"', "its requirement 'extra @ git+https"),
+        ('editable = "/etc"', "its requirement '-e /etc'"),
+        ('directory = "/etc"', "its requirement 'file:///etc'"),
+        ('url = "https://host/extra-1.0-py3-none-any.whl"', "its requirement 'extra @ https://host/extra-1.0-py3"),
+    ],
 )
-def test_a_lock_may_not_name_other_sources(make_environments: Make, locked: dict[str, bytes], source: str) -> None:
-    lines = locked["uv.lock"].decode().replace('source = { registry = "../wheels" }', f"source = {{ {source} }}")
+def test_a_lock_may_not_name_other_sources(
+    make_environments: Make, locked: dict[str, bytes], source: str, shown: str
+) -> None:
+    head, _, tail = locked["uv.lock"].decode().partition('name = "extra"\nversion = "1.0"\nsource = ')
+    wheels = tail.index("wheels = [")
+    text = f'{head}name = "extra"\nversion = "1.0"\nsource = {{ {source} }}\n' + tail[tail.index("]\n", wheels) + 2 :]
 
-    text = refusal(make_environments(), {"kind": "uv", "lock": True}, {**locked, "uv.lock": lines.encode()})
-
-    assert "extra" in text or "mlflow" in text or "uv.lock" in text
+    assert refusal(make_environments(), LOCKED, {**locked, "uv.lock": text.encode()}).startswith(shown)
 
 
-def test_a_lock_that_is_none_is_refused(make_environments: Make, locked: dict[str, bytes]) -> None:
-    text = refusal(make_environments(), {"kind": "uv", "lock": True}, {**locked, "uv.lock": b"version = [["})
+def test_a_lock_that_is_none_is_refused(make_environments: Make) -> None:
+    text = refusal(make_environments(), LOCKED, {"pyproject.toml": b"[project]", "uv.lock": b"version = [["})
 
-    assert text.startswith("uv can't build it: Failed to parse `uv.lock`")
+    assert text.startswith("uv can't build it: ")
+
+
+def test_a_package_that_does_not_run_on_this_python_is_named(make_environments: Make, wheels: Path, index: str) -> None:
+    make_wheel(wheels, "modern", python=">=3.99")
+
+    text = refusal(make_environments(UV_NO_INDEX="", UV_FIND_LINKS="", UV_DEFAULT_INDEX=index), wanted("modern"))
+
+    assert text.startswith(f"modern doesn't run on Python {MINOR}.")
+
+
+def test_an_index_that_wants_a_login_gets_the_operators(make_environments: Make, wheels: Path, tmp_path: Path) -> None:
+    with package_index(wheels, login="me:geheim") as address:
+        without = make_environments(UV_NO_INDEX="", UV_FIND_LINKS="", UV_DEFAULT_INDEX=address)
+        assert refusal(without, wanted()).startswith(
+            "the package index refuses the engine: a login belongs into the index's URL or UV_INDEX_NAME_PASSWORD (uv: "
+        )
+        login = address.replace("http://", "http://me:geheim@")
+        built(make_environments(UV_NO_INDEX="", UV_FIND_LINKS="", PIP_INDEX_URL=login))
+
+    texts = [path.read_bytes() for path in (tmp_path / "environments").rglob("*") if path.is_file()]
+    assert [text for text in texts if b"geheim" in text] == []
 
 
 # -- refused, with what would help ----------------------------------------------------------------

@@ -47,12 +47,14 @@ class HostLimits:
     What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time.
 
     `together` is how many bytes the hosts of one model may take (0: any). One may be more, but no second one then.
+    `load_setting` is where the first of all comes from.
     """
 
     load_seconds: float
     memory: int
     at_once: int
     together: int = 0
+    load_setting: str = "model-load-timeout"
 
 
 class StopHost(Stop):
@@ -337,7 +339,9 @@ class Hosts:
     def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:
         if isinstance(error, TimeoutError):
             seconds = self._limits.load_seconds
-            return ModelLoadError(f"ERR loading takes longer than {seconds * 1000:.0f} ms (model-load-timeout)")
+            return ModelLoadError(
+                f"ERR loading takes longer than {seconds * 1000:.0f} ms ({self._limits.load_setting})"
+            )
         if isinstance(error, HostEnded):
             if stop.terminate:
                 return stopped()

@@ -23,6 +23,7 @@ from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
 from redisai_engine.fronts.http.access.connection import UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
+from redisai_engine.fronts.http.access.tracing import Tracing
 from redisai_engine.fronts.http.bounds import BoundedProtocol
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.http.hot import HotRoute, failed, find
@@ -101,10 +102,13 @@ class HotCycle:
 class DirectProtocol(BoundedProtocol):
     """One connection."""
 
-    def __init__(self, *arguments: Any, gate: Gate, routes: Routes, body_limit: int, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, gate: Gate, routes: Routes, tracing: Tracing | None, body_limit: int, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
         self._gate = gate
         self._routes = routes
+        self._tracing = tracing
         self._body_limit = body_limit
         self._is_local = False
         self._hot: HotCycle | None = None  # whose body is being read
@@ -160,7 +164,8 @@ class DirectProtocol(BoundedProtocol):
         hot.parts.clear()
         route = hot.route
         call = Call(hot.connection, route.name, route.version, hot.headers, body, route.shown)
-        hot.connection.start(route.handler(call), lambda outcome: self._ended(hot, outcome))
+        steps = route.handler(call) if self._tracing is None else self._tracing.traced(route.handler, call)
+        hot.connection.start(steps, lambda outcome: self._ended(hot, outcome))
 
     def _hot_cycle(self) -> HotCycle | None:
         """Return the cycle of a request that needn't wait for anything, or None: then it takes uvicorn's way."""

@@ -14,12 +14,14 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from redisai_engine.config import Settings
+from redisai_engine.fronts.http.access.tracing import tracing_by
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
 from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
+from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +32,15 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 
 class HttpFront:
     """All HTTP connections of one process, and what they share."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, monitor: Monitor) -> None:
         self._engine = engine
         self._users = Users(engine)
         self._state = ServerState()
         self._listener: Listener | None = None
         self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
         self._routes = Routes()
-        self._config = _config(Application(engine, self._gate))
+        self._tracing = tracing_by()
+        self._config = _config(Application(engine, self._gate, monitor, self._tracing))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
@@ -72,6 +75,8 @@ class HttpFront:
     def close(self) -> None:
         """End all connections to Redis."""
         self._users.close()
+        if self._tracing is not None:
+            self._tracing.close()
 
     @property
     def _under_way(self) -> int:
@@ -90,6 +95,7 @@ class HttpFront:
             self._engine.loop,
             gate=self._gate,
             routes=self._routes,
+            tracing=self._tracing,
             body_limit=self._engine.settings.http_body_limit,
         )
 

@@ -42,19 +42,20 @@ class PythonWorkers(Hosts):
         idle_seconds: float,
     ) -> None:
         super().__init__(interpreter, host_limits, about, content)
+        self._watching = starting
         self._closing = starting.closing
         self._idle_seconds = idle_seconds
         self._used_at = monotonic()
         self._starts_at = 0.0  # when the next worker is started, if one has to wait
         self._failures = 0  # starts that have failed
         self._failure = ""  # why the last one of them has
-        starting.watch(self)
 
     def load(self) -> dict[str, Any]:
         """Start the first worker, and have the others started. Raise ModelLoadError."""
         said = super().load()
         with self._changed:
             self._fill()
+        self._watching.watch(self)
         return said
 
     def look_after(self, now: float) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from redisai_engine.codec.record import is_own_key
 from redisai_engine.commands.hashes import scan_tags
 from redisai_engine.commands.steps import Encode
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, body_of, check_weight
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused
@@ -32,7 +32,7 @@ _LIKE_INPUT = "like input"
 
 def invocations(call: Call) -> Steps[HttpAnswer]:
     """Predict. Raise EngineError."""
-    watch = Stopwatch()
+    watch = call.watch
     kind = media_type(call.header(b"content-type"))
     most = call.client.engine.settings.tensor_limit
     body = yield from body_of(call)

@@ -14,8 +14,8 @@ from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, body_of, check_weight
+from redisai_engine.execution.job import TIMED_OUT, Job
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
@@ -32,7 +32,7 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 def infer(call: Call) -> Steps[HttpAnswer]:
     """Run the model on the request's inputs. Raise EngineError."""
-    watch = Stopwatch()
+    watch = call.watch
     check_version(call)
     json_size = _json_size(call)
     body = yield from body_of(call)
@@ -51,9 +51,10 @@ def infer(call: Call) -> Steps[HttpAnswer]:
         model = v2_model(stored)
         arrays = inputs_of(request, model)
         watch.end(b"prepare")
-        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, detached=True)
-        watch.end(b"run")
+        jobs: list[Job] = []
+        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, jobs=jobs)
         outputs = outputs_of(request, model, outcome)
+        watch.ran(jobs)
         size = sum(array.nbytes for array in outputs.values())
         reply_budget(call.client.engine.settings).take(size)
     if size <= SMALL_BODY:

@@ -101,6 +101,7 @@ def _form(model: RunnableModel, loaded: LoadedModel) -> RunnableModel:
         min_batch_size=model.min_batch_size,
         min_batch_timeout_ms=model.min_batch_timeout_ms,
         statistics=model.statistics,
+        figures=model.figures,
         share=model.share,
     )
 

@@ -31,7 +31,7 @@ from redisai_engine.fronts.http.v2.tensors import datatype_of
 from redisai_engine.protocol.dtypes import DType
 from redisai_engine.redis import store
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters", "statistics")
 _PLATFORMS = {
     "ONNX": "onnxruntime_onnx",
     "TORCH": "pytorch_torchscript",
@@ -73,12 +73,6 @@ def _own_version() -> str:
 async def live(request: Request) -> Response:
     """Say that the event loop runs."""
     return _json({"live": True})
-
-
-async def ready(request: Request) -> Response:
-    """Say whether Redis answers."""
-    await request.scope["state"]["reach"]()
-    return _json({"ready": True})
 
 
 # -- one model -------------------------------------------------------------------------------------
@@ -138,12 +132,6 @@ def _recorded(name: str, dtype: DType | None, shape: Shape | None) -> dict[str, 
 
 def _shown_name(name: bytes) -> str:
     return name.decode("utf-8", "replace")
-
-
-async def model_ready(request: Request) -> Response:
-    """Say that a model is in memory, after loading it if need be."""
-    name = await _done(request, _load)
-    return _json({"name": name, "ready": True})
 
 
 def _load(call: Call) -> Steps[str]:
@@ -230,13 +218,11 @@ ROUTES: list[Route] = list(
             Route("/v2", server, methods=["GET"]),
             Route("/v2/", server, methods=["GET"]),
             Route("/v2/health/live", live, methods=["GET"]),
-            Route("/v2/health/ready", ready, methods=["GET"]),
             Route("/v2/models", model_list, methods=["GET"]),
             Route("/v2/repository/index", repository_index, methods=["POST"]),
             Route("/v2/repository/models/{name:path}/load", repository_load, methods=["POST"]),
             Route("/v2/repository/models/{name:path}/unload", repository_unload, methods=["POST"]),
         ],
-        _of_model("/ready", model_ready),
         _of_model("", model_metadata),
     )
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from support.waiting import is_running, wait_until
 from support.wire import Wire
 
 LIMIT_MS = 2000
+WAIT_S = 240.0  # importing MLflow may take a minute on a busy machine
 STORE = ["AI.MODELSTORE", "m", "PYFUNC", "CPU", "BLOB"]
 
 
@@ -28,12 +31,32 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     engine.stop()
 
 
-@pytest.fixture
-def wire(serving: Server) -> Iterator[Wire]:
-    """A connection to the engine with the model, whose worker has not died lately."""
-    with Wire(serving.port, timeout_s=120) as wire:
-        assert wire.ask(*STORE, obedient()) == b"OK"
+@pytest.fixture(scope="module")
+def connection(serving: Server) -> Iterator[Wire]:
+    with Wire(serving.port, timeout_s=WAIT_S) as wire:
+        store(serving, wire)
         yield wire
+
+
+def store(engine: Server, wire: Wire, **about: Any) -> None:
+    """Store the model, and wait until workers of an older version have ended."""
+    before = workers_of(engine)
+    assert wire.ask(*STORE, obedient(**about)) == b"OK"
+    wait_until(lambda: not any(is_running(worker.pid) for worker in before))
+
+
+@pytest.fixture
+def wire(serving: Server, connection: Wire) -> Wire:
+    """A connection to the engine with the model, which has one worker."""
+    assert told(connection, "be well") == "be well"
+    return connection
+
+
+@pytest.fixture
+def fresh(serving: Server, connection: Wire) -> Wire:
+    """The same, with a model whose worker has not died lately."""
+    store(serving, connection)
+    return connection
 
 
 def told(wire: Wire, command: str) -> object:
@@ -47,17 +70,14 @@ def told(wire: Wire, command: str) -> object:
     return answer[0].decode()
 
 
-@pytest.mark.parametrize(
-    ("command", "how"),
-    [
+def test_a_worker_that_dies_is_the_error_of_one_request(fresh: Wire) -> None:
+    for command, how in (
         ("exit 3", "ended with exit code 3"),
         (f"kill {int(signal.SIGSEGV)}", "ended by signal 11 (SIGSEGV)"),
         (f"kill {int(signal.SIGKILL)}", "ended by signal 9 (SIGKILL)"),
-    ],
-)
-def test_a_worker_that_dies_is_the_error_of_one_request(wire: Wire, command: str, how: str) -> None:
-    assert told(wire, command) == f"ERR the model's process {how}; the next run starts another one"
-    assert told(wire, "be well") == "be well"
+    ):
+        assert told(fresh, command) == f"ERR the model's process {how}; the next run starts another one"
+        assert told(fresh, "be well") == "be well"
 
 
 def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: Wire) -> None:
@@ -69,13 +89,13 @@ def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: 
     assert workers_of(serving) == [before]
 
 
-def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, wire: Wire) -> None:
+def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, fresh: Wire) -> None:
     (worker,) = workers_of(serving)
 
     worker.kill()
     wait_until(lambda: not is_running(worker.pid))
 
-    assert told(wire, "be well") == "be well"
+    assert told(fresh, "be well") == "be well"
 
 
 def test_a_run_over_its_limit_ends_a_worker_that_ignores_sigterm(serving: Server, wire: Wire) -> None:
@@ -88,7 +108,7 @@ def test_a_run_over_its_limit_ends_a_worker_that_ignores_sigterm(serving: Server
     )
     wait_until(lambda: not is_running(worker.pid))
 
-    assert LIMIT_MS / 1000 <= time.monotonic() - begin
+    assert time.monotonic() - begin >= LIMIT_MS / 1000
     assert told(wire, "be well") == "be well"
 
 
@@ -113,15 +133,14 @@ def test_what_a_worker_prints_is_in_the_log_and_bounded(serving: Server, wire: W
     assert len(serving.log.read_bytes()) < 1_000_000
 
 
-@pytest.mark.parametrize("how", ["together", "alone"])
-def test_processes_that_a_model_has_started_end_with_its_worker(wire: Wire, how: str) -> None:
+def test_processes_that_a_model_has_started_end_with_its_worker(fresh: Wire) -> None:
     """Even if they have a session of their own."""
-    child = int(str(told(wire, f"start {how}")))
-    assert is_running(child)
+    children = [int(str(told(fresh, f"start {how}"))) for how in ("together", "alone")]
+    assert all(map(is_running, children))
 
-    told(wire, "exit 0")
+    told(fresh, "exit 0")
 
-    wait_until(lambda: not is_running(child))
+    wait_until(lambda: not any(map(is_running, children)))
 
 
 def test_a_worker_sees_nothing_of_the_engine(wire: Wire) -> None:
@@ -143,7 +162,8 @@ def test_a_worker_sees_nothing_of_the_engine(wire: Wire) -> None:
     assert told(wire, "run os.getsid(0) == os.getpid()") == "True"
 
 
-def test_a_model_whose_workers_keep_dying_has_failed_until_it_is_stored_anew(serving: Server, wire: Wire) -> None:
+def test_a_model_whose_workers_keep_dying_has_failed_until_it_is_stored_anew(serving: Server, fresh: Wire) -> None:
+    wire = fresh
     answers = []
     while "has failed" not in str(answers[-1:]) and len(answers) < 20:
         answers.append(told(wire, "exit 1"))
@@ -155,13 +175,14 @@ def test_a_model_whose_workers_keep_dying_has_failed_until_it_is_stored_anew(ser
     assert told(wire, "be well") == "be well"
 
 
+@pytest.mark.slow
 def test_replicas_share_the_requests(new_engine: Callable[..., Server]) -> None:
     engine = new_engine("--python-models", "yes")
-    with Wire(engine.port, timeout_s=120) as first, Wire(engine.port, timeout_s=120) as second:
-        assert first.ask(*STORE, obedient(replicas=2)) == b"OK"
-        wait_until(lambda: len(workers_of(engine)) == 2, timeout_s=120)
+    with Wire(engine.port, timeout_s=WAIT_S) as first, Wire(engine.port, timeout_s=WAIT_S) as second:
+        store(engine, first, replicas=2)
+        wait_until(lambda: len(workers_of(engine)) == 2, timeout_s=WAIT_S)
         numbers = {told(first, "run os.getpid()") for _ in range(4)}
-        wait_until(lambda: told(first, "run os.getpid()") not in numbers or len(numbers) == 2, timeout_s=120)
+        wait_until(lambda: told(first, "run os.getpid()") not in numbers or len(numbers) == 2, timeout_s=WAIT_S)
 
         first.ask("AI.TENSORSET", "x", "STRING", 1, "VALUES", "wait 3")
         first.send("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "z")
@@ -174,10 +195,11 @@ def test_replicas_share_the_requests(new_engine: Callable[..., Server]) -> None:
     wait_until(lambda: not any(is_running(process.pid) for process in processes))
 
 
+@pytest.mark.slow
 def test_idle_workers_stop_and_the_next_run_starts_one(new_engine: Callable[..., Server]) -> None:
     engine = new_engine("--python-models", "yes", "--worker-idle", "1")
-    with Wire(engine.port, timeout_s=120) as wire:
-        assert wire.ask(*STORE, obedient()) == b"OK"
+    with Wire(engine.port, timeout_s=WAIT_S) as wire:
+        store(engine, wire)
         assert told(wire, "be well") == "be well"
 
         wait_until(lambda: not guards_of(engine))
@@ -185,10 +207,11 @@ def test_idle_workers_stop_and_the_next_run_starts_one(new_engine: Callable[...,
         assert told(wire, "be well") == "be well"
 
 
+@pytest.mark.slow
 def test_the_engine_stops_although_a_worker_ignores_signals(new_engine: Callable[..., Server]) -> None:
     engine = new_engine("--python-models", "yes", "--model-execution-timeout", "1000", "--shutdown-timeout", "10")
-    with Wire(engine.port, timeout_s=120) as wire:
-        assert wire.ask(*STORE, obedient()) == b"OK"
+    with Wire(engine.port, timeout_s=WAIT_S) as wire:
+        store(engine, wire)
         (worker,) = workers_of(engine)
         folder = psutil.Process(worker.pid).cwd()
         wire.ask("AI.TENSORSET", "x", "STRING", 1, "VALUES", "hang")
@@ -197,4 +220,4 @@ def test_the_engine_stops_although_a_worker_ignores_signals(new_engine: Callable
         assert engine.stop() == 0
 
     assert not is_running(worker.pid)
-    assert not __import__("os").path.exists(folder)
+    assert not Path(folder).exists()

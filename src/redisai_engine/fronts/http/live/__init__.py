@@ -1,0 +1,1 @@
+"""What is watched, over HTTP: metrics, health, statistics, and the live page."""

@@ -1,0 +1,99 @@
+"""Metrics, health and statistics over HTTP, by real engines and deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from support.http_calls import HttpServer, infer_json
+from support.scraping import Scrape, parsed
+from support.tiny_models import product_and_sum
+from support.waiting import wait_until
+
+NewHttp = Callable[..., HttpServer]
+
+
+def scraped(http: HttpServer) -> Scrape:
+    return parsed(http.ask("GET", "/metrics").body.decode())
+
+
+def infer(http: HttpServer, name: str) -> int:
+    return http.ask("POST", f"/v2/models/{name}/infer", infer_json(**inputs_of(http, name))).status
+
+
+def inputs_of(http: HttpServer, name: str) -> dict[str, tuple[str, list[int], list[float]]]:
+    """Return ones for everything that a model takes."""
+    told = http.ask("GET", f"/v2/models/{name}").json()["inputs"]
+    shapes = {each["name"]: [1 if length < 0 else length for length in each["shape"]] for each in told}
+    return {each["name"]: (each["datatype"], shapes[each["name"]], [1] * prod(shapes[each["name"]])) for each in told}
+
+
+def test_requests_of_both_fronts_are_told_apart(http: HttpServer) -> None:
+    before = scraped(http)
+    for _ in range(5):
+        assert infer(http, "http:tiny") == 200
+
+    told = scraped(http)
+    wanted = {"deployment": "http:tiny", "front": "http"}
+    name = "redisai_requests_total"
+    assert told.sum(name, **wanted, outcome="ok") == before.sum(name, **wanted, outcome="ok") + 5
+    assert told.sum(name, deployment="http:tiny", front="resp") == 0
+
+
+def test_statistics_are_those_of_triton(http: HttpServer) -> None:
+    assert infer(http, "http:tiny") == 200
+
+    (told,) = http.ask("GET", "/v2/models/http:tiny/versions/1/stats").json()["model_stats"]
+
+    assert told["name"] == "http:tiny"
+    assert told["inference_stats"]["success"]["count"] == told["execution_count"] > 0
+    assert told["inference_stats"]["success"]["ns"] > told["inference_stats"]["compute_infer"]["ns"] > 0
+    assert http.ask("GET", "/v2/models/missing/stats").status == 404
+
+
+def test_who_may_not_ask_redis_for_its_figures_gets_no_metrics(new_http: NewHttp) -> None:
+    http = new_http()
+    http.engine.client().execute_command("ACL", "SETUSER", "ann", "on", ">pw", "~a:*", "+get", "+ping")
+
+    assert http.as_user("ann:pw").ask("GET", "/metrics").status == 403
+    assert http.ask("GET", "/metrics").status == 200
+
+
+class TestHealth:
+    """Live, ready, and a deployment's own ready."""
+
+    def test_an_engine_without_preloading_is_ready_at_once(self, http: HttpServer) -> None:
+        assert http.ask("GET", "/v2/health/live").json() == {"live": True}
+        reply = http.ask("GET", "/v2/health/ready")
+
+        assert (reply.status, reply.json()) == (200, {"ready": True})
+
+    def test_a_deployment_that_runs_is_ready(self, http: HttpServer) -> None:
+        reply = http.ask("GET", "/v2/models/http:tiny/ready")
+
+        assert (reply.status, reply.json()) == (200, {"name": "http:tiny", "ready": True})
+        assert scraped(http).sum("redisai_requests_total", deployment="http:tiny", front="engine", outcome="ok") >= 1
+        assert http.ask("GET", "/v2/models/missing/ready").status == 404
+
+    def test_its_run_is_remembered_for_a_second(self, http: HttpServer) -> None:
+        wanted = {"deployment": "http:tiny", "front": "engine"}
+        before = scraped(http).sum("redisai_requests_total", **wanted)
+        for _ in range(20):
+            assert http.ask("GET", "/v2/models/http:tiny/ready").status == 200
+
+        assert scraped(http).sum("redisai_requests_total", **wanted) < before + 20
+
+    def test_what_is_preloaded_must_have_run(self, new_http: NewHttp) -> None:
+        http = new_http("--preload", "m")
+        assert http.ask("GET", "/v2/health/ready").status == 503
+        model = product_and_sum("ONNX")
+        http.engine.client().execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", model.blob)
+
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 200, what="readiness")
+        told = scraped(http)
+        assert told.sum("redisai_models_loaded", deployment="m") == 1
+        assert told.sum("redisai_requests_total", deployment="m", front="engine", outcome="ok") == 1
+        assert told.sum("redisai_requests_total", deployment="m") == 1
+
+        http.engine.client().execute_command("DEL", "m")
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 503, what="no readiness")
