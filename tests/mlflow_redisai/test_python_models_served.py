@@ -76,8 +76,13 @@ WHY = {
 }
 
 
+HEAVY = {"spacy", "pmdarima", "prophet"}  # they import PyTorch, matplotlib or Stan, and so does each worker
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each in HEAVY else each for each in WHY]
+)
 def test_a_model_without_a_converter_answers_as_pyfunc(python_engine: Server, folder: Path, name: str):
     saved = python_models.save(name, folder)
 
