@@ -307,7 +307,7 @@ def test_what_cannot_be_packed_is_named_with_its_place(value: Any, message: str)
     with pytest.raises(TypeError) as error:
         pack(value)
 
-    assert str(error.value) == f"{message.format(here=__name__)}, which can't be sent to a Python model"
+    assert str(error.value) == f"{message.format(here=__name__)}, which can't be sent"
 
 
 def test_a_list_in_itself_cannot_be_packed():
