@@ -141,21 +141,23 @@ def test_open_pages_hold_up_no_end(new_http: NewHttp) -> None:
     connection.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Page:
+    return chromium.page()
+
+
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="needs chromium on the PATH")
 
 
 @needs_browser
 class TestInABrowser:
     """Chromium, headless."""
-
-    @pytest.fixture(scope="class")
-    def chromium(self) -> Iterator[Browser]:
-        with browser() as running:
-            yield running
-
-    @pytest.fixture
-    def page(self, chromium: Browser) -> Page:
-        return chromium.page()
 
     @pytest.mark.parametrize("width", [390, 1440])
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
