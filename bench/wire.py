@@ -70,6 +70,13 @@ def http_exchange(path: str, body: object) -> Exchange:
     return Exchange(request, http_length, http_answer)
 
 
+def octets_exchange(path: str, head: bytes, tensors: bytes) -> Exchange:
+    """Return the exchange of a POST whose body is JSON followed by bytes, as Open Inference V2 has it."""
+    about = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + len(tensors)}\r\n\r\n"
+    request = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{about}".encode() + head + tensors
+    return Exchange(request, http_length, http_answer)
+
+
 def http_length(data: bytes) -> int | None:
     head_end = data.find(b"\r\n\r\n")
     if head_end < 0:

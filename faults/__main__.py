@@ -1,7 +1,7 @@
 """
-Run all faults, or those whose title contains a word, and print what came of each.
+Run all faults, or those whose word or title contains a word, and write what came of each into docs/reliability.md.
 
-A whole run writes docs/reliability.md. `scripts/test --faults [WORD]`
+`scripts/test --faults [WORD]`, and `scripts/test --faults soak [SECONDS]` for the soak, which is not among all.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from time import monotonic
 
 from tqdm import tqdm
 
 from faults import page
-from faults.run import Outcome, run
-from faults.table import FAULTS
+from faults.fault import Row
+from faults.soak import SECONDS, Soak
+from faults.table import FAULTS, run
 
 
-def main(word: str = "") -> int:
+def main(word: str = "", seconds: str = str(SECONDS)) -> int:
     """Return the exit code: 1 if something was lost, wrong or unexpected."""
-    begin = monotonic()
-    outcomes: list[Outcome] = []
-    chosen = [fault for fault in FAULTS if word.lower() in fault.title.lower()]
+    if word == Soak.word:
+        chosen: list[Row] = [Soak(float(seconds))]
+    else:
+        chosen = [fault for fault in FAULTS if word.lower() in f"{fault.word} {fault.title.lower()}"]
+    outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
         for fault in tqdm(chosen, desc="faults", disable=not sys.stderr.isatty()):
-            outcome = run(fault, Path(folder))
-            outcomes.append(outcome)
-            print(f"{fault.title}: {outcome.problems or 'nothing lost'}, {outcome.recovery_s:.2f} s", flush=True)
-    if not word:
-        page.write(outcomes, (monotonic() - begin) / 60)
-    return int(any(outcome.problems for outcome in outcomes))
+            outcome = outcomes[fault.word] = run(fault, Path(folder))
+            print(f"{fault.title}: {outcome.problems or 'nothing lost'}, {outcome.pause_s} s", flush=True)
+    page.write(outcomes)
+    return int(any(outcome.problems for outcome in outcomes.values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main(*sys.argv[1:3]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz import stored, values, wire
+from fuzz import http, stored, values, wire
 from fuzz.limits import Check
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -24,6 +24,9 @@ TARGETS: dict[str, Check] = {
     "deployments": values.deployments,
     "answers": values.decoded,
     "foreign-models": values.foreign_models,
+    "v2-requests": http.v2_requests,
+    "invocations": http.invocations,
+    "http-heads": http.heads,
 }
 
 

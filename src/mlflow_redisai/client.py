@@ -8,15 +8,19 @@ Invariant: a method raises only MlflowException, or passes on the user's interru
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from mlflow.deployments import BaseDeploymentClient
 
 from mlflow_redisai import interrupts
-from mlflow_redisai.config import CREATE, UPDATE, DeploymentOptions, parse, refuse_without_model
-from mlflow_redisai.errors import ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
+from mlflow_redisai.config import CREATE, DELETE, UPDATE, DeploymentOptions, parse, refuse_without_model
+from mlflow_redisai.deadline import Limit
+from mlflow_redisai.errors import CallTimedOut, ConcurrentChange, DeploymentMissing, InvalidRequest, RedisAIError
 from mlflow_redisai.server import facts
 from mlflow_redisai.server.commands import raw
 from mlflow_redisai.server.connection import Connection
@@ -24,7 +28,7 @@ from mlflow_redisai.server.record import check_name
 from mlflow_redisai.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mlflow_redisai.deploy.prepare import Order
     from mlflow_redisai.predict.predictor import Predictor
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+DEFAULT_CALL_S = 3600.0
+_MORE_BY_TARGET = "allow more with the parameter timeout of the target (seconds)"
+_MORE_BY_OPTION = "allow more with -C timeout=... (milliseconds)"
 ATTEMPTS = 10  # changes by other clients while an update of options is prepared, before giving up
 
 
@@ -45,6 +52,12 @@ class RedisAIClient(BaseDeploymentClient):
     def __init__(self, target_uri: str) -> None:
         super().__init__(target_uri)  # type: ignore[no-untyped-call]
         self._target = Target.parse(target_uri)
+        password = self._target.password
+        if password and target_uri in sys.argv and password in unquote(target_uri):
+            _logger.warning(
+                "the target on the command line has Redis' password, which everybody on this machine can read there; "
+                "use the parameter password_file, or the variables REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+            )
 
     def __repr__(self) -> str:
         return f"RedisAIClient({self._target.label})"
@@ -68,14 +81,15 @@ class RedisAIClient(BaseDeploymentClient):
         from mlflow_redisai.deploy.prepare import prepare
 
         _no_endpoint(endpoint)
-        options = DeploymentOptions.of(parse(config, CREATE))
+        values = parse(config, CREATE)
+        options = DeploymentOptions.of(values)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"creating the deployment {name!r}", values):
             # `create` checks again, inside the transaction. This check saves the conversion.
             self._store.refuse_taken(name)
             order = self._order(name, options)
             self._store.create(name, prepare(order, model_uri, flavor))
-        return self._done(name)
+            return self._done(name)
 
     def update_deployment(
         self,
@@ -94,22 +108,21 @@ class RedisAIClient(BaseDeploymentClient):
         _no_endpoint(endpoint)
         values = parse(config, UPDATE)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"updating the deployment {name!r}", values):
             if model_uri is None:
                 self._update_options(name, flavor, values)
             else:
                 self._update_model(name, model_uri, flavor, values)
-        return self._done(name)
+            return self._done(name)
 
     def delete_deployment(
         self, name: str, config: Mapping[str, object] | None = None, endpoint: str | None = None
     ) -> None:
         """Remove a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
-        if config:
-            raise InvalidRequest(f"delete takes no options, got {', '.join(map(str, config))}; omit them")
+        values = parse(config, DELETE)
         name = check_name(name)
-        with interrupts.as_exceptions():
+        with self._call(f"deleting the deployment {name!r}", values):
             self._store.delete(name)
         self._predictor.forget(name)
 
@@ -120,35 +133,41 @@ class RedisAIClient(BaseDeploymentClient):
         A model that can't be read is listed with its name and the error.
         """
         _no_endpoint(endpoint)
-        listed = []
-        for name in self._store.names():
-            try:
-                listed.append(_in_short(self._store.read(name)))
-            except DeploymentMissing:
-                continue  # deleted in the meantime, or renamed: RedisAI's list doesn't follow RENAME
-            except RedisAIError as error:
-                listed.append({"name": name, "error": error.message})
-        return listed
+        with self._call("listing the deployments"):
+            return list(self._listed())
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
         """Describe a deployment. Raise DeploymentMissing if there is none of that name."""
         _no_endpoint(endpoint)
-        return _described(self._store.read(check_name(name)))
+        name = check_name(name)
+        with self._call(f"reading the deployment {name!r}"):
+            return _described(self._store.read(name))
 
     def predict(
-        self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
+        self,
+        deployment_name: str | None = None,
+        inputs: Any = None,
+        endpoint: str | None = None,
+        params: dict[str, Any] | None = None,
     ) -> Predictions:
         """
         Predict with a deployment. The answer holds what `mlflow.pyfunc` returns for the same input, as `predictions`.
 
-        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list. Raise DeploymentMissing, InvalidInput,
-        PredictionTimedOut or ModelFailed.
+        `inputs` is a DataFrame, a Series, an array, a dict of arrays, or a list; for a Python model, whatever pyfunc
+        takes. `params` are values of the signature's parameters. Raise DeploymentMissing, InvalidInput,
+        PredictionTimedOut, CallTimedOut or ModelFailed.
         """
         from mlflow_redisai.predict.command_line import document_of
         from mlflow_redisai.predict.response import Predictions
 
         _no_endpoint(endpoint)
-        return Predictions(self._predictor.predict(check_name(deployment_name), inputs, document_of(inputs)))
+        name = check_name(deployment_name)
+        try:
+            with Limit(f"the prediction with {name!r}", *self._limit({})):
+                return Predictions(self._predictor.predict(name, inputs, document_of(inputs), params))
+        except KeyboardInterrupt:
+            interrupts.leave_command_line(f"the prediction with {name!r}")
+            raise
 
     # -- internals --------------------------------------------------------------------------------
 
@@ -164,12 +183,40 @@ class RedisAIClient(BaseDeploymentClient):
 
         return Predictor(self._store)
 
+    @contextlib.contextmanager
+    def _call(self, what: str, values: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Limit the time of a call, and make signals end it in order."""
+        with interrupts.as_exceptions(what), Limit(what, *self._limit(values or {})):
+            yield
+
+    def _limit(self, values: Mapping[str, Any]) -> tuple[float | None, str]:
+        """Return how many seconds a call may take, and how to allow more. What the target says comes first."""
+        if self._target.timeout is not None:
+            return self._target.timeout or None, _MORE_BY_TARGET
+        if "timeout" in values:
+            return values["timeout"] / 1000, _MORE_BY_OPTION
+        return DEFAULT_CALL_S, _MORE_BY_TARGET
+
+    def _listed(self) -> Iterator[dict[str, Any]]:
+        for name in self._store.names():
+            try:
+                yield _in_short(self._store.read(name))
+            except CallTimedOut:
+                raise
+            except DeploymentMissing:
+                continue  # deleted in the meantime, or renamed: RedisAI's list doesn't follow RENAME
+            except RedisAIError as error:
+                yield {"name": name, "error": error.message}
+
     def _order(self, name: str, options: DeploymentOptions) -> Order:
         from mlflow_redisai.deploy.prepare import Order
 
         if options.isolate:
             self._store.check_isolation(name)
-        return Order(self._store, facts.ask(self._store.connection, raw(name)), name, options)
+        found = facts.ask(self._store.connection, raw(name))
+        if self._store.is_engine(raw(name)):
+            found = facts.with_python_models(found, self._store.connection, raw(name))
+        return Order(self._store, found, name, options)
 
     def _update_options(self, name: str, flavor: str | None, values: dict[str, Any]) -> None:
         """Store the current model again with other options."""

@@ -17,9 +17,10 @@ from mlflow_redisai.errors import InvalidOption, InvalidRequest
 
 CREATE = "create"
 UPDATE = "update"
+DELETE = "delete"
 RUN_LOCAL = "run-local"
 
-BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE")
+BACKEND_CHOICES = ("auto", "ONNX", "TORCH", "TF", "TFLITE", "PYFUNC")
 RUNTIME_CHOICES = ("embedded", "docker")
 DEFAULT_TIMEOUT_MS = 30_000
 DEFAULT_CONVERT_TIMEOUT_S = 120
@@ -83,6 +84,15 @@ def _filled(value: object) -> str:
     return str(value)
 
 
+def _environment(value: object) -> str:
+    text = str(value).strip()
+    if text.lower() in ("local", "uv"):
+        return text.lower()
+    if not text.startswith("/"):
+        raise ValueError
+    return text
+
+
 def _names(value: object) -> str:
     names = [str(name).strip() for name in value] if isinstance(value, list | tuple) else str(value).split(",")
     names = [name.strip() for name in names if name.strip()]
@@ -142,7 +152,8 @@ OPTIONS: tuple[Option, ...] = (
         _one_of(*BACKEND_CHOICES),
         f"one of {', '.join(BACKEND_CHOICES)}",
         "auto",
-        "framework that runs the model; auto: ONNX, or the flavor's own if ONNX doesn't work",
+        "framework that runs the model; auto: ONNX, or the flavor's own if ONNX doesn't work, or Python (PYFUNC) if "
+        "nothing else does and the server allows it",
         needs_model=True,
     ),
     Option(
@@ -175,7 +186,9 @@ OPTIONS: tuple[Option, ...] = (
         _whole(1),
         "a whole number of milliseconds, 1 or greater",
         str(DEFAULT_TIMEOUT_MS),
-        "longest time that a prediction waits in the server's queue before it is abandoned",
+        "longest time that each prediction with the deployment may take from end to end; if given, and the target has "
+        "no timeout, this call too, which otherwise may take an hour",
+        commands=(CREATE, UPDATE, DELETE, RUN_LOCAL),
     ),
     Option(
         "isolate",
@@ -183,6 +196,23 @@ OPTIONS: tuple[Option, ...] = (
         "yes or no",
         "no",
         "serve the model in a process of its own, whatever its backend; only the engine can, RedisAI can't",
+    ),
+    Option(
+        "env",
+        _environment,
+        "local, uv, or the path of a Python program on the server's machine",
+        "uv; in run-local: local",
+        "where a Python model finds its packages: in the server's own Python, in an environment that uv builds on the "
+        "server's machine from the model's requirements, or in another Python there",
+        needs_model=True,
+    ),
+    Option(
+        "replicas",
+        _whole(1, 64),
+        "a whole number from 1 to 64",
+        "1",
+        "processes that run a Python model, each of them one request at a time",
+        needs_model=True,
     ),
     Option(
         "convert_timeout",
@@ -214,6 +244,14 @@ OPTIONS: tuple[Option, ...] = (
         "a whole number from 0 to 65535",
         "6379",
         "port that the server listens on; 0: any free port",
+        commands=(RUN_LOCAL,),
+    ),
+    Option(
+        "http_port",
+        _whole(0, 65535),
+        "a whole number from 0 to 65535",
+        "any free port",
+        "port on which the engine serves HTTP; 0: any free port",
         commands=(RUN_LOCAL,),
     ),
     Option(
@@ -303,6 +341,8 @@ class DeploymentOptions:
     verify: bool = True
     timeout: int = DEFAULT_TIMEOUT_MS
     isolate: bool = False
+    env: str = "uv"
+    replicas: int = 1
     convert_timeout: int = DEFAULT_CONVERT_TIMEOUT_S
     convert_memory: int | None = None
 

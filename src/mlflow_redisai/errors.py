@@ -10,6 +10,7 @@ The plugin's errors: one tree, in which every class is an MlflowException.
          ├─ DeploymentMissing        there is no model of that name
          ├─ NotAModel                the name is a key of another type
          ├─ ConcurrentChange         other clients kept changing the deployment
+         ├─ CallTimedOut             the call's own time limit is over
          ├─ ModelNotFound            the model URI leads to no MLflow model
          ├─ FlavorMissing            the model lacks the requested flavor
          ├─ NotConvertible           the model can't be converted to anything the server runs
@@ -21,9 +22,9 @@ The plugin's errors: one tree, in which every class is an MlflowException.
          ├─ UnfitAnswer              the server's tensors are not those of the deployed model
          ├─ VerificationFailed       the stored model answers differently from the original
          └─ ServerProblem            an error of redis-py or the server, by cause:
-             ServerUnreachable, ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI, ServerReadOnly,
-             ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster, OnlyDatabaseZero,
-             ModelRefused, ModelFailed, UnexpectedReply
+             ServerUnreachable (UnknownOutcome), ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI,
+             ServerReadOnly, ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster,
+             OnlyDatabaseZero, ModelRefused, ModelFailed, UnexpectedReply
 
 Constructors take facts and build the sentence. `server.translation` is the only place that maps redis-py's exceptions
 and the server's error texts, and `of_codec` the only one that maps the codec's errors. Tests check that nothing is
@@ -144,6 +145,20 @@ class ConcurrentChange(RedisAIError):
         super().__init__(
             f"other clients changed the deployment {name!r} during each of {attempts} attempts; try again later"
         )
+
+
+class CallTimedOut(RedisAIError):
+    """
+    The call's time limit, from end to end, is over.
+
+    `what` was called, `step` was its step and has taken `took` seconds; `cure` says how to allow more.
+    """
+
+    code = DEADLINE_EXCEEDED
+
+    def __init__(self, what: str, seconds: float, step: str, took: float, cure: str) -> None:
+        last = f"it had been {step} for {took:.1f} s; " if step else ""
+        super().__init__(f"{what} took longer than {seconds:g} s and was given up: {last}{cure}")
 
 
 class ModelNotFound(RedisAIError):
@@ -274,6 +289,15 @@ class ServerUnreachable(ServerProblem):
 
     code = TEMPORARILY_UNAVAILABLE
     sentence = "can't reach {where}: {text} Check that the server is running, and the target's host, port and tls."
+
+
+class UnknownOutcome(ServerUnreachable):
+    """The connection broke after the last command of a change was sent, and the server can't be asked what became."""
+
+    sentence = (
+        "can't reach {where}: {text} The change may have been made or not; once the server can be reached, get or list "
+        "shows it."
+    )
 
 
 class ServerUnavailable(ServerProblem):

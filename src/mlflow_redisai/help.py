@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mlflow_redisai.config import CREATE, OPTIONS, RUN_LOCAL, UPDATE, Option
+from mlflow_redisai.config import CREATE, DELETE, OPTIONS, RUN_LOCAL, UPDATE, Option
 from mlflow_redisai.target import FORMS, PARAMETERS, VARIABLES
 
 _INTRO = (
@@ -90,7 +90,7 @@ def _explained(option: Option) -> str:
 
 
 def _commands(option: Option) -> str:
-    named = ", ".join(command for command in (CREATE, UPDATE, RUN_LOCAL) if command in option.commands)
+    named = ", ".join(command for command in (CREATE, UPDATE, DELETE, RUN_LOCAL) if command in option.commands)
     return named.replace(UPDATE, f"{UPDATE} with a model") if option.needs_model else named
 
 

@@ -1,6 +1,9 @@
 """
 Signal handling: interruptions as exceptions, and interruptions deferred while a change is being committed.
 
+From Python, Ctrl-C is KeyboardInterrupt. Where MLflow's command line calls, it is the end of the process, with one line
+and the exit code that shells expect.
+
 By default SIGTERM and SIGHUP end Python at once, without running any `finally`. `as_exceptions` makes them behave like
 Ctrl-C. `deferred` holds back all three while a change is committed, until the outcome is known.
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -20,12 +24,53 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def as_exceptions() -> Iterator[None]:
+def as_exceptions(what: str) -> Iterator[None]:
     """
     Raise SystemExit for a SIGTERM or SIGHUP inside the block, with the shell's exit code: 128 plus the signal's number.
 
-    Signals that the application handles or ignores are left alone.
+    Signals that the application handles or ignores are left alone. `what` is going on, for the line that is printed.
     """
+    with _signals_raise():
+        try:
+            yield
+        except KeyboardInterrupt:
+            leave_command_line(what)
+            raise
+        except _Ended as ended:
+            if _from_command_line():
+                _tell(what, ended.number)
+            raise
+
+
+def leave_command_line(what: str) -> None:
+    """Raise SystemExit in place of a KeyboardInterrupt, and print a line, if MLflow's command line called."""
+    if _from_command_line():
+        _tell(what, signal.SIGINT)
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _from_command_line() -> bool:
+    import click
+
+    context = click.get_current_context(silent=True)
+    return context is not None and getattr(context.command.callback, "__module__", "") == "mlflow.deployments.cli"
+
+
+def _tell(what: str, number: int) -> None:
+    with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+        print(f"{what} was interrupted by {signal.Signals(number).name}", file=sys.stderr, flush=True)
+
+
+class _Ended(SystemExit):
+    """A signal that ends the process."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,7 +85,7 @@ def as_exceptions() -> Iterator[None]:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise _Ended(number)
 
 
 class Pending:

@@ -15,8 +15,10 @@ other part may be the password.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -51,6 +53,7 @@ class Target:
     ssl_check_hostname: bool = True
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
+    timeout: float | None = None  # None: not named
     cluster: bool = False
     protocol: int | None = None
 
@@ -63,10 +66,11 @@ class Target:
         password.
         """
         where, query = _split(uri)
-        parts = _connection_parts(where)
+        parameters = _with_tls(_parameters(query))
+        parts = _connection_parts(where, by_file="password_file" in parameters)
         if not parts:
             parts = _from_environment(os.environ if environment is None else environment)
-        return _checked(cls(**parts, **_with_tls(_parameters(query))))
+        return _checked(cls(**_with_password({**parts, **parameters})))
 
     @property
     def label(self) -> str:
@@ -200,6 +204,14 @@ PARAMETERS = (
         "connect_timeout", "connect_timeout", _seconds, "seconds to wait for a connection (default: 10; 0: no limit)"
     ),
     Parameter("read_timeout", "read_timeout", _seconds, "seconds to wait for a reply (default: 300; 0: no limit)"),
+    Parameter(
+        "timeout",
+        "timeout",
+        _seconds,
+        "seconds that a call may take from end to end (default: 3600; 0: no limit); create, update, delete and "
+        "run-local have an option timeout for it, which then counts for predictions only",
+    ),
+    Parameter("password_file", "password_file", _path, "file that holds the password, except its last line break"),
     Parameter("protocol", "protocol", _protocol, "version of the Redis protocol, 2 or 3 (default: redis-py's)"),
     Parameter("cluster", "cluster", _switch, "true: the server is a node of a Redis Cluster"),
 )
@@ -210,6 +222,7 @@ VARIABLES = (
     Parameter("REDIS_DB", "db", _db, "database (0)"),
     Parameter("REDIS_USERNAME", "username", str, "user name (none)"),
     Parameter("REDIS_PASSWORD", "password", str, "password (none)"),
+    Parameter("REDIS_PASSWORD_FILE", "password_file", _path, "file that holds the password (none)"),
 )
 
 _FORM = "write it as redisai://[[username]:[password]@][host][:port][/db]"
@@ -237,8 +250,12 @@ def _split(uri: str) -> tuple[str, str]:
     return where[2:] if where.startswith("//") else where[1:], query
 
 
-def _connection_parts(where: str) -> dict[str, Any]:
-    """Parse `user:password@host:port/db` into fields of `Target`. Empty parts are omitted."""
+def _connection_parts(where: str, *, by_file: bool) -> dict[str, Any]:
+    """
+    Parse `user:password@host:port/db` into fields of `Target`. Empty parts are omitted.
+
+    `by_file`: the password is in a file.
+    """
     authority, _, path = where.partition("/")
     if "@" in path:
         raise InvalidTarget("the target has a / before its @; in a user name or password write it as %2F")
@@ -246,7 +263,7 @@ def _connection_parts(where: str) -> dict[str, Any]:
     host, port = _address(address)
     db = path.removesuffix("/")
     parts = {
-        **_userinfo(userinfo),
+        **_userinfo(userinfo, by_file=by_file),
         "host": host,
         "port": _read_hidden(_port, port, "the target's port") if port else None,
         "db": _read_hidden(_db, db, "the target's database") if db else None,
@@ -254,9 +271,9 @@ def _connection_parts(where: str) -> dict[str, Any]:
     return {name: value for name, value in parts.items() if value is not None}
 
 
-def _userinfo(userinfo: str) -> dict[str, str | None]:
+def _userinfo(userinfo: str, *, by_file: bool) -> dict[str, str | None]:
     username, colon, password = userinfo.partition(":")
-    if username and not (colon and password):
+    if username and not (colon and password) and not by_file:
         # The name is not quoted: it may be a password that was written without its colon.
         raise InvalidTarget("the target has a user name but no password; write username:password@ or :password@")
     return {"username": _unquote(username) or None, "password": _unquote(password) or None}
@@ -325,11 +342,30 @@ def _with_tls(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, "tls": True}
 
 
+def _with_password(parts: dict[str, Any]) -> dict[str, Any]:
+    """Replace the name of a password's file by the password that it holds."""
+    path = parts.pop("password_file", None)
+    if path is None:
+        return parts
+    if "password" in parts:
+        raise InvalidTarget("the password is given both by itself and by a file; give it once")
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidTarget(f"the password's file can't be read: {reason}") from None
+    password = text.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise InvalidTarget("the password's file is empty; it must hold the password")
+    return {**parts, "password": password}
+
+
 def _read(read: Callable[[str], Any], text: str, what: str) -> Any:
     try:
         return read(_unquote(text))
     except ValueError as error:
-        shown = "malformed" if "@" in text else repr(text)  # REDIS_PORT may be a whole URL
+        # REDIS_PORT may be a whole URL, and a password itself may stand where its file should.
+        shown = "malformed" if re.search("[:@]", text) or "password" in what.lower() else repr(text)
         raise InvalidTarget(f"{what} is {shown}: {error}") from None
 
 

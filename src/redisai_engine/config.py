@@ -10,7 +10,9 @@ Invariant: no error shows a value that may be a URL with a password.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,7 +21,12 @@ from typing import Any
 
 from redisai_engine.errors import StartError
 
+_log = logging.getLogger("redisai_engine.process")
+
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
+
+#: MLflow's own switch. Set to false, it forbids Python models, too.
+_CODE_ALLOWED = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
@@ -100,6 +107,13 @@ class Settings:
         str,
         "URL of the Redis or Valkey behind the engine: redis://, rediss:// or unix://; empty: an embedded redis-server",
         why="works out of the box",
+        secret=True,
+    )
+    redis_password_file: str = _setting(
+        "",
+        str,
+        "file that holds the password of Redis, for a redis without one; only its last line break is not part of it",
+        why="the URL may have it",
         secret=True,
     )
     upstream_timeout: int = _setting(
@@ -199,6 +213,41 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    python_models: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "serve Python models (backend PYFUNC), each by processes of its own; not with "
+        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in the environment",
+        why="whoever may store such a model runs code of any kind",
+    )
+    worker_memory: int = _setting(
+        4 * 2**30,
+        _number(0, 2**62),
+        "memory that each process of a Python model may take, besides four times its blob; 0: any",
+        unit="bytes",
+        why="bounds memory",
+    )
+    worker_load_timeout: int = _setting(
+        300_000,
+        _number(1, 86_400_000),
+        "a Python model whose process takes longer to load it is refused; an environment may be built before",
+        unit="milliseconds",
+        why="importing a framework takes seconds, on a busy machine a minute; nobody else waits",
+    )
+    worker_idle: int = _setting(
+        0,
+        _number(0, 86_400 * 365),
+        "processes of a Python model that has not been run for this long are stopped, and started again by the next "
+        "run; 0: never",
+        unit="seconds",
+        why="a start takes seconds",
+    )
+    worker_user: str = _setting(
+        "",
+        str,
+        "name of the user whose rights processes of Python models have, if the engine is root's; empty: the engine's",
+        why="the engine should not be root's",
+    )
     onnx_memory: int = _setting(
         0,
         _number(0, 2**62),
@@ -206,6 +255,34 @@ class Settings:
         "0: its part of three quarters of the machine's",
         unit="bytes",
         why="a run that needs more fails, instead of the engine",
+    )
+    env_dir: str = _setting(
+        "",
+        str,
+        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
+        "user's folder for caches",
+        why="an environment is built once for all engines of a user",
+    )
+    env_limit: int = _setting(
+        20 * 2**30,
+        _number(0, 2**62),
+        "what these environments may take; beyond it those leave that no model uses and whose last use is longest ago; "
+        "0: any",
+        unit="bytes",
+        why="bounds the disk",
+    )
+    env_timeout: int = _setting(
+        900,
+        _number(1, 86_400),
+        "how long building an environment may take when a model is stored",
+        unit="seconds",
+        why="the largest frameworks have gigabytes",
+    )
+    env_source_builds: bool = _setting(
+        False,  # noqa: FBT003  # a default, like the others
+        _switch,
+        "build packages that have no wheel from their source, which runs code of theirs as the engine's user",
+        why="wheels run no code when they are installed",
     )
     model_chunk_size: int = _setting(
         535_822_336,
@@ -311,9 +388,23 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, environment[variable], variable)
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
+    if environment.get(_CODE_ALLOWED, "").lower() in ("false", "0"):
+        values["python_models"] = False
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
+    _refuse_other_user(settings)
+    _warn_of_visible_password(given["redis"])
     return settings
+
+
+def _warn_of_visible_password(url: str | None) -> None:
+    """Log a warning if the URL of the command line has a password, however it is written."""
+    if url is not None and re.search(r":[^/@][^@]*@|[?&]password=.", url.partition("://")[2]):
+        _log.warning(
+            "the URL on the command line has Redis' password, which everybody on this machine can read there; use "
+            "--redis-password-file or the variable %sREDIS",
+            ENVIRONMENT_PREFIX,
+        )
 
 
 def _refuse_half_of_tls(settings: Settings) -> None:
@@ -324,6 +415,18 @@ def _refuse_half_of_tls(settings: Settings) -> None:
         raise StartError("tls-ca-cert-file needs tls-cert and tls-key: set all three")
     if settings.tls_auth_clients in ("yes", "optional") and not settings.tls_ca_cert_file:
         raise StartError(f"tls-auth-clients {settings.tls_auth_clients} needs tls-ca-cert-file: set both")
+
+
+def _refuse_other_user(settings: Settings) -> None:
+    """Raise StartError if processes can't have the rights of the user that is named."""
+    if not (settings.python_models and settings.worker_user):
+        return
+    if os.geteuid():
+        raise StartError("worker-user is for engines of root: only root may start processes of other users")
+    try:
+        pwd.getpwnam(settings.worker_user)
+    except KeyError:
+        raise StartError(f"worker-user can't be {settings.worker_user!r}: this machine has no such user") from None
 
 
 def _arguments(arguments: Sequence[str]) -> dict[str, Any]:

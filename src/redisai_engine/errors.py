@@ -9,6 +9,7 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     ├── ModelLoadError          a backend refused the model's bytes; the text is the backend's own
     │   ├── BackendMissing      the backend's framework isn't installed
     │   ├── DeviceUnavailable   the machine lacks the device
+    │   ├── EnvironmentFailure  an interpreter with the packages that a Python model wants can't be had
     │   ├── ProbationFailed     the blob took down the process in which it was tried out
     │   └── Quarantined         the blob has crashed a process a short time ago
     ├── ModelRunError           a run failed; the text is the backend's own
@@ -78,6 +79,13 @@ class BackendMissing(ModelLoadError):
 
 class DeviceUnavailable(ModelLoadError):
     """The machine lacks the device, or the installed build of the framework doesn't support it."""
+
+
+class EnvironmentFailure(ModelLoadError):
+    """An interpreter with the packages that a Python model wants can't be had. `problem` says what is missing."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"ERR no environment for the model: {problem}")
 
 
 class Quarantined(ModelLoadError):

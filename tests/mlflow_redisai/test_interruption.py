@@ -13,7 +13,7 @@ import pytest
 from mlflow_redisai import RedisAIClient
 from redisai_engine.codec.record import record_key
 from support.hostile_models import save_trap
-from support.interrupted import Stopping, stopping
+from support.interrupted import COMMAND_LINE, Stopping, stopping
 from support.saved_models import save_large, save_multiplication
 from support.servers import Server
 from support.waiting import is_running, wait_until
@@ -131,6 +131,55 @@ def test_a_create_interrupted_while_it_is_committed_leaves_nothing(
         assert engine.client().exists(name, record_key(name.encode())) in (0, 2)
     else:
         assert keys(name) == []
+
+
+def complaints(errors: Path) -> list[str]:
+    """Return what a command has written to standard error, besides warnings of libraries."""
+    return [line for line in errors.read_text().splitlines() if line.strip() and " WARNING " not in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("point", ["verify", "upload on trial", "upload under the name", "exec"])
+def test_a_command_that_is_interrupted_leaves_one_line_and_nothing_else(  # noqa: PLR0917  # fixtures
+    engine: Server, keys: Keys, name: str, doubling: str, large: str, point: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    errors, model = str(tmp_path / "errors"), large if point.startswith("upload") else doubling
+    words = ("create", "-t", engine.target, "--name", name, "-m", model)
+
+    with stopping(point, engine.target, COMMAND_LINE, errors, *words) as process:
+        interrupt(process.process.pid, number)
+        process.go_on()
+        assert process.ended() == 128 + number
+
+    assert complaints(Path(errors)) == [f"creating the deployment '{name}' was interrupted by {number.name}"]
+    assert keys(name) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("command", ["create", "run-local"])
+def test_a_command_that_is_interrupted_while_it_converts_leaves_one_line(  # noqa: PLR0917  # fixtures
+    engine: Server, keys: Keys, name: str, command: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """Of run-local, neither the server nor its folder stays."""
+    errors, model, data = str(tmp_path / "errors"), save_trap("hang", tmp_path), tmp_path / "data"
+    words = [command, "-t", engine.target if command == "create" else "redisai", "--name", name, "-m", model]
+    if command == "run-local":
+        words += ["-C", "port=0", "-C", f"data_dir={data}"]
+    process = Stopping("conversion", engine.target, COMMAND_LINE, errors, *words)
+    try:
+        wait_until((tmp_path / "processes").exists, timeout_s=240, what="the model to hang")
+        started = [int(pid) for pid in (tmp_path / "processes").read_text().split()]
+        if command == "run-local":
+            started.append(int((data / "engine.pid").read_text()))
+        interrupt(process.process.pid, number)
+        assert process.ended() == 128 + number
+    finally:
+        process.close()
+
+    assert [line.partition(" was interrupted by ")[2] for line in complaints(Path(errors))] == [number.name]
+    wait_until(lambda: not any(map(is_running, started)), what="the end of all that was started")
+    assert keys(name) == []
+    assert not data.exists()
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

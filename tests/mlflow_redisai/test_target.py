@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
+from mlflow_redisai import RedisAIClient
 from mlflow_redisai.target import PARAMETERS, VARIABLES, Target
 from support.malformed_urls import shows_a_part, urls_with_a_password
 
@@ -332,6 +337,95 @@ def test_no_error_about_a_uri_holds_its_password(uri: str) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.fixture
+def password_file(tmp_path: Path) -> str:
+    (tmp_path / "password").write_text("p@ss:%40\n")
+    return str(tmp_path / "password")
+
+
+def test_a_password_can_be_in_a_file(password_file: str) -> None:
+    """As it is, without percent-encoding; only the last line break is not part of it."""
+    expected = Target(host="h", username="me", password="p@ss:%40")
+
+    assert parse(f"redisai://me@h?password_file={password_file}") == expected
+    assert parse(f"redisai://me:@h?password_file={password_file}") == expected
+    assert parse("redisai", REDIS_HOST="h", REDIS_USERNAME="me", REDIS_PASSWORD_FILE=password_file) == expected
+    assert parse("redisai://h", REDIS_PASSWORD_FILE=password_file).password is None
+    assert "p@ss" not in repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "message"),
+    [
+        ("redisai://:x@h?password_file={}", {}, "the password is given both by itself and by a file; give it once"),
+        (
+            "redisai",
+            {"REDIS_PASSWORD": "x", "REDIS_PASSWORD_FILE": "{}"},
+            "the password is given both by itself and by a file; give it once",
+        ),
+        (
+            f"redisai://h?password_file={SECRET}",
+            {},
+            "the target's parameter password_file is malformed: there is no such file",
+        ),
+        (
+            "redisai",
+            {"REDIS_PASSWORD_FILE": SECRET},
+            "the variable REDIS_PASSWORD_FILE is malformed: there is no such file",
+        ),
+    ],
+)
+def test_a_password_in_two_places_or_in_no_file_is_refused(
+    password_file: str, uri: str, environment: dict[str, str], message: str
+) -> None:
+    given_there = {name: value.format(password_file) for name, value in environment.items()}
+
+    with pytest.raises(MlflowException) as caught:
+        parse(uri.format(password_file), **given_there)
+
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"\xff", "can't be read: it is not UTF-8"), (b"\n", "is empty; it")])
+def test_a_file_without_a_password_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "password").write_bytes(content)
+
+    with pytest.raises(MlflowException, match=f"the password's file {reason}"):
+        parse(f"redisai://h?password_file={tmp_path / 'password'}")
+
+
+@pytest.mark.parametrize(("named", "expected"), [(True, 1), (False, 0)])
+def test_a_password_in_the_arguments_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, named: bool, expected: int
+) -> None:
+    uri = f"redisai://:{SECRET}%2F@h"
+    monkeypatch.setattr(sys, "argv", ["mlflow", "deployments", "list", "-t", uri if named else "redisai"])
+
+    RedisAIClient(uri)
+
+    assert len(caplog.messages) == expected
+    assert SECRET not in caplog.text
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([row.name for row in PARAMETERS if row.name != "tls_verify"]),
+    urls_with_a_password(("redisai", "redis")),
+)
+def test_no_parameter_or_variable_shows_a_password_that_was_put_there(name: str, url: str) -> None:
+    parts = [variable.name for variable in VARIABLES if variable.name not in ("REDIS_HOST", "REDIS_USERNAME")]
+    for uri, environment in (
+        (f"redisai://h?{name}={quote(url, safe='')}", {}),
+        ("redisai", dict.fromkeys(parts, url)),
+    ):
+        try:
+            told = f"{(target := Target.parse(uri, environment)).label} {target!r}"
+        except MlflowException as error:
+            told = "".join(traceback.format_exception(error))
+
+        assert not shows_a_part(told)
+
+
 @settings(max_examples=1000)
 @given(urls_with_a_password(("redisai",)))
 def test_no_uri_shows_its_password(uri: str) -> None:
@@ -367,4 +461,4 @@ def test_a_target_is_frozen() -> None:
 def test_every_row_of_the_tables_fills_a_field_of_the_target() -> None:
     fields = set(Target.__dataclass_fields__)
 
-    assert {row.field for row in (*PARAMETERS, *VARIABLES)} == fields
+    assert {row.field for row in (*PARAMETERS, *VARIABLES)} == fields | {"password_file"}

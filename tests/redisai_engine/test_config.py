@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import tempfile
+import traceback
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from redisai_engine.config import Settings, flag, load_settings
 from redisai_engine.errors import StartError
+from redisai_engine.redis.address import parse_address
+from support.malformed_urls import shows_a_part, urls_with_a_password
 
 
 def refusal(*arguments: str, **environment: str) -> str:
@@ -171,6 +180,55 @@ class TestSecrets:
 
         assert "S3CRET" not in "".join(capsys.readouterr())
 
+    @given(
+        st.sampled_from(sorted(row.name for row in fields(Settings) if row.name != "redis_password_file")),
+        urls_with_a_password(schemes=("redis", "rediss", "unix")),
+        st.sampled_from(["argument", "variable", "file"]),
+    )
+    @settings(max_examples=300)
+    def test_wherever_they_are(self, name: str, url: str, where: str):
+        """Neither in an error nor on standard error, in the log or in the settings' own text."""
+        assume(where != "file" or not {"#", "\n"} & set(url))  # a comment, another line
+        told = io.StringIO()
+        handler = logging.StreamHandler(told)
+        logging.getLogger("redisai_engine").addHandler(handler)
+        try:
+            with contextlib.redirect_stderr(told), tempfile.NamedTemporaryFile("w") as file:
+                file.write(f"{name} {url}\n")
+                file.flush()
+                arguments = {"argument": [flag(name), url], "variable": [], "file": ["--config", file.name]}[where]
+                variables = {f"REDISAI_ENGINE_{name.upper()}": url} if where == "variable" else {}
+                found = load_settings(arguments, variables)
+                if name == "redis":
+                    told.write(f"{found!r} {(address := parse_address(found.redis))} {address!r}")
+        except StartError as error:
+            told.write("".join(traceback.format_exception(error)))
+        except SystemExit:
+            pass
+        finally:
+            logging.getLogger("redisai_engine").removeHandler(handler)
+
+        assert not shows_a_part(told.getvalue())
+
+    @pytest.mark.parametrize(
+        ("url", "expected"),
+        [
+            ("redis://h", 0),
+            ("redis://me@h", 0),
+            ("redis://:pw@h", 1),
+            ("redis://me:pw@h", 1),
+            ("redis://h?password=pw", 1),
+        ],
+    )
+    def test_a_password_in_the_arguments_is_warned_of(self, url: str, expected: int, caplog: pytest.LogCaptureFixture):
+        load_settings([], {"REDISAI_ENGINE_REDIS": url})
+        assert caplog.messages == []
+
+        load_settings(["--redis", url], {})
+
+        assert len(caplog.messages) == expected
+        assert all("everybody on this machine can read there" in message for message in caplog.messages)
+
     def test_in_the_settings_themselves(self):
         assert "S3CRET" not in repr(load_settings(["--redis", self.URL], {}))
 
@@ -179,8 +237,8 @@ def test_help_tells_every_setting_with_unit_and_default(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         load_settings(["--help"], {})
 
-    told = " ".join(capsys.readouterr().out.split())
+    told = "".join(capsys.readouterr().out.split())  # lines may end behind a hyphen, too
     for row in fields(Settings):
         assert flag(row.name) in told
-        assert row.metadata["help"] in told
-    assert "a run that takes longer is stopped; 0: never [milliseconds] (default: 5000)" in told
+        assert "".join(row.metadata["help"].split()) in told
+    assert "arunthattakeslongerisstopped;0:never[milliseconds](default:5000)" in told

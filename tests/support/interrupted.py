@@ -23,9 +23,14 @@ PRELOADED = [
     "onnx",
     "onnxruntime",
     "redis",
+    "mlflow.deployments.cli",
     "mlflow_redisai.deploy.prepare",
     "support.interrupted",
 ]
+
+
+#: As the method: the arguments are a file for standard error, and words after `mlflow deployments`.
+COMMAND_LINE = "command line"
 
 
 class Stopping:
@@ -81,7 +86,17 @@ def _work(  # noqa: PLR0917  # passed on by multiprocessing
 
     os.environ.update(environment)
     _POINTS[point](pipe)
+    if method == COMMAND_LINE:
+        _run_command(*arguments)
     getattr(RedisAIClient(target), method)(*arguments)
+
+
+def _run_command(errors: str, *words: str) -> None:
+    """Do what `mlflow deployments ...` does, with its standard error in a file. It ends the process."""
+    from mlflow.deployments.cli import commands
+
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    commands(list(words), prog_name="mlflow deployments")
 
 
 def _stop(pipe: Connection) -> None:

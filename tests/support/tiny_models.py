@@ -218,3 +218,35 @@ def _tf_type(kind: str) -> str:
 _PASSING = {"ONNX": _onnx_passing, "TORCH": _torch_passing, "TF": _tensorflow_passing, "TFLITE": _tflite_passing}
 
 _MAKERS = {"ONNX": _onnx, "TORCH": _torch, "TF": _tensorflow, "TFLITE": _tflite}
+
+
+def onnx_with_weights(size: int, seed: int) -> bytes:
+    """Build an ONNX model that adds to `x`, FLOAT, the sum of weights that take `size` bytes, drawn by `seed`."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    drawn = np.random.default_rng(seed).random(size // 4, np.float32)
+    # The first element of `x` takes part, so that the sum can't be computed when the model is loaded.
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["w", "largest"], ["scaled"]),
+        helper.make_node("ReduceSum", ["scaled"], ["total"], keepdims=0),
+        helper.make_node("Add", ["x", "total"], ["y"]),
+    ]
+    shape = (TensorProto.FLOAT, ("N",))
+    return onnx_model(nodes, {"x": shape}, {"y": shape}, initializers=[numpy_helper.from_array(drawn, "w")])
+
+
+def torch_with_weights(size: int) -> bytes:
+    """Build a TorchScript model that multiplies weights of `size` bytes by the sum of `x`."""
+    import torch
+
+    class Weights(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.rand(size // 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.w * x.sum())[:3]
+
+    return torchscript(Weights())

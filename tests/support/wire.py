@@ -18,8 +18,8 @@ TIMEOUT_S = 30.0
 class Wire:
     """One connection to a server."""
 
-    def __init__(self, port: int, *, protocol: int = 2) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+    def __init__(self, port: int, *, protocol: int = 2, timeout_s: float = TIMEOUT_S) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._held = b""
         if protocol == 3:
             self.raw("HELLO", 3)

@@ -27,7 +27,8 @@ class Assignment:
     One model to convert for one backend. `path` is its folder on this machine, `uri` the name that it has in messages.
 
     `timeout_s` and `memory` (bytes) are the limits; None: none. `compare`: answer the input example too. `main` has
-    pickles of classes and functions from the caller's `__main__`, by name.
+    pickles of classes and functions from the caller's `__main__`, by name. `environment` and `replicas` are for the
+    backend PYFUNC.
     """
 
     uri: str
@@ -37,6 +38,8 @@ class Assignment:
     opset: int | None
     limits: ServerLimits
     outputs: str | None
+    environment: str = "uv"
+    replicas: int = 1
     compare: bool = True
     timeout_s: float | None = None
     memory: int | None = None

@@ -72,7 +72,7 @@ def _send(stream: Any, reply: object) -> None:
 
 def _import_libraries(flavor: str, known: set[str]) -> None:
     """Import the libraries of a flavor that was converted before, which shows that importing them does no harm."""
-    if flavor in known:
+    if flavor in known and flavor in FLAVORS:
         with _silence():
             for package in FLAVORS[flavor].packages:
                 import_module(module_of(package))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.deploy import memory
 from mlflow_redisai.deploy.assignment import Assignment
@@ -24,6 +24,7 @@ from mlflow_redisai.deploy.process import ConversionProcess, InThisProcess, conv
 from mlflow_redisai.deploy.verification import OFF, Verification, verify
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import MlflowModel, open_model
+from mlflow_redisai.models.registry import PYTHON
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands
 from mlflow_redisai.server import facts as server
@@ -59,8 +60,9 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
     """
     # The child comes first: it starts while the model is fetched and the server is asked.
     with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
-        order = _with_limits(order)
-        deployable, meta, verification = _first_that_works(order, child, model, choose_flavor(model, flavor))
+        with deadline.step("asking the server what it loads"):
+            order = _with_limits(order)
+        deployable, meta, verification = _chosen(order, child, model, flavor)
         new = Record(
             **Record.new_identity(),
             flavor=deployable.flavor,
@@ -81,8 +83,10 @@ def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
 @contextlib.contextmanager
 def _opened(model_uri: str) -> Iterator[tuple[MlflowModel, Origin]]:
     """Open a model, and tell where it comes from. An alias that moves meanwhile makes no difference."""
-    origin = origin_of(model_uri)
-    with open_model(origin.pinned) as model:
+    with deadline.step("fetching the model"):
+        origin = origin_of(model_uri)
+        opened = open_model(origin.pinned)
+    with opened as model:
         model.uri = model_uri
         yield model, origin
 
@@ -116,11 +120,31 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
+def _chosen(
+    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str | None
+) -> tuple[Deployable, ModelMeta, Verification]:
+    """Choose a flavor and a backend. A refusal says how to have the model run as Python, if that is why there is it."""
+    backend, python = order.options.backend, order.facts.python_models
+    if backend == PYTHON and python is not None:
+        raise errors.NotConvertible(f"backend PYFUNC isn't to be had: {python}")
+    try:
+        chosen = choose_flavor(model, flavor, python=python is None)
+        return _first_that_works(order, child, model, chosen)
+    except errors.NotConvertible as refusal:
+        if backend != "auto" or python is None:
+            raise
+        raise errors.NotConvertible(f"{refusal.message}; it can't run as Python either: {python}") from refusal
+
+
 def _first_that_works(
     order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
 ) -> tuple[Deployable, ModelMeta, Verification]:
     (deployable, meta, verification), notes = first_backend_that_works(
-        flavor, order.options.backend, lambda backend: _attempt(order, child, model, flavor, backend), _REFUSALS
+        flavor,
+        order.options.backend,
+        lambda backend: _attempt(order, child, model, flavor, backend),
+        _REFUSALS,
+        python=order.facts.python_models is None,
     )
     return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
 
@@ -130,13 +154,15 @@ def _attempt(
 ) -> tuple[Deployable, ModelMeta, Verification]:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
-    deployable = child.convert(_assignment(order, model, flavor, backend))
+    with deadline.step(f"converting the model for {backend}"):
+        deployable = child.convert(_assignment(order, model, flavor, backend))
     _check_batching(options, deployable.mapping)
     with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
         if not options.verify:
             return deployable, meta, Verification(OFF)
         run = _runner(order.store.connection, key, deployable, options)
-        return deployable, meta, verify(run, deployable, model)
+        with deadline.step("verifying the model"):
+            return deployable, meta, verify(run, deployable, model)
 
 
 def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
@@ -157,6 +183,8 @@ def _assignment(order: Order, model: MlflowModel, flavor: str, backend: str) -> 
         opset=options.opset,
         limits=order.facts.limits,
         outputs=options.outputs,
+        environment=options.env,
+        replicas=options.replicas,
         compare=options.verify,
         timeout_s=options.convert_timeout or None,
         memory=_memory_limit(options),
@@ -177,7 +205,7 @@ def _runner(
     mapping = deployable.mapping
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, options.timeout)
+        command = commands.dag(key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(options.timeout))
         [reply] = connection.pipeline(key, [command])
         return tensors_of(connection, reply, len(mapping.fetch), options.timeout)
 

@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.deploy import main_names
 from mlflow_redisai.deploy.assignment import Assignment, Ended, Outcome, ValuesOnly
 from mlflow_redisai.deploy.child import OUTCOME
@@ -93,6 +93,8 @@ class ConversionProcess:
 
     def _ask(self, assignment: Assignment) -> Outcome:
         self._sound = False
+        # When the call's time is over, `close` ends the conversion.
+        self._socket.settimeout(deadline.at_most(None))
         try:
             if not self._ready:
                 pickle.load(self._stream)  # nosec B301
@@ -102,6 +104,7 @@ class ConversionProcess:
             # The child never touches a model; what its workers, which do, have to say is read as values only.
             ended, folder = pickle.load(self._stream)  # nosec B301
         except (EOFError, OSError) as error:
+            deadline.check()
             raise ConversionCrashed(assignment.flavor, assignment.uri, f"exit code {self._process.wait()}") from error
         try:
             outcome = _read(assignment, ended, Path(folder))

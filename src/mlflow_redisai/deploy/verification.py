@@ -19,6 +19,7 @@ from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.reference import NoReference, Reference
 from redisai_engine.codec.compare import Difference, compare, tolerance_of
 from redisai_engine.codec.prediction import Run, predict
+from redisai_engine.protocol.parcels import pack
 
 PASSED = "passed"
 PASSED_TRIALS = "passed (by trial rows: the model has no input example)"
@@ -76,6 +77,8 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
         return Verification(f"{_NOT_VERIFIED}{reference.reason}", predict(run, mapping, example)[1])
     expected = _expected(reference, example)
     actual, rows = predict(run, mapping, example)
+    if mapping.parcel and _is_the_same(expected, actual):
+        return Verification(PASSED, rows, 0.0, 0.0, reference.kind)
     tolerance = tolerance_of(mapping)
     has_example = model.input_example is not None or deployable.example is not None
     try:
@@ -85,6 +88,14 @@ def verify(run: Run, deployable: Deployable, model: MlflowModel) -> Verification
         raise VerificationFailed(reference.kind, str(found), asked) from None
     status = PASSED if has_example else PASSED_TRIALS
     return Verification(status, rows, difference, tolerance, reference.kind, deployable.tried)
+
+
+def _is_the_same(expected: Any, actual: Any) -> bool:
+    """Return whether two answers of a Python model are the same to the last bit, wherever they hold what."""
+    try:
+        return pack(expected) == pack(actual)
+    except TypeError:  # an object that no parcel takes, which the deployment has answered somehow else
+        return False
 
 
 def _expected(reference: Reference, example: Any) -> Any:

@@ -24,6 +24,7 @@ from mlflow_redisai.models import model_code
 from mlflow_redisai.models.base import Deployable
 from mlflow_redisai.models.loading import NOT_RUN, MlflowModel, may_run_code
 from mlflow_redisai.models.reference import NoReference, Reference
+from mlflow_redisai.models.registry import PYTHON
 
 
 def carry_out(assignment: Assignment) -> Outcome:
@@ -48,7 +49,7 @@ def carry_out(assignment: Assignment) -> Outcome:
 
 def _convert(assignment: Assignment) -> Deployable:
     model = MlflowModel(assignment.uri, Path(assignment.path))
-    if not may_run_code():
+    if not may_run_code() and assignment.backend != PYTHON:
         model_code.refuse_code(model, assignment.flavor)
     deployable = convert(
         model,
@@ -57,6 +58,8 @@ def _convert(assignment: Assignment) -> Deployable:
         opset=assignment.opset,
         limits=assignment.limits,
         outputs=assignment.outputs,
+        environment=assignment.environment,
+        replicas=assignment.replicas,
     )
     return replace(deployable, reference=_as_values(assignment, deployable, model))
 

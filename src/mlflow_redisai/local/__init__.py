@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlflow_redisai import config as options_table
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.errors import InvalidOption
 from mlflow_redisai.local import docker, embedded, ports
 from mlflow_redisai.local.errors import PortTaken
 from mlflow_redisai.server.record import check_name
+
+_CURE = "allow more with -C timeout=... (milliseconds)"
 
 
 class LocalServer(Protocol):
@@ -48,6 +50,7 @@ class LocalOptions:
 
     runtime: str = "embedded"
     port: int = 6379
+    http_port: int | None = None  # any free one, if what it needs is installed
     image: str | None = None
     data_dir: str | None = None
     start_timeout: int = 60  # seconds
@@ -55,6 +58,8 @@ class LocalOptions:
     def __post_init__(self) -> None:
         if self.image is not None and self.runtime != "docker":
             raise InvalidOption(f"option image={self.image!r} needs runtime=docker; set both, or omit image")
+        if self.http_port is not None and self.runtime == "docker":
+            raise InvalidOption(f"option http_port={self.http_port} needs runtime=embedded: RedisAI speaks no HTTP")
 
 
 def run_local(
@@ -67,17 +72,22 @@ def run_local(
     the port is taken, the server can't be started, or the model is refused; nothing is left behind then.
     """
     name = check_name(name)
-    values = options_table.parse(config, options_table.RUN_LOCAL)
+    # The engine runs in this process' own environment, which is the one that the user deploys from.
+    values = {"env": "local", **options_table.parse(config, options_table.RUN_LOCAL)}
     options = LocalOptions(**options_table.local_part(values))
     deployment_options = options_table.DeploymentOptions.of(values)  # raises before anything is started
-    if not ports.is_free(options.port):
-        raise PortTaken(options.port, ports.occupant(options.port), name)
-    with interrupts.as_exceptions():
-        server = _start(name, options, deployment_options.device)
+    what = f"run-local of {name!r}"
+    with interrupts.as_exceptions(what), deadline.Limit(what, _seconds(values), _CURE):
+        if not ports.is_free(options.port):
+            raise PortTaken(options.port, ports.occupant(options.port), name)
+        if options.http_port is not None and not ports.is_free(options.http_port):
+            raise InvalidOption(f"option http_port={options.http_port} is taken; choose another one (0: any free port)")
+        with deadline.step("starting the server"):
+            server = _start(name, options, deployment_options.device)
         try:
             deployment = _deploy(server, name, model_uri, flavor, options_table.deployment_part(values))
         except BaseException:
-            with interrupts.deferred():
+            with interrupts.deferred(), deadline.for_cleaning_up(docker.DISCARD_S):
                 server.discard()
             raise
         server.leave_running()
@@ -85,12 +95,18 @@ def run_local(
     return {**deployment, "target": _target(server), **server.facts()}
 
 
+def _seconds(values: Mapping[str, Any]) -> float | None:
+    return values["timeout"] / 1000 if "timeout" in values else None
+
+
 def _start(name: str, options: LocalOptions, device: str) -> LocalServer:
     if options.runtime == "docker":
         return docker.start(
             name, options.port, options.data_dir, options.start_timeout, image=options.image, device=device
         )
-    return embedded.start(name, options.port, options.data_dir, options.start_timeout)
+    return embedded.start(
+        name, options.port, options.data_dir, options.start_timeout, embedded.http_port(options.http_port)
+    )
 
 
 def _deploy(

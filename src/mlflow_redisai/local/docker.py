@@ -18,7 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.local import ports
 from mlflow_redisai.local.errors import LOG_LINES, BadDataFolder, NoDocker, NoImage, ServerThere, StartFailed
 
@@ -28,6 +28,7 @@ LABEL = "mlflow-redisai.run"
 CONTAINER_PORT = 6379
 DAEMON = "Error response from daemon: "
 LOOK_EVERY_S = 0.1
+DISCARD_S = 60.0  # how long removing the container may take when the call's time is over
 COMMAND_TIMEOUT_S = 120.0  # for all docker commands except `pull`
 
 
@@ -79,7 +80,7 @@ def start(  # an argument for each option
         server.port = _published_port(server)
         _wait_until_ready(server, start_timeout_s)
     except BaseException:
-        with interrupts.deferred():
+        with interrupts.deferred(), deadline.for_cleaning_up(DISCARD_S):
             server.discard()
         raise
     return server
@@ -103,11 +104,12 @@ def _docker(*arguments: str, timeout_s: float | None = COMMAND_TIMEOUT_S) -> sub
             ["docker", *arguments],
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=deadline.at_most(timeout_s),
             check=False,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
+        deadline.check()
         raise NoDocker(f"`docker {arguments[0]}` didn't finish within {timeout_s:g} s", "check its daemon") from error
 
 
@@ -152,7 +154,8 @@ def _require_image(image: str) -> None:
         raise NoImage(image, _complaint(result))
 
 
-def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
+def create_arguments(server: DockerServer, port: int, *, gpu: bool) -> list[str]:
+    """Return the words of the `docker` command that creates the container."""
     options = ["--name", server.name, "--label", f"{LABEL}={server.run_id}"]
     # With an empty host port, Docker chooses a free one.
     options += ["--publish", f"{ports.HOST}:{port or ''}:{CONTAINER_PORT}"]
@@ -162,7 +165,11 @@ def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
         options += ["--gpus", "all"]
     if server.data_dir:
         options += ["--volume", f"{server.data_dir}:/data"]
-    result = _docker("create", *options, server.image)
+    return ["create", *options, server.image]
+
+
+def _create(server: DockerServer, port: int, *, gpu: bool) -> None:
+    result = _docker(*create_arguments(server, port, gpu=gpu))
     if result.returncode != 0:
         raise StartFailed(f"the container of image {server.image}", f"can't be created ({_complaint(result)})")
 
@@ -197,10 +204,11 @@ def _refuse_if_dead(server: DockerServer) -> None:
 
 
 def _wait_until_ready(server: DockerServer, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+    last = time.monotonic() + timeout_s
     while not ports.answers_ping(server.port):
         _refuse_if_dead(server)
-        if time.monotonic() > deadline:
+        deadline.check()
+        if time.monotonic() > last:
             log = _docker("logs", "--tail", str(LOG_LINES), server.name)
             raise StartFailed(
                 f"the container of image {server.image}",

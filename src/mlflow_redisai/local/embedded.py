@@ -16,9 +16,10 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
-from mlflow_redisai import interrupts
+from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.local import ports
 from mlflow_redisai.local.errors import BadDataFolder, ServerThere, StartFailed
 
@@ -28,8 +29,9 @@ LOOK_EVERY_S = 0.02
 # Settings of the engine that would make it listen elsewhere, or differently, than the deployment expects.
 NOT_INHERITED = {
     f"REDISAI_ENGINE_{name}"
-    for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY", "TLS_CA_CERT_FILE", "TLS_AUTH_CLIENTS")
+    for name in ("CONFIG", "REDIS", "TLS_CERT", "TLS_KEY", "TLS_CA_CERT_FILE", "TLS_AUTH_CLIENTS", "HTTP_PORT")
 }
+_HTTP_PACKAGES = ("httptools", "orjson", "starlette", "uvicorn")  # of the extra `http`
 STOP_S = 15.0  # how long a discarded server may drain before it is killed
 
 
@@ -40,12 +42,15 @@ class EmbeddedServer:
         self.process = process
         self.folder = folder
         self.port = 0
+        self.http_port: int | None = None
 
     def describe(self) -> str:
         return f"redisai-engine, process {self.process.pid}"
 
     def facts(self) -> dict[str, str]:
+        http = {} if self.http_port is None else {"http": f"http://{ports.HOST}:{self.http_port}"}
         return {
+            **http,
             "stop": f"kill {self.process.pid}",
             "data": str(self.folder.path),
             "log": str(self.folder.path / LOG),
@@ -96,12 +101,19 @@ class DataFolder:
                 entry.unlink(missing_ok=True)
 
 
-def start(name: str, port: int, data_dir: str | None, start_timeout_s: float) -> EmbeddedServer:
-    """Start an engine on the port (0: any free port). Return once it is ready. A failed start leaves nothing behind."""
+def start(
+    name: str, port: int, data_dir: str | None, start_timeout_s: float, http_port: int | None = None
+) -> EmbeddedServer:
+    """
+    Start an engine on the port (0: any free port), and on one for HTTP if that is given.
+
+    Return once it is ready. A failed start leaves nothing behind.
+    """
     folder = DataFolder(data_dir, name)
     server = None
     try:
-        server = EmbeddedServer(_launch(port, folder.path), folder)
+        server = EmbeddedServer(_launch(port, http_port, folder.path), folder)
+        server.http_port = http_port
         server.port = _wait_until_ready(server.process, folder.path / LOG, start_timeout_s)
         (folder.path / PID).write_text(f"{server.process.pid}\n")
     except BaseException:
@@ -127,14 +139,24 @@ def running_engine(folder: Path) -> int | None:
     return pid
 
 
-def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
+def http_port(wanted: int | None) -> int | None:
+    """Return the port for HTTP: the wanted one, or a free one for 0. For None, too, if the engine has what it needs."""
+    if wanted is None and any(find_spec(package) is None for package in _HTTP_PACKAGES):
+        return None
+    return wanted or ports.any_free()
+
+
+def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[bytes]:
     # Unbuffered, so that the ready line reaches the log at once.
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     environment["PYTHONUNBUFFERED"] = "1"
     # The engine doesn't import MLflow. Nothing that it might start may report either.
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
-    command += ["--port", str(port), "--data-dir", str(folder)]
+    # It serves the model of the user who starts it, whose code that user may run anyway.
+    command += ["--port", str(port), "--data-dir", str(folder), "--python-models"]
+    if http_port is not None:
+        command += ["--http-port", str(http_port)]
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
             command,
@@ -148,7 +170,7 @@ def _launch(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
+    last = time.monotonic() + timeout_s
     while True:
         text = log.read_text(errors="replace")
         for line in text.splitlines():
@@ -156,7 +178,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: fl
                 return int(line.rpartition(":")[2])
         if process.poll() is not None:
             raise StartFailed("the engine", f"exited at startup with exit code {process.returncode}", text)
-        if time.monotonic() > deadline:
+        deadline.check()
+        if time.monotonic() > last:
             raise StartFailed(
                 "the engine",
                 f"wasn't ready after {timeout_s:g} s (change the limit with -C start_timeout=...)",

@@ -14,6 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
+from mlflow_redisai.server.bounded import bounded
+
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
 
@@ -75,10 +77,12 @@ def answers_ping(port: int) -> bool:
 
 
 def _client(port: int) -> Any:  # redis-py leaves execute_command untyped
-    return redis.Redis(
-        host=HOST,
-        port=port,
-        socket_timeout=PROBE_TIMEOUT_S,
-        socket_connect_timeout=PROBE_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
+    return bounded(
+        redis.Redis(
+            host=HOST,
+            port=port,
+            socket_timeout=PROBE_TIMEOUT_S,
+            socket_connect_timeout=PROBE_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
     )

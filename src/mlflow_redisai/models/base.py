@@ -19,13 +19,16 @@ class Request:
     """
     What to convert to: one backend of one flavor, within the server's limits.
 
-    `outputs` names the outputs that the user chose; () means those that pyfunc's answer is made of.
+    `outputs` names the outputs that the user chose; () means those that pyfunc's answer is made of. `environment` and
+    `replicas` are for Python models: where each process finds its packages, and how many there are.
     """
 
     flavor: str
     backend: str = "ONNX"
     limits: ServerLimits = field(default_factory=ServerLimits)
     outputs: tuple[str, ...] = ()
+    environment: str = "uv"
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Deployable:
     A model in the form that the server takes, and the reference whose answers it must give.
 
     `blob` is what AI.MODELSTORE takes. `tf_inputs` and `tf_outputs` are that command's INPUTS and OUTPUTS, which only
-    the backend TF needs. `notes` are for the user. `example` is an input kept in the model's own file, for a model
-    logged without an input example. `tried` is the number of trial rows whose answers were compared on this machine,
-    and `sample` some of these rows, to be run on the server as well.
+    the backends TF and PYFUNC need. `notes` are for the user. `example` is an input kept in the model's own file, for
+    a model logged without an input example. `tried` is the number of trial rows whose answers were compared on this
+    machine, and `sample` some of these rows, to be run on the server as well.
     """
 
     flavor: str

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from mlflow_redisai.errors import ModelNotFound, NotConvertible, first_line
+from mlflow_redisai import deadline
+from mlflow_redisai.errors import CallTimedOut, ModelNotFound, NotConvertible, first_line
 
 CODE_VARIABLE = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 NOT_RUN = "MLflow may not run the model here"
@@ -108,7 +109,7 @@ def open_model(model_uri: str) -> MlflowModel:
     folder = _local_folder(model_uri)
     if folder is not None:
         return _open(model_uri, folder, None)
-    temporary = tempfile.TemporaryDirectory(prefix="mlflow-redisai-")
+    temporary = tempfile.TemporaryDirectory(prefix="mlflow-redisai-", ignore_cleanup_errors=True)
     try:
         return _open(model_uri, _download(model_uri, temporary.name), temporary)
     except BaseException:
@@ -142,6 +143,10 @@ def _download(model_uri: str, into: str) -> Path:
     import mlflow.artifacts
 
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=into))
+        return Path(
+            deadline.waited_for(lambda: mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=into))
+        )
+    except CallTimedOut:
+        raise
     except Exception as error:
         raise ModelNotFound(model_uri, first_line(error)) from error

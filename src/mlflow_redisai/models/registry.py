@@ -1,5 +1,6 @@
 """
-The table of flavors: how each is converted, in which order they are preferred, and why the others are refused.
+The table of flavors: how each is converted, in which order they are preferred, and why the others can only run as
+Python.
 
 The order of the rows is the order of preference: a model with several flavors is deployed as the first of them, unless
 the user names one. The exchange format ONNX comes first, then the libraries that models are trained with.
@@ -17,6 +18,11 @@ from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 
 Converter = Callable[[MlflowModel, Request], Deployable]
+
+# The backend that runs any model with MLflow itself, and the flavor that makes it possible.
+PYTHON = "PYFUNC"
+PYTHON_FLAVOR = "python_function"
+PYTHON_CONVERTER = "mlflow_redisai.models.python.convert:convert"
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,17 @@ class Flavor:
     on_request: tuple[str, ...] = ()
 
     def load(self) -> Converter:
-        module, function = self.converter.split(":")
-        return cast(Converter, getattr(import_module(module), function))
+        return load(self.converter)
 
     def missing(self) -> str | None:
         """Return the first package that isn't installed, or None. Nothing is imported, as that can take seconds."""
         return next((name for name in self.packages if find_spec(module_of(name)) is None), None)
+
+
+def load(converter: str) -> Converter:
+    """Return the function that is named as `module:function`."""
+    module, function = converter.split(":")
+    return cast(Converter, getattr(import_module(module), function))
 
 
 def module_of(package: str) -> str:
@@ -158,36 +169,74 @@ FLAVORS: dict[str, Flavor] = {
     )
 }
 
-# For each flavor without a converter, why it is refused, and what works instead.
-REFUSED: dict[str, str] = {
-    "statsmodels": (
-        "there is no maintained converter for its results; train the same model with scikit-learn "
-        "(LinearRegression, LogisticRegression, PoissonRegressor ...) and log that"
+
+@dataclass(frozen=True)
+class Unconverted:
+    """A flavor without a converter: why it has none, and what works where no Python models may run."""
+
+    why: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.instead}"
+
+
+_SERVE = "serve it with mlflow models serve"
+_CALLS = "it calls other services, which a stored graph can't do"
+
+# Each flavor of MLflow that has no converter. Where the server allows it, it runs as Python.
+UNCONVERTED: dict[str, Unconverted] = {
+    "statsmodels": Unconverted(
+        "there is no maintained converter for its results",
+        "train the same model with scikit-learn (LinearRegression, LogisticRegression, PoissonRegressor ...) and log "
+        "that",
     ),
-    "prophet": (
-        "Prophet computes a forecast with a program of its own, which no graph can express; forecast in advance and "
-        "store the numbers, or serve it with mlflow models serve"
+    "prophet": Unconverted(
+        "Prophet computes a forecast with a program of its own, which no graph can express",
+        f"forecast in advance and store the numbers, or {_SERVE}",
     ),
-    "pmdarima": (
-        "an ARIMA forecast continues from the end of its training data, so it isn't a function of the input; forecast "
-        "in advance and store the numbers, or serve it with mlflow models serve"
+    "pmdarima": Unconverted(
+        "an ARIMA forecast continues from the end of its training data, so it isn't a function of the input",
+        f"forecast in advance and store the numbers, or {_SERVE}",
     ),
-    "spacy": (
-        "there is no maintained converter for its pipelines; serve it with mlflow models serve, or log a text "
-        "classifier with the flavor transformers or sklearn"
+    "diviner": Unconverted(
+        "it holds a forecast for every group of its training data",
+        f"forecast in advance and store the numbers, or {_SERVE}",
     ),
-    "spark": (
-        "a Spark pipeline runs only inside Spark; train its last stage with scikit-learn, XGBoost or LightGBM, and log "
-        "that"
+    "spacy": Unconverted(
+        "there is no maintained converter for its pipelines",
+        f"{_SERVE}, or log a text classifier with the flavor transformers or sklearn",
     ),
-    "h2o": (
-        "an H2O model runs only inside H2O's server; train the same kind of model with XGBoost, LightGBM or "
-        "scikit-learn, and log that"
+    "johnsnowlabs": Unconverted("its pipelines run only inside Spark", _SERVE),
+    "spark": Unconverted(
+        "a Spark pipeline runs only inside Spark",
+        "train its last stage with scikit-learn, XGBoost or LightGBM, and log that",
     ),
-    "paddle": "PaddlePaddle has no converter here; export it with paddle2onnx and log the file with the flavor onnx",
-    "langchain": "a chain calls other services, which a stored graph can't do; serve it with mlflow models serve",
-    "openai": "the model is hosted by OpenAI, not in the logged files; call it there, or through MLflow's AI Gateway",
-    "python_function": (
-        "arbitrary Python can't run inside the server; log the model that it wraps with the flavor of its own library"
+    "h2o": Unconverted(
+        "an H2O model runs only inside H2O's server",
+        "train the same kind of model with XGBoost, LightGBM or scikit-learn, and log that",
+    ),
+    "paddle": Unconverted(
+        "PaddlePaddle has no converter here", "export it with paddle2onnx and log the file with the flavor onnx"
+    ),
+    "fastai": Unconverted(
+        "a fastai learner prepares its input with Python", "log the PyTorch module in it with the flavor pytorch"
+    ),
+    "diffusers": Unconverted("a diffusion pipeline is a loop in Python over several networks", _SERVE),
+    "shap": Unconverted("an explanation asks the explained model many times", _SERVE),
+    "langchain": Unconverted(_CALLS, _SERVE),
+    "llama_index": Unconverted(_CALLS, _SERVE),
+    "dspy": Unconverted(_CALLS, _SERVE),
+    "promptflow": Unconverted(_CALLS, _SERVE),
+    "openai": Unconverted(
+        "the model is hosted by OpenAI, not in the logged files", "call it there, or through MLflow's AI Gateway"
+    ),
+    PYTHON_FLAVOR: Unconverted(
+        "arbitrary Python can't be made a graph", "log the model that it wraps with the flavor of its own library"
     ),
 }
+
+
+def reason_of(flavor: str) -> Unconverted:
+    """Return why a flavor without a converter has none. Flavors from elsewhere may have any name."""
+    return UNCONVERTED.get(flavor, Unconverted("there is no converter for it", _SERVE))

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from mlflow_redisai import errors
 from mlflow_redisai.server.commands import ModelMeta
 from redisai_engine.codec import onnx_types
-from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part
+from redisai_engine.protocol import dtypes
 
 
 def mapping_of(name: str, meta: ModelMeta, fetch: Callable[[], bytes]) -> Mapping:
@@ -23,8 +24,16 @@ def mapping_of(name: str, meta: ModelMeta, fetch: Callable[[], bytes]) -> Mappin
 
     Raise InvalidRequest if an output is not a tensor, as with ZipMap.
     """
+    if meta.backend == "PYFUNC":
+        return _parcels()
     generic = Mapping.generic(list(meta.inputs), list(meta.outputs))
     if meta.backend != "ONNX":
         return generic
     with errors.of_codec():
         return onnx_types.with_own_types(generic, fetch(), name)
+
+
+def _parcels() -> Mapping:
+    """Return the mapping of a Python model, which takes anything."""
+    ends = Input("input", dtypes.UINT8, (None,)), Output("output", dtypes.UINT8)
+    return Mapping(ends[:1], ends[1:], (0,), Answer("ndarray", (Part("output"),)), parcel=True)

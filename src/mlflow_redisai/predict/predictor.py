@@ -14,12 +14,13 @@ never a wrong answer.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.predict import foreign
 from mlflow_redisai.server import commands, translation
@@ -38,6 +39,7 @@ from redisai_engine.protocol.tensor import Tensor
 ATTEMPTS = 50  # updates by other clients during a prediction before giving up
 CHUNK_BYTES = 4 * 1024 * 1024  # input per command: large enough to add no cost, small enough to let others in
 UNSPLIT_BYTES = 64 * 1024 * 1024  # the same for a model whose rows can't be sent apart
+_CURE = "allow more with mlflow deployments update ... -C timeout=... (milliseconds)"
 IN_FLIGHT = 4  # chunks of one prediction that are sent at the same time, each on its own connection
 
 
@@ -59,6 +61,8 @@ class KnownDeployment:
         self.version = deployment.version
         self.seen_meta: Any = None  # the META reply that was last recognized as this deployment's
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
+        self.limit_s = self.timeout_ms / 1000
+        self.what = f"the prediction with {self.name!r}"
         with errors.of_codec():
             if found is not None:
                 self.mapping = found.mapping
@@ -75,17 +79,20 @@ class Predictor:
         self._known: dict[str, KnownDeployment] = {}
         self._lock = threading.Lock()
 
-    def predict(self, name: str, inputs: Any, source: Document | None = None) -> Any:
+    def predict(
+        self, name: str, inputs: Any, source: Document | None = None, params: dict[str, Any] | None = None
+    ) -> Any:
         """
         Return what pyfunc would return. `source` is the JSON document from which a frame was read, if there is one.
 
-        Raise DeploymentMissing, InvalidInput, PredictionTimedOut, ModelFailed, or the error for another cause.
+        Raise DeploymentMissing, InvalidInput, PredictionTimedOut, CallTimedOut, ModelFailed, or the error for another
+        cause.
         """
         known = self._known.get(name) or self._read(name)
         for _ in range(ATTEMPTS):
             try:
-                with errors.of_codec():
-                    return self._predict(known, inputs, source)
+                with deadline.Limit(known.what, known.limit_s, _CURE), errors.of_codec():
+                    return self._predict(known, inputs, source, params)
             except _Outdated:
                 known = self._read(name)
             except errors.InvalidInput:
@@ -108,9 +115,13 @@ class Predictor:
             self._known[name] = known
         return known
 
-    def _predict(self, known: KnownDeployment, inputs: Any, source: Document | None) -> Any:
+    def _predict(
+        self, known: KnownDeployment, inputs: Any, source: Document | None, params: dict[str, Any] | None
+    ) -> Any:
         mapping = known.mapping
-        tensors = known.encoder.encode(inputs, source)
+        tensors = known.encoder.encode(inputs, source, params)
+        if mapping.parcel:
+            return decode(_run(self._store.connection, known, tensors), mapping, inputs)
         rows = row_count(tensors, mapping)
         answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
         return decode(join(answers, rows), mapping, inputs)
@@ -119,7 +130,11 @@ class Predictor:
         if len(pieces) == 1:
             return [_run(self._store.connection, known, pieces[0])]
         with ThreadPoolExecutor(min(IN_FLIGHT, len(pieces)), "mlflow-redisai-predict") as pool:
-            runs = [pool.submit(_run, self._store.connection, known, piece) for piece in pieces]
+            # With the call's deadline. A context can't be entered by two threads.
+            runs = [
+                pool.submit(contextvars.copy_context().run, _run, self._store.connection, known, piece)
+                for piece in pieces
+            ]
             try:
                 return [run.result() for run in runs]
             finally:
@@ -142,7 +157,7 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
     """Send one chunk and return the fetched tensors. Raise _Outdated if another deployment than `known` answered."""
     mapping = known.mapping
-    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, known.timeout_ms)
+    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(known.timeout_ms))
     reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
     return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
 

@@ -98,8 +98,8 @@ class ModelToStore:
     """
     A model with everything that AI.MODELSTORE needs.
 
-    `meta.inputs` and `meta.outputs` are used only for TF. `chunk_bytes` is the most that one argument may hold. With
-    `isolate`, the model gets a process of its own. RedisAI, which can't do that, refuses the command.
+    `meta.inputs` and `meta.outputs` are used only for TF and PYFUNC. `chunk_bytes` is the most that one argument may
+    hold. With `isolate`, the model gets a process of its own. RedisAI, which can't do that, refuses the command.
     """
 
     meta: ModelMeta
@@ -123,7 +123,7 @@ class ModelToStore:
         if self.isolate:
             command.append("ISOLATE")
         # The other backends find inputs and outputs in the model itself.
-        if meta.backend == "TF":
+        if meta.backend in ("TF", "PYFUNC"):
             command += ["INPUTS", len(meta.inputs), *map(raw, meta.inputs)]
             command += ["OUTPUTS", len(meta.outputs), *map(raw, meta.outputs)]
         return [*command, "BLOB", *chunks(self.blob, self.chunk_bytes)]

@@ -4,8 +4,9 @@ The connection to the server: a single Redis or Valkey, or the node of a Redis C
 All keys of a deployment are in one slot, so everything about it goes to one node over plain connections. That is why
 the other modules need no code for clusters.
 
-redis-py's retries are off, except for a single immediate one, because a pooled connection may have gone stale. Inside a
-transaction there is none: a retried command would run outside its MULTI.
+redis-py's retries are off. A command that may be sent twice is sent once more if its connection turns out to be lost,
+because a pooled connection may have gone stale; a warning says so. Inside a transaction nothing is retried: a retried
+command would run outside its MULTI. `deployments` knows when the whole may be started over.
 
 Invariant: every exception of redis-py leaves this module as one of the plugin's errors.
 """
@@ -13,19 +14,24 @@ Invariant: every exception of redis-py leaves this module as one of the plugin's
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from mlflow_redisai import errors
+from mlflow_redisai import deadline, errors
 from mlflow_redisai.server import progress, translation
+from mlflow_redisai.server.bounded import bounded
 from mlflow_redisai.server.commands import Argument, Blob, Command, argument_bytes, pieces
 from mlflow_redisai.server.kept_connections import KeptConnections
 from mlflow_redisai.target import Target
+
+_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MOVES = 5  # redirections to other nodes of the cluster before giving up
 LARGE_BYTES = 64 * 1024 * 1024  # commands of this size or more are sent in pieces, with a progress bar
+_LOSSES = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 PIECE_BYTES = 256 * 1024  # sent in one call of the socket; on a slow line this takes about a second
 
 
@@ -52,7 +58,8 @@ class Connection:
         """
         Run one command on the node that holds `key`.
 
-        `otherwise` is the class for an error that the command itself reports.
+        Only for commands that may be carried out twice. `otherwise` is the class for an error that the command itself
+        reports.
         """
         return self._at(key, lambda node: node.execute_command(*command), otherwise)
 
@@ -60,7 +67,7 @@ class Connection:
         """
         Run commands in one round trip and return their replies, in which an error is an exception object.
 
-        With `atomic`, they run inside MULTI and EXEC.
+        With `atomic`, they run inside MULTI and EXEC. Only for commands that may be carried out twice.
         """
 
         def work(node: Any) -> list[Any]:
@@ -83,7 +90,7 @@ class Connection:
     def everywhere(self, *command: Argument) -> list[Any]:
         """Run one command on every primary and return all replies."""
         with self.translated():
-            return [node.execute_command(*command) for node in self._primaries()]
+            return self._twice(lambda: [node.execute_command(*command) for node in self._primaries()])
 
     @contextlib.contextmanager
     def transaction(self, key: bytes) -> Iterator[WatchedTransaction]:
@@ -106,6 +113,7 @@ class Connection:
         except Exception as error:
             if not isinstance(error, (*_redis_exceptions(), OSError, UnicodeError)):
                 raise
+            deadline.check()
             raise self.problem(error, otherwise) from error
 
     def problem(
@@ -123,6 +131,11 @@ class Connection:
             return errors.ServerUnavailable(self.where, said)
         return problem
 
+    def warn_of_loss(self, lost: BaseException, what: str) -> None:
+        """Log that the connection was lost and what is done about it."""
+        said = errors.one_sentence(self.target.redact(str(lost)))
+        _logger.warning("The connection to %s was lost (%s); %s", self.where, said, what)
+
     # -- nodes ------------------------------------------------------------------------------------
 
     def _at(
@@ -133,22 +146,32 @@ class Connection:
         with self.translated(otherwise):
             for _ in range(MOVES if self.target.cluster else 0):
                 with contextlib.suppress(MovedError):
-                    return work(self._node(key))
+                    return self._twice(lambda: work(self._node(key)))
                 # The slot has moved: load the cluster's new layout.
                 self._opened().nodes_manager.initialize()
-            return work(self._node(key))
+            return self._twice(lambda: work(self._node(key)))
+
+    def _twice(self, work: Callable[[], T]) -> T:
+        """Do something that may be done twice, and do it again if the connection was lost meanwhile."""
+        try:
+            return work()
+        except Exception as error:
+            if not is_loss(error):
+                raise
+            self.warn_of_loss(error, "the command is sent again")
+        return work()
 
     def _node(self, key: bytes) -> Any:
         client = self._opened()
         if not self.target.cluster:
             return client
-        return client.get_redis_connection(client.get_node_from_key(key))
+        return bounded(client.get_redis_connection(client.get_node_from_key(key)))
 
     def _primaries(self) -> list[Any]:
         client = self._opened()
         if not self.target.cluster:
             return [client]
-        return [client.get_redis_connection(node) for node in client.get_primaries()]
+        return [bounded(client.get_redis_connection(node)) for node in client.get_primaries()]
 
     def _opened(self) -> Any:
         if self._client is None:
@@ -222,7 +245,15 @@ def _open(target: Target) -> Any:
     arguments = target.redis_arguments()
     if target.cluster:
         return RedisCluster(**arguments, retry=Retry(NoBackoff(), 1))
-    return Redis(**arguments, db=target.db, retry=Retry(NoBackoff(), 1))
+    return bounded(Redis(**arguments, db=target.db, retry=Retry(NoBackoff(), 0)))
+
+
+def is_loss(error: BaseException | None) -> bool:
+    """Return whether redis-py says that a connection, once there, was lost. Refused and silent ones are not."""
+    from redis.exceptions import ConnectionError as Lost
+
+    before = None if error is None else error.__context__
+    return type(error) is Lost and (before is None or isinstance(before, _LOSSES))
 
 
 def _not_moved(replies: list[Any]) -> list[Any]:

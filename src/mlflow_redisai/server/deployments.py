@@ -12,6 +12,10 @@ the same name, exactly one wins. EXEC doesn't roll back, so every element of its
 AI.MODELSTORE leaves the old model in place, so the old record is put back. Signals are deferred while EXEC is in
 flight: before it nothing has happened, after it everything.
 
+If the connection is lost before EXEC, nothing has happened. If it is lost after that, the server may have carried out
+EXEC, or may still do so. So the record is written again as it is: it is watched, so the EXEC does nothing from then on
+unless it was carried out before, which the record's id shows. Then a change without effect is started over, once.
+
 Invariant: the record of one deployment never exists with the model of another, not even after a kill at any point.
 """
 
@@ -21,18 +25,20 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from mlflow_redisai import errors, interrupts
+from mlflow_redisai import deadline, errors, interrupts
 from mlflow_redisai.server import commands, progress, translation
 from mlflow_redisai.server.commands import MODEL_TYPE, Command, ModelMeta, ModelToStore, raw, text
-from mlflow_redisai.server.connection import Connection, WatchedTransaction
+from mlflow_redisai.server.connection import Connection, WatchedTransaction, is_loss
 from mlflow_redisai.server.record import Record
 from redisai_engine.codec import record
 
 ATTEMPTS = 20  # changes by other clients between our WATCH and EXEC before giving up
 # How long a model under verification outlives a killed plugin. The timeout of a prediction is added.
 VERIFICATION_MS = 60_000
+
+T = TypeVar("T")
 
 RecordFields = dict[bytes, bytes]
 
@@ -88,7 +94,7 @@ class Deployments:
         """
         key = raw(name)
         ask: list[Command] = [["HGETALL", record.record_key(key)], ["AI.MODELGET", key, "META"]]
-        if self._tells_versions(key):
+        if self.is_engine(key):
             ask.append(["AI._MODELID", key])
         fields, meta, *versions = self.connection.pipeline(key, ask, atomic=True)
         if isinstance(meta, Exception):
@@ -101,8 +107,8 @@ class Deployments:
                 next((version for version in versions if isinstance(version, bytes)), None),
             )
 
-    def _tells_versions(self, key: bytes) -> bool:
-        """Return whether the server has AI._MODELID, which only the engine has. The answer is cached."""
+    def is_engine(self, key: bytes) -> bool:
+        """Return whether the server is the engine: only that has AI._MODELID. The answer is cached."""
         if self._versions_told is None:
             # Not COMMAND INFO: in RESP3 its sets of maps crash the process with hiredis 2.3.
             [keys] = self.connection.exchange(key, [["COMMAND", "GETKEYS", "AI._MODELID", key]])
@@ -111,7 +117,7 @@ class Deployments:
 
     def check_isolation(self, name: str) -> None:
         """Raise InvalidRequest if the server can't give a model a process of its own. Only the engine can."""
-        if not self._tells_versions(raw(name)):
+        if not self.is_engine(raw(name)):
             raise errors.InvalidRequest(
                 f"option isolate=yes needs mlflow-redisai's engine; the server at {self.where} isn't one and runs all "
                 "models in its own process; omit the option"
@@ -153,11 +159,16 @@ class Deployments:
         """
         key = record.verification_key(raw(name), uuid.uuid4().hex)
         expiry: Command = ["PEXPIRE", key, VERIFICATION_MS + timeout_ms]
-        try:
+
+        def store() -> list[Any] | None:
             with self.connection.transaction(key) as transaction:
                 transaction.queue([model.command(key), expiry], what=f"{progress.shown(name)} (trial)")
                 with interrupts.deferred():
-                    replies = transaction.execute()
+                    return transaction.execute()
+
+        try:
+            with deadline.step("uploading the model on trial"):
+                replies = self._started_over(store)  # onto the same key, so that it can be done twice
             self._raise_first(replies, errors.ModelRefused)
             meta = self.connection.call(key, "AI.MODELGET", key, "META")
             with self._understood():
@@ -165,7 +176,7 @@ class Deployments:
             yield key, found
         finally:
             # An unreachable server can't delete the key; the expiry does it then.
-            with contextlib.suppress(errors.RedisAIError):
+            with contextlib.suppress(errors.RedisAIError), deadline.for_cleaning_up():
                 self.connection.call(key, "DEL", key)
 
     # -- changing ---------------------------------------------------------------------------------
@@ -209,18 +220,21 @@ class Deployments:
             drop: Command = ["DEL", record.record_key(raw(name))]
             return [["AI.MODELDEL", raw(name)], drop] if kind == MODEL_TYPE else [drop]
 
-        for _ in range(ATTEMPTS):
+        def attempt() -> bool:
             with self.connection.transaction(raw(name)) as transaction:
-                kind, _ = self._watch(transaction, name)
+                kind, old = self._watch(transaction, name)
                 transaction.queue(removal(kind))
                 with interrupts.deferred():
-                    replies = transaction.execute()
-            if replies is not None:
-                self._raise_first(replies)
-                if kind != MODEL_TYPE:
-                    raise errors.DeploymentMissing(name, self.where)
-                return
-        raise errors.ConcurrentChange(name, ATTEMPTS)
+                    # It is gone, or another one has the name by now: this one was deleted.
+                    replies = self._execute(transaction, name, lambda: not self._is_there(name, old))
+            if replies is None:
+                return False
+            self._raise_first(replies)
+            if kind != MODEL_TYPE:
+                raise errors.DeploymentMissing(name, self.where)
+            return True
+
+        self._until_done(name, attempt)
 
     def _change(
         self,
@@ -231,7 +245,8 @@ class Deployments:
     ) -> None:
         key = raw(name)
         record_key = record.record_key(key)
-        for _ in range(ATTEMPTS):
+
+        def attempt() -> bool:
             with self.connection.transaction(key) as transaction:
                 kind, old = self._watch(transaction, name)
                 check(transaction, kind)
@@ -244,14 +259,35 @@ class Deployments:
                 transaction.queue(change, what=progress.shown(name))
                 # From here on the change may have happened on the server. Find out before a signal is delivered.
                 with interrupts.deferred() as pending:
-                    replies = self._execute(transaction, name, new)
-                    if replies is not None:
-                        self._settle(name, new, old, replies)
-                    if pending and undo is not None:
-                        undo(name, new)
-            if replies is not None:
+                    replies = self._execute(transaction, name, lambda: self._record_id(name) == new.id.encode())
+                    with deadline.for_cleaning_up():
+                        if replies is not None:
+                            self._settle(name, new, old, replies)
+                        if pending and undo is not None:
+                            undo(name, new)
+            return replies is not None
+
+        with deadline.step("storing the model under its name"):
+            self._until_done(name, attempt)
+
+    def _until_done(self, name: str, attempt: Callable[[], bool]) -> None:
+        """Repeat a change until no other client's change comes between. Raise ConcurrentChange."""
+        for _ in range(ATTEMPTS):
+            if self._started_over(attempt):
                 return
         raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def _started_over(self, change: Callable[[], T]) -> T:
+        """Make a change that has no effect if it raises ServerUnreachable, and once more if the connection was lost."""
+        try:
+            return change()
+        except errors.UnknownOutcome:
+            raise
+        except errors.ServerUnreachable as problem:
+            if not is_loss(problem.__cause__):
+                raise
+            self.connection.warn_of_loss(problem.__cause__ or problem, "nothing was changed, and it is tried again")
+        return change()
 
     def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
         """
@@ -274,17 +310,48 @@ class Deployments:
             meta = ModelMeta.from_reply(transaction.command("AI.MODELGET", raw(name), "META"))
         return record_id, meta.fingerprint()
 
-    def _execute(self, transaction: WatchedTransaction, name: str, new: Record) -> list[Any] | None:
-        """Send EXEC. If the connection breaks before the reply, the record's id shows whether the change was made."""
+    def _execute(self, transaction: WatchedTransaction, name: str, happened: Callable[[], bool]) -> list[Any] | None:
+        """
+        Send EXEC. If its reply is lost or late, find out by `happened` whether it was carried out.
+
+        Raise ServerUnreachable or CallTimedOut if it was not and never will be, UnknownOutcome if nobody knows.
+        """
         try:
             with self.connection.translated():
                 return transaction.execute()
-        except errors.ServerUnreachable:
-            with contextlib.suppress(errors.RedisAIError):
-                # The last command of the transaction writes the id, so EXEC has run.
-                if self._record_id(name) == new.id.encode():
-                    return []
+        except (errors.ServerUnreachable, errors.CallTimedOut) as problem:
+            try:
+                with deadline.for_cleaning_up():
+                    self._fence(name)
+                    if happened():
+                        self.connection.warn_of_loss(problem.__cause__ or problem, "the change was made before that")
+                        return []
+            except errors.RedisAIError as error:
+                raise errors.UnknownOutcome(self.where, f"{problem.message.rstrip('.')}.") from error
             raise
+
+    def _fence(self, name: str) -> None:
+        """Write the record as it is, or write and delete one, so that an EXEC on its way does nothing any more."""
+        record_key = record.record_key(raw(name))
+
+        def attempt() -> bool:
+            with self.connection.transaction(raw(name)) as transaction:
+                transaction.command("WATCH", record_key)
+                fields = commands.raw_pairs(transaction.command("HGETALL", record_key))
+                items = [item for pair in fields.items() for item in pair]
+                transaction.queue([["HSET", record_key, *(items or ("fence", "1"))]])
+                if not fields:
+                    transaction.command("DEL", record_key)
+                return transaction.execute() is not None
+
+        self._until_done(name, attempt)
+
+    def _is_there(self, name: str, old: RecordFields) -> bool:
+        """Return whether the model is still there, with the record that it had."""
+        key = raw(name)
+        if self.connection.call(key, "TYPE", key) != MODEL_TYPE:
+            return False
+        return self._record_id(name) == old.get(record.ID_FIELD.encode())
 
     def _settle(self, name: str, new: Record, old: RecordFields, replies: list[Any]) -> None:
         """Check every element of EXEC's reply. If one is an error, make the record match the model again, and raise."""

@@ -1,8 +1,8 @@
 """
 What the plugin asks a server about itself: does it have RedisAI, what can its ONNX Runtime load, how large may a chunk
-of a model be.
+of a model be, does it run Python models.
 
-Nothing is inferred from whether the engine or RedisAI answers.
+Nothing else is inferred from whether the engine or RedisAI answers.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 DEFAULT_BULK_BYTES = 512 * 1024 * 1024
 
 
+NO_ENGINE = "RedisAI has no backend for that; deploy to mlflow-redisai's engine, started with --python-models"
+NOT_ALLOWED = "the engine was started without --python-models; its operator may allow them, as their code runs there"
+
+
 @dataclass(frozen=True)
 class ServerFacts:
-    """What one server answers. `onnxruntime` is the version of its ONNX Runtime, None if unknown."""
+    """
+    What one server answers. `onnxruntime` is the version of its ONNX Runtime, None if unknown. `python_models` is None
+    if it runs Python models, else why not and how to allow it.
+    """
 
     onnxruntime: str | None = None
     limits: ServerLimits = field(default_factory=lambda: limits_of(None))
     chunk_bytes: int = DEFAULT_BULK_BYTES
+    python_models: str | None = NO_ENGINE
 
 
 def ask(connection: Connection, key: bytes) -> ServerFacts:
@@ -57,6 +65,13 @@ def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> Serv
     [info] = connection.pipeline(key, [["INFO", "MODULES"]])
     version = _version_text(info.get("ai_onnxruntime_version")) if isinstance(info, dict) else None
     return replace(facts, onnxruntime=version, limits=limits_of(version))
+
+
+def with_python_models(facts: ServerFacts, connection: Connection, key: bytes) -> ServerFacts:
+    """Add whether the server runs Python models. Call this for an engine only: INFO can crash RedisAI, see above."""
+    [info] = connection.pipeline(key, [["INFO", "ai_engine"]])
+    found = info.get("ai_python_models") if isinstance(info, dict) else None
+    return replace(facts, python_models=None if found == "on" else NOT_ALLOWED)
 
 
 def _version_text(value: Any) -> str | None:

@@ -2,8 +2,8 @@
 Connections that are kept for predictions and used without a check first.
 
 Before each use, redis-py's pool asks the operating system whether a connection is still good, and it counts uses. That
-takes as long as a small prediction. Here a connection turns out to be stale when it is used, and is then replaced by a
-new one. That is safe because only commands that read are sent, and those can be sent again.
+takes as long as a small prediction. Here a connection turns out to be stale when it is used. Then all are closed, since
+whatever ended it has probably ended them too, and the caller, who sends only commands that read, sends them again.
 
 Invariant: a connection is kept only if all replies to everything sent over it have been read, and it is used only by
 the process that opened it.
@@ -11,6 +11,7 @@ the process that opened it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -38,23 +39,29 @@ class KeptConnections:
         try:
             connection = idle.pop()
         except IndexError:
-            return _ask(pool.make_connection(), commands, idle)
+            connection = pool.make_connection()
         try:
             return _ask(connection, commands, idle)
-        except Lost:  # stale, or lost just now: a new connection will show which
-            return _ask(pool.make_connection(), commands, idle)
+        except Lost:
+            _close(idle)
+            raise
 
     def close(self) -> None:
         """Close all idle connections."""
         for idle in list(self._idle.values()):
-            while idle:
-                idle.pop().disconnect()
+            _close(idle)
 
     def _of(self, pool: Any) -> list[Any]:
         if self._process != os.getpid():  # after a fork the old connections belong to the parent
             self._idle, self._process = WeakKeyDictionary(), os.getpid()
         idle = self._idle.get(pool)
         return self._idle.setdefault(pool, []) if idle is None else idle
+
+
+def _close(idle: list[Any]) -> None:
+    with contextlib.suppress(IndexError):  # another thread may take the last one
+        while True:
+            idle.pop().disconnect()
 
 
 def _ask(connection: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:

@@ -80,6 +80,12 @@ class LoadedModel(ABC):
     is_elsewhere: bool = False
     #: How many of its processes have died, if it runs in such.
     deaths: int = 0
+    #: It takes parcels (`protocol/parcels.py`) too, which can't be joined. They are vectors of UINT8.
+    takes_parcels: bool = False
+    #: So many runs of it take place at the same time, in processes of its own; 0: as many as the device has threads.
+    at_once: int = 0
+    #: What it takes, in bytes, where it knows that itself.
+    memory: int = 0
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -100,6 +106,9 @@ class LoadedModel(ABC):
         Return None for a model that can't do that. For one that has no such types it is the model itself.
         """
         return None
+
+    def give_back(self) -> None:  # noqa: B027  # few have any
+        """Free memory that only runs at the same time need."""
 
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""
@@ -134,6 +143,9 @@ class Backend(ABC):
     ) -> LoadedModel:
         """Load a model in a process whose memory is limited. Raise the errors of `load`, and MemoryError."""
         return self.load(blob, device, inputs=inputs, outputs=outputs, settings=settings)
+
+    def close(self) -> None:  # noqa: B027  # most backends have nothing to end
+        """End what the backend has started."""
 
     def warm_up(self) -> None:  # noqa: B027  # most frameworks start threads in their first run, which a fork loses
         """Run something of one's own, so that hosts forked later share the memory that a first run takes."""

@@ -37,6 +37,12 @@ BACKENDS = {
     "ONNX": BackendRow("redisai_engine.backends.onnx:OnnxBackend", "mlflow-redisai[engine]", "onnxruntime_version"),
 }
 
+#: The backend of Python models, which has no framework of the engine's.
+PYTHON = "PYFUNC"
+
+#: All names of backends that a model may have.
+NAMES = (*BACKENDS, PYTHON)
+
 _loaded: dict[str, Backend] = {}
 _lock = Lock()
 

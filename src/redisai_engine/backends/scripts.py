@@ -27,6 +27,13 @@ class Caller(Protocol):
 class Script(Protocol):
     """A compiled script."""
 
+    @property
+    def memory(self) -> int:
+        """What it takes, in bytes, where it knows that itself; otherwise 0."""
+
+    def give_back(self) -> None:
+        """Free memory that only calls at the same time need."""
+
     def run(self, call: ScriptCall, arrays: Sequence[Array], stop: Any) -> Outputs:
         """Carry out a call. Raise ModelRunError."""
 

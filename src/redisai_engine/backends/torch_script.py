@@ -88,12 +88,17 @@ def _raw(text: str) -> bytes:
 class TorchScript:
     """A compiled script and the device that it runs on."""
 
+    memory = 0
+
     def __init__(self, backend: TorchBackend, unit: Any, device: Any, entry_points: Sequence[str]) -> None:
         self.backend = backend
         self.torch = backend.torch
         self.device = device
         self._unit = unit
         self._entry_points = frozenset(entry_points)
+
+    def give_back(self) -> None:
+        """Do nothing: calls at the same time share what the script takes."""
 
     def new_stop(self) -> None:
         """Return None: PyTorch can't stop a call."""

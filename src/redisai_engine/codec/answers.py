@@ -17,6 +17,7 @@ import numpy as np
 from redisai_engine.codec.errors import AnswerMismatch
 from redisai_engine.codec.fields import is_frame, is_series
 from redisai_engine.codec.mapping import Container, Mapping, Part
+from redisai_engine.protocol.parcels import unpack
 from redisai_engine.protocol.tensor import Tensor
 
 
@@ -38,6 +39,8 @@ def decode(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any = None) -> A
 
 def _decoded(tensors: Sequence[Tensor], mapping: Mapping, inputs: Any) -> Any:
     parts = mapping.answer.parts
+    if mapping.parcel:
+        return unpack(tensors[0].blob)[0]
     values = [_value(tensor, part) for tensor, part in zip(tensors, parts, strict=True)]
     container = _LIKE_INPUT.get(mapping.answer.container, {}).get(is_frame(inputs), mapping.answer.container)
     if container == "ndarray":

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from redisai_engine.codec.envelopes import Document, unwrap
+from redisai_engine.codec.envelopes import Document, check_params, for_python, unwrap
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import is_frame, take_columns, take_tensors, without_schema
 from redisai_engine.codec.mapping import Field, Input, Mapping, Name
@@ -24,6 +24,7 @@ from redisai_engine.codec.tokens import Tokenizer
 from redisai_engine.codec.values import Array, fit
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
+from redisai_engine.protocol.parcels import pack
 from redisai_engine.protocol.tensor import Tensor
 
 
@@ -40,17 +41,21 @@ class Encoder:
         self._fast_path = _FastPath.of(mapping)
         self._tokenizer = None if mapping.text is None else Tokenizer(mapping.text)
 
-    def encode(self, inputs: Any, source: Document | None = None) -> list[Tensor]:
+    def encode(self, inputs: Any, source: Document | None = None, params: dict[str, Any] | None = None) -> list[Tensor]:
         """
         Return the tensors for the model's inputs, in order, each with all rows. `prediction.split` makes requests of
         them.
 
         `inputs` is a DataFrame, a Series, an array, a dict, a list or a parsed JSON `Document`. `source` is the
         document from which a frame was read, if there is one. The values are taken from it unless the frame is exactly
-        what the model takes, because pandas may have converted them.
+        what the model takes, because pandas may have converted them. `params` are values of the signature's parameters.
 
         Raise InputMismatch, which names the column or tensor, what was expected and what was found.
         """
+        if self.mapping.parcel:
+            return [_parcel(inputs if source is None else source, self.mapping, params)]
+        if params is not None:
+            check_params(params, self.mapping.params)
         if self._fast_path is not None:
             whole = self._fast_path.tensor(inputs)
             if whole is not None:
@@ -76,6 +81,18 @@ class Encoder:
             return [_lay_out(item, columns) for item in self.mapping.inputs]
         tensors = take_tensors(inputs, schema)
         return [tensors[item.fields[0]] for item in self.mapping.inputs]
+
+
+def _parcel(inputs: Any, mapping: Mapping, params: dict[str, Any] | None) -> Tensor:
+    """Return the tensor for a Python model, which takes what anybody passes to pyfunc."""
+    if isinstance(inputs, Document):
+        inputs, found = for_python(inputs.value, mapping.schema, [name for name, _ in mapping.params])
+        params = found if params is None else params
+    try:
+        packed = pack(inputs, params)
+    except TypeError as error:
+        raise InputMismatch(str(error)) from None
+    return Tensor(dtypes.UINT8, (len(packed),), packed)
 
 
 def _own_names(mapping: Mapping) -> tuple[str, ...]:

@@ -11,12 +11,15 @@ from JSON are decided by the signature, in `encoder`.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine.codec.errors import InputMismatch
+from redisai_engine.codec.mapping import Field, Schema
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ def _unwrap_frame(frame: Any, names: Collection[str], params: Params) -> Any:
     for key in ENVELOPES:
         if key in keys and keys <= {key, "params"}:
             if "params" in keys:
-                _check_params(_cells(frame, "params"), params)
+                check_params(_cells(frame, "params"), params)
             return _envelope(key, _cells(frame, key))
     if keys == _SPLIT_KEYS and set(frame.columns) == _SPLIT_KEYS:
         return _split({key: frame[key].tolist() for key in _SPLIT_KEYS})
@@ -97,7 +100,7 @@ def _unwrap_dict(value: dict[Any, Any], names: Collection[str], params: Params) 
     if len(found) > 1:
         raise InputMismatch(f"the input must have only one of {', '.join(ENVELOPES)}, got {' and '.join(found)}")
     if found and set(value) <= {found[0], "params"}:
-        _check_params(value.get("params"), params)
+        check_params(value.get("params"), params)
         return _envelope(found[0], value[found[0]])
     # A model may itself have a column named `data`, `index` or `columns`.
     if set(value) <= _SPLIT_KEYS and {"columns", "data"} <= set(value) and not _SPLIT_KEYS & set(names):
@@ -105,7 +108,7 @@ def _unwrap_dict(value: dict[Any, Any], names: Collection[str], params: Params) 
     return value
 
 
-def _check_params(given: Any, params: Params) -> None:
+def check_params(given: Any, params: Params) -> None:
     """
     Raise InputMismatch for a parameter with another value than its default.
 
@@ -170,3 +173,118 @@ def _columns_of(value: dict[str, Any]) -> Any:
         labels = list(dict.fromkeys(label for column in value.values() for label in column))
         return {name: [column.get(label) for label in labels] for name, column in value.items()}
     return value
+
+
+# -- for Python models ------------------------------------------------------------------------------
+
+# The keys by which MLflow's scoring server recognizes a request to a language model. It passes the object on.
+_LANGUAGE_KEYS = {"messages", "prompt", "input"}
+# The types of columns that MLflow converts JSON's values to, as NumPy has them.
+_COLUMN_TYPES = {
+    "boolean": "bool",
+    "integer": "int32",
+    "long": "int64",
+    "float": "float32",
+    "double": "float64",
+    "datetime": "datetime64[ns]",
+    "string": "str",
+}
+
+
+def for_python(value: Any, schema: Schema | None, params: Collection[str] = ()) -> tuple[Any, dict[str, Any] | None]:
+    """
+    Return what a parsed JSON document means to pyfunc, and the params in it, as MLflow's scoring server reads it.
+
+    `params` are the names of the signature's parameters. A document without an envelope is the frame that MLflow's
+    command line makes of it, an array if the model takes one, or the request to a language model. Raise InputMismatch.
+    """
+    if isinstance(value, dict):
+        names = schema.names() if schema is not None else ()
+        found = [key for key in ENVELOPES if key in value and key not in names]
+        if len(found) == 1 and set(value) <= {found[0], "params"}:
+            return _python_envelope(found[0], value[found[0]], schema), value.get("params")
+        if not _LANGUAGE_KEYS.isdisjoint(value):
+            asked = {key: item for key, item in value.items() if key in params}
+            return {key: item for key, item in value.items() if key not in asked}, asked or None
+        if {"columns", "data"} <= set(value) <= _SPLIT_KEYS:
+            return _python_frame(_split_parts(value), schema), None
+        if value and all(isinstance(item, (list, dict)) for item in value.values()):
+            return _python_frame({"data": value}, schema), None
+        return value, None
+    if isinstance(value, list) and (schema is None or schema.kind == "columns"):
+        return _python_frame({"data": value}, schema), None
+    return _python_values(value, schema), None
+
+
+def _python_envelope(key: str, value: Any, schema: Schema | None) -> Any:
+    if key == "dataframe_split":
+        return _python_frame(_split_parts(value), schema)
+    if key == "dataframe_records":
+        return _python_frame({"data": _envelope(key, value)}, schema)
+    if key == "instances" and isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        columns: dict[str, list[Any]] = {}
+        for item in value:
+            for name, cell in item.items():
+                columns.setdefault(name, []).append(cell)
+        value = columns
+    return _python_values(value, schema)
+
+
+def _split_parts(value: Any) -> dict[str, Any]:
+    _envelope("dataframe_split", value)
+    return {key: value[key] for key in _SPLIT_KEYS if key in value}
+
+
+def _python_frame(parts: dict[str, Any], schema: Schema | None) -> Any:
+    """Return the frame of these parts, its columns converted to the signature's types where they can be."""
+    import pandas as pd
+
+    try:
+        frame = pd.DataFrame(**parts)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputMismatch(f"the input is no table: {str(error)[:200]}") from None
+    if schema is None or schema.kind != "columns":
+        return frame
+    labels = schema.labels() if schema.named else frame.columns
+    for label, item in zip(labels, schema.fields):  # noqa: B905 (an input may have fewer columns)
+        if label in frame.columns and item.type != "string":
+            # What can't be converted is for pyfunc to refuse, by the name of the column.
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
+                frame[label] = _python_column(frame[label], item.type)
+    return frame
+
+
+def _python_column(column: Any, kind: str) -> Any:
+    if kind == "binary":
+        return column.map(lambda text: base64.decodebytes(text.encode()))
+    return column.astype(_COLUMN_TYPES[kind]) if kind in _COLUMN_TYPES else column
+
+
+def _python_values(value: Any, schema: Schema | None) -> Any:
+    """Return the arrays that MLflow makes of the values of `inputs` and `instances`."""
+    fields = {item.name: item for item in schema.fields} if schema is not None and schema.named else {}
+    lists_of_objects = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    if len(fields) == 1 and isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+        value = {next(iter(fields)): value}
+    if isinstance(value, dict):
+        return {name: _python_array(item, fields.get(name)) for name, item in value.items()}
+    if lists_of_objects:
+        return [{name: _python_array(cell, fields.get(name)) for name, cell in item.items()} for item in value]
+    return _python_array(value, schema.fields[0] if schema is not None else None)
+
+
+def _python_array(value: Any, field: Field | None) -> Any:
+    import numpy as np
+
+    if field is None:
+        kind: str | None = None
+    else:  # a tensor has NumPy's name of its type
+        kind = field.type if field.used else _COLUMN_TYPES.get(field.type, "")
+    if kind == "":  # nested, or anything
+        return value
+    try:
+        array = np.array(value, dtype=kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        name = "the input" if field is None or field.name is None else f"{field.name!r}"
+        raise InputMismatch(f"{name} must be {kind or 'an array'}, got {value!r:.80}: {str(error)[:80]}") from None
+    return array if isinstance(value, list) or field is None or field.shape else array[()]

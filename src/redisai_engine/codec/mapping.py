@@ -20,10 +20,10 @@ from redisai_engine.codec.errors import CodecError, DamagedMapping, UnreadableMa
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.dtypes import DType
 
-# Written into every mapping. A reader refuses a newer format instead of guessing. A mapping without anything that a
-# reader of format 1 would overlook is written in that format.
-FORMAT = 2
-_FIRST_FORMAT = 1
+# Written into every mapping. A reader refuses a newer format instead of guessing. A mapping is written in the oldest
+# format whose readers overlook nothing of it.
+FORMAT = 3
+_FIRST_FORMAT, _CONTRACTS_FORMAT = 1, 2
 
 _SHOWN = 200  # characters of what is wrong with a mapping
 _MOST_AXES = 32
@@ -196,7 +196,8 @@ class Mapping:
     `batch` is the only number of rows that the model takes, or None for any number. `depth` is the number of operations
     in sequence, and `precision` the least precise type among them; they determine how far two correct answers may
     differ. With `independent` false, a row's answer depends on the other rows, so they are never sent apart. `params`
-    are the parameters of the signature, each with the only value that the deployment answers for: its default.
+    are the parameters of the signature, each with the only value that the deployment answers for: its default. With
+    `parcel`, the only tensors are parcels: the input as it is, and the answer as it is.
     """
 
     inputs: tuple[Input, ...]
@@ -210,6 +211,7 @@ class Mapping:
     text: Text | None = None
     independent: bool = True
     params: tuple[tuple[str, Any], ...] = ()
+    parcel: bool = False
 
     @classmethod
     def generic(cls, model_inputs: list[str], model_outputs: list[str]) -> Mapping:
@@ -231,7 +233,7 @@ class Mapping:
         """Return the mapping as plain dicts, lists, strings and numbers."""
         newer = self._newer()
         return {
-            "format": FORMAT if newer else _FIRST_FORMAT,
+            "format": FORMAT if self.parcel else _CONTRACTS_FORMAT if newer else _FIRST_FORMAT,
             "inputs": [_input_to_json(item) for item in self.inputs],
             "outputs": [
                 {"name": item.name, "dtype": _dtype_name(item.dtype), "shape": _listed(item.shape)}
@@ -251,11 +253,12 @@ class Mapping:
         }
 
     def _newer(self) -> dict[str, Any]:
-        """Return what format 2 adds, or nothing if there is nothing to add."""
+        """Return what formats 2 and 3 add, or nothing if there is nothing to add."""
         contracts = [_contract_to_json(item) for item in self.schema.fields] if self.schema is not None else []
-        if self.independent and not self.params and not any(contracts):
+        if self.independent and not self.params and not any(contracts) and not self.parcel:
             return {}
-        return {"independent": self.independent, "params": dict(self.params), "contracts": contracts}
+        added = {"independent": self.independent, "params": dict(self.params), "contracts": contracts}
+        return {**added, "parcel": True} if self.parcel else added
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Mapping:
@@ -294,6 +297,7 @@ class Mapping:
             text=None if data["text"] is None else _text_from_json(data["text"]),
             independent=data.get("independent", True),
             params=tuple(data.get("params", {}).items()),
+            parcel=data.get("parcel", False),
         )
 
 
@@ -461,7 +465,10 @@ def _check_rules(mapping: Mapping) -> None:
         "batch": mapping.batch is None or mapping.batch > 0,
         "precision": mapping.precision.is_float,
         "a shape": all(len(shape) <= _MOST_AXES and min((n or 0 for n in shape), default=0) >= 0 for shape in shapes),
-        "the schema": mapping.schema is None or _is_consistent(mapping.schema, mapping.inputs, mapping.text),
+        "the schema": mapping.schema is None
+        or mapping.parcel
+        or _is_consistent(mapping.schema, mapping.inputs, mapping.text),
+        "the parcel": not mapping.parcel or len(mapping.inputs) == len(mapping.outputs) == 1,
         "the text": mapping.text is None or _is_text(mapping),
     }
     wrong = [what for what, right in rules.items() if not right]

@@ -8,7 +8,7 @@ runs requests concurrently or remotely takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
     Raise InputMismatch.
     """
     tensors = Encoder(mapping).encode(inputs)
+    if mapping.parcel:
+        return decode(run(tensors), mapping, inputs), len(inputs) if isinstance(inputs, Sized) else 1
     rows = row_count(tensors, mapping)
     answers = [run(request) for request in split(tensors, mapping)]
     return decode(join(answers, rows), mapping, inputs), rows

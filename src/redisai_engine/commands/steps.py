@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redisai_engine.errors import EngineError, UpstreamError
-from redisai_engine.execution.job import RunnableModel
+from redisai_engine.execution.job import Job, RunnableModel
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.requests import encode
@@ -156,12 +156,14 @@ class Run:
     Runs to carry out at the same time; the body is resumed with the list of their outcomes, in the same order.
 
     `deadline` is the event loop's time after which a run that hasn't started yet is not started any more. `detached`
-    means that the body no longer needs Redis, so later commands of the connection may proceed.
+    means that the body no longer needs Redis, so later commands of the connection may proceed. The job of a single
+    request is put into `jobs`, for a body that wants to know when its run began.
     """
 
     requests: list[RunRequest]
     deadline: float | None = None
     detached: bool = False
+    jobs: list[Job] | None = None
 
 
 def refuse_error(*upstream_replies: object) -> None:

@@ -185,7 +185,10 @@ class Task:
         requests = run.requests
         submit = engine.executor.submit
         if len(requests) == 1:
-            submit(self._job(requests[0], run.deadline, self._ran_alone))
+            job = self._job(requests[0], run.deadline, self._ran_alone)
+            if run.jobs is not None:
+                run.jobs.append(job)
+            submit(job)
             return
         self._room = engine.settings.tensor_limit
         self._outcomes = [None] * len(requests)

@@ -29,6 +29,8 @@ def batch_key(model: RunnableModel, inputs: Sequence[Array]) -> BatchKey | None:
         return None
     # The key contains the model itself, not its name: requests for another version under that name must not join.
     first = inputs[0]
+    if model.loaded.takes_parcels and first.ndim == 1 and first.dtype.char == "B":
+        return None
     if len(inputs) == 1:
         return model, first.dtype.char, first.shape[1:]
     rows = first.shape[0]

@@ -177,7 +177,7 @@ class DeviceQueue:
         busy = len(self.running) + max(0, len(self.stuck) - MOST_STUCK)
         own = lanes.share.running
         if own:
-            return own < self._most_of_one and busy < self._threads
+            return own < (lanes.share.at_once or self._most_of_one) and busy < self._threads
         return busy < self._threads + _SPARE + (_SPARE_FOR_BRIEF if lane.is_brief() else 0)
 
     @staticmethod

@@ -55,6 +55,9 @@ _GRACE_SECONDS = 0.5
 _DRAIN_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 
+#: Threads that wait for models in processes of their own, of all deployments together.
+_PYTHON_THREADS = 64
+
 # The time is kept beside the handle: that of uvloop has none if the time has come already.
 _NO_TIMER: tuple[float, asyncio.Handle | None] = float("inf"), None
 
@@ -284,6 +287,7 @@ class Executor:
             figures = model.figures
             figures.ran(seconds, rows)
             figures.fronts[job.front].succeeded(now - job.taken_at, started_at - job.taken_at)
+            job.started_at = started_at
         elif _was_stopped(model):
             model.overran(job.form)
             self._put(model, job, now)
@@ -336,7 +340,8 @@ class Executor:
     def _queue_of(self, model: RunnableModel) -> DeviceQueue:
         queue = self._queues.get(model.device)
         if queue is None:
-            queue = DeviceQueue(model.device, threads=self.threads_per_queue, limit=self._queue_limit)
+            threads = max(_PYTHON_THREADS, self.threads_per_queue) if model.loaded.at_once else self.threads_per_queue
+            queue = DeviceQueue(model.device, threads=threads, limit=self._queue_limit)
             self._queues[model.device] = queue
             self._crews[model.device] = Crew(queue, self._finished)
         return queue
@@ -370,6 +375,8 @@ class Executor:
             is_busy = is_busy or bool(queue.size)
             for batch in list(queue.running):
                 is_busy = True
+                if getattr(batch.stop, "waits", False):  # for a process that must be started, whose time is limited
+                    batch.started_at = now
                 limit = batch.started_at + self._run_limit
                 if now >= limit:
                     _terminate(batch)
@@ -452,6 +459,7 @@ def _count(model: RunnableModel, batch: Batch) -> None:
             rows += own
             model.statistics.succeeded(int(batch.seconds * 1e6), own)
             figures.fronts[job.front].succeeded(now - job.taken_at, batch.started_at - job.taken_at)
+            job.started_at = batch.started_at
         else:
             model.statistics.failed()
     figures.ran(batch.seconds, rows)

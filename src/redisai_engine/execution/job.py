@@ -35,6 +35,9 @@ _MOST_OVERRUNS = 3
 #: What a run is charged with before its time is known.
 _UNKNOWN_SECONDS = 1e-3
 
+#: The queue of models that run in processes of their own, as many at once as each of them has.
+PYTHON_QUEUE = "PYTHON"
+
 #: The weight of one measurement. Estimates fall fast, because a model's first run is slow and later ones are typical.
 #: They rise slowly, because on a busy machine every other run may be interrupted.
 _WEIGHT_DOWN, _WEIGHT_UP = 0.5, 0.05
@@ -60,11 +63,13 @@ class Share:
     One deployment's part in its device: jobs that wait, runs under way, and what it has had.
 
     `served` is in seconds, on the clock of the device's queue. `stuck` counts runs that were given up but go on.
+    `at_once` is how many runs may be under way; 0: the queue decides.
     """
 
-    __slots__ = ("is_surprising", "running", "served", "stuck", "waiting")
+    __slots__ = ("at_once", "is_surprising", "running", "served", "stuck", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 0) -> None:
+        self.at_once = at_once
         self.waiting = 0
         self.running = 0
         self.stuck = 0
@@ -116,14 +121,14 @@ class RunnableModel:
         self.loaded = loaded
         self.memory = memory
         self.backend_name = backend_name
-        self.device = queue_device(device)
+        self.device = PYTHON_QUEUE if loaded.at_once else queue_device(device)
         self.batch_size = batch_size
         self.min_batch_size = min_batch_size
         self.min_batch_timeout_ms = min_batch_timeout_ms
         self.statistics = statistics or RunStatistics()
         #: Those of its version, once it is kept in memory.
         self.figures = figures or Figures()
-        self.share = share or Share()
+        self.share = share or Share(loaded.at_once)
         self.joinable = True
         self.takes_text = loaded.takes_text
         #: The switch of its runs in the event loop, one after another.
@@ -206,7 +211,8 @@ class Job:
     """
     A request to run `model` on `inputs`. `deadline`, in the event loop's time, limits how long it may wait.
 
-    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from.
+    For metrics: `taken_at` is the time of the turn in which the request was taken, and `front` where it came from. Once
+    it has succeeded, `started_at` is when its run began.
 
     Without a model, the job only takes part in the turn.
     """
@@ -221,6 +227,7 @@ class Job:
         "model",
         "queued_at",
         "rows",
+        "started_at",
         "taken_at",
         "ticket",
     )
@@ -248,6 +255,7 @@ class Job:
         self.ticket = 0
         self.rows = 0
         self.queued_at = 0.0
+        self.started_at = 0.0
 
     def done(self, outcome: Outcome) -> None:
         """Deliver the outcome to whoever submitted the job."""

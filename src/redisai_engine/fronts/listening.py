@@ -13,12 +13,37 @@ from collections.abc import Callable
 from redisai_engine.certificates import load_authorities, load_certificate, modern
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.fronts.handshakes import Handshakes
 from redisai_engine.keepalive import keep_alive
 
-_HANDSHAKE_SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
 _VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
 _IDLE_SECONDS = 300  # of a client's connection, until the kernel asks whether the client still exists; as in Redis
 _INTERVAL_SECONDS = 100
+
+
+class Listener:
+    """A port on which connections are accepted."""
+
+    def __init__(self, server: asyncio.Server, handshakes: Handshakes | None) -> None:
+        self._server = server
+        self._handshakes = handshakes
+
+    @property
+    def under_way(self) -> int:
+        """How many clients are in their TLS handshake: 0 without TLS."""
+        return 0 if self._handshakes is None else len(self._handshakes)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._server.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
 
 
 async def listen(
@@ -29,22 +54,20 @@ async def listen(
     *,
     flag: str,
     shared: bool,
-) -> asyncio.Server:
+    is_full: Callable[[], bool],
+) -> Listener:
     """
     Accept connections. With `shared`, other processes listen on the same port. `flag` is the setting of the port.
+
+    While `is_full`, connections that begin with TLS are closed. Others are up to `connection`, which may answer.
 
     Raise StartError if the address or the certificate can't be used.
     """
     tls = _tls(settings)
+    handshakes = None if tls is None else Handshakes(loop, tls, connection, is_full)
     try:
         server = await loop.create_server(
-            connection,
-            settings.bind,
-            port,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
-            backlog=1024,
-            reuse_port=shared or None,
+            connection, settings.bind, port, backlog=1024, reuse_port=shared or None, start_serving=tls is None
         )
     except OSError as error:
         # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
@@ -53,7 +76,9 @@ async def listen(
         raise StartError(f"can't listen on {settings.bind}:{port}: {reason}{hint}") from None
     for listening in server.sockets:
         keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
-    return server
+    if handshakes is not None:
+        handshakes.accept_on(server.sockets)
+    return Listener(server, handshakes)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

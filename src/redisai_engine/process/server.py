@@ -31,7 +31,7 @@ from redisai_engine.process.scraping import WorkersMetrics, metrics_port
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import given_by_parent
 from redisai_engine.process.workers import Workers
-from redisai_engine.redis.address import Address, parse_address
+from redisai_engine.redis.address import Address, parse_address, with_password_of
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
@@ -52,7 +52,7 @@ async def serve(settings: Settings, output: WorkerOutput) -> None:
     given = given_by_parent()
     if given is not None:  # the parent has started Redis, or has checked that it can be reached
         with Shutdown(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
-            address = parse_address(given.settings.redis)
+            address = _address(given.settings)
             quarantine = Quarantine(given.notes, wary=given.wary)
             await _serve_clients(given.settings, address, stop, output, quarantine, link=await Link.open(given.link))
     else:
@@ -62,13 +62,15 @@ async def serve(settings: Settings, output: WorkerOutput) -> None:
 
 async def _serve_alone(settings: Settings, stop: Shutdown, output: WorkerOutput) -> None:
     """Serve as the process that was started by hand, with a redis-server and workers if they are wanted."""
+    if settings.redis_password_file and not settings.redis:
+        raise StartError("redis-password-file needs redis: an embedded redis-server has no password")
     remove_abandoned_folders()
     process = None if settings.redis else RedisProcess(Path(settings.data_dir))
     try:
         if process is not None:
             await process.start()
             process.keep_running(stop.set)
-        upstream = process.address if process is not None else parse_address(settings.redis)
+        upstream = process.address if process is not None else _address(settings)
         if process is None:  # an embedded server has answered already
             await reach(upstream, settings.wait_for_redis, output.announce, lambda: stop.is_set)
         if settings.workers > 1:
@@ -82,6 +84,11 @@ async def _serve_alone(settings: Settings, stop: Shutdown, output: WorkerOutput)
     finally:
         if process is not None:
             process.stop()
+
+
+def _address(settings: Settings) -> Address:
+    """Return where Redis is, with the engine's own login."""
+    return with_password_of(parse_address(settings.redis), settings.redis_password_file)
 
 
 async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown, output: WorkerOutput) -> None:

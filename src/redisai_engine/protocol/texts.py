@@ -50,6 +50,10 @@ BLOB_EXPECTED = "ERR Invalid argument, expected BLOB"
 MODEL_TOO_LARGE = "ERR the model has %d bytes; at most %d are allowed"  # ours, like the rest of this part
 DESCRIPTION_TOO_LARGE = "ERR the tag and the names take %d bytes; at most %d are allowed"
 MODEL_OVER_MEMORY = "ERR the model has %d bytes; this engine keeps at most %d in memory (model-memory)"
+PYTHON_OFF = (
+    "ERR PYFUNC models are off; start the engine with --python-models, and without "
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false"
+)
 UNKNOWN_BACKEND = "ERR the model's backend %s isn't known here; the backends are %s"
 MODEL_REPLACED = "ERR the model was replaced again and again while it was read; try again"
 

@@ -13,7 +13,8 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from redisai_engine.certificates import load_authorities, load_certificate, modern
@@ -86,6 +87,27 @@ def parse_address(url: str) -> Address:
     host, port = _host_and_port(address)
     tls = _context(parameters) if scheme == _TLS else None
     return Address(host=host, port=port, tls=tls, username=username, password=password)
+
+
+def with_password_of(address: Address, path: str) -> Address:
+    """
+    Return the address with the password that a file holds. Without a path: the same.
+
+    Raise StartError for a file that can't be read or is empty, and for a password in two places.
+    """
+    if not path:
+        return address
+    if address.password:
+        raise StartError("--redis has a password and --redis-password-file names another; give it once")
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise StartError(f"the file of --redis-password-file can't be read: {reason}") from None
+    password = text.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise StartError("the file of --redis-password-file is empty; it must hold the password")
+    return replace(address, password=password)
 
 
 def _refuse_what_hides_a_password(rest: str, scheme: str) -> None:

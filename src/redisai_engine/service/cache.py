@@ -7,14 +7,16 @@ id of another key's model.
 When memory is short, those leave first that ran least since room was last made, and of these the least recently looked
 up. So loading many models, each for a few runs, doesn't push out one that is in use.
 
-Invariant: the size of all entries is at most the limit, unless the newest alone exceeds it.
+What processes of their own take changes while they run, so they are weighed again from time to time.
+
+Invariant: the size of all entries, when they were last weighed, is at most the limit, unless one alone exceeds it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from redisai_engine.execution.statistics import RunStatistics
 
@@ -22,16 +24,27 @@ Place = tuple[int, bytes]  # a database and a key in it
 Value = TypeVar("Value")
 
 
+class Weighable(Protocol):
+    """What knows how many bytes it takes now (0: it doesn't), and can give back what it doesn't need."""
+
+    @property
+    def memory(self) -> int: ...
+    def give_back(self) -> None: ...
+
+
 class Held(Generic[Value]):
-    """A version in memory: its id, its size in bytes, and how much it has been used."""
+    """A version in memory: its id, its size in bytes, which `weighable` may change, and how much it has been used."""
 
-    __slots__ = ("calls", "id", "size", "statistics", "use", "value")
+    __slots__ = ("calls", "id", "size", "statistics", "use", "value", "weighable")
 
-    def __init__(self, id_: bytes, value: Value, size: int, statistics: RunStatistics) -> None:
+    def __init__(
+        self, id_: bytes, value: Value, size: int, statistics: RunStatistics, weighable: Weighable | None = None
+    ) -> None:
         self.id = id_
         self.value = value
         self.size = size
         self.statistics = statistics
+        self.weighable = weighable
         self.calls = 0  # of the statistics, when `use` was last computed
         self.use = 0.0  # runs; those before room was last made count half, those before that a quarter ...
 
@@ -82,6 +95,17 @@ class Cache(Generic[Value]):
         if self._size > self._limit:
             self._make_room(place)
 
+    def weigh(self) -> None:
+        """Take over what entries take now, where they know that themselves, and make room."""
+        self._weigh_all()
+        if self._size > self._limit:
+            for held in self._held.values():
+                if held.weighable is not None:
+                    held.weighable.give_back()
+            self._weigh_all()
+        if self._size > self._limit:
+            self._make_room()
+
     def drop(self, place: Place) -> None:
         held = self._held.pop(place, None)
         if held is not None:
@@ -92,12 +116,22 @@ class Cache(Generic[Value]):
         for place in [place for place, held in self._held.items() if held.id == id_]:
             self.drop(place)
 
-    def _make_room(self, newest: Place) -> None:
+    def _weigh_all(self) -> None:
+        for held in self._held.values():
+            if held.weighable is not None:
+                size = held.weighable.memory or held.size
+                self._size += size - held.size
+                held.size = size
+
+    def _make_room(self, newest: Place | None = None) -> None:
+        """Drop entries until the others fit, but not the newest one, or without that the one that was used most."""
         for held in self._held.values():
             held.age()
         # The sort is stable, so among equals the order is that of the dictionary.
-        for place in sorted(self._held, key=lambda place: self._held[place].use):
+        by_use = sorted(self._held, key=lambda place: self._held[place].use)
+        spared = newest or by_use[-1]
+        for place in by_use:
             if self._size <= self._limit:
                 return
-            if place != newest:
+            if place != spared:
                 self.drop(place)

@@ -19,11 +19,14 @@ from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
 from redisai_engine.config import Settings
+from redisai_engine.environments.environments import environments_of
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
+from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
+from redisai_engine.execution.hosts.python.starting import Starting, WorkerUser
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
@@ -43,6 +46,9 @@ _log = logging.getLogger(__name__)
 
 #: How many scripts are kept in processes of their own.
 _HOSTED_SCRIPTS = 64
+
+#: How often the memory of processes of models and scripts is looked at.
+_WEIGH_SECONDS = 1.0
 
 
 class Engine:
@@ -70,9 +76,15 @@ class Engine:
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
-        host_limits = HostLimits(settings.model_load_timeout / 1000, settings.host_memory, threads)
+        host_limits = HostLimits(
+            settings.model_load_timeout / 1000, settings.host_memory, threads, together=settings.model_memory
+        )
         self.placement = Placement(
-            host_limits, settings.in_process.split(","), host_output, trusted=settings.trusted_models
+            host_limits,
+            settings.in_process.split(","),
+            host_output,
+            trusted=settings.trusted_models,
+            python=python_backend(settings, host_output) if settings.python_models else None,
         )
         self.ledger = Ledger()
         self.traffic = Traffic()
@@ -90,6 +102,7 @@ class Engine:
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
         self.encoder = ReplyEncoder(loop)
+        self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
 
@@ -142,6 +155,12 @@ class Engine:
             self._drop(self.quarantine.add(table))
             self.ask_peers({"set": {"refused": table}}, lambda answers: None)
 
+    def _weigh(self) -> None:
+        """Count what processes of models and scripts take now, and make room for it."""
+        self._weighing = self.loop.call_later(_WEIGH_SECONDS, self._weigh)
+        self.models.weigh()
+        self.scripts.weigh()
+
     def _drop(self, ids: Sequence[bytes]) -> None:
         for id_ in ids:
             self.models.drop_version(id_)
@@ -155,12 +174,28 @@ class Engine:
         """
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.executor.drain(), seconds)
+        self._weighing.cancel()
         self.executor.close()
         self.liveness.close()
         self.models.close()
         self.placement.close()
         self.loader.close()
         self.encoder.close()
+
+
+def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
+    """Return what serves Python models."""
+    starting = Starting(
+        output,
+        most_answer=settings.tensor_limit,
+        threads=settings.intra_op_threads,
+        user=WorkerUser.named(settings.worker_user),
+    )
+    limits = HostLimits(
+        settings.worker_load_timeout / 1000, settings.worker_memory, 1, load_setting="worker-load-timeout"
+    )
+    given = PythonSettings(limits, settings.worker_idle, settings.env_timeout)
+    return PythonBackend(starting, given, environments_of(settings))
 
 
 def _processors(workers: int) -> int:

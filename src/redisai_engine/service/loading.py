@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from redisai_engine.backends.base import BackendSettings
-from redisai_engine.backends.registry import BACKENDS
+from redisai_engine.backends.registry import NAMES, PYTHON
 from redisai_engine.errors import EngineError, ModelLoadError, ProbationFailed
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.hosts.probation import Candidate, Passed, Probation
@@ -42,13 +42,17 @@ _MOST_TOLD = 10_000
 #: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
 _HOSTED_AT_ONCE = 8
 
+#: The same for Python models, whose environments may be built first.
+_PYTHON_AT_ONCE = 32
+
 
 class Loader:
     """
     The threads in which models are loaded and scripts compiled.
 
     One is for frameworks in this process, and another one for models that are known to take long there, which so don't
-    hold up the others; more would multiply the memory that loads take. Several wait for processes of models' own.
+    hold up the others; more would multiply the memory that loads take. Several wait for processes of models' own, and
+    others for Python models, which take seconds.
     `refuse` is told digest and conduct of what fails its probation.
     """
 
@@ -71,6 +75,7 @@ class Loader:
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="load-slow")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
+        self._python = ThreadPoolExecutor(_PYTHON_AT_ONCE, thread_name_prefix="load-python")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
@@ -102,13 +107,13 @@ class Loader:
 
     def close(self) -> None:
         """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
-        for threads in (self._thread, self._slow, self._waiters):
+        for threads in (self._thread, self._slow, self._waiters, self._python):
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def _loaded(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
         """Load a model in the thread that suits it."""
         is_hosted = self._is_hosted(meta)
-        threads = self._waiters if is_hosted else self._thread
+        threads = self._python if meta.backend == PYTHON else self._waiters if is_hosted else self._thread
         probation = self._placement.probation(meta.backend)
         if probation is not None and not is_hosted:
             tried = await self._loop.run_in_executor(
@@ -145,8 +150,8 @@ class Loader:
         return self._placement.is_hosted(meta.backend, isolate=meta.isolate)
 
     def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
-        if meta.backend not in BACKENDS:
-            return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(BACKENDS)))
+        if meta.backend not in NAMES:
+            return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(NAMES)))
         try:
             return self._load_guarded(meta, blob)
         except EngineError as error:
@@ -175,5 +180,7 @@ class Loader:
             batch_size=meta.batch_size,
             min_batch_size=meta.min_batch_size,
             min_batch_timeout_ms=meta.min_batch_timeout_ms,
-            memory=max(len(blob), HOST_BYTES) if self._is_hosted(meta) else model_bytes(len(blob), grown),
+            memory=max(len(blob), loaded.memory or HOST_BYTES)
+            if self._is_hosted(meta)
+            else model_bytes(len(blob), grown),
         )

@@ -83,7 +83,12 @@ class Models:
         """Keep a loaded model that the key holds, in place of an older version, and make room for it."""
         place = (database, key)
         model.figures = self._ledger.of(place, id_, model.backend_name, model.device)
-        self._cache.keep(place, Held(id_, model, model.memory, model.statistics))
+        weighable = model.loaded if model.loaded.is_elsewhere else None
+        self._cache.keep(place, Held(id_, model, model.memory, model.statistics, weighable))
+
+    def weigh(self) -> None:
+        """Count what models in processes of their own take now, and make room for it."""
+        self._cache.weigh()
 
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held: it has been deleted."""

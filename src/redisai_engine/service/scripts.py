@@ -46,8 +46,12 @@ class Scripts:
         """Keep a compiled script that the key holds, in place of an older version."""
         place = (database, key)
         size = max(_TIMES * characters, self._least)
-        self._cache.keep(place, Held(id_, (script, Share()), size, RunStatistics()))
+        self._cache.keep(place, Held(id_, (script, Share()), size, RunStatistics(), script))
         self._watch.begin(place, store.SCRIPT_ID, self._cache)
+
+    def weigh(self) -> None:
+        """Count what scripts in processes of their own take now, and make room for it."""
+        self._cache.weigh()
 
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held: it has been deleted."""

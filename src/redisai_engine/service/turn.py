@@ -50,6 +50,7 @@ class Turn:
         self._touched: list[Participant] = []
         self._answered: list[Participant] = []
         self._is_planned = False
+        self.has_many = False  # a participant of this turn serves several clients
         #: When the current turn began, or the last one: what is taken in it has been there since.
         self.began_at = 0.0
 
@@ -98,8 +99,9 @@ class Turn:
                 connection.flush()
             except Exception:
                 self._abort(connection)
-        if len(written) == 1 and not self._executor.is_running:
+        if len(written) == 1 and not self._executor.is_running and not self.has_many:
             self._polling.turn_ended()
+        self.has_many = False
 
     def _fail(self, connection: Participant, failed: set[Participant]) -> None:
         """End a connection whose `dispatch` has raised. One that does so twice in a turn isn't even answered."""

@@ -11,7 +11,7 @@ import yaml
 from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible
 from mlflow_redisai.models.loading import open_model
-from mlflow_redisai.models.registry import FLAVORS, REFUSED, module_of
+from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED, module_of
 
 
 def model_with(flavors: list[str], folder: Path) -> Path:
@@ -40,7 +40,7 @@ def test_a_flavor_that_the_model_lacks_is_told_with_those_it_has(tmp_path: Path)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
 
 
-@pytest.mark.parametrize("flavor", sorted(REFUSED))
+@pytest.mark.parametrize("flavor", sorted(UNCONVERTED))
 def test_a_flavor_that_cannot_be_deployed_is_told_with_the_reason(flavor: str, tmp_path: Path) -> None:
     with pytest.raises(NotConvertible) as unasked:
         chosen([flavor, "python_function"], tmp_path)
@@ -48,11 +48,32 @@ def test_a_flavor_that_cannot_be_deployed_is_told_with_the_reason(flavor: str, t
         chosen([flavor, "python_function"], tmp_path, flavor)
 
     assert str(unasked.value).endswith(
-        f"has no flavor that can be deployed ({flavor}: {REFUSED[flavor]}); deployable flavors are {', '.join(FLAVORS)}"
+        f"has no flavor that can be deployed ({flavor}: {UNCONVERTED[flavor]}); "
+        f"deployable flavors are {', '.join(FLAVORS)}"
     )
     assert str(asked.value) == (
-        f"the flavor {flavor} can't be deployed: {REFUSED[flavor]}; deployable flavors are {', '.join(FLAVORS)}"
+        f"the flavor {flavor} can't be deployed: {UNCONVERTED[flavor]}; deployable flavors are {', '.join(FLAVORS)}"
     )
+
+
+@pytest.mark.parametrize("flavor", ["prophet", "a_flavor_of_ones_own", "python_function"])
+def test_where_python_may_run_every_flavor_is_taken(flavor: str, tmp_path: Path) -> None:
+    with open_model(str(model_with([flavor, "python_function"], tmp_path))) as model:
+        assert choose_flavor(model, python=True) == flavor
+        assert choose_flavor(model, flavor, python=True) == flavor
+
+
+def test_a_flavor_with_a_converter_is_preferred_to_python(tmp_path: Path) -> None:
+    with open_model(str(model_with(["python_function", "prophet", "sklearn"], tmp_path))) as model:
+        assert choose_flavor(model, python=True) == "sklearn"
+
+
+def test_a_model_that_was_logged_without_pyfunc_is_refused_everywhere(tmp_path: Path) -> None:
+    with (
+        open_model(str(model_with(["spark"], tmp_path))) as model,
+        pytest.raises(NotConvertible, match=r"has no flavor that can be deployed \(spark: "),
+    ):
+        choose_flavor(model, python=True)
 
 
 def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
@@ -99,6 +120,6 @@ def test_a_pyfunc_model_of_the_users_own_is_refused_before_it_is_loaded(tmp_path
 
     with (
         open_model(str(tmp_path / "model")) as model,
-        pytest.raises(NotConvertible, match="arbitrary Python can't run"),
+        pytest.raises(NotConvertible, match="arbitrary Python can't be made a graph"),
     ):
         choose_flavor(model)

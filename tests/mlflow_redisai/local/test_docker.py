@@ -64,6 +64,26 @@ def test_names_that_docker_refuses_stay_different_from_each_other() -> None:
     assert one != other
 
 
+@pytest.mark.parametrize(
+    ("port", "gpu", "data_dir", "published", "more"),
+    [
+        (7000, False, None, "127.0.0.1:7000:6379", []),
+        (0, True, None, "127.0.0.1::6379", ["--gpus", "all"]),
+        (0, False, Path("/data/of mine"), "127.0.0.1::6379", ["--volume", "/data/of mine:/data"]),
+    ],
+)
+def test_the_container_is_reached_from_this_machine_only_and_lets_it_in(
+    *, port: int, gpu: bool, data_dir: Path | None, published: str, more: list[str]
+) -> None:
+    """Docker's bridge is another machine to an engine in the container, so its protected mode is off there."""
+    server = docker.DockerServer("id", "mlflow-redisai-wine", "image:1", data_dir)
+
+    assert docker.create_arguments(server, port, gpu=gpu) == [
+        *("create", "--name", "mlflow-redisai-wine", "--label", f"{docker.LABEL}=id", "--publish", published),
+        *("--env", "REDISAI_ENGINE_PROTECTED_MODE=no", *more, "image:1"),
+    ]
+
+
 def test_without_a_docker_command_the_way_out_is_named(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -22,8 +22,10 @@ def start() -> Iterator[Start]:
     """embedded.start. A server that is still running at the end of the test is discarded."""
     with contextlib.ExitStack() as started:
 
-        def launch(name: str, port: int, data_dir: str | None, timeout_s: float) -> embedded.EmbeddedServer:
-            server = embedded.start(name, port, data_dir, timeout_s)
+        def launch(
+            name: str, port: int, data_dir: str | None, timeout_s: float, http_port: int | None = None
+        ) -> embedded.EmbeddedServer:
+            server = embedded.start(name, port, data_dir, timeout_s, http_port)
             started.callback(server.discard)
             return server
 
@@ -60,6 +62,15 @@ def test_the_command_that_it_tells_does_stop_the_server(start: Start, tmp_path: 
     wait_until(lambda: not accepts_connections(server.port), what="the end of the server")
     wait_until(lambda: embedded.running_engine(tmp_path / "data") is None, what="the end of the process")
     assert server.process.wait(30) == 0
+
+
+def test_it_tells_where_it_serves_http(start: Start, tmp_path: Path) -> None:
+    port = embedded.http_port(0)
+    server = start("wine", 0, str(tmp_path / "data"), 60, port)
+
+    assert port is not None
+    assert server.facts()["http"] == f"http://127.0.0.1:{port}"
+    assert accepts_connections(port)
 
 
 def test_without_data_dir_the_data_is_in_a_new_temporary_folder(

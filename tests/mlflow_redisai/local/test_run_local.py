@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +91,8 @@ def test_from_python_it_returns_the_deployment_and_where_it_runs(wine: LoggedMod
     assert deployment["data"] == str(data_dir)
     assert deployment["stop"] == f"kill {embedded.running_engine(data_dir)}"
     assert get_deploy_client(deployment["target"]).get_deployment("wine")["flavor"] == "sklearn"
+    with urllib.request.urlopen(f"{deployment['http']}/v2/models/wine") as answer:
+        assert json.load(answer)["name"] == "wine"
 
 
 def test_a_port_with_a_plain_redis_names_the_engine_as_the_way_out(wine: LoggedModel, redis_server: Server) -> None:
@@ -128,6 +132,10 @@ def test_run_twice_on_one_port_names_create_as_the_way_out(wine: LoggedModel, da
         ({"port": "http"}, "option port='http' is not allowed; it must be a whole number from 0 to 65535"),
         ({"runtime": "podman"}, "option runtime='podman' is not allowed; it must be embedded or docker"),
         ({"image": "redisai:1"}, "option image='redisai:1' needs runtime=docker; set both, or omit image"),
+        (
+            {"runtime": "docker", "http_port": "80"},
+            "option http_port=80 needs runtime=embedded: RedisAI speaks no HTTP",
+        ),
     ],
 )
 def test_a_bad_option_is_refused_before_anything_starts(

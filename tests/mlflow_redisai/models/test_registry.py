@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import mlflow
 import pytest
 
-from mlflow_redisai.models.registry import FLAVORS, REFUSED
+from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED
 from scripts import flavors as flavors_page
 
 
@@ -15,9 +17,10 @@ def test_every_row_of_the_table_names_a_converter_that_is_there(flavor: str) -> 
     assert callable(FLAVORS[flavor].load())
 
 
-@pytest.mark.parametrize("flavor", REFUSED)
-def test_a_refusal_says_what_works_instead(flavor: str) -> None:
-    reason = REFUSED[flavor]
+@pytest.mark.parametrize("flavor", UNCONVERTED)
+def test_a_flavor_without_a_converter_says_why_and_what_works_instead(flavor: str) -> None:
+    assert UNCONVERTED[flavor].why
+    reason = str(UNCONVERTED[flavor])
 
     assert any(word in reason for word in ("log that", "log the", "log a ", "mlflow models serve", "call it there"))
     assert not reason.endswith(".")
@@ -26,6 +29,16 @@ def test_a_refusal_says_what_works_instead(flavor: str) -> None:
 def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
     """Rewrite it with scripts/flavors. Measure again with RECORD_FLAVORS=1 scripts/test tests/mlflow_redisai/models."""
     assert flavors_page.PAGE.read_text() == flavors_page.page()
+
+
+def test_every_flavor_of_this_mlflow_is_in_a_table() -> None:
+    """A flavor is a module of MLflow's that saves models. `prompt` saves no model, and promptlab's is a pyfunc."""
+    folder = Path(mlflow.__file__).parent
+    saving = {
+        path.relative_to(folder).parts[0] for path in folder.rglob("*.py") if "def save_model(" in path.read_text()
+    }
+
+    assert saving - {"prompt", "pyfunc"} <= FLAVORS.keys() | UNCONVERTED.keys()
 
 
 def test_every_flavor_was_tested() -> None:

@@ -44,12 +44,14 @@ def test_an_error_is_a_reply_and_harms_nothing(kept: KeptConnections, pool: redi
     assert kept.exchange(pool, [["ECHO", "c"]]) == [b"c"]
 
 
-def test_a_connection_that_the_server_has_closed_is_replaced(
+def test_a_connection_that_the_server_has_closed_is_replaced_the_next_time(
     kept: KeptConnections, pool: redis.ConnectionPool, redis_server: Server
 ) -> None:
     first = identity(kept, pool)
     redis_server.client().client_kill_filter(_id=str(first))
 
+    with pytest.raises(Lost):
+        identity(kept, pool)
     assert identity(kept, pool) != first
 
 

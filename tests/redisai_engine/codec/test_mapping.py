@@ -117,7 +117,8 @@ def test_contracts_pass_through_json() -> None:
 )
 def test_what_an_older_reader_would_overlook_is_written_in_the_newer_format(changed: dict[str, Any]) -> None:
     assert full_mapping().to_json()["format"] == 1
-    assert replace(full_mapping(), **changed).to_json()["format"] == FORMAT
+    assert replace(full_mapping(), **changed).to_json()["format"] == 2
+    assert replace(full_mapping(), **changed, parcel=True).to_json()["format"] == FORMAT
 
 
 def test_an_older_mapping_has_one_word_for_nan_and_infinity() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from support.connection import Connect
+from support.certificates import Certificates, make_certificates
+from support.connection import Connect, connected
 from support.servers import Server
 from support.waiting import accepts_connections, wait_until
 
@@ -78,3 +81,37 @@ def test_a_crowd_that_comes_at_once_is_survived(
 
     wait_until(lambda: accepts_connections(server.port) and _is_served(connect, server))
     assert "Traceback" not in server.log.read_text()
+
+
+def test_connections_in_their_tls_handshake_count_as_clients(
+    redis_server: Server, new_engine: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Those that don't fit are closed at once. When others have left, the next ones are served."""
+    files = make_certificates(tmp_path)
+    server = new_engine("--redis", redis_server.url, *files.server.for_engine, descriptors="-n 160")
+    with ExitStack() as open_:
+        silent = [open_.enter_context(socket.create_connection((server.host, server.port))) for _ in range(300)]
+        wait_until(lambda: sum(map(_is_closed, silent)) == len(silent) - room(server), what="the end of the others")
+        log = server.logged("as many as the descriptors allow: more are refused")
+        assert "Too many open files" not in log
+
+    wait_until(lambda: _is_served_by_tls(server, files))
+    assert "Traceback" not in server.logged("clients are accepted again")
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def _is_served_by_tls(server: Server, files: Certificates) -> bool:
+    try:
+        with connected(server, tls=files.context()) as wire:
+            return wire.ask("PING") == PONG
+    except OSError:  # it is refused in its handshake
+        return False

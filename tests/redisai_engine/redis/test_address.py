@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from redisai_engine.errors import StartError
-from redisai_engine.redis.address import Address, parse_address
+from redisai_engine.redis.address import Address, parse_address, with_password_of
 from support.malformed_urls import shows_a_part, urls_with_a_password
 
 
@@ -141,3 +141,47 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path):
 
     with pytest.raises(StartError, match=f"the ssl_ca_certs of --redis, {ca}, has no certificate in PEM format"):
         parse_address(f"rediss://h?ssl_ca_certs={ca}")
+
+
+class TestPasswordFiles:
+    """A password that is in a file: neither in the arguments nor in the environment."""
+
+    ADDRESS = parse_address("redis://me@h")
+
+    @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+    def test_its_text_is_the_password(self, tmp_path: Path, end: str):
+        (tmp_path / "password").write_bytes(f" p@ss:%40 é{end}".encode())
+
+        address = with_password_of(self.ADDRESS, str(tmp_path / "password"))
+
+        assert address.credentials == (b"me", " p@ss:%40 é".encode())
+        assert "p@ss" not in f"{address} {address!r}"
+
+    def test_without_a_file_the_address_is_the_same(self):
+        assert with_password_of(self.ADDRESS, "") is self.ADDRESS
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (None, "the file of --redis-password-file can't be read: No such file or directory"),
+            (b"\xff", "the file of --redis-password-file can't be read: it is not UTF-8"),
+            (b"\n", "the file of --redis-password-file is empty; it must hold the password"),
+        ],
+    )
+    def test_a_file_of_no_use_is_told_but_not_named(self, tmp_path: Path, content: bytes | None, reason: str):
+        """The password itself may stand where the name of its file should."""
+        if content is not None:
+            (tmp_path / "password").write_bytes(content)
+
+        with pytest.raises(StartError) as refused:
+            with_password_of(self.ADDRESS, str(tmp_path / "password"))
+
+        assert str(refused.value) == reason
+
+    def test_a_null_in_its_name_is_told(self):
+        with pytest.raises(StartError, match="can't be read"):
+            with_password_of(self.ADDRESS, "a\0b")
+
+    def test_a_second_password_is_refused(self, tmp_path: Path):
+        with pytest.raises(StartError, match="--redis has a password and --redis-password-file names another"):
+            with_password_of(parse_address("redis://:pw@h"), str(tmp_path))

@@ -100,3 +100,65 @@ def test_statistics_set_to_zero_count_as_no_use() -> None:
     cache.keep(place(3), held(b"4"))
 
     assert cache.id_at(place(0)) == b"1"
+
+
+class Growing:
+    """Takes what it is told to, in two parts, of which it can give back one."""
+
+    def __init__(self, needed: int, spare: int = 0) -> None:
+        self.needed = needed
+        self.spare = spare
+
+    @property
+    def memory(self) -> int:
+        return self.needed + self.spare
+
+    def give_back(self) -> None:
+        self.spare = 0
+
+
+def growing(cache: Cache[bytes], number: int, entry: Growing) -> None:
+    cache.keep(place(number), Held(b"%d" % number, b"", entry.memory, RunStatistics(), entry))
+
+
+def test_what_grows_makes_others_leave_once_it_is_weighed() -> None:
+    cache: Cache[bytes] = Cache(100)
+    small, large = Growing(10), Growing(10)
+    growing(cache, 0, small)
+    growing(cache, 1, large)
+    cache.keep(place(2), held(b"2"))
+    large.needed = 85
+
+    cache.weigh()
+
+    assert list(cache) == [place(1), place(2)]
+
+
+def test_what_can_be_given_back_is_before_anything_leaves() -> None:
+    cache: Cache[bytes] = Cache(100)
+    entries = [Growing(10) for _ in range(3)]
+    for number, entry in enumerate(entries):
+        growing(cache, number, entry)
+        entry.spare = 40
+
+    cache.weigh()
+
+    assert len(list(cache)) == 3
+    assert [entry.spare for entry in entries] == [0, 0, 0]
+
+
+def test_what_alone_exceeds_the_limit_stays_if_it_is_used_most() -> None:
+    cache: Cache[bytes] = Cache(100)
+    used = Growing(10)
+    growing(cache, 0, used)
+    for number in range(1, 4):
+        growing(cache, number, Growing(10))
+    held_ = cache.get(place(0), b"0")
+    assert held_ is not None
+    ran(held_, 5)
+    used.needed = 200
+
+    cache.weigh()
+    cache.weigh()
+
+    assert list(cache) == [place(0)]

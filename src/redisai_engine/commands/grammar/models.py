@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from redisai_engine.backends.registry import BACKENDS
+from redisai_engine.backends.registry import NAMES, PYTHON
 from redisai_engine.commands.grammar.words import Words, text, whole_number
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
@@ -48,7 +48,7 @@ def parse_modelstore(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     options.isolate = words.take_if(b"ISOLATE")
     if not words.rest:
         raise CommandError(texts.BLOB_MISSING)
-    if options.backend == "TF":
+    if options.backend == "TF" or (options.backend == PYTHON and words.is_next(b"INPUTS")):
         _counted_names(words, options)
     elif words.take_if(b"INPUTS"):
         raise CommandError(texts.INPUTS_REFUSED)
@@ -71,7 +71,7 @@ def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
     _old_batching(words, options)
     if not words.rest:
         raise CommandError(texts.BLOB_MISSING)
-    if backend == "TF":
+    if backend == "TF" or (backend == PYTHON and words.is_next(b"INPUTS")):
         _listed_names(words, options)
     while (word := words.take()) is not None and word.upper() != b"BLOB":
         pass
@@ -84,7 +84,7 @@ def parse_modelset(arguments: Sequence[bytes]) -> tuple[ModelOptions, bytes]:
 
 def _backend(words: Words) -> str:
     name = text(words.take() or b"").upper()
-    if name not in BACKENDS:
+    if name not in NAMES:
         raise CommandError(texts.BAD_BACKEND)
     return name
 

@@ -140,6 +140,7 @@ def _cpu(engine: Engine) -> Fields:
 def _engine(engine: Engine) -> Fields:
     """Yield what RedisAI doesn't have. Of several worker processes, each reports its own."""
     yield "tracking", engine.models.tracking
+    yield "python_models", "on" if engine.settings.python_models else "off"
 
 
 _SECTIONS: dict[str, Callable[[Engine], Fields]] = {

@@ -9,10 +9,12 @@ raises FrameError.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from time import monotonic
@@ -31,6 +33,11 @@ _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among th
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much
 _USUAL = b"[null,"
+#: What reading whatever arrives may raise. RecursionError comes from JSON, OverflowError from NumPy.
+_NOT_A_FRAME = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(MemoryError, RecursionError, OverflowError, struct.error),
+)
 _KEPT, _LONGEST_KEPT = 256, 256  # frames' types and shapes, bytes of one
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -39,11 +46,24 @@ class FrameError(Exception):
     """What has arrived isn't a frame."""
 
 
-class Channel:
-    """One end of a socket pair. One thread uses it at a time."""
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """How many bytes a frame may have, and its JSON."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    frame: int
+    text: int
+
+
+#: Limits that no frame reaches which a machine could hold.
+ANY_FRAME = FrameLimits(_MOST, _MOST)
+
+
+class Channel:
+    """One end of a socket pair. One thread uses it at a time. `limits` are for frames that arrive."""
+
+    def __init__(self, connection: socket.socket, limits: FrameLimits = ANY_FRAME) -> None:
         self._socket = connection
+        self._limits = limits
         self._first = bytearray(_AT_ONCE)
 
     def send(self, message: Any, arrays: Sequence[Array | None] = ()) -> None:
@@ -75,8 +95,13 @@ class Channel:
             text = bytes(view[_HEAD.size : text_end])
             message, kinds = (None, _usual_kinds(text)) if text.startswith(_USUAL) else json.loads(text)
             return message, _unpacked(kinds, view[text_end:])
-        except (ValueError, TypeError, KeyError, IndexError, MemoryError, struct.error) as error:
+        except _NOT_A_FRAME as error:
             raise FrameError(f"{type(error).__name__}: {error}") from error
+
+    def cut(self) -> None:
+        """Have whoever waits for a frame get EOFError. May be called in any thread."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._socket.close()
@@ -86,9 +111,10 @@ class Channel:
         got = self._read(memoryview(self._first), until)
         while got < _HEAD.size:
             got += self._read(memoryview(self._first)[got:], until)
-        size = _HEAD.size + _HEAD.unpack_from(self._first)[0]
-        if size > _MOST or size < got:
-            raise ValueError(f"a frame of {size} bytes")
+        length, text_length = _HEAD.unpack_from(self._first)
+        size = _HEAD.size + length
+        if size > self._limits.frame or size < got or text_length > min(length, self._limits.text):
+            raise ValueError(f"a frame of {size} bytes, {text_length} of them text")
         whole = bytearray(size)
         whole[:got] = self._first[:got]
         view = memoryview(whole)

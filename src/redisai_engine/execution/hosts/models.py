@@ -33,7 +33,7 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _DEATHS = 5  # in a minute, after which a model has failed
@@ -43,22 +43,31 @@ _FACTOR = 4  # a loaded model takes at most so many times its blob, besides what
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time."""
+    """
+    What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time.
+
+    `together` is how many bytes the hosts of one model may take (0: any). One may be more, but no second one then.
+    `load_setting` is where the first of all comes from.
+    """
 
     load_seconds: float
     memory: int
     at_once: int
+    together: int = 0
+    load_setting: str = "model-load-timeout"
 
 
 class StopHost(Stop):
     """
     The switch of one run. It kills the host that carries the run out, if one does.
 
-    A run `in_loop` takes place in the event loop, which must not wait for a host to start.
+    A run `in_loop` takes place in the event loop, which must not wait for a host to start. While it `waits` for one
+    that may take long to start, the run hasn't begun.
     """
 
     def __init__(self, *, in_loop: bool = False) -> None:
         self.in_loop = in_loop
+        self.waits = False
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._inner: Stop | None = None  # of a model that the script in the host runs
@@ -162,6 +171,13 @@ class HostedModel(LoadedModel):
     def deaths(self) -> int:  # type: ignore[override]
         return self._hosts.deaths
 
+    @property
+    def memory(self) -> int:  # type: ignore[override]
+        return self._hosts.weigh()
+
+    def give_back(self) -> None:
+        self._hosts.give_back()
+
     def new_stop(self) -> Stop | None:
         return StopHost(in_loop=threading.current_thread() is threading.main_thread())
 
@@ -172,8 +188,8 @@ class HostedModel(LoadedModel):
 class Hosts:
     """The hosts of one model or script. `about` is what the first message to each of them says."""
 
-    def __init__(self, parent: Parent, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
-        self._parent = parent
+    def __init__(self, origin: HostSource, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
+        self._origin = origin
         self._limits = host_limits
         self._about = about
         self._memory = memory_for(host_limits, len(content))
@@ -183,6 +199,7 @@ class Hosts:
         self._starting = 0
         self.deaths = 0
         self._changed = threading.Condition()
+        self._most = host_limits.at_once  # as long as they don't take too much together
         self._restarts = Restarts(_DEATHS)
         weakref.finalize(self, _end, self._file, self._all)
 
@@ -201,11 +218,11 @@ class Hosts:
     ) -> Outputs:
         """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
         if stop.terminate:
-            raise _stopped()
+            raise stopped()
         host = self._take_free() if stop.in_loop else self._take(stop)
         if host is None:
             stop.terminate = True  # the executor then leaves the run to a thread
-            raise _stopped()
+            raise stopped()
         ended = True
         try:
             stop.begin(host)
@@ -213,7 +230,7 @@ class Hosts:
             ended = False
         except HostEnded as error:
             if stop.terminate:
-                raise _stopped() from None
+                raise stopped() from None
             self._died()
             raise ModelRunError(f"ERR the model's process {error}; the next run starts another one") from None
         except ModelRunError:
@@ -222,6 +239,20 @@ class Hosts:
         finally:
             self._give_back(host, ended=stop.end() or ended)
         return outputs
+
+    def weigh(self) -> int:
+        """Return the bytes that all hosts take now, and see to it that there are no more than may take so much."""
+        weights = [host.memory for host in list(self._all)]
+        largest = max(weights, default=0)
+        if self._limits.together and largest:
+            self._most = max(1, min(self._limits.at_once, self._limits.together // largest))
+        return sum(weights)
+
+    def give_back(self) -> None:
+        """End the hosts that only runs at the same time need."""
+        with self._changed:
+            while self._free and len(self._all) > 1:
+                self._end_one(self._free.pop())
 
     @property
     def has_free(self) -> bool:
@@ -235,7 +266,7 @@ class Hosts:
     def _take(self, stop: StopHost) -> Host:
         """Return a free host, or start one."""
         with self._changed:
-            while not self._free and len(self._all) + self._starting >= self._limits.at_once:
+            while not self._free and len(self._all) + self._starting >= self._most:
                 self._changed.wait()
             if self._free:
                 return self._free.pop()
@@ -252,24 +283,31 @@ class Hosts:
 
     def _give_back(self, host: Host, *, ended: bool) -> None:
         with self._changed:
-            if ended:
-                self._all.discard(host)
-                host.close()
+            if ended or len(self._all) > self._most:
+                self._end_one(host)
             else:
                 self._free.append(host)
             self._changed.notify()
+
+    def _end_one(self, host: Host) -> None:
+        self._all.discard(host)
+        host.close()
 
     def _wait_for_restart(self) -> None:
         """Wait until another host may be started. Raise ModelRunError if that takes too long."""
         with self._changed:
             wait = self._restarts.wait(monotonic())
+        self._refuse_if_dying(wait)
+        sleep(wait)
+
+    def _refuse_if_dying(self, wait: float) -> None:
+        """Raise ModelRunError if no host may be started for longer than a run waits."""
         if self._restarts.failed:
             raise ModelRunError(
                 f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
             )
         if wait > _PATIENCE:
             raise ModelRunError(f"ERR the model's process keeps dying; it is started again in {wait:.1f} s")
-        sleep(wait)
 
     def _died(self) -> None:
         with self._changed:
@@ -279,33 +317,40 @@ class Hosts:
     def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
         """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
         host = Host(
-            self._parent, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
+            self._origin, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
         )
         try:
             stop.begin(host)
             said, _ = host.ask(self._about, seconds=self._limits.load_seconds)
+            if said is None:
+                raise HostEnded("was ended because it answered nonsense (a run that nobody asked for)")
         except BaseException as error:
             host.close()
             raise self._load_error(error, stop) from error
         finally:
             stop.end()
+        if "weight" in said:
+            host.weigh(*said["weight"])
         self._all.add(host)
-        self._parent.say_missing(said["missing"])
+        self.weigh()
+        self._origin.say_missing(said.get("missing", ()))
         return host, said
 
     def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:
         if isinstance(error, TimeoutError):
             seconds = self._limits.load_seconds
-            return ModelLoadError(f"ERR loading takes longer than {seconds * 1000:.0f} ms (model-load-timeout)")
+            return ModelLoadError(
+                f"ERR loading takes longer than {seconds * 1000:.0f} ms ({self._limits.load_setting})"
+            )
         if isinstance(error, HostEnded):
             if stop.terminate:
-                return _stopped()
+                return stopped()
             self._died()
             return ModelLoadError(f"ERR the model can't be loaded: its process {error}")
         return error
 
 
-def _stopped() -> ModelRunError:
+def stopped() -> ModelRunError:
     return ModelRunError(
         "ERR the run takes longer than model-execution-timeout allows; its process was ended, and the next run starts "
         "another one"

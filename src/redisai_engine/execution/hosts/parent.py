@@ -24,6 +24,7 @@ from typing import TypeAlias
 
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import BackendMissing, ModelLoadError
+from redisai_engine.execution.hosts.frames import ANY_FRAME
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Parent:
 
     def __init__(self, backend: str, output: Output | None = None) -> None:
         self.backend = backend
-        self._output = output or _nowhere
+        self.limits = ANY_FRAME
+        self._output = output or nowhere
         self.version = ""  # of the framework; empty until it has been imported
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,9 +121,9 @@ class Parent:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, open(self._output(f"{self.backend} printed: "), "wb", buffering=0) as printed:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(theirs.fileno()), json.dumps(_path())],
+                [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(theirs.fileno()), json.dumps(search_path())],
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env=passed_on(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
@@ -152,15 +154,15 @@ class Parent:
         self._process = self._control = None
 
 
-def _nowhere(prefix: str) -> int:
+def nowhere(prefix: str) -> int:
     return os.open(os.devnull, os.O_WRONLY)
 
 
-def _path() -> list[str]:
+def search_path() -> list[str]:
     """Return where Python finds modules, as folders that don't depend on the current one."""
     return [os.path.abspath(folder) for folder in sys.path if folder]
 
 
-def _environment() -> dict[str, str]:
+def passed_on() -> dict[str, str]:
     passed_on = (*_PASSED_ON, *_PASSED_ON_BY_FRAMEWORKS)
     return {name: value for name, value in os.environ.items() if name.startswith(passed_on)}

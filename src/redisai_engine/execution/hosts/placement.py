@@ -10,11 +10,14 @@ from collections.abc import Collection, Sequence
 
 from redisai_engine.backends import registry
 from redisai_engine.backends.base import Backend, BackendSettings, LoadedModel
+from redisai_engine.backends.registry import PYTHON
 from redisai_engine.backends.scripts import Script
+from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.models import HostedBackend, HostLimits
 from redisai_engine.execution.hosts.parent import Output, Parent
 from redisai_engine.execution.hosts.probation import Probation
 from redisai_engine.execution.hosts.scripts import compile_in_host
+from redisai_engine.protocol import texts
 
 #: The backends whose runs a thread can't stop, or whose models are programs.
 HOSTED = ("TF", "TFLITE", "TORCH")
@@ -31,6 +34,7 @@ class Placement:
     The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
     `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
+    `python` serves Python models; without it there are none.
     """
 
     def __init__(
@@ -40,15 +44,21 @@ class Placement:
         output: Output | None = None,
         *,
         trusted: bool = False,
+        python: Backend | None = None,
     ) -> None:
         self._limits = host_limits
         self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT)}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
+        self._python = python
         self._in_process = {_TRIED_OUT, *in_process}
         self._probation = None if trusted else Probation(self._parents[_TRIED_OUT], host_limits)
 
     def backend(self, name: str, *, isolate: bool = False) -> Backend:
-        """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`."""
+        """Return the backend that RedisAI calls `name`. Raise the errors of `registry.backend`, and ModelLoadError."""
+        if name == PYTHON:
+            if self._python is None:
+                raise ModelLoadError(texts.PYTHON_OFF)
+            return self._python
         return self._hosted[name] if self.is_hosted(name, isolate=isolate) else registry.backend(name)
 
     def is_hosted(self, name: str, *, isolate: bool = False) -> bool:
@@ -57,7 +67,7 @@ class Placement:
 
         `isolate` is what one model asks for.
         """
-        return name in self._hosted and (isolate or name not in self._in_process)
+        return name == PYTHON or (name in self._hosted and (isolate or name not in self._in_process))
 
     def is_isolated(self, name: str, loaded: LoadedModel) -> bool:
         """Return whether a model runs in a process of its own although its backend's models usually don't."""
@@ -88,3 +98,5 @@ class Placement:
         """End all hosts."""
         for parent in self._parents.values():
             parent.close()
+        if self._python is not None:
+            self._python.close()

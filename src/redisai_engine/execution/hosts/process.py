@@ -11,14 +11,15 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.execution.hosts.frames import Channel, FrameError, to_error
-from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, to_error
+from redisai_engine.weight import private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
+_COPIED = 12 * 2**20  # bytes of its parent's that a host changes, and so has to itself (measured: 1 to 12 MB)
 
 
 class HostEnded(Exception):
@@ -33,16 +34,35 @@ class HostEnded(Exception):
         self.by_itself = by_itself
 
 
-class Host:
-    """A host, forked by `parent`, which loads from the open file `file` what it is asked to."""
+class HostSource(Protocol):
+    """
+    Where hosts come from: a process that forks them, or a program that is started for each.
 
-    def __init__(self, parent: Parent, file: int, *, memory: int, gpu: bool) -> None:
+    `limits` are those of the frames that they may send.
+    """
+
+    @property
+    def limits(self) -> FrameLimits: ...
+
+    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
+        """Start a host that has these three. Raise ModelLoadError."""
+
+    def say_missing(self, missing: Sequence[str]) -> None:
+        """Say in the log what hosts aren't kept from."""
+
+
+class Host:
+    """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
+
+    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
-        self._channel = Channel(ours)
+        self._channel = Channel(ours, origin.limits)
+        self._killed = False
+        self._pid = self._common = 0
         with theirs, their_lifeline:
             try:
-                parent.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
+                origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
             except BaseException:
                 self.close()
                 raise
@@ -72,14 +92,39 @@ class Host:
             raise self._end() from None
         except FrameError as error:
             raise HostEnded(f"was ended because it answered nonsense ({error})") from None
-        if answer is not None and "error" in answer:
-            raise to_error(*answer["error"])
+        if answer is None:
+            return None, outputs
+        if not isinstance(answer, dict):
+            raise HostEnded("was ended because it answered nonsense (a message that is no object)")
+        if "error" in answer:
+            raise _told(answer["error"])
         return answer, outputs
 
+    def weigh(self, pid: int, common: int) -> None:
+        """Be told by which number the kernel knows the process, and how many bytes it began with: its parent's."""
+        self._pid, self._common = pid, common
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the process takes now, apart from what it has in common with its parent."""
+        return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
+
     def kill(self) -> None:
-        """Have the process killed."""
+        """Have the process killed. Whoever waits for its answer doesn't wait for its end."""
+        self._killed = True
         with contextlib.suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
+        self._channel.cut()
+
+    def ended(self) -> HostEnded | None:
+        """Return by what the process has ended, or None if it hasn't, as far as is known."""
+        try:
+            self._lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            pass
+        return self._end()
 
     def close(self) -> None:
         """Kill the process and forget it."""
@@ -88,6 +133,8 @@ class Host:
 
     def _end(self) -> HostEnded:
         """Return an error that says by what the process has ended."""
+        if self._killed:
+            return HostEnded("was ended by the engine", by_itself=False)
         self._lifeline.settimeout(_STATUS_SECONDS)
         try:
             said = json.loads(self._lifeline.recv(_MOST_BYTES) or b"{}")
@@ -102,6 +149,13 @@ class Host:
             return HostEnded(f"ended with exit code {status}")
         # Linux sends SIGKILL, too, when the machine is short of memory, which need not be this process's doing.
         return HostEnded(f"ended by signal {-status} ({_signal_name(-status)})", by_itself=-status != signal.SIGKILL)
+
+
+def _told(error: Any) -> Exception:
+    """Return the error that an answer names, or HostEnded if it names none."""
+    if isinstance(error, list) and len(error) == 2 and all(isinstance(text, str) for text in error):
+        return to_error(*error)
+    return HostEnded("was ended because it answered nonsense (an error without its text)")
 
 
 def _signal_name(number: int) -> str:

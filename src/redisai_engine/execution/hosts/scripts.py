@@ -27,6 +27,13 @@ class HostedScript:
     def new_stop(self) -> Stop | None:
         return StopHost()
 
+    @property
+    def memory(self) -> int:
+        return self._hosts.weigh()
+
+    def give_back(self) -> None:
+        self._hosts.give_back()
+
     def run(self, call: ScriptCall, arrays: Sequence[Array], stop: Any) -> Outputs:
         """Carry out a call. Raise ModelRunError."""
         message = {

@@ -19,6 +19,7 @@ from redisai_engine.backends.registry import backend
 from redisai_engine.backends.scripts import ScriptCall
 from redisai_engine.execution.hosts.frames import Channel, from_bytes, from_error, to_bytes, to_error, to_value
 from redisai_engine.protocol.frames import Value
+from redisai_engine.weight import private_bytes
 
 #: The message that asks for one run on made-up inputs.
 TRIAL = "trial"
@@ -28,6 +29,7 @@ Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 
 def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
     """Load from the open file what the first message says, and run it. `missing` is what couldn't be restricted."""
+    common = private_bytes(os.getpid())
     channel = Channel(connection)
     given, _ = channel.receive()
     try:
@@ -35,7 +37,7 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
     except Exception as error:
         channel.send(from_error(error))
         return
-    channel.send({**about, "missing": missing})
+    channel.send({**about, "missing": missing, "weight": [os.getpid(), common]})
     while True:
         try:
             message, arrays = channel.receive()

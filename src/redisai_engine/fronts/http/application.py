@@ -17,7 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
-from redisai_engine.fronts.http.access.failures import RequestRefused
+from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
+from redisai_engine.fronts.http.access.tracing import Tracing
+from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
 from redisai_engine.fronts.http.live.machines import ROUTES as MACHINE_ROUTES
@@ -30,16 +32,17 @@ from redisai_engine.watching.monitor import Monitor
 
 _log = logging.getLogger(__name__)
 
-_ROUTES: list[Route] = [*PAGE_ROUTES, *MACHINE_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
+_ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *PAGE_ROUTES, *MACHINE_ROUTES, *V2_ROUTES, *SCORING_ROUTES]
 
 
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor) -> None:
+    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, tracing: Tracing | None) -> None:
         self._engine = engine
         self._monitor = monitor
         self._gate = gate
+        self._tracing = tracing
         self._router = Router(_ROUTES, redirect_slashes=False, default=_not_found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,9 +85,9 @@ class Application:
     async def _call(self, route: HotRoute, scope: Scope, receive: Receive) -> HttpAnswer:
         body = await read_body(receive, self._engine.settings.http_body_limit)
         connection = scope["state"]["connection"]
-        answer = await connection.ask(
-            route.handler(Call(connection, route.name, route.version, scope["headers"], body))
-        )
+        call = Call(connection, route.name, route.version, scope["headers"], body, route.shown)
+        tracing = self._tracing
+        answer = await connection.ask(route.handler(call) if tracing is None else tracing.traced(route.handler, call))
         assert isinstance(answer, HttpAnswer)
         return answer
 
@@ -116,7 +119,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
     if size > most:
-        raise RequestRefused(413, f"the body is larger than the {most} bytes that are allowed (see --http-body-limit)")
+        raise body_too_large(most)
     return b"".join(parts)
 
 

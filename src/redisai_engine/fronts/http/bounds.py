@@ -1,7 +1,7 @@
 """
-What a client may send over HTTP before it is answered: bounds on the head of a request and on its body.
+What a client may send over HTTP before it is answered: bounds on the head of a request.
 
-uvicorn's protocol bounds neither. A head counts until the parser has seen its end; a body is counted where it is read.
+uvicorn's protocol has none. A head counts until the parser has seen its end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD_BYTES = 64 * 1024  # of request line and headers
-_HEAD_SECONDS = 60.0  # from the first byte, or from the connection, until a head is complete
+_HEAD_SECONDS = 60.0  # from the connection, or from its first byte, until a head is complete
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -27,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_head()
+        self._impatience = self.loop.call_later(_HEAD_SECONDS, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -38,6 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head > _HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
+            elif self._impatience is None:
+                self._impatience = self.loop.call_later(_HEAD_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()
@@ -45,18 +47,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
-        self._head = 0
-        if self._impatience is None:
-            self._wait_for_head()
+        self.begin_head()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._end_waiting()
+        self.end_head()
         super().on_headers_complete()
 
-    def _wait_for_head(self) -> None:
-        self._impatience = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+    def begin_head(self) -> None:
+        self._in_head = True
+        self._head = 0
+
+    def end_head(self) -> None:
+        self._in_head = False
+        if self._impatience is not None:
+            self._end_waiting()
 
     def _end_waiting(self) -> None:
         if self._impatience is not None:
@@ -64,5 +68,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._impatience = None
 
     def _give_up(self) -> None:
+        self._impatience = None
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()

@@ -14,11 +14,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from redisai_engine.config import Settings
+from redisai_engine.fronts.http.access.tracing import tracing_by
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
-from redisai_engine.fronts.http.bounds import BoundedProtocol
+from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
-from redisai_engine.fronts.listening import listen
+from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
 from redisai_engine.watching.monitor import Monitor
 
@@ -35,9 +36,11 @@ class HttpFront:
         self._engine = engine
         self._users = Users(engine)
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
-        gate = Gate(self._users, is_protected=engine.settings.protected_mode)
-        self._config = _config(Application(engine, gate, monitor))
+        self._listener: Listener | None = None
+        self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
+        self._routes = Routes()
+        self._tracing = tracing_by()
+        self._config = _config(Application(engine, self._gate, monitor, self._tracing))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
@@ -48,16 +51,21 @@ class HttpFront:
         """
         self._most_clients = most_clients
         self._config.load()
-        self._server = await listen(
-            self._engine.loop, self._connection, settings, settings.http_port, flag="--http-port", shared=shared
+        self._listener = await listen(
+            self._engine.loop,
+            self._connection,
+            settings,
+            settings.http_port,
+            flag="--http-port",
+            shared=shared,
+            is_full=self._is_full,
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        return self._listener.address
 
     async def drain(self, seconds: float) -> None:
         """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         deadline = self._engine.loop.time() + seconds
@@ -67,11 +75,29 @@ class HttpFront:
     def close(self) -> None:
         """End all connections to Redis."""
         self._users.close()
+        if self._tracing is not None:
+            self._tracing.close()
+
+    @property
+    def _under_way(self) -> int:
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _is_full(self) -> bool:
+        return len(self._state.connections) + self._under_way >= self._most_clients
 
     def _connection(self) -> asyncio.Protocol:
-        if len(self._state.connections) >= self._most_clients:
+        if not self._under_way and self._is_full():  # else it was asked before the handshake
             return _Overflow()
-        return BoundedProtocol(self._config, self._state, {}, self._engine.loop)
+        return DirectProtocol(
+            self._config,
+            self._state,
+            {},
+            self._engine.loop,
+            gate=self._gate,
+            routes=self._routes,
+            tracing=self._tracing,
+            body_limit=self._engine.settings.http_body_limit,
+        )
 
 
 class _Overflow(asyncio.Protocol):
@@ -86,7 +112,7 @@ class _Overflow(asyncio.Protocol):
 def _config(application: Any) -> Config:
     return Config(
         application,
-        http=BoundedProtocol,
+        http=DirectProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

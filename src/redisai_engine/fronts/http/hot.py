@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from functools import cached_property
+from urllib.parse import quote, unquote_to_bytes
 
 import orjson
 
@@ -28,13 +29,17 @@ HOT_PATHS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HotRoute:
     """What a path stands for: the handler, and the deployment and version that it names."""
 
     handler: Handler
     name: bytes
     version: str
+
+    @cached_property
+    def shown(self) -> bytes:
+        return quote(self.name, safe="/:@").encode()
 
 
 def find(path: str) -> HotRoute | None:

@@ -9,7 +9,7 @@ import logging
 from typing import cast
 
 from redisai_engine.config import Settings
-from redisai_engine.fronts.listening import listen
+from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.fronts.resp.relayed_names import RelayedNames
 from redisai_engine.fronts.resp.session import LOOKED_AT, Session
 from redisai_engine.protocol import replies, texts
@@ -27,7 +27,7 @@ class RespFront:
         self._engine = engine
         self._sessions: set[Session] = set()
         self._relayed_names = RelayedNames(LOOKED_AT)
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._most_clients = 0
         self._is_full = False
 
@@ -40,33 +40,46 @@ class RespFront:
         Raise StartError if the address or the certificate can't be used.
         """
         self._most_clients = most_clients
-        self._server = await listen(
-            self._engine.loop, self._session, settings, settings.port, flag="--port", shared=shared
+        self._listener = await listen(
+            self._engine.loop,
+            self._session,
+            settings,
+            settings.port,
+            flag="--port",
+            shared=shared,
+            is_full=self._has_no_room,
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        return self._listener.address
 
     async def drain(self, seconds: float) -> None:
         """Accept no new connections, let all others finish what they have begun, for up to `seconds`."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for session in list(self._sessions):
             session.finish()
         deadline = self._engine.loop.time() + seconds
         while self._sessions and self._engine.loop.time() < deadline:
             await asyncio.sleep(0.005)
 
-    def _session(self) -> asyncio.Protocol:
-        is_full = len(self._sessions) >= self._most_clients
+    @property
+    def _under_way(self) -> int:
+        """How many clients are in their TLS handshake."""
+        return 0 if self._listener is None else self._listener.under_way
+
+    def _has_no_room(self) -> bool:
+        """Return whether there are as many clients as fit, those included that aren't through their handshake yet."""
+        count = len(self._sessions) + self._under_way
+        is_full = count >= self._most_clients
         if is_full != self._is_full:
             self._is_full = is_full
             if is_full:
-                _log.warning(
-                    "there are %d clients, as many as the descriptors allow: more are refused", len(self._sessions)
-                )
+                _log.warning("there are %d clients, as many as the descriptors allow: more are refused", count)
             else:
                 _log.warning("clients are accepted again")
-        if is_full:
+        return is_full
+
+    def _session(self) -> asyncio.Protocol:
+        if not self._under_way and self._has_no_room():  # else it was asked before the handshake
             return _Refusal(_TOO_MANY_CLIENTS)
         try:
             return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))

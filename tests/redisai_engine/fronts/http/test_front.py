@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from support.certificates import make_certificates
 from support.http_calls import HttpServer, infer_json
 from support.servers import Server
 
@@ -109,3 +114,57 @@ def test_a_body_that_is_too_large_is_refused(new_http: Callable[..., HttpServer]
 
     assert reply.status == 413
     assert "--http-body-limit" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", gzip.compress(b" " * 10_000_000), 413),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-9], 400),
+        ("gzip", b"no", 400),
+        ("br", b"{}", 415),
+    ],
+)
+def test_a_compressed_body_is_bounded_and_whole(
+    new_http: Callable[..., HttpServer], encoding: str, body: bytes, status: int
+) -> None:
+    server = new_http("--http-body-limit", "100000")
+
+    assert server.ask("POST", PATH, body, content_encoding=encoding).status == status
+    assert server.ask("POST", "/invocations/http:tiny", body, content_encoding=encoding).status == status
+
+
+def test_requests_that_come_at_once_are_answered_in_order(http: HttpServer) -> None:
+    """Hot routes and others on one connection, all sent before the first answer is read."""
+    body = json.dumps(PAIR).encode()
+    infer = b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    live = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    last = live.replace(b"host: x", b"host: x\r\nconnection: close")
+    with socket.create_connection((http.host, http.port)) as wire:
+        wire.sendall(infer + infer + live + infer + live + infer + last)
+        answer = b"".join(iter(lambda: wire.recv(65536), b""))
+
+    kinds = [b"live" if b'"live"' in part else b"infer" for part in answer.split(b"HTTP/1.1 200 OK")[1:]]
+    assert kinds == [b"infer", b"infer", b"live", b"infer", b"live", b"infer", b"live"]
+
+
+def test_a_client_may_wait_for_100_continue(http: HttpServer) -> None:
+    body = json.dumps(PAIR).encode()
+    http.ask("POST", PATH, PAIR)  # so that the user is known
+    head = b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    with socket.create_connection((http.host, http.port)) as wire:
+        wire.sendall(head % len(body))
+        assert wire.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.sendall(body)
+        assert wire.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_the_port_speaks_tls_with_the_listeners_certificate(
+    new_http: Callable[..., HttpServer], tmp_path: Path
+) -> None:
+    certificates = make_certificates(tmp_path)
+    server = new_http(*certificates.server.for_engine)
+
+    assert replace(server, tls=certificates.context()).ask("GET", "/v2/health/live").json() == {"live": True}
+    with pytest.raises(OSError, match=r".*"):
+        server.ask("GET", "/v2/health/live")

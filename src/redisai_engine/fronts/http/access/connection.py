@@ -53,12 +53,14 @@ class Work:
         return b""
 
     def _ended(self, task: Task) -> None:
-        self._connection.ended(self)
         reply = task.reply
         if isinstance(reply, bytes) and reply[:1] == b"-":  # ended from outside, or by a bug
-            self._done(_error_of(reply))
-        else:
-            self._done(self._outcome)
+            self._outcome = _error_of(reply)
+        self._connection.ended(self)
+
+    def deliver(self) -> None:
+        """Tell whoever waits."""
+        self._done(self._outcome)
 
 
 def _error_of(reply: bytes) -> EngineError:
@@ -77,6 +79,7 @@ class UserConnection:
         self.client = Client(engine, self, front_number)
         self._new: list[Work] = []
         self._running: set[Work] = set()
+        self._finished: list[Work] = []  # whose outcomes are delivered at the end of the turn
 
     def start(self, steps: Steps[Any], done: Done) -> None:
         """Begin a piece of work in this turn. `done` gets its outcome, or an EngineError."""
@@ -105,6 +108,8 @@ class UserConnection:
 
     def ended(self, work: Work) -> None:
         self._running.discard(work)
+        self._finished.append(work)
+        self.client.answered()
 
     def close(self) -> None:
         """End all work and the connection."""
@@ -125,10 +130,18 @@ class UserConnection:
 
     def dispatch(self) -> None:
         new, self._new = self._new, []
+        if len(new) > 1:
+            self._engine.turn.has_many = True
         for work in new:
             work.task.begin()
 
     def flush(self) -> None:
+        finished, self._finished = self._finished, []
+        for work in finished:
+            try:
+                work.deliver()
+            except Exception:  # must not keep the others from their answers
+                _log.exception("a request over HTTP can't be answered because of a bug in the engine")
         if self.client.opened_upstream is not None:
             self.client.opened_upstream.flush()
 

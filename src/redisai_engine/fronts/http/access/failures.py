@@ -67,6 +67,10 @@ def bad_request(text: str) -> RequestRefused:
     return RequestRefused(400, text)
 
 
+def body_too_large(most: int) -> RequestRefused:
+    return RequestRefused(413, f"the body is larger than the {most} bytes that are allowed (see --http-body-limit)")
+
+
 def status_of(error: EngineError) -> int:
     """Return the status that an error has in HTTP."""
     if isinstance(error, RequestRefused):

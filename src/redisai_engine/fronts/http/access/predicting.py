@@ -14,7 +14,7 @@ from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT, RunnableModel
+from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
 from redisai_engine.fronts.http.access.calls import Stopwatch
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import ServedDeployment
@@ -51,11 +51,13 @@ def predict(
 
     seen, rows, requests = (yield Encode(encode)) if is_large else encode()
     watch.end(b"prepare")
+    jobs: list[Job] = []
     outcomes = yield Run(
-        [RunRequest(model, [tensor.array() for tensor in request]) for request in requests], deadline, detached=True
+        [RunRequest(model, [tensor.array() for tensor in request]) for request in requests], deadline, jobs=jobs
     )
-    watch.end(b"run")
-    reply_budget(client.engine.settings).take(_size(outcomes))
+    size = _size(outcomes)
+    watch.ran(jobs)
+    reply_budget(client.engine.settings).take(size)
 
     def answer() -> Any:
         with _refusing():

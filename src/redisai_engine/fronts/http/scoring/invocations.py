@@ -17,7 +17,7 @@ from starlette.routing import Route
 from redisai_engine.codec.record import is_own_key
 from redisai_engine.commands.hashes import scan_tags
 from redisai_engine.commands.steps import Encode
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, check_weight
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused
@@ -32,11 +32,10 @@ _LIKE_INPUT = "like input"
 
 def invocations(call: Call) -> Steps[HttpAnswer]:
     """Predict. Raise EngineError."""
-    watch = Stopwatch()
+    watch = call.watch
     kind = media_type(call.header(b"content-type"))
     most = call.client.engine.settings.tensor_limit
-    body = call.body
-    call.body = b""
+    body = yield from body_of(call)
     check_weight(body, most)
     name = call.name or (yield from _default(call))
     model, deployment = yield from resolve_deployment(call.client, name)
@@ -60,7 +59,7 @@ def invocations(call: Call) -> Steps[HttpAnswer]:
     else:
         text = predictions_json(answer, is_bare=given.is_bare)
     watch.end(b"encode")
-    return HttpAnswer(text, headers=[(b"x-deployment", quote(name).encode()), watch.header()])
+    return HttpAnswer(text, headers=[(b"x-deployment", call.shown or quote(name, safe="/:@").encode()), watch.header()])
 
 
 def _default(call: Call) -> Steps[bytes]:

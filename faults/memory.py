@@ -1,0 +1,33 @@
+"""What memory processes take, by the kernel's account."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_MIB = 2**20
+
+
+def proportional(process: psutil.Process) -> float:
+    """Return the MiB that a process takes, where shared memory counts in parts; 0 if it has ended."""
+    with suppress(OSError):  # it has just ended
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def of_engine(pid: int) -> float:
+    """Return the MiB that an engine takes with all processes below it, apart from its redis-server."""
+    engine = psutil.Process(pid)
+    return sum(
+        map(proportional, [engine, *(child for child in engine.children(recursive=True) if not _is_redis(child))])
+    )
+
+
+def _is_redis(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return "redis-server" in process.name() or "valkey-server" in process.name()
+    return False

@@ -1,0 +1,214 @@
+"""
+The start of workers, and those that run.
+
+Each worker is a process of its own, with a guard (`program.py`), started with an environment's Python, in a temporary
+folder of its own. It sees none of the engine's environment but what frameworks are configured by, and none of its
+files.
+
+Invariant: after `close` no worker runs, and none can be started. The folders of engines that were killed are removed by
+the guards, and what they leave by the next engine that starts (`folders.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import pwd
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from time import monotonic
+from typing import Protocol
+
+from redisai_engine.errors import ModelLoadError
+from redisai_engine.execution.hosts.frames import FrameLimits
+from redisai_engine.execution.hosts.parent import Output, nowhere, passed_on
+from redisai_engine.folders import PrivateFolder
+
+_log = logging.getLogger(__name__)
+
+_PROGRAM = Path(__file__).parent / "program.py"
+_PARCELS = Path(__file__).parents[3] / "protocol" / "parcels"
+_MOST_TEXT = 1 << 20  # bytes of the JSON in a frame
+_UNPACKED = 10, 1 << 30  # an archive may take so many times its size unpacked, and so many bytes
+_LOOK_SECONDS = 1.0
+_END_SECONDS = 4.0  # longer than a guard takes to kill a worker that ignores SIGTERM
+#: What keeps frameworks from sending anything anywhere.
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUser:
+    """The user whose rights workers have."""
+
+    id: int
+    group: int
+    name: str
+
+    @classmethod
+    def named(cls, name: str) -> WorkerUser | None:
+        """Return the user, None for an empty name. Raise KeyError for one that the machine doesn't know."""
+        if not name:
+            return None
+        entry = pwd.getpwnam(name)
+        return cls(entry.pw_uid, entry.pw_gid, name)
+
+
+class Watched(Protocol):
+    """What looks after the workers of one model."""
+
+    def look_after(self, now: float) -> None:
+        """End idle workers, and replace those that have died."""
+
+    def end(self) -> None:
+        """End all workers."""
+
+
+class Starting:
+    """
+    All workers of an engine. Its methods may be called in any thread.
+
+    `output` opens where one of them prints, `most_answer` limits what it answers, in bytes. `threads` is how many one
+    of them computes with, if its environment doesn't say so; 0: its libraries decide.
+    """
+
+    def __init__(
+        self, output: Output | None = None, *, most_answer: int, threads: int = 1, user: WorkerUser | None = None
+    ) -> None:
+        self.limits = FrameLimits(most_answer + 2 * _MOST_TEXT, _MOST_TEXT)
+        self.closing = threading.Event()
+        self._output = output or nowhere
+        self._threads = threads
+        self._user = user
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._folder: PrivateFolder | None = None
+        self._guards: list[subprocess.Popen[bytes]] = []
+        self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._watch: threading.Thread | None = None
+
+    def watch(self, workers: Watched) -> None:
+        """Look after these workers from now on."""
+        with self._lock:
+            self._watched.add(workers)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._look, name="python-workers", daemon=True)
+                self._watch.start()
+
+    def start(self, python: str, descriptors: Sequence[int], *, memory: int, path: list[str] | None) -> None:
+        """
+        Start a guard and its worker with this Python. `descriptors` are channel, lifeline and the file of the blob.
+
+        `memory` limits the worker, in bytes; 0: any. `path` is where it finds modules, None for Python's own choice.
+        Raise ModelLoadError.
+        """
+        number = next(self._numbers)
+        channel, lifeline, blob = descriptors
+        try:
+            folder = self._new_folder()
+            given = {
+                "channel": channel,
+                "lifeline": lifeline,
+                "blob": blob,
+                "folder": folder,
+                "memory": memory,
+                "path": path,
+                "parcels": str(_PARCELS),
+                "unpacked": _UNPACKED[0] * os.fstat(blob).st_size + _UNPACKED[1],
+            }
+            with open(self._output(f"PYFUNC worker {number} printed: "), "wb", buffering=0) as printed:
+                guard = subprocess.Popen(
+                    [python, "-I", str(_PROGRAM), json.dumps(given)],
+                    pass_fds=descriptors,
+                    env=self._environment(folder),
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=printed,
+                    start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
+                    umask=0o077,
+                    user=None if self._user is None else self._user.id,
+                    group=None if self._user is None else self._user.group,
+                    extra_groups=None if self._user is None else [],
+                )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ModelLoadError(f"ERR a worker can't be started with {python[:200]}: {reason}") from error
+        _log.info("PYFUNC worker %d is process group %d", number, guard.pid)
+        with self._lock:
+            self._guards.append(guard)
+        if self.closing.is_set():
+            guard.kill()
+
+    def close(self) -> None:
+        """End all workers, and wait for that."""
+        self.closing.set()
+        with self._lock:
+            watched, guards = list(self._watched), list(self._guards)
+        for workers in watched:
+            workers.end()
+        until = monotonic() + _END_SECONDS
+        for guard in guards:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                guard.wait(max(until - monotonic(), 0.0))
+            guard.kill()  # its worker ends with it
+            guard.wait()
+        with self._lock:
+            folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.remove()
+
+    def _look(self) -> None:
+        while not self.closing.wait(_LOOK_SECONDS):
+            with self._lock:
+                watched = list(self._watched)
+                self._guards = [guard for guard in self._guards if guard.poll() is None]
+            while watched:
+                watched.pop().look_after(monotonic())
+
+    def _new_folder(self) -> str:
+        """Return a new temporary folder that belongs to the workers' user."""
+        with self._lock:
+            if self.closing.is_set():
+                raise ModelLoadError("ERR the engine is shutting down; connect again")
+            if self._folder is None:
+                self._folder = PrivateFolder()
+                os.chmod(self._folder.path, 0o711)  # workers may be another user's  # nosec B103
+            folder = tempfile.mkdtemp(prefix="worker-", dir=self._folder.path)
+        if self._user is not None:
+            os.chown(folder, self._user.id, self._user.group)
+        return folder
+
+    def _environment(self, folder: str) -> dict[str, str]:
+        threads = {} if not self._threads else dict.fromkeys(_THREADS, str(self._threads))
+        user = {} if self._user is None else {"USER": self._user.name, "LOGNAME": self._user.name}
+        return {**threads, **passed_on(), **user, **_QUIET, "HOME": folder, "TMPDIR": folder, "PYTHONUNBUFFERED": "1"}
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Interpreter:
+    """A Python with which the workers of one model are started. `path` is where they find modules, None: its own."""
+
+    def __init__(self, starting: Starting, python: str, path: list[str] | None) -> None:
+        self.limits = starting.limits
+        self._starting = starting
+        self._python = python
+        self._path = path
+
+    def fork(self, channel: socket, lifeline: socket, file: int, *, memory: int, gpu: bool) -> None:
+        """Start a worker. It may use any device."""
+        descriptors = (channel.fileno(), lifeline.fileno(), file)
+        self._starting.start(self._python, descriptors, memory=memory, path=self._path)
+
+    def say_missing(self, missing: Sequence[str]) -> None:
+        """Say nothing: workers aren't kept from anything that a kernel may lack."""

@@ -1,0 +1,64 @@
+"""Spans of OpenTelemetry: requests join the trace that they name, and nothing is made unless an exporter is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from redisai_engine.fronts.http.access.tracing import VARIABLE, tracing_by
+from support.http_calls import HttpServer, infer_json
+from support.servers import Server
+from support.tiny_models import product_and_sum
+from support.waiting import free_port, wait_until
+
+PAIR = infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def traced(new_engine: Callable[..., Server]) -> HttpServer:
+    pytest.importorskip("opentelemetry.sdk")
+    port = free_port()
+    engine = new_engine("--http-port", str(port), environment={VARIABLE: "console", "OTEL_BSP_SCHEDULE_DELAY": "50"})
+    engine.client().execute_command("AI.MODELSTORE", "tiny", "ONNX", "CPU", "BLOB", product_and_sum("ONNX").blob)
+    return HttpServer(port, engine)
+
+
+def spans(server: HttpServer) -> list[dict[str, Any]]:
+    """Return the spans in the engine's log, where the exporter `console` prints them."""
+    text = server.engine.log.read_text()
+    found = []
+    decoder = json.JSONDecoder()
+    lines = "\n".join(line.partition("printed: ")[2] or line for line in text.splitlines())
+    at = lines.find('{\n    "name"')
+    while at >= 0:
+        value, end = decoder.raw_decode(lines, at)
+        found.append(value)
+        at = lines.find('{\n    "name"', end)
+    return found
+
+
+@pytest.mark.parametrize("path", ["/v2/models/tiny/infer", "/v2/models/nobody/infer"])
+def test_a_request_joins_the_trace_that_it_names(traced: HttpServer, path: str) -> None:
+    traced.ask("POST", path, PAIR, traceparent=PARENT)
+    wait_until(lambda: TRACE in traced.engine.log.read_text(), what="the span")
+    (root,) = (span for span in wait_until(lambda: spans(traced), what="spans") if span["kind"].endswith("SERVER"))
+
+    assert root["name"] == f"infer {path.split('/')[3]}"
+    assert root["context"]["trace_id"] == f"0x{TRACE}"
+    assert root["parent_id"] == "0xb7ad6b7169203331"
+    assert root["attributes"]["http.response.status_code"] == (200 if "tiny" in path else 404)
+
+
+def test_without_an_exporter_there_are_no_spans() -> None:
+    assert tracing_by({}) is None
+    assert tracing_by({VARIABLE: "none"}) is None
+
+
+def test_an_unknown_exporter_is_said_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert tracing_by({VARIABLE: "nowhere"}) is None
+    assert "no exporter of this name is installed" in caplog.text
