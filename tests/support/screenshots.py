@@ -1,7 +1,7 @@
 """
 Takes pictures of the live page: `python -m support.screenshots FOLDER`, or `scripts/screenshots`.
 
-A real classifier is deployed and asked for half a minute, and a second version of it in the middle.
+A real classifier is deployed and asked for some time, and a second version of it in the middle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from support.browser import browser
 from support.http_calls import HttpServer, http_engine
 from support.mlflow_models import log_wine_classifier
 
-_SECONDS = 20.0  # of load on each version
+_SECONDS = 12.0  # of load on each version
 
 
 def main(folder: Path) -> None:

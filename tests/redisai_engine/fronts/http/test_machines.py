@@ -107,7 +107,7 @@ class TestHealth:
 
         assert http.ask("GET", "/v2/models/bad/ready").status == 400
         wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 503, what="no readiness")
-        http.engine.logged("deployment 'bad' isn't ready: ERR ")
+        http.engine.logged("deployment 'bad' isn't ready: ")
         deploy(http, "bad")
         wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 200, what="readiness")
         wait_until(lambda: http.ask("GET", "/v2/models/bad/ready").status == 200, what="its own")
