@@ -285,7 +285,7 @@ class Soak:
 
     seconds: float = SECONDS
     allowed: float = ALLOWED
-    title: ClassVar[str] = "Ten minutes of full load while models, scripts and clients come and go"
+    title: ClassVar[str] = "Full load while models, scripts and clients come and go, and what stays in memory"
     word: ClassVar[str] = "soak"
     is_short: ClassVar[bool] = False
 
@@ -297,4 +297,6 @@ class Soak:
             f"{name} grew by {course.growth:.1%}" for name, course in courses.items() if course.growth > self.allowed
         ]
         done = ", ".join(f"{count:,} × {name}" for name, count in came.done.items())
-        return Outcome("; ".join(told), None, done, [*grown, *map(str, came.errors.items())])
+        return Outcome(
+            f"in {self.seconds:.0f} s " + "; ".join(told), None, done, [*grown, *map(str, came.errors.items())]
+        )

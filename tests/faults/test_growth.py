@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 WARM_UP, TIMES = 5, 15
 #: MiB. A model of the soak has one, so if a third of what comes and goes stayed, that would be more.
 GROWN = 4.0
+#: A slow reader has up to 16 MiB of output. The engine keeps what was freed of it for the next request.
+KEPT = 64.0
 
 
 @pytest.fixture(scope="module")
@@ -42,5 +44,6 @@ def test_what_has_come_and_gone_takes_no_memory(servers: soak.Servers, work: soa
         for number in range(WARM_UP, WARM_UP + TIMES):
             work(client, number)
 
+        most = KEPT if work is soak.reads_slowly else GROWN
         # What was deleted elsewhere leaves when Redis has told the engine.
-        wait_until(lambda: memory.of_engine(servers.engine.process.pid) - before < GROWN, what="memory that is free")
+        wait_until(lambda: memory.of_engine(servers.engine.process.pid) - before < most, what="memory that is free")
