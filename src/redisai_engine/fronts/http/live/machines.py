@@ -64,7 +64,9 @@ async def ready(request: Request) -> Response:
     """Say whether Redis answers, and all that is to be preloaded has run."""
     await request.scope["state"]["reach"]()
     is_ready = monitor_of(request).health.is_ready
-    return json_response({"ready": is_ready}, 200 if is_ready else 503)
+    if not is_ready:
+        return json_response({"ready": False, "error": "what is to be preloaded has not run yet, or fails"}, 503)
+    return json_response({"ready": True})
 
 
 async def model_ready(request: Request) -> Response:
