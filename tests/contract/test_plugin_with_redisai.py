@@ -67,7 +67,7 @@ def lead_a_life(recording: Recording, server: Server, protocol: int, folder: Pat
     client.create_deployment(
         "full", double, config={"tag": "v1", "batchsize": 8, "minbatchsize": 2, "minbatchtimeout": 10, "verify": "off"}
     )
-    client.create_deployment("half", double, config={"tag": "v1", "batchsize": 8, "timeout": 2000})
+    client.create_deployment("half", double, config={"tag": "v1", "batchsize": 8, "timeout": 240_000})
     with contextlib.suppress(MlflowException):
         client.create_deployment("plain", double)
     with (

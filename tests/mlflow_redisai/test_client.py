@@ -298,10 +298,10 @@ def test_an_update_of_options_keeps_the_model(client: RedisAIClient, engine: Ser
     created = client.create_deployment("suboptions:wine", saved_wine.uri, config={"tag": "v1"})
     blob = engine.client().execute_command("AI.MODELGET", "suboptions:wine", "BLOB")
 
-    updated = client.update_deployment("suboptions:wine", config={"batchsize": "16", "timeout": 500})
+    updated = client.update_deployment("suboptions:wine", config={"batchsize": "16", "timeout": 60_000})
 
     assert engine.client().execute_command("AI.MODELGET", "suboptions:wine", "BLOB") == blob
-    assert updated == created | {"batchsize": 16, "timeout": 500, "created": updated["created"]}
+    assert updated == created | {"batchsize": 16, "timeout": 60_000, "created": updated["created"]}
     assert answers_as(client, "suboptions:wine", saved_wine)
 
 

@@ -14,7 +14,7 @@ def test_sigterm_runs_the_cleaning_up() -> None:
     """By default, Python would exit at once."""
     cleaned = []
 
-    with pytest.raises(SystemExit) as caught, interrupts.as_exceptions():  # noqa: PT012
+    with pytest.raises(SystemExit) as caught, interrupts.as_exceptions("work"):  # noqa: PT012
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -29,7 +29,7 @@ def test_a_handler_of_the_programs_own_is_left_alone(monkeypatch: pytest.MonkeyP
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        with interrupts.as_exceptions():
+        with interrupts.as_exceptions("work"):
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -51,7 +51,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
 def test_sigterm_waits_too_and_ends_the_block_around() -> None:
     reached = []
 
-    with pytest.raises(SystemExit), interrupts.as_exceptions(), interrupts.deferred():  # noqa: PT012
+    with pytest.raises(SystemExit), interrupts.as_exceptions("work"), interrupts.deferred():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         reached.append(True)
 
@@ -62,7 +62,7 @@ def test_handlers_are_as_before_afterwards() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
 
-    with interrupts.as_exceptions(), interrupts.deferred():
+    with interrupts.as_exceptions("work"), interrupts.deferred():
         pass
 
     assert [signal.getsignal(number) for number in numbers] == before
@@ -73,7 +73,7 @@ def test_other_threads_just_run() -> None:
     ran = []
 
     def work() -> None:
-        with interrupts.as_exceptions(), interrupts.deferred():
+        with interrupts.as_exceptions("work"), interrupts.deferred():
             ran.append(True)
 
     thread = threading.Thread(target=work)
