@@ -75,6 +75,10 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
         "Big tensors",
         [("gb_per_second", "GB/s, both ways", _short), ("median_ms", "median ms", _ms), ("p99_ms", "p99 ms", _ms)],
     ),
+    "http": (
+        "Over HTTP",
+        [*_LOAD, ("processor_us", "processor time, µs a request", _short)],
+    ),
     "plugin": (
         "From Python, through the plugin",
         [
