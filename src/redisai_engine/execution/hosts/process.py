@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, to_error
+from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, is_silent, to_error
 from redisai_engine.weight import private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
@@ -122,14 +122,8 @@ class Host:
             self._channel.cut()
 
     def ended(self) -> HostEnded | None:
-        """Return by what the process has ended, or None if it hasn't, as far as is known."""
-        try:
-            self._lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except OSError:
-            pass
-        return self._end()
+        """Return by what the process has ended, or None if it hasn't. It must have nothing to answer."""
+        return None if self._channel.is_silent() and is_silent(self._lifeline) else self._end()
 
     def close(self) -> None:
         """Kill the process and forget it."""
