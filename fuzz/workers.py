@@ -21,6 +21,7 @@ class _Sent:
     """Starts no host: what one has sent is there already, and then it has ended."""
 
     limits = _LIMITS
+    ends_slowly = False
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -103,6 +103,10 @@ class Channel:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def is_silent(self) -> bool:
+        """Return whether nothing has arrived, the other side's end included."""
+        return is_silent(self._socket)
+
     def close(self) -> None:
         self._socket.close()
 
@@ -135,6 +139,17 @@ class Channel:
         if not count:
             raise EOFError
         return count
+
+
+def is_silent(connection: socket.socket) -> bool:
+    """Return whether nothing has arrived at a socket, the other side's end included."""
+    try:
+        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _text(message: Any, kinds: Sequence[Any]) -> bytes:

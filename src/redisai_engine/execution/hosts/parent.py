@@ -53,6 +53,7 @@ class Parent:
     def __init__(self, backend: str, output: Output | None = None) -> None:
         self.backend = backend
         self.limits = ANY_FRAME
+        self.ends_slowly = False
         self._output = output or nowhere
         self.version = ""  # of the framework; empty until it has been imported
         self._lock = threading.Lock()

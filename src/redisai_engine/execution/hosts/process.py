@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, to_error
+from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, is_silent, to_error
 from redisai_engine.weight import private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
@@ -38,8 +38,11 @@ class HostSource(Protocol):
     """
     Where hosts come from: a process that forks them, or a program that is started for each.
 
-    `limits` are those of the frames that they may send.
+    `limits` are those of the frames that they may send. With `ends_slowly`, a host that is killed may take a while to
+    end, for which nobody waits.
     """
+
+    ends_slowly: bool
 
     @property
     def limits(self) -> FrameLimits: ...
@@ -58,7 +61,8 @@ class Host:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
         self._channel = Channel(ours, origin.limits)
-        self._killed = False
+        self._ends_slowly = origin.ends_slowly
+        self._is_left = False  # to its end, which nobody waits for
         self._pid = self._common = 0
         with theirs, their_lifeline:
             try:
@@ -110,21 +114,16 @@ class Host:
         return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
 
     def kill(self) -> None:
-        """Have the process killed. Whoever waits for its answer doesn't wait for its end."""
-        self._killed = True
+        """Have the process killed."""
+        self._is_left = self._ends_slowly
         with contextlib.suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
-        self._channel.cut()
+        if self._is_left:
+            self._channel.cut()
 
     def ended(self) -> HostEnded | None:
-        """Return by what the process has ended, or None if it hasn't, as far as is known."""
-        try:
-            self._lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        except OSError:
-            pass
-        return self._end()
+        """Return by what the process has ended, or None if it hasn't. It must have nothing to answer."""
+        return None if self._channel.is_silent() and is_silent(self._lifeline) else self._end()
 
     def close(self) -> None:
         """Kill the process and forget it."""
@@ -133,7 +132,7 @@ class Host:
 
     def _end(self) -> HostEnded:
         """Return an error that says by what the process has ended."""
-        if self._killed:
+        if self._is_left:
             return HostEnded("was ended by the engine", by_itself=False)
         self._lifeline.settimeout(_STATUS_SECONDS)
         try:

@@ -202,6 +202,7 @@ class Interpreter:
 
     def __init__(self, starting: Starting, python: str, path: list[str] | None) -> None:
         self.limits = starting.limits
+        self.ends_slowly = True  # it gets SIGTERM first
         self._starting = starting
         self._python = python
         self._path = path

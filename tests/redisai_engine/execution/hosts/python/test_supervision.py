@@ -93,7 +93,7 @@ def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, fresh
     (worker,) = workers_of(serving)
 
     worker.kill()
-    wait_until(lambda: not is_running(worker.pid))
+    wait_until(lambda: not psutil.pid_exists(worker.pid))  # all its threads have ended
 
     assert told(fresh, "be well") == "be well"
 
