@@ -64,7 +64,7 @@ class Environments:
         self._closing = threading.Event()
         self._marks: dict[str, FileLock] = {}
         self._uses: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may release what a model used, in the midst of anything
 
     @property
     def folder(self) -> Path:
@@ -146,11 +146,11 @@ class Environments:
             if self._closing.is_set():
                 lock.release()
                 raise EngineClosing
+            self._uses[interpreter] += 1
             if interpreter in self._marks:
                 lock.release()
             else:
                 self._marks[interpreter] = lock
-            self._uses[interpreter] += 1
         return interpreter
 
     def _build(self, name: str, wanted: WantedEnvironment, told: Told, deadline: float) -> None:

@@ -381,6 +381,23 @@ def test_whatever_node_stands_elsewhere_is_a_value_or_a_value_error(parcel: byte
     read(parcel[:8] + struct.pack("<I", len(text)) + text + parcel[12 + length :])
 
 
+def shapes_of(node: Any) -> list[list[Any]]:
+    return [each["shape"] for each in nodes(node) if isinstance(each, dict) and isinstance(each.get("shape"), list)]
+
+
+@pytest.mark.parametrize("parcel", SAMPLES)
+def test_an_array_of_other_dimensions_never_gets_into_pandas(parcel: bytes):
+    """Columns of none or two dimensions have made pandas read memory that isn't theirs."""
+    [length] = struct.unpack_from("<I", parcel, 8)
+    text = str(parcel[12 : 12 + length], "utf-8", "surrogatepass")
+    for place in range(len(shapes_of(json.loads(text)))):
+        for other in ([], [1, 1], [3, 1], [0, 0]):
+            document = json.loads(text)
+            shapes_of(document)[place][:] = other
+            changed = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            read(parcel[:8] + struct.pack("<I", len(changed)) + changed + parcel[12 + length :])
+
+
 def with_text(document: Any, rest: bytes = b"") -> bytes:
     text = document if isinstance(document, bytes) else json.dumps({"params": None, **document}).encode()
     return parcels.MAGIC + struct.pack("<I", len(text)) + text + rest
