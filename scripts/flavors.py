@@ -41,16 +41,12 @@ _PYTHON = """## Deployed as Python
 
 These flavors have no converter. With an engine that was started with `--python-models` (run-local does that), their
 models run as Python, and so does any other model that was logged with `python_function`. Elsewhere they are refused at
-once, with the reason. Those with a version were tested: what they answer to held-out rows equals `mlflow.pyfunc`'s
-answer to the last bit.
+once, with the reason. Those with a version were tested: their answers to held-out rows equal `mlflow.pyfunc`'s.
 """
 
 # Packages whose models the tests deploy as Python (tests/mlflow_redisai/test_python_models_served.py).
 _TESTED_AS_PYTHON = {
     "statsmodels": "statsmodels 0.15.0",
-    "prophet": "prophet 1.5.0",
-    "pmdarima": "pmdarima 2.1.1",
-    "spacy": "spacy 3.8.18",
     "python_function": "mlflow 3.17.2",
 }
 

@@ -11,8 +11,8 @@ from mlflow_redisai import config
 from mlflow_redisai.config import CREATE, OPTIONS, RUN_LOCAL, UPDATE, DeploymentOptions
 
 CREATE_OPTIONS = (
-    "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout, isolate, "
-    "convert_timeout, convert_memory"
+    "device, batchsize, minbatchsize, minbatchtimeout, tag, backend, opset, outputs, verify, timeout, isolate, env, "
+    "replicas, convert_timeout, convert_memory"
 )
 
 
@@ -154,7 +154,9 @@ def test_an_update_checks_new_options_together_with_the_old_ones() -> None:
         before.changed({"batchsize": 0})
 
 
-@pytest.mark.parametrize("name", ["backend", "opset", "outputs", "verify", "convert_timeout", "convert_memory"])
+@pytest.mark.parametrize(
+    "name", ["backend", "opset", "outputs", "verify", "env", "replicas", "convert_timeout", "convert_memory"]
+)
 def test_options_of_a_conversion_need_a_model(name: str) -> None:
     """Without a model URI, an update stores the same bytes again and converts nothing."""
     with pytest.raises(MlflowException) as caught:

@@ -21,11 +21,12 @@ from mlflow_redisai import RedisAIClient
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED
 from mlflow_redisai.server.facts import ServerFacts
+from redisai_engine.codec.compare import compare
 from redisai_engine.protocol.parcels import pack
 from support import python_models
 from support.servers import Server, start_engine
 
-LOCAL = {"env": "local"}
+ROUNDED = {"spacy"}  # a network in float32, whose sums depend on the number of threads
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,10 @@ def assert_as_pyfunc(server: Server, name: str, saved: python_models.Saved, **pa
         expected = original.predict(inputs, params=params or None)
         answer = client.predict(name, inputs, params=params or None).get_predictions()
         assert type(answer) is type(expected)
-        assert pack(answer) == pack(expected), f"expected {expected!r}, got {answer!r}"
+        if name in ROUNDED:
+            compare(expected, answer, 1e-5)
+        else:
+            assert pack(answer) == pack(expected), f"expected {expected!r}, got {answer!r}"
 
 
 WHY = {
@@ -92,7 +96,7 @@ def test_a_model_without_a_converter_answers_as_pyfunc(python_engine: Server, fo
     assert shown["notes"][0] == WHY[name]
     if name != "chain":  # which has no input example
         assert shown["verification"]["status"] == "passed"
-        assert shown["verification"]["difference"] == 0.0
+        assert shown["verification"]["difference"] <= (1e-5 if name in ROUNDED else 0.0)
     assert_as_pyfunc(python_engine, name, saved)
 
 

@@ -61,7 +61,6 @@ def parcel_mapping(signature: Any) -> Mapping:
         fetch=(0,),
         answer=Answer("like input", (Part(OUTPUT),)),  # unused, and none that is known to be made in no time
         schema=None if signature is None else _schema(signature.inputs),
-        precision=dtypes.DOUBLE,
         params=() if declared is None else tuple((str(each["name"]), None) for each in declared.to_dict()),
         parcel=True,
     )
