@@ -75,6 +75,10 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
         "Big tensors",
         [("gb_per_second", "GB/s, both ways", _short), ("median_ms", "median ms", _ms), ("p99_ms", "p99 ms", _ms)],
     ),
+    "http": (
+        "Over HTTP",
+        [*_LOAD, ("processor_us", "processor time, µs a request", _short)],
+    ),
     "plugin": (
         "From Python, through the plugin",
         [
@@ -87,6 +91,16 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
     "sizes": ("Other models, more rows per request", _LOAD),
     "backends": ("ONNX and the frameworks' own formats", _LOAD),
     "hosts": ("Processes for models", [*_LOAD, ("hosts_mb", "hosts MB", _number)]),
+    "python-models": (
+        "Python models",
+        [
+            ("median_us", "median µs", _number),
+            ("p10_us", "10th percentile µs", _number),
+            ("start_s", "first worker s", _short),
+            ("one_mb", "one worker MB", _number),
+            ("ten_mb", "ten deployments MB", _number),
+        ],
+    ),
     "footprint": (
         "Memory and start",
         [

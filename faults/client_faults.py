@@ -6,6 +6,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+
+import psutil
 
 from faults import memory
 from faults.fault import Fault
@@ -55,10 +58,9 @@ def _ask_without_reading(there: Processes) -> None:
 @contextmanager
 def _watching(there: Processes) -> Iterator[dict[str, tuple[float, float]]]:
     """Yield what the engine and its redis-server take, in MiB: at first, and at most until the end of the context."""
-    measures = {
-        "engine": lambda: memory.of_engine(there.engine.process.pid),
-        "Redis": lambda: memory.proportional(there.own_redis),
-    }
+    pids = {"engine": there.engine.process.pid, "Redis": there.own_redis.pid}
+    # Nothing that costs the kernel more than reading a counter, or it would be this that holds up Redis.
+    measures = {name: partial(memory.resident, psutil.Process(pid)) for name, pid in pids.items()}
     found = {name: (first := measure(), first) for name, measure in measures.items()}
     over = threading.Event()
 

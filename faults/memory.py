@@ -7,8 +7,6 @@ from pathlib import Path
 
 import psutil
 
-_MIB = 2**20
-
 
 def proportional(process: psutil.Process) -> float:
     """Return the MiB that a process takes, where shared memory counts in parts; 0 if it has ended."""
@@ -17,6 +15,11 @@ def proportional(process: psutil.Process) -> float:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def resident(process: psutil.Process) -> float:
+    """Return the MiB of a process that are in memory, shared ones included. This costs next to nothing."""
+    return float(process.memory_info().rss / 2**20)
 
 
 def of_engine(pid: int) -> float:

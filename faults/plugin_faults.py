@@ -15,7 +15,7 @@ from mlflow_redisai import errors
 from mlflow_redisai.deadline import Limit
 from support.bad_line import TRICKLE, bad_line
 from support.cut_calls import NAME, Deployed, anew, cuts, prepared_at, store_at
-from support.interrupted import stopping
+from support.interrupted import COMMAND_LINE, stopping
 from support.saved_models import save_multiplication
 
 _ROUNDS = 10
@@ -93,11 +93,12 @@ def create_is_interrupted(there: Processes) -> None:
     model = save_multiplication(there.folder / "model", 2.0).uri
     for point in _POINTS:
         for number in (signal.SIGINT, signal.SIGTERM):
-            with stopping(point, there.engine.target, "create_deployment", NAME, model) as process:
+            words = ("create", "-t", there.engine.target, "--name", NAME, "-m", model)
+            with stopping(point, there.engine.target, COMMAND_LINE, str(there.folder / "errors"), *words) as process:
                 assert process.process.pid is not None
                 os.kill(process.process.pid, number)
                 process.go_on()
-                process.ended()
+                assert process.ended() == 128 + number
             assert list(there.engine.client().scan_iter(f"*{NAME}*")) == []
 
 

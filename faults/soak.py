@@ -228,6 +228,7 @@ def servers(folder: Path) -> Iterator[Servers]:
             engines.append(start_engine(folder / name, "--redis", redis.url, "--output-limit", "16777216"))
             running.callback(engines[-1].stop)
         with connected(engines[0]) as wire:
+            wire.socket.settimeout(60)
             store_model(wire, _MODEL)
             wire.ask("SET", "soak:large", b"x" * _MODEL_BYTES)
         blobs = tuple(onnx_with_weights(_MODEL_BYTES, seed) for seed in range(3))

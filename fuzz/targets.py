@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz import http, stored, values, wire
+from fuzz import http, stored, values, wire, workers
 from fuzz.limits import Check
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -14,6 +14,7 @@ TARGETS: dict[str, Check] = {
     "requests": wire.requests,
     "inline": wire.inline_requests,
     "replies": wire.replies,
+    "worker-frames": workers.frames,
     "tensors": stored.tensors,
     "tensor-words": stored.tensor_words,
     "metadata": stored.metadata,

@@ -163,6 +163,9 @@ class RedisAIClient(BaseDeploymentClient):
         _no_endpoint(endpoint)
         name = check_name(deployment_name)
         try:
+            # Once it is known, the deployment has a limit of its own.
+            if self._target.timeout is None and self._predictor.knows(name):
+                return Predictions(self._predictor.predict(name, inputs, document_of(inputs), params))
             with Limit(f"the prediction with {name!r}", *self._limit({})):
                 return Predictions(self._predictor.predict(name, inputs, document_of(inputs), params))
         except KeyboardInterrupt:

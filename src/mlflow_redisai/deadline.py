@@ -25,54 +25,45 @@ T = TypeVar("T")
 CLEANING_S = 2.0  # how long removing what a call has begun may take, when the call's own time is over
 
 
-class Deadline:
-    """When a call must have ended, what it is doing now and since when, and how to allow it more time."""
-
-    def __init__(self, what: str, seconds: float, cure: str) -> None:
-        self.what, self.seconds, self.cure = what, seconds, cure
-        self.since = monotonic()
-        self.end = self.since + seconds
-        self.step = ""
-
-    def left(self) -> float:
-        """Return the seconds that are left. Raise CallTimedOut if there are none."""
-        now = monotonic()
-        if now >= self.end:
-            raise CallTimedOut(self.what, self.seconds, self.step, now - self.since, self.cure)
-        return self.end - now
-
-
-_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-
-
 class Limit:
     """
-    A block that must end within so many seconds (None: no limit). `what` and `cure` are for the error.
+    A block that must end within so many seconds (None: no limit), in which it is the deadline.
 
-    A class, because a prediction has no time for contextlib.
+    `what` and `cure` are for the error: what takes too long, and how to allow it more time. `step` is what it is doing
+    now, since `since`. A class, because a prediction has no time for contextlib.
     """
 
-    __slots__ = ("_cure", "_seconds", "_token", "_what")
+    __slots__ = ("_token", "cure", "end", "seconds", "since", "step", "what")
 
     def __init__(self, what: str, seconds: float | None, cure: str) -> None:
-        self._what, self._seconds, self._cure = what, seconds, cure
-        self._token: Token[Deadline | None] | None = None
+        self.what, self.seconds, self.cure, self.step = what, seconds, cure, ""
+        self.since = self.end = 0.0
+        self._token: Token[Limit | None] | None = None
 
     def __enter__(self) -> None:
-        if self._seconds is None:
+        if self.seconds is None:
             return
+        self.since = monotonic()
+        self.end = self.since + self.seconds
         outer = _current.get()
-        if outer is None or monotonic() + self._seconds < outer.end:
-            self._token = _current.set(Deadline(self._what, self._seconds, self._cure))
+        if outer is None or self.end < outer.end:
+            self._token = _current.set(self)
 
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
             _current.reset(self._token)
 
+    def left(self) -> float:
+        """Return the seconds that are left. Raise CallTimedOut if there are none."""
+        now = monotonic()
+        if now >= self.end:
+            raise CallTimedOut(self.what, self.seconds or 0, self.step, now - self.since, self.cure)
+        return self.end - now
 
-def current() -> Deadline | None:
-    """Return the deadline of the call that is running, if it has one."""
-    return _current.get()
+
+_current: ContextVar[Limit | None] = ContextVar("deadline", default=None)
+#: Returns the deadline of the call that is running, if it has one.
+current = _current.get
 
 
 def at_most(seconds: float | None) -> float | None:
@@ -117,9 +108,10 @@ def for_cleaning_up(seconds: float = CLEANING_S) -> Iterator[None]:
     if outer is None:
         yield
         return
-    token = _current.set(Deadline(outer.what, seconds, outer.cure))
+    token = _current.set(None)
     try:
-        yield
+        with Limit(outer.what, seconds, outer.cure):
+            yield
     finally:
         _current.reset(token)
 

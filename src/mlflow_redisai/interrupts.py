@@ -30,14 +30,14 @@ def as_exceptions(what: str) -> Iterator[None]:
 
     Signals that the application handles or ignores are left alone. `what` is going on, for the line that is printed.
     """
-    with _signals_raise():
+    with _signals_raise() as ours:
         try:
             yield
         except KeyboardInterrupt:
             leave_command_line(what)
             raise
         except _Ended as ended:
-            if _from_command_line():
+            if ended.number in ours and _from_command_line():  # once, of two blocks in each other
                 _tell(what, ended.number)
             raise
 
@@ -70,15 +70,16 @@ class _Ended(SystemExit):
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
+def _signals_raise() -> Iterator[list[signal.Signals]]:
+    """Make signals raise inside the block. The value are those for which that is new."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield []
         return
     ours = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, _leave)
     try:
-        yield
+        yield ours
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)

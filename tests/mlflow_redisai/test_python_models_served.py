@@ -5,6 +5,7 @@ pyfunc does, to the last bit, and what can't run as Python says why.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 
 import mlflow.pyfunc
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from mlflow.deployments.cli import commands
 
 from mlflow_redisai import RedisAIClient
+from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED
+from mlflow_redisai.server.facts import ServerFacts
 from redisai_engine.protocol.parcels import pack
 from support import python_models
 from support.servers import Server, start_engine
@@ -25,7 +30,7 @@ LOCAL = {"env": "local"}
 
 @pytest.fixture(scope="module")
 def python_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = start_engine(tmp_path_factory.mktemp("python-engine"), "--python-models", "--model-load-timeout", "250000")
+    server = start_engine(tmp_path_factory.mktemp("python-engine"), "--python-models")
     yield server
     server.stop()
 
@@ -43,7 +48,7 @@ def deployments(command: str, server: Server, *arguments: str) -> Result:
 
 
 def create(server: Server, name: str, path: Path, **options: str) -> dict[str, Any]:
-    given = {"env": "local", **options}
+    given = {"env": "local", "convert_timeout": "0", **options}  # a busy machine is not a failure
     config = [word for key, value in given.items() for word in ("-C", f"{key}={value}")]
     result = deployments("create", server, "--name", name, "-m", str(path), *config)
     assert result.exit_code == 0, result.output
@@ -71,8 +76,13 @@ WHY = {
 }
 
 
+HEAVY = {"spacy", "pmdarima", "prophet"}  # they import PyTorch, matplotlib or Stan, and so does each worker
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each in HEAVY else each for each in WHY]
+)
 def test_a_model_without_a_converter_answers_as_pyfunc(python_engine: Server, folder: Path, name: str):
     saved = python_models.save(name, folder)
 
@@ -97,3 +107,65 @@ def test_a_pipeline_with_a_step_of_ones_own_says_which_step_has_no_converter(pyt
     assert note.startswith("deployed with backend PYFUNC instead of ONNX: ")
     assert "Ratio" in note
     assert_as_pyfunc(python_engine, "own_step", saved)
+
+
+# -- where no Python may run -------------------------------------------------------------------------
+
+
+def logged_as(flavors: list[str], folder: Path) -> Path:
+    """Return a folder with no more than a model's MLmodel, which is all that a refusal reads."""
+    document = {"flavors": {name: {} for name in flavors}, "model_uuid": "x", "utc_time_created": "2026-01-01 00:00:00"}
+    (folder / "MLmodel").write_text(yaml.safe_dump(document))
+    return folder
+
+
+NOT_ALLOWED = "the engine was started without --python-models; its operator may allow them, as their code runs there"
+
+
+def test_an_engine_that_allows_no_python_refuses_as_ever_and_says_how_to_allow_it(engine: Server, tmp_path: Path):
+    model = logged_as(["prophet", "python_function"], tmp_path)
+
+    with pytest.raises(NotConvertible) as error:
+        RedisAIClient(engine.target).create_deployment("forecast", str(model))
+
+    assert error.value.message == (
+        f"the model {model} has no flavor that can be deployed (prophet: {UNCONVERTED['prophet']}); deployable flavors "
+        f"are {', '.join(FLAVORS)}; it can't run as Python either: {NOT_ALLOWED}"
+    )
+
+
+def test_an_engine_that_allows_no_python_refuses_it_when_it_is_named(engine: Server, tmp_path: Path):
+    model = logged_as(["sklearn", "python_function"], tmp_path)
+
+    with pytest.raises(NotConvertible) as error:
+        RedisAIClient(engine.target).create_deployment("own", str(model), config={"backend": "PYFUNC"})
+
+    assert error.value.message == f"backend PYFUNC isn't to be had: {NOT_ALLOWED}"
+
+
+def test_a_server_counts_as_one_that_runs_no_python_until_it_says_otherwise():
+    """RedisAI isn't asked, because the question can crash it."""
+    assert ServerFacts().python_models == (
+        "RedisAI has no backend for that; deploy to mlflow-redisai's engine, started with --python-models"
+    )
+
+
+def test_params_and_messages_in_json_reach_the_model(python_engine: Server, folder: Path, tmp_path: Path):
+    """By the command line. Both models are deployed by the tests above, or here if those didn't run."""
+    client = RedisAIClient(python_engine.target)
+    for name in ("scaling", "chain"):
+        if name not in [each["name"] for each in client.list_deployments()]:
+            create(python_engine, name, python_models.save(name, folder).path)
+    asked = {
+        "scaling": {"dataframe_records": [{"x": 2, "z": 0.5}], "params": {"factor": 3.0}},
+        "chain": {"messages": [{"role": "user", "content": "hi"}]},
+    }
+    answers = {}
+    for name, document in asked.items():
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(document))
+        result = deployments("predict", python_engine, "--name", name, "-I", str(file))
+        answers[name] = json.loads(result.output[result.output.index("{") :])["predictions"]
+
+    assert answers["scaling"] == {"scaled": [6.0], "text": "by 3.0"}
+    assert answers["chain"]["choices"][0]["message"] == {"role": "assistant", "content": "hi"}

@@ -112,6 +112,10 @@ class Browser:
             page.call("Network.setExtraHTTPHeaders", headers={"Authorization": header})
         return page
 
+    def close(self) -> None:
+        self._commands.close()
+        self._answers.close()
+
     def call(self, method: str, parameters: dict[str, Any], session: str = "") -> dict[str, Any]:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
@@ -176,3 +180,4 @@ def browser() -> Iterator[Browser]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            running.close()

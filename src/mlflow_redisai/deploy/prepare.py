@@ -123,7 +123,7 @@ def _model_of_nothing() -> bytes:
 def _chosen(
     order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str | None
 ) -> tuple[Deployable, ModelMeta, Verification]:
-    """Choose a flavor and a backend. A refusal says how to have the model run as Python, if that is why there is it."""
+    """Choose a flavor and a backend. A refusal says why the model doesn't run as Python either."""
     backend, python = order.options.backend, order.facts.python_models
     if backend == PYTHON and python is not None:
         raise errors.NotConvertible(f"backend PYFUNC isn't to be had: {python}")
@@ -131,7 +131,8 @@ def _chosen(
         chosen = choose_flavor(model, flavor, python=python is None)
         return _first_that_works(order, child, model, chosen)
     except errors.NotConvertible as refusal:
-        if backend != "auto" or python is None:
+        # What is no refusal of the model's, such as a time limit, has its own way out.
+        if backend != "auto" or python is None or type(refusal) is not errors.NotConvertible:
             raise
         raise errors.NotConvertible(f"{refusal.message}; it can't run as Python either: {python}") from refusal
 

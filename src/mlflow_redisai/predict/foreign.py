@@ -36,4 +36,4 @@ def mapping_of(name: str, meta: ModelMeta, fetch: Callable[[], bytes]) -> Mappin
 def _parcels() -> Mapping:
     """Return the mapping of a Python model, which takes anything."""
     ends = Input("input", dtypes.UINT8, (None,)), Output("output", dtypes.UINT8)
-    return Mapping(ends[:1], ends[1:], (0,), Answer("ndarray", (Part("output"),)), parcel=True)
+    return Mapping(ends[:1], ends[1:], (0,), Answer("like input", (Part("output"),)), parcel=True)

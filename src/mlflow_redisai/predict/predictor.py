@@ -62,6 +62,7 @@ class KnownDeployment:
         self.seen_meta: Any = None  # the META reply that was last recognized as this deployment's
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         self.limit_s = self.timeout_ms / 1000
+        self.wait_ms = max(1, self.timeout_ms * 9 // 10)  # so that the server can say in time that it was too long
         self.what = f"the prediction with {self.name!r}"
         with errors.of_codec():
             if found is not None:
@@ -102,6 +103,10 @@ class Predictor:
                     raise
                 known = fresh
         raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def knows(self, name: str) -> bool:
+        """Return whether a prediction need not read the deployment first."""
+        return name in self._known
 
     def forget(self, name: str) -> None:
         """Drop what is cached about a deployment."""
@@ -157,7 +162,8 @@ def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int
 def _run(connection: Connection, known: KnownDeployment, tensors: list[Tensor]) -> list[Tensor]:
     """Send one chunk and return the fetched tensors. Raise _Outdated if another deployment than `known` answered."""
     mapping = known.mapping
-    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, deadline.wait_ms(known.timeout_ms))
+    wait_ms = known.wait_ms if connection.target.timeout is None else deadline.wait_ms(known.wait_ms)
+    dag = commands.dag(known.key, tensors, len(mapping.outputs), mapping.fetch, wait_ms)
     reply = _versioned(connection, known, dag) if known.version else _recorded(connection, known, dag)
     return tensors_of(connection, reply, len(mapping.fetch), known.timeout_ms)
 

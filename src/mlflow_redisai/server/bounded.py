@@ -11,30 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 from mlflow_redisai import deadline
 from mlflow_redisai.errors import CallTimedOut
 
+_NEARLY = 0.9
+
 
 class BoundedSocket:
-    """A socket whose reads and writes raise CallTimedOut at the call's deadline. All else is the socket's own."""
+    """
+    A socket whose reads and writes raise CallTimedOut at the call's deadline. All else is the socket's own.
 
-    __slots__ = ("_socket", "_usual")
+    Setting a socket's timeout is a system call, which a prediction doesn't make: what was set for an earlier one stays
+    if it is a little less than what is left. If it turns out to be too little, the operation is repeated.
+    """
+
+    __slots__ = ("_set", "_socket", "_usual")
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._usual: float | None = socket.gettimeout()
+        self._set = self._usual
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
     def settimeout(self, seconds: float | None) -> None:
-        self._usual = seconds
+        self._usual = self._set = seconds
         self._socket.settimeout(seconds)
 
-    def recv_into(self, *arguments: Any) -> int:
-        received: int = self._within(self._socket.recv_into, *arguments)
+    def recv_into(self, buffer: Any, *more: Any) -> int:
+        received: int = self._within(self._socket.recv_into, buffer, *more)
         return received
 
     def recv(self, *arguments: Any) -> Any:
@@ -42,21 +51,34 @@ class BoundedSocket:
 
     def sendall(self, data: Any) -> None:
         sent = self._within(self._socket.send, data)
-        if sent < len(data):
-            self._send_rest(memoryview(data)[sent:])
-
-    def _send_rest(self, rest: memoryview) -> None:
         # TLS's own sendall would give each part the whole time again.
-        while rest:
-            rest = rest[self._within(self._socket.send, rest) :]
+        while sent < len(data):
+            sent += self._within(self._socket.send, memoryview(data)[sent:])
 
     def _within(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        self._socket.settimeout(deadline.at_most(self._usual))
-        try:
+        limit = deadline.current()
+        if limit is None:
+            self._allow(self._usual)
             return work(*arguments)
-        except TimeoutError:
-            deadline.check()
-            raise
+        while True:
+            left = limit.end - monotonic()
+            usual, now = self._usual, self._set
+            if usual is not None and usual <= left:
+                if now != usual:
+                    self._allow(usual)
+            elif now is None or not _NEARLY * left <= now <= left:
+                self._allow(limit.left())
+            try:
+                return work(*arguments)
+            except TimeoutError:
+                limit.left()
+                if self._set == usual:
+                    raise
+
+    def _allow(self, seconds: float | None) -> None:
+        if self._set != seconds:
+            self._socket.settimeout(seconds)
+            self._set = seconds
 
 
 class _Bounded:

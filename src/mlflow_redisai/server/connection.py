@@ -144,21 +144,31 @@ class Connection:
         from redis.exceptions import MovedError
 
         with self.translated(otherwise):
-            for _ in range(MOVES if self.target.cluster else 0):
+            if not self.target.cluster:
+                try:
+                    return work(self._opened())
+                except Exception as error:
+                    self._refuse_or_warn(error)
+                return work(self._opened())
+            for _ in range(MOVES):
                 with contextlib.suppress(MovedError):
                     return self._twice(lambda: work(self._node(key)))
                 # The slot has moved: load the cluster's new layout.
                 self._opened().nodes_manager.initialize()
             return self._twice(lambda: work(self._node(key)))
 
+    def _refuse_or_warn(self, error: Exception) -> None:
+        """Raise the error unless it is a lost connection, and warn that the command is sent again if it is."""
+        if not is_loss(error):
+            raise error
+        self.warn_of_loss(error, "the command is sent again")
+
     def _twice(self, work: Callable[[], T]) -> T:
         """Do something that may be done twice, and do it again if the connection was lost meanwhile."""
         try:
             return work()
         except Exception as error:
-            if not is_loss(error):
-                raise
-            self.warn_of_loss(error, "the command is sent again")
+            self._refuse_or_warn(error)
         return work()
 
     def _node(self, key: bytes) -> Any:

@@ -24,6 +24,7 @@ DEFAULT_BULK_BYTES = 512 * 1024 * 1024
 
 NO_ENGINE = "RedisAI has no backend for that; deploy to mlflow-redisai's engine, started with --python-models"
 NOT_ALLOWED = "the engine was started without --python-models; its operator may allow them, as their code runs there"
+NOT_TOLD = "the engine doesn't say whether it runs Python models (INFO ai_engine); ask its operator"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def with_python_models(facts: ServerFacts, connection: Connection, key: bytes) -
     """Add whether the server runs Python models. Call this for an engine only: INFO can crash RedisAI, see above."""
     [info] = connection.pipeline(key, [["INFO", "ai_engine"]])
     found = info.get("ai_python_models") if isinstance(info, dict) else None
-    return replace(facts, python_models=None if found == "on" else NOT_ALLOWED)
+    return replace(facts, python_models={"on": None, "off": NOT_ALLOWED}.get(str(found), NOT_TOLD))
 
 
 def _version_text(value: Any) -> str | None:

@@ -8,6 +8,7 @@ runs requests concurrently or remotely takes the same steps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
@@ -39,7 +40,9 @@ def predict(run: Run, mapping: Mapping, inputs: Any) -> tuple[Any, int]:
 
 
 def row_count(tensors: Sequence[Tensor], mapping: Mapping) -> int:
-    """Return the number of rows of an encoded input."""
+    """Return the number of rows of an encoded input. That of a parcel isn't known, so no answer to it is ever cut."""
+    if mapping.parcel:
+        return sys.maxsize
     for tensor, item in zip(tensors, mapping.inputs, strict=True):
         if item.shape is None or mapping.has_rows(item):
             return tensor.shape[0] if tensor.shape else 1
@@ -53,6 +56,8 @@ def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) 
     The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them. Rows that
     depend on each other stay in one request; raise InputMismatch if they don't fit into it.
     """
+    if mapping.parcel:
+        return [tensors]
     rows = row_count(tensors, mapping)
     if not mapping.independent:
         _check_together(rows, mapping, max_rows)

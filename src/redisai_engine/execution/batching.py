@@ -5,7 +5,7 @@ Requests can be joined if their inputs have the same dtypes and the same shapes 
 batch dimension, which is equal in all inputs of one request.
 
 Invariant: a batch never harms its members. If a joined run fails, or an output doesn't have one row per input row, each
-request runs alone.
+request runs alone. The first joined run of a model counts only if its outermost requests get the same answers alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.errors import EngineError, ModelRunError, forget_frames
 from redisai_engine.execution.job import Job, RunnableModel
+
+_ROUNDING = 1e-3  # by which an answer may depend on how many rows are computed together
 
 BatchKey = tuple[Any, ...]
 
@@ -108,7 +110,30 @@ def _run_joined(model: RunnableModel, jobs: Sequence[Job], stop: Any) -> list[Ou
     except (EngineError, MemoryError, ValueError):  # the last two come from NumPy, on inputs that it can't join
         return None
     parts = split(outputs, [job.rows for job in jobs])
-    if parts is None:  # the model doesn't work row by row, which won't change: don't try again
+    if parts is not None and not model.is_row_wise:
+        ends = (0, -1)  # whatever runs from row to row shows at one of the two
+        alone = [run_alone(model, jobs[end].inputs, stop) for end in ends]
+        if any(isinstance(outcome, EngineError) for outcome in alone):
+            return None
+        model.is_row_wise = all(_are_alike(outcome, parts[end]) for outcome, end in zip(alone, ends, strict=True))
+    if parts is None or not model.is_row_wise:  # which won't change: don't try again
         model.joinable = False
         return None
     return list(parts)
+
+
+def _are_alike(alone: Any, joined: Outputs) -> bool:
+    """
+    Return whether a request got the same answer in a joined run as alone, apart from rounding.
+
+    A transposed output may happen to have as many rows as the input, and a row may depend on its neighbours.
+    """
+    return all(map(_is_alike, alone, joined))
+
+
+def _is_alike(one: Array | None, other: Array | None) -> bool:
+    if one is None or other is None or one.shape != other.shape:
+        return one is other
+    if one.dtype.kind not in "fc":
+        return bool(np.array_equal(one, other))
+    return bool(np.allclose(one, other, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True))

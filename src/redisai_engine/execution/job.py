@@ -83,7 +83,8 @@ class RunnableModel:
 
     A `batch_size` of 0 means no batching, a `min_batch_size` of 0 no waiting, a `min_batch_timeout_ms` of 0 waiting
     without limit. `memory` is what it takes in bytes. `joinable` becomes False when a joined run shows that outputs
-    can't be split among the requests. `device` is that of its queue.
+    can't be split among the requests, `is_row_wise` True when one has shown that they can. `device` is that of its
+    queue.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class RunnableModel:
         "batch_size",
         "device",
         "figures",
+        "is_row_wise",
         "joinable",
         "loaded",
         "loop_stop",
@@ -130,6 +132,7 @@ class RunnableModel:
         self.figures = figures or Figures()
         self.share = share or Share(loaded.at_once)
         self.joinable = True
+        self.is_row_wise = False
         self.takes_text = loaded.takes_text
         #: The switch of its runs in the event loop, one after another.
         self.loop_stop: Stop | None = None

@@ -162,6 +162,7 @@ class Upstream:
         self._out: list[Buffer] = []
         self._closed = False
         self._finished = False
+        self._is_replication = False  # what arrives isn't made of replies any more
         self._traffic = traffic or Traffic()
         owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is open
         self._task = loop.create_task(self._open(address))
@@ -259,6 +260,11 @@ class Upstream:
         self._traffic.asked += 1
         self._expected.append(Until(is_last, done))
 
+    def replicate(self, request: bytes) -> None:
+        """Send SYNC or PSYNC. No reply may be due. Whatever arrives from then on goes to the client as it is."""
+        self._out.append(request)
+        self._is_replication = True
+
     def flush(self) -> None:
         """Write everything that was sent since the last call, in one write, if the connection is open."""
         if self._out and self._transport is not None and not self._closed:
@@ -332,6 +338,9 @@ class Upstream:
         self.close()
 
     def _receive(self, data: bytes) -> None:
+        if self._is_replication:
+            self._owner.pushed(data)
+            return
         frames = self._scanner.scan(data)
         start = 0  # offset of the first byte that hasn't been dealt with
         done = 0  # frames that have been dealt with

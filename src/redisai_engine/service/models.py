@@ -68,7 +68,7 @@ class Models:
         self.tracked_keys: set[bytes] = set()  # all keys in `_known` or `_asking`, of any database, and perhaps more
         self.changes = 0  # while this number is the same, what `known` returned is valid until it expires
         self.watch = KeyWatch(loop)
-        self.watch.add(store.ID, self._cache)
+        self.watch.add(store.ID, self._cache, self._ledger.forget)
         self._tracking = None if settings.strict else Tracking(redis_address, loop, self._changed)
         self.watch.tracking = self._tracking
 
@@ -91,8 +91,13 @@ class Models:
         self._cache.weigh()
 
     def drop(self, database: int, key: bytes) -> None:
-        """Drop what the key held: it has been deleted."""
+        """Drop what the key held."""
         self._cache.drop((database, key))
+
+    def deleted(self, database: int, key: bytes) -> None:
+        """Drop what the key held, with its figures: it has been deleted."""
+        self.drop(database, key)
+        self._ledger.forget((database, key))
 
     def drop_version(self, id_: bytes) -> None:
         """Drop this version, whichever keys hold it."""

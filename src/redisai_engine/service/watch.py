@@ -12,7 +12,7 @@ Invariant: a version is dropped only if Redis has answered that the key holds an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redisai_engine.redis.tracking import Tracking
@@ -29,11 +29,14 @@ class KeyWatch:
         self.tracking: Tracking | None = None
         self._loop = loop
         self._caches: list[tuple[bytes, Cache[Any]]] = []
+        self._gone: dict[bytes, Callable[[Place], None]] = {}  # by field
         self._suspects: set[bytes] = set()
         self._is_planned = False
 
-    def add(self, field: bytes, cache: Cache[Any]) -> None:
+    def add(self, field: bytes, cache: Cache[Any], gone: Callable[[Place], None] = lambda place: None) -> None:
+        """Look after a cache, too. `gone` is called with a key that was looked at and holds nothing of the kind."""
         self._caches.append((field, cache))
+        self._gone[field] = gone
 
     def begin(self, place: Place, field: bytes, cache: Cache[Any]) -> None:
         """Read what a key holds under tracking, for a version that has just been kept."""
@@ -44,6 +47,8 @@ class KeyWatch:
         def answered(held: bytes | None, expires_in_ms: int) -> None:
             if held != kept and cache.id_at(place) == kept:
                 cache.drop(place)
+                if held is None:
+                    self._gone[field](place)
 
         self.tracking.read(*place, field, answered)
 

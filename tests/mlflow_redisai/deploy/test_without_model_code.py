@@ -15,9 +15,10 @@ import pytest
 
 from mlflow_redisai import RedisAIClient, errors
 from mlflow_redisai.deploy.assignment import Assignment
+from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.deploy.process import ConversionProcess
 from mlflow_redisai.models.base import Deployable
-from mlflow_redisai.models.loading import CODE_VARIABLE
+from mlflow_redisai.models.loading import CODE_VARIABLE, open_model
 from mlflow_redisai.models.reference import NoReference
 from mlflow_redisai.server.limits import ServerLimits
 from support.hostile_models import Note, save_trap
@@ -153,3 +154,23 @@ def test_the_user_is_told(client: RedisAIClient, monkeypatch: pytest.MonkeyPatch
 
     assert created["notes"] == [f"not verified: {NOT_VERIFIED}"]
     assert created["verification"]["status"] == f"not verified: {NOT_VERIFIED}"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_python_model_is_taken_only_where_code_may_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, allowed: bool
+) -> None:
+    """It isn't loaded for that."""
+    monkeypatch.setenv(CODE_VARIABLE, "true" if allowed else "false")
+    files = {"MLmodel": "flavors:\n  python_function: {}\n", "requirements.txt": "mlflow\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    with open_model(str(tmp_path)) as model:
+        if allowed:
+            found = convert(model, flavor="python_function", backend="PYFUNC")
+            assert (found.backend, found.mapping.parcel) == ("PYFUNC", True)
+            return
+        with pytest.raises(errors.NotConvertible) as caught:
+            convert(model, flavor="python_function", backend="PYFUNC")
+    assert caught.value.message == f"the model {tmp_path} can't run as Python, because {CODE_VARIABLE} is false"

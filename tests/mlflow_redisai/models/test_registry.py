@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import mlflow
@@ -34,9 +35,8 @@ def test_the_page_of_flavors_is_in_step_with_the_table() -> None:
 def test_every_flavor_of_this_mlflow_is_in_a_table() -> None:
     """A flavor is a module of MLflow's that saves models. `prompt` saves no model, and promptlab's is a pyfunc."""
     folder = Path(mlflow.__file__).parent
-    saving = {
-        path.relative_to(folder).parts[0] for path in folder.rglob("*.py") if "def save_model(" in path.read_text()
-    }
+    modules = [path for path in folder.rglob("*.py") if re.search(r"^def save_model\(", path.read_text(), re.MULTILINE)]
+    saving = {path.relative_to(folder).parts[0] for path in modules}
 
     assert saving - {"prompt", "pyfunc"} <= FLAVORS.keys() | UNCONVERTED.keys()
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
-from redisai_engine.codec.mapping import Mapping
+from redisai_engine.codec.mapping import Answer, Input, Mapping, Output, Part
 from redisai_engine.codec.prediction import join, predict, row_count, split
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.parcels import unpack
 from redisai_engine.protocol.tensor import Tensor
 from support.mappings import matrix, unnamed
 
@@ -33,6 +36,20 @@ def test_without_a_limit_there_is_one_request() -> None:
     tensors = Encoder(unnamed()).encode(np.ones((1000, 2)))
 
     assert split(tensors, unnamed()) == [tensors]
+
+
+def test_a_parcel_is_never_cut() -> None:
+    """Neither the question, nor an answer that is longer than that."""
+    ends = Input("input", dtypes.UINT8, (None,)), Output("output", dtypes.UINT8)
+    mapping = Mapping(ends[:1], ends[1:], (0,), Answer("like input", (Part("output"),)), parcel=True)
+    long = list(range(1000))
+    tensors = Encoder(mapping).encode({"x": [1]}, params={"k": 2})
+    answer = Encoder(mapping).encode(long)
+
+    assert split(tensors, mapping, max_rows=1) == [tensors]
+    assert unpack(tensors[0].blob) == ({"x": [1]}, {"k": 2})
+    assert decode(join([answer], row_count(tensors, mapping)), mapping) == long
+    assert predict(lambda _: answer, mapping, [1, 2]) == (long, 2)
 
 
 def test_text_is_split_too() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
-from redisai_engine.backends.base import Array, LoadedModel
+from redisai_engine.backends.base import Array, LoadedModel, Outputs
 from redisai_engine.errors import ModelRunError
 from redisai_engine.execution.batching import batch_key, enough, is_full, join, run_jobs, split
 from redisai_engine.execution.job import Job, RunnableModel
@@ -130,3 +133,45 @@ def test_a_model_whose_outputs_cannot_be_split_runs_each_request_alone(model, su
 
     assert [outcome[0].tolist() for outcome in outcomes] == [[[3.0, 3.0]], [[5.0, 5.0]]]
     assert not batched.joinable
+
+
+class Computing(LoadedModel):
+    """Returns what a function makes of the input."""
+
+    def __init__(self, function: Callable[[Array], Array]) -> None:
+        self._function = function
+        self.runs = 0
+
+    def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        self.runs += 1
+        return [self._function(arrays[0])]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [np.transpose, lambda x: x - x.mean(axis=0), lambda x: x[::-1], lambda x: np.cumsum(x, axis=0), np.unique],
+    ids=["transposed", "centred", "reversed", "summed up", "sorted"],
+)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_model_whose_rows_depend_on_each_other_runs_each_request_alone(
+    model, function: Callable[[Array], Array], rows: int
+) -> None:
+    """Although as many rows come out as went in: four requests fill a square with their four columns."""
+    batched = model(Computing(function), batch_size=4)
+    inputs = [np.arange(4 * rows, dtype="f4").reshape(rows, 4) + 100 * k for k in range(1, 4 // rows + 1)]
+
+    outcomes = run_jobs([job(batched, each) for each in inputs])
+
+    assert [outcome[0].tolist() for outcome in outcomes] == [function(each).tolist() for each in inputs]
+    assert not batched.joinable
+
+
+def test_a_model_whose_rows_are_independent_is_tried_alone_at_first(model) -> None:
+    doubling = Computing(lambda x: x * 2)
+    batched = model(doubling, batch_size=4)
+
+    for _ in range(3):
+        run_jobs([job(batched, array(1, 3)), job(batched, array(2, 3))])
+
+    assert doubling.runs == 3 + 2
+    assert batched.joinable

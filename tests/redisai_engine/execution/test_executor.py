@@ -200,6 +200,7 @@ def test_what_waits_together_runs_together(run_loop, model, doubling) -> None:
         async with Client() as client:
             observed = Observed(doubling)
             batched = model(observed, batch_size=4)
+            batched.is_row_wise = True  # else it would be tried alone, too
 
             outcomes = [client.submit(batched, rows(i)) for i in range(6)]
             client.executor.run_turn()
@@ -216,6 +217,7 @@ def test_batches_form_in_the_event_loop_too(run_loop, model, doubling) -> None:
         async with Client() as client:
             observed = Observed(doubling)
             batched = model(observed, batch_size=4)
+            batched.is_row_wise = True
             await client.learn(batched, rows(1, 2, 3, 4))
 
             outcomes = [client.submit(batched, rows(i)) for i in range(4)]

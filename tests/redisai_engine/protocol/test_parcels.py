@@ -307,7 +307,7 @@ def test_what_cannot_be_packed_is_named_with_its_place(value: Any, message: str)
     with pytest.raises(TypeError) as error:
         pack(value)
 
-    assert str(error.value) == f"{message.format(here=__name__)}, which can't be sent to a Python model"
+    assert str(error.value) == f"{message.format(here=__name__)}, which can't be sent"
 
 
 def test_a_list_in_itself_cannot_be_packed():
@@ -379,6 +379,23 @@ def test_whatever_node_stands_elsewhere_is_a_value_or_a_value_error(parcel: byte
         return  # a node inside itself
 
     read(parcel[:8] + struct.pack("<I", len(text)) + text + parcel[12 + length :])
+
+
+def shapes_of(node: Any) -> list[list[Any]]:
+    return [each["shape"] for each in nodes(node) if isinstance(each, dict) and isinstance(each.get("shape"), list)]
+
+
+@pytest.mark.parametrize("parcel", SAMPLES)
+def test_an_array_of_other_dimensions_never_gets_into_pandas(parcel: bytes):
+    """Columns of none or two dimensions have made pandas read memory that isn't theirs."""
+    [length] = struct.unpack_from("<I", parcel, 8)
+    text = str(parcel[12 : 12 + length], "utf-8", "surrogatepass")
+    for place in range(len(shapes_of(json.loads(text)))):
+        for other in ([], [1, 1], [3, 1], [0, 0]):
+            document = json.loads(text)
+            shapes_of(document)[place][:] = other
+            changed = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            read(parcel[:8] + struct.pack("<I", len(changed)) + changed + parcel[12 + length :])
 
 
 def with_text(document: Any, rest: bytes = b"") -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.tracking import Tracking
-from redisai_engine.service.cache import Cache, Held
+from redisai_engine.service.cache import Cache, Held, Place
 from redisai_engine.service.watch import KeyWatch
 from support.connection import Connect, Connection
 from support.servers import Server
@@ -32,13 +32,15 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def watching(port: int, story: Callable[[KeyWatch, Cache[bytes]], Awaitable[None]]) -> None:
+def watching(
+    port: int, story: Callable[[KeyWatch, Cache[bytes]], Awaitable[None]], gone: list[Place] | None = None
+) -> None:
     """Run a story with a watch that has its connection to Redis."""
 
     async def tell() -> None:
         loop = asyncio.get_running_loop()
         watch, cache = KeyWatch(loop), Cache[bytes](2**30)
-        watch.add(FIELD, cache)
+        watch.add(FIELD, cache, gone.append if gone is not None else lambda place: None)
         watch.tracking = tracking = Tracking(Address(port=port), loop, watch.changed)
         await story(watch, cache)
         tracking.close()
@@ -57,11 +59,13 @@ def stored(direct: Connection, cache: Cache[bytes]) -> None:
 def test_changes_made_elsewhere(new_redis: Callable[..., Server], connect: Connect) -> None:
     server = new_redis()
     direct = connect(server)
+    gone: list[Place] = []
 
     async def story(watch: KeyWatch, cache: Cache[bytes]) -> None:
         assert watch.tracking is not None
         await until(lambda: watch.tracking is not None and watch.tracking.is_open)
         for _ in range(3):
+            gone.clear()
             stored(direct, cache)
             for place in list(cache):
                 watch.begin(place, FIELD, cache)
@@ -71,8 +75,10 @@ def test_changes_made_elsewhere(new_redis: Callable[..., Server], connect: Conne
             direct.ask("TYPE expired")  # Redis tells of an expired key when it deletes it
 
             await until(lambda: set(cache) == STAYING)
+            assert {(0, b"deleted"), (0, b"renamed"), (0, b"expired")} <= set(gone)
+            assert not set(gone) & {(0, b"kept"), (0, b"touched"), (0, b"replaced")}
 
-    watching(server.port, story)
+    watching(server.port, story, gone)
 
 
 def test_changes_made_while_nothing_was_told(new_redis: Callable[..., Server], connect: Connect) -> None:

@@ -198,7 +198,7 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
         reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
     finally:
         models.forget(client.database, key)  # again: a run may have cached it while HDEL was in flight
-    models.drop(client.database, key)
+    models.deleted(client.database, key)
     return reply
 
 

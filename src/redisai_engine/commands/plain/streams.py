@@ -1,5 +1,5 @@
 """
-SUBSCRIBE and its variants, and MONITOR: after them, messages arrive that answer no command.
+SUBSCRIBE and its variants, MONITOR, SYNC and PSYNC: after them, something arrives that answers no command.
 """
 
 from __future__ import annotations
@@ -80,3 +80,16 @@ def monitor(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     if raw == replies.OK:
         connection.streams.add(_MONITOR)
     return bytes(raw)
+
+
+def _replication(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
+    """SYNC, PSYNC replicationid offset: a snapshot comes, as `redis-cli --rdb` stores it, and then all changes."""
+    if connection.in_transaction:
+        (raw,) = yield Pass(encode(arguments))
+        return bytes(raw)
+    connection.upstream.replicate(encode(arguments))
+    return b""
+
+
+for _name in ("SYNC", "PSYNC"):
+    connection_command(_name, waits=True)(_replication)

@@ -125,7 +125,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 async def respond(send: Send, answer: HttpAnswer, *, head: bool = False) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})
+    await send({"type": "http.response.body", "body": b"" if head else b"".join((answer.body, *answer.tail))})
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

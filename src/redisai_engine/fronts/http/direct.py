@@ -29,6 +29,7 @@ from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.http.hot import HotRoute, failed, find
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.protocol import texts
+from redisai_engine.protocol.tensor import Buffer
 
 _log = logging.getLogger(__name__)
 
@@ -229,16 +230,17 @@ class DirectProtocol(BoundedProtocol):
         if hot.disconnected or self.transport.is_closing():
             return
         body = answer.body
-        parts = [STATUS_LINE[answer.status], b"content-type: ", answer.content_type]
-        parts.append(b"\r\ncontent-length: %d\r\n" % len(body))
+        parts: list[Buffer] = [STATUS_LINE[answer.status], b"content-type: ", answer.content_type]
+        size = answer.size
+        parts.append(b"\r\ncontent-length: %d\r\n" % size)
         for name, value in answer.headers:
             parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n" if hot.keep_alive else b"connection: close\r\n\r\n")
-        if len(body) < _LARGE:
-            parts.append(body)
+        parts += (body, *answer.tail)
+        if size < _LARGE:
             self.transport.write(b"".join(parts))
-        else:
-            self.transport.writelines([b"".join(parts), body])
+        else:  # joining would copy what is large
+            self.transport.writelines(parts)
         if not hot.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -160,11 +160,18 @@ class ParcelReader:
             raise ValueError(f"a column has {len(found)} values in {count} rows")
         return found
 
+    def vector(self, node: Node) -> Any:
+        """Return an array of NumPy's. With another number of dimensions pandas makes arrays that end the process."""
+        found = self.read(node)
+        if not isinstance(found, np.ndarray) or found.ndim != 1:
+            raise ValueError(f"a column is made of a {name_of(found)}")
+        return found
+
     def index(self, node: Node) -> Any:
         import pandas as pd
 
         self.part()
-        name, values, every = self.read(node["name"]), self.read(node["array"]), node.get("every")
+        name, values, every = self.read(node["name"]), self.column(node["array"], None), node.get("every")
         found = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False)
         if every is not None:
             # pandas has changed the names of frequencies. The labels are the same without.
@@ -184,13 +191,13 @@ class ParcelReader:
 
         self.part()
         levels = [self.read(each) for each in node["levels"]]
-        codes = [self.read(each) for each in node["codes"]]
+        codes = [self.vector(each) for each in node["codes"]]
         return pd.MultiIndex(levels, codes, names=self.items(node["names"]))
 
     def masked(self, node: Node) -> Any:
         import pandas as pd
 
-        values, mask = self.read(node["values"]), self.read(node["mask"])
+        values, mask = self.vector(node["values"]), self.vector(node["mask"])
         kinds: Any = {"b": "BooleanArray", "f": "FloatingArray", "i": "IntegerArray", "u": "IntegerArray"}
         return getattr(pd.arrays, kinds[values.dtype.kind])(values, mask)
 
@@ -208,19 +215,19 @@ class ParcelReader:
         import pandas as pd
 
         dtype = pd.CategoricalDtype(self.read(node["categories"]), ordered=bool(node["ordered"]))
-        return pd.Categorical.from_codes(self.read(node["codes"]), dtype=dtype)
+        return pd.Categorical.from_codes(self.vector(node["codes"]), dtype=dtype)
 
     def times(self, node: Node) -> Any:
         import pandas as pd
 
         zone = _zone(node["zone"])
-        return pd.DatetimeIndex(self.read(node["values"])).tz_localize("UTC").tz_convert(zone).array
+        return pd.DatetimeIndex(self.vector(node["values"])).tz_localize("UTC").tz_convert(zone).array
 
     def periods(self, node: Node) -> Any:
         import pandas as pd
 
         kind: Any = pd.arrays.PeriodArray
-        return kind(self.read(node["values"]), dtype=pd.PeriodDtype.construct_from_string(node["dtype"]))
+        return kind(self.vector(node["values"]), dtype=pd.PeriodDtype.construct_from_string(node["dtype"]))
 
     def intervals(self, node: Node) -> Any:
         import pandas as pd

@@ -45,7 +45,7 @@ class ParcelWriter:
             return self.node(value)
         except _NotPackable as refused:
             where = what + "".join(reversed(refused.way))
-            raise TypeError(f"{where} is {refused.what}, which can't be sent to a Python model") from None
+            raise TypeError(f"{where} is {refused.what}, which can't be sent") from None
 
     def node(self, value: Any) -> Node:
         kind = type(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -39,6 +40,14 @@ def test_every_route_is_described() -> None:
     routes = {(method, re.sub(r":path(?=})", "", path)) for method, path in all_routes() if method != "HEAD"}
 
     assert routes - {("GET", "/v2/")} == described
+
+
+def test_the_page_names_every_path() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "http.md").read_text()
+    paths = {path.replace("{name}", "NAME") for path in DOCUMENT["paths"] if "{version}" not in path}
+    short = {path: path.rpartition("/")[2] for path in paths}
+
+    assert {path for path in paths if path not in page and f"`.../{short[path]}`" not in page} == set()
 
 
 def test_the_engine_serves_its_description(http: HttpServer) -> None:

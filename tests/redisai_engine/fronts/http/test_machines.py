@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import prod
 
 from support.http_calls import HttpServer, infer_json
+from support.recorded import EXAMPLE, deploy
 from support.scraping import Scrape, parsed
 from support.tiny_models import product_and_sum
 from support.waiting import wait_until
@@ -97,3 +98,28 @@ class TestHealth:
 
         http.engine.client().execute_command("DEL", "m")
         wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 503, what="no readiness")
+
+    def test_a_deployment_whose_example_fails_is_not_ready(self, new_http: NewHttp) -> None:
+        """The example has another shape than the model takes; a record of before is as good."""
+        http = new_http("--preload", "all")
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 200, what="readiness without deployments")
+        deploy(http, "bad", example='{"inputs": {"a": [[1.5, 2.5]], "b": [[1.5, 2.5, 3.5]]}}')
+
+        assert http.ask("GET", "/v2/models/bad/ready").status == 400
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 503, what="no readiness")
+        http.engine.logged("deployment 'bad' isn't ready: ")
+        deploy(http, "bad")
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 200, what="readiness")
+        wait_until(lambda: http.ask("GET", "/v2/models/bad/ready").status == 200, what="its own")
+
+    def test_the_first_prediction_of_a_preloaded_deployment_loads_nothing(self, new_http: NewHttp) -> None:
+        """The model is in memory and has run before any client asks, so nothing is left to be done once."""
+        http = new_http("--preload", "m")
+        deploy(http, "m")
+        wait_until(lambda: http.ask("GET", "/v2/health/ready").status == 200, what="readiness")
+        told = scraped(http)
+
+        assert told.sum("redisai_models_loaded", deployment="m") == 1
+        assert told.sum("redisai_run_seconds_count", deployment="m") >= 1
+        assert http.ask("POST", "/invocations/m", EXAMPLE).status == 200
+        assert scraped(http).sum("redisai_requests_total", deployment="m", front="http", outcome="ok") == 1

@@ -9,43 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
-from mlflow_redisai.server.commands import ModelMeta
-from redisai_engine.codec.record import record_key
 from support.browser import PROGRAM, Browser, Page, browser
 from support.http_calls import HttpServer, http_engine
-from support.tiny_models import product_and_sum
+from support.recorded import EXAMPLE, deploy
 
 NewHttp = Callable[..., HttpServer]
 EVIL = """"><script>alert('x')</script>'&{{7*7}}"""
-EXAMPLE = {"inputs": {"a": [[1.5, 2.5]], "b": [[3.5, 4.5]]}}
-
-
-def deploy(http: HttpServer, name: str, **record: str) -> None:
-    """Store a model with a record, as the plugin writes it."""
-    from redisai_engine.codec.mapping import Mapping
-
-    client = http.engine.client()
-    client.execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", product_and_sum("ONNX").blob)
-    meta = ModelMeta.from_reply(client.execute_command("AI.MODELGET", name, "META"))
-    fields = {
-        "format": "1",
-        "id": "0123",
-        "flavor": "onnx",
-        "model_uri": f"models:/{name}@champion",
-        "version": "3",
-        "run_id": "run-of-it",
-        "created": "2026-11-26T12:00:00+00:00",
-        "deployed_by": "ann",
-        "revision": "7",
-        "verification": json.dumps({"status": "passed", "rows": 5}),
-        "notes": json.dumps(["a note"]),
-        "options": json.dumps({"tag": "v1"}),
-        "signature": json.dumps({"inputs": json.dumps([{"name": "a", "type": "tensor"}]), "outputs": None}),
-        "mapping": json.dumps(Mapping.generic(meta.inputs, meta.outputs).to_json()),
-        "fingerprint": meta.fingerprint(),
-        "example": json.dumps(EXAMPLE),
-    }
-    client.hset(record_key(name.encode()), mapping={**fields, **record})
 
 
 def predict(http: HttpServer, name: str, times: int = 1) -> None:
@@ -141,21 +110,23 @@ def test_open_pages_hold_up_no_end(new_http: NewHttp) -> None:
     connection.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Page:
+    return chromium.page()
+
+
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="needs chromium on the PATH")
 
 
 @needs_browser
 class TestInABrowser:
     """Chromium, headless."""
-
-    @pytest.fixture(scope="class")
-    def chromium(self) -> Iterator[Browser]:
-        with browser() as running:
-            yield running
-
-    @pytest.fixture
-    def page(self, chromium: Browser) -> Page:
-        return chromium.page()
 
     @pytest.mark.parametrize("width", [390, 1440])
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

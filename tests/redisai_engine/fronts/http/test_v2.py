@@ -92,6 +92,23 @@ def test_every_datatype_passes_in_binary_form(passers: HttpServer, datatype: str
     assert reply.body[size:] == raw
 
 
+@pytest.mark.parametrize(("datatype", "value"), [("BYTES", "é" * 9), ("FP32", 0.5)])
+@pytest.mark.parametrize("binary", [True, False])
+def test_large_tensors_pass_in_both_forms(passers: HttpServer, datatype: str, value: Any, *, binary: bool) -> None:
+    values = [value] * 50_000
+    raw = encoded(datatype, values)
+    about: dict[str, Any] = {"name": "x", "datatype": datatype, "shape": [len(values)]}
+    if binary:
+        about["parameters"] = {"binary_data_size": len(raw)}
+        document = {"inputs": [about], "parameters": {"binary_data_output": True}}
+        reply = ask_binary(passers, f"pass:{datatype}", document, raw)
+        assert reply.body.endswith(raw)
+    else:
+        document = {"inputs": [{**about, "data": values}]}
+        reply = passers.ask("POST", f"/v2/models/pass:{datatype}/infer", document)
+        assert reply.json()["outputs"][0]["data"] == values
+
+
 @pytest.mark.parametrize("datatype", VALUES)
 def test_tensors_may_have_no_rows(passers: HttpServer, datatype: str) -> None:
     reply = passers.ask("POST", f"/v2/models/pass:{datatype}/infer", infer_json(x=(datatype, [0], [])))

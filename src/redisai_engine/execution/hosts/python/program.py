@@ -201,13 +201,12 @@ class ModelWorker:
     def __init__(self, given: dict[str, Any]) -> None:
         self._given = given
         self._channel = WorkerChannel(socket.socket(fileno=given["channel"]))
-        self._forms = _module("redisai_forms", os.path.join(os.path.dirname(os.path.abspath(__file__)), "forms.py"))
-        self._parcels = _module("redisai_parcels", given["parcels"])
+        self._plain: tuple[type[BaseException], ...] = (BadArchive,)  # errors whose text says all
 
     def serve(self) -> None:
         about, _ = self._channel.receive()
         try:
-            model = self._forms.Model(_unpacked(self._given), about, self._parcels)
+            model = self._loaded(about)
         except BaseException as error:
             traceback.print_exc()
             self._channel.send(self._failure("ModelLoadError", "the model can't be loaded", error))
@@ -218,6 +217,13 @@ class ModelWorker:
                 _, arrays = self._channel.receive()
                 self._channel.send(*self._answer(model, arrays))
 
+    def _loaded(self, about: dict[str, Any]) -> Any:
+        """Load the model. NumPy and MLflow are imported here first, so a missing one is told, too."""
+        forms = _module("redisai_forms", os.path.join(os.path.dirname(os.path.abspath(__file__)), "forms.py"))
+        self._plain = (BadArchive, forms.Refused)
+        parcels = _module("redisai_parcels", self._given["parcels"])
+        return forms.Model(_unpacked(self._given), about, parcels)
+
     def _answer(self, model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
         try:
             return None, model.run(arrays)
@@ -226,7 +232,7 @@ class ModelWorker:
             return self._failure("ModelRunError", "the model failed", error), []
 
     def _failure(self, kind: str, what: str, error: BaseException) -> dict[str, Any]:
-        if isinstance(error, (BadArchive, self._forms.Refused)):
+        if isinstance(error, self._plain):
             return {"error": [kind, f"ERR {error}"]}
         if isinstance(error, MemoryError):
             text = "out of memory: worker-memory limits what a worker takes"

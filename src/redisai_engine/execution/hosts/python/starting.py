@@ -141,7 +141,8 @@ class Starting:
                 )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ModelLoadError(f"ERR a worker can't be started with {python[:200]}: {reason}") from error
+            who = f" as user {self._user.name}" if self._user is not None else ""
+            raise ModelLoadError(f"ERR a worker can't be started with {python[:200]}{who}: {reason}") from error
         _log.info("PYFUNC worker %d is process group %d", number, guard.pid)
         with self._lock:
             self._guards.append(guard)

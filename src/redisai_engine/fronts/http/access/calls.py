@@ -15,6 +15,7 @@ from redisai_engine.commands.steps import Encode
 from redisai_engine.execution.job import Job
 from redisai_engine.fronts.http.access.connection import Steps, UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
+from redisai_engine.protocol.tensor import Buffer
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -81,17 +82,22 @@ class Call:
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """A response."""
+    """A response. `tail` has what follows the body's first part, as it is."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: Sequence[tuple[bytes, bytes]] = ()
+    tail: Sequence[Buffer] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.body) + sum(map(len, self.tail)) if self.tail else len(self.body)
 
     def all_headers(self) -> Headers:
         return [
             (b"content-type", self.content_type),
-            (b"content-length", b"%d" % len(self.body)),
+            (b"content-length", b"%d" % self.size),
             *self.headers,
         ]
 

@@ -20,11 +20,12 @@ from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request
 from redisai_engine.fronts.http.v2.columns import infer_by_signature, is_by_signature
 from redisai_engine.fronts.http.v2.models import V2Model, v2_model
-from redisai_engine.fronts.http.v2.requests import InferRequest, parse_request
+from redisai_engine.fronts.http.v2.requests import InferRequest, ManyTexts, parse_request
 from redisai_engine.fronts.http.v2.tensors import datatype_of, to_binary, to_json
 
 #: The only version that a deployment has here. An empty one asks for whatever there is.
 VERSION = "1"
+_QUICK_TEXTS = 1000  # that are read or written in the event loop
 _OCTETS = b"application/octet-stream"
 _JSON_SIZE = b"inference-header-content-length"
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -36,17 +37,19 @@ def infer(call: Call) -> Steps[HttpAnswer]:
     check_version(call)
     json_size = _json_size(call)
     body = yield from body_of(call)
-    check_weight(body if json_size is None else body[:json_size], call.client.engine.settings.tensor_limit)
-    if len(body) <= SMALL_BODY:
-        request = parse_request(body, json_size)
-    else:
+    if (len(body) if json_size is None else json_size) > SMALL_BODY:
+        check_weight(body if json_size is None else body[:json_size], call.client.engine.settings.tensor_limit)
         request = yield Encode(lambda: parse_request(body, json_size))
+    else:
+        try:
+            request = parse_request(body, json_size, most_texts=_QUICK_TEXTS)
+        except ManyTexts:
+            request = yield Encode(lambda: parse_request(body, json_size))
     seconds = request.timeout_seconds
     deadline = None if seconds is None else call.client.engine.loop.time() + seconds
     stored = yield from resolve_model(call.client, call.name)
     if is_by_signature(request, stored):
         outputs = yield from infer_by_signature(call, request, deadline, watch)
-        size = 0  # `predict` has counted
     else:
         model = v2_model(stored)
         arrays = inputs_of(request, model)
@@ -55,15 +58,21 @@ def infer(call: Call) -> Steps[HttpAnswer]:
         (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, jobs=jobs)
         outputs = outputs_of(request, model, outcome)
         watch.ran(jobs)
-        size = sum(array.nbytes for array in outputs.values())
-        reply_budget(call.client.engine.settings).take(size)
-    if size <= SMALL_BODY:
+        reply_budget(call.client.engine.settings).take(sum([array.nbytes for array in outputs.values()]))
+    if all(_is_quick(array, as_binary=request.is_binary(name)) for name, array in outputs.items()):
         answer = _response(call, request, outputs)
     else:
         answer = yield Encode(lambda: _response(call, request, outputs))
     watch.end(b"encode")
     answer.headers = [*answer.headers, (b"x-deployment", call.shown), watch.header()]
     return answer
+
+
+def _is_quick(array: Array, *, as_binary: bool) -> bool:
+    """Return whether an output is written so fast that no thread is needed for it."""
+    if array.dtype.kind in "OUS":
+        return array.size <= _QUICK_TEXTS
+    return as_binary or array.nbytes <= SMALL_BODY
 
 
 def check_version(call: Call) -> None:
@@ -117,7 +126,7 @@ def _response(call: Call, request: InferRequest, outputs: dict[str, Array]) -> H
     binaries = []
     for name, array in outputs.items():
         item: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
-        if request.as_binary if request.outputs is None else request.outputs[name]:
+        if request.is_binary(name):
             raw = to_binary(array)
             binaries.append(raw)
             item["parameters"] = {"binary_data_size": len(raw)}
@@ -134,4 +143,4 @@ def _response(call: Call, request: InferRequest, outputs: dict[str, Array]) -> H
     text = orjson.dumps(document, option=_NUMPY)
     if not binaries:
         return HttpAnswer(text)
-    return HttpAnswer(b"".join((text, *binaries)), 200, _OCTETS, [(_JSON_SIZE, b"%d" % len(text))])
+    return HttpAnswer(text, 200, _OCTETS, [(_JSON_SIZE, b"%d" % len(text))], binaries)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import orjson
@@ -45,6 +46,10 @@ class InferRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     as_binary: bool = False
 
+    def is_binary(self, output: str) -> bool:
+        """Return whether an output is wanted in binary form."""
+        return self.as_binary if self.outputs is None else self.outputs[output]
+
     @property
     def timeout_seconds(self) -> float | None:
         """The parameter `timeout`, which is in microseconds as Triton's."""
@@ -56,11 +61,15 @@ class InferRequest:
         return timeout / 1e6 if timeout else None
 
 
-def parse_request(body: bytes, json_size: int | None) -> InferRequest:
+class ManyTexts(Exception):  # no error
+    """There are more texts in binary form than may be read here."""
+
+
+def parse_request(body: bytes, json_size: int | None, *, most_texts: int | None = None) -> InferRequest:
     """
     Read a request. `json_size` is how many bytes of it are JSON; None: all of them.
 
-    Raise RequestRefused.
+    Raise RequestRefused, and ManyTexts if an input in binary form has more texts than `most_texts`.
     """
     if json_size is None:
         document, rest = load_json(body), memoryview(b"")
@@ -75,7 +84,7 @@ def parse_request(body: bytes, json_size: int | None) -> InferRequest:
     if id_ is not None and type(id_) is not str:
         raise bad_request(f"id must be a text, got {id_!r:.40}")
     as_binary = _flag(parameters, "binary_data_output", default=False)
-    inputs, unread = _inputs(document.get("inputs"), rest)
+    inputs, unread = _inputs(document.get("inputs"), rest, most_texts)
     if unread:
         raise bad_request(f"the body has {unread} bytes behind its tensors")
     return InferRequest(inputs, _outputs(document.get("outputs"), as_binary), id_, parameters, as_binary)
@@ -89,7 +98,7 @@ def load_json(data: bytes) -> Any:
         raise bad_request(f"the body isn't JSON: {first_line(error)}") from None
 
 
-def _inputs(listed: Any, rest: memoryview) -> tuple[dict[str, InferInput], int]:
+def _inputs(listed: Any, rest: memoryview, most_texts: int | None) -> tuple[dict[str, InferInput], int]:
     """Return the inputs by name, and how many bytes of `rest` belong to none of them."""
     if type(listed) is not list or not listed:
         raise bad_request("the body must have inputs, a list of at least one tensor")
@@ -111,6 +120,8 @@ def _inputs(listed: Any, rest: memoryview) -> tuple[dict[str, InferInput], int]:
                 raise bad_request(
                     f"input {name!r} has binary_data_size {size!r:.40}, but the body has {left} bytes left"
                 )
+            if most_texts is not None and dtype.kind == "O" and prod(shape) > most_texts:
+                raise ManyTexts
             array = from_binary(name, rest[at : at + size], dtype, shape)
             at += size
         found[name] = InferInput(array, parameters)

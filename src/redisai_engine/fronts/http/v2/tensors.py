@@ -19,6 +19,8 @@ import numpy as np
 
 from redisai_engine.backends.base import Array
 from redisai_engine.fronts.http.access.failures import bad_request
+from redisai_engine.protocol.replies import LARGE
+from redisai_engine.protocol.tensor import Buffer
 
 #: The NumPy type of each datatype. Text is an array of objects.
 DATATYPES: dict[str, np.dtype[Any]] = {
@@ -226,12 +228,13 @@ def _binary_texts(name: str, data: memoryview, count: int) -> Array:
     return array
 
 
-def to_binary(array: Array) -> bytes:
-    """Return an array's bytes, as the binary extension has them."""
+def to_binary(array: Array) -> Buffer:
+    """Return an array's bytes, as the binary extension has them: those of a large array as they are, uncopied."""
     if array.dtype.kind in "USO":
         parts: list[bytes] = []
         for value in array.ravel().tolist():
             raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
             parts += (_LENGTH.pack(len(raw)), raw)
         return b"".join(parts)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return array.tobytes() if array.nbytes < LARGE else np.ascontiguousarray(array).data.cast("B")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from redisai_engine.protocol.frames import ReplyError
-from support.python_models import guards_of, obedient, workers_of
+from support.obedient import guards_of, obedient, workers_of
 from support.servers import Server, start_engine
 from support.waiting import is_running, wait_until
 from support.wire import Wire
