@@ -16,7 +16,7 @@ from redisai_engine.process.server import serve
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the engine and return the exit code: 0 after a clean shutdown, 1 with the error on standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("redisai_engine.process").setLevel(logging.INFO)
+    logging.getLogger("redisai_engine").setLevel(logging.INFO)
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except EngineError as error:
