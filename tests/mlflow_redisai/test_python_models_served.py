@@ -161,7 +161,8 @@ def test_params_and_messages_in_json_reach_the_model(python_engine: Server, fold
         if name not in [each["name"] for each in client.list_deployments()]:
             create(python_engine, name, python_models.save(name, folder).path)
     asked = {
-        "scaling": {"dataframe_records": [{"x": 2, "z": 0.5}], "params": {"factor": 3.0}},
+        # MLflow's command reads the file by pandas first, which takes no list of objects beside an object.
+        "scaling": {"dataframe_split": {"columns": ["x", "z"], "data": [[2, 0.5]]}, "params": {"factor": 3.0}},
         "chain": {"messages": [{"role": "user", "content": "hi"}]},
     }
     answers = {}

@@ -162,7 +162,7 @@ def own_step(folder: Path) -> Saved:
                 return self
 
             def transform(self, inputs):
-                return inputs.assign(ratio=inputs["x"] / (1 + inputs["z"]))
+                return inputs.assign(ratio=inputs["x"] / (1 + inputs["z"].abs()))
         """,
     )
     inputs = numbers(80)
