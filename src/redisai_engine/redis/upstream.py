@@ -146,6 +146,7 @@ class Upstream:
         """
         self.reading = Reading()
         self.due = 0  # replies
+        self.received = 0  # bytes
         self.streams: set[str] = set()  # what the client asked for: "MESSAGES" (in RESP2), "MONITOR"
         self._owner = owner
         self._loop = loop
@@ -323,6 +324,7 @@ class Upstream:
         self._owner.reading.release(Reason.SLOW_REDIS)
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         try:
             self._receive(data)
         except ProtocolError as error:

@@ -52,14 +52,14 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.requests import RequestParser
 from redisai_engine.redis.backpressure import Reading, Reason
-from redisai_engine.redis.upstream import Relayed
+from redisai_engine.redis.upstream import Relayed, Upstream
+from redisai_engine.redis.window import ReplyWindow
 from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
 _REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
 _BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
-_MOST_DUE = 256  # replies that Redis owes at the same time, and may have to hold if the client doesn't read
 
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
@@ -95,6 +95,7 @@ class Session:
         self._delayed: tuple[Row, list[bytes]] | None = None
         self._rests = False  # until the next turn, because it has had its share of this one
         self._redis_waits = False  # its replies aren't read, because too many bytes are held for earlier ones
+        self._window = ReplyWindow(engine.settings.output_limit)
         self._redis_owes = False  # so many replies that no more requests are taken until some have come
         self._backlog = 0  # bytes received since all requests were last taken
         # How it ends
@@ -193,7 +194,8 @@ class Session:
         """Count the requests behind the current one that are relayed together with it."""
         if self._client.silence is not _SPEAKING:
             return 0
-        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys, _MOST_DUE)
+        most = self._window.size - self._client.upstream.due - 1
+        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys, most) if most > 0 else 0
 
     def _look_at_name(self, name: bytes) -> None:
         """Look at the name of a request that has just been sent to Redis."""
@@ -257,7 +259,14 @@ class Session:
         self._client.task = task if busy else None  # Redis answers in order, so nothing has to wait for a single step
         task.go_on()
         upstream = self._client.opened_upstream
-        self._redis_owes = upstream is not None and upstream.due >= _MOST_DUE
+        if upstream is not None:
+            self._look_at_debt(upstream)
+
+    def _look_at_debt(self, upstream: Upstream) -> None:
+        """Take no more requests if Redis owes as many replies as it may."""
+        self._redis_owes = upstream.due >= self._window.size
+        if self._redis_owes:
+            self._window.close(upstream.due, upstream.received)
 
     def _task_ended(self, task: Task) -> None:
         self._client.touch()
@@ -282,7 +291,7 @@ class Session:
             last = Relayed(silent=silent)
             self._pending.add(last)
         upstream.relay(self._parser.raw, last, 1 + further)
-        self._redis_owes = upstream.due >= _MOST_DUE
+        self._look_at_debt(upstream)
 
     # Replies
 
@@ -308,8 +317,9 @@ class Session:
         upstream = self._client.opened_upstream
         if upstream is not None:
             upstream.flush()
-            if self._redis_owes and upstream.due < _MOST_DUE:
+            if self._redis_owes and self._window.may_open(upstream.due):
                 self._redis_owes = False
+                self._window.open(upstream.due, upstream.received)
                 self._client.touch()
             if self._redis_waits and not self._pending.hold_too_much:
                 self._redis_waits = False
