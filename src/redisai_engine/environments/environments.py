@@ -26,11 +26,11 @@ from redisai_engine.environments.folder import EnvironmentFolder
 from redisai_engine.environments.interpreters import checked_interpreter
 from redisai_engine.environments.locks import FileLock
 from redisai_engine.environments.log import BuildLog
-from redisai_engine.environments.users import ModelUser
 from redisai_engine.environments.uv import Uv, find_uv
 from redisai_engine.environments.variables import builder_variables
 from redisai_engine.environments.wanted import WantedEnvironment, read_wanted
 from redisai_engine.errors import EngineClosing, EnvironmentFailure
+from redisai_engine.users import ModelUser
 
 _BUILDS_AT_ONCE = 2  # per process, so that a burst of stores doesn't take all processors
 _POLL_SECONDS = 0.05

@@ -12,9 +12,9 @@ import subprocess
 from typing import Any
 
 from redisai_engine.children import end_with_parent
-from redisai_engine.environments.users import ModelUser
 from redisai_engine.environments.wanted import LEAST_PYTHON
 from redisai_engine.errors import EnvironmentFailure
+from redisai_engine.users import ModelUser
 
 _ASK = (
     "import sys; from importlib.util import find_spec; import json; "

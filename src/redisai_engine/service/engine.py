@@ -26,7 +26,7 @@ from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
-from redisai_engine.execution.hosts.python.starting import Starting, WorkerUser
+from redisai_engine.execution.hosts.python.starting import Starting
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.redis.address import Address
@@ -38,6 +38,7 @@ from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
 from redisai_engine.service.scripts import Scripts
 from redisai_engine.service.turn import Turn
+from redisai_engine.users import ModelUser
 
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
@@ -189,7 +190,7 @@ def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
         output,
         most_answer=settings.tensor_limit,
         threads=settings.intra_op_threads,
-        user=WorkerUser.named(settings.worker_user),
+        user=ModelUser.named(settings.worker_user),
     )
     limits = HostLimits(
         settings.worker_load_timeout / 1000, settings.worker_memory, 1, load_setting="worker-load-timeout"

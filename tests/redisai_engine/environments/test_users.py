@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from redisai_engine.environments.environments import Environments
-from redisai_engine.environments.users import ModelUser
 from redisai_engine.errors import EnvironmentFailure
+from redisai_engine.users import ModelUser
 
 STRANGER = ModelUser("stranger", 54321, 54321)
 

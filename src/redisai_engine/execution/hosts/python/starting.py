@@ -16,13 +16,11 @@ import itertools
 import json
 import logging
 import os
-import pwd
 import subprocess
 import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from time import monotonic
@@ -32,6 +30,7 @@ from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.frames import FrameLimits
 from redisai_engine.execution.hosts.parent import Output, nowhere, passed_on
 from redisai_engine.folders import PrivateFolder
+from redisai_engine.users import ModelUser
 
 _log = logging.getLogger(__name__)
 
@@ -43,23 +42,6 @@ _LOOK_SECONDS = 1.0
 _END_SECONDS = 4.0  # longer than a guard takes to kill a worker that ignores SIGTERM
 #: What keeps frameworks from sending anything anywhere.
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerUser:
-    """The user whose rights workers have."""
-
-    id: int
-    group: int
-    name: str
-
-    @classmethod
-    def named(cls, name: str) -> WorkerUser | None:
-        """Return the user, None for an empty name. Raise KeyError for one that the machine doesn't know."""
-        if not name:
-            return None
-        entry = pwd.getpwnam(name)
-        return cls(entry.pw_uid, entry.pw_gid, name)
 
 
 class Watched(Protocol):
@@ -81,7 +63,7 @@ class Starting:
     """
 
     def __init__(
-        self, output: Output | None = None, *, most_answer: int, threads: int = 1, user: WorkerUser | None = None
+        self, output: Output | None = None, *, most_answer: int, threads: int = 1, user: ModelUser | None = None
     ) -> None:
         self.limits = FrameLimits(most_answer + 2 * _MOST_TEXT, _MOST_TEXT)
         self.closing = threading.Event()

@@ -13,7 +13,8 @@ import pytest
 from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.frames import Channel
 from redisai_engine.execution.hosts.python.program import WorkerChannel
-from redisai_engine.execution.hosts.python.starting import Interpreter, Starting, WorkerUser
+from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
+from redisai_engine.users import ModelUser
 
 
 class Printed:
@@ -39,7 +40,7 @@ def everybodys() -> Iterator[Path]:
         yield Path(folder)
 
 
-def printed_by(python: Path, user: WorkerUser | None = None) -> list[str]:
+def printed_by(python: Path, user: ModelUser | None = None) -> list[str]:
     """Return the lines that a program prints which is started as a worker's Python."""
     printed = Printed()
     starting = Starting(printed.open, most_answer=1, user=user)
@@ -61,7 +62,7 @@ def program(folder: Path, *lines: str) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may start processes of other users")
 def test_workers_can_have_the_rights_of_another_user(everybodys: Path) -> None:
-    nobody = WorkerUser.named("nobody")
+    nobody = ModelUser.named("nobody")
     assert nobody is not None
 
     lines = printed_by(program(everybodys, "id -u", "id -g", "id -G", "stat -c '%u %a' .", "umask"), nobody)
