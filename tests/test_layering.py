@@ -255,7 +255,7 @@ ARROWS = {
     },
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "weight"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "users", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:
