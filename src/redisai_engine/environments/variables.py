@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,9 @@ _FROM_PIP = (
 #: Older names of uv's for the same, which must not be overridden by what pip's say.
 _ALSO = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"}
 
+#: With one of these the environment says whose certificates count.
+_TRUST = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS"})
+
 #: A URL's login ends with the last @ of the word: rather too much is hidden than a part of a malformed one shown.
 _LOGIN = re.compile(r"(?<=://)[^\s\"'`<>]*@")
 _SHORTEST_SECRET = 4  # masking a shorter one would tell more than it hides
@@ -72,12 +76,20 @@ def builder_variables(environment: Mapping[str, str], cache: Path) -> dict[str, 
     for pip, uv, separator in _FROM_PIP:
         if environment.get(pip) and uv not in variables and _ALSO.get(uv) not in variables:
             variables[uv] = separator.join(environment[pip].split())
+    if not variables.keys() & _TRUST and _has_authorities():
+        variables |= {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}  # uv has renamed it
     if not variables.keys() & {"UV_CACHE_DIR", "XDG_CACHE_HOME", "HOME"}:
         variables["UV_CACHE_DIR"] = str(cache)
     # The engine's own Python is one to build from, even where it isn't on the PATH.
     own = os.path.dirname(os.path.realpath(sys.executable))
     variables["PATH"] = os.pathsep.join(filter(None, (variables.get("PATH"), own)))
     return variables | {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def _has_authorities() -> bool:
+    """Return whether this machine says whose certificates it trusts. uv has a list of its own, pip asks the machine."""
+    paths = ssl.get_default_verify_paths()
+    return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
 
 
 def secrets_of(variables: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisai_engine.environments.variables import builder_variables, mask, secrets_of
+from redisai_engine.environments.variables import _has_authorities, builder_variables, mask, secrets_of
 
 CACHE = Path("/environments/cache")
 
@@ -99,3 +99,11 @@ def test_no_password_survives(password: str) -> None:
 
     assert secret not in mask(f"a {url.replace(password, secret)} b")
     assert mask(secret, secrets_of({"UV_INDEX": url.replace(password, secret)})) == "***"
+
+
+def test_the_machines_authorities_count_unless_others_are_named() -> None:
+    named = builder_variables({"SSL_CERT_FILE": "/certificates"}, CACHE)
+    machines = builder_variables({}, CACHE)
+
+    assert "UV_SYSTEM_CERTS" not in named
+    assert ("UV_SYSTEM_CERTS" in machines) == _has_authorities()
