@@ -105,8 +105,13 @@ def command(
     concerns: Concerns | None = None,
     made_of: tuple[str, ...] = (),
     in_redisai: bool = True,
+    usage: str = "",
 ) -> Callable[[Body[Client]], Body[Client]]:
-    """Register the decorated body. The first paragraph of its docstring is the usage that the documentation shows."""
+    """
+    Register the decorated body.
+
+    Without `usage`, the first paragraph of its docstring is what the documentation shows. Compiled functions have none.
+    """
 
     def enter(body: Body[Client]) -> Body[Client]:
         table = COMMANDS if name.startswith("AI.") else PLAIN_COMMANDS
@@ -119,7 +124,7 @@ def command(
             flags,
             keys,
             summary,
-            _usage(body),
+            usage or _usage(body),
             body,
             single_step,
             in_transaction,

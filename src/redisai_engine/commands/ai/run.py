@@ -35,9 +35,9 @@ _RUNNING = (*RESOLVING, "GET", "GETRANGE", "SET")
     in_transaction=InTransaction.REFUSE,
     summary="Runs a model on tensors",
     made_of=_RUNNING,
+    usage="AI.MODELEXECUTE key INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]",
 )
 def modelexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """AI.MODELEXECUTE key INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]"""
     return (yield from _run(client, arguments[1], parse_modelexecute(arguments[2:])))
 
 
@@ -50,9 +50,9 @@ def modelexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
     in_transaction=InTransaction.REFUSE,
     summary="Deprecated form of AI.MODELEXECUTE",
     made_of=_RUNNING,
+    usage="AI.MODELRUN key [TIMEOUT ms] INPUTS key ... OUTPUTS key ...",
 )
 def modelrun(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """AI.MODELRUN key [TIMEOUT ms] INPUTS key ... OUTPUTS key ..."""
     return (yield from _run(client, arguments[1], parse_modelrun(arguments[2:])))
 
 

@@ -34,9 +34,9 @@ _HEADER_BYTES = b"4095"  # the end of the range that holds any header: up to 500
     keys=Keys(1),
     summary="Stores a tensor under a key",
     made_of=("GETRANGE", "SET", "STRLEN"),
+    usage="AI.TENSORSET key type [dim ...] [BLOB data | VALUES value ...]",
 )
 def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """AI.TENSORSET key type [dim ...] [BLOB data | VALUES value ...]"""
     if client.in_transaction:
         return (yield from _set_in_transaction(arguments))
     key = arguments[1]
@@ -98,9 +98,9 @@ def _set_in_transaction(arguments: Sequence[bytes]) -> Plan:
     single_step=True,
     summary="Reads a tensor",
     made_of=("GET", "GETRANGE"),
+    usage="AI.TENSORGET key [META] [BLOB | VALUES]",
 )
 def tensorget(client: Client, arguments: Sequence[bytes]) -> Plan:
-    """AI.TENSORGET key [META] [BLOB | VALUES]"""
     key = arguments[1]
     if [word.upper() for word in arguments[2:]] == [b"META"]:
         (value,) = yield [(b"GETRANGE", key, b"0", _HEADER_BYTES)]

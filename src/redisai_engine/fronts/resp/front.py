@@ -79,9 +79,9 @@ class RespFront:
         return is_full
 
     def _session(self) -> asyncio.Protocol:
-        if not self._under_way and self._has_no_room():  # else it was asked before the handshake
-            return _Refusal(_TOO_MANY_CLIENTS)
         try:
+            if not self._under_way and self._has_no_room():  # else it was asked before the handshake
+                return _Refusal(_TOO_MANY_CLIENTS)
             return cast(asyncio.Protocol, Session(self._engine, self._sessions, self._relayed_names))
         except Exception:  # which would make uvloop stop listening
             _log.exception("a connection can't be served because of a bug in the engine")
