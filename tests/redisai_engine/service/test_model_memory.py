@@ -22,6 +22,7 @@ BLOB_BYTES = 8 * 2**20
 BOUND = 128  # MiB; one of these models takes up to 70 in a process, and there may be one for each client
 #: Of the bound: what runs and connections take, and what hosts may grow until they are looked at again.
 TOLERATED = 1.25
+KEPT = 64  # MiB of freed memory, blobs among it, that the engine keeps for the next request (`process/memory.py`)
 
 
 def stored(wire: Connection, kind: str, name: str, seed: int) -> None:
@@ -57,7 +58,8 @@ def test_the_memory_of_all_models_stays_below_the_bound(kind: str, tmp_path: Pat
                     client.start()
                 for client in clients:
                     client.join()
-        wait_until(lambda: memory.of_engine(engine.process.pid) - before < BOUND * TOLERATED, what="models that leave")
+        most = BOUND * TOLERATED + KEPT
+        wait_until(lambda: memory.of_engine(engine.process.pid) - before < most, what="models that leave")
         run(engine, "m0")  # one that has left is loaded again
     finally:
         engine.stop()
