@@ -16,7 +16,8 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from redisai_engine.errors import EngineError
-from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
+from redisai_engine.fronts.http.access.answers import HttpAnswer
+from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
 from redisai_engine.fronts.http.access.tracing import Tracing
 from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES

@@ -24,8 +24,9 @@ from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import ServedDeployment, resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
-from redisai_engine.fronts.http.v2.inference import VERSION, check_version
+from redisai_engine.fronts.http.v2.inference import check_version
 from redisai_engine.fronts.http.v2.models import shown
+from redisai_engine.fronts.http.v2.outputs import VERSION
 from redisai_engine.fronts.http.v2.requests import load_json
 from redisai_engine.fronts.http.v2.tensors import datatype_of
 from redisai_engine.protocol.dtypes import DType
