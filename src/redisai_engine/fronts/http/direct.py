@@ -26,7 +26,7 @@ from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call
 from redisai_engine.fronts.http.access.connection import UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
 from redisai_engine.fronts.http.access.tracing import Tracing
-from redisai_engine.fronts.http.bounds import BoundedProtocol
+from redisai_engine.fronts.http.bounds import BodyRoom, BoundedProtocol
 from redisai_engine.fronts.http.gate import Gate, credentials_in
 from redisai_engine.fronts.http.heads import Head, Heads, quick_json_size
 from redisai_engine.fronts.http.hot import HotRoute, failed, find
@@ -38,6 +38,7 @@ from redisai_engine.protocol import texts
 _log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODY_SECONDS = 60.0  # for which a client may send nothing of a body that isn't complete
 _MOST_ROUTES = 1024
 _LONGEST_URL = 1024
 
@@ -121,13 +122,24 @@ class DirectProtocol(BoundedProtocol):
     cycle: Any  # uvicorn's, or one of ours in its place
 
     def __init__(
-        self, *arguments: Any, gate: Gate, routes: Routes, tracing: Tracing | None, body_limit: int, **named: Any
+        self,
+        *arguments: Any,
+        gate: Gate,
+        routes: Routes,
+        tracing: Tracing | None,
+        body_limit: int,
+        room: BodyRoom,
+        **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self._gate = gate
         self._routes = routes
         self._tracing = tracing
         self._body_limit = body_limit
+        self._room = room
+        self._held = 0  # bytes of `room`
+        self._held_since = 0.0
+        self._body_timer: asyncio.TimerHandle | None = None
         self._is_local = False
         self._hot: HotCycle | None = None  # whose body is being read
         self._is_between = True  # the parser has seen the last message's end, and nothing of the next one
@@ -143,6 +155,8 @@ class DirectProtocol(BoundedProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._is_between:
             super().data_received(data)
+            if self._hot is not None:
+                self._hold(self._hot)
             return
         head = self._routes.heads.find(data)
         if head is not None and self._take(head, data):
@@ -150,7 +164,45 @@ class DirectProtocol(BoundedProtocol):
         self._begun = 0
         self._whole = None
         super().data_received(data)
-        self._learn(data)
+        if self._hot is not None:
+            self._hold(self._hot)
+        else:
+            self._learn(data)
+
+    def _hold(self, hot: HotCycle) -> None:
+        """Account for a body of which more is to come."""
+        try:
+            self._room.take(hot.size - self._held)
+        except RequestRefused as error:
+            self._refuse(hot, error)
+            return
+        self._held = hot.size
+        self._held_since = self.loop.time()
+        if self._body_timer is None:
+            self._body_timer = self.loop.call_later(_BODY_SECONDS, self._look_after_body)
+
+    def _release(self) -> None:
+        self._room.give(self._held)
+        self._held = 0
+
+    def _look_after_body(self) -> None:
+        """Close the connection if nothing more of a body comes."""
+        self._body_timer = None
+        if self._hot is None or self.transport.is_closing():
+            return
+        left = self._held_since + _BODY_SECONDS - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._body_timer = self.loop.call_later(max(left, 1.0), self._look_after_body)
+
+    def _refuse(self, hot: HotCycle, error: EngineError) -> None:
+        """Answer before the body is there, and take no more of it."""
+        self._hot = None
+        hot.parts.clear()
+        self._release()
+        hot.keep_alive = False
+        self._fail(hot, error)
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of the request that the data is, if it is one."""
@@ -174,7 +226,7 @@ class DirectProtocol(BoundedProtocol):
         else:
             hot = HotCycle(route, head.url, head.headers, connection, keep_alive=True)
             self.cycle = hot
-            self._begin(hot, body)
+            self._run(hot, route, head.headers, body)
         return True
 
     def _begin_quick(
@@ -222,10 +274,7 @@ class DirectProtocol(BoundedProtocol):
         hot.parts.append(body)
         hot.size += len(body)
         if hot.size > self._body_limit:
-            self._hot = None
-            hot.parts.clear()
-            hot.keep_alive = False
-            self._fail(hot, body_too_large(self._body_limit))
+            self._refuse(hot, body_too_large(self._body_limit))
 
     def on_message_complete(self) -> None:
         hot, self._hot = self._hot, None
@@ -235,6 +284,8 @@ class DirectProtocol(BoundedProtocol):
             return
         body = hot.parts[0] if len(hot.parts) == 1 else b"".join(hot.parts)
         hot.parts.clear()
+        if self._held:
+            self._release()
         if hot.keep_alive:
             self._is_between = True
             self._whole = hot
@@ -242,9 +293,6 @@ class DirectProtocol(BoundedProtocol):
             if json_size != -1 and self._tracing is None:
                 self._begin_quick(hot.route, hot.connection, hot.headers, body, json_size)
                 return
-        self._begin(hot, body)
-
-    def _begin(self, hot: HotCycle, body: bytes) -> None:
         self._run(hot, hot.route, hot.headers, body)
 
     def left(self, request: QuickInference) -> None:
@@ -305,6 +353,11 @@ class DirectProtocol(BoundedProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+        self._release()
+        self._hot = None
         super().connection_lost(exc)
 
     # Answers
