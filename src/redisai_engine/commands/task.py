@@ -66,12 +66,13 @@ class Task:
         *,
         silent: bool,
         request: Sequence[bytes] | None = None,
+        began_at: float | None = None,
     ) -> None:
         self.reply: Reply | None = None
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
-        self._began_at = client.engine.turn.began_at
+        self._began_at = client.engine.turn.began_at if began_at is None else began_at
         self._body = body
         self._ended = ended
         self._request = request
@@ -221,14 +222,25 @@ class Task:
             self.go_on(outcome)
 
 
-def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:
-    """Run a body inside the command that is running. `done` gets its reply even if the connection is lost."""
+def carry_out(
+    client: Client,
+    body: Plan,
+    done: Callable[[bytes], None],
+    *,
+    request: Sequence[bytes] | None = None,
+    began_at: float | None = None,
+) -> None:
+    """
+    Run a body inside the command that is running. `done` gets its reply even if the connection is lost.
+
+    With `began_at`, it goes on what began in an earlier turn. `request` is Task's.
+    """
 
     def ended(part: Task) -> None:
         client.parts.discard(part)
         done(replies.joined(part.reply or b""))
 
-    part = Task(client, body, ended, silent=False)
+    part = Task(client, body, ended, silent=False, request=request, began_at=began_at)
     client.parts.add(part)
     if client.lost:
         part.end(client.lost)
