@@ -9,8 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 from redisai_engine.commands.client import Client, Front
-from redisai_engine.commands.short.way import ShortWay
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.protocol.requests import Limits
 from redisai_engine.service.engine import Engine
 

@@ -13,7 +13,7 @@ from redisai_engine.commands.ai.run import keep, kept, most_read, reading, run_o
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.calls import ModelCall, parse_modelexecute
 from redisai_engine.commands.short.stored import NO_TENSOR_YET, TENSOR, array_in, value_before_blob
-from redisai_engine.commands.short.way import ShortWay
+from redisai_engine.commands.task import ShortWay
 from redisai_engine.execution.job import Job, RunnableModel
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode

@@ -6,7 +6,7 @@ from redisai_engine.commands.ai.tensor import reply_with, set_in_steps, tensorse
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.tensors import parse_tensor
 from redisai_engine.commands.short.stored import head_in, value_before_blob
-from redisai_engine.commands.short.way import ShortWay
+from redisai_engine.commands.task import ShortWay
 from redisai_engine.commands.tensor_script import DIGEST, LARGEST, lacks_script
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import dtypes, replies

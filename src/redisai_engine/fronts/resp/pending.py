@@ -14,8 +14,7 @@ from collections import deque
 from typing import TypeAlias
 
 from redisai_engine.commands.ai.prepared import PreparedRun
-from redisai_engine.commands.short.way import ShortWay
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.redis.upstream import Relayed
 

@@ -41,10 +41,9 @@ from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
 from redisai_engine.commands.short.run import short_run
 from redisai_engine.commands.short.tensors import short_get, short_set
-from redisai_engine.commands.short.way import ShortWay
 from redisai_engine.commands.steps import Plan, fail
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.errors import CommandError
 from redisai_engine.fronts.peer import is_on_this_machine
