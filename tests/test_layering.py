@@ -265,7 +265,7 @@ ARROWS = {
     },
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "users", "weight"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "processors", "users", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -26,6 +26,7 @@ from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.processors import available
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
@@ -202,8 +203,7 @@ def python_backend(settings: Settings, output: Output | None) -> Backend:
 
 def _processors(workers: int) -> int:
     """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, available // workers)
+    return max(2, available() // workers)
 
 
 def _memory() -> int:
