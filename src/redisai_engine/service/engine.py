@@ -119,12 +119,16 @@ class Engine:
         Answer another worker process.
 
         It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
-        RESETSTAT or AI.CONFIG. A model or script is described by database, key and id, as text.
+        RESETSTAT or AI.CONFIG, or that a model is to leave memory. A model or script is described by database, key and
+        id, as text.
         """
         if "figures" in question:
             return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
             self._statistics(*question["reset"]).reset()
+        if "unload" in question:
+            database, key = question["unload"]
+            self.models.unload(database, key.encode("latin-1"))
         for name, value in question.get("set", {}).items():
             if name == "quarantine":
                 self._drop(self.quarantine.take(value))
