@@ -219,10 +219,10 @@ class ModelWorker:
 
     def _loaded(self, about: dict[str, Any]) -> Any:
         """Load the model. NumPy and MLflow are imported here first, so a missing one is told, too."""
-        forms = _module("redisai_forms", os.path.join(os.path.dirname(os.path.abspath(__file__)), "forms.py"))
+        forms, exact = _beside("forms"), _beside("exact")
         self._plain = (BadArchive, forms.Refused)
         parcels = _module("redisai_parcels", self._given["parcels"])
-        return forms.Model(_unpacked(self._given), about, parcels)
+        return forms.Model(_unpacked(self._given), about, parcels, exact)
 
     def _answer(self, model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
         try:
@@ -242,6 +242,12 @@ class ModelWorker:
             line = next((line for line in str(error).splitlines() if line.strip()), "")
             text = f"{type(error).__name__}: {line}"
         return {"error": [kind, f"ERR {what}: {text}"[:_LONGEST_TEXT]]}
+
+
+def _beside(name: str) -> Any:
+    """Load a part of this program."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return _module(f"redisai_{name}", os.path.join(folder, f"{name}.py"))
 
 
 def _module(name: str, path: str) -> Any:
