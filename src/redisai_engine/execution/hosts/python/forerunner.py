@@ -70,6 +70,7 @@ def _ending_with(control: socket.socket) -> Iterator[None]:
 
 def _imported() -> dict[str, Any]:
     """Import what is there. Return the number of threads, or why no worker can be forked."""
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")  # pyarrow's allocator has a thread
     try:
         for name in _MODULES:
             if importlib.util.find_spec(name.partition(".")[0]) is not None:

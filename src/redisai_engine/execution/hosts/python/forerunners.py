@@ -101,14 +101,17 @@ class Forerunner:
         Raise ModelLoadError if it has died since.
         """
         leash, theirs = socket.socketpair()
+        process = None
         with theirs, self._lock:
-            process = self._asked(json.dumps(given).encode(), [*descriptors, theirs.fileno()])
-            if process is None:
-                leash.close()
-                return None
-            guard = ForkedGuard(process, leash)
-            self._guards.append(guard)
-        return guard
+            try:
+                process = self._asked(json.dumps(given).encode(), [*descriptors, theirs.fileno()])
+                if process is None:
+                    return None
+                self._guards.append(ForkedGuard(process, leash))
+                return self._guards[-1]
+            finally:
+                if process is None:
+                    leash.close()
 
     def is_idle(self, now: float, seconds: float) -> bool:
         """Return whether it has had no guards for so many seconds. Never wait."""
