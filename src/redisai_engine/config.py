@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from redisai_engine.errors import StartError
+from redisai_engine.processors import worker_count
 
 _log = logging.getLogger("redisai_engine.process")
 
@@ -135,7 +136,7 @@ class Settings:
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )
     workers: int = _setting(
-        1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
+        1, worker_count, "worker processes that share the port; auto: one a processor", unit="processes", why="size"
     )
     worker_timeout: int = _setting(
         3000,

@@ -18,9 +18,17 @@ from mlflow_redisai.target import Target
 from redisai_engine.codec.record import record_key
 from support.bad_line import GONE, bad_line
 from support.cut_calls import NAME, Deployed, cuts, prepared_at, store_at
-from support.servers import Server
+from support.servers import Server, start_engine
 
 ROWS = np.array([[1.0, 2.0]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An engine for these tests alone: a list takes a command for each deployment, and each is cut."""
+    server = start_engine(tmp_path_factory.mktemp("engine"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

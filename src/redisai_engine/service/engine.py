@@ -17,18 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.config import Settings
-from redisai_engine.environments.environments import environments_of
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
-from redisai_engine.execution.hosts.python.starting import Starting
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.processors import available
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
@@ -184,8 +182,12 @@ class Engine:
         self.encoder.close()
 
 
-def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
-    """Return what serves Python models."""
+def python_backend(settings: Settings, output: Output | None) -> Backend:
+    """Return what serves Python models. An engine without them doesn't import it."""
+    from redisai_engine.environments.environments import environments_of
+    from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
+    from redisai_engine.execution.hosts.python.starting import Starting
+
     starting = Starting(
         output,
         most_answer=settings.tensor_limit,
@@ -201,8 +203,7 @@ def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
 
 def _processors(workers: int) -> int:
     """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, available // workers)
+    return max(2, available() // workers)
 
 
 def _memory() -> int:
