@@ -86,13 +86,21 @@ def obedient(**about: Any) -> bytes:
     return archive(saved_code(OBEDIENT), about)
 
 
+def forerunners_of(engine: Server) -> list[psutil.Process]:
+    """Return the processes from which the guards of an engine's workers are forked."""
+    return [child for child in _programs(engine) if '"control"' in child.cmdline()[-1]]
+
+
 def guards_of(engine: Server) -> list[psutil.Process]:
-    """Return the guards of an engine's workers."""
-    found = []
-    for child in psutil.Process(engine.process.pid).children():
-        if is_running(child.pid) and any("python/program.py" in word for word in child.cmdline()):
-            found.append(child)
-    return found
+    """Return the guards of an engine's workers, but those whose forerunner has ended."""
+    forerunners = forerunners_of(engine)
+    alone = [child for child in _programs(engine) if child not in forerunners]
+    return [*alone, *(guard for each in forerunners for guard in each.children() if is_running(guard.pid))]
+
+
+def _programs(engine: Server) -> list[psutil.Process]:
+    children = psutil.Process(engine.process.pid).children()
+    return [each for each in children if is_running(each.pid) and any("python/program.py" in x for x in each.cmdline())]
 
 
 def workers_of(engine: Server) -> list[psutil.Process]:

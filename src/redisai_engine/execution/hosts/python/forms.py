@@ -26,9 +26,13 @@ class Refused(Exception):
 
 
 class Model:
-    """The MLflow model in a folder. `about` has the names of its inputs and outputs, `parcels` is that module."""
+    """
+    The MLflow model in a folder. `about` has the names of its inputs and outputs.
 
-    def __init__(self, folder: str, about: dict[str, Any], parcels: Any) -> None:
+    `parcels` and `exact` are the modules of these names.
+    """
+
+    def __init__(self, folder: str, about: dict[str, Any], parcels: Any, exact: Any) -> None:
         pyfunc = importlib.import_module("mlflow.pyfunc")
         self.version: str = sys.modules["mlflow"].__version__
         self._inputs: list[str] = about["inputs"]
@@ -38,6 +42,7 @@ class Model:
         self._predict: Callable[..., Any] = model.predict
         self._takes_params = "params" in inspect.signature(model.predict).parameters
         self._schema = _input_schema(model)
+        self._exact = exact.ExactFrames(model)
 
     def run(self, arrays: list[Any]) -> list[Any]:
         """Answer a parcel by a parcel, and tensors by tensors."""
@@ -47,6 +52,9 @@ class Model:
         return _tensors(self._predict(self._input(arrays)), self._outputs)
 
     def _answer_parcel(self, parcel: Any) -> Any:
+        frame = self._exact.frame(parcel)
+        if frame is not None:
+            return self._packed(self._exact.predict(frame))
         try:
             value, params = self._parcels.unpack(parcel)
         except ValueError as error:
@@ -57,6 +65,9 @@ class Model:
             answer = self._predict(value, params=params)
         else:
             raise Refused(f"params need MLflow 2.7 or later; the model's environment has {self.version}")
+        return self._packed(answer)
+
+    def _packed(self, answer: Any) -> Any:
         try:
             return np.frombuffer(self._parcels.pack(answer), "u1")
         except TypeError as error:
