@@ -12,6 +12,7 @@ import contextlib
 import logging
 import sys
 from functools import cached_property
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -67,7 +68,7 @@ class RedisAIClient(BaseDeploymentClient):
     def create_deployment(
         self,
         name: str,
-        model_uri: str,
+        model_uri: str | PathLike[str],
         flavor: str | None = None,
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
@@ -83,18 +84,18 @@ class RedisAIClient(BaseDeploymentClient):
         _no_endpoint(endpoint)
         values = parse(config, CREATE)
         options = DeploymentOptions.of(values)
-        name = check_name(name)
+        name, uri = check_name(name), _uri_of(model_uri)
         with self._call(f"creating the deployment {name!r}", values):
             # `create` checks again, inside the transaction. This check saves the conversion.
             self._store.refuse_taken(name)
             order = self._order(name, options)
-            self._store.create(name, prepare(order, model_uri, flavor))
+            self._store.create(name, prepare(order, uri, flavor))
             return self._done(name)
 
     def update_deployment(
         self,
         name: str,
-        model_uri: str | None = None,
+        model_uri: str | PathLike[str] | None = None,
         flavor: str | None = None,
         config: Mapping[str, object] | None = None,
         endpoint: str | None = None,
@@ -107,12 +108,12 @@ class RedisAIClient(BaseDeploymentClient):
         """
         _no_endpoint(endpoint)
         values = parse(config, UPDATE)
-        name = check_name(name)
+        name, uri = check_name(name), None if model_uri is None else _uri_of(model_uri)
         with self._call(f"updating the deployment {name!r}", values):
-            if model_uri is None:
+            if uri is None:
                 self._update_options(name, flavor, values)
             else:
-                self._update_model(name, model_uri, flavor, values)
+                self._update_model(name, uri, flavor, values)
             return self._done(name)
 
     def delete_deployment(
@@ -280,6 +281,14 @@ class RedisAIClient(BaseDeploymentClient):
 def _no_endpoint(endpoint: str | None) -> None:
     if endpoint is not None:
         raise InvalidRequest(f"this target has no endpoints, got endpoint {endpoint!r}; omit it")
+
+
+def _uri_of(model_uri: object) -> str:
+    """Return the model's URI, which may be the path of its folder. Raise InvalidRequest."""
+    uri = fspath(model_uri) if isinstance(model_uri, PathLike) else model_uri
+    if not isinstance(uri, str) or not uri:
+        raise InvalidRequest(f"a model's URI must be a non-empty string or a path, got {model_uri!r}")
+    return uri
 
 
 def _options_of(deployment: Deployment) -> DeploymentOptions:

@@ -1,6 +1,8 @@
 """
 The plugin's errors: one tree, in which every class is an MlflowException.
 
+Each is an error of click's too, so MLflow's command line prints its sentence, and not where in our code it was raised.
+
     MlflowException
      └─ RedisAIError
          ├─ InvalidTarget            the target URI or a REDIS_* variable is invalid
@@ -41,6 +43,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from click import ClickException
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     ABORTED,
@@ -62,7 +65,7 @@ from mlflow.protos.databricks_pb2 import (
 from redisai_engine.codec import errors as codec
 
 
-class RedisAIError(MlflowException):
+class RedisAIError(MlflowException, ClickException):  # type: ignore[misc]  # click calls its `message` final
     """Base class of all errors that the plugin raises."""
 
     code: int = INTERNAL_ERROR

@@ -89,7 +89,10 @@ def test_an_error_ends_with_its_sentence_and_without_the_password(
     result = cli.run("deployments", command, "-t", f"redisai://me:{SECRET}@127.0.0.1:{port}/0", *rest)
 
     assert result.returncode == 1
-    assert message.format(port=port) in result.stderr.splitlines()[-1]
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("Error: ")
+    assert message.format(port=port) in told
+    assert "Traceback" not in result.stderr
     assert SECRET not in result.stdout + result.stderr
 
 

@@ -277,6 +277,22 @@ def test_any_name_a_redis_key_can_have_is_allowed(
     assert engine.client().exists(name, record_key(name.encode())) == 0
 
 
+def test_a_model_may_be_named_by_the_path_of_its_folder(client: RedisAIClient, saved_wine: LoggedModel) -> None:
+    created = client.create_deployment("by:path", Path(saved_wine.uri))
+    updated = client.update_deployment("by:path", Path(saved_wine.uri))
+
+    assert created["model_uri"] == updated["model_uri"] == saved_wine.uri
+    client.delete_deployment("by:path")
+
+
+@pytest.mark.parametrize("uri", ["", 3, b"bytes"])
+def test_what_can_be_no_uri_is_refused(client: RedisAIClient, uri: Any) -> None:
+    code, message = refused(lambda: client.create_deployment("no:uri", uri))
+
+    assert code == "INVALID_PARAMETER_VALUE"
+    assert message == f"a model's URI must be a non-empty string or a path, got {uri!r}"
+
+
 # -- update ---------------------------------------------------------------------------------------
 
 
