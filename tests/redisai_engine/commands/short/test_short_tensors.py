@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from redisai_engine.commands.tensor_script import LARGEST
 from support.connection import Connect, Connection
 from support.gateway import Pair
-from support.replies import OK, tensor
+from support.replies import OK, bulk, tensor
 
 NUMBERS = {
     "FLOAT": "<f4",
@@ -86,6 +87,20 @@ def test_a_known_form_with_a_blob_of_another_size_is_refused(wire: Connection, d
 
     assert wire.ask("AI.TENSORSET", "short:x", "INT32", 2, "BLOB", b"x" * size).startswith(b"-ERR ")
     assert direct.ask("DUMP short:x") == before
+
+
+@pytest.mark.parametrize(("size", "scripts"), [(LARGEST - BLOB_AT, 1), (LARGEST - BLOB_AT + 1, 0)])
+def test_only_a_small_value_is_set_by_the_script(wire: Connection, direct: Connection, size: int, scripts: int) -> None:
+    def calls() -> int:
+        told = direct.ask("INFO commandstats").partition(b"cmdstat_evalsha:calls=")[2]
+        return int(told.partition(b",")[0] or b"0")
+
+    wire.ask("AI.TENSORSET", "short:x", "INT8", 1, "BLOB", b"x")
+    before = calls()
+
+    assert wire.ask("AI.TENSORSET", "short:x", "INT8", size, "BLOB", b"x" * size) == OK
+    assert wire.ask("AI.TENSORGET short:x BLOB") == bulk(b"x" * size)
+    assert calls() == before + scripts
 
 
 def test_a_word_that_holds_two_is_not_taken_for_two(wire: Connection) -> None:
