@@ -290,7 +290,9 @@ class Upstream:
     def close(self) -> None:
         self._closed = True
         self._task.cancel()
-        self._out = []
+        self._out = []  # these may hold a whole request, and this object lives on a while
+        self._expected.clear()
+        self._seen = self._long = None
         if self._transport is not None:
             self._transport.abort()
 
