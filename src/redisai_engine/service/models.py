@@ -99,6 +99,11 @@ class Models:
         """Drop what the key held."""
         self._cache.drop((database, key))
 
+    def unload(self, database: int, key: bytes) -> None:
+        """Drop what the key holds from memory, until it is asked for again."""
+        self.forget(database, key)
+        self.drop(database, key)
+
     def deleted(self, database: int, key: bytes) -> None:
         """Drop what the key held, with its figures: it has been deleted."""
         self.drop(database, key)
