@@ -173,6 +173,22 @@ class RedisAIClient(BaseDeploymentClient):
             interrupts.leave_command_line(f"the prediction with {name!r}")
             raise
 
+    def predict_stream(
+        self,
+        deployment_name: str | None = None,
+        inputs: Any = None,
+        endpoint: str | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> Iterator[Any]:
+        """
+        Yield what the `predict_stream` of `mlflow.pyfunc` yields for the same input, each item as soon as it is there.
+
+        Only Python models that have one can. The model makes an item when it is asked for, within the time that a
+        prediction may take, and ends when the generator is closed. Errors are those of `predict`.
+        """
+        _no_endpoint(endpoint)
+        return self._predictor.stream(check_name(deployment_name), inputs, params)
+
     # -- internals --------------------------------------------------------------------------------
 
     @cached_property

@@ -209,8 +209,7 @@ class Settings:
     host_memory: int = _setting(
         4 * 2**30,
         _number(0, 2**62),
-        "memory that a model in a process of its own, or one that is tried out, may take, besides four times its "
-        "blob; 0: any",
+        "memory of a model in a process of its own, or that is tried out, besides four times its blob; 0: any",
         unit="bytes",
         why="bounds memory",
     )
@@ -238,10 +237,16 @@ class Settings:
     worker_idle: int = _setting(
         0,
         _number(0, 86_400 * 365),
-        "processes of a Python model that has not been run for this long are stopped, and started again by the next "
-        "run; 0: never",
+        "processes of a Python model are stopped when it was not run for this long, until the next run; 0: never",
         unit="seconds",
         why="a start takes seconds",
+    )
+    stream_timeout: int = _setting(
+        60_000,
+        _number(1, 86_400_000),
+        "a stream of answers is ended if its client doesn't ask for the next one for this long",
+        unit="milliseconds",
+        why="a stream occupies a process of its model",
     )
     worker_user: str = _setting(
         "",
@@ -260,15 +265,13 @@ class Settings:
     env_dir: str = _setting(
         "",
         str,
-        "folder of the environments that are built for Python models, which engines may share; empty: one in the "
-        "user's folder for caches",
+        "folder of the environments built for Python models, for all engines; empty: one in the user's cache folder",
         why="an environment is built once for all engines of a user",
     )
     env_limit: int = _setting(
         20 * 2**30,
         _number(0, 2**62),
-        "what these environments may take; beyond it those leave that no model uses and whose last use is longest ago; "
-        "0: any",
+        "what these environments may take; beyond it those without a model leave, the longest unused first; 0: any",
         unit="bytes",
         why="bounds the disk",
     )

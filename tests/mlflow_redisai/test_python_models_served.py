@@ -6,6 +6,8 @@ pyfunc does, to the last bit, and what can't run as Python says why.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +20,16 @@ from click.testing import CliRunner, Result
 from mlflow.deployments.cli import commands
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.errors import NotConvertible
+from mlflow_redisai.errors import CallTimedOut, DeploymentMissing, InvalidRequest, ModelFailed, NotConvertible
 from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED
 from mlflow_redisai.server.facts import ServerFacts
 from redisai_engine.codec.compare import compare
 from redisai_engine.protocol.parcels import pack
 from support import python_models
+from support.obedient import saved_code
 from support.servers import Server, start_engine
+from support.tiny_models import onnx_counter
+from support.waiting import wait_until
 
 ROUNDED = {"spacy"}  # a network in float32, whose sums depend on the number of threads
 
@@ -111,6 +116,103 @@ def test_a_pipeline_with_a_step_of_ones_own_says_which_step_has_no_converter(pyt
     assert note.startswith("deployed with backend PYFUNC instead of ONNX: ")
     assert "Ratio" in note
     assert_as_pyfunc(python_engine, "own_step", saved)
+
+
+# -- streams -----------------------------------------------------------------------------------------
+
+TALKER = """
+    import os, time
+    import mlflow
+    from mlflow.pyfunc import PythonModel
+
+    class Talker(PythonModel):
+        def predict(self, context, model_input, params=None):
+            return {"pid": os.getpid()}
+
+        def predict_stream(self, context, model_input, params=None):
+            try:
+                for number, word in enumerate(model_input["words"]):
+                    if word == "fail":
+                        raise ValueError("no such word")
+                    if word == "wait":
+                        time.sleep(2)
+                    yield {"delta": word, "rest": [number, None, 0.5], "params": params}
+            finally:
+                if "file" in model_input:
+                    open(model_input["file"], "x").close()
+
+    mlflow.models.set_model(Talker())
+"""
+
+
+@pytest.fixture(scope="module")
+def talker(python_engine: Server) -> Path:
+    """The folder of a model that says what it is told, which is deployed."""
+    path = saved_code(TALKER)
+    create(python_engine, "talker", path)
+    return path
+
+
+def test_a_stream_is_that_of_pyfunc(python_engine: Server, talker: Path):
+    client, original = RedisAIClient(python_engine.target), mlflow.pyfunc.load_model(str(talker))
+    for words, params in ((["a", "b", "c"], None), ([], None), (["a"], {"loud": True})):
+        expected = list(original.predict_stream({"words": words}, params=params))
+        assert list(client.predict_stream("talker", {"words": words}, params=params)) == expected
+        assert len(expected) == len(words)
+
+
+def test_a_generator_that_is_closed_closes_that_of_the_model(python_engine: Server, talker: Path, tmp_path: Path):
+    client = RedisAIClient(python_engine.target)
+    file = tmp_path / "closed"
+
+    stream = client.predict_stream("talker", {"words": ["a", "b"], "file": str(file)})
+    assert next(stream)["delta"] == "a"
+    assert not file.exists()
+    stream.close()
+
+    wait_until(file.exists)
+    assert "pid" in client.predict("talker", {"words": []}).get_predictions()
+
+
+def test_an_error_comes_behind_the_items_of_a_stream(python_engine: Server, talker: Path):
+    client = RedisAIClient(python_engine.target)
+    stream = client.predict_stream("talker", {"words": ["a", "fail"]})
+    assert next(stream)["delta"] == "a"
+    with pytest.raises(ModelFailed, match="the model failed: ValueError: no such word"):
+        next(stream)
+    assert list(stream) == []
+
+
+def test_a_killed_worker_is_the_error_of_its_stream(python_engine: Server, talker: Path):
+    client = RedisAIClient(python_engine.target)
+    pid = client.predict("talker", {"words": []}).get_predictions()["pid"]
+    stream = client.predict_stream("talker", {"words": ["a", "b"]})
+    assert next(stream)["delta"] == "a"
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ModelFailed, match=r"ended by signal 9 \(SIGKILL\)"):
+        next(stream)
+    assert [item["delta"] for item in client.predict_stream("talker", {"words": ["c"]})] == ["c"]
+
+
+def test_a_stream_without_an_answer_ends_at_the_deadline(python_engine: Server, talker: Path):
+    client = RedisAIClient(f"{python_engine.target}?timeout=0.5")
+    stream = client.predict_stream("talker", {"words": ["wait"]})
+    with pytest.raises(CallTimedOut, match="the prediction with 'talker'"):
+        next(stream)
+
+
+def test_what_has_no_stream_says_so(python_engine: Server, folder: Path):
+    client = RedisAIClient(python_engine.target)
+    if "scaling" not in [each["name"] for each in client.list_deployments()]:
+        create(python_engine, "scaling", python_models.save("scaling", folder).path)
+    with pytest.raises(ModelFailed, match="the model has no predict_stream; it gives whole answers only"):
+        next(client.predict_stream("scaling", python_models.numbers(1)))
+    with pytest.raises(DeploymentMissing):
+        next(client.predict_stream("nowhere", "x"))
+
+    python_engine.client().execute_command("AI.MODELSTORE", "graph", "ONNX", "CPU", "BLOB", onnx_counter())
+    with pytest.raises(InvalidRequest, match="the deployment 'graph' gives whole answers only"):
+        next(client.predict_stream("graph", [1.0]))
 
 
 # -- where no Python may run -------------------------------------------------------------------------

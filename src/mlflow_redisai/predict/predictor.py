@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
-from mlflow_redisai.predict import foreign
+from mlflow_redisai.predict import foreign, streaming
 from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
@@ -102,6 +102,24 @@ class Predictor:
                 if fresh.identity == known.identity:
                     raise
                 known = fresh
+        raise errors.ConcurrentChange(name, ATTEMPTS)
+
+    def stream(self, name: str, inputs: Any, params: dict[str, Any] | None = None) -> Iterator[Any]:
+        """Yield what pyfunc's predict_stream would. Raise the errors of `predict`, or InvalidRequest."""
+        known = self._known.get(name) or self._read(name)
+        for _ in range(ATTEMPTS):
+            if not known.mapping.parcel:
+                raise errors.InvalidRequest(
+                    f"the deployment {name!r} gives whole answers only; a model that has predict_stream can stream "
+                    "where it is deployed with -C backend=PYFUNC"
+                )
+            with errors.of_codec():
+                tensors = known.encoder.encode(inputs, None, params)
+            try:
+                yield from streaming.items(self._store.connection, known, tensors, _CURE)
+                return
+            except streaming.Outdated:
+                known = self._read(name)
         raise errors.ConcurrentChange(name, ATTEMPTS)
 
     def knows(self, name: str) -> bool:

@@ -107,12 +107,33 @@ class LoadedModel(ABC):
         """
         return None
 
+    def new_stream(self, held: set[object]) -> ModelStream | None:
+        """
+        Return a stream of answers to one input, which hasn't begun, or None if the model gives whole answers only.
+
+        While it occupies a process of the model's, it is in `held`.
+        """
+        return None
+
     def give_back(self) -> None:  # noqa: B027  # few have any
         """Free memory that only runs at the same time need."""
+
+    def leaves(self) -> None:  # noqa: B027  # few have to do anything
+        """Take that it leaves memory as soon as the runs that have begun have ended."""
 
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""
         return None
+
+
+class ModelStream(LoadedModel):
+    """A stream of answers. Each run returns the next one; the first has the input, the others none."""
+
+    is_over: bool = False
+
+    @abstractmethod
+    def close(self) -> bool:
+        """Have the stream ended. Return whether that takes another run, which then returns nothing."""
 
 
 class NoModel(LoadedModel):

@@ -25,6 +25,13 @@ class Front(Participant, Owner, Protocol):
     """The transport side of a client: served by the turn, and given what its connection to Redis receives."""
 
 
+class ClientStream(Protocol):
+    """A stream of answers that a client has begun (`execution/streams.py`)."""
+
+    def close(self) -> None:
+        """End it, if it hasn't ended."""
+
+
 class NestedTask(Protocol):
     """A command that runs inside another one (`task.carry_out`)."""
 
@@ -50,6 +57,7 @@ class Client:
         self.parts: set[NestedTask] = set()
         self.lost = b""  # the error reply for anything that still needs Redis; empty while the connection holds
         self.opened_upstream: Upstream | None = None  # None until a command needs Redis
+        self.stream: ClientStream | None = None
         self._front = front
 
     @property
@@ -96,9 +104,17 @@ class Client:
         """Forget all remembered rights: from now on the client may be a different user."""
         self.rights.forget()
         self.tensor_script.allow()
+        self.end_stream()
+
+    def end_stream(self) -> None:
+        """End the stream that the client has begun, if there is one."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
 
     def lose(self, error: bytes) -> None:
         """End all parts, now and later, with this error: no more replies will come from Redis."""
         self.lost = error
+        self.end_stream()
         for part in list(self.parts):
             part.end(error)

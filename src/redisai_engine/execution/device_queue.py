@@ -175,7 +175,7 @@ class DeviceQueue:
         if lane is None or lane.is_short():
             return False
         busy = len(self.running) + max(0, len(self.stuck) - MOST_STUCK)
-        own = lanes.share.running
+        own = lanes.share.running + len(lanes.share.held)
         if own:
             return own < (lanes.share.at_once or self._most_of_one) and busy < self._threads
         return busy < self._threads + _SPARE + (_SPARE_FOR_BRIEF if lane.is_brief() else 0)

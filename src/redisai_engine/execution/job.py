@@ -63,13 +63,15 @@ class Share:
     One deployment's part in its device: jobs that wait, runs under way, and what it has had.
 
     `served` is in seconds, on the clock of the device's queue. `stuck` counts runs that were given up but go on.
-    `at_once` is how many runs may be under way; 0: the queue decides.
+    `at_once` is how many runs may be under way; 0: the queue decides. Streams that occupy a process between their runs
+    are in `held`, which threads change.
     """
 
-    __slots__ = ("at_once", "is_surprising", "running", "served", "stuck", "waiting")
+    __slots__ = ("at_once", "held", "is_surprising", "running", "served", "stuck", "waiting")
 
     def __init__(self, at_once: int = 0) -> None:
         self.at_once = at_once
+        self.held: set[object] = set()
         self.waiting = 0
         self.running = 0
         self.stuck = 0

@@ -55,6 +55,9 @@ PYTHON_OFF = (
     "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false"
 )
 UNKNOWN_BACKEND = "ERR the model's backend %s isn't known here; the backends are %s"
+NO_STREAM = "ERR a model of backend %s gives whole answers only; PYFUNC models can stream, if they have predict_stream"
+STREAM_UNASKED = "ERR the stream was ended, because nothing was asked of it for %d ms (stream-timeout)"
+STREAM_MISSING = "ERR this connection has no stream of this key; AI.MODELSTREAM begins one"
 MODEL_REPLACED = "ERR the model was replaced again and again while it was read; try again"
 
 # Runs

@@ -306,6 +306,7 @@ class Upstream:
     def close(self) -> None:
         self._closed = True
         self._task.cancel()
+        self._out = []
         if self._transport is not None:
             self._transport.abort()
 

@@ -35,6 +35,7 @@ from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
 from redisai_engine.service.scripts import Scripts
+from redisai_engine.service.trimming import Trimming, give_back
 from redisai_engine.service.turn import Turn
 from redisai_engine.users import ModelUser
 
@@ -101,6 +102,7 @@ class Engine:
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
         self.encoder = ReplyEncoder(loop)
+        self._trimming = Trimming(loop, self.loader.threads, give_back)
         self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
@@ -119,12 +121,16 @@ class Engine:
         Answer another worker process.
 
         It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
-        RESETSTAT or AI.CONFIG. A model or script is described by database, key and id, as text.
+        RESETSTAT or AI.CONFIG, or that a model is to leave memory. A model or script is described by database, key and
+        id, as text.
         """
         if "figures" in question:
             return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
             self._statistics(*question["reset"]).reset()
+        if "unload" in question:
+            database, key = question["unload"]
+            self.models.unload(database, key.encode("latin-1"))
         for name, value in question.get("set", {}).items():
             if name == "quarantine":
                 self._drop(self.quarantine.take(value))
@@ -155,10 +161,11 @@ class Engine:
             self.ask_peers({"set": {"refused": table}}, lambda answers: None)
 
     def _weigh(self) -> None:
-        """Count what processes of models and scripts take now, and make room for it."""
+        """Count what processes of models and scripts take now, make room for it, and give back what was freed."""
         self._weighing = self.loop.call_later(_WEIGH_SECONDS, self._weigh)
         self.models.weigh()
         self.scripts.weigh()
+        self._trimming.look(self.models.left + self.scripts.left)
 
     def _drop(self, ids: Sequence[bytes]) -> None:
         for id_ in ids:

@@ -1,5 +1,6 @@
 """
-AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what runs of models share with calls of scripts.
+AI.MODELEXECUTE and the deprecated AI.MODELRUN, and what runs of models share with calls of scripts. Streams of answers:
+AI.MODELSTREAM, AI.STREAMNEXT and AI.STREAMEND.
 """
 
 from __future__ import annotations
@@ -8,20 +9,29 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from redisai_engine.backends.base import ModelStream
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
 from redisai_engine.commands.ai.tensor import tensor_of
-from redisai_engine.commands.budget import Budget, tensor_budget
+from redisai_engine.commands.ai.tensor_reply import add_array, in_few_pieces
+from redisai_engine.commands.budget import Budget, reply_budget, tensor_budget
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.grammar.calls import FunctionCall, ModelCall, parse_modelexecute, parse_modelrun
+from redisai_engine.commands.grammar.calls import (
+    FunctionCall,
+    ModelCall,
+    parse_modelexecute,
+    parse_modelrun,
+    parse_modelstream,
+)
 from redisai_engine.commands.grammar.keys import modelexecute_keys, modelrun_keys
 from redisai_engine.commands.grammar.tensors import MAX_TENSOR_BYTES
 from redisai_engine.commands.steps import Plan, Read, Run, RunRequest, UpstreamCommand, refuse_error
-from redisai_engine.commands.table import WRITE, InTransaction, Keys, command
+from redisai_engine.commands.table import READ, WRITE, InTransaction, Keys, command
 from redisai_engine.config import Settings
 from redisai_engine.errors import CommandError, EngineError
-from redisai_engine.execution.job import TIMED_OUT, RunnableModel
+from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
+from redisai_engine.execution.streams import OpenStream
 from redisai_engine.protocol import replies, texts
-from redisai_engine.protocol.tensor import Tensor
+from redisai_engine.protocol.tensor import Buffer, Tensor
 from redisai_engine.redis import store
 
 _RUNNING = (*RESOLVING, "GET", "GETRANGE", "SET")
@@ -148,3 +158,108 @@ def stored(tensor: Tensor) -> bytes:
     if len(tensor.blob) > MAX_TENSOR_BYTES:
         raise CommandError(texts.TENSOR_TOO_LARGE % (len(tensor.blob), MAX_TENSOR_BYTES))
     return store.tensor_value(tensor)
+
+
+# Streams. One belongs to the connection that has begun it, which may have one at a time. Each item is a request and its
+# reply, so any client can read a stream, in RESP2 too, and what nobody asks for isn't computed.
+
+
+@command(
+    "AI.MODELSTREAM",
+    arity=(4, None),
+    flags=READ,
+    keys=Keys(1),
+    in_transaction=InTransaction.REFUSE,
+    summary="Has a Python model answer one input with a stream, and returns its first item (RedisAI has no streams)",
+    made_of=RESOLVING,
+    in_redisai=False,
+    usage="AI.MODELSTREAM key [TIMEOUT ms] type [dim ...] [BLOB data | VALUES value ...]",
+)
+def modelstream(client: Client, arguments: Sequence[bytes]) -> Plan:
+    key = arguments[1]
+    timeout_ms, tensor = parse_modelstream(arguments[2:])
+    tensor_budget(client.engine.settings).take_array_of(tensor)
+    model = yield from resolve_model(client, key)
+    loaded = model.loaded.new_stream(model.share.held)
+    if loaded is None:
+        raise CommandError(texts.NO_STREAM % model.backend_name)
+    client.end_stream()
+    stream = client.stream = _opened(client, key, model, loaded)
+    deadline = client.engine.deadline(timeout_ms)
+    return (yield from _item(client, stream, RunRequest(stream.first, [tensor.array()]), deadline))
+
+
+@command(
+    "AI.STREAMNEXT",
+    arity=(2, 2),
+    flags=READ,
+    keys=Keys(1),
+    in_transaction=InTransaction.REFUSE,
+    summary="Returns the next item of the stream that this connection has begun, or null if there is none",
+    in_redisai=False,
+    usage="AI.STREAMNEXT key",
+)
+def streamnext(client: Client, arguments: Sequence[bytes]) -> Plan:
+    stream = _stream_of(client, arguments[1])
+    if stream.failure is not None:
+        raise stream.failure
+    if stream.is_over:
+        yield from ()
+        return replies.null(client.protocol)
+    return (yield from _item(client, stream, RunRequest(stream.following, [])))
+
+
+@command(
+    "AI.STREAMEND",
+    arity=(2, 2),
+    flags=READ,
+    keys=Keys(1),
+    in_transaction=InTransaction.REFUSE,
+    summary="Ends the stream that this connection has begun, and returns when the model's generator is closed",
+    in_redisai=False,
+    usage="AI.STREAMEND key",
+)
+def streamend(client: Client, arguments: Sequence[bytes]) -> Plan:
+    stream = _stream_of(client, arguments[1])
+    client.end_stream()
+    yield Run([RunRequest(stream.following, [])])  # behind the run that ends it
+    return replies.OK
+
+
+def _opened(client: Client, key: bytes, model: RunnableModel, loaded: ModelStream) -> OpenStream:
+    engine = client.engine
+
+    def submit(job: Job) -> None:
+        engine.executor.submit(job)
+        engine.turn.plan()  # submitted jobs run in a turn
+
+    patience_ms = engine.settings.stream_timeout
+    return OpenStream(key, model, loaded, loop=engine.loop, submit=submit, patience_ms=patience_ms)
+
+
+def _stream_of(client: Client, key: bytes) -> OpenStream:
+    stream = client.stream
+    if isinstance(stream, OpenStream) and stream.key == key:
+        return stream
+    raise CommandError(texts.STREAM_MISSING)
+
+
+def _item(client: Client, stream: OpenStream, request: RunRequest, deadline: float | None = None) -> Plan:
+    """Run a stream up to its next item, and encode it: each output as AI.TENSORGET META BLOB does."""
+    stream.begin_run()
+    (outcome,) = yield Run([request], deadline)
+    if outcome is TIMED_OUT:
+        client.end_stream()
+        return replies.TIMEDOUT
+    if isinstance(outcome, EngineError):
+        stream.fail(outcome)
+        raise outcome
+    stream.end_run()
+    if not outcome:
+        return replies.null(client.protocol)
+    pieces: list[Buffer] = [b"*%d\r\n" % len(outcome)]
+    budget = reply_budget(client.engine.settings)
+    for array in outcome:
+        budget.take(array.nbytes)
+        add_array(pieces, array)
+    return in_few_pieces(pieces)

@@ -1,5 +1,6 @@
 """
-The grammar of runs and calls: what follows the key in AI.MODELEXECUTE, AI.MODELRUN, AI.SCRIPTEXECUTE and AI.SCRIPTRUN.
+The grammar of runs and calls: what follows the key in AI.MODELEXECUTE, AI.MODELRUN, AI.MODELSTREAM, AI.SCRIPTEXECUTE
+and AI.SCRIPTRUN.
 
 Arguments become a plain description; nothing is looked up. RedisAI checks the counts against the model while it reads
 the arguments, and reports the first error that it meets. So an error found here is kept in the description (`error`)
@@ -13,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from redisai_engine.commands.grammar.tensors import parse_tensor
 from redisai_engine.commands.grammar.words import Words, integer, text
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import texts
+from redisai_engine.protocol.tensor import Tensor
 
 _INPUTS, _OUTPUTS, _KEYS, _ARGS, _TIMEOUT = b"INPUTS", b"OUTPUTS", b"KEYS", b"ARGS", b"TIMEOUT"
 _WORDS_BEFORE_SCOPES = 3  # the command's name, the script and the function
@@ -138,6 +141,13 @@ def _read_modelrun(words: Words, call: ModelCall) -> None:
         call.inputs.append(words.take() or b"")
     call.outputs = words.rest
     call.input_count, call.output_count = len(call.inputs), len(call.outputs)
+
+
+def parse_modelstream(arguments: Sequence[bytes]) -> tuple[int | None, Tensor]:
+    """Read `[TIMEOUT ms]` and a tensor. Raise CommandError."""
+    words = Words(list(arguments))
+    timeout_ms = parse_timeout(words) if words.take_if(_TIMEOUT) else None
+    return timeout_ms, parse_tensor(words.rest or [b""]).tensor
 
 
 # Scripts

@@ -229,16 +229,27 @@ class Hosts:
             outputs = host.ask(message, arrays, reply=reply)[1]
             ended = False
         except HostEnded as error:
-            if stop.terminate:
-                raise stopped() from None
-            self._died()
-            raise ModelRunError(f"ERR the model's process {error}; the next run starts another one") from None
+            raise self.death(error, stop) from None
         except ModelRunError:
             ended = False
             raise
         finally:
             self._give_back(host, ended=stop.end() or ended)
         return outputs
+
+    def lend(self, stop: StopHost) -> Host:
+        """Return a host that does nothing else until `take_back`. Wait for one. Raise ModelRunError."""
+        return self._take(stop)
+
+    def take_back(self, host: Host, *, ended: bool) -> None:
+        self._give_back(host, ended=ended)
+
+    def death(self, error: HostEnded, stop: StopHost) -> ModelRunError:
+        """Take note that a host has ended in a run, and return the run's error."""
+        if stop.terminate:
+            return stopped()
+        self._died()
+        return ModelRunError(f"ERR the model's process {error}; the next run starts another one")
 
     def weigh(self) -> int:
         """Return the bytes that all hosts take now, and see to it that there are no more than may take so much."""

@@ -52,7 +52,7 @@ from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import HOLD_UP_REDIS, RelayedNames
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
-from redisai_engine.protocol.requests import RequestParser
+from redisai_engine.protocol.requests import MAX_SPLIT_BYTES, RequestParser
 from redisai_engine.redis.backpressure import Reading, Reason
 from redisai_engine.redis.upstream import Relayed, Upstream
 from redisai_engine.redis.window import ReplyWindow
@@ -160,7 +160,9 @@ class Session:
         return True
 
     def _all_taken(self) -> None:
-        """Continue reading, if the backlog had stopped it."""
+        """Keep nothing large of what was taken, and continue reading, if the backlog had stopped it."""
+        if self._backlog > MAX_SPLIT_BYTES:
+            self._parser.forget()
         if self._backlog > _BACKLOG_BYTES:
             self.reading.release(Reason.BACKLOG)
         self._backlog = 0
@@ -460,6 +462,10 @@ class Session:
         self._client.is_closing = True
         self._transport = None
         self._sessions.discard(self)
+        self._parser, self._out = (
+            RequestParser(),
+            OutputBuffer(),
+        )  # which may be large, and this object lives on a while
         try:
             self._client.lose(replies.error("ERR the client has closed its connection"))
         finally:

@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,33 +41,47 @@ class Model:
         model = pyfunc.load_model(folder)
         self._predict: Callable[..., Any] = model.predict
         self._takes_params = "params" in inspect.signature(model.predict).parameters
+        streams = model.metadata.flavors["python_function"].get("streamable", False)
+        self._predict_stream: Callable[..., Any] | None = getattr(model, "predict_stream", None) if streams else None
         self._schema = _input_schema(model)
         self._exact = exact.ExactFrames(model)
 
     def run(self, arrays: list[Any]) -> list[Any]:
         """Answer a parcel by a parcel, and tensors by tensors."""
-        first: Any = arrays[0] if arrays else None
-        if len(arrays) == 1 and first.ndim == 1 and first.dtype.char == "B" and bytes(first[:8]) == _MAGIC:
-            return [self._answer_parcel(first)]
-        return _tensors(self._predict(self._input(arrays)), self._outputs)
-
-    def _answer_parcel(self, parcel: Any) -> Any:
-        frame = self._exact.frame(parcel)
+        if not _is_parcel(arrays):
+            return _tensors(self._predict(self._input(arrays)), self._outputs)
+        frame = self._exact.frame(arrays[0])
         if frame is not None:
-            return self._packed(self._exact.predict(frame))
+            return [self._parcel(self._exact.predict(frame))]
+        value, params = self._opened(arrays[0])
+        return [self._parcel(self._predict(value) if params is None else self._predict(value, params=params))]
+
+    def stream(self, arrays: list[Any]) -> Iterator[list[Any]]:
+        """Yield what predict_stream yields, each item as `run` would answer it. Closing this closes that."""
+        predict = self._predict_stream
+        if predict is None:
+            raise Refused("the model has no predict_stream; it gives whole answers only")
+        is_parcel = _is_parcel(arrays)
+        value, params = self._opened(arrays[0]) if is_parcel else (self._input(arrays), None)
+        items = iter(predict(value) if params is None else predict(value, params=params))
+        try:
+            for item in items:
+                yield [self._parcel(item)] if is_parcel else _tensors(item, self._outputs)
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+
+    def _opened(self, parcel: Any) -> tuple[Any, Any]:
+        """Return the value and the params of a parcel."""
         try:
             value, params = self._parcels.unpack(parcel)
         except ValueError as error:
             raise Refused(str(error)) from error
-        if params is None:
-            answer = self._predict(value)
-        elif self._takes_params:
-            answer = self._predict(value, params=params)
-        else:
+        if params is not None and not self._takes_params:
             raise Refused(f"params need MLflow 2.7 or later; the model's environment has {self.version}")
-        return self._packed(answer)
+        return value, params
 
-    def _packed(self, answer: Any) -> Any:
+    def _parcel(self, answer: Any) -> Any:
         try:
             return np.frombuffer(self._parcels.pack(answer), "u1")
         except TypeError as error:
@@ -86,6 +100,11 @@ class Model:
         if self._schema is not None and not has_columns:
             return _named(self._inputs, arrays, self._schema)
         return arrays[0] if len(arrays) == 1 else dict(zip(self._inputs, arrays))
+
+
+def _is_parcel(arrays: list[Any]) -> bool:
+    first: Any = arrays[0] if len(arrays) == 1 else None
+    return first is not None and first.ndim == 1 and first.dtype.char == "B" and bytes(first[:8]) == _MAGIC
 
 
 def _input_schema(model: Any) -> Any:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, Outputs
+from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, ModelStream, Outputs
 from redisai_engine.errors import ModelRunError
 from redisai_engine.execution.hosts.models import HostedModel, HostLimits
 from redisai_engine.execution.hosts.parent import search_path
 from redisai_engine.execution.hosts.python.archive import Wanted, wanted_by
 from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
+from redisai_engine.execution.hosts.python.streams import PythonStream
 from redisai_engine.execution.hosts.python.workers import PythonWorkers
 
 _log = logging.getLogger(__name__)
@@ -121,6 +122,9 @@ class PythonModel(HostedModel):
 
     def give_back(self) -> None:
         """End no workers: there are as many as were asked for."""
+
+    def new_stream(self, held: set[object]) -> ModelStream:
+        return PythonStream(self, self._hosts, held)
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         outputs = super().run(arrays, stop)

@@ -214,6 +214,7 @@ class ModelWorker:
         self._given = given
         self._channel = WorkerChannel(socket.socket(fileno=given["channel"]))
         self._plain: tuple[type[BaseException], ...] = (BadArchive,)  # errors whose text says all
+        self._items: Any = iter(())  # what is left of the stream that is under way
 
     def serve(self) -> None:
         about, _ = self._channel.receive()
@@ -226,8 +227,9 @@ class ModelWorker:
         self._channel.send({"memory": _status("VmRSS"), "python": sys.version.split()[0], "mlflow": model.version})
         with contextlib.suppress(EOFError):
             while True:
-                _, arrays = self._channel.receive()
-                self._channel.send(*self._answer(model, arrays))
+                message, arrays = self._channel.receive()
+                answer = self._answer(model, arrays) if message is None else self._item(model, message, arrays)
+                self._channel.send(*answer)
 
     def _loaded(self, about: dict[str, Any]) -> Any:
         """Load the model. NumPy and MLflow are imported here first, so a missing one is told, too."""
@@ -240,6 +242,21 @@ class ModelWorker:
         try:
             return None, model.run(arrays)
         except BaseException as error:  # SystemExit of a model is no reason to end
+            traceback.print_exc()
+            return self._failure("ModelRunError", "the model failed", error), []
+
+    def _item(self, model: Any, message: dict[str, Any], arrays: list[Any]) -> tuple[Any, list[Any]]:
+        """Begin a stream, go on with it or end it, and return its next item, or that there is none."""
+        step = message["stream"]
+        try:
+            if step == "end":
+                self._items.close()
+            elif step == "begin":
+                self._items = model.stream(arrays)
+            for item in self._items:
+                return None, item
+            return {"ended": True}, []
+        except BaseException as error:
             traceback.print_exc()
             return self._failure("ModelRunError", "the model failed", error), []
 
