@@ -463,13 +463,9 @@ def _parser() -> argparse.ArgumentParser:
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
         shown = "yes" if row.default is True else row.default
         default = f" (default: {shown})" if shown not in ("", False) else ""
-        parser.add_argument(
-            flag(row.name),
-            metavar=row.name.upper(),
-            nargs="?" if row.metadata["parse"] is _switch else None,
-            const="yes" if row.metadata["parse"] is _switch else None,
-            help=row.metadata["help"] + unit + default,
-        )
+        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] is _switch else {}
+        help_ = row.metadata["help"] + unit + default
+        parser.add_argument(flag(row.name), metavar=row.name.upper(), help=help_, **value)
     return parser
 
 
