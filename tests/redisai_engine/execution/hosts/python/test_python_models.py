@@ -195,6 +195,7 @@ COUNTING = """
 """
 
 
+@pytest.mark.slow
 def test_each_worker_process_has_workers_of_its_own(new_engine: Callable[..., Server]) -> None:
     """What one process has stored, the other one runs, too."""
     engine = new_engine("--python-models", "yes", "--workers", "2")
