@@ -9,11 +9,15 @@ import psutil
 
 
 def proportional(process: psutil.Process) -> float:
-    """Return the MiB that a process takes, where shared memory counts in parts; 0 if it has ended."""
+    """
+    Return the MiB that a process takes, where memory that processes share counts in parts; 0 if it has ended.
+
+    Pages of files don't count, such as code: the system takes them back when it likes, and which part of them is this
+    process's changes whenever any other process opens the same file.
+    """
     with suppress(OSError):  # it has just ended
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
+        lines = [line.split() for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()]
+        return sum(int(words[1]) for words in lines if words[0] in {"Pss_Anon:", "Pss_Shmem:"}) / 1024
     return 0.0
 
 

@@ -205,10 +205,20 @@ ARROWS = {
     "commands": {"service", "execution", "backends", "redis", "protocol"},
     "commands.grammar": {"backends", "protocol"},
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
+    "commands.short": {"commands", "commands.grammar", "commands.ai", "execution", "redis", "protocol"},
     "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
     "watching": {"codec", "commands", "commands.ai", "service", "execution", "backends", "redis", "protocol"},
     "fronts": set(),
-    "fronts.resp": {"fronts", "commands", "commands.ai", "commands.plain", "service", "redis", "protocol"},
+    "fronts.resp": {
+        "fronts",
+        "commands",
+        "commands.ai",
+        "commands.short",
+        "commands.plain",
+        "service",
+        "redis",
+        "protocol",
+    },
     "fronts.http.access": {"commands", "commands.ai", "service", "execution", "backends", "redis", "codec", "protocol"},
     "fronts.http.v2": {
         "fronts.http.access",
@@ -255,7 +265,7 @@ ARROWS = {
     },
 }
 #: Modules next to the folders that import none of them.
-FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "users", "weight"}
+FOUNDATION = {"errors", "config", "children", "folders", "certificates", "keepalive", "processors", "users", "weight"}
 
 
 def modules_imported_by(path: Path) -> set[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from redisai_engine.errors import StartError
+from redisai_engine.processors import worker_count
 
 _log = logging.getLogger("redisai_engine.process")
 
@@ -135,7 +136,7 @@ class Settings:
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )
     workers: int = _setting(
-        1, _number(1, 256), "worker processes that share the port", unit="processes", why="smallest footprint"
+        1, worker_count, "worker processes that share the port; auto: one a processor", unit="processes", why="size"
     )
     worker_timeout: int = _setting(
         3000,
@@ -462,13 +463,9 @@ def _parser() -> argparse.ArgumentParser:
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
         shown = "yes" if row.default is True else row.default
         default = f" (default: {shown})" if shown not in ("", False) else ""
-        parser.add_argument(
-            flag(row.name),
-            metavar=row.name.upper(),
-            nargs="?" if row.metadata["parse"] is _switch else None,
-            const="yes" if row.metadata["parse"] is _switch else None,
-            help=row.metadata["help"] + unit + default,
-        )
+        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] is _switch else {}
+        help_ = row.metadata["help"] + unit + default
+        parser.add_argument(flag(row.name), metavar=row.name.upper(), help=help_, **value)
     return parser
 
 

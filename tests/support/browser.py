@@ -18,7 +18,19 @@ from typing import Any
 
 from support.waiting import wait_until
 
-PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
+_DOWNLOADED = ("chrome", "headless_shell", "chrome-headless-shell")  # by Playwright
+
+
+def _program() -> str | None:
+    """Return the browser on the PATH, or the latest one that Playwright has downloaded."""
+    on_path = (shutil.which(name) for name in _NAMES)
+    folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache" / "ms-playwright"))
+    downloaded = [path for name in _DOWNLOADED for path in sorted(folder.glob(f"chromium*/*/{name}"), reverse=True)]
+    return next(filter(None, on_path), None) or next((str(path) for path in downloaded if path.is_file()), None)
+
+
+PROGRAM = _program()
 _FLAGS = (
     *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-default-apps", "--hide-scrollbars", "--no-sandbox"),

@@ -86,15 +86,40 @@ def obedient(**about: Any) -> bytes:
     return archive(saved_code(OBEDIENT), about)
 
 
+def forerunners_of(engine: Server) -> list[psutil.Process]:
+    """Return the processes from which the guards of an engine's workers are forked."""
+    return [child for child in _programs(engine) if '"control"' in _arguments(child)[-1]]
+
+
 def guards_of(engine: Server) -> list[psutil.Process]:
-    """Return the guards of an engine's workers."""
-    found = []
-    for child in psutil.Process(engine.process.pid).children():
-        if is_running(child.pid) and any("python/program.py" in word for word in child.cmdline()):
-            found.append(child)
-    return found
+    """Return the guards of an engine's workers, but those whose forerunner has ended."""
+    forerunners = forerunners_of(engine)
+    alone = [child for child in _programs(engine) if child not in forerunners]
+    return [*alone, *(guard for each in forerunners for guard in _children(each))]
 
 
 def workers_of(engine: Server) -> list[psutil.Process]:
     """Return an engine's workers of Python models."""
-    return [worker for guard in guards_of(engine) for worker in guard.children() if is_running(worker.pid)]
+    return [worker for guard in guards_of(engine) for worker in _children(guard)]
+
+
+def _programs(engine: Server) -> list[psutil.Process]:
+    children = _children(psutil.Process(engine.process.pid))
+    return [each for each in children if any("python/program.py" in word for word in _arguments(each))]
+
+
+# A process may end while it is looked at.
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [child for child in process.children() if is_running(child.pid)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline()) or [""]
+    except psutil.NoSuchProcess:
+        return [""]

@@ -118,6 +118,9 @@ class LoadedModel(ABC):
     def give_back(self) -> None:  # noqa: B027  # few have any
         """Free memory that only runs at the same time need."""
 
+    def leaves(self) -> None:  # noqa: B027  # few have to do anything
+        """Take that it leaves memory as soon as the runs that have begun have ended."""
+
     def example(self) -> list[Array] | None:
         """Return small made-up inputs, or None if the model doesn't tell enough of what it takes."""
         return None

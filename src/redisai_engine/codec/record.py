@@ -19,9 +19,12 @@ import hashlib
 import json
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from redisai_engine.codec.errors import DamagedMapping, UnknownRecordFormat
-from redisai_engine.codec.mapping import Mapping
+
+if TYPE_CHECKING:
+    from redisai_engine.codec.mapping import Mapping
 
 PREFIX = b"mlflow-redisai:"
 FORMAT = 1
@@ -86,6 +89,8 @@ def mapping_of(found: AnyMapping[str, str]) -> Mapping:
 
     Raise UnreadableMapping if a newer version wrote it, DamagedMapping if none did.
     """
+    from redisai_engine.codec.mapping import Mapping  # who only needs keys doesn't
+
     try:
         data = json.loads(found["mapping"])
     except (LookupError, ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 from redisai_engine.commands.client import Client, Front
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.protocol.requests import Limits
 from redisai_engine.service.engine import Engine
 
@@ -29,7 +29,7 @@ class ConnectedClient(Client):
         super().__init__(engine, front)
         self.limits = Limits(engine.settings.request_limit)
         self.silence = Silence.NONE
-        self.task: Task | None = None  # the running command, which later ones wait for
+        self.task: Task | ShortWay | None = None  # the running command, which later ones wait for
         self.is_closing = False  # no more requests are taken
 
     @property

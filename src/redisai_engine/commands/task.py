@@ -66,12 +66,13 @@ class Task:
         *,
         silent: bool,
         request: Sequence[bytes] | None = None,
+        began_at: float | None = None,
     ) -> None:
         self.reply: Reply | None = None
         self.silent = silent
         self.is_detached = False  # it no longer needs Redis, so later commands of the client may start
         self._client = client
-        self._began_at = client.engine.turn.began_at
+        self._began_at = client.engine.turn.began_at if began_at is None else began_at
         self._body = body
         self._ended = ended
         self._request = request
@@ -221,16 +222,79 @@ class Task:
             self.go_on(outcome)
 
 
-def carry_out(client: Client, body: Plan, done: Callable[[bytes], None]) -> None:
-    """Run a body inside the command that is running. `done` gets its reply even if the connection is lost."""
+def carry_out(
+    client: Client,
+    body: Plan,
+    done: Callable[[bytes], None],
+    *,
+    request: Sequence[bytes] | None = None,
+    began_at: float | None = None,
+) -> None:
+    """
+    Run a body inside the command that is running. `done` gets its reply even if the connection is lost.
+
+    With `began_at`, it goes on what began in an earlier turn. `request` is Task's.
+    """
 
     def ended(part: Task) -> None:
         client.parts.discard(part)
         done(replies.joined(part.reply or b""))
 
-    part = Task(client, body, ended, silent=False)
+    part = Task(client, body, ended, silent=False, request=request, began_at=began_at)
     client.parts.add(part)
     if client.lost:
         part.end(client.lost)
     else:
         part.go_on()
+
+
+class ShortWay:
+    """
+    A command in progress that needs no body, as long as all is well (`commands/short/`). `reply` is None until it ends.
+
+    With `busy`, later requests of the client wait until then. `request` are the words, for a body that has to ask Redis
+    about them.
+    """
+
+    def __init__(self, client: Client, request: Sequence[bytes], *, busy: bool) -> None:
+        self.reply: Reply | None = None
+        self.silent = False
+        self.is_detached = False
+        self.busy = busy
+        self._client = client
+        self._request = request
+        self._began_at = client.engine.turn.began_at
+
+    def begin(self) -> None:
+        """Ask Redis for what is needed first. The end of this turn sends it."""
+        raise NotImplementedError
+
+    def end(self, reply: Reply) -> None:
+        """Set the reply and serve the client. A no-op once it is set."""
+        if self.reply is None:
+            self.reply = reply
+            self.is_detached = True
+            self._client.touch()
+
+    def answered(self, got: list[Any]) -> None:
+        """Take Redis' replies, as bytes."""
+        if self.reply is not None:
+            return
+        try:
+            self.take(got)
+        except Exception:
+            self.fail()
+
+    def take(self, got: list[bytes]) -> None:
+        """Go on with Redis' replies."""
+        raise NotImplementedError
+
+    def go_on(self, body: Plan) -> None:
+        """Go on the ordinary way."""
+        request = self._request if self.busy else None
+        carry_out(self._client, body, self.end, request=request, began_at=self._began_at)
+
+    def fail(self) -> None:
+        """Answer for a bug in the engine; the log has the details."""
+        _log.exception("a command failed because of a bug in the engine")
+        self.end(replies.error(texts.ENGINE_FAILED))

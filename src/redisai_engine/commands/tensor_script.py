@@ -32,7 +32,12 @@ elseif held == '%b' then
 end
 return done and done.ok and 1 or 0
 """ % b"".join(b"\\%03d" % byte for byte in TENSOR_MAGIC)
-_DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
+
+
+def lacks_script(error: ReplyError) -> bool:
+    """Return whether Redis doesn't know the script by its digest."""
+    return error.text.startswith("NOSCRIPT")
 
 
 class TensorScript:
@@ -46,13 +51,21 @@ class TensorScript:
         """Try the script again on the next occasion: the client may have other rights now."""
         self._refused_until = 0.0
 
+    @property
+    def is_worth_trying(self) -> bool:
+        return self._refused_until <= self._loop.time()
+
+    def refused(self) -> None:
+        """Stop trying for a while, because of an error."""
+        self._refused_until = self._loop.time() + _REFUSED_SECONDS
+
     def set(self, key: bytes, value: bytes) -> Generator[Any, Any, bool]:
         """Set a tensor's string. Return False if nothing was done and the caller must take the regular path."""
-        if len(value) > LARGEST or self._refused_until > self._loop.time():
+        if len(value) > LARGEST or not self.is_worth_trying:
             return False
-        (done,) = yield [(b"EVALSHA", _DIGEST, b"1", key, value)]
-        if isinstance(done, ReplyError) and done.text.startswith("NOSCRIPT"):
+        (done,) = yield [(b"EVALSHA", DIGEST, b"1", key, value)]
+        if isinstance(done, ReplyError) and lacks_script(done):
             (done,) = yield [(b"EVAL", _SCRIPT, b"1", key, value)]
         if isinstance(done, ReplyError):
-            self._refused_until = self._loop.time() + _REFUSED_SECONDS
+            self.refused()
         return bool(done == 1)

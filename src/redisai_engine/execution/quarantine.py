@@ -68,7 +68,7 @@ class Quarantine:
 
     def watch(self, model: RunnableModel, digest: str) -> None:
         """Have the first run of a model that was just loaded noted."""
-        model.loaded = _Watched(model, digest, self._notes, once=not self._is_wary)
+        model.loaded = _Watched(model, model.loaded, digest, self._notes, once=not self._is_wary)
 
     def take(self, table: Table) -> list[bytes]:
         """Take over what has crashed a process, all of it. Return the ids of what this process knows of it."""
@@ -100,12 +100,19 @@ class _Watched(LoadedModel):
     """A model whose run is noted. With `once`, the model takes its own place after a successful run."""
 
     def __init__(
-        self, model: RunnableModel, digest: str, notes: Notes, *, once: bool, form: LoadedModel | None = None
+        self,
+        model: RunnableModel | None,
+        loaded: LoadedModel,
+        digest: str,
+        notes: Notes,
+        *,
+        once: bool,
+        form: LoadedModel | None = None,
     ) -> None:
-        """With `form`, run that form of the model instead."""
+        """With `form`, run that form of what is loaded instead. Without a model, all runs are noted."""
         self._model = model
-        self._loaded = model.loaded
-        self._own = form or model.loaded
+        self._loaded = loaded
+        self._own = form or loaded
         self._digest = digest
         self._notes = notes
         self._once = once
@@ -118,9 +125,7 @@ class _Watched(LoadedModel):
         form = self._own.in_own_types()
         if form is None or form is self._own:
             return None if form is None else self
-        watched = _Watched(self._model, self._digest, self._notes, once=self._once, form=form)
-        watched._loaded = self._loaded
-        return watched
+        return _Watched(self._model, self._loaded, self._digest, self._notes, once=self._once, form=form)
 
     def example(self) -> list[Array] | None:
         return self._own.example()
@@ -128,9 +133,14 @@ class _Watched(LoadedModel):
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         with self._notes.noted(RUNNING, self._digest):
             outputs = self._own.run(arrays, stop)
-        if self._once:
-            self._model.loaded = self._loaded
+        model = self._model
+        if self._once and model is not None:
+            model.loaded = self._loaded
         return outputs
+
+    def leaves(self) -> None:
+        """Break the circle of references, which would keep the model in memory until the next garbage collection."""
+        self._model = None
 
     def new_stop(self) -> Stop | None:
         return self._own.new_stop()

@@ -5,8 +5,8 @@ By default glibc returns the top of the heap to the system as soon as twice the 
 every request with a large tensor gets its memory from the system again, page by page, which takes a third of the
 engine's time for 600 KB.
 
-Invariant: at most `_KEPT_BYTES` of freed memory stay at the top of the heap. Blocks larger than `_LARGE_BYTES` are
-returned to the system at once.
+Invariant: at most `KEPT_BYTES` of freed memory stay at the top of a heap, until `service/trimming.py` gives it back.
+Blocks larger than `_LARGE_BYTES` are returned to the system at once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_KEPT_BYTES = 64 * 2**20
+from redisai_engine.service.trimming import KEPT_BYTES, M_TRIM_THRESHOLD
+
 _LARGE_BYTES = 16 * 2**20
 
-# Constants of glibc's malloc.h
-_M_TRIM_THRESHOLD = -1
+#: A constant of glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
 
 
@@ -27,7 +27,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def spare_the_collector() -> None:

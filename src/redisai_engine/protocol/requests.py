@@ -187,6 +187,14 @@ class RequestParser:
         self._stop_splitting()
         return self._next_by_steps()
 
+    def forget(self) -> None:
+        """Let go of the bytes of requests that were handed out."""
+        if not self._outstanding:
+            self._arguments = []
+        if not self._pieces and self._position == len(self._buffer):
+            self._start_buffer(b"", 0)
+            self._start = -1
+
     def take(self, template: Template) -> list[bytes] | None:
         """
         Return the next request's arguments at the template's places.

@@ -50,7 +50,7 @@ MAX_BLOB = _MAX_BLOB_FIELDS * BLOB_FIELD_SIZE  # bytes of a model
 
 # Headers are cached both ways: an application uses few shapes, and each header costs more than its dictionary look-up.
 @lru_cache(maxsize=4096)
-def _header(code: int, shape: tuple[int, ...]) -> bytes:
+def header(code: int, shape: tuple[int, ...]) -> bytes:
     size = max(_HEADER_MIN, -(-(_HEADER.size + 8 * len(shape)) // 16) * 16)
     packed = _HEADER.pack(TENSOR_MAGIC, code, len(shape), 0, size) + struct.pack(f"<{len(shape)}q", *shape)
     return packed.ljust(size, b"\0")
@@ -58,7 +58,7 @@ def _header(code: int, shape: tuple[int, ...]) -> bytes:
 
 # At most `_HEADER_MAX` bytes get here, to be kept: whoever may write a string chooses what it says of its length.
 @lru_cache(maxsize=4096)
-def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
+def parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
     """Read dtype and shape. Raise WrongType for bytes that no header has, CommandError for too many dimensions."""
     if len(header) < _HEADER_MIN:
         raise WrongType
@@ -77,7 +77,7 @@ def _parse_header(header: bytes) -> tuple[DType, tuple[int, ...]]:
 
 def tensor_value(tensor: Tensor) -> bytes:
     """Return the string that holds `tensor` in Redis."""
-    return _header(tensor.dtype.code, tensor.shape) + tensor.blob
+    return header(tensor.dtype.code, tensor.shape) + tensor.blob
 
 
 def is_tensor(prefix: Buffer | None) -> bool:
@@ -102,7 +102,7 @@ def parse_tensor(value: bytes) -> Tensor:
     if value[:8] != TENSOR_MAGIC or len(value) < _HEADER_MIN:
         raise WrongType
     size = int.from_bytes(value[12:16], "little")  # the header's, after which the blob starts
-    dtype, shape = _parse_header(value[: size if size <= _HEADER_MAX else _HEADER_MAX])
+    dtype, shape = parse_header(value[: size if size <= _HEADER_MAX else _HEADER_MAX])
     blob = memoryview(value)[size:]
     # A plain command, such as APPEND, may have changed the string.
     if len(blob) != dtype.size * element_count(shape) if dtype.size else not _is_text(value, size, shape):
@@ -126,7 +126,7 @@ def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
         raise CommandError(texts.TENSOR_MISSING)
     if prefix[:8] != TENSOR_MAGIC or len(prefix) < _HEADER_MIN:
         raise WrongType
-    return _parse_header(prefix[: min(int.from_bytes(prefix[12:16], "little"), _HEADER_MAX)])
+    return parse_header(prefix[: min(int.from_bytes(prefix[12:16], "little"), _HEADER_MAX)])
 
 
 def new_id() -> str:

@@ -248,6 +248,22 @@ class Upstream:
         room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
         self._expected.append(Own(len(commands), done, raw=False, limit=limit, room=room, refusal=refusal))
 
+    def ask_encoded(
+        self,
+        requests: bytes,
+        count: int,
+        done: Callable[[list[Any]], None],
+        *,
+        most: int | None = None,
+        refusal: str = "",
+    ) -> None:
+        """Send `count` commands that are encoded already. `done` gets the list of the bytes of their replies."""
+        self._out.append(requests)
+        self.due += count
+        self._traffic.asked += 1
+        room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
+        self._expected.append(Own(count, done, raw=True, limit=NO_LIMIT, room=room, refusal=refusal))
+
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
@@ -290,6 +306,7 @@ class Upstream:
     def close(self) -> None:
         self._closed = True
         self._task.cancel()
+        self._out = []
         if self._transport is not None:
             self._transport.abort()
 

@@ -55,13 +55,14 @@ class Held(Generic[Value]):
 
 
 class Cache(Generic[Value]):
-    """Versions by place. `dropped` is called with the place of every entry that leaves."""
+    """Versions by place. `dropped` is called with the place of every entry that leaves, and with what was there."""
 
-    def __init__(self, limit: int, dropped: Callable[[Place], None] = lambda place: None) -> None:
+    def __init__(self, limit: int, dropped: Callable[[Place, Value], None] = lambda place, value: None) -> None:
         self._limit = limit
         self._dropped = dropped
         self._held: OrderedDict[Place, Held[Value]] = OrderedDict()
         self._size = 0
+        self.left = 0  # how many entries have left
 
     def __iter__(self) -> Iterator[Place]:
         return iter(self._held)
@@ -110,7 +111,8 @@ class Cache(Generic[Value]):
         held = self._held.pop(place, None)
         if held is not None:
             self._size -= held.size
-            self._dropped(place)
+            self.left += 1
+            self._dropped(place, held.value)
 
     def move(self, place: Place, other: Place) -> Held[Value] | None:
         """Keep for another key what was kept for one, and return it."""

@@ -17,18 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from redisai_engine.backends.base import BackendSettings
+from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.config import Settings
-from redisai_engine.environments.environments import environments_of
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
 from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
-from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
-from redisai_engine.execution.hosts.python.starting import Starting
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
+from redisai_engine.processors import available
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
@@ -37,6 +35,7 @@ from redisai_engine.service.loading import Loader
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
 from redisai_engine.service.scripts import Scripts
+from redisai_engine.service.trimming import Trimming, give_back
 from redisai_engine.service.turn import Turn
 from redisai_engine.users import ModelUser
 
@@ -103,6 +102,7 @@ class Engine:
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
         self.encoder = ReplyEncoder(loop)
+        self._trimming = Trimming(loop, self.loader.threads, give_back)
         self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
@@ -121,12 +121,16 @@ class Engine:
         Answer another worker process.
 
         It asks for the statistics of a model or script, or passes on a change that one of its clients made with AI.INFO
-        RESETSTAT or AI.CONFIG. A model or script is described by database, key and id, as text.
+        RESETSTAT or AI.CONFIG, or that a model is to leave memory. A model or script is described by database, key and
+        id, as text.
         """
         if "figures" in question:
             return asdict(self._statistics(*question["figures"]))
         if "reset" in question:
             self._statistics(*question["reset"]).reset()
+        if "unload" in question:
+            database, key = question["unload"]
+            self.models.unload(database, key.encode("latin-1"))
         for name, value in question.get("set", {}).items():
             if name == "quarantine":
                 self._drop(self.quarantine.take(value))
@@ -157,10 +161,11 @@ class Engine:
             self.ask_peers({"set": {"refused": table}}, lambda answers: None)
 
     def _weigh(self) -> None:
-        """Count what processes of models and scripts take now, and make room for it."""
+        """Count what processes of models and scripts take now, make room for it, and give back what was freed."""
         self._weighing = self.loop.call_later(_WEIGH_SECONDS, self._weigh)
         self.models.weigh()
         self.scripts.weigh()
+        self._trimming.look(self.models.left + self.scripts.left)
 
     def _drop(self, ids: Sequence[bytes]) -> None:
         for id_ in ids:
@@ -184,8 +189,12 @@ class Engine:
         self.encoder.close()
 
 
-def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
-    """Return what serves Python models."""
+def python_backend(settings: Settings, output: Output | None) -> Backend:
+    """Return what serves Python models. An engine without them doesn't import it."""
+    from redisai_engine.environments.environments import environments_of
+    from redisai_engine.execution.hosts.python.models import PythonBackend, PythonSettings
+    from redisai_engine.execution.hosts.python.starting import Starting
+
     starting = Starting(
         output,
         most_answer=settings.tensor_limit,
@@ -201,8 +210,7 @@ def python_backend(settings: Settings, output: Output | None) -> PythonBackend:
 
 def _processors(workers: int) -> int:
     """Return one worker process' part of the processors: at least 2, so that one model never holds up all others."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, available // workers)
+    return max(2, available() // workers)
 
 
 def _memory() -> int:

@@ -105,6 +105,11 @@ class Loader:
         future = self._loop.run_in_executor(threads, outcome_of, function)
         future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
 
+    @property
+    def threads(self) -> tuple[ThreadPoolExecutor, ...]:
+        """The threads whose heaps have what was loaded."""
+        return (self._thread, self._slow)
+
     def close(self) -> None:
         """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
         for threads in (self._thread, self._slow, self._waiters, self._python):

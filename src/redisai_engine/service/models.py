@@ -62,7 +62,7 @@ class Models:
         self._loop = loop
         self._ledger = ledger or Ledger()
         self.limit = settings.model_memory  # bytes
-        self._cache: Cache[RunnableModel] = Cache(settings.model_memory, self._forget_place)
+        self._cache: Cache[RunnableModel] = Cache(settings.model_memory, self._left)
         self._known: dict[Place, KnownModel] = {}
         self._asking: dict[Place, list[bytes]] = {}  # `track` waits for Redis' answer about this id
         self.tracked_keys: set[bytes] = set()  # all keys in `_known` or `_asking`, of any database, and perhaps more
@@ -86,6 +86,11 @@ class Models:
         weighable = model.loaded if model.loaded.is_elsewhere else None
         self._cache.keep(place, Held(id_, model, model.memory, model.statistics, weighable))
 
+    @property
+    def left(self) -> int:
+        """How many models have left memory so far."""
+        return self._cache.left
+
     def weigh(self) -> None:
         """Count what models in processes of their own take now, and make room for it."""
         self._cache.weigh()
@@ -93,6 +98,11 @@ class Models:
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held."""
         self._cache.drop((database, key))
+
+    def unload(self, database: int, key: bytes) -> None:
+        """Drop what the key holds from memory, until it is asked for again."""
+        self.forget(database, key)
+        self.drop(database, key)
 
     def deleted(self, database: int, key: bytes) -> None:
         """Drop what the key held, with its figures: it has been deleted."""
@@ -202,6 +212,11 @@ class Models:
         if known is not None:
             known.model = _GONE  # the fast paths of connections that don't come back would keep it in memory
         self._asking.pop(place, None)
+
+    def _left(self, place: Place, model: RunnableModel) -> None:
+        """Take that a model has left memory, apart from runs that have begun."""
+        self._forget_place(place)
+        model.loaded.leaves()
 
     def forget_others(self, database: int, key: bytes, id_: bytes) -> None:
         """Forget what is known or being asked of one key, unless it is this id, which Redis has just returned."""

@@ -17,16 +17,12 @@ from asyncio import AbstractEventLoop
 from time import monotonic
 
 from redisai_engine.config import Settings
+from redisai_engine.processors import available
 
 
 def microseconds(settings: Settings) -> int:
     """Return how long each process may poll, in microseconds: 0 if the workers would leave no core to others."""
-    return settings.busy_poll if _processors() > settings.workers else 0
-
-
-def _processors() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.busy_poll if available() > settings.workers else 0
 
 
 class BusyPolling:

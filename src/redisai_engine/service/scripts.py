@@ -49,6 +49,11 @@ class Scripts:
         self._cache.keep(place, Held(id_, (script, Share()), size, RunStatistics(), script))
         self._watch.begin(place, store.SCRIPT_ID, self._cache)
 
+    @property
+    def left(self) -> int:
+        """How many scripts have left memory so far."""
+        return self._cache.left
+
     def weigh(self) -> None:
         """Count what scripts in processes of their own take now, and make room for it."""
         self._cache.weigh()

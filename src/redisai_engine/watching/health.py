@@ -19,9 +19,6 @@ from functools import partial
 from typing import Any
 
 from redisai_engine.backends.base import Array
-from redisai_engine.codec.encoder import Encoder
-from redisai_engine.codec.envelopes import Document
-from redisai_engine.codec.prediction import split
 from redisai_engine.codec.record import is_own_key, mapping_of, record_key, texts
 from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.client import Client
@@ -64,6 +61,11 @@ def example_arrays(record: Any) -> list[Array] | None:
     """Return the example of a record, as HGETALL returns that, as the model's inputs; None if there is none."""
     if not isinstance(record, (list, dict)) or not record:
         return None
+    # An engine that tries nothing out doesn't import them.
+    from redisai_engine.codec.encoder import Encoder
+    from redisai_engine.codec.envelopes import Document
+    from redisai_engine.codec.prediction import split
+
     pairs = record if isinstance(record, dict) else dict(zip(record[::2], record[1::2], strict=True))
     try:
         found = texts(pairs)

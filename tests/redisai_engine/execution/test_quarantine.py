@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from redisai_engine.backends.base import LoadedModel
+from redisai_engine.backends.base import Array, LoadedModel, Outputs
 from redisai_engine.errors import ModelRunError, Quarantined
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.notes import LOADING, RUNNING, Note, Notes
@@ -120,3 +124,37 @@ def test_the_first_successful_run_is_noted_and_later_ones_only_by_a_wary_process
     assert (model.loaded is own) is not wary
     assert (model.loaded.inputs, model.loaded.outputs) == (own.inputs, own.outputs)
     assert notes.read() == []
+
+
+@pytest.mark.parametrize("has_run", [False, True], ids=["new", "has run"])
+def test_a_model_that_leaves_memory_needs_no_garbage_collection(*, has_run: bool) -> None:
+    class Weights(LoadedModel):
+        def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+            return []
+
+    model = RunnableModel(Weights(), backend_name="ONNX")
+    gone = weakref.ref(model.loaded)
+    Quarantine().watch(model, DIGEST)
+    if has_run:
+        model.loaded.run([])
+    gc.disable()
+    try:
+        model.loaded.leaves()
+        del model
+
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_the_runs_of_a_model_that_has_left_memory_are_noted() -> None:
+    notes = Notes()
+    own = _Reading(notes)
+    model = RunnableModel(own, backend_name="ONNX")
+    Quarantine(notes).watch(model, DIGEST)
+    model.loaded.leaves()
+    row = rows(1.0, width=2)[0][0]
+
+    for _ in range(2):
+        assert model.loaded.run([row, row])[0].tolist() == [2.0, 2.0]
+    assert own.seen[1:] == [[Note(RUNNING, DIGEST)]] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -101,6 +102,26 @@ def test_bytes_may_be_added_before_the_earlier_requests_were_taken():
     assert parser.next() == [b"A"]
     parser.feed(encode([b"C"]))
     assert parse(b"", parser=parser) == [[b"B"], [b"C"]]
+
+
+def test_forgetting_what_was_handed_out_changes_nothing_that_is_still_to_come():
+    large = encode([b"SET", b"k", b"x" * MAX_SPLIT_BYTES])
+    for rest in (encode([b"GET", b"k"]), b"PING\r\n", large):
+        for at in (0, 1, len(rest) // 2, len(rest)):
+            parser = RequestParser()
+            first = parse(large, rest[:at], parser=parser)
+            parser.forget()
+
+            assert first + parse(rest[at:], parser=parser) == parse(large, rest)
+
+
+def test_what_was_forgotten_is_kept_by_nobody_but_who_took_it():
+    parser = RequestParser()
+    (request,) = parse(encode([b"SET", b"k", b"x" * 2**20]), parser=parser)
+    holders = sys.getrefcount(request)
+    parser.forget()
+
+    assert sys.getrefcount(request) == holders - 1
 
 
 def test_arguments_that_are_still_to_come_take_no_memory():

@@ -69,7 +69,7 @@ def test_the_newest_stays_even_if_it_alone_exceeds_the_limit() -> None:
 
 def test_what_leaves_is_told_once() -> None:
     gone: list[Place] = []
-    cache: Cache[bytes] = Cache(30, gone.append)
+    cache: Cache[bytes] = Cache(30, lambda place, value: gone.append(place))
     for number in range(5):
         cache.keep(place(number), held(b"%d" % number))
     cache.drop(place(4))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
+from redisai_engine import processors
 from redisai_engine.config import Settings
 from redisai_engine.service.polling import BusyPolling, microseconds
 
@@ -49,8 +51,9 @@ def test_a_loop_that_is_awake_goes_on_with_everything_else_and_sleeps_when_nothi
 
 @pytest.mark.parametrize(("cores", "workers", "expected"), [(1, 1, 0), (2, 1, 70), (2, 2, 0), (8, 3, 70)])
 def test_workers_leave_a_processor_to_others(
-    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, workers: int, expected: int
 ) -> None:
+    monkeypatch.setattr(processors, "_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
 
     assert microseconds(Settings(workers=workers, busy_poll=70)) == expected

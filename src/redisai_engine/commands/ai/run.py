@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from redisai_engine.backends.base import ModelStream
 from redisai_engine.commands.ai.resolving import RESOLVING, resolve_model
 from redisai_engine.commands.ai.tensor import tensor_of
 from redisai_engine.commands.ai.tensor_reply import add_array, in_few_pieces
-from redisai_engine.commands.budget import reply_budget, tensor_budget
+from redisai_engine.commands.budget import Budget, reply_budget, tensor_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.calls import (
     FunctionCall,
@@ -79,33 +80,58 @@ def execute(client: Client, model: RunnableModel, call: ModelCall | FunctionCall
     Raise CommandError for an input that is missing, WrongType for an input or output key that holds anything else than
     a tensor, and the EngineError of the run. A run that exceeds its timeout in the queue answers TIMEDOUT.
     """
-    engine, outputs = client.engine, call.outputs
+    engine = client.engine
     deadline = engine.deadline(call.timeout_ms)
-    budget = tensor_budget(engine.settings)
     inputs, commands = reading(call.inputs)
-    heads_at = len(commands)
-    for key in outputs:
+    for key in call.outputs:
         commands.append((b"GETRANGE", key, b"0", b"7"))
     got = yield Read(commands, *most_read(engine.settings))
+    return (yield from run_on(client, model, call, inputs, got, deadline=deadline))
+
+
+def run_on(
+    client: Client,
+    model: RunnableModel,
+    call: ModelCall | FunctionCall,
+    inputs: Sequence[int],
+    got: Sequence[Any],
+    *,
+    deadline: float | None,
+) -> Plan:
+    """Go on with what Redis has: `inputs` says which of the replies each input is. The last ones are of the outputs."""
+    budget = tensor_budget(client.engine.settings)
     arrays = []
     for place in inputs:
         tensor = tensor_of(got[place])
         budget.take_array_of(tensor)
         arrays.append(tensor.array())
-    for head in got[heads_at:]:
+    for head in got[len(got) - len(call.outputs) :]:
         store.check_tensor_head(head)
     (outcome,) = yield Run([RunRequest(model, arrays)], deadline)
+    return (yield from keep(client, call, outcome, budget))
+
+
+def keep(client: Client, call: ModelCall | FunctionCall, outcome: Any, budget: Budget | None = None) -> Plan:
+    """Store the outputs of a run, or raise its error. `budget` is what the inputs have left of the command's."""
     if outcome is TIMED_OUT:
         return replies.TIMEDOUT
     if isinstance(outcome, EngineError):
         raise outcome
+    budget = budget or tensor_budget(client.engine.settings)
     # An output that isn't a tensor is left out, as in RedisAI. Of two outputs to one key the last one stays.
-    made = {key: array for key, array in zip(outputs, outcome, strict=True) if array is not None}
+    made = {key: array for key, array in zip(call.outputs, outcome, strict=True) if array is not None}
     for array in made.values():
         budget.take(array.nbytes)
-    if made:
-        values = [(b"SET", key, stored(Tensor.from_array(array))) for key, array in made.items()]
-        refuse_error(*(yield values))
+    if not made:
+        return replies.OK
+    values = [(b"SET", key, stored(Tensor.from_array(array))) for key, array in made.items()]
+    return (yield from kept((yield values)))
+
+
+def kept(answers: Sequence[Any]) -> Plan:
+    """Return the reply to a run whose outputs were stored, by Redis' answers. Raise UpstreamError."""
+    yield from ()
+    refuse_error(*answers)
     return replies.OK
 
 

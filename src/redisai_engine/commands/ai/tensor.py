@@ -44,6 +44,11 @@ def tensorset(client: Client, arguments: Sequence[bytes]) -> Plan:
     small = store.tensor_value(tensor) if isinstance(tensor, Tensor) and len(tensor.blob) < LARGEST else None
     if small is not None and (yield from client.tensor_script.set(key, small)):
         return replies.OK
+    return (yield from set_in_steps(key, tensor))
+
+
+def set_in_steps(key: bytes, tensor: Tensor | CommandError) -> Plan:
+    """Set a tensor without the script, or raise the error that its words have."""
     while True:
         (head,) = yield [(b"GETRANGE", key, b"0", b"7")]
         store.check_tensor_head(head)
@@ -108,7 +113,12 @@ def tensorget(client: Client, arguments: Sequence[bytes]) -> Plan:
         dtype, shape = store.parse_shape(value)
         return replies.array(meta_reply(dtype, shape))
     (value,) = yield [(b"GET", key)]
-    tensor, form = tensor_of(value), parse_format(arguments[2:])
+    return (yield from reply_with(client, value, arguments[2:]))
+
+
+def reply_with(client: Client, value: Any, words: Sequence[bytes]) -> Plan:
+    """Return the tensor in GET's reply in the format that the words ask for."""
+    tensor, form = tensor_of(value), parse_format(words)
     encoded: Reply
     if takes_long(tensor.shape, form):
         encoded = yield Encode(partial(_encoded, client, tensor, form))

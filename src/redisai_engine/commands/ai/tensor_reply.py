@@ -30,7 +30,7 @@ def tensor_reply(tensor: Tensor, form: frozenset[bytes], protocol: int, budget: 
     Raise CommandError if that takes more than the budget allows, before it takes it.
     """
     if form == META_AND_BLOB:
-        return [_meta_before_blob(tensor.dtype, tensor.shape), *_blob(tensor, budget)]
+        return [meta_before_blob(tensor.dtype, tensor.shape), *_blob(tensor, budget)]
     if b"BLOB" in form:
         return _blob(tensor, budget)
     meta = meta_reply(tensor.dtype, tensor.shape) if b"META" in form else []
@@ -67,7 +67,7 @@ def add_array(pieces: list[Buffer], array: Array) -> None:
     head = _head(array.dtype, array.shape)
     if head is None:
         text = Tensor.from_array(array)
-        pieces += (_meta_before_blob(text.dtype, text.shape), replies.bulk(text.blob))
+        pieces += (meta_before_blob(text.dtype, text.shape), replies.bulk(text.blob))
     else:
         pieces += (head, array.tobytes() if array.nbytes < replies.LARGE else _view(array), b"\r\n")
 
@@ -96,11 +96,11 @@ def _head(numpy: np.dtype[Any], shape: tuple[int, ...]) -> bytes | None:
     assert dtype is not None  # backends return only what tensors can hold
     if dtype.is_string:
         return None
-    return b"%b$%d\r\n" % (_meta_before_blob(dtype, shape), dtype.size * element_count(shape))
+    return b"%b$%d\r\n" % (meta_before_blob(dtype, shape), dtype.size * element_count(shape))
 
 
 @lru_cache(maxsize=4096)
-def _meta_before_blob(dtype: DType, shape: tuple[int, ...]) -> bytes:
+def meta_before_blob(dtype: DType, shape: tuple[int, ...]) -> bytes:
     """Encode the reply up to the blob. Cached, because most replies repeat it."""
     return b"*6\r\n" + b"".join([*meta_reply(dtype, shape), replies.text("blob")])
 

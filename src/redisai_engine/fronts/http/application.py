@@ -16,9 +16,11 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from redisai_engine.errors import EngineError
-from redisai_engine.fronts.http.access.calls import Call, HttpAnswer
+from redisai_engine.fronts.http.access.answers import HttpAnswer
+from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
 from redisai_engine.fronts.http.access.tracing import Tracing
+from redisai_engine.fronts.http.bounds import BodyRoom
 from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES
 from redisai_engine.fronts.http.gate import OPEN, Gate
 from redisai_engine.fronts.http.hot import HOT_PATHS, HotRoute, failed, find
@@ -38,11 +40,12 @@ _ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *PAGE_ROUTES, *MACHINE_ROUTES, *V2_
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, tracing: Tracing | None) -> None:
+    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, tracing: Tracing | None, room: BodyRoom) -> None:
         self._engine = engine
         self._monitor = monitor
         self._gate = gate
         self._tracing = tracing
+        self._room = room
         self._router = Router(_ROUTES, redirect_slashes=False, default=_not_found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +86,7 @@ class Application:
             raise _Gone from None
 
     async def _call(self, route: HotRoute, scope: Scope, receive: Receive) -> HttpAnswer:
-        body = await read_body(receive, self._engine.settings.http_body_limit)
+        body = await read_body(receive, self._engine.settings.http_body_limit, self._room)
         connection = scope["state"]["connection"]
         call = Call(connection, route.name, route.version, scope["headers"], body, route.shown)
         tracing = self._tracing
@@ -101,26 +104,25 @@ class _Gone(Exception):  # no error
     """The client has closed its connection."""
 
 
-async def read_body(receive: Receive, most: int) -> bytes:
-    """Return a request's body. Raise RequestRefused if it is larger than allowed."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= most:
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
-        if size > most:
-            break
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    if size > most:
-        raise body_too_large(most)
-    return b"".join(parts)
+async def read_body(receive: Receive, most: int, room: BodyRoom) -> bytes:
+    """Return a request's body. Raise RequestRefused if it is larger than allowed, or there is no room for it."""
+    parts: list[bytes] = []
+    size = held = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise body_too_large(most)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            room.take(len(parts[-1]))
+            held += len(parts[-1])
+    finally:
+        room.give(held)
 
 
 async def respond(send: Send, answer: HttpAnswer, *, head: bool = False) -> None:

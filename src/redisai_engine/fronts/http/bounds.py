@@ -1,7 +1,7 @@
 """
-What a client may send over HTTP before it is answered: bounds on the head of a request.
+What clients may send over HTTP before they are answered: bounds on the head of a request, and on all bodies together.
 
-uvicorn's protocol has none. A head counts until the parser has seen its end.
+uvicorn's protocol has none. A head counts until the parser has seen its end, a body until all of it is there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,33 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from redisai_engine.fronts.http.access.failures import RequestRefused
+
 _HEAD_BYTES = 64 * 1024  # of request line and headers
 _HEAD_SECONDS = 60.0  # from the connection, or from its first byte, until a head is complete
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BodyRoom:
+    """The bytes of bodies that one process is receiving, of all connections together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Use `size` bytes. Raise RequestRefused, and use none, if that is more than is left."""
+        if self.used + size > self._limit:
+            raise RequestRefused(
+                503,
+                f"the bodies of requests that are being received have {self.used} bytes, and may have {self._limit} "
+                "together; try again later",
+            )
+        self.used += size
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self.used -= size
 
 
 class BoundedProtocol(HttpToolsProtocol):

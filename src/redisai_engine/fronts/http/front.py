@@ -17,6 +17,7 @@ from redisai_engine.config import Settings
 from redisai_engine.fronts.http.access.tracing import tracing_by
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
+from redisai_engine.fronts.http.bounds import BodyRoom
 from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
 from redisai_engine.fronts.listening import Listener, listen
@@ -26,6 +27,7 @@ from redisai_engine.watching.monitor import Monitor
 _log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75  # that a connection may stay idle between two requests; as in nginx
+_BODIES = 4  # of the largest size, that may be under way at the same time
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
 
@@ -40,7 +42,8 @@ class HttpFront:
         self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
         self._routes = Routes()
         self._tracing = tracing_by()
-        self._config = _config(Application(engine, self._gate, monitor, self._tracing))
+        self._room = BodyRoom(_BODIES * engine.settings.http_body_limit)
+        self._config = _config(Application(engine, self._gate, monitor, self._tracing, self._room))
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
@@ -97,6 +100,7 @@ class HttpFront:
             routes=self._routes,
             tracing=self._tracing,
             body_limit=self._engine.settings.http_body_limit,
+            room=self._room,
         )
 
 

@@ -59,11 +59,11 @@ class Gate:
         self._users = users
         self._is_protected = is_protected
 
-    def known(self, headers: Sequence[tuple[bytes, bytes]], *, is_local: bool) -> UserConnection | None:
-        """Return the connection of a user who needn't be asked about now. Raise RequestRefused."""
+    def known(self, credentials: Credentials | None, *, is_local: bool) -> UserConnection | None:
+        """Return the connection of a user who needn't be asked about now."""
         if self._is_protected and not is_local:
             return None
-        return self._users.known(credentials_in(headers))
+        return self._users.known(credentials)
 
     async def admit(self, headers: Sequence[tuple[bytes, bytes]], *, is_local: bool) -> UserConnection:
         """Return the connection of the user who asks. Raise EngineError if there is no entry."""

@@ -12,11 +12,13 @@ from urllib.parse import quote, unquote_to_bytes
 import orjson
 
 from redisai_engine.errors import EngineError
-from redisai_engine.fronts.http.access.calls import Handler, Headers, HttpAnswer
+from redisai_engine.fronts.http.access.answers import Headers, HttpAnswer
+from redisai_engine.fronts.http.access.calls import Handler
 from redisai_engine.fronts.http.access.failures import RETRY_AFTER, status_of, text_of
 from redisai_engine.fronts.http.scoring.answers import error_json
 from redisai_engine.fronts.http.scoring.invocations import invocations
 from redisai_engine.fronts.http.v2.inference import infer
+from redisai_engine.fronts.http.v2.outputs import VERSION
 
 _SCORING = "/invocations"
 _INFER = re.compile(r"/v2/models/(.+?)(?:/versions/([^/]+))?/infer\Z")
@@ -36,6 +38,11 @@ class HotRoute:
     handler: Handler
     name: bytes
     version: str
+
+    @cached_property
+    def is_infer(self) -> bool:
+        """Whether it runs a model in V2's protocol, in a version that there is."""
+        return self.handler is infer and self.version in ("", VERSION)
 
     @cached_property
     def shown(self) -> bytes:

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TypeAlias
 
 from redisai_engine.commands.ai.prepared import PreparedRun
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.redis.upstream import Relayed
 
@@ -36,7 +36,7 @@ class Ready:
         """Do nothing: the reply is final."""
 
 
-Pending: TypeAlias = Task | PreparedRun | Relayed | Ready
+Pending: TypeAlias = Task | PreparedRun | ShortWay | Relayed | Ready
 
 
 class PendingReplies:

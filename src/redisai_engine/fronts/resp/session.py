@@ -39,9 +39,11 @@ from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_inva
 from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted, protection
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
+from redisai_engine.commands.short.run import short_run
+from redisai_engine.commands.short.tensors import short_get, short_set
 from redisai_engine.commands.steps import Plan, fail
 from redisai_engine.commands.table import COMMANDS, CONNECTION_COMMANDS, PLAIN_COMMANDS, Command, InTransaction
-from redisai_engine.commands.task import Task
+from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.commands.transaction import Entry
 from redisai_engine.errors import CommandError
 from redisai_engine.fronts.peer import is_on_this_machine
@@ -50,7 +52,7 @@ from redisai_engine.fronts.resp.pending import PendingReplies, Ready
 from redisai_engine.fronts.resp.relayed_names import HOLD_UP_REDIS, RelayedNames
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
-from redisai_engine.protocol.requests import RequestParser
+from redisai_engine.protocol.requests import MAX_SPLIT_BYTES, RequestParser
 from redisai_engine.redis.backpressure import Reading, Reason
 from redisai_engine.redis.upstream import Relayed, Upstream
 from redisai_engine.redis.window import ReplyWindow
@@ -66,6 +68,7 @@ Row: TypeAlias = Command[ConnectedClient]
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
 LOOKED_AT = frozenset(CHANGES_ANY_KEY | HOLD_UP_REDIS | ROWS.keys())
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
+_SET, _EXECUTE, _GET = COMMANDS[b"AI.TENSORSET"], COMMANDS[b"AI.MODELEXECUTE"], COMMANDS[b"AI.TENSORGET"]
 _PING = CONNECTION_COMMANDS[b"PING"]
 _PONG = Ready(replies.PONG)
 _SPEAKING = Silence.NONE  # a global, because looking into an enum takes longer than the rest of `_is_silent`
@@ -157,7 +160,9 @@ class Session:
         return True
 
     def _all_taken(self) -> None:
-        """Continue reading, if the backlog had stopped it."""
+        """Keep nothing large of what was taken, and continue reading, if the backlog had stopped it."""
+        if self._backlog > MAX_SPLIT_BYTES:
+            self._parser.forget()
         if self._backlog > _BACKLOG_BYTES:
             self.reading.release(Reason.BACKLOG)
         self._backlog = 0
@@ -227,6 +232,10 @@ class Session:
             form = self._prepared.find(arguments)
             if form is not None and self._predict(form, form.blobs(arguments)):
                 return
+        short = self._short_way(row, arguments)
+        if short is not None:
+            self._start_short(short)
+            return
         try:
             plan = row.plan(self._client, arguments)
         except CommandError as error:
@@ -235,6 +244,21 @@ class Session:
             single_step = row.single_step
             busy = not (single_step if isinstance(single_step, bool) else single_step(arguments))
             self._start(plan, busy=busy, request=arguments if busy else None)
+
+    def _short_way(self, row: Row, arguments: list[bytes]) -> ShortWay | None:
+        """Return the short way of a request if it has one."""
+        if row is _SET:
+            return short_set(self._client, arguments)
+        if row is _EXECUTE:
+            return short_run(self._client, arguments)
+        return short_get(self._client, arguments) if row is _GET else None
+
+    def _start_short(self, short: ShortWay) -> None:
+        short.silent = self._is_silent()
+        self._pending.add(short)
+        self._client.task = short if short.busy else None
+        short.begin()
+        self._look_at_debt(self._client.upstream)
 
     def _predict(self, form: PreparedDag, blobs: list[bytes]) -> bool:
         """Take the fast path if the request needs nothing from Redis. Return whether it was taken."""
@@ -378,7 +402,8 @@ class Session:
         _log.exception("a connection failed because of a bug in the engine")
         self._client.task = self._delayed = None
         begun = self._pending.last
-        if isinstance(begun, Task) and begun.reply is None:  # it may be what failed, and then would never end
+        # It may be what failed, and then would never end.
+        if isinstance(begun, Task | ShortWay) and begun.reply is None:
             begun.end(replies.error(texts.ENGINE_FAILED))
             self._client.close()
         else:
@@ -437,6 +462,10 @@ class Session:
         self._client.is_closing = True
         self._transport = None
         self._sessions.discard(self)
+        self._parser, self._out = (
+            RequestParser(),
+            OutputBuffer(),
+        )  # which may be large, and this object lives on a while
         try:
             self._client.lose(replies.error("ERR the client has closed its connection"))
         finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from support.certificates import make_certificates
 from support.http_calls import HttpServer, infer_json
 from support.servers import Server
+from support.waiting import accepts_connections, wait_until
 
 PAIR = infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))
 PATH = "/v2/models/http:tiny/infer"
@@ -87,8 +90,6 @@ def test_a_request_in_flight_is_answered_after_sigterm(new_http: Callable[..., H
 
 
 def refused_soon(port: int) -> None:
-    from support.waiting import accepts_connections, wait_until
-
     wait_until(lambda: not accepts_connections(port), what="the end of listening")
 
 
@@ -114,6 +115,36 @@ def test_a_body_that_is_too_large_is_refused(new_http: Callable[..., HttpServer]
 
     assert reply.status == 413
     assert "--http-body-limit" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_bodies_that_are_being_received_are_bounded_together(
+    new_http: Callable[..., HttpServer],
+    is_known: bool,  # noqa: FBT001
+) -> None:
+    """Four that never end leave no room for a fifth, until one of them goes."""
+    server = new_http("--http-body-limit", "200000")
+    if is_known:
+        server.ask("POST", PATH, PAIR)  # so that requests don't wait for Redis
+    head = b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        wires = [
+            stack.enter_context(socket.create_connection((server.host, server.port), timeout=30)) for _ in range(5)
+        ]
+        for wire in wires[:4]:
+            wire.sendall(head + b" " * 199_000)
+        wires[4].sendall(head)
+        with contextlib.suppress(OSError):
+            for _ in range(199):
+                wires[4].sendall(b" " * 1000)
+        answers = []
+        while not answers:
+            ready, _, _ = select.select(wires, [], [], 30)
+            assert ready
+            answers = [wire.recv(4096) for wire in ready]
+        assert all(answer.startswith(b"HTTP/1.1 503") and b"retry-after" in answer for answer in answers)
+        assert b"may have 800000 together" in answers[0]
+    wait_until(lambda: server.ask("POST", PATH, b" " * 190_000).status == 400, what="room for a body")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,27 @@ def test_a_password_that_was_changed_counts_for_a_second_at_most(guarded: HttpSe
         assert time.monotonic() < changed + 10
 
     assert guarded.as_user("eve:new").ask("POST", WINE, PAIR).status == 200
+
+
+def test_a_head_that_is_known_opens_no_door_that_has_closed(guarded: HttpServer) -> None:
+    """The same bytes on one connection, which skip the parser, but not the gate."""
+    admin = guarded.engine.client(password="secret")
+    admin.execute_command("ACL", "SETUSER", "kim", "on", ">old", "~*", "+@read", "+auth")
+    body = json.dumps(PAIR).encode()
+    head = f"POST {WINE} HTTP/1.1\r\nauthorization: {basic('kim:old')}\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection((guarded.host, guarded.port), timeout=30) as wire:
+        for _ in range(5):
+            wire.sendall(head.encode() + body)
+            assert wire.recv(65536).startswith(b"HTTP/1.1 200")
+        admin.execute_command("ACL", "SETUSER", "kim", "resetpass")
+        changed = time.monotonic()
+        answer = b"HTTP/1.1 200"
+        while answer.startswith(b"HTTP/1.1 200"):
+            assert time.monotonic() < changed + 10
+            wire.sendall(head.encode() + body)
+            answer = wire.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 401")
 
 
 def test_two_authorization_headers_are_refused(guarded: HttpServer) -> None:

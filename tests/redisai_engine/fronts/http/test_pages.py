@@ -121,7 +121,7 @@ def page(chromium: Browser) -> Page:
     return chromium.page()
 
 
-needs_browser = pytest.mark.skipif(PROGRAM is None, reason="needs chromium on the PATH")
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium, on the PATH or downloaded by Playwright")
 
 
 @needs_browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from redisai_engine.fronts.http.v2.tensors import DATATYPES
 from support.http_calls import HttpReply, HttpServer, infer_json
-from support.tiny_models import onnx_counter, passing
+from support.tiny_models import onnx_counter, passing, product_and_sum
+from support.waiting import wait_until
 
 PATH = "/v2/models/http:tiny/infer"
 A = {"name": "a", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
@@ -301,3 +303,24 @@ def test_the_repository_lists_loads_and_unloads(http: HttpServer) -> None:
     assert http.ask("POST", "/v2/repository/models/http:tiny/load").json() == {"name": "http:tiny", "load": True}
     assert http.ask("POST", "/v2/repository/models/nobody/load").status == 404
     assert http.ask("POST", PATH, {"inputs": [A, B]}).status == 200
+
+
+def test_unloading_a_model_drops_it_in_all_processes(new_http: Callable[..., HttpServer]) -> None:
+    server = new_http("--workers", "2")
+    blob = product_and_sum("ONNX").blob
+    server.engine.client().execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", blob)
+
+    def processes() -> int:
+        text = server.ask("GET", "/metrics").body.decode()
+        found = re.search(r'redisai_models_loaded\{[^}]*deployment="m"[^}]*\} (\d+)', text)
+        return int(found[1]) if found else 0
+
+    def loaded_by_both() -> bool:
+        for _ in range(8):  # each on a connection of its own, with either process
+            assert server.ask("POST", "/v2/models/m/infer", {"inputs": [A, B]}).status == 200
+        return processes() == 2
+
+    wait_until(loaded_by_both, what="both processes to have the model")
+    assert server.ask("POST", "/v2/repository/models/m/unload").status == 200
+    wait_until(lambda: processes() == 0, what="none to have it")
+    assert server.ask("POST", "/v2/models/m/infer", {"inputs": [A, B]}).status == 200

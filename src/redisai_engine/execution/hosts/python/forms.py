@@ -26,9 +26,13 @@ class Refused(Exception):
 
 
 class Model:
-    """The MLflow model in a folder. `about` has the names of its inputs and outputs, `parcels` is that module."""
+    """
+    The MLflow model in a folder. `about` has the names of its inputs and outputs.
 
-    def __init__(self, folder: str, about: dict[str, Any], parcels: Any) -> None:
+    `parcels` and `exact` are the modules of these names.
+    """
+
+    def __init__(self, folder: str, about: dict[str, Any], parcels: Any, exact: Any) -> None:
         pyfunc = importlib.import_module("mlflow.pyfunc")
         self.version: str = sys.modules["mlflow"].__version__
         self._inputs: list[str] = about["inputs"]
@@ -40,11 +44,15 @@ class Model:
         streams = model.metadata.flavors["python_function"].get("streamable", False)
         self._predict_stream: Callable[..., Any] | None = getattr(model, "predict_stream", None) if streams else None
         self._schema = _input_schema(model)
+        self._exact = exact.ExactFrames(model)
 
     def run(self, arrays: list[Any]) -> list[Any]:
         """Answer a parcel by a parcel, and tensors by tensors."""
         if not _is_parcel(arrays):
             return _tensors(self._predict(self._input(arrays)), self._outputs)
+        frame = self._exact.frame(arrays[0])
+        if frame is not None:
+            return [self._parcel(self._exact.predict(frame))]
         value, params = self._opened(arrays[0])
         return [self._parcel(self._predict(value) if params is None else self._predict(value, params=params))]
 

@@ -97,7 +97,7 @@ class PythonBackend(Backend):
         path = search_path() if wanted.environment["kind"] == "local" else None
         return PythonWorkers(
             self._starting,
-            Interpreter(self._starting, python, path),
+            Interpreter(self._starting, python, path, idle_seconds=self._settings.idle_seconds),
             replace(self._settings.limits, at_once=wanted.replicas),
             about,
             blob,

@@ -4,7 +4,8 @@ The program of a worker, which runs one MLflow model: `python -I program.py '{..
 It needs NumPy and the environment's MLflow, and nothing of this package, so that any Python from 3.9 with any MLflow
 from 2.0 can run it.
 
-Theory of operation. The process that the engine starts is the *guard*. It forks the worker before anything of the model
+Theory of operation. The process that the engine starts, or has forked by the environment's forerunner
+(`forerunner.py`), is the *guard*. It forks the worker before anything of the model
 is read, and then does nothing but wait: for the worker's end, whose exit status it reports on the lifeline, or for the
 lifeline's end, by which the engine has it end the worker (SIGTERM, and SIGKILL a second later). In both cases it ends
 all processes that the worker has left, and removes the worker's folder. The lifeline ends with the engine, too.
@@ -58,6 +59,15 @@ _is_linux = sys.platform == "linux"
 
 def main() -> None:
     given = json.loads(sys.argv[1])
+    if "control" in given:
+        _restrict(guard=False)
+        _beside("forerunner").serve(given, _be_guard)
+    else:
+        _be_guard(given)
+
+
+def _be_guard(given: dict[str, Any]) -> None:
+    """Fork the worker, watch over it, and end."""
     _restrict()
     os.chdir(given["folder"])
     guard = os.getpid()
@@ -81,7 +91,7 @@ def main() -> None:
 # The guard
 
 
-def _restrict() -> None:
+def _restrict(*, guard: bool = True) -> None:
     """Restrict this process and all that it starts, for good."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
@@ -90,7 +100,7 @@ def _restrict() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.capset(struct.pack("<Ii", _CAPABILITIES, 0), bytes(24))  # a process of root's could lift its limits
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what loses its parent becomes a child of the guard
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, guard, 0, 0, 0)  # what loses its parent becomes a child of the guard
 
 
 def _guard(worker: int, lifeline: socket.socket, folder: str) -> None:
@@ -167,7 +177,9 @@ def _children() -> list[int]:
 def _begin(guard: int, given: dict[str, Any]) -> None:
     """Make this process, which has just been forked, the worker."""
     os.setsid()
-    os.close(given["lifeline"])
+    for name in ("lifeline", "leash"):
+        if name in given:
+            os.close(given[name])
     if _is_linux:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != guard:
@@ -221,10 +233,10 @@ class ModelWorker:
 
     def _loaded(self, about: dict[str, Any]) -> Any:
         """Load the model. NumPy and MLflow are imported here first, so a missing one is told, too."""
-        forms = _module("redisai_forms", os.path.join(os.path.dirname(os.path.abspath(__file__)), "forms.py"))
+        forms, exact = _beside("forms"), _beside("exact")
         self._plain = (BadArchive, forms.Refused)
         parcels = _module("redisai_parcels", self._given["parcels"])
-        return forms.Model(_unpacked(self._given), about, parcels)
+        return forms.Model(_unpacked(self._given), about, parcels, exact)
 
     def _answer(self, model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
         try:
@@ -259,6 +271,12 @@ class ModelWorker:
             line = next((line for line in str(error).splitlines() if line.strip()), "")
             text = f"{type(error).__name__}: {line}"
         return {"error": [kind, f"ERR {what}: {text}"[:_LONGEST_TEXT]]}
+
+
+def _beside(name: str) -> Any:
+    """Load a part of this program."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return _module(f"redisai_{name}", os.path.join(folder, f"{name}.py"))
 
 
 def _module(name: str, path: str) -> Any:

@@ -19,16 +19,19 @@ import os
 import subprocess
 import tempfile
 import threading
-import weakref
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 from pathlib import Path
 from socket import socket
 from time import monotonic
-from typing import Protocol
+from typing import IO, Any, Protocol
+from weakref import WeakSet
 
 from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.frames import FrameLimits
 from redisai_engine.execution.hosts.parent import Output, nowhere, passed_on
+from redisai_engine.execution.hosts.python.forerunners import Forerunner, Guard
 from redisai_engine.folders import PrivateFolder
 from redisai_engine.users import ModelUser
 
@@ -73,54 +76,54 @@ class Starting:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._folder: PrivateFolder | None = None
-        self._guards: list[subprocess.Popen[bytes]] = []
-        self._watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+        self._guards: list[Guard] = []
+        self._forerunners: dict[tuple[str, tuple[str, ...] | None], tuple[Forerunner, WeakSet[Interpreter]]] = {}
+        self._watched: WeakSet[Watched] = WeakSet()
         self._watch: threading.Thread | None = None
 
     def watch(self, workers: Watched) -> None:
         """Look after these workers from now on."""
         with self._lock:
             self._watched.add(workers)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._look, name="python-workers", daemon=True)
-                self._watch.start()
+            self._keep_looking()
 
-    def start(self, python: str, descriptors: Sequence[int], *, memory: int, path: list[str] | None) -> None:
+    def enter(self, interpreter: Interpreter, python: str, path: list[str] | None) -> Forerunner:
+        """Return the forerunner of the workers of an interpreter, which is kept as long as any needs it."""
+        key = python, None if path is None else tuple(path)
+        with self._lock:
+            if key not in self._forerunners:
+                self._forerunners[key] = Forerunner(python[:200], partial(self._begin, python, path)), WeakSet()
+            forerunner, interpreters = self._forerunners[key]
+            interpreters.add(interpreter)
+            self._keep_looking()
+        return forerunner
+
+    def start(self, interpreter: Interpreter, descriptors: Sequence[int], *, memory: int) -> None:
         """
-        Start a guard and its worker with this Python. `descriptors` are channel, lifeline and the file of the blob.
+        Start a guard and its worker. `descriptors` are channel, lifeline and the file of the blob.
 
-        `memory` limits the worker, in bytes; 0: any. `path` is where it finds modules, None for Python's own choice.
-        Raise ModelLoadError.
+        `memory` limits the worker, in bytes; 0: any. Raise ModelLoadError.
         """
         number = next(self._numbers)
-        channel, lifeline, blob = descriptors
+        python = interpreter.python
         try:
-            folder = self._new_folder()
+            folder = self._new_folder("worker-")
             given = {
-                "channel": channel,
-                "lifeline": lifeline,
-                "blob": blob,
                 "folder": folder,
                 "memory": memory,
-                "path": path,
+                "path": interpreter.path,
                 "parcels": str(_PARCELS),
-                "unpacked": _UNPACKED[0] * os.fstat(blob).st_size + _UNPACKED[1],
+                "unpacked": _UNPACKED[0] * os.fstat(descriptors[2]).st_size + _UNPACKED[1],
             }
+            is_forked = interpreter.forerunner.is_ready()
             with open(self._output(f"PYFUNC worker {number} printed: "), "wb", buffering=0) as printed:
-                guard = subprocess.Popen(
-                    [python, "-I", str(_PROGRAM), json.dumps(given)],
-                    pass_fds=descriptors,
-                    env=self._environment(folder),
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=printed,
-                    start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
-                    umask=0o077,
-                    user=None if self._user is None else self._user.id,
-                    group=None if self._user is None else self._user.group,
-                    extra_groups=None if self._user is None else [],
-                )
+                guard: Guard | None = None
+                if is_forked:
+                    told = {**given, "environment": _own_folder(folder)}
+                    guard = interpreter.forerunner.fork(told, [*descriptors, printed.fileno()])
+                if guard is None:
+                    given.update(zip(("channel", "lifeline", "blob"), descriptors, strict=True))
+                    guard = self._process(python, given, descriptors, printed)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             who = f" as user {self._user.name}" if self._user is not None else ""
@@ -131,11 +134,37 @@ class Starting:
         if self.closing.is_set():
             guard.kill()
 
+    def _begin(self, python: str, path: list[str] | None, control: socket) -> subprocess.Popen[bytes]:
+        """Start the program of a forerunner."""
+        given = {"control": control.fileno(), "folder": self._new_folder("forerunner-"), "path": path}
+        with open(self._output("PYFUNC printed: "), "wb", buffering=0) as printed:
+            return self._process(python, given, [control.fileno()], printed)
+
+    def _process(
+        self, python: str, given: dict[str, Any], descriptors: Sequence[int], printed: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [python, "-I", str(_PROGRAM), json.dumps(given)],
+            pass_fds=descriptors,
+            env=self._environment(given["folder"]),
+            cwd=given["folder"],
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=printed,
+            start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
+            umask=0o077,
+            user=None if self._user is None else self._user.id,
+            group=None if self._user is None else self._user.group,
+            extra_groups=None if self._user is None else [],
+        )
+
     def close(self) -> None:
         """End all workers, and wait for that."""
         self.closing.set()
         with self._lock:
-            watched, guards = list(self._watched), list(self._guards)
+            watched, guards, forerunners = list(self._watched), list(self._guards), list(self._forerunners.values())
+        for forerunner, _ in forerunners:
+            forerunner.close()
         for workers in watched:
             workers.end()
         until = monotonic() + _END_SECONDS
@@ -149,6 +178,11 @@ class Starting:
         if folder is not None:
             folder.remove()
 
+    def _keep_looking(self) -> None:
+        if self._watch is None:
+            self._watch = threading.Thread(target=self._look, name="python-workers", daemon=True)
+            self._watch.start()
+
     def _look(self) -> None:
         while not self.closing.wait(_LOOK_SECONDS):
             with self._lock:
@@ -156,8 +190,21 @@ class Starting:
                 self._guards = [guard for guard in self._guards if guard.poll() is None]
             while watched:
                 watched.pop().look_after(monotonic())
+            self._end_forerunners(monotonic())
 
-    def _new_folder(self) -> str:
+    def _end_forerunners(self, now: float) -> None:
+        """End the forerunners that no model needs any more, and those whose models are idle."""
+        with self._lock:
+            unneeded = [key for key, (_, interpreters) in self._forerunners.items() if not interpreters]
+            ended = [self._forerunners.pop(key)[0] for key in unneeded]
+            kept = [(forerunner, list(interpreters)) for forerunner, interpreters in self._forerunners.values()]
+        for forerunner in ended:
+            forerunner.close()
+        for forerunner, users in kept:
+            if forerunner.is_idle(now, max((each.idle_seconds or inf for each in users), default=inf)):
+                forerunner.end()
+
+    def _new_folder(self, prefix: str) -> str:
         """Return a new temporary folder that belongs to the workers' user."""
         with self._lock:
             if self.closing.is_set():
@@ -165,7 +212,7 @@ class Starting:
             if self._folder is None:
                 self._folder = PrivateFolder()
                 os.chmod(self._folder.path, 0o711)  # workers may be another user's  # nosec B103
-            folder = tempfile.mkdtemp(prefix="worker-", dir=self._folder.path)
+            folder = tempfile.mkdtemp(prefix=prefix, dir=self._folder.path)
         if self._user is not None:
             os.chown(folder, self._user.id, self._user.group)
         return folder
@@ -173,26 +220,35 @@ class Starting:
     def _environment(self, folder: str) -> dict[str, str]:
         threads = {} if not self._threads else dict.fromkeys(_THREADS, str(self._threads))
         user = {} if self._user is None else {"USER": self._user.name, "LOGNAME": self._user.name}
-        return {**threads, **passed_on(), **user, **_QUIET, "HOME": folder, "TMPDIR": folder, "PYTHONUNBUFFERED": "1"}
+        return {**threads, **passed_on(), **user, **_QUIET, **_own_folder(folder), "PYTHONUNBUFFERED": "1"}
+
+
+def _own_folder(folder: str) -> dict[str, str]:
+    return {"HOME": folder, "TMPDIR": folder}
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Interpreter:
-    """A Python with which the workers of one model are started. `path` is where they find modules, None: its own."""
+    """
+    A Python with which the workers of one model are started. `path` is where they find modules, None: its own.
 
-    def __init__(self, starting: Starting, python: str, path: list[str] | None) -> None:
+    What the workers of all models with it have in common ends when none has run for `idle_seconds`; 0: never.
+    """
+
+    def __init__(self, starting: Starting, python: str, path: list[str] | None, *, idle_seconds: float = 0.0) -> None:
         self.limits = starting.limits
         self.ends_slowly = True  # it gets SIGTERM first
+        self.python = python
+        self.path = path
+        self.idle_seconds = idle_seconds
         self._starting = starting
-        self._python = python
-        self._path = path
+        self.forerunner = starting.enter(self, python, path)
 
     def fork(self, channel: socket, lifeline: socket, file: int, *, memory: int, gpu: bool) -> None:
         """Start a worker. It may use any device."""
-        descriptors = (channel.fileno(), lifeline.fileno(), file)
-        self._starting.start(self._python, descriptors, memory=memory, path=self._path)
+        self._starting.start(self, (channel.fileno(), lifeline.fileno(), file), memory=memory)
 
     def say_missing(self, missing: Sequence[str]) -> None:
         """Say nothing: workers aren't kept from anything that a kernel may lack."""

@@ -1,5 +1,5 @@
 """
-One HTTP request and its answer, apart from any server: what the hot routes take and return.
+One HTTP request, apart from any server: what the hot routes take, and what reads its body.
 """
 
 from __future__ import annotations
@@ -7,49 +7,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any, TypeAlias
 
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Encode
-from redisai_engine.execution.job import Job
+from redisai_engine.fronts.http.access.answers import HttpAnswer, Stopwatch
 from redisai_engine.fronts.http.access.connection import Steps, UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
-from redisai_engine.protocol.tensor import Buffer
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
-
-JSON = b"application/json"
 SMALL_BODY = 1 << 16  # bytes; a larger body is read in a thread
 _VALUE_BYTES, _CONTAINER_BYTES = 40, 80  # what a number or text, and a list or an object, takes once it is parsed
-
-
-class Stopwatch:
-    """How long the parts of a request took, for the header Server-Timing."""
-
-    __slots__ = ("_last", "parts")
-
-    def __init__(self) -> None:
-        self._last = monotonic()
-        self.parts: list[tuple[bytes, float]] = []
-
-    def end(self, part: bytes) -> None:
-        """Record that this part has lasted from the end of the one before it until now."""
-        self.end_at(part, monotonic())
-
-    def end_at(self, part: bytes, now: float) -> None:
-        """Record that this part has lasted until `now`, on the clock of `time.monotonic`."""
-        self.parts.append((part, now - self._last))
-        self._last = now
-
-    def ran(self, jobs: Sequence[Job]) -> None:
-        """Record that a run has ended, and what came before it began if that is known of a single job."""
-        if jobs and jobs[0].started_at > self._last:
-            self.end_at(b"queue", jobs[0].started_at)
-        self.end(b"run")
-
-    def header(self) -> tuple[bytes, bytes]:
-        return b"server-timing", b", ".join([b"%s;dur=%.3f" % (part, seconds * 1e3) for part, seconds in self.parts])
 
 
 @dataclass(slots=True)
@@ -78,28 +45,6 @@ class Call:
             if key == name:
                 return value
         return None
-
-
-@dataclass(slots=True)
-class HttpAnswer:
-    """A response. `tail` has what follows the body's first part, as it is."""
-
-    body: bytes
-    status: int = 200
-    content_type: bytes = JSON
-    headers: Sequence[tuple[bytes, bytes]] = ()
-    tail: Sequence[Buffer] = ()
-
-    @property
-    def size(self) -> int:
-        return len(self.body) + sum(map(len, self.tail)) if self.tail else len(self.body)
-
-    def all_headers(self) -> Headers:
-        return [
-            (b"content-type", self.content_type),
-            (b"content-length", b"%d" % self.size),
-            *self.headers,
-        ]
 
 
 Handler: TypeAlias = Callable[[Call], Steps[HttpAnswer]]

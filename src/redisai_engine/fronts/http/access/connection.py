@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Plan
@@ -68,6 +68,16 @@ def _error_of(reply: bytes) -> EngineError:
     return EngineError(text) if text == texts.ENGINE_FAILED else UpstreamError(text)
 
 
+class Quick(Protocol):
+    """A request that needs no generator."""
+
+    def begin(self) -> None:
+        """Start it, or have the connection `start` other work for it."""
+
+    def deliver(self) -> None:
+        """Tell whoever waits."""
+
+
 class UserConnection:
     """A connection to Redis, and the work that is done on it, which metrics count by `front_number`."""
 
@@ -79,7 +89,8 @@ class UserConnection:
         self.client = Client(engine, self, front_number)
         self._new: list[Work] = []
         self._running: set[Work] = set()
-        self._finished: list[Work] = []  # whose outcomes are delivered at the end of the turn
+        self._quick: list[Quick] = []
+        self._finished: list[Work | Quick] = []  # whose outcomes are delivered at the end of the turn
 
     def start(self, steps: Steps[Any], done: Done) -> None:
         """Begin a piece of work in this turn. `done` gets its outcome, or an EngineError."""
@@ -90,6 +101,16 @@ class UserConnection:
             return
         self._new.append(work)
         self.client.touch()
+
+    def start_quick(self, request: Quick) -> None:
+        """Begin a quick request in this turn."""
+        self._quick.append(request)
+        self.client.touch()
+
+    def finished(self, request: Quick) -> None:
+        """Have a quick request deliver its answer at the end of this turn."""
+        self._finished.append(request)
+        self.client.answered()
 
     async def ask(self, steps: Steps[T]) -> T:
         """Do a piece of work and return its outcome, or raise its EngineError."""
@@ -129,8 +150,11 @@ class UserConnection:
     # What the turn calls
 
     def dispatch(self) -> None:
+        quick, self._quick = self._quick, []
+        for request in quick:
+            request.begin()
         new, self._new = self._new, []
-        if len(new) > 1:
+        if len(new) > 1 or len(quick) > 1:
             self._engine.turn.has_many = True
         for work in new:
             work.task.begin()

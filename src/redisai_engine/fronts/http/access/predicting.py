@@ -15,7 +15,7 @@ from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Encode, Run, RunRequest
 from redisai_engine.errors import EngineError
 from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel
-from redisai_engine.fronts.http.access.calls import Stopwatch
+from redisai_engine.fronts.http.access.answers import Stopwatch
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import ServedDeployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, WaitedTooLong, bad_request

@@ -15,7 +15,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from redisai_engine.errors import EngineError
-from redisai_engine.fronts.http.access.calls import Call, Handler, HttpAnswer
+from redisai_engine.fronts.http.access.answers import HttpAnswer
+from redisai_engine.fronts.http.access.calls import Call, Handler
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import status_of
 

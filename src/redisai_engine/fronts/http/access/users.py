@@ -50,11 +50,10 @@ class User:
 
     def connection(self) -> UserConnection | None:
         """Return a connection on which nothing is due, else the first one; None if there is none."""
-        if any(connection.is_lost for connection in self.connections):
-            self.connections = [connection for connection in self.connections if not connection.is_lost]
         for connection in self.connections:
-            if connection.client.may_trust:
+            if connection.client.may_trust and not connection.is_lost:
                 return connection
+        self.connections = [connection for connection in self.connections if not connection.is_lost]
         return self.connections[0] if self.connections else None
 
     def close(self) -> None:

@@ -17,7 +17,8 @@ from starlette.routing import Route
 from redisai_engine.codec.record import is_own_key
 from redisai_engine.commands.hashes import scan_tags
 from redisai_engine.commands.steps import Encode
-from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, HttpAnswer, body_of, check_weight
+from redisai_engine.fronts.http.access.answers import HttpAnswer
+from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call, body_of, check_weight
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused

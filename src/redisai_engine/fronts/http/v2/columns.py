@@ -18,7 +18,8 @@ import orjson
 
 from redisai_engine.backends.base import Array
 from redisai_engine.execution.job import RunnableModel
-from redisai_engine.fronts.http.access.calls import Call, Stopwatch
+from redisai_engine.fronts.http.access.answers import Stopwatch
+from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import bad_request

@@ -86,7 +86,8 @@ def _kinds(dtype: str) -> str:
     """Return the characters of the element types that may stand for one: its own, and those of what carries it."""
     names = (dtype, WIDENED[dtype]) if dtype in WIDENED else (dtype,)
     # A 64-bit integer has two characters, of which NumPy prefers now the one and now the other.
-    return "".join(kind for kind in np.typecodes["All"] if np.dtype(kind).name in names)
+    kinds = list(map(str, np.typecodes["All"]))  # as a list, because mypyc can't iterate over literals
+    return "".join([kind for kind in kinds if np.dtype(kind).name in names])
 
 
 def _form(model: RunnableModel, loaded: LoadedModel) -> RunnableModel:

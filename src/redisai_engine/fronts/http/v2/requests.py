@@ -20,7 +20,10 @@ from redisai_engine.fronts.http.v2.tensors import dtype_of, from_binary, from_js
 
 _NOTHING: Mapping[str, Any] = {}
 _MOST_TENSORS = 1024
+_MOST_DIGITS = 18  # of a number of bytes
 _NAME = 200  # characters of a name in an error
+#: The header that says how much of a body is JSON.
+JSON_SIZE = b"inference-header-content-length"
 
 
 @dataclass(slots=True)
@@ -63,6 +66,15 @@ class InferRequest:
 
 class ManyTexts(Exception):  # no error
     """There are more texts in binary form than may be read here."""
+
+
+def json_size_of(text: bytes | None) -> int | None:
+    """Return how many bytes of a body are JSON by the header JSON_SIZE; None: all. Raise RequestRefused."""
+    if text is None:
+        return None
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise bad_request(f"Inference-Header-Content-Length must be a number of bytes, got {text[:40]!r}")
+    return int(text)
 
 
 def parse_request(body: bytes, json_size: int | None, *, most_texts: int | None = None) -> InferRequest:

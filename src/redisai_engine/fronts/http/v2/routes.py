@@ -17,15 +17,16 @@ from redisai_engine.backends.base import TensorInfo
 from redisai_engine.codec.mapping import Shape
 from redisai_engine.codec.record import is_own_key
 from redisai_engine.commands.ai.resolving import resolve_model
-from redisai_engine.commands.client import Client
 from redisai_engine.commands.hashes import check_permitted, scan_tags
+from redisai_engine.commands.steps import AskPeers
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import ServedDeployment, resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
-from redisai_engine.fronts.http.v2.inference import VERSION, check_version
+from redisai_engine.fronts.http.v2.inference import check_version
 from redisai_engine.fronts.http.v2.models import shown
+from redisai_engine.fronts.http.v2.outputs import VERSION
 from redisai_engine.fronts.http.v2.requests import load_json
 from redisai_engine.fronts.http.v2.tensors import datatype_of
 from redisai_engine.protocol.dtypes import DType
@@ -170,7 +171,7 @@ async def repository_load(request: Request) -> Response:
 
 
 async def repository_unload(request: Request) -> Response:
-    """Drop a model from this process' memory. Who may not write its key may not do that."""
+    """Drop a model from memory, in all processes. Who may not write its key may not do that."""
     await _body(request)
     name = await _done(request, _unload)
     return _json({"name": name, "unload": True})
@@ -180,14 +181,9 @@ def _unload(call: Call) -> Steps[str]:
     client, key = call.client, call.name
     yield from resolve_model(client, key)
     yield from check_permitted(key, (b"EXISTS", key))
-    _drop(client, key)
+    client.engine.models.unload(client.database, key)
+    yield AskPeers({"unload": [client.database, key.decode("latin-1")]})
     return _shown_name(key)
-
-
-def _drop(client: Client, key: bytes) -> None:
-    models = client.engine.models
-    models.forget(client.database, key)
-    models.drop(client.database, key)
 
 
 async def _body(request: Request) -> dict[str, Any]:

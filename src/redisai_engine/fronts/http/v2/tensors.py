@@ -116,7 +116,7 @@ def _texts(name: str, data: list[Any]) -> Array:
     for value in data:
         if type(value) is not str:
             raise bad_request(f"input {name!r} is BYTES, so its values must be texts, got {_kind(value)}")
-    array = np.empty(len(data), object)
+    array: Array = np.empty(len(data), object)
     array[:] = data
     return array
 
@@ -213,7 +213,7 @@ def _binary_texts(name: str, data: memoryview, count: int) -> Array:
     """Return the texts, each behind its length in four bytes."""
     if count * _LENGTH.size > len(data):  # checked first, so that no array is made for what can't be there
         raise bad_request(f"input {name!r} has {len(data)} bytes, which are too few for {count} texts")
-    array = np.empty(count, object)
+    array: Array = np.empty(count, object)
     raw, at = bytes(data), 0
     for number in range(count):
         if at + _LENGTH.size > len(raw):

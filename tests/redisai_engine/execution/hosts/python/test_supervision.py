@@ -34,7 +34,6 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def connection(serving: Server) -> Iterator[Wire]:
     with Wire(serving.port, timeout_s=WAIT_S) as wire:
-        store(serving, wire)
         yield wire
 
 
@@ -47,14 +46,7 @@ def store(engine: Server, wire: Wire, **about: Any) -> None:
 
 @pytest.fixture
 def wire(serving: Server, connection: Wire) -> Wire:
-    """A connection to the engine with the model, which has one worker."""
-    assert told(connection, "be well") == "be well"
-    return connection
-
-
-@pytest.fixture
-def fresh(serving: Server, connection: Wire) -> Wire:
-    """The same, with a model whose worker has not died lately."""
+    """A connection to the engine with the model, stored anew: it has one worker, and none of its workers has died."""
     store(serving, connection)
     return connection
 
@@ -70,14 +62,14 @@ def told(wire: Wire, command: str) -> object:
     return answer[0].decode()
 
 
-def test_a_worker_that_dies_is_the_error_of_one_request(fresh: Wire) -> None:
+def test_a_worker_that_dies_is_the_error_of_one_request(wire: Wire) -> None:
     for command, how in (
         ("exit 3", "ended with exit code 3"),
         (f"kill {int(signal.SIGSEGV)}", "ended by signal 11 (SIGSEGV)"),
         (f"kill {int(signal.SIGKILL)}", "ended by signal 9 (SIGKILL)"),
     ):
-        assert told(fresh, command) == f"ERR the model's process {how}; the next run starts another one"
-        assert told(fresh, "be well") == "be well"
+        assert told(wire, command) == f"ERR the model's process {how}; the next run starts another one"
+        assert told(wire, "be well") == "be well"
 
 
 def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: Wire) -> None:
@@ -89,13 +81,13 @@ def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: 
     assert workers_of(serving) == [before]
 
 
-def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, fresh: Wire) -> None:
+def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, wire: Wire) -> None:
     (worker,) = workers_of(serving)
 
     worker.kill()
     wait_until(lambda: not psutil.pid_exists(worker.pid))  # all its threads have ended
 
-    assert told(fresh, "be well") == "be well"
+    assert told(wire, "be well") == "be well"
 
 
 def test_a_run_over_its_limit_ends_a_worker_that_ignores_sigterm(serving: Server, wire: Wire) -> None:
@@ -133,12 +125,12 @@ def test_what_a_worker_prints_is_in_the_log_and_bounded(serving: Server, wire: W
     assert len(serving.log.read_bytes()) < 1_000_000
 
 
-def test_processes_that_a_model_has_started_end_with_its_worker(fresh: Wire) -> None:
+def test_processes_that_a_model_has_started_end_with_its_worker(wire: Wire) -> None:
     """Even if they have a session of their own."""
-    children = [int(str(told(fresh, f"start {how}"))) for how in ("together", "alone")]
+    children = [int(str(told(wire, f"start {how}"))) for how in ("together", "alone")]
     assert all(map(is_running, children))
 
-    told(fresh, "exit 0")
+    told(wire, "exit 0")
 
     wait_until(lambda: not any(map(is_running, children)))
 
@@ -162,8 +154,7 @@ def test_a_worker_sees_nothing_of_the_engine(wire: Wire) -> None:
     assert told(wire, "run os.getsid(0) == os.getpid()") == "True"
 
 
-def test_a_model_whose_workers_keep_dying_has_failed_until_it_is_stored_anew(serving: Server, fresh: Wire) -> None:
-    wire = fresh
+def test_a_model_whose_workers_keep_dying_has_failed_until_it_is_stored_anew(serving: Server, wire: Wire) -> None:
     answers = []
     while "has failed" not in str(answers[-1:]) and len(answers) < 20:
         answers.append(told(wire, "exit 1"))
