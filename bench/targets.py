@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import python_models, python_rivals
+from bench import http, python_models, python_rivals
 from bench.predictions import LOOP
 from bench.results import Results
 from bench.rivals import ENGINE, MLFLOW
@@ -213,5 +213,39 @@ TARGETS = (
         1.5,
         _value("footprint", "start", "ready_s"),
         lambda value: f"{value:.2f} s",
+    ),
+    Target(
+        "one row as JSON over HTTP (V2), 50 connections: the engine's processor time",
+        "the DAG form over Redis' protocol",
+        "at most",
+        2.5,
+        _ratio("http", http.V2, http.RESP, "processor_us"),
+    ),
+    Target(
+        "one row as JSON over HTTP (V2), 50 connections: requests a second",
+        "`mlflow models serve`",
+        "at least",
+        10,
+        _per_second("http", http.V2, http.MLFLOW_ONE),
+    ),
+    *(
+        Target(
+            f"/invocations with {records}: requests a second",
+            "`mlflow models serve`",
+            "at least",
+            limit,
+            _per_second("http", ours, theirs),
+        )
+        for records, limit, ours, theirs in (
+            ("one record, 50 connections", 6.0, http.ONE, http.MLFLOW_ONE),
+            ("1,000 records, 4 connections", 3.0, http.MANY, http.MLFLOW_MANY),
+        )
+    ),
+    Target(
+        "600 KB tensor in binary form over HTTP (V2), both ways together",
+        "the DAG form over Redis' protocol",
+        "at least",
+        0.7,
+        _per_second("http", http.V2_BLOB, http.RESP_BLOB),
     ),
 )
