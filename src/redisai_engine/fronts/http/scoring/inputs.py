@@ -24,7 +24,7 @@ CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OF_MODELS_THAT_TALK = ("messages", "prompt", "input")
-_BATCH_ROWS = 65536
+_BATCH_ROWS = 1024  # read at once, each of which may have the longest text of a dictionary
 #: The element types that pandas reads CSV's columns with, by MLflow's types.
 _CSV_TYPES = {
     "boolean": "bool",
