@@ -18,7 +18,7 @@ from faults.run import Harm, under_load
 
 #: Errors of a connection that ends with the process at its other end.
 ENDED = r"connection (ended|refused)"
-#: What the engine answers while Redis is away.
+#: What the engine answers while Redis is silent.
 AWAY = r"ERR .*Redis.*"
 
 

@@ -42,8 +42,7 @@ def at_first(servers: soak.Servers) -> float:
     for work in soak.CLIENTS:
         if work is not soak.changes_a_script or importlib.util.find_spec("torch") is not None:
             do(servers, work, range(WARM_UP))
-    peak = store_and_delete_a_large_model(servers.engine)
-    return wait_until(lambda: below(servers.engine, peak - LARGE / 2), what="the engine gives back what is free")
+    return min(after_a_large_model(servers.engine) for _ in range(3))
 
 
 def do(servers: soak.Servers, work: soak.Work, numbers: range) -> None:
@@ -61,6 +60,12 @@ def store_and_delete_a_large_model(engine: Server) -> float:
         peak = memory.of_engine(engine.process.pid)
         assert wire.ask("AI.MODELDEL growth:large") == OK
     return peak
+
+
+def after_a_large_model(engine: Server) -> float:
+    """Return what the engine takes when it has given memory back: perhaps what was free before, so do it repeatedly."""
+    peak = store_and_delete_a_large_model(engine)
+    return wait_until(lambda: below(engine, peak - LARGE / 2), what="the engine gives back what is free")
 
 
 def below(engine: Server, most: float) -> float | None:

@@ -14,7 +14,6 @@ from support.replies import bulk
 
 PONG = b"+PONG\r\n"
 TOO_LONG = b"-ERR Protocol error: invalid bulk length\r\n"
-LOST = b"-ERR the connection to Redis was lost\r\n"
 MOST = 512 * 1024 * 1024
 LOWERED = 1024 * 1024  # the lowest proto-max-bulk-len that Redis accepts
 
@@ -70,7 +69,6 @@ def test_a_lower_limit_of_redis_holds(
     first, *errors = wire.rest().splitlines(keepends=True)
     assert first == PONG
     # Redis closes the connection while bytes are in flight, so its own error may be lost.
-    assert errors
-    assert set(errors) <= {TOO_LONG, LOST}
+    assert errors in ([], [TOO_LONG])
     assert other.ask("EXISTS k t") == b":0\r\n"
     assert predict(other, "m", 1, 2) == 3.0

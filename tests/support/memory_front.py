@@ -89,7 +89,7 @@ class MemoryFront:
     def pushed(self, data: bytes) -> None:
         raise AssertionError("nothing is subscribed to")
 
-    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+    def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
         self.client.lose(replies.error(reason))
 
 

@@ -114,8 +114,12 @@ class Owner(Protocol):
     def pushed(self, data: bytes) -> None:
         """Take a whole message that belongs to no command."""
 
-    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
-        """End everything that waits for Redis. `in_reply`: the last reply was cut off in the middle."""
+    def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
+        """
+        End everything that waits for Redis. `in_reply`: the last reply was cut off in the middle.
+
+        `by_redis`: Redis has ended the connection or can't be reached, so a client of its own would get no answer.
+        """
 
     @property
     def reading(self) -> Reading: ...
@@ -172,16 +176,18 @@ class Upstream:
         try:
             await address.connect(lambda: cast(asyncio.Protocol, self))
         except OSError as error:
-            self._lost(f"ERR Redis at {address} can't be reached: {error.strerror or error}")
+            reason = f"Redis at {address} can't be reached: {error.strerror or error}"
+            self._traffic.unreachable(reason)
+            self._lost(f"ERR {reason}", by_redis=True)
         except Exception:
             self._fail()
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reason: str, *, by_redis: bool = False) -> None:
         self._closed = True
         if not self._finished:
             self._traffic.lost += 1
         self._owner.reading.release(Reason.SLOW_REDIS)
-        self._owner.upstream_lost(reason, in_reply=not self._scanner.at_boundary)
+        self._owner.upstream_lost(reason, in_reply=not self._scanner.at_boundary, by_redis=by_redis)
 
     # Sending
 
@@ -306,7 +312,9 @@ class Upstream:
     def close(self) -> None:
         self._closed = True
         self._task.cancel()
-        self._out = []
+        self._out = []  # these may hold a whole request, and this object lives on a while
+        self._expected.clear()
+        self._seen = self._long = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -318,8 +326,7 @@ class Upstream:
             transport.abort()
             return
         self._transport = transport
-        self._traffic.open += 1
-        self._traffic.opened += 1
+        self._traffic.reached()
         try:
             keep_upstream_alive(transport, self._timeout_ms)
             self.reading.attach(transport)
@@ -332,7 +339,7 @@ class Upstream:
         if self._transport is not None:
             self._traffic.open -= 1
         if not self._closed:
-            self._lost("ERR the connection to Redis was lost")
+            self._lost("ERR the connection to Redis was lost", by_redis=True)
 
     def pause_writing(self) -> None:
         self._owner.reading.hold(Reason.SLOW_REDIS)

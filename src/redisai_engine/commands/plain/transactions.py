@@ -11,17 +11,21 @@ command ran in.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 from redisai_engine.commands.connection import ConnectedClient
 from redisai_engine.commands.refusals import placeholder
-from redisai_engine.commands.steps import Pass, Permit, Plan, Relay, relay
+from redisai_engine.commands.steps import Encode, Pass, Permit, Plan, Relay, relay
 from redisai_engine.commands.table import Command, InTransaction, connection_command
 from redisai_engine.commands.transaction import Entry, Transaction
 from redisai_engine.errors import CommandError, EngineError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
+
+_LARGE_BYTES = 2**16  # of a reply to EXEC; a larger one is cut into its elements in a thread
+_ENTRIES_AT_ONCE = 1000  # of a transaction are answered without a pause
 
 
 @connection_command("WATCH", in_transaction=InTransaction.NOW)
@@ -136,16 +140,24 @@ def _next(plan: Plan, value: Any) -> Any:
         raise _Finished(stop.value) from None
 
 
+#: Lets other clients have their turn: what is done in a thread is nothing.
+_REST = Encode(lambda: None)
+
+
 def finish(connection: ConnectedClient, transaction: Transaction, raw: bytes) -> Plan:
     """Build the client's reply to EXEC from Redis' own."""
     if not raw.startswith(b"*") or raw == b"*-1\r\n":  # nothing ran: an error, or a watched key has changed
         return raw
-    parts = elements(raw)
+    parts = (yield Encode(partial(elements, raw))) if len(raw) > _LARGE_BYTES else elements(raw)
     if len(parts) != sum(entry.count for entry in transaction.entries):
         return raw
     answers: list[bytes] = []
-    for entry in transaction.entries:
-        mine, parts = parts[: entry.count], parts[entry.count :]
+    start = 0
+    for number, entry in enumerate(transaction.entries, 1):
+        if number % _ENTRIES_AT_ONCE == 0:
+            yield _REST
+        mine = parts[start : start + entry.count]
+        start += entry.count
         if entry.plan is not None:
             answers.append((yield from _go_on(connection, entry, mine, selects=transaction.selects)))
         else:

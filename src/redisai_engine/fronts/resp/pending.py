@@ -99,17 +99,32 @@ class PendingReplies:
         self._held_size -= sum(map(len, entry.held))
         entry.held.clear()
 
-    def lose(self, error: bytes, *, in_reply: bool, detached_too: bool) -> None:
+    def cut(self) -> None:
+        """Leave the first reply that waits for Redis, and all behind it, without an answer."""
+        whole = 0
+        for entry in self._due:
+            if entry.count if isinstance(entry, Relayed) else not entry.is_detached:
+                break
+            whole += 1
+        while len(self._due) > whole:
+            entry = self._due.pop()
+            if not isinstance(entry, Relayed):
+                entry.end(b"")
+            elif len(self._due) == whole:  # what has come of it is as good as sent
+                entry.count = 0
+                self._due.append(entry)
+                break
+
+    def lose(self, error: bytes, *, in_reply: bool) -> None:
         """
-        End all pending replies with an error, because Redis is gone.
+        End all pending replies with an error, because Redis is given up.
 
         If part of a relayed reply has already been sent (`in_reply`), no error follows: it would look like the rest of
-        that reply. Entries that no longer need Redis go on unless `detached_too`.
+        that reply.
         """
         for entry in list(self._due):
             if not isinstance(entry, Relayed):
-                if detached_too or not entry.is_detached:
-                    entry.end(error)
+                entry.end(error)
             elif entry.count:
                 entry.count = 0
                 if in_reply:

@@ -415,15 +415,19 @@ class Session:
         if self._transport is not None:
             self._transport.abort()
 
-    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+    def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
         """
-        Answer everything pending with an error, because Redis is gone; the client has to reconnect.
+        End everything that waits for Redis, and close: the client has to reconnect.
 
-        Once `finish` was called there is no error: then Redis has closed because it was told to.
+        As a client of Redis would, it sees only the end of its connection if Redis ends one. Clients take that for what
+        it is and try again, which they don't after an error. There is an error if the engine has given up.
         """
         error = replies.error(reason)
+        if by_redis:
+            self._pending.cut()
+        else:
+            self._pending.lose(error, in_reply=in_reply)
         self._client.lose(error)
-        self._pending.lose(b"" if self._finishing else error, in_reply=in_reply, detached_too=not self._finishing)
         self._client.task = self._delayed = None
         self._client.close()
 

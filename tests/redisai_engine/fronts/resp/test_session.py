@@ -242,11 +242,24 @@ class TestEnd:
 
         assert wire.ends()
 
-    def test_what_is_due_when_redis_kills_a_connection_gets_an_error(self, wire: Connection, direct: Connection):
+    @pytest.mark.parametrize(
+        "blocking", ["BLPOP session:killed 0", "WAIT 1 0", "XREAD BLOCK 0 STREAMS session:killed $"]
+    )
+    @pytest.mark.parametrize(
+        "behind", [(), ("PING", "GET k"), ("AI.TENSORGET x", "ECHO 1"), ("MULTI", "GET k", "EXEC")]
+    )
+    def test_what_is_due_when_redis_kills_a_connection_gets_no_answer(
+        self, wire: Connection, direct: Connection, blocking: str, behind: tuple[str, ...]
+    ):
+        """An error would look like the answer to a command that Redis has refused, which no client tries again."""
         number = wire.ask("CLIENT ID")[1:-2]
-        wire.send("BLPOP session:killed 0")
-        wait_until(lambda: b"cmd=blpop" in direct.ask("CLIENT", "LIST", "ID", number))
+        store_model(wire, "session:killed:model")
+        wire.send(prediction("session:killed:model", 1, 2), "ECHO 0", blocking, *behind)
+        answers = [wire.reply(), wire.reply()]
+        name = b"cmd=" + blocking.split(maxsplit=1)[0].lower().encode()
+        wait_until(lambda: name in direct.ask("CLIENT", "LIST", "ID", number))
 
         direct.ask("CLIENT", "KILL", "ID", number)
 
-        assert wire.rest() == b"-ERR the connection to Redis was lost\r\n"
+        assert answers[1] == b"$1\r\n0\r\n"
+        assert wire.rest() == b""

@@ -186,7 +186,7 @@ class UserConnection:
     def pushed(self, data: bytes) -> None:
         """Drop a message that no command asked for."""
 
-    def upstream_lost(self, reason: str, *, in_reply: bool) -> None:
+    def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
         self._lose(replies.error(reason))
         if self.client.opened_upstream is not None:
             self._engine.liveness.forget(self.client.opened_upstream)
