@@ -2,7 +2,8 @@
 Predictions over HTTP: what a request costs the engine's processor, beside the same prediction over RESP.
 
 The tiny model over 50 connections: V2 as JSON, and MLflow's `/invocations` with one record and with 1,000, beside
-`mlflow models serve`. 600 KB through a model that returns them: V2 in binary form, beside the DAG.
+`mlflow models serve` and other servers in Python, with the same row. 600 KB through a model that returns them: V2 in
+binary form, beside the DAG.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from bench import load, models, servers
-from bench.rivals import mlflow_serve
+from bench.rivals import RIVALS, Rival, mlflow_serve, serve, usable
 from bench.rounds import Figures, Plan, Series
 from bench.servers import Running
 from bench.storing import deploy
@@ -27,6 +29,7 @@ MLFLOW_MANY = "mlflow models serve, 1,000 records"
 RESP_BLOB = "RESP, DAG, 600 KB"
 V2_BLOB = "HTTP, V2 infer in binary form, 600 KB"
 CONNECTIONS = 50
+BESIDE = ("KServe", "MLServer", "LitServe", "BentoML")
 
 
 def run(plan: Plan) -> Series:
@@ -37,6 +40,7 @@ def run(plan: Plan) -> Series:
         servers.engine(plan.folder, "--http-port", str(port), redis=plan.folder) as engine,
         mlflow_serve(plan.folder) as theirs,
     ):
+        (plan.folder / "tiny.onnx").write_bytes(tiny.onnx)
         for model in (tiny, identity):
             deploy(engine.port, model)
         one, many = (http_exchange("/invocations", {"inputs": tiny.rows(count).tolist()}) for count in (1, 1000))
@@ -56,7 +60,14 @@ def run(plan: Plan) -> Series:
         subjects: dict[str, Callable[[], Figures]] = {
             name: partial(_loaded, *side, plan.seconds) for name, side in sides.items()
         }
+        for rival, python in usable([rival for rival in RIVALS if rival.name in BESIDE], plan):
+            subjects[rival.name] = partial(_rival, plan, rival, python)
         return plan.in_turns(subjects)
+
+
+def _rival(plan: Plan, rival: Rival, python: Path) -> Figures:
+    with serve(rival, python, plan.folder) as (server, exchange):
+        return _loaded(server, server.port, exchange, CONNECTIONS, plan.seconds)
 
 
 def _document(model: models.Model) -> dict[str, object]:

@@ -96,7 +96,11 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
         [
             ("median_us", "median µs", _number),
             ("p10_us", "10th percentile µs", _number),
+            ("per_second", "per second", _number),
+            ("p99_ms", "p99 ms", _ms),
+            ("mb", "MB", _number),
             ("start_s", "first worker s", _short),
+            ("next_s", "further worker s", _short),
             ("one_mb", "one worker MB", _number),
             ("ten_mb", "ten deployments MB", _number),
         ],

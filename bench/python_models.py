@@ -1,12 +1,14 @@
 """
 What a worker costs a Python model: one row by a parcel, beside `pyfunc.predict` in a process that has the model.
 
-Also how long the first worker takes to start, what one takes in memory, and what ten deployments take.
+Also 50 connections beside other servers of the same model with as many workers, how long the first and a further worker
+take to start, and what one worker takes in memory, and ten deployments.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable
@@ -14,40 +16,63 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import redis
 
-from bench import servers
+from bench import python_rivals, servers
 from bench.rounds import Figures, Plan, Series
+from bench.wire import redis_exchange
+from redisai_engine.execution.hosts.python.exact import ExactFrames
 from redisai_engine.protocol import parcels
 
+IN_PROCESS = "pyfunc.predict in process"
+SPARED = "pyfunc.predict in process, without its work on the schema"
+ONE = "PYFUNC, one connection"
+MANY = f"PYFUNC, {python_rivals.CONNECTIONS} connections"
 DEPLOYMENTS = 10
 _WARM_UP = 20  # predictions before the clock starts
 
 
 def run(plan: Plan) -> Series:
     folder, row = _saved(plan.folder / "model")
-    blob = _archive(folder)
+    parcel = parcels.pack(row)
     arguments = (plan.folder / "engine", "--python-models")
     with servers.engine(*arguments) as engine, redis.Redis(port=engine.port, socket_timeout=600) as client:
-        started = time.monotonic()
-        _store(client, "model0", blob)
-        start = time.monotonic() - started
-        subjects = {
-            "pyfunc.predict in process": _in_process(folder, row, plan.seconds),
-            "PYFUNC, one connection": partial(_served, client, parcels.pack(row), plan.seconds),
+        resources = _resources(client, engine.pid, _archive(folder), parcel)
+        _store(client, "many", _archive(folder, replicas=python_rivals.WORKERS))
+        predict, spared, expected = _in_process(folder, row)
+        many = redis_exchange(_words("many", parcel))
+        subjects: dict[str, Callable[[], Figures]] = {
+            IN_PROCESS: lambda: _timed(predict, plan.seconds),
+            SPARED: lambda: _timed(spared, plan.seconds),
+            ONE: lambda: _timed(partial(client.execute_command, *_words("model0", parcel)), plan.seconds),
+            MANY: lambda: python_rivals.loaded(engine, many, plan.seconds),
+            **python_rivals.subjects(plan, python_rivals.Example(folder, row, expected)),
         }
         series = plan.in_turns(subjects)
-        one = _workers_mb(engine.pid)
-        for number in range(1, DEPLOYMENTS):
-            _store(client, f"model{number}", blob)
-        series["start and memory"] = [{"start_s": round(start, 2), "one_mb": one, "ten_mb": _workers_mb(engine.pid)}]
+    series["start and memory"] = [resources]
     return series
+
+
+def _resources(client: redis.Redis, engine: int, blob: bytes, parcel: bytes) -> Figures:
+    """Return what starts take, and workers in memory."""
+    found: Figures = {}
+    for number in range(DEPLOYMENTS):
+        started = time.monotonic()
+        _store(client, f"model{number}", blob)
+        took = round(time.monotonic() - started, 3)
+        for _ in range(_WARM_UP):
+            client.execute_command(*_words(f"model{number}", parcel))
+        if number == 0:
+            found |= {"start_s": took, "one_mb": _workers_mb(engine)}
+        if number == 1:
+            found["next_s"] = took
+    return {**found, "ten_mb": _workers_mb(engine)}
 
 
 def _saved(folder: Path) -> tuple[Path, Any]:
     """Save a small scikit-learn model, and return its folder and one row."""
     import mlflow
-    import numpy as np
     import pandas as pd
     from sklearn.linear_model import LinearRegression
 
@@ -58,9 +83,10 @@ def _saved(folder: Path) -> tuple[Path, Any]:
     return folder, rows[:1]
 
 
-def _archive(folder: Path) -> bytes:
+def _archive(folder: Path, **about: int) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("redisai.json", json.dumps({"format": 1, **about}))
         for path in sorted(folder.rglob("*")):
             archive.write(path, f"model/{path.relative_to(folder)}")
     return packed.getvalue()
@@ -70,18 +96,20 @@ def _store(client: redis.Redis, name: str, blob: bytes) -> None:
     client.execute_command("AI.MODELSTORE", name, "PYFUNC", "CPU", "BLOB", blob)
 
 
-def _in_process(folder: Path, row: Any, seconds: float) -> Callable[[], Figures]:
+def _in_process(folder: Path, row: Any) -> tuple[Callable[[], Any], Callable[[], Any], Any]:
+    """Return what predicts a row, what does so as a worker does, and the answer."""
     import mlflow
 
     model = mlflow.pyfunc.load_model(str(folder))
-    return lambda: _timed(lambda: model.predict(row), seconds)
+    exact = ExactFrames(model)
+    frame = exact.frame(np.frombuffer(parcels.pack(row), "u1"))
+    return lambda: model.predict(row), lambda: exact.predict(frame), model.predict(row)
 
 
-def _served(client: redis.Redis, parcel: bytes, seconds: float) -> Figures:
-    words = ("AI.DAGEXECUTE_RO", "ROUTING", "model0", "|>", "AI.TENSORSET", "x", "UINT8", len(parcel), "BLOB", parcel)
-    words = (*words, "|>", "AI.MODELEXECUTE", "model0", "INPUTS", 1, "x", "OUTPUTS", 1, "y", "|>")
-    words = (*words, "AI.TENSORGET", "y", "BLOB")
-    return _timed(lambda: client.execute_command(*words), seconds)
+def _words(key: str, parcel: bytes) -> tuple[Any, ...]:
+    words = ("AI.DAGEXECUTE_RO", "ROUTING", key, "|>", "AI.TENSORSET", "x", "UINT8", len(parcel), "BLOB", parcel)
+    run = ("|>", "AI.MODELEXECUTE", key, "INPUTS", 1, "x", "OUTPUTS", 1, "y", "|>", "AI.TENSORGET", "y", "BLOB")
+    return (*words, *run)
 
 
 def _timed(predict: Callable[[], Any], seconds: float) -> Figures:
@@ -98,7 +126,7 @@ def _timed(predict: Callable[[], Any], seconds: float) -> Figures:
 
 
 def _workers_mb(engine: int) -> float:
-    """Return the proportional set size of workers and their guards, in megabytes (10**6 bytes)."""
+    """Return the proportional set size of workers, guards and what they are forked from, in megabytes (10**6 bytes)."""
     found = 0
     for number in servers.descendants(engine):
         if b"python/program.py" in Path(f"/proc/{number}/cmdline").read_bytes():

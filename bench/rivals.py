@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,15 @@ RIVALS = (
         },
     ),
     Rival(
+        name="KServe",
+        packages=("kserve==0.21.0", *_RUNTIME),
+        command=("python", str(APPS / "kserve_app.py")),
+        ready="/v2/models/tiny/ready",
+        path="/v2/models/tiny/infer",
+        request=_open_inference,
+        answer=lambda body: body["outputs"][0]["data"],
+    ),
+    Rival(
         name="Ray Serve",
         packages=("ray[serve]==2.60.0", *_RUNTIME),
         command=("python", str(APPS / "ray_app.py")),
@@ -111,16 +120,23 @@ def run(plan: Plan) -> Series:
     tiny = models.tiny()
     (plan.folder / "tiny.onnx").write_bytes(tiny.onnx)
     sides: dict[str, Callable[[], Figures]] = {ENGINE: lambda: _engine(plan), MLFLOW: lambda: _mlflow(plan)}
-    for rival in RIVALS:
+    for rival, python in usable(RIVALS, plan):
+        sides[rival.name] = partial(_rival, plan, rival, python)
+    return plan.in_turns(sides)
+
+
+def usable(rivals: Sequence[Rival], plan: Plan) -> Iterator[tuple[Rival, Path]]:
+    """Install rivals, and return those that start and answer right, each with its interpreter."""
+    for rival in rivals:
         plan.progress.round(f"{plan.scenario}: environment of {rival.name}")
         try:
             python = environments.python_with(rival.name.lower().replace(" ", "-"), rival.packages)
-            sides[rival.name] = partial(_rival, plan, rival, python)
-            _rival(plan, rival, python, seconds=0.2)
+            with serve(rival, python, plan.folder):
+                pass
         except (environments.NotInstalled, servers.StartFailed, ValueError, OSError) as error:
-            sides.pop(rival.name, None)
             plan.skipped[rival.name] = str(error)
-    return plan.in_turns(sides)
+        else:
+            yield rival, python
 
 
 def _engine(plan: Plan) -> Figures:
@@ -152,19 +168,26 @@ def mlflow_serve(folder: Path) -> Iterator[Running]:
         yield server
 
 
-def _rival(plan: Plan, rival: Rival, python: Path, seconds: float | None = None) -> Figures:
+def _rival(plan: Plan, rival: Rival, python: Path) -> Figures:
+    with serve(rival, python, plan.folder) as (server, exchange):
+        return _loaded(server, exchange, plan.seconds)
+
+
+@contextlib.contextmanager
+def serve(rival: Rival, python: Path, at: Path) -> Iterator[tuple[Running, Exchange]]:
+    """Start a rival, which serves `tiny.onnx` in the folder `at`. Raise ValueError if its answer is wrong."""
     port = servers.free_port()
-    folder = plan.folder / rival.name
+    folder = at / rival.name
     folder.mkdir(exist_ok=True)
     for name, content in rival.files(port).items():
         (folder / name).write_text(json.dumps(content))
-    environment = {"BENCH_MODEL": str(plan.folder / "tiny.onnx"), "BENCH_PORT": str(port), "PYTHONPATH": str(APPS)}
+    environment = {"BENCH_MODEL": str(at / "tiny.onnx"), "BENCH_PORT": str(port), "PYTHONPATH": str(APPS)}
     command = [word.replace("{port}", str(port)) for word in rival.command]
     command[0] = str(python.parent / command[0])
     with servers.http_server(command, folder, port, rival.ready, environment) as server:
         exchange = http_exchange(rival.path, rival.request(models.tiny().rows().tolist()))
         _compare(port, exchange, rival.answer)
-        return _loaded(server, exchange, plan.seconds if seconds is None else seconds)
+        yield server, exchange
 
 
 def _compare(port: int, exchange: Exchange, answer: Callable[[Any], object]) -> None:

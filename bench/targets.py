@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from bench import python_models, python_rivals
 from bench.predictions import LOOP
 from bench.results import Results
 from bench.rivals import ENGINE, MLFLOW
@@ -57,6 +58,12 @@ def _microseconds_above(results: Results) -> list[float]:
     plugin = results.values("plugin", "plugin's predict, one row", "median_ms")
     bare = results.values("plugin", "DAG round trip, plain socket", "median_ms")
     return [(value - other) * 1000 for value, other in zip(plugin, bare, strict=True)]
+
+
+def _above_pyfunc(results: Results) -> list[float]:
+    served = results.values("python-models", python_models.ONE, "median_us")
+    bare = results.values("python-models", python_models.IN_PROCESS, "median_us")
+    return [value - other for value, other in zip(served, bare, strict=True)]
 
 
 def _rivals(figure: str) -> Values:
@@ -175,6 +182,21 @@ TARGETS = (
             _ratio("plugin", f"plugin's predict, {rows}", f"session.run, {rows}", "rows_per_second"),
         )
         for rows in ("100,000 rows", "1,000,000 rows")
+    ),
+    Target(
+        "a Python model, one row, 1 connection: median latency",
+        "time in addition to `pyfunc.predict` in process",
+        "at most",
+        80,
+        _above_pyfunc,
+        lambda value: f"{value:.0f} µs",
+    ),
+    Target(
+        "the same, 50 connections, two workers: predictions per second",
+        "`mlflow models serve` with two workers",
+        "at least",
+        2,
+        _per_second("python-models", python_models.MANY, python_rivals.MLFLOW),
     ),
     Target(
         "idle engine with the tiny model: memory, without its redis-server",

@@ -9,6 +9,7 @@ Invariant: a method raises only MlflowException, or passes on the user's interru
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from functools import cached_property
@@ -325,6 +326,7 @@ def _described(deployment: Deployment) -> dict[str, Any]:
         "deployed_by": found.deployed_by if found else None,
         "revision": found.revision if found else None,
         "signature": found.signature if found else None,
+        "input_example": _example(found.example) if found else None,
         "verification": _verification(found.verification) if found else None,
         "notes": list(found.notes) if found else [],
         "timeout": found.options.timeout if found else None,
@@ -338,6 +340,14 @@ def _described(deployment: Deployment) -> dict[str, Any]:
         "inputs": list(meta.inputs),
         "outputs": list(meta.outputs),
     }
+
+
+def _example(text: str) -> Any:
+    """Return the input example in the form that `/invocations` takes; None if the record has none, or not as JSON."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
 
 
 def _verification(found: dict[str, Any] | None) -> dict[str, Any] | None:

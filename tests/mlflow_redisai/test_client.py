@@ -196,6 +196,7 @@ def test_a_model_that_nothing_can_be_tried_with_is_deployed_and_that_is_told(
     created = client.create_deployment("noexample:bare", save_multiplication(tmp_path / "bare", 2, bare=True).uri)
 
     assert created["verification"]["status"] == "not verified: the model has no input example"
+    assert created["input_example"] is None
     assert created["notes"] == ["not verified: the model has no input example"]
     assert client.get_deployment("noexample:bare") == created
     assert caplog.messages[-1] == "noexample:bare: not verified: the model has no input example"
@@ -475,6 +476,7 @@ def test_get_tells_record_and_redisais_facts(client: RedisAIClient, saved_wine: 
     assert [column["name"] for column in json.loads(got["signature"]["inputs"])] == list(saved_wine.frame.columns)
     assert got["verification"]["rows"] == 5
     assert got["timeout"] == 30000
+    assert got["input_example"]["dataframe_split"]["columns"] == list(saved_wine.frame.columns)
     shown = ["backend", "device", "tag", "batchsize", "minbatchsize", "minbatchtimeout", "inputs", "outputs"]
     assert [got[name] for name in shown] == ["ONNX", "CPU", "", 0, 0, 0, ["input"], ["label", "probabilities"]]
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +34,8 @@ from support.servers import Server, start_engine
 from support.tiny_models import onnx_counter
 from support.waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 ROUNDED = {"spacy"}  # a network in float32, whose sums depend on the number of threads
 
 
@@ -116,6 +121,47 @@ def test_a_pipeline_with_a_step_of_ones_own_says_which_step_has_no_converter(pyt
     assert note.startswith("deployed with backend PYFUNC instead of ONNX: ")
     assert "Ratio" in note
     assert_as_pyfunc(python_engine, "own_step", saved)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_chat_ends_well(python_engine: Server, mlflow_store: str, tmp_path: Path):
+    """It runs in its own process and exits with code 1 if its answer differs from pyfunc's."""
+    shown = subprocess.run(
+        [sys.executable, str(EXAMPLES / "python_chat.py"), python_engine.target],
+        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.splitlines()[-1] == "HELLO"
+
+
+# -- flavors -----------------------------------------------------------------------------------------
+
+
+def flavors_of_mlflow() -> set[str]:
+    """Return the flavors of the MLflow that is installed: its modules that save models."""
+    root = Path(mlflow.__file__).parent
+    saves = re.compile(r"^def save_model\(", re.MULTILINE)
+    files = [*root.glob("*.py"), *root.glob("*/*.py")]
+    found = {file.relative_to(root).parts[0].removesuffix(".py") for file in files if saves.search(file.read_text())}
+    named = {
+        "pyfunc": "python_function",
+        "prompt": "python_function",
+    }  # others have the same name
+    return {named.get(name, name) for name in found}
+
+
+def test_every_flavor_of_mlflow_is_in_the_table_and_on_the_page():
+    missing = flavors_of_mlflow() - set(FLAVORS) - set(UNCONVERTED)
+    page = (ROOT / "docs" / "flavors.md").read_text()
+
+    assert missing == set()
+    assert [name for name in (*FLAVORS, *UNCONVERTED) if f"| `{name}` |" not in page] == []
+    assert len(flavors_of_mlflow()) > 15
 
 
 # -- streams -----------------------------------------------------------------------------------------

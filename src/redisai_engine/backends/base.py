@@ -159,6 +159,13 @@ class Backend(ABC):
         `inputs` and `outputs` are the names given to AI.MODELSTORE; only TF needs them.
         """
 
+    def require(self, blob: bytes) -> None:  # noqa: B027  # most backends have all they need
+        """
+        Raise ModelLoadError for a model whose `load` would take minutes, because what it needs must be made first.
+
+        That has begun then. For loads that a request waits for.
+        """
+
     def try_out(
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
     ) -> LoadedModel:

@@ -14,6 +14,8 @@ from redisai_engine.protocol.requests import encode
 
 #: Commands that can change any key without naming it.
 CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
+#: Commands that rename a key, and the reply if they have. So its model need not be loaded again, which takes seconds.
+_RENAMED = {b"RENAME": b"+OK\r\n", b"RENAMENX": b":1\r\n"}
 
 
 def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
@@ -25,4 +27,6 @@ def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
     models.forget_keys(keys)
     (raw,) = yield Pass(encode(arguments))
     models.forget_keys(keys)  # a run may have cached the old state while the command was in flight
+    if _RENAMED.get(arguments[0].upper()) == raw and len(arguments) == 3 and not client.in_transaction:
+        models.moved(client.database, arguments[1], arguments[2])
     return bytes(raw)

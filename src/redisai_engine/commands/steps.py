@@ -94,12 +94,14 @@ class Load:
     """
     A model to load from `blob`, which was read from a key or will be stored there (`place`: its database and the key).
 
-    The body is resumed with a RunnableModel, or an EngineError is thrown into it.
+    The body is resumed with a RunnableModel, or an EngineError is thrown into it. `for_run`: a run waits for it, so it
+    isn't loaded if something must be built for it first.
     """
 
     place: tuple[int, bytes]
     meta: ModelInfo
     blob: bytes
+    for_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class Task:
         elif isinstance(step, Read):
             self._read(step)
         elif isinstance(step, Load):
-            engine.loader.load(step.place, step.meta, step.blob, self._got)
+            engine.loader.load(step.place, step.meta, step.blob, self._got, for_run=step.for_run)
         elif isinstance(step, Compute):
             engine.loader.compute(step.function, self._got)
         elif isinstance(step, Encode):

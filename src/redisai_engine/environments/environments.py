@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any
 
 from redisai_engine.config import Settings
+from redisai_engine.environments.background import Background
 from redisai_engine.environments.building import build
 from redisai_engine.environments.folder import EnvironmentFolder
 from redisai_engine.environments.interpreters import checked_interpreter
@@ -62,6 +63,7 @@ class Environments:
         self._variables = builder_variables(variables, self._folder.cache)
         self._building = threading.BoundedSemaphore(_BUILDS_AT_ONCE)
         self._closing = threading.Event()
+        self._background = Background()
         self._marks: dict[str, FileLock] = {}
         self._uses: Counter[str] = Counter()
         self._lock = threading.RLock()  # the garbage collector may release what a model used, in the midst of anything
@@ -89,6 +91,14 @@ class Environments:
             return self._reachable(self._ready(read_wanted(wanted, files), told, monotonic() + seconds))
         except OSError as error:
             raise EnvironmentFailure(f"env-dir {self._folder.path} can't be used: {error.strerror}") from None
+
+    def require(self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Told, seconds: float) -> None:
+        """Raise EnvironmentFailure if an environment isn't there yet, after having it built in the background."""
+        if wanted.get("kind") != "uv":
+            return
+        name = read_wanted(wanted, files).name()
+        if not self._folder.is_ready(name):
+            raise self._background.begin(name, lambda: self.release(self.interpreter(wanted, files, told, seconds)))
 
     def release(self, interpreter: str) -> None:
         """Note that one user less has an interpreter. Those that were not built here may be released, too."""

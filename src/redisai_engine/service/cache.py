@@ -114,6 +114,14 @@ class Cache(Generic[Value]):
             self.left += 1
             self._dropped(place, held.value)
 
+    def move(self, place: Place, other: Place) -> Held[Value] | None:
+        """Keep for another key what was kept for one, and return it."""
+        held = self._held.get(place)
+        if held is not None and place != other:
+            self.drop(place)
+            self.keep(other, held)
+        return held
+
     def drop_version(self, id_: bytes) -> None:
         for place in [place for place, held in self._held.items() if held.id == id_]:
             self.drop(place)

@@ -79,12 +79,12 @@ class Loader:
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
-    def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded) -> None:
+    def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded, *, for_run: bool = False) -> None:
         """
         Load a model and call `done` with it or with the EngineError.
 
         `place` is the key that it was read from, or will be stored under. A version that is being loaded for the same
-        key is shared.
+        key is shared. With `for_run`, what isn't there yet isn't built while the caller waits.
         """
         loaded = self._models.loaded(*place, meta.id.encode())
         if loaded is not None:  # another connection loaded it while this one was reading the blob
@@ -96,7 +96,7 @@ class Loader:
         waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            task = self._loop.create_task(self._loaded(meta, blob))
+            task = self._loop.create_task(self._loaded(meta, blob, for_run=for_run))
             task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
@@ -115,7 +115,7 @@ class Loader:
         for threads in (self._thread, self._slow, self._waiters, self._python):
             threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _loaded(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
+    async def _loaded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
         """Load a model in the thread that suits it."""
         is_hosted = self._is_hosted(meta)
         threads = self._python if meta.backend == PYTHON else self._waiters if is_hosted else self._thread
@@ -131,7 +131,7 @@ class Loader:
                 meta, threads = replace(meta, isolate=True), self._waiters
             elif tried.seconds > _SLOW_SECONDS:
                 threads = self._slow
-        return await self._loop.run_in_executor(threads, self._load, meta, blob)
+        return await self._loop.run_in_executor(threads, partial(self._load, meta, blob, for_run=for_run))
 
     def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> Passed:
         """Return what is known of a model that has passed its probation."""
@@ -154,18 +154,18 @@ class Loader:
     def _is_hosted(self, meta: ModelInfo) -> bool:
         return self._placement.is_hosted(meta.backend, isolate=meta.isolate)
 
-    def _load(self, meta: ModelInfo, blob: bytes) -> RunnableModel | EngineError:
+    def _load(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
         if meta.backend not in NAMES:
             return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(NAMES)))
         try:
-            return self._load_guarded(meta, blob)
+            return self._load_guarded(meta, blob, for_run=for_run)
         except EngineError as error:
             return error
         except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
 
-    def _load_guarded(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
-        load = partial(self._load_blob, meta, blob)
+    def _load_guarded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel:
+        load = partial(self._load_blob, meta, blob, for_run=for_run)
         if self._is_hosted(meta):  # a crash there is not this process's
             return load()
         digest = digest_of(meta.backend, blob)
@@ -173,8 +173,10 @@ class Loader:
         self._quarantine.watch(model, digest)
         return model
 
-    def _load_blob(self, meta: ModelInfo, blob: bytes) -> RunnableModel:
+    def _load_blob(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel:
         framework = self._placement.backend(meta.backend, isolate=meta.isolate)  # importing it isn't the model's doing
+        if for_run:
+            framework.require(blob)
         before = allocated_bytes()
         loaded = framework.load(blob, meta.device, inputs=meta.inputs, outputs=meta.outputs, settings=self._settings)
         grown = allocated_bytes() - before

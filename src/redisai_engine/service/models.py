@@ -109,6 +109,15 @@ class Models:
         self.drop(database, key)
         self._ledger.forget((database, key))
 
+    def moved(self, database: int, key: bytes, other: bytes) -> None:
+        """Keep what the key held for another one: Redis has renamed it."""
+        held = self._cache.move((database, key), (database, other))
+        if held is not None and key != other:
+            model = held.value
+            model.figures = self._ledger.of((database, other), held.id, model.backend_name, model.device)
+            self._ledger.forget((database, key))
+            self.watch.changed((other,))  # it may have changed since; from now on Redis reports that
+
     def drop_version(self, id_: bytes) -> None:
         """Drop this version, whichever keys hold it."""
         self._cache.drop_version(id_)

@@ -42,7 +42,7 @@ def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableMod
     model = models.loaded(database, key, meta.id.encode())
     if model is None:
         meta, blob = yield from read_model(key)
-        model = yield Load((database, key), meta, blob)
+        model = yield Load((database, key), meta, blob, for_run=True)
         models.keep(database, key, meta.id.encode(), model)
     models.track(database, key, meta.id.encode(), model)
     return model

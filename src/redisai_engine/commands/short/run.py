@@ -20,7 +20,7 @@ from redisai_engine.protocol.frames import decode
 from redisai_engine.protocol.tensor import Buffer
 
 _MOST_WORDS = 64
-_LONGEST_WORD = 256  # bytes of a key
+_MOST_BYTES = 1024  # of all words, which are kept
 _MOST_FORMS = 1024
 
 
@@ -139,9 +139,11 @@ def short_run(client: Client, arguments: list[bytes]) -> ShortWay | None:
     """Return the short way of AI.MODELEXECUTE; None if the request must take the ordinary one."""
     if len(arguments) > _MOST_WORDS or len(arguments) < 8 or not client.may_trust:
         return None
+    size = 0
     for word in arguments:
-        if len(word) > _LONGEST_WORD:
-            return None
+        size += len(word)
+    if size > _MOST_BYTES:
+        return None
     known = known_model(client, arguments[1])
     if known is None:
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from redisai_engine.commands.ai.tensor import reply_with, set_in_steps, tensorset
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.tensors import parse_tensor
-from redisai_engine.commands.short.stored import head_in, value_before_blob
+from redisai_engine.commands.short.stored import head_in
 from redisai_engine.commands.task import ShortWay
 from redisai_engine.commands.tensor_script import DIGEST, LARGEST, lacks_script
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import dtypes, replies
 from redisai_engine.protocol.frames import ReplyError, decode
+from redisai_engine.redis import store
 
 _MOST_WORDS = 40
 _LONGEST_WORD = 16  # bytes of a dtype, a dimension or a keyword
@@ -57,8 +58,9 @@ def _new_form(arguments: list[bytes]) -> TensorForm | None:
     # A BOOL blob's values must be checked, and the elements of a STRING's be counted.
     if words.blob_at is None or tensor.dtype is dtypes.BOOL or tensor.dtype.is_string:
         return _NO_FORM
-    before = value_before_blob(tensor.dtype.numpy, tensor.shape)
-    return _NO_FORM if before is None else TensorForm(len(tensor.blob), before)
+    header = store.header(tensor.dtype.code, tensor.shape)
+    size = len(header) + len(tensor.blob)
+    return TensorForm(len(tensor.blob), b"$%d\r\n%b" % (size, header)) if size <= LARGEST else _NO_FORM
 
 
 class ShortSet(ShortWay):
@@ -119,7 +121,7 @@ def short_set(client: Client, arguments: list[bytes]) -> ShortWay | None:
     if count < 5 or count > _MOST_WORDS or not client.tensor_script.is_worth_trying:
         return None
     form = _form(arguments)
-    if form is None or form.blob_size != len(arguments[-1]) or form.blob_size >= LARGEST:
+    if form is None or form.blob_size != len(arguments[-1]):
         return None
     return ShortSet(client, arguments, form)
 

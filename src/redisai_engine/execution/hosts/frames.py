@@ -29,6 +29,9 @@ from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.frames import ReplyError, Value
 from redisai_engine.protocol.tensor import string_array, string_blob
 
+#: The message that asks for one run on made-up inputs.
+TRIAL = "trial"
+
 _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much

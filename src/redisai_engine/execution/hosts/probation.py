@@ -18,10 +18,10 @@ from time import monotonic
 
 from redisai_engine.backends.base import BackendSettings, parse_device
 from redisai_engine.errors import HostOutOfMemory, ModelLoadError, ModelRunError, ProbationFailed
+from redisai_engine.execution.hosts.frames import TRIAL
 from redisai_engine.execution.hosts.models import HostLimits, file_with, memory_for
 from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded
-from redisai_engine.execution.hosts.worker import TRIAL
 
 _REMEMBERED = 10_000  # digests
 

@@ -17,12 +17,9 @@ from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Ou
 from redisai_engine.backends.deadly import danger
 from redisai_engine.backends.registry import backend
 from redisai_engine.backends.scripts import ScriptCall
-from redisai_engine.execution.hosts.frames import Channel, from_bytes, from_error, to_bytes, to_error, to_value
+from redisai_engine.execution.hosts.frames import TRIAL, Channel, from_bytes, from_error, to_bytes, to_error, to_value
 from redisai_engine.protocol.frames import Value
 from redisai_engine.weight import private_bytes
-
-#: The message that asks for one run on made-up inputs.
-TRIAL = "trial"
 
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 

@@ -270,6 +270,27 @@ def test_a_request_that_waits_too_long_is_504(new_http: Callable[..., HttpServer
     assert reply.json()["error"]
 
 
+def test_a_queue_is_bounded_and_so_is_waiting_in_it(new_http: Callable[..., HttpServer]) -> None:
+    """A model that waits for eight requests: one waits, the next one is refused, and one may wait only so long."""
+    server = new_http("--queue-limit", "1")
+    batching = ("BATCHSIZE", 8, "MINBATCHSIZE", 8, "MINBATCHTIMEOUT", 60_000)
+    blob = product_and_sum("ONNX").blob
+    server.engine.client().execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", *batching, "BLOB", blob)
+    path, request = "/v2/models/m/infer", {"inputs": [A, B]}
+
+    late = server.ask("POST", path, {**request, "parameters": {"timeout": 50_000}})
+    assert late.status == 504
+    assert "its timeout allows" in late.json()["error"]
+
+    waiting = server.connection()
+    waiting.request("POST", path, json.dumps(request))
+    wait_until(lambda: re.search(r"redisai_waiting\{.* 1", server.ask("GET", "/metrics").body.decode()), what="one")
+    refused = server.ask("POST", path, request)
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "1"
+    waiting.close()
+
+
 def test_the_server_and_its_models_describe_themselves(http: HttpServer) -> None:
     server = http.ask("GET", "/v2").json()
     model = http.ask("GET", "/v2/models/http:tiny").json()

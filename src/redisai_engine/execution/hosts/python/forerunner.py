@@ -30,8 +30,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: What nearly all models of an environment need, where it is installed.
-_MODULES = ("numpy", "pandas", "scipy.sparse", "sklearn.pipeline", "sklearn.linear_model", "mlflow.pyfunc")
+#: What most models of an environment need, where it is installed. Models that scikit-learn saved with skops need all of
+#: scikit-learn, whatever they are.
+_MODULES = ("numpy", "pandas", "scipy.sparse", "sklearn.pipeline", "mlflow.pyfunc", "mlflow.sklearn", "skops.io")
 _DESCRIPTORS = ("channel", "lifeline", "blob", "printed", "leash")  # in the order in which they arrive
 _MOST_BYTES = 1 << 17
 _O_ASYNC = 0o20000  # Linux: send SIGIO when something happens to the socket
@@ -71,13 +72,14 @@ def _ending_with(control: socket.socket) -> Iterator[None]:
 def _imported() -> dict[str, Any]:
     """Import what is there. Return the number of threads, or why no worker can be forked."""
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")  # pyarrow's allocator has a thread
-    try:
-        for name in _MODULES:
+    for name in _MODULES:
+        with contextlib.suppress(Exception):  # a model that needs it will say so
             if importlib.util.find_spec(name.partition(".")[0]) is not None:
                 importlib.import_module(name)
+    try:
         return {"threads": len(os.listdir("/proc/self/task"))}
-    except Exception as error:
-        return {"failed": f"{type(error).__name__}: {error}"[:500]}
+    except OSError as error:  # not on Linux
+        return {"failed": str(error)}
 
 
 def _fork_one(control: socket.socket, guard: Callable[[dict[str, Any]], None]) -> bool:

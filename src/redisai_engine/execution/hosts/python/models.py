@@ -32,6 +32,11 @@ class Pythons(Protocol):
     ) -> str:
         """Return the Python that redisai.json and some files ask for, kept until `release`. Raise ModelLoadError."""
 
+    def require(
+        self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Callable[[str], None], seconds: float
+    ) -> None:
+        """Raise ModelLoadError if `interpreter` would have to build something, which begins."""
+
     def release(self, interpreter: str) -> None:
         """Note that a model less uses it."""
 
@@ -67,6 +72,10 @@ class PythonBackend(Backend):
         """End all workers, and what is being built."""
         self._pythons.close()
         self._starting.close()
+
+    def require(self, blob: bytes) -> None:
+        wanted = wanted_by(blob)
+        self._pythons.require(wanted.environment, wanted.files, _log.info, self._settings.build_seconds)
 
     def load(
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.util
 import io
 import json
@@ -236,7 +237,10 @@ class ModelWorker:
         forms, exact = _beside("forms"), _beside("exact")
         self._plain = (BadArchive, forms.Refused)
         parcels = _module("redisai_parcels", self._given["parcels"])
-        return forms.Model(_unpacked(self._given), about, parcels, exact)
+        model = forms.Model(_unpacked(self._given), about, parcels, exact)
+        gc.collect()
+        gc.freeze()  # what is loaded stays, and would be searched again and again during runs
+        return model
 
     def _answer(self, model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
         try:

@@ -18,13 +18,13 @@ from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.fronts.http.access.calls import first_line
 from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
+from redisai_engine.fronts.http.scoring.parquet import read_parquet
 
 JSON = "application/json"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OF_MODELS_THAT_TALK = ("messages", "prompt", "input")
-_BATCH_ROWS = 65536
 #: The element types that pandas reads CSV's columns with, by MLflow's types.
 _CSV_TYPES = {
     "boolean": "bool",
@@ -137,31 +137,13 @@ def _column_types(mapping: Mapping) -> AnyMapping[str, str] | None:
 
 def _parquet(body: bytes, most: int) -> Any:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise RequestRefused(415, "Parquet needs the package pyarrow, which isn't installed on the server") from None
-    parts = []
-    size = 0
-    try:
-        # Part by part, because a few bytes of Parquet may stand for any number of rows.
-        file = pq.ParquetFile(pa.BufferReader(body), memory_map=False)
-        if file.metadata.num_rows * max(1, file.metadata.num_columns) * 8 > most:
-            raise _too_much(most)
-        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-            size += batch.nbytes
-            if size > most:
-                raise _too_much(most)
-            parts.append(batch)
-        return pa.Table.from_batches(parts, file.schema_arrow).to_pandas()
+        return read_parquet(body, most)
     except RequestRefused:
         raise
+    except ImportError:
+        raise RequestRefused(415, "Parquet needs the package pyarrow, which isn't installed on the server") from None
     except Exception as error:  # pyarrow raises many kinds
         raise bad_request(_not_a_frame("Parquet", "to_parquet", error)) from None
-
-
-def _too_much(most: int) -> RequestRefused:
-    return RequestRefused(413, f"the frame takes more than the {most} bytes that are allowed (see --tensor-limit)")
 
 
 def _not_a_frame(form: str, method: str, error: Exception) -> str:

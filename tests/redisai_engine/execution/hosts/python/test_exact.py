@@ -3,6 +3,7 @@ gone through."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from typing import Any
@@ -149,6 +150,19 @@ class Changing(PyFuncModel):
 def test_nothing_is_spared_where_mlflow_does_more_than_check() -> None:
     usual = model_of(*DOUBLES)
     assert ExactFrames(Changing(usual.metadata, Recorder())).frame(parcel_of(PLAIN)) is None
+
+
+def test_a_model_cannot_change_the_columns_of_the_next_frame() -> None:
+    exact = ExactFrames(model_of(*DOUBLES))
+    for _ in range(2):
+        frame = exact.frame(parcel_of(PLAIN))
+        assert list(frame.columns) == ["a", "b"]
+        assert frame.columns.name is None
+        for values in (frame.columns.values, frame.columns.array, frame.columns.to_numpy()):
+            with contextlib.suppress(ValueError):
+                values[0] = "changed"
+        frame.columns.name = "changed"
+        frame["a"] = frame.pop("b")
 
 
 def test_few_recipes_are_kept() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +15,14 @@ import pytest
 import redis
 from sklearn.linear_model import LinearRegression
 
+import redisai_engine.execution.hosts
 from redisai_engine.protocol import parcels
-from support.obedient import archive, obedient, workers_of
+from support.obedient import archive, obedient, saved_code, workers_of
 from support.servers import Server, start_engine
 from support.waiting import wait_until
+from support.wire import Wire
+
+HOSTS = Path(redisai_engine.execution.hosts.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +129,111 @@ def test_a_model_is_a_key_like_any_other_and_runs_only_where_python_models_are_o
     allowed.execute_command("AI.MODELDEL", "{m}a")
     wait_until(lambda: not workers_of(on))
     assert run_obedient(allowed, "{m}copy", "be well") == b"be well"
+
+
+def test_a_renamed_model_keeps_its_worker(client: redis.Redis) -> None:
+    assert client.execute_command("AI.MODELSTORE", "{m}old", "PYFUNC", "CPU", "BLOB", obedient()) == b"OK"
+    pid = "run os.getpid()"
+    before = run_obedient(client, "{m}old", pid)
+
+    client.rename("{m}old", "{m}new")
+    assert run_obedient(client, "{m}new", pid) == before
+    assert client.renamenx("{m}new", "{m}newer") is True
+    assert run_obedient(client, "{m}newer", pid) == before
+
+    assert client.execute_command("AI.INFO", "{m}newer")[1] == b"{m}newer"
+    with pytest.raises(redis.ResponseError, match="model key is empty"):
+        run_obedient(client, "{m}old", pid)
+    client.delete("{m}newer")
+
+
+def test_a_dump_of_a_model_is_that_model(client: redis.Redis) -> None:
+    """Restored under another name, with options and all, and while the first one is gone."""
+    store = ["AI.MODELSTORE", "{m}dumped", "PYFUNC", "CPU", "TAG", "v1", "BATCHSIZE", 8, "BLOB", obedient(replicas=1)]
+    assert client.execute_command(*store) == b"OK"
+    dump, meta = client.dump("{m}dumped"), client.execute_command("AI.MODELGET", "{m}dumped", "META")
+    client.delete("{m}dumped")
+
+    client.restore("{m}restored", 0, dump)
+
+    assert run_obedient(client, "{m}restored", "be well") == b"be well"
+    assert client.execute_command("AI.MODELGET", "{m}restored", "META") == meta
+    client.delete("{m}restored")
+
+
+def test_requests_of_a_batched_model_run_together(serving: Server, client: redis.Redis) -> None:
+    """Two requests that wait for each other, as MINBATCHSIZE says, are one run of the worker."""
+    options = ["BATCHSIZE", 4, "MINBATCHSIZE", 2, "MINBATCHTIMEOUT", 60_000]
+    store = ["AI.MODELSTORE", "{m}batched", "PYFUNC", "CPU", *options, "BLOB", archive(saved_code(COUNTING))]
+    assert client.execute_command(*store) == b"OK"
+    with Wire(serving.port, timeout_s=240) as first, Wire(serving.port, timeout_s=240) as second:
+        for wire, text in ((first, "a"), (second, "b")):
+            assert wire.ask("AI.TENSORSET", f"{{m}}text {text}", "STRING", 1, "VALUES", text) == b"OK"
+            wire.send(
+                "AI.MODELEXECUTE", "{m}batched", "INPUTS", 1, f"{{m}}text {text}", "OUTPUTS", 1, f"{{m}}of {text}"
+            )
+        assert [first.receive(), second.receive()] == [b"+OK\r\n"] * 2
+        answers = [first.ask("AI.TENSORGET", f"{{m}}of {text}", "VALUES") for text in "ab"]
+
+    assert sorted(answers) == [[b"a of 2"], [b"b of 2"]]  # type: ignore[type-var]
+    client.delete("{m}batched")
+
+
+#: Each row's answer has the number of rows that came with it in the model's first run.
+COUNTING = """
+    import mlflow
+    from mlflow.pyfunc import PythonModel
+
+    class Counting(PythonModel):
+        first = 0
+
+        def predict(self, context, model_input, params=None):
+            self.first = self.first or len(model_input)
+            return [f"{text} of {self.first}" for text in model_input]
+
+    mlflow.models.set_model(Counting())
+"""
+
+
+@pytest.mark.slow
+def test_each_worker_process_has_workers_of_its_own(new_engine: Callable[..., Server]) -> None:
+    """What one process has stored, the other one runs, too."""
+    engine = new_engine("--python-models", "yes", "--workers", "2")
+    clients = [engine.client(socket_timeout=240) for _ in range(8)]
+    assert clients[0].execute_command("AI.MODELSTORE", "{m}a", "PYFUNC", "CPU", "BLOB", obedient()) == b"OK"
+
+    pids = {run_obedient(client, "{m}a", "run os.getpid()") for client in clients}
+
+    assert 1 <= len(pids) <= 2
+    assert clients[0].info("ai")["ai_python_models"] == "on"
+
+
+def test_what_mlflow_forbids_is_off_whatever_the_setting_says(new_engine: Callable[..., Server]) -> None:
+    engine = new_engine("--python-models", "yes", environment={"MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false"})
+    client = engine.client()
+
+    with pytest.raises(redis.ResponseError, match=re.escape(OFF)):
+        client.execute_command("AI.MODELSTORE", "m", "PYFUNC", "CPU", "BLOB", obedient())
+
+    assert client.info("ai")["ai_python_models"] == "off"
+
+
+PROGRAMS = [
+    *(HOSTS / "python" / name for name in ("program.py", "forms.py")),
+    *sorted((HOSTS.parents[1] / "protocol" / "parcels").glob("*.py")),
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_what_a_worker_runs_is_python_3_9_and_needs_no_package_of_ours(path: Path) -> None:
+    """It needs NumPy, and pandas for values of pandas."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+
+    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    parts = [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    assert {name.split(".")[0] for name in (*plain, *parts)} <= {*sys.stdlib_module_names, "numpy", "pandas", "pytz"}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    later = {keyword.arg for call in calls for keyword in call.keywords} & {"strict", "slots", "kw_only"}
+    assert later == set()
+    assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
+    assert "from __future__ import annotations" in path.read_text()
