@@ -326,8 +326,8 @@ class Upstream:
             transport.abort()
             return
         self._transport = transport
-        self._traffic.reached()
         try:
+            self._traffic.reached()
             keep_upstream_alive(transport, self._timeout_ms)
             self.reading.attach(transport)
             self._owner.reading.release(Reason.SLOW_REDIS)
