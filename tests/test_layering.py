@@ -230,7 +230,17 @@ ARROWS = {
         "codec",
         "protocol",
     },
-    "fronts.http.scoring": {"fronts.http.access", "commands", "commands.ai", "execution", "redis", "codec", "protocol"},
+    "fronts.http.scoring": {
+        "fronts.http.access",
+        "commands",
+        "commands.ai",
+        "execution",
+        "execution.hosts",
+        "redis",
+        "codec",
+        "protocol",
+        "protocol.parcels",
+    },
     "fronts.http": {
         "fronts",
         "fronts.http.access",

@@ -67,6 +67,14 @@ def bad_request(text: str) -> RequestRefused:
     return RequestRefused(400, text)
 
 
+def not_a_frame(form: str, method: str, reason: str) -> RequestRefused:
+    """Return what MLflow's server says of a body that pandas can't read."""
+    return bad_request(
+        f"Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid {form} Pandas DataFrame "
+        f"produced using the `pandas.DataFrame.{method}()` method. Error: '{reason}'"
+    )
+
+
 def body_too_large(most: int) -> RequestRefused:
     return RequestRefused(413, f"the body is larger than the {most} bytes that are allowed (see --http-body-limit)")
 

@@ -2,7 +2,8 @@
 The body of a request to `/invocations`, in any of MLflow's forms, as an input that the codec takes.
 
 JSON stays plain values, which the codec reads by the signature. Only CSV and Parquet are read by pandas, which isn't
-imported before. Nothing in a body is trusted: what it would take as objects is estimated before it is parsed.
+imported before, and Parquet by a process of its own. Nothing in a body is trusted: what it would take as objects is
+estimated before it is parsed.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import orjson
 from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.fronts.http.access.calls import first_line
-from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
+from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request, not_a_frame
+from redisai_engine.fronts.http.scoring.parquet import read_parquet
 
 JSON = "application/json"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OF_MODELS_THAT_TALK = ("messages", "prompt", "input")
-_BATCH_ROWS = 1024  # read at once, each of which may have the longest text of a dictionary
 #: The element types that pandas reads CSV's columns with, by MLflow's types.
 _CSV_TYPES = {
     "boolean": "bool",
@@ -73,7 +74,7 @@ def read_input(kind: str, body: bytes, mapping: Mapping, most: int) -> ScoringIn
     if kind == CSV:
         return ScoringInput(_csv(body, mapping), is_frame=True)
     if kind == PARQUET:
-        return ScoringInput(_parquet(body, most), is_frame=True)
+        return ScoringInput(read_parquet(body, most), is_frame=True)
     return _json(body)
 
 
@@ -125,7 +126,7 @@ def _csv(body: bytes, mapping: Mapping) -> Any:
     try:
         return pd.read_csv(io.StringIO(text), dtype=_column_types(mapping))
     except Exception as error:  # pandas raises many kinds
-        raise bad_request(_not_a_frame("CSV-formatted", "to_csv", error)) from None
+        raise not_a_frame("CSV-formatted", "to_csv", first_line(error)) from None
 
 
 def _column_types(mapping: Mapping) -> AnyMapping[str, str] | None:
@@ -133,39 +134,3 @@ def _column_types(mapping: Mapping) -> AnyMapping[str, str] | None:
     if schema is None or schema.kind != "columns" or not schema.named:
         return None
     return {str(field.name): _CSV_TYPES[field.type] for field in schema.fields if field.type in _CSV_TYPES}
-
-
-def _parquet(body: bytes, most: int) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise RequestRefused(415, "Parquet needs the package pyarrow, which isn't installed on the server") from None
-    parts = []
-    size = 0
-    try:
-        # Part by part, because a few bytes of Parquet may stand for any number of rows.
-        file = pq.ParquetFile(pa.BufferReader(body), memory_map=False)
-        if file.metadata.num_rows * max(1, file.metadata.num_columns) * 8 > most:
-            raise _too_much(most)
-        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-            size += batch.nbytes
-            if size > most:
-                raise _too_much(most)
-            parts.append(batch)
-        return pa.Table.from_batches(parts, file.schema_arrow).to_pandas()
-    except RequestRefused:
-        raise
-    except Exception as error:  # pyarrow raises many kinds
-        raise bad_request(_not_a_frame("Parquet", "to_parquet", error)) from None
-
-
-def _too_much(most: int) -> RequestRefused:
-    return RequestRefused(413, f"the frame takes more than the {most} bytes that are allowed (see --tensor-limit)")
-
-
-def _not_a_frame(form: str, method: str, error: Exception) -> str:
-    return (
-        f"Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid {form} Pandas DataFrame "
-        f"produced using the `pandas.DataFrame.{method}()` method. Error: '{first_line(error)}'"
-    )
