@@ -3,15 +3,18 @@ Predictions over HTTP: what a request costs the engine's processor, beside the s
 
 The tiny model over 50 connections: V2 as JSON, and MLflow's `/invocations` with one record and with 1,000, beside
 `mlflow models serve` and other servers in Python, with the same row. 600 KB through a model that returns them: V2 in
-binary form, beside the DAG.
+binary form, beside the DAG. And what the first prediction after a deployment takes.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import redis
 
 from bench import load, models, servers
 from bench.rivals import RIVALS, Rival, mlflow_serve, serve, usable
@@ -28,7 +31,9 @@ MLFLOW_ONE = "mlflow models serve, 1 record"
 MLFLOW_MANY = "mlflow models serve, 1,000 records"
 RESP_BLOB = "RESP, DAG, 600 KB"
 V2_BLOB = "HTTP, V2 infer in binary form, 600 KB"
+FIRST = "first prediction after a deployment: V2 infer"
 CONNECTIONS = 50
+DEPLOYMENTS = 10  # in each turn, for the first prediction of each
 BESIDE = ("KServe", "MLServer", "LitServe", "BentoML")
 
 
@@ -49,7 +54,7 @@ def run(plan: Plan) -> Series:
         )
         sides: dict[str, tuple[Running, int, Exchange, int]] = {
             RESP: (engine, engine.port, redis_exchange(tiny.dag()), CONNECTIONS),
-            V2: (engine, port, http_exchange("/v2/models/tiny/infer", _document(tiny)), CONNECTIONS),
+            V2: (engine, port, _infer(tiny), CONNECTIONS),
             ONE: (engine, port, ours_one, CONNECTIONS),
             MANY: (engine, port, ours_many, 4),
             MLFLOW_ONE: (theirs, theirs.port, one, CONNECTIONS),
@@ -60,6 +65,7 @@ def run(plan: Plan) -> Series:
         subjects: dict[str, Callable[[], Figures]] = {
             name: partial(_loaded, *side, plan.seconds) for name, side in sides.items()
         }
+        subjects[FIRST] = partial(_first, engine.port, port)
         for rival, python in usable([rival for rival in RIVALS if rival.name in BESIDE], plan):
             subjects[rival.name] = partial(_rival, plan, rival, python)
         return plan.in_turns(subjects)
@@ -68,6 +74,23 @@ def run(plan: Plan) -> Series:
 def _rival(plan: Plan, rival: Rival, python: Path) -> Figures:
     with serve(rival, python, plan.folder) as (server, exchange):
         return _loaded(server, server.port, exchange, CONNECTIONS, plan.seconds)
+
+
+def _first(port: int, http_port: int) -> Figures:
+    """Return how long the first prediction of a new deployment takes, and the later ones, over one connection."""
+    took = []
+    for number in range(DEPLOYMENTS):
+        model = models.tiny().named(f"first{number}")
+        with redis.Redis(port=port) as client:
+            client.execute_command(*model.store())
+            took.append(load.first_and_later(http_port, _infer(models.tiny()), _infer(model), 50))
+            client.delete(model.name)
+    first, later = (statistics.median(times) for times in zip(*took, strict=True))
+    return {"first_us": round(first * 1e6, 1), "later_us": round(later * 1e6, 1), "times": round(first / later, 2)}
+
+
+def _infer(model: models.Model) -> Exchange:
+    return http_exchange(f"/v2/models/{model.name}/infer", _document(model))
 
 
 def _document(model: models.Model) -> dict[str, object]:

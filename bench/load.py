@@ -144,6 +144,30 @@ def in_sequence(port: int, exchanges: Sequence[Exchange], seconds: float) -> Loa
     return _load(1, now - started, np.array(latencies))
 
 
+def first_and_later(port: int, before: Exchange, exchange: Exchange, later: int) -> tuple[float, float]:
+    """
+    Return the seconds that an exchange takes for the first time, and the median of so many later times.
+
+    `before` is made first over the same connection.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _once(connection, before)
+        took = [_once(connection, exchange) for _ in range(1 + later)]
+    return took[0], float(np.median(took[1:]))
+
+
+def _once(connection: socket.socket, exchange: Exchange) -> float:
+    """Return the seconds of an exchange. Raise ValueError if the reply is an error."""
+    before, received = time.perf_counter(), b""
+    connection.sendall(exchange.request)
+    while exchange.measure(received) is None:
+        received += connection.recv(1 << 20)
+    seconds = time.perf_counter() - before
+    exchange.answer(received)
+    return seconds
+
+
 def _load(connections: int, elapsed: float, latencies_s: np.ndarray[Any, Any]) -> Load:
     latencies = latencies_s * 1000
     return Load(

@@ -248,4 +248,11 @@ TARGETS = (
         0.7,
         _per_second("http", http.V2_BLOB, http.RESP_BLOB),
     ),
+    Target(
+        "first prediction after a deployment (V2, one row)",
+        "the later ones",
+        "at most",
+        3,
+        _value("http", http.FIRST, "times"),
+    ),
 )
