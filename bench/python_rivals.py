@@ -27,6 +27,7 @@ MLFLOW = "mlflow models serve, 50 connections"
 CONNECTIONS = 50
 WORKERS = 2
 _WARM_UP_S = 1.0
+_MODEL_OF_NUMPY_1 = ("mlflow==3.17.2", "scikit-learn==1.7.2", "pandas==2.3.3", "numpy==1.26.4")
 _MODEL = ("mlflow==3.17.2", "scikit-learn==1.9.1", "pandas==3.1.1", "numpy==2.4.6")
 
 
@@ -88,7 +89,7 @@ RIVALS = (
     ),
     Rival(
         name="Triton's Python backend",
-        packages=("nvidia-pytriton==0.7.0", *_MODEL),
+        packages=("nvidia-pytriton==0.7.0", *_MODEL_OF_NUMPY_1),
         command=("python", str(APPS / "triton_python_app.py")),
         ready="/v2/models/linear/ready",
         path="/v2/models/linear/infer",

@@ -8,6 +8,7 @@ estimated before it is parsed.
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OF_MODELS_THAT_TALK = ("messages", "prompt", "input")
+_MOST_COLUMNS = 100_000  # of CSV
+_MOST_COMPARED = 10_000_000  # pairs of names: pandas compares a repeated one with all others
 #: The element types that pandas reads CSV's columns with, by MLflow's types.
 _CSV_TYPES = {
     "boolean": "bool",
@@ -123,10 +126,25 @@ def _csv(body: bytes, mapping: Mapping) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_request(f"Invalid input. Ensure that input is a valid UTF-8 encoded string. Error: {error}") from None
+    _check_names(text)
     try:
         return pd.read_csv(io.StringIO(text), dtype=_column_types(mapping))
     except Exception as error:  # pandas raises many kinds
         raise not_a_frame("CSV-formatted", "to_csv", first_line(error)) from None
+
+
+def _check_names(text: str) -> None:
+    """Raise RequestRefused for a first line that pandas would take for ever to read."""
+    try:
+        lines = csv.reader(io.StringIO(text))
+        names = next((line for line in lines if len(line) > 1 or "".join(line).strip()), [])
+    except csv.Error as error:
+        raise not_a_frame("CSV-formatted", "to_csv", first_line(error)) from None
+    if len(names) > _MOST_COLUMNS:
+        raise bad_request(f"the frame has {len(names)} columns; at most {_MOST_COLUMNS} are allowed")
+    repeated = len(names) - len(set(names))
+    if repeated * len(names) > _MOST_COMPARED:
+        raise bad_request(f"{repeated} of the frame's {len(names)} columns have the name of another one; rename them")
 
 
 def _column_types(mapping: Mapping) -> AnyMapping[str, str] | None:
