@@ -83,4 +83,4 @@ def test_input_that_breaks_the_signature_is_one_sentence(target: str, cli: Cli, 
     result = cli.run("deployments", "predict", "-t", target, "--name", "bent", "-I", str(source))
 
     assert result.returncode == 1
-    assert "InvalidInput: column 'bottled_at' is missing; the model's signature has code (string)" in result.stderr
+    assert "Error: column 'bottled_at' is missing; the model's signature has code (string)" in result.stderr
