@@ -466,16 +466,14 @@ class Session:
         self._client.is_closing = True
         self._transport = None
         self._sessions.discard(self)
-        self._parser, self._out = (
-            RequestParser(),
-            OutputBuffer(),
-        )  # which may be large, and this object lives on a while
         try:
             self._client.lose(replies.error("ERR the client has closed its connection"))
         finally:
             if self._client.opened_upstream is not None:
                 self._client.opened_upstream.close()
                 self._engine.liveness.forget(self._client.opened_upstream)
+        # These may hold a large request, and this object lives on a while.
+        self._parser, self._out = RequestParser(), OutputBuffer()
 
     def pause_writing(self) -> None:
         """Record that the client reads too slowly; `flush` acts on it."""
