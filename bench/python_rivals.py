@@ -120,7 +120,10 @@ def subjects(plan: Plan, example: Example) -> dict[str, Callable[[], Figures]]:
             measure = partial(_rival, plan, rival, python, example)
             measure(seconds=0.2)
             sides[name] = measure
-        except (environments.NotInstalled, servers.StartFailed, ValueError, OSError) as error:
+        except servers.StartFailed as error:  # whose text is the server's log
+            print(error, file=sys.stderr)
+            plan.skipped[name] = "it did not start"
+        except (environments.NotInstalled, ValueError, OSError) as error:
             plan.skipped[name] = str(error)
     return sides
 
