@@ -6,10 +6,10 @@ Written for the tests, so that their expectations don't depend on the engine's o
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from support.servers import Server
 
@@ -68,8 +68,12 @@ class Connection:
             return True
 
     def rest(self) -> bytes:
-        """Return everything up to the end of the connection."""
-        return self._file.read()
+        """Return everything up to the end of the connection, which may be a reset: unread requests make it one."""
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := self._file.read1():
+                data += more
+        return data
 
     def is_quiet(self, *, barrier: str = "PING") -> bool:
         """Return whether nothing can be read except the reply to `barrier`, which is sent for that purpose."""
@@ -97,7 +101,7 @@ def encoded(command: bytes | str | tuple[bytes | str | int, ...]) -> bytes:
     return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(server: Server, *, tls: ssl.SSLContext | None = None) -> Iterator[Connection]:
     raw = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -96,22 +96,29 @@ class Forerunner:
 
     def fork(self, given: dict[str, Any], descriptors: Sequence[int]) -> ForkedGuard | None:
         """
-        Have a guard forked that has these descriptors. Return None if it can't be used, and nothing was sent.
+        Have a guard forked that has these descriptors. Return None if it can't be used, and nobody has them.
 
-        Raise ModelLoadError if it has died since.
+        Raise ModelLoadError if it has died since, and a guard may have them.
         """
-        leash, theirs = socket.socketpair()
-        process = None
-        with theirs, self._lock:
-            try:
-                process = self._asked(json.dumps(given).encode(), [*descriptors, theirs.fileno()])
-                if process is None:
+        text = json.dumps(given).encode()
+        with self._lock:
+            for _ in range(2):
+                control = self._ready()
+                if control is None:
                     return None
-                self._guards.append(ForkedGuard(process, leash))
-                return self._guards[-1]
-            finally:
-                if process is None:
-                    leash.close()
+                self._used_at = monotonic()
+                said, leash = self._asked(control, text, descriptors)
+                if "process" in said:
+                    self._guards.append(ForkedGuard(int(said["process"]), leash))
+                    return self._guards[-1]
+                self._end()
+                with leash:
+                    if is_silent(leash):  # somebody holds its other end: a guard has been forked
+                        break
+        raise ModelLoadError(
+            f"ERR the process that starts workers with {self._name} has failed "
+            f"({said.get('failed', 'it has ended')}); try again"
+        )
 
     def is_idle(self, now: float, seconds: float) -> bool:
         """Return whether it has had no guards for so many seconds. Never wait."""
@@ -138,27 +145,17 @@ class Forerunner:
         with self._lock:
             self._end()
 
-    def _asked(self, text: bytes, descriptors: Sequence[int]) -> int | None:
-        """Return the process number of a new guard."""
-        for _ in range(2):
-            control = self._ready()
-            if control is None:
-                return None
-            self._used_at = monotonic()
+    def _asked(
+        self, control: socket.socket, text: bytes, descriptors: Sequence[int]
+    ) -> tuple[dict[str, Any], socket.socket]:
+        """Ask for a guard. Return what is answered, and the leash of the guard."""
+        leash, theirs = socket.socketpair()
+        with theirs:
             try:
-                socket.send_fds(control, [text], descriptors)
-            except OSError:  # it has died, and has got nothing
-                self._end()
-                continue
-            said = self._answer(control, _FORK_SECONDS)
-            if "process" not in said:
-                self._end()
-                raise ModelLoadError(
-                    f"ERR the process that starts workers with {self._name} has failed "
-                    f"({said.get('failed', 'it has ended')}); try again"
-                )
-            return int(said["process"])
-        return None
+                socket.send_fds(control, [text], [*descriptors, theirs.fileno()])
+            except OSError:  # it has died
+                return {}, leash
+        return self._answer(control, _FORK_SECONDS), leash
 
     def _ready(self) -> socket.socket | None:
         if self._control is not None and self._process is not None and self._process.poll() is None:

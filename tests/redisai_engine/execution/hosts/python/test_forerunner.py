@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -94,7 +96,7 @@ def test_a_worker_killed_under_load_fails_its_own_request_alone(serving: Server,
 
 
 @pytest.fixture
-def forerunner() -> Iterator[Callable[[str], tuple[Forerunner, list[subprocess.Popen[bytes]]]]]:
+def forerunner(tmp_path: Path) -> Iterator[Callable[[str], tuple[Forerunner, list[subprocess.Popen[bytes]]]]]:
     """Returns a forerunner whose process runs other code, given it, and the processes that it has started."""
     made: list[Forerunner] = []
 
@@ -103,7 +105,8 @@ def forerunner() -> Iterator[Callable[[str], tuple[Forerunner, list[subprocess.P
 
         def begin(control: socket.socket) -> subprocess.Popen[bytes]:
             program = f"import socket; control = socket.socket(fileno={control.fileno()}); {code}"
-            started.append(subprocess.Popen([sys.executable, "-c", program], pass_fds=[control.fileno()]))
+            command = [sys.executable, "-c", program]
+            started.append(subprocess.Popen(command, pass_fds=[control.fileno()], cwd=tmp_path))
             return started[-1]
 
         made.append(Forerunner("python", begin))
@@ -134,13 +137,30 @@ def test_a_process_that_must_not_be_forked_is_not_used(forerunner: Callable[...,
     assert process.poll() is not None
 
 
-def test_one_that_fails_to_fork_is_the_error_of_one_start(forerunner: Callable[..., Any]) -> None:
-    """A guard may have been forked, so the same sockets aren't given to another one."""
-    subject, started = forerunner("control.send(b'{\"threads\": 1}'); control.recv(1)")
+READY = "control.send(b'{\"threads\": 1}'); "
+
+
+def test_one_that_dies_before_it_forks_is_replaced(forerunner: Callable[..., Any]) -> None:
+    """One that was killed may still take what it is sent. Nobody has the sockets then, so another one may get them."""
+    subject, started = forerunner(f"{READY} control.recv(1)")
 
     with pytest.raises(ModelLoadError, match=r"the process that starts workers with python has failed \(it has ended"):
         subject.fork({}, [0, 0, 0, 0])
 
-    assert started[0].poll() is not None
+    assert [process.poll() for process in started] == [0, 0]
     assert subject.is_ready()
-    assert len(started) == 2
+
+
+def test_one_that_may_have_forked_is_the_error_of_one_start(forerunner: Callable[..., Any], tmp_path: Path) -> None:
+    """The guard has the sockets, which aren't given to another one."""
+    subject, started = forerunner(
+        f"{READY} import os, time; socket.recv_fds(control, 99, 9); guard = os.fork(); "
+        "guard or (control.close(), time.sleep(1000)); open('guard', 'w').write(str(guard))"
+    )
+
+    with pytest.raises(ModelLoadError, match=r"the process that starts workers with python has failed \(it has ended"):
+        subject.fork({}, [0, 0, 0, 0])
+
+    (process,) = started
+    assert process.poll() is not None
+    os.kill(int((tmp_path / "guard").read_text()), signal.SIGKILL)
