@@ -69,11 +69,11 @@ class Connection:
 
     def rest(self) -> bytes:
         """Return everything up to the end of the connection, which may be a reset: unread requests make it one."""
-        data = b""
+        parts = []  # of which there may be gigabytes
         with contextlib.suppress(ConnectionResetError):
-            while more := self._file.read1():
-                data += more
-        return data
+            while more := self._file.read1(1 << 20):
+                parts.append(more)
+        return b"".join(parts)
 
     def is_quiet(self, *, barrier: str = "PING") -> bool:
         """Return whether nothing can be read except the reply to `barrier`, which is sent for that purpose."""
