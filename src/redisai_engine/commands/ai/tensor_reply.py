@@ -4,6 +4,7 @@ The replies of AI.TENSORGET: a tensor's dtype and shape, and its elements as byt
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -106,13 +107,21 @@ def meta_before_blob(dtype: DType, shape: tuple[int, ...]) -> bytes:
 
 
 def _values(tensor: Tensor, protocol: int) -> Iterator[bytes]:
-    """Yield the encoded values, `MANY` at a time: an object for each would take far more memory than the reply."""
+    """
+    Yield the encoded values, `MANY` at a time: an object for each would take far more memory than the reply.
+
+    More of them are encoded in a thread. Compiled, it doesn't give up the interpreter's lock by itself.
+    """
     if tensor.dtype.is_string:
-        for texts in _texts(bytes(tensor.blob)):
+        for number, texts in enumerate(_texts(bytes(tensor.blob))):
+            if number:
+                time.sleep(0)
             yield b"".join([replies.bulk(element) for element in texts])
         return
     numbers = np.frombuffer(tensor.blob, "u1" if tensor.dtype is dtypes.BOOL else tensor.dtype.numpy)
     for start in range(0, numbers.size, MANY):
+        if start:
+            time.sleep(0)
         chunk = numbers[start : start + MANY].tolist()
         if tensor.dtype.is_float:
             yield b"".join([replies.double(value, protocol) for value in chunk])
