@@ -15,6 +15,7 @@ The engine's one tree of errors. Each carries the text that goes over the wire.
     ├── ModelRunError           a run failed; the text is the backend's own
     │   ├── RunGivenUp          the run takes longer than allowed and can't be stopped
     │   ├── DeploymentStuck     the model has such a run
+    │   ├── ModelKeepsDying     the model's processes keep dying
     │   └── HostOutOfMemory     a process of a model's own has used up the memory that it may take
     ├── QueueFull               too many requests are waiting for a model
     ├── EngineClosing           the engine is shutting down and runs nothing more
@@ -109,6 +110,10 @@ class ProbationFailed(ModelLoadError):
 
 class ModelRunError(EngineError):
     """A run of a model failed."""
+
+
+class ModelKeepsDying(ModelRunError):
+    """The model's processes have died so often that no more are started."""
 
 
 class RunGivenUp(ModelRunError):

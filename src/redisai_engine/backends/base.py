@@ -80,6 +80,8 @@ class LoadedModel(ABC):
     is_elsewhere: bool = False
     #: How many of its processes have died, if it runs in such.
     deaths: int = 0
+    #: Why it answers nothing until it is stored anew; empty while it answers.
+    failure: str = ""
     #: It takes parcels (`protocol/parcels.py`) too, which can't be joined. They are vectors of UINT8.
     takes_parcels: bool = False
     #: So many runs of it take place at the same time, in processes of its own; 0: as many as the device has threads.

@@ -127,6 +127,11 @@ class Models:
         held = self._cache.peek(place)
         return held.value if held is not None and held.id == id_ else None
 
+    def failure_of(self, database: int, key: bytes) -> str:
+        """Return why what the key holds in memory answers nothing any more; empty if it does."""
+        held = self._cache.peek((database, key))
+        return "" if held is None else held.value.loaded.failure
+
     def size_of(self, backend: str) -> int:
         """Return how many bytes a backend's loaded models take."""
         return sum(held.size for held in self._cache.values() if held.value.backend_name == backend)

@@ -6,6 +6,8 @@ is run on inputs made up by its backend, whose failure says nothing, or only loa
 looked at once a second, and tried again when their keys hold another version. So a new version is in memory, and has
 run, before most clients ask for it.
 
+Between trials, a model whose processes keep dying says so itself.
+
 Invariant: a deployment that has failed is not ready until it has run.
 """
 
@@ -24,7 +26,7 @@ from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.hashes import scan_tags
 from redisai_engine.commands.steps import Encode, Limited, Run, RunRequest
-from redisai_engine.errors import EngineError
+from redisai_engine.errors import EngineError, ModelKeepsDying
 from redisai_engine.execution.figures import OWN
 from redisai_engine.execution.job import TIMED_OUT, RunnableModel
 from redisai_engine.redis import store
@@ -44,6 +46,7 @@ ALL = "all"
 def trial(client: Client, key: bytes) -> Generator[Any, Any, None]:
     """Load a deployment and run it on its example. Raise the EngineError if it fails."""
     model = yield from resolve_model(client, key)
+    _refuse_failed(model)
     (record,) = yield Limited([(b"HGETALL", record_key(key))], _MOST_BYTES)
     arrays = yield Encode(partial(example_arrays, record))
     made_up = None if arrays is not None else model.loaded.example()
@@ -104,8 +107,14 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all that is preloaded has run."""
-        return not self._names or (self._looked and not any(problem for _, problem in self._tried.values()))
+        """Whether all that is preloaded has run, and nothing of it has failed since."""
+        return not self._names or (self._looked and all(self._runs(name) for name in self._tried))
+
+    def _runs(self, name: bytes) -> bool:
+        """Return whether a deployment has run when it was tried, and hasn't failed since."""
+        id_, problem = self._tried[name]
+        model = self._engine.models.peek((0, name), id_)
+        return not problem and (model is None or not model.loaded.failure)
 
     async def check(self, connection: Any, key: bytes) -> None:
         """
@@ -153,7 +162,7 @@ class Health:
             entry = held.get((0, name))
             before = self._tried.get(name)
             id_ = b"" if entry is None else entry.id
-            if before is not None and before == (id_, "") and id_:
+            if before is not None and before[0] == id_ and id_ and self._runs(name):
                 tried[name] = before
                 continue
             problem = await self._try(connection, name)
@@ -165,5 +174,12 @@ class Health:
 
 
 def _readable(client: Client, key: bytes) -> Generator[Any, Any, RunnableModel]:
-    """Raise EngineError unless the user may read the deployment, and it can be loaded."""
-    return (yield from resolve_model(client, key))
+    """Raise EngineError unless the user may read the deployment, it can be loaded, and hasn't failed since."""
+    model = yield from resolve_model(client, key)
+    _refuse_failed(model)
+    return model
+
+
+def _refuse_failed(model: RunnableModel) -> None:
+    if model.loaded.failure:
+        raise ModelKeepsDying(model.loaded.failure)

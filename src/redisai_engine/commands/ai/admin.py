@@ -48,7 +48,11 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     others = yield AskPeers({"figures": which})
     refusal = client.engine.quarantine.refusal(meta.id.encode())
     problem = client.engine.models.tracking_problem
-    notes = {"refused": refusal.wire if refusal is not None else "", "tracking": problem and f"off: {problem}"}
+    notes = {
+        "failed": _failure(client, key, meta),
+        "refused": refusal.wire if refusal is not None else "",
+        "tracking": problem and f"off: {problem}",
+    }
     return _info_reply(key, _as_placed(client, key, meta), _added(figures, others), notes)
 
 
@@ -60,6 +64,12 @@ def _as_placed(client: Client, key: bytes, meta: Info) -> Info:
     if model is None:
         return meta
     return replace(meta, isolate=meta.isolate or client.engine.placement.is_isolated(meta.backend, model.loaded))
+
+
+def _failure(client: Client, key: bytes, meta: Info) -> str:
+    """Return why a model answers nothing any more, as far as this process knows."""
+    model = client.engine.models.peek((client.database, key), meta.id.encode())
+    return "" if model is None else model.loaded.failure
 
 
 def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> Info:

@@ -31,12 +31,13 @@ from redisai_engine.backends.base import (
     TensorInfo,
     parse_device,
 )
-from redisai_engine.errors import ModelLoadError, ModelRunError
+from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _DEATHS = 5  # in a minute, after which a model has failed
+_FAILED = f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
 _PATIENCE = 1.0  # seconds that a run waits for a host that may not be started yet
 _FACTOR = 4  # a loaded model takes at most so many times its blob, besides what its runs take
 
@@ -172,6 +173,10 @@ class HostedModel(LoadedModel):
         return self._hosts.deaths
 
     @property
+    def failure(self) -> str:  # type: ignore[override]
+        return self._hosts.failure
+
+    @property
     def memory(self) -> int:  # type: ignore[override]
         return self._hosts.weigh()
 
@@ -266,6 +271,11 @@ class Hosts:
                 self._end_one(self._free.pop())
 
     @property
+    def failure(self) -> str:
+        """Why no host is started any more, as runs are told; empty as long as hosts are."""
+        return _FAILED if self._restarts.failed else ""
+
+    @property
     def has_free(self) -> bool:
         """Whether a run could begin now."""
         return bool(self._free)
@@ -314,9 +324,7 @@ class Hosts:
     def _refuse_if_dying(self, wait: float) -> None:
         """Raise ModelRunError if no host may be started for longer than a run waits."""
         if self._restarts.failed:
-            raise ModelRunError(
-                f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
-            )
+            raise ModelKeepsDying(self.failure)
         if wait > _PATIENCE:
             raise ModelRunError(f"ERR the model's process keeps dying; it is started again in {wait:.1f} s")
 

@@ -41,7 +41,7 @@ _PROGRAM = Path(__file__).parent / "program.py"
 _PARCELS = Path(__file__).parents[3] / "protocol" / "parcels"
 _MOST_TEXT = 1 << 20  # bytes of the JSON in a frame
 _UNPACKED = 10, 1 << 30  # an archive may take so many times its size unpacked, and so many bytes
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5  # within a second of the last death it must be known that a model has failed
 _END_SECONDS = 4.0  # longer than a guard takes to kill a worker that ignores SIGTERM
 #: What keeps frameworks from sending anything anywhere.
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1"}

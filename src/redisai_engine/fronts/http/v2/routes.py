@@ -154,8 +154,21 @@ async def repository_index(request: Request) -> Response:
     body = await _body(request)
     if type(body.get("ready", False)) is not bool:
         raise bad_request("ready must be true or false")
-    names = await _done(request, _names)
-    return _json([{"name": _shown_name(name), "version": VERSION, "state": "READY", "reason": ""} for name in names])
+    return _json(await _done(request, _index))
+
+
+def _index(call: Call) -> Steps[list[dict[str, str]]]:
+    names = yield from _names(call)
+    failures = [call.client.engine.models.failure_of(0, name) for name in names]
+    return [
+        {
+            "name": _shown_name(name),
+            "version": VERSION,
+            "state": "UNAVAILABLE" if failure else "READY",
+            "reason": failure.removeprefix("ERR "),
+        }
+        for name, failure in zip(names, failures, strict=True)
+    ]
 
 
 def _names(call: Call) -> Steps[list[bytes]]:
