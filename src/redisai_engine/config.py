@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,8 +20,13 @@ from typing import Any
 
 from redisai_engine.errors import StartError
 from redisai_engine.processors import worker_count
+from redisai_engine.protocol.patterns import split_patterns
+from redisai_engine.users import refuse_unusable
 
 _log = logging.getLogger("redisai_engine.process")
+
+#: A pattern that stands for every key.
+ALL_KEYS = "*"
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
 
@@ -48,6 +52,14 @@ def _switch(text: str) -> bool:
     if text.lower() not in values:
         raise ValueError("it must be yes or no")
     return values[text.lower()]
+
+
+def _keys(text: str) -> str:
+    """Return the patterns of the keys that a switch turns on for: all, none, or those that stand in its place."""
+    try:
+        return ALL_KEYS if _switch(text) else ""
+    except ValueError:
+        return ",".join(split_patterns(text))
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:
@@ -213,11 +225,12 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
-    python_models: bool = _setting(
-        False,  # noqa: FBT003  # a default, like the others
-        _switch,
-        "serve Python models (backend PYFUNC), each by processes of its own; not with "
-        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in the environment",
+    python_models: str = _setting(
+        "",
+        _keys,
+        "serve Python models (backend PYFUNC), each by processes of its own: yes, no, or under keys that match a "
+        "pattern (py:*) or one of several, separated by commas; not with MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in "
+        "the environment",
         why="whoever may store such a model runs code of any kind",
     )
     worker_memory: int = _setting(
@@ -393,10 +406,11 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
     if environment.get(_CODE_ALLOWED, "").lower() in ("false", "0"):
-        values["python_models"] = False
+        values["python_models"] = ""
     settings = Settings(**values)
     _refuse_half_of_tls(settings)
-    _refuse_other_user(settings)
+    if settings.python_models:
+        refuse_unusable(settings.worker_user)
     _warn_of_visible_password(given["redis"])
     return settings
 
@@ -419,18 +433,6 @@ def _refuse_half_of_tls(settings: Settings) -> None:
         raise StartError("tls-ca-cert-file needs tls-cert and tls-key: set all three")
     if settings.tls_auth_clients in ("yes", "optional") and not settings.tls_ca_cert_file:
         raise StartError(f"tls-auth-clients {settings.tls_auth_clients} needs tls-ca-cert-file: set both")
-
-
-def _refuse_other_user(settings: Settings) -> None:
-    """Raise StartError if processes can't have the rights of the user that is named."""
-    if not (settings.python_models and settings.worker_user):
-        return
-    if os.geteuid():
-        raise StartError("worker-user is for engines of root: only root may start processes of other users")
-    try:
-        pwd.getpwnam(settings.worker_user)
-    except KeyError:
-        raise StartError(f"worker-user can't be {settings.worker_user!r}: this machine has no such user") from None
 
 
 def _arguments(arguments: Sequence[str]) -> dict[str, Any]:
@@ -463,7 +465,7 @@ def _parser() -> argparse.ArgumentParser:
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
         shown = "yes" if row.default is True else row.default
         default = f" (default: {shown})" if shown not in ("", False) else ""
-        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] is _switch else {}
+        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] in (_switch, _keys) else {}
         help_ = row.metadata["help"] + unit + default
         parser.add_argument(flag(row.name), metavar=row.name.upper(), help=help_, **value)
     return parser

@@ -11,6 +11,8 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+from redisai_engine.errors import StartError
+
 
 @dataclass(frozen=True, slots=True)
 class ModelUser:
@@ -38,3 +40,15 @@ class ModelUser:
             if not status.st_mode & needed:
                 return part
         return None
+
+
+def refuse_unusable(name: str) -> None:
+    """Raise StartError if processes can't have the rights of the user that `worker-user` names, if it names one."""
+    if not name:
+        return
+    if os.geteuid():
+        raise StartError("worker-user is for engines of root: only root may start processes of other users")
+    try:
+        ModelUser.named(name)
+    except KeyError:
+        raise StartError(f"worker-user can't be {name!r}: this machine has no such user") from None

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,24 @@ def test_an_engine_that_allows_no_python_refuses_it_when_it_is_named(engine: Ser
         RedisAIClient(engine.target).create_deployment("own", str(model), config={"backend": "PYFUNC"})
 
     assert error.value.message == f"backend PYFUNC isn't to be had: {NOT_ALLOWED}"
+
+
+def test_python_models_are_deployed_only_under_names_that_the_engine_runs_them_under(
+    new_engine: Callable[..., Server], folder: Path
+):
+    """The key under which a model is verified has the rights of the name that it is to get."""
+    server = new_engine("--python-models", "py:*,*:chain")
+    saved = python_models.save("from_code", folder)
+    create(server, "py:lengths", saved.path)
+    create(server, "my:chain", saved.path)
+    assert_as_pyfunc(server, "py:lengths", saved)
+
+    with pytest.raises(NotConvertible) as error:
+        RedisAIClient(server.target).create_deployment("lengths", str(saved.path), config={"env": "local"})
+
+    assert error.value.message.endswith(
+        "the engine runs Python models only under names that match py:*,*:chain (python-models); give it such a name"
+    )
 
 
 def test_a_server_counts_as_one_that_runs_no_python_until_it_says_otherwise():

@@ -56,6 +56,24 @@ class TestSources:
 
         assert (settings.port, settings.queue_limit, settings.bind, settings.redis) == (7, 6, "::1", "")
 
+    @pytest.mark.parametrize(
+        ("given", "keys"),
+        [
+            (["--python-models"], "*"),
+            (["--python-models", "yes"], "*"),
+            (["--python-models", "ON"], "*"),
+            (["--python-models", "no"], ""),
+            (["--python-models", "0"], ""),
+            (["--python-models", "py:*"], "py:*"),
+            (["--python-models", " py:*, team-?:[ab]* ,"], "py:*,team-?:[ab]*"),
+            ([], ""),
+        ],
+    )
+    def test_a_switch_may_be_patterns_of_keys(self, given: list[str], keys: str):
+        assert load_settings(given, {}).python_models == keys
+        forbidding = {"MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false"}
+        assert load_settings(given, forbidding).python_models == ""
+
     @pytest.mark.parametrize("row", fields(Settings), ids=lambda row: row.name)
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
         limits = ("output_limit", "request_limit", "reply_limit", "tensor_limit", "http_body_limit")

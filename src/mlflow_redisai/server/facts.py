@@ -14,6 +14,7 @@ from mlflow_redisai.errors import NoRedisAI
 from mlflow_redisai.server.commands import text
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.limits import ServerLimits, limits_of
+from redisai_engine.protocol.patterns import KeyPatterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,7 @@ DEFAULT_BULK_BYTES = 512 * 1024 * 1024
 
 NO_ENGINE = "RedisAI has no backend for that; deploy to mlflow-redisai's engine, started with --python-models"
 NOT_ALLOWED = "the engine was started without --python-models; its operator may allow them, as their code runs there"
+ELSEWHERE = "the engine runs Python models only under names that match {keys} (python-models); give it such a name"
 NOT_TOLD = "the engine doesn't say whether it runs Python models (INFO ai_engine); ask its operator"
 
 
@@ -69,10 +71,19 @@ def with_runtime(facts: ServerFacts, connection: Connection, key: bytes) -> Serv
 
 
 def with_python_models(facts: ServerFacts, connection: Connection, key: bytes) -> ServerFacts:
-    """Add whether the server runs Python models. Call this for an engine only: INFO can crash RedisAI, see above."""
+    """
+    Add whether the server runs a Python model under this key.
+
+    Call this for an engine only: INFO can crash RedisAI, see above.
+    """
     [info] = connection.pipeline(key, [["INFO", "ai_engine"]])
-    found = info.get("ai_python_models") if isinstance(info, dict) else None
-    return replace(facts, python_models={"on": None, "off": NOT_ALLOWED}.get(str(found), NOT_TOLD))
+    found = info if isinstance(info, dict) else {}
+    told = {"on": None, "off": NOT_ALLOWED}.get(str(found.get("ai_python_models")), NOT_TOLD)
+    keys = found.get("ai_python_model_keys", "*")
+    keys = ",".join(map(str, keys)) if isinstance(keys, list) else str(keys)  # newer versions of redis-py split it
+    if told is None and not KeyPatterns(keys).allow(key):
+        told = ELSEWHERE.format(keys=keys)
+    return replace(facts, python_models=told)
 
 
 def _version_text(value: Any) -> str | None:

@@ -21,7 +21,8 @@ from mlflow_redisai import errors
 from mlflow_redisai.config import DeploymentOptions
 from mlflow_redisai.server.commands import raw, text
 from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.record import FORMAT, ID_FIELD, PREFIX, is_own_key, mapping_of, texts
+from redisai_engine.codec.record import FORMAT, ID_FIELD, is_own_key, mapping_of, texts
+from redisai_engine.protocol.patterns import OWN_KEYS
 
 
 def check_name(name: object) -> str:
@@ -30,7 +31,7 @@ def check_name(name: object) -> str:
         raise errors.InvalidRequest(f"a deployment's name must be a non-empty string, got {name!r}")
     if is_own_key(raw(name)):
         raise errors.InvalidRequest(
-            f"the name {name!r} is not allowed: keys that start with {text(PREFIX)} are reserved for the plugin"
+            f"the name {name!r} is not allowed: keys that start with {text(OWN_KEYS)} are reserved for the plugin"
         )
     if name == "|>":
         raise errors.InvalidRequest("the name '|>' is not allowed: it separates operations in RedisAI's commands")

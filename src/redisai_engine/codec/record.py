@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from redisai_engine.codec.errors import DamagedMapping, UnknownRecordFormat
+from redisai_engine.protocol.patterns import OWN_KEYS, VERIFYING
 
 if TYPE_CHECKING:
     from redisai_engine.codec.mapping import Mapping
 
-PREFIX = b"mlflow-redisai:"
 FORMAT = 1
 # The field with an id that is new for every deployment.
 ID_FIELD = "id"
@@ -39,17 +39,17 @@ _CLUSTER_SLOTS = 16384
 
 def record_key(model: bytes) -> bytes:
     """Return the key of the record for the model under the key `model`."""
-    return b"%s{%s}:record:%s" % (PREFIX, _slot_tag(model), model)
+    return b"%s{%s}:record:%s" % (OWN_KEYS, _slot_tag(model), model)
 
 
 def verification_key(model: bytes, unique: str) -> bytes:
     """Return a key for a model that is being verified, in the slot of `model`."""
-    return b"%s{%s}:verify:%s" % (PREFIX, _slot_tag(model), unique.encode())
+    return b"%s{%s}%s%s" % (OWN_KEYS, _slot_tag(model), VERIFYING, unique.encode())
 
 
 def is_own_key(key: bytes) -> bool:
     """Return whether a key is one of the plugin's, as above, and so not a deployed model."""
-    return key.startswith(PREFIX)
+    return key.startswith(OWN_KEYS)
 
 
 def _slot_tag(key: bytes) -> bytes:

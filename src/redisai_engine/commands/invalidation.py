@@ -28,5 +28,5 @@ def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
     (raw,) = yield Pass(encode(arguments))
     models.forget_keys(keys)  # a run may have cached the old state while the command was in flight
     if _RENAMED.get(arguments[0].upper()) == raw and len(arguments) == 3 and not client.in_transaction:
-        models.moved(client.database, arguments[1], arguments[2])
+        client.engine.moved(client.database, arguments[1], arguments[2])
     return bytes(raw)

@@ -54,6 +54,7 @@ PYTHON_OFF = (
     "ERR PYFUNC models are off; start the engine with --python-models, and without "
     "MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false"
 )
+PYTHON_ELSEWHERE = "ERR PYFUNC models are on for keys that match %s (python-models); %s doesn't"
 UNKNOWN_BACKEND = "ERR the model's backend %s isn't known here; the backends are %s"
 NO_STREAM = "ERR a model of backend %s gives whole answers only; PYFUNC models can stream, if they have predict_stream"
 STREAM_UNASKED = "ERR the stream was ended, because nothing was asked of it for %d ms (stream-timeout)"

@@ -19,6 +19,7 @@ from typing import Any
 
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.config import Settings
+from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
@@ -27,6 +28,7 @@ from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.processors import available
+from redisai_engine.protocol.patterns import KeyPatterns
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
@@ -85,6 +87,7 @@ class Engine:
             host_output,
             trusted=settings.trusted_models,
             python=python_backend(settings, host_output) if settings.python_models else None,
+            python_keys=KeyPatterns(settings.python_models),
         )
         self.ledger = Ledger()
         self.traffic = Traffic()
@@ -139,6 +142,16 @@ class Engine:
             else:
                 setattr(self, name, value)
         return None
+
+    def moved(self, database: int, key: bytes, other: bytes) -> None:
+        """Keep what a key held in memory for another one: Redis has renamed it. Unless it may not run there."""
+        self.models.moved(database, key, other)
+        model = self.models.held((database, other))
+        if model is not None:
+            try:
+                self.placement.check_key(model.backend_name, other)
+            except ModelLoadError:
+                self.models.unload(database, other)
 
     def _new_scripts(self) -> Scripts:
         if self.placement.is_hosted("TORCH"):

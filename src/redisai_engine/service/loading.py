@@ -86,6 +86,11 @@ class Loader:
         `place` is the key that it was read from, or will be stored under. A version that is being loaded for the same
         key is shared. With `for_run`, what isn't there yet isn't built while the caller waits.
         """
+        try:
+            self.check(place, meta)
+        except EngineError as error:
+            done(error)
+            return
         loaded = self._models.loaded(*place, meta.id.encode())
         if loaded is not None:  # another connection loaded it while this one was reading the blob
             done(loaded)
@@ -98,6 +103,10 @@ class Loader:
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             task = self._loop.create_task(self._loaded(meta, blob, for_run=for_run))
             task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
+
+    def check(self, place: Place, meta: ModelInfo) -> None:
+        """Raise ModelLoadError for a model that isn't loaded whatever its blob is, so that needn't be read."""
+        self._placement.check_key(meta.backend, place[1])
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""

@@ -127,10 +127,10 @@ class Models:
         held = self._cache.peek(place)
         return held.value if held is not None and held.id == id_ else None
 
-    def failure_of(self, database: int, key: bytes) -> str:
-        """Return why what the key holds in memory answers nothing any more; empty if it does."""
-        held = self._cache.peek((database, key))
-        return "" if held is None else held.value.loaded.failure
+    def held(self, place: Place) -> RunnableModel | None:
+        """Return what is in memory for a key, without counting that as a use; the key may hold another one by now."""
+        held = self._cache.peek(place)
+        return None if held is None else held.value
 
     def size_of(self, backend: str) -> int:
         """Return how many bytes a backend's loaded models take."""

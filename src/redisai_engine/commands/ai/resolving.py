@@ -8,6 +8,7 @@ take milliseconds to be noticed (`service/models.py`).
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from redisai_engine.commands.ai.model_hash import read_meta, read_model
@@ -41,8 +42,9 @@ def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableMod
     database = client.database
     model = models.loaded(database, key, meta.id.encode())
     if model is None:
-        meta, blob = yield from read_model(key)
-        model = yield Load((database, key), meta, blob, for_run=True)
+        place = (database, key)
+        meta, blob = yield from read_model(key, partial(client.engine.loader.check, place))
+        model = yield Load(place, meta, blob, for_run=True)
         models.keep(database, key, meta.id.encode(), model)
     models.track(database, key, meta.id.encode(), model)
     return model

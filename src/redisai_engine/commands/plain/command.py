@@ -8,16 +8,15 @@ Redis 6.2. Our rows take the form of the rows that Redis sends in the same reply
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.grammar.words import text
 from redisai_engine.commands.plain.modules import MODULE
 from redisai_engine.commands.steps import Pass, Plan, Relay, refuse_error
 from redisai_engine.commands.table import COMMANDS, NO_KEYS, READ, Command, command
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import elements
+from redisai_engine.protocol.patterns import matches
 from redisai_engine.protocol.requests import encode
 
 _REDIS_6_ROW = 7  # elements of a command's row in Redis 6.2; Redis 7 has ten
@@ -136,8 +135,7 @@ def _is_listed(row: Command[Client], condition: Sequence[bytes]) -> bool:
     kind, value = condition[0].upper(), condition[1]
     if kind == b"MODULE":
         return value == MODULE.encode() and row.in_redisai
-    # Redis' pattern [^a] is [!a] for fnmatch. Upper and lower case don't differ, as in Redis.
-    return kind == b"PATTERN" and fnmatchcase(row.name.lower(), text(value).lower().replace("[^", "[!"))
+    return kind == b"PATTERN" and matches(value.lower(), row.name.lower().encode())  # case doesn't count, as in Redis
 
 
 def _docs(client: Client, arguments: Sequence[bytes]) -> Plan:

@@ -15,6 +15,7 @@ from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
+from redisai_engine.config import ALL_KEYS
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode, elements
 from redisai_engine.protocol.requests import encode
@@ -141,6 +142,8 @@ def _engine(engine: Engine) -> Fields:
     """Yield what RedisAI doesn't have. Of several worker processes, each reports its own."""
     yield "tracking", engine.models.tracking
     yield "python_models", "on" if engine.settings.python_models else "off"
+    if engine.settings.python_models not in ("", ALL_KEYS):
+        yield "python_model_keys", engine.settings.python_models
 
 
 _SECTIONS: dict[str, Callable[[Engine], Fields]] = {

@@ -18,12 +18,15 @@ from redisai_engine.execution.hosts.parent import Output, Parent
 from redisai_engine.execution.hosts.probation import Probation
 from redisai_engine.execution.hosts.scripts import compile_in_host
 from redisai_engine.protocol import texts
+from redisai_engine.protocol.patterns import KeyPatterns
 
 #: The backends whose runs a thread can't stop, or whose models are programs.
 HOSTED = ("TF", "TFLITE", "TORCH")
 
 #: The backend whose models run in this process, where a run of theirs can be stopped, but not a load or a crash.
 _TRIED_OUT = "ONNX"
+
+_LONGEST_SHOWN = 100  # bytes of a key in an error
 
 #: What a host of a small model takes at most, besides the memory that it shares (measured: 1 to 13 MB).
 HOST_BYTES = 16 * 2**20
@@ -34,7 +37,7 @@ class Placement:
     The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
     `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
-    `python` serves Python models; without it there are none.
+    `python` serves Python models under the keys that `python_keys` allow; without it there are none.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Placement:
         *,
         trusted: bool = False,
         python: Backend | None = None,
+        python_keys: KeyPatterns | None = None,
     ) -> None:
         self._limits = host_limits
         self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT)}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
         self._python = python
+        self._python_keys = python_keys or KeyPatterns("*")
         self._in_process = {_TRIED_OUT, *in_process}
         self._probation = None if trusted else Probation(self._parents[_TRIED_OUT], host_limits)
 
@@ -60,6 +65,12 @@ class Placement:
                 raise ModelLoadError(texts.PYTHON_OFF)
             return self._python
         return self._hosted[name] if self.is_hosted(name, isolate=isolate) else registry.backend(name)
+
+    def check_key(self, name: str, key: bytes) -> None:
+        """Raise ModelLoadError if models of this backend aren't served under a key."""
+        if name == PYTHON and self._python is not None and not self._python_keys.allow(key):
+            shown = ascii(key[:_LONGEST_SHOWN].decode("utf-8", "replace"))
+            raise ModelLoadError(texts.PYTHON_ELSEWHERE % (self._python_keys.text, shown))
 
     def is_hosted(self, name: str, *, isolate: bool = False) -> bool:
         """

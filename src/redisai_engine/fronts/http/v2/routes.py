@@ -159,16 +159,17 @@ async def repository_index(request: Request) -> Response:
 
 def _index(call: Call) -> Steps[list[dict[str, str]]]:
     names = yield from _names(call)
-    failures = [call.client.engine.models.failure_of(0, name) for name in names]
-    return [
-        {
-            "name": _shown_name(name),
-            "version": VERSION,
-            "state": "UNAVAILABLE" if failure else "READY",
-            "reason": failure.removeprefix("ERR "),
-        }
-        for name, failure in zip(names, failures, strict=True)
-    ]
+    return [_state(name, call.client.engine.models.held((0, name))) for name in names]
+
+
+def _state(name: bytes, model: RunnableModel | None) -> dict[str, str]:
+    failure = "" if model is None else model.loaded.failure.removeprefix("ERR ")
+    return {
+        "name": _shown_name(name),
+        "version": VERSION,
+        "state": "UNAVAILABLE" if failure else "READY",
+        "reason": failure,
+    }
 
 
 def _names(call: Call) -> Steps[list[bytes]]:
