@@ -14,15 +14,15 @@ never a wrong answer.
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.predict import foreign, streaming
+from mlflow_redisai.predict.chunks import Chunks, Pace
 from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
@@ -32,15 +32,14 @@ from redisai_engine.codec.answers import decode
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.envelopes import Document
 from redisai_engine.codec.mapping import Mapping
-from redisai_engine.codec.prediction import join, row_count, split
+from redisai_engine.codec.prediction import join, row_count
 from redisai_engine.codec.record import ID_FIELD, record_key
 from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by other clients during a prediction before giving up
-CHUNK_BYTES = 4 * 1024 * 1024  # input per command: large enough to add no cost, small enough to let others in
+CHUNK_BYTES = 4 * 1024 * 1024  # input per command at most
 UNSPLIT_BYTES = 64 * 1024 * 1024  # the same for a model whose rows can't be sent apart
 _CURE = "allow more with mlflow deployments update ... -C timeout=... (milliseconds)"
-IN_FLIGHT = 4  # chunks of one prediction that are sent at the same time, each on its own connection
 
 
 class _Outdated(Exception):
@@ -63,6 +62,7 @@ class KnownDeployment:
         self.timeout_ms = found.options.timeout if found else DEFAULT_TIMEOUT_MS
         self.limit_s = self.timeout_ms / 1000
         self.wait_ms = max(1, self.timeout_ms * 9 // 10)  # so that the server can say in time that it was too long
+        self.pace = Pace()
         self.what = f"the prediction with {self.name!r}"
         with errors.of_codec():
             if found is not None:
@@ -146,24 +146,9 @@ class Predictor:
         if mapping.parcel:
             return decode(_run(self._store.connection, known, tensors), mapping, inputs)
         rows = row_count(tensors, mapping)
-        answers = self._run_all(known, split(tensors, mapping, _rows_at_once(tensors, rows, mapping)))
+        chunks = Chunks(tensors, mapping, _rows_at_once(tensors, rows, mapping), known.pace)
+        answers = chunks.run(partial(_run, self._store.connection, known))
         return decode(join(answers, rows), mapping, inputs)
-
-    def _run_all(self, known: KnownDeployment, pieces: Sequence[list[Tensor]]) -> list[list[Tensor]]:
-        if len(pieces) == 1:
-            return [_run(self._store.connection, known, pieces[0])]
-        with ThreadPoolExecutor(min(IN_FLIGHT, len(pieces)), "mlflow-redisai-predict") as pool:
-            # With the call's deadline. A context can't be entered by two threads.
-            runs = [
-                pool.submit(contextvars.copy_context().run, _run, self._store.connection, known, piece)
-                for piece in pieces
-            ]
-            try:
-                return [run.result() for run in runs]
-            finally:
-                # After an error or an interruption, chunks that haven't been sent yet are not sent.
-                for run in runs:
-                    run.cancel()
 
 
 def _rows_at_once(tensors: Sequence[Tensor], rows: int, mapping: Mapping) -> int | None:

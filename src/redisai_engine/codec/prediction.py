@@ -9,7 +9,7 @@ runs requests concurrently or remotely takes the same steps.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from redisai_engine.codec.errors import AnswerMismatch, InputMismatch
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.tokens import ROWS, trimmed
 from redisai_engine.protocol.tensor import Tensor
+
+Array = np.ndarray[Any, Any]
 
 # Runs one request: takes its input tensors, returns the fetched outputs in the order of `Mapping.fetch`.
 Run = Callable[[list[Tensor]], list[Tensor]]
@@ -53,31 +55,52 @@ def split(tensors: list[Tensor], mapping: Mapping, max_rows: int | None = None) 
     """
     Return requests of at most `max_rows` rows each, or of exactly the model's batch size if that is fixed.
 
-    The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them. Rows that
-    depend on each other stay in one request; raise InputMismatch if they don't fit into it.
+    Raise InputMismatch for rows that depend on each other and don't fit into one.
+    """
+    size = request_rows(tensors, mapping, max_rows)
+    return list(cut(tensors, mapping, lambda: size))
+
+
+def request_rows(tensors: list[Tensor], mapping: Mapping, max_rows: int | None) -> int | None:
+    """
+    Return how many rows a request may have, where `max_rows` is good for it: None for all, a fixed batch for itself.
+
+    Rows that depend on each other stay in one request; raise InputMismatch if they don't fit into it.
     """
     if mapping.parcel:
-        return [tensors]
-    rows = row_count(tensors, mapping)
+        return None
     if not mapping.independent:
-        _check_together(rows, mapping, max_rows)
-        return [tensors]
+        _check_together(row_count(tensors, mapping), mapping, max_rows)
+        return None
     size = mapping.batch or max_rows
     if mapping.text is not None:
         size = min(size or ROWS, ROWS)
+    if mapping.batch is None and not all(mapping.has_rows(item) for item in mapping.inputs):
+        return None
+    return size
+
+
+def cut(tensors: list[Tensor], mapping: Mapping, next_rows: Callable[[], int | None]) -> Iterator[list[Tensor]]:
+    """
+    Yield requests one by one, each of as many rows as `next_rows` returns then: a number that `request_rows` allows.
+
+    The last request of a fixed batch is padded with copies of its last row. join() drops the answers to them.
+    """
+    rows, size = row_count(tensors, mapping), next_rows()
     if size is None or (rows <= size and mapping.batch in {None, rows}):
-        return [tensors]
+        yield tensors
+        return
+    arrays = [tensor.array() for tensor in tensors]  # once, because reading text takes time
     batched = [mapping.has_rows(item) for item in mapping.inputs]
-    if not all(batched) and mapping.batch is None:
-        return [tensors]
-    requests = [
-        [
-            _rows(tensor, start, size, fill=mapping.batch is not None) if cut else tensor
-            for tensor, cut in zip(tensors, batched, strict=True)
+    start = 0
+    while start < rows:
+        size = next_rows() or rows
+        request = [
+            _rows(array, start, size, fill=mapping.batch is not None) if has_rows else tensor
+            for array, tensor, has_rows in zip(arrays, tensors, batched, strict=True)
         ]
-        for start in range(0, rows, size)
-    ]
-    return requests if mapping.text is None else [trimmed(request, mapping) for request in requests]
+        start += size
+        yield request if mapping.text is None else trimmed(request, mapping)
 
 
 def _check_together(rows: int, mapping: Mapping, max_rows: int | None) -> None:
@@ -93,11 +116,11 @@ def _check_together(rows: int, mapping: Mapping, max_rows: int | None) -> None:
         )
 
 
-def _rows(tensor: Tensor, start: int, size: int, *, fill: bool) -> Tensor:
-    array = tensor.array()[start : start + size]
-    if fill and len(array) < size:
-        array = np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
-    return Tensor.from_array(array)
+def _rows(array: Array, start: int, size: int, *, fill: bool) -> Tensor:
+    part = array[start : start + size]
+    if fill and len(part) < size:
+        part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+    return Tensor.from_array(part)
 
 
 def join(answers: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:

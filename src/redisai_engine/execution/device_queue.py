@@ -6,9 +6,9 @@ is charged with what it is expected to take when it begins, and with the differe
 pause is treated as served up to the queue's clock: nobody saves up turns.
 
 Fairness alone doesn't help who comes while long runs hold all threads, because no run is interrupted. So one deployment
-never holds all threads, one that holds none may begin although as many runs as `threads` are under way (up to
-`_SPARE` more), and for brief runs there are `_SPARE_FOR_BRIEF` more places. Runs that were given up and go on don't
-count, up to `MOST_STUCK` of them.
+never holds all threads, except with quick runs while no other has come for a while. One that holds none may begin
+although as many runs as `threads` are under way (up to `_SPARE` more), and for brief runs there are `_SPARE_FOR_BRIEF`
+more places. Runs that were given up and go on don't count, up to `MOST_STUCK` of them.
 
 The queue has no clock and no thread: callers hold `lock` and pass the time.
 
@@ -26,6 +26,9 @@ from redisai_engine.execution.lanes import Lanes
 #: Runs beyond `threads` for deployments that have none under way; and beyond these, brief ones.
 _SPARE = 2
 _SPARE_FOR_BRIEF = 8
+
+#: For so long no other deployment has had a request when one is alone. Otherwise others would wait for a processor.
+_ALONE_SECONDS = 0.5
 
 #: Runs that were given up and keep their threads: so many threads are replaced.
 MOST_STUCK = 16
@@ -54,6 +57,9 @@ class DeviceQueue:
         self._clock = 0.0
         self._next_ticket = 0  # tickets number the jobs in order of arrival
         self._waiting: dict[Share, Lanes] = {}
+        self._latest: Share | None = None  # whose request came last
+        self._changed_at = 0.0  # when the one before it was another deployment's
+        self._alone: Share | None = None
 
     def is_full(self, share: Share) -> bool:
         """
@@ -66,11 +72,19 @@ class DeviceQueue:
         others = len(self._waiting) - (share in self._waiting)
         return share.waiting >= max(1, self._limit // (others + 1))
 
+    def saw(self, share: Share, now: float) -> None:
+        """Take notice of a request of a deployment, wherever it will be run."""
+        if share is not self._latest:
+            self._latest, self._changed_at, self._alone = share, now, None
+        elif self._alone is None and now - self._changed_at >= _ALONE_SECONDS:
+            self._alone = share
+
     def put(self, model: RunnableModel, job: Job, now: float) -> None:
         """Queue a job. `now` is the current time of the monotonic clock, in seconds."""
         self._next_ticket += 1
         job.ticket = self._next_ticket
         share = model.share
+        self.saw(share, now)
         lanes = self._waiting.get(share)
         if lanes is None:
             lanes = self._waiting[share] = Lanes(share, in_haste=self._in_haste)
@@ -177,7 +191,9 @@ class DeviceQueue:
         busy = len(self.running) + max(0, len(self.stuck) - MOST_STUCK)
         own = lanes.share.running + len(lanes.share.held)
         if own:
-            return own < (lanes.share.at_once or self._most_of_one) and busy < self._threads
+            may_have_all = lanes.share is self._alone and lane.is_quick()
+            most = lanes.share.at_once or (self._threads if may_have_all else self._most_of_one)
+            return own < most and busy < self._threads
         return busy < self._threads + _SPARE + (_SPARE_FOR_BRIEF if lane.is_brief() else 0)
 
     @staticmethod

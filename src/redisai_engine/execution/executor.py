@@ -201,18 +201,21 @@ class Executor:
         form: Form | None = None
         for job in jobs:
             if job.model is not model or job.form != form:
-                model, form = (job.model, job.form) if self._may_run_here(job) else (None, None)
+                model, form = (job.model, job.form) if self._may_run_here(job, now) else (None, None)
             if model is not None and now < until and (job.deadline is None or now < job.deadline):
                 now = self._run_here(model, job, now)
             else:
                 model, form = None, None  # a later job must not overtake the queued one
                 self._queue(job, now)
 
-    def _may_run_here(self, job: Job) -> bool:
+    def _may_run_here(self, job: Job, now: float) -> bool:
         model = job.model
         if model is None or model.batch_size or model.share.waiting or self._closing or not model.is_short(job.form):
             return False
         self._look_after(model)
+        queue = self._queues.get(model.device)
+        if queue is not None:  # those who run in threads there have to make room
+            queue.saw(model.share, now)
         return True
 
     def _look_after(self, model: RunnableModel) -> None:

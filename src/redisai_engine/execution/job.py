@@ -23,6 +23,9 @@ SHORT_RUN_SECONDS = 200e-6
 #: A run of up to this long is brief: others barely notice it.
 BRIEF_RUN_SECONDS = 5e-3
 
+#: A run of up to this long is quick: a deployment may have all threads for such runs, which end soon if others come.
+QUICK_RUN_SECONDS = 20e-3
+
 #: A run that was known as brief and takes longer than this shows that its model's runs can't be foreseen.
 _SURPRISING_SECONDS = 50e-3
 
@@ -150,6 +153,17 @@ class RunnableModel:
     def is_brief(self, form: Form) -> bool:
         """Return whether runs of this form are known to take little time."""
         return self._seconds.get(form, 1.0) < BRIEF_RUN_SECONDS and not self.share.is_surprising
+
+    def is_quick(self, form: Form) -> bool:
+        """
+        Return whether runs of this form are known to end soon, whatever the values of their inputs are.
+
+        That isn't so for scripts and for models that loop, however little their earlier runs took.
+        """
+        seconds = self._seconds.get(form)
+        return (
+            seconds is not None and seconds < QUICK_RUN_SECONDS and self.loaded.steady and not self.share.is_surprising
+        )
 
     def expected(self, form: Form) -> float:
         """Return how long a run of this form takes, in seconds, as far as is known."""

@@ -67,6 +67,10 @@ class Lane:
         """Return whether the next run is known to take little time."""
         return self._model().is_brief(self.form())
 
+    def is_quick(self) -> bool:
+        """Return whether the next run is known to end soon."""
+        return self._model().is_quick(self.form())
+
     def expected(self) -> float:
         """Return how long the next run takes, in seconds, as far as is known."""
         return self._model().expected(self.form())

@@ -13,7 +13,7 @@ from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
 from redisai_engine.execution.job import Batch, Job, RunnableModel
 from support.execution import rows
 
-BRIEF, LONG = 1e-3, 0.5
+BRIEF, QUICK, LONG = 1e-3, 0.015, 0.5
 
 
 def queue_of(threads: int = 2, limit: int = 1000) -> DeviceQueue:
@@ -58,6 +58,78 @@ def test_one_deployment_never_holds_all_threads(model) -> None:
         put(queue, slow)
 
     assert begin_all(queue) == [slow] * 3
+
+
+def alone(queue: DeviceQueue, model: RunnableModel, *, until: float = 1.0) -> None:
+    """Have a deployment's requests come, and no others, for as long as it takes to be alone."""
+    put(queue, model)
+    for _ in range(8):
+        put(queue, model, now=until)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_quick_runs_of_a_deployment_that_is_alone_may_hold_all_threads(model, threads: int) -> None:
+    queue, quick = queue_of(threads), known(model, QUICK)
+
+    alone(queue, quick)
+
+    assert begin_all(queue) == [quick] * threads
+
+
+def test_runs_that_only_were_quick_until_now_never_hold_all_threads(model, counting) -> None:
+    """A model that loops, one whose runs have been far longer than known, and a form that hasn't run yet."""
+    looping, surprising, unknown = known(lambda: model(counting), QUICK), known(model, BRIEF), model()
+    surprising.measured((1, 2), 0.1)
+
+    for each in (looping, surprising, unknown):
+        queue = queue_of(threads=4)
+        alone(queue, each)
+        assert begin_all(queue) == [each] * 3
+
+
+def test_who_ran_elsewhere_a_moment_ago_is_not_forgotten(model) -> None:
+    """Its next request needs a processor, though no thread."""
+    queue, quick, other = queue_of(threads=4), known(model, QUICK), known(model, BRIEF)
+    alone(queue, quick, until=1.0)
+
+    queue.saw(other.share, 1.1)
+    put(queue, quick, now=1.2)
+    put(queue, quick, now=1.6)
+
+    assert begin_all(queue) == [quick] * 3
+    put(queue, quick, now=1.8)
+    assert begin_all(queue) == [quick]
+
+
+@pytest.mark.parametrize("quick", [BRIEF, QUICK])
+def test_who_comes_begins_at_once_however_many_quick_runs_another_has(model, quick: float) -> None:
+    queue, busy, others = queue_of(), known(model, quick), [known(model, LONG), known(model, QUICK)]
+    alone(queue, busy)
+    assert begin_all(queue) == [busy, busy]
+
+    for other in others:
+        put(queue, other)
+
+    assert begin_all(queue) == others
+
+
+def test_a_deployment_with_quick_runs_has_no_more_than_its_part_of_the_turns(model) -> None:
+    """Two deployments that always have something waiting share two threads."""
+    queue, busy = queue_of(), [known(model, QUICK), known(model, QUICK)]
+    for each in busy:
+        for _ in range(500):
+            put(queue, each)
+    running = [begin(queue), begin(queue)]
+    had: Counter[RunnableModel] = Counter()
+
+    for turn in range(400):
+        batch = running.pop(0)
+        assert batch is not None
+        end(queue, batch, QUICK)
+        had[batch.jobs[0].model] += 1
+        running.append(begin(queue, turn * QUICK))
+
+    assert had[busy[0]] == pytest.approx(had[busy[1]], abs=2)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
