@@ -12,7 +12,7 @@ order:
   inside an argument, or any form that is unusual but allowed, makes the comparison fail.
 * Step by step, as Redis does it. This handles what the others refused, requests that arrive in parts, large arguments
   and inline requests. Progress is kept between calls: no byte of an argument is examined twice, and an argument that is
-  still arriving takes no more memory than the bytes received so far.
+  still arriving takes no more memory than the bytes received so far. Many small arguments are split off together.
 
 Which requests are malformed, and which text they get, follows Redis 7's networking.c. Requests before the malformed one
 are handed out first. So do the limits before a client has logged in, but only requests that are read step by step are
@@ -45,6 +45,9 @@ ARGUMENT_BYTES = 64  # what an argument takes besides its content: an object and
 # A larger buffer is not split: its arguments are large, and searching them for line breaks costs more than it saves.
 # See docs/decisions/0001-request-parser.md.
 MAX_SPLIT_BYTES = 64 * 1024
+
+# Of a request with more, arguments are split off as from a small buffer. A client that hasn't logged in can't send it.
+MANY_ARGUMENTS = 64
 
 SMALL_PART_BYTES = 4096  # smaller parts are joined: an object for each would take far more memory than its bytes
 
@@ -249,6 +252,11 @@ class RequestParser:
         return taken
 
     @property
+    def is_long(self) -> bool:
+        """Whether many arguments of a request have yet to be read."""
+        return self._outstanding > MANY_ARGUMENTS
+
+    @property
     def raw(self) -> bytes:
         """The bytes of the request handed out last. One read step by step is encoded again in the usual form."""
         pieces = self._pieces
@@ -344,6 +352,8 @@ class RequestParser:
 
     def _read_arguments(self) -> bool:
         """Read the arguments that the request still lacks. Return False if they are incomplete."""
+        if self.is_long and not self._arriving:
+            self._read_many()
         while self._outstanding:
             argument = self._read_argument() if not self._arriving else self._take_arrived()
             if argument is None:
@@ -351,6 +361,26 @@ class RequestParser:
             self._arguments.append(argument)
             self._outstanding -= 1
         return True
+
+    def _read_many(self) -> None:
+        """Read small arguments of a long request by splitting, as many as are complete and well formed."""
+        while self._outstanding and self._position < len(self._buffer):
+            # The last piece may be incomplete, and a header without its argument stays where it is.
+            pieces = self._buffer[self._position : self._position + MAX_SPLIT_BYTES].split(b"\r\n")
+            count = min((len(pieces) - 1) // 2, self._outstanding)
+            headers, arguments = pieces[0 : 2 * count : 2], pieces[1 : 2 * count : 2]
+            lengths = list(map(len, arguments))
+            if not count or headers != list(map(_header, lengths)):
+                return
+            size = self._size + sum(lengths) + count * ARGUMENT_BYTES
+            if size > self._limits.request_bytes or max(lengths) > min(
+                self._max_bulk_bytes, self._limits.argument_bytes
+            ):
+                return  # read step by step, one of them is an error
+            self._size = size
+            self._position += sum(lengths) + sum(map(len, headers)) + 4 * count
+            self._arguments += arguments
+            self._outstanding -= count
 
     def _read_argument(self) -> bytes | None:
         """Read `$3 / GET`. Return None if it is incomplete."""

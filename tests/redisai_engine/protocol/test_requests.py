@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisai_engine.protocol.errors import ProtocolError
-from redisai_engine.protocol.requests import MAX_SPLIT_BYTES, Request, RequestParser, encode
+from redisai_engine.protocol.requests import (
+    ARGUMENT_BYTES,
+    MANY_ARGUMENTS,
+    MAX_SPLIT_BYTES,
+    Limits,
+    Request,
+    RequestParser,
+    encode,
+)
 from support.servers import Server
 from support.streams import cut
 
@@ -150,6 +158,48 @@ def test_any_requests_come_back_however_they_are_cut(requests: list[Request], ti
 
     assert parse(*cut(stream, places)) == repeated
     assert raws(*cut(stream, places)) == [encode(request) for request in repeated]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.binary(max_size=9) | st.sampled_from([b"\r\n", b"$1", b"*1", b"x" * 70_000]), min_size=1, max_size=5),
+    st.integers(MANY_ARGUMENTS // 2, 20 * MANY_ARGUMENTS),
+    st.data(),
+)
+def test_long_requests_come_back_however_they_are_cut(arguments: Request, times: int, data: st.DataObject):
+    long = arguments * times
+    stream = encode(long) + encode([b"PING"]) + encode(long)
+    places = data.draw(st.lists(st.integers(0, len(stream)), max_size=5))
+
+    assert parse(*cut(stream, places)) == [long, [b"PING"], long]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(
+        [b"$01\r\na\r\n", b"$1\rXaXX", b"$-1\r\n", b"$2\r\na\r\n", b"*1\r\na\r\n", b"\r\n", b"$11\r\n", b"$"]
+    ),
+    st.integers(0, 3 * MANY_ARGUMENTS),
+    st.data(),
+)
+def test_an_odd_argument_in_a_long_request_is_what_it_is_byte_by_byte(odd: bytes, place: int, data: st.DataObject):
+    whole = [b"$1\r\nb\r\n"] * (3 * MANY_ARGUMENTS)
+    stream = b"".join((b"*%d\r\n" % (len(whole) + 1), *whole[:place], odd, *whole[place:]))
+    places = data.draw(st.lists(st.integers(0, len(stream)), max_size=5))
+
+    assert outcome(*cut(stream, places)) == outcome(*cut(stream, list(range(len(stream)))))
+
+
+@pytest.mark.parametrize("limit", ["argument", "request"])
+def test_a_long_request_meets_the_limits_of_a_short_one(limit: str):
+    limits = Limits.wide()
+    if limit == "request":
+        limits.request_bytes = 10_050 * (ARGUMENT_BYTES + 4)
+    parser = RequestParser(limits, max_bulk_bytes=4 if limit == "argument" else 5)
+    parser.feed(encode([b"1234"] * 10_000 + [b"12345"] * 99))
+
+    with pytest.raises(ProtocolError, match="invalid bulk length" if limit == "argument" else "see --request-limit"):
+        parser.next()
 
 
 def test_a_request_of_known_lengths_but_other_form_is_read_right():

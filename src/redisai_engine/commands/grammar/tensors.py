@@ -4,6 +4,7 @@ The tensor arguments of AI.TENSORSET, `type [dim ...] [BLOB data | VALUES value 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -95,8 +96,13 @@ def _from_values(dtype: DType, shape: tuple[int, ...], values: Sequence[bytes]) 
         raise CommandError(texts.BAD_VALUE_COUNT)
     if dtype.is_string:
         return Tensor(dtype, shape, b"".join(map(_terminated, values)))
-    chunks = [_numbers(dtype, values[start : start + _CHUNK]) for start in range(0, len(values), _CHUNK)]
-    return Tensor(dtype, shape, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+    if len(values) <= _CHUNK:
+        return Tensor(dtype, shape, _numbers(dtype, values))
+    chunks = []
+    for start in range(0, len(values), _CHUNK):
+        chunks.append(_numbers(dtype, values[start : start + _CHUNK]))
+        time.sleep(0)  # in a thread; compiled, it doesn't give up the interpreter's lock by itself
+    return Tensor(dtype, shape, b"".join(chunks))
 
 
 def _numbers(dtype: DType, values: Sequence[bytes]) -> bytes:

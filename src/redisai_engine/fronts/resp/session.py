@@ -62,6 +62,7 @@ _log = logging.getLogger(__name__)
 
 _REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
 _BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
+_LONG_REQUEST_BYTES = 2**17  # of one with many arguments that are read in a turn
 
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
@@ -163,7 +164,7 @@ class Session:
         """Keep nothing large of what was taken, and continue reading, if the backlog had stopped it."""
         if self._backlog > MAX_SPLIT_BYTES:
             self._parser.forget()
-        if self._backlog > _BACKLOG_BYTES:
+        if self._backlog > _LONG_REQUEST_BYTES:
             self.reading.release(Reason.BACKLOG)
         self._backlog = 0
         if self._ended:
@@ -452,7 +453,7 @@ class Session:
             self.fail()
             return
         self._backlog += len(data)
-        if self._backlog > _BACKLOG_BYTES:
+        if self._backlog > _LONG_REQUEST_BYTES and (self._parser.is_long or self._backlog > _BACKLOG_BYTES):
             self.reading.hold(Reason.BACKLOG)
         self._client.touch()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 
 import pytest
 
@@ -162,6 +163,24 @@ class TestOrder:
         blocked.send("BLPOP session:never 2", "AI.TENSORGET session:nothing")
 
         assert other.ask("PING") == PONG
+
+    def test_a_request_of_millions_of_arguments_does_not_delay_other_connections(self, pair: Pair, connect: Connect):
+        """Of 14 MB, the engine reads a small part at a time, and answers others in between."""
+        long, other = connect(pair.engine), connect(pair.engine)
+        long.socket.settimeout(60)
+        count = 2_000_000
+        request = encoded(("AI.TENSORSET", "millions", "UINT8", count, "VALUES")).replace(b"*5", b"*%d" % (count + 5))
+        sending = threading.Thread(target=long.send, args=(request + b"$1\r\n7\r\n" * count,))
+
+        sending.start()
+        pings = 0
+        while sending.is_alive():
+            assert other.ask("PING") == PONG
+            pings += 1
+
+        assert long.reply() == OK
+        assert long.ask("AI.TENSORGET millions META").endswith(b":%d\r\n" % count)
+        assert pings > 10
 
 
 def number_blob(number: float) -> bytes:
