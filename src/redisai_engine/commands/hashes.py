@@ -21,7 +21,9 @@ from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
 
+_NO_KEY = -2  # PTTL's reply
 _SLICE = b"1000"  # keys that SCAN looks at per call, so that other clients get their turn in between
+_LOOKS = 3  # at a key that comes and goes while two questions about it are on their way
 _GROUP = 64  # keys whose metadata is read at once: it takes up to MAX_METADATA each
 _LISTED_BYTES = 24  # of a listed key in the reply, besides key and tag
 NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to write and changes nothing
@@ -42,9 +44,35 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
     if client.in_transaction:
         yield Permit(_harmless_writes(key))
         return
-    exists, found = yield from check_permitted(key, (b"EXISTS", key), (b"HGET", key, kind.marker))
-    if exists and found is None:
-        raise WrongType
+    for _ in range(_LOOKS):
+        found, exists = yield from check_permitted(key, (b"HGET", key, kind.marker), (b"EXISTS", key))
+        if found is not None or not exists:
+            return
+    raise WrongType
+
+
+def read_fields(
+    client: Client, key: bytes, names: Sequence[bytes], *, missing: str, most: int | None = MAX_METADATA
+) -> Generator[Any, Any, list[Any]]:
+    """
+    Read fields of a hash whose first one, its marker, tells the kind, in replies of at most `most` bytes.
+
+    Raise CommandError(missing) if there is no key, WrongType if it holds another kind, BadMetadata for another format.
+    """
+    # The fields come first: a key that goes before EXISTS was still read as a whole. One that comes then is looked at
+    # again. Inside MULTI nothing can come or go.
+    commands: list[UpstreamCommand] = [(b"HMGET", key, *names), (b"EXISTS", key)]
+    for _ in range(1 if client.in_transaction else _LOOKS):
+        values, exists = yield commands if most is None else Limited(commands, most)
+        refuse_error(values)
+        found = list(values)
+        if found[0] is not None:
+            store.check_format(found[0])
+            return found
+        refuse_error(exists)
+        if not exists:
+            raise CommandError(missing)
+    raise WrongType
 
 
 def check_permitted(key: bytes, *reading: UpstreamCommand, any_type: bool = False) -> Generator[Any, Any, list[Any]]:
@@ -86,7 +114,6 @@ def write_hash(
     unused = set(kind.fields) - set(map(bytes, fields[::2]))
     commands = [
         *before,
-        (b"EXISTS", key),
         (b"HGET", key, kind.marker),
         (b"PTTL", key),
         (b"HSET", key, *fields),
@@ -94,27 +121,33 @@ def write_hash(
         expiry,
     ]
     answers = yield Limited(commands, MAX_METADATA)
-    exists, marker, ttl_ms, stored = answers[len(before) : len(before) + 4]
-    if exists and not isinstance(marker, bytes):  # another kind of key, noticed too late: restore it
+    marker, ttl_ms, stored = answers[len(before) : len(before) + 3]
+    # All fields new in a key that was there: another kind, noticed too late. Not so if another client came to store one
+    # of this kind just now.
+    is_new = isinstance(stored, ReplyError) or stored == len(fields) // 2
+    if not isinstance(marker, bytes) and ttl_ms != _NO_KEY and is_new:
         expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
         yield [(b"HDEL", key, *kind.fields), *expires]
         raise WrongType
     refuse_error(stored)
 
 
-def delete_hash(key: bytes, kind: store.Kind, missing: str) -> Plan:
+def delete_hash(client: Client, key: bytes, kind: store.Kind, missing: str) -> Plan:
     """
     Delete exactly the fields of the kind.
 
     Raise CommandError(missing) if there is no key, WrongType if the key holds another kind.
     """
-    exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *kind.fields)]
-    refuse_error(exists, deleted)
-    if not exists:
-        raise CommandError(missing)
-    if not deleted:
-        raise WrongType
-    return replies.OK
+    # Before a login, Redis closes the connection at a command as long as HDEL, so another one must come first. A key
+    # that goes between the two is looked at again. Inside MULTI nothing can come or go.
+    for _ in range(1 if client.in_transaction else _LOOKS):
+        exists, deleted = yield [(b"EXISTS", key), (b"HDEL", key, *kind.fields)]
+        refuse_error(exists, deleted)
+        if deleted:
+            return replies.OK
+        if not exists:
+            raise CommandError(missing)
+    raise WrongType
 
 
 def scanned(client: Client, kind: store.Kind) -> Plan:
@@ -171,9 +204,3 @@ def _tags(kind: store.Kind, keys: Sequence[bytes], values: Sequence[Any]) -> dic
 
 def present(keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, bytes]:
     return {key: value for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
-
-
-def values_of(reply: Any) -> list[Any]:
-    """Return HMGET's reply. Raise UpstreamError if it is an error."""
-    refuse_error(reply)
-    return list(reply)

@@ -9,8 +9,7 @@ from typing import Any
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import integer, text
-from redisai_engine.commands.hashes import values_of
-from redisai_engine.commands.steps import AskPeers, Limited, Plan
+from redisai_engine.commands.steps import AskPeers, Limited, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, Keys, command
 from redisai_engine.errors import CommandError, UpstreamError
 from redisai_engine.execution.statistics import RunStatistics
@@ -37,7 +36,8 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     (values,) = yield Limited([(b"HMGET", arguments[1], *names)], MAX_METADATA)
     if isinstance(values, ReplyError) and values.text.startswith("WRONGTYPE"):
         raise CommandError(texts.INFO_MISSING)
-    meta = _described(*values_of(values))
+    refuse_error(values)
+    meta = _described(*values)
     key = arguments[1]
     figures = client.engine.statistics(client.database, key, meta.id.encode())
     which = [client.database, key.decode("latin-1"), meta.id]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from redisai_engine.commands.ai.model_hash import check_marker, read_meta, read_model, read_model_at_once
+from redisai_engine.commands.ai.model_hash import read_meta, read_model, read_model_at_once
 from redisai_engine.commands.budget import reply_budget
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset, parse_modelstore
@@ -18,16 +18,15 @@ from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
     delete_hash,
+    read_fields,
     scanned,
-    values_of,
     write_hash,
 )
-from redisai_engine.commands.steps import Limited, Load, Plan, UpstreamCommand
+from redisai_engine.commands.steps import Load, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
 from redisai_engine.errors import BadMetadata
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
-from redisai_engine.redis.metadata import MAX_METADATA
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 
@@ -117,13 +116,13 @@ def modelget(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.MODELGET key [META] [BLOB]"""
     words = _asked(arguments)
     if words == {b"META"}:
-        return replies.array(_meta_reply((yield from read_meta(arguments[1]))))
+        return replies.array(_meta_reply((yield from read_meta(client, arguments[1]))))
 
     def check(meta: store.ModelInfo) -> None:
         reply_budget(client.engine.settings).take(meta.blob_size)
 
     read = read_model_at_once if client.in_transaction else read_model
-    meta, whole = yield from read(arguments[1], check)
+    meta, whole = yield from read(client, arguments[1], check)
     blob = _blob_reply(whole, client.engine.model_chunk_size)
     if words == {b"BLOB"}:
         return blob
@@ -171,9 +170,7 @@ def modelid(client: Client, arguments: Sequence[bytes]) -> Plan:
     known = models.known(client.database, key) if client.may_trust and not client.in_transaction else None
     if known is not None and client.rights.has(key, READ_RIGHT):
         return replies.bulk(known.id)
-    exists, values = yield Limited([(b"EXISTS", key), (b"HMGET", key, store.MARKER, store.ID)], MAX_METADATA)
-    marker, id_ = values_of(values)
-    check_marker(exists, marker)
+    _, id_ = yield from read_fields(client, key, (store.MARKER, store.ID), missing=texts.MODEL_MISSING)
     if not isinstance(id_, bytes):
         raise BadMetadata("is missing", "id")
     models.forget_others(client.database, key, id_)  # no run after this reply may use an older version
@@ -195,7 +192,7 @@ def modeldel(client: Client, arguments: Sequence[bytes]) -> Plan:
     models = client.engine.models
     models.forget(client.database, key)
     try:
-        reply = yield from delete_hash(key, store.MODEL, texts.MODEL_MISSING)
+        reply = yield from delete_hash(client, key, store.MODEL, texts.MODEL_MISSING)
     finally:
         models.forget(client.database, key)  # again: a run may have cached it while HDEL was in flight
     models.deleted(client.database, key)

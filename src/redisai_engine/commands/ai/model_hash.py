@@ -7,39 +7,25 @@ everything must be read in one step, so only what Redis holds bounds it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
-from redisai_engine.commands.hashes import values_of
-from redisai_engine.commands.steps import Limited
-from redisai_engine.errors import BadMetadata, CommandError, WrongType
+from redisai_engine.commands.client import Client
+from redisai_engine.commands.hashes import read_fields
+from redisai_engine.commands.steps import Limited, refuse_error
+from redisai_engine.errors import BadMetadata, CommandError
 from redisai_engine.protocol import texts
 from redisai_engine.redis import store
-from redisai_engine.redis.metadata import MAX_METADATA
 
 _ATTEMPTS = 10
 _HEAD = (store.MARKER, store.ID, store.META)
 _FRAME = 64  # bytes that the protocol puts around the values of a reply
 
 
-def read_meta(key: bytes) -> Generator[Any, Any, store.ModelInfo]:
+def read_meta(client: Client, key: bytes) -> Generator[Any, Any, store.ModelInfo]:
     """Read a model's metadata. Raise CommandError if there is no key, WrongType for another kind, BadMetadata."""
-    exists, values = yield Limited([(b"EXISTS", key), (b"HMGET", key, *_HEAD)], MAX_METADATA)
-    return meta_of(exists, values_of(values))
-
-
-def meta_of(exists: Any, head: Sequence[Any]) -> store.ModelInfo:
-    """Return the metadata in marker, id and description. Raise the errors of `read_meta`."""
-    marker, id_, meta = head
-    check_marker(exists, marker)
+    _, id_, meta = yield from read_fields(client, key, _HEAD, missing=texts.MODEL_MISSING)
     return store.parse_meta(meta, id_)
-
-
-def check_marker(exists: Any, marker: Any) -> None:
-    """Raise CommandError if there is no key, WrongType if it holds no model, BadMetadata for another format."""
-    if marker is None:
-        raise WrongType if exists else CommandError(texts.MODEL_MISSING)
-    store.check_format(marker)
 
 
 def accept_any(meta: store.ModelInfo) -> None:
@@ -47,7 +33,7 @@ def accept_any(meta: store.ModelInfo) -> None:
 
 
 def read_model(
-    key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
+    client: Client, key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
 ) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
     """
     Read a model and its blob, part by part. Raise the errors of `read_meta`.
@@ -55,7 +41,7 @@ def read_model(
     `check` is called with the metadata before anything of the blob is read, and may raise an error.
     """
     for _ in range(_ATTEMPTS):
-        meta = yield from read_meta(key)
+        meta = yield from read_meta(client, key)
         check(meta)
         blob = yield from _read_blob(key, meta)
         if blob is not None:
@@ -68,7 +54,8 @@ def _read_blob(key: bytes, meta: store.ModelInfo) -> Generator[Any, Any, bytes |
     parts = []
     for name, size in meta.blob_fields:
         (values,) = yield Limited([(b"HMGET", key, store.ID, name)], size + len(meta.id) + _FRAME)
-        id_, part = values_of(values)
+        refuse_error(values)
+        id_, part = values
         if id_ != meta.id.encode():
             return None
         parts.append(_checked(name, part, size))
@@ -76,14 +63,14 @@ def _read_blob(key: bytes, meta: store.ModelInfo) -> Generator[Any, Any, bytes |
 
 
 def read_model_at_once(
-    key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
+    client: Client, key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
 ) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
     """Read a model and its blob in one step, as MULTI requires. `check` and errors are those of `read_model`."""
-    exists, values = yield [(b"EXISTS", key), (b"HMGET", key, *_HEAD, *store.MODEL_BLOB_FIELDS)]
-    found = values_of(values)
-    meta = meta_of(exists, found[: len(_HEAD)])
+    names = (*_HEAD, *store.MODEL_BLOB_FIELDS)
+    _, id_, described, *found = yield from read_fields(client, key, names, missing=texts.MODEL_MISSING, most=None)
+    meta = store.parse_meta(described, id_)
     check(meta)
-    parts = zip(meta.blob_fields, found[len(_HEAD) :], strict=False)
+    parts = zip(meta.blob_fields, found, strict=False)
     return meta, b"".join(_checked(name, part, size) for (name, size), part in parts)
 
 

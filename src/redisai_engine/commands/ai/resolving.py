@@ -36,14 +36,14 @@ def resolve_model(client: Client, key: bytes) -> Generator[Any, Any, RunnableMod
     known = known_model(client, key) if client.may_trust else None
     if known is not None:
         return known.model
-    meta = yield from read_meta(key)
+    meta = yield from read_meta(client, key)
     client.rights.grant(key, READ_RIGHT)
     models = client.engine.models
     database = client.database
     model = models.loaded(database, key, meta.id.encode())
     if model is None:
         place = (database, key)
-        meta, blob = yield from read_model(key, partial(client.engine.loader.check, place))
+        meta, blob = yield from read_model(client, key, partial(client.engine.loader.check, place))
         model = yield Load(place, meta, blob, for_run=True)
         models.keep(database, key, meta.id.encode(), model)
     models.track(database, key, meta.id.encode(), model)

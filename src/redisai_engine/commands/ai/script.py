@@ -14,10 +14,10 @@ from redisai_engine.backends.scripts import Script
 from redisai_engine.backends.torch_script_source import MAX_SOURCE
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.words import Words, text, whole_number
-from redisai_engine.commands.hashes import check_writable, delete_hash, scanned, values_of, write_hash
-from redisai_engine.commands.steps import Compute, Limited, Plan, UpstreamCommand
+from redisai_engine.commands.hashes import check_writable, delete_hash, read_fields, scanned, write_hash
+from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
-from redisai_engine.errors import BadMetadata, CommandError, WrongType
+from redisai_engine.errors import BadMetadata, CommandError
 from redisai_engine.execution.quarantine import digest_of
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
@@ -135,7 +135,7 @@ def compiled(client: Client, meta: store.ScriptInfo, source: str) -> Generator[A
 def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTGET key [META] [SOURCE]"""
     words = {word.upper() for word in arguments[2:]} & {b"META", b"SOURCE"} or {b"META", b"SOURCE"}
-    meta, source = yield from read_script(arguments[1], with_source=b"SOURCE" in words)
+    meta, source = yield from read_script(client, arguments[1], with_source=b"SOURCE" in words)
     if words == {b"SOURCE"}:
         return replies.bulk(source)
     described = [
@@ -146,15 +146,13 @@ def scriptget(client: Client, arguments: Sequence[bytes]) -> Plan:
     return replies.array(described + [replies.text("source"), replies.bulk(source)] * (b"SOURCE" in words))
 
 
-def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[store.ScriptInfo, bytes]]:
+def read_script(
+    client: Client, key: bytes, *, with_source: bool
+) -> Generator[Any, Any, tuple[store.ScriptInfo, bytes]]:
     """Read a script. Raise CommandError if there is no key, WrongType if it holds no script, BadMetadata."""
     names = (*store.SCRIPT.head, store.SCRIPT_SOURCE) if with_source else store.SCRIPT.head
-    limit = MAX_METADATA + MAX_SOURCE if with_source else MAX_METADATA
-    exists, values = yield Limited([(b"EXISTS", key), (b"HMGET", key, *names)], limit)
-    marker, id_, meta, *source = values_of(values)
-    if marker is None:
-        raise WrongType if exists else CommandError(texts.SCRIPT_MISSING)
-    store.check_format(marker)
+    most = MAX_METADATA + MAX_SOURCE if with_source else MAX_METADATA
+    _, id_, meta, *source = yield from read_fields(client, key, names, missing=texts.SCRIPT_MISSING, most=most)
     if source == [None]:
         raise BadMetadata("is missing", "source")
     return store.parse_script_meta(meta, id_), source[0] if source else b""
@@ -171,7 +169,7 @@ def read_script(key: bytes, *, with_source: bool) -> Generator[Any, Any, tuple[s
 )
 def scriptdel(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.SCRIPTDEL key"""
-    reply = yield from delete_hash(arguments[1], store.SCRIPT, texts.SCRIPT_MISSING)
+    reply = yield from delete_hash(client, arguments[1], store.SCRIPT, texts.SCRIPT_MISSING)
     client.engine.scripts.drop(client.database, arguments[1])
     return reply
 

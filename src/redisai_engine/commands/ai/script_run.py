@@ -95,11 +95,11 @@ def resolve_script(client: Client, key: bytes) -> Generator[Any, Any, ResolvedSc
 
     Raise CommandError if there is no key, WrongType if it holds no script, UpstreamError without the right to read it.
     """
-    meta, _ = yield from read_script(key, with_source=False)
+    meta, _ = yield from read_script(client, key, with_source=False)
     scripts, database = client.engine.scripts, client.database
     script = scripts.compiled(database, key, meta.id.encode())
     if script is None:
-        meta, raw = yield from read_script(key, with_source=True)
+        meta, raw = yield from read_script(client, key, with_source=True)
         source = text(raw)
         script = yield from compiled(client, meta, source)
         scripts.keep(database, key, meta.id.encode(), script, len(source))

@@ -4,7 +4,8 @@ TYPE, OBJECT ENCODING and COPY for RedisAI's keys, which are strings and hashes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Limited, Pass, Plan, UpstreamCommand, refuse_error, relay
@@ -15,6 +16,7 @@ from redisai_engine.protocol.requests import encode
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
 
+_LOOKS = 3  # at a key that comes and goes while questions about it are on their way
 _TENSOR_TYPE = "AI_TENSOR"
 _MODEL_TYPE = "AI__MODEL"
 _SCRIPT_TYPE = "AI_SCRIPT"
@@ -24,9 +26,23 @@ _SCRIPT_TYPE = "AI_SCRIPT"
 def type_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """TYPE key"""
     key = arguments[1]
-    kind, *marks = yield Limited([(b"TYPE", key), *_marks(key)], MAX_METADATA)
-    refuse_error(kind)
-    return replies.simple(_ai_type(marks) or kind.decode())
+    kind, ai_type = yield from _asked(client, key, (b"TYPE", key))
+    return replies.simple(ai_type or kind.decode())
+
+
+def _asked(client: Client, key: bytes, command: UpstreamCommand) -> Generator[Any, Any, tuple[Any, str | None]]:
+    """
+    Return Redis' reply to a command about a key, and RedisAI's name for the type of that key, or None.
+
+    Raise UpstreamError if Redis refuses the command. The command is sent before and after the questions about the type:
+    a key that came or went between them is looked at again. Inside MULTI nothing can come or go.
+    """
+    for _ in range(1 if client.in_transaction else _LOOKS):
+        before, *marks, after = yield Limited([command, *_marks(key), command], MAX_METADATA)
+        refuse_error(before, after)
+        if before == after:
+            break
+    return after, _ai_type(marks)
 
 
 def _marks(key: bytes) -> list[UpstreamCommand]:
@@ -56,11 +72,10 @@ def _ai_type(marks: Sequence[object]) -> str | None:
 )
 def object_(client: Client, arguments: Sequence[bytes]) -> Plan:
     """OBJECT ENCODING key"""
-    encoding, *marks = yield Limited([tuple(arguments), *_marks(arguments[2])], MAX_METADATA)
-    refuse_error(encoding)
+    encoding, ai_type = yield from _asked(client, arguments[2], tuple(arguments))
     if encoding is None:
         return replies.null(client.protocol)
-    return replies.text("raw") if _ai_type(marks) else replies.bulk(encoding)
+    return replies.text("raw") if ai_type else replies.bulk(encoding)
 
 
 @command("COPY", arity=(3, None), flags=READ, keys=Keys(1, 2), summary="Refuses to copy RedisAI's keys")

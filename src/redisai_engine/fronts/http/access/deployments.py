@@ -81,9 +81,9 @@ def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[Se
         if (id_.decode("utf-8", "replace") if isinstance(id_, bytes) else None) == known.id:
             client.rights.grant(record, READ_RIGHT)
             return known
-    before = yield from read_meta(key)
+    before = yield from read_meta(client, key)
     (answer,) = yield Limited([(b"HGETALL", record)], _MOST_BYTES)
-    after = yield from read_meta(key)
+    after = yield from read_meta(client, key)
     if before.id != after.id or client.engine.models.loaded(*place, before.id.encode()) is not model:
         return None
     client.rights.grant(record, READ_RIGHT)

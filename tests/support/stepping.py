@@ -1,0 +1,108 @@
+"""A TCP proxy in front of Redis with which a test does something between any two commands that an engine sends."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from redisai_engine.protocol.frames import PUSH, FrameScanner
+from redisai_engine.protocol.requests import RequestParser
+from support.connection import encoded
+from support.servers import Server
+
+TIMEOUT_S = 30.0
+RECEIVED = 1 << 16
+
+
+class Stepping:
+    """
+    A proxy that listens on `port`. `before` is called before each command that names `key` reaches Redis.
+
+    By then, Redis has answered all that came earlier on the same connection.
+    """
+
+    def __init__(self, port: int, key: bytes) -> None:
+        self.port = port
+        self.before: Callable[[], None] | None = None
+        self._key = key
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def concerns(self, command: list[bytes]) -> bool:
+        return self.before is not None and self._key in command
+
+
+class _Passage:
+    """One connection through the proxy."""
+
+    def __init__(self, stepping: Stepping, client: socket.socket, upstream: socket.socket) -> None:
+        self._stepping = stepping
+        self._client, self._upstream = client, upstream
+        self._unanswered = 0
+        self._changed = threading.Condition()
+        for work in (self._pass_requests, self._pass_replies):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _pass_requests(self) -> None:
+        parser = RequestParser()
+        with contextlib.suppress(OSError):
+            while data := self._client.recv(RECEIVED):
+                parser.feed(data)
+                while (command := parser.next()) is not None:
+                    self._step(command)
+            self._upstream.shutdown(socket.SHUT_WR)
+
+    def _step(self, command: list[bytes]) -> None:
+        stepping = self._stepping
+        if stepping.concerns(command):
+            with self._changed:
+                assert self._changed.wait_for(lambda: self._unanswered <= 0, TIMEOUT_S), "Redis doesn't answer"
+            if stepping.before is not None:
+                stepping.before()
+        with self._changed:
+            self._unanswered += 1
+        self._upstream.sendall(encoded(tuple(command)))
+
+    def _pass_replies(self) -> None:
+        scanner = FrameScanner()
+        with contextlib.suppress(OSError):
+            while data := self._upstream.recv(RECEIVED):
+                answers = sum(kind != PUSH for kind, _ in scanner.scan(data))
+                with self._changed:
+                    self._unanswered -= answers
+                    self._changed.notify_all()
+                self._client.sendall(data)
+            self._client.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def stepping(server: Server, key: str) -> Iterator[Stepping]:
+    """Run such a proxy in front of `server` for the duration of the block."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy = Stepping(listener.getsockname()[1], key.encode())
+    opened: list[socket.socket] = [listener]
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                upstream = socket.create_connection((server.host, server.port))
+                opened.extend((client, upstream))
+                for each in (client, upstream):
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _Passage(proxy, client, upstream)
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield proxy
+    finally:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
+        accepting.join(TIMEOUT_S)
+        for each in opened:
+            each.close()
