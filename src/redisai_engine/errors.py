@@ -26,6 +26,8 @@ Texts that RedisAI sends are in `redisai_engine.protocol.texts` and in the error
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class EngineError(Exception):
     """Any error that the engine reports. `wire` is the text of the error reply, prefix included."""
@@ -68,7 +70,9 @@ class UpstreamError(CommandError):
 
 
 class ModelLoadError(EngineError):
-    """A backend refused the model's bytes."""
+    """A backend refused the model's bytes. `again`, if it has one, raises the error as long as nothing has changed."""
+
+    again: Callable[[], None] | None = None
 
 
 class BackendMissing(ModelLoadError):

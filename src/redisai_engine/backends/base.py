@@ -165,7 +165,7 @@ class Backend(ABC):
         """
         Raise ModelLoadError for a model whose `load` would take minutes, because what it needs must be made first.
 
-        That has begun then. For loads that a request waits for.
+        That has begun then, and the error's `again` tells whether it has ended. For loads that a request waits for.
         """
 
     def try_out(

@@ -92,13 +92,23 @@ class Environments:
         except OSError as error:
             raise EnvironmentFailure(f"env-dir {self._folder.path} can't be used: {error.strerror}") from None
 
-    def require(self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Told, seconds: float) -> None:
-        """Raise EnvironmentFailure if an environment isn't there yet, after having it built in the background."""
+    def requirement(
+        self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Told, seconds: float
+    ) -> Callable[[], None]:
+        """
+        Return a function that raises EnvironmentFailure as long as an environment isn't there, but has it built.
+
+        It takes microseconds, because that is done in the background.
+        """
         if wanted.get("kind") != "uv":
-            return
+            return lambda: None
         name = read_wanted(wanted, files).name()
-        if not self._folder.is_ready(name):
-            raise self._background.begin(name, lambda: self.release(self.interpreter(wanted, files, told, seconds)))
+
+        def require() -> None:
+            if not self._folder.is_ready(name):
+                raise self._background.begin(name, lambda: self.release(self.interpreter(wanted, files, told, seconds)))
+
+        return require
 
     def release(self, interpreter: str) -> None:
         """Note that one user less has an interpreter. Those that were not built here may be released, too."""

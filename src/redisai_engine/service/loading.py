@@ -26,6 +26,7 @@ from redisai_engine.protocol import texts
 from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.cache import Place
 from redisai_engine.service.encoding import deliver, outcome_of, result_of
+from redisai_engine.service.failures import Failures
 from redisai_engine.service.heap import allocated_bytes, model_bytes
 from redisai_engine.service.models import Models
 
@@ -77,6 +78,7 @@ class Loader:
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._python = ThreadPoolExecutor(_PYTHON_AT_ONCE, thread_name_prefix="load-python")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
+        self._failures = Failures()  # of Python models: reading and trying them may take seconds
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
     def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded, *, for_run: bool = False) -> None:
@@ -102,11 +104,12 @@ class Loader:
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
             task = self._loop.create_task(self._loaded(meta, blob, for_run=for_run))
-            task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
+            task.add_done_callback(lambda finished: self._deliver(result_of(finished), place, meta))
 
     def check(self, place: Place, meta: ModelInfo) -> None:
         """Raise ModelLoadError for a model that isn't loaded whatever its blob is, so that needn't be read."""
         self._placement.check_key(meta.backend, place[1])
+        self._failures.check(place, meta.id)
 
     def compute(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Call `function`, which compiles a script, in a thread, then `done` with its result or its EngineError."""
@@ -123,6 +126,11 @@ class Loader:
         """Finish the current computations, drop the waiting ones and end the threads. Close the placement first."""
         for threads in (self._thread, self._slow, self._waiters, self._python):
             threads.shutdown(wait=True, cancel_futures=True)
+
+    def _deliver(self, outcome: RunnableModel | EngineError, place: Place, meta: ModelInfo) -> None:
+        if isinstance(outcome, ModelLoadError) and meta.backend == PYTHON:
+            self._failures.add(place, meta.id, outcome)
+        deliver(outcome, self._waiting.pop((place, meta.id)))
 
     async def _loaded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
         """Load a model in the thread that suits it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, ModelStream, Outputs
-from redisai_engine.errors import ModelRunError
+from redisai_engine.errors import ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.models import HostedModel, HostLimits
 from redisai_engine.execution.hosts.parent import search_path
 from redisai_engine.execution.hosts.python.archive import Wanted, wanted_by
@@ -32,10 +32,10 @@ class Pythons(Protocol):
     ) -> str:
         """Return the Python that redisai.json and some files ask for, kept until `release`. Raise ModelLoadError."""
 
-    def require(
+    def requirement(
         self, wanted: Mapping[str, Any], files: Mapping[str, bytes], told: Callable[[str], None], seconds: float
-    ) -> None:
-        """Raise ModelLoadError if `interpreter` would have to build something, which begins."""
+    ) -> Callable[[], None]:
+        """Return what raises ModelLoadError as long as `interpreter` would have to build something, which begins."""
 
     def release(self, interpreter: str) -> None:
         """Note that a model less uses it."""
@@ -75,7 +75,12 @@ class PythonBackend(Backend):
 
     def require(self, blob: bytes) -> None:
         wanted = wanted_by(blob)
-        self._pythons.require(wanted.environment, wanted.files, _log.info, self._settings.build_seconds)
+        require = self._pythons.requirement(wanted.environment, wanted.files, _log.info, self._settings.build_seconds)
+        try:
+            require()
+        except ModelLoadError as error:
+            error.again = require
+            raise
 
     def load(
         self, blob: bytes, device: str, *, inputs: Sequence[str], outputs: Sequence[str], settings: BackendSettings
