@@ -78,7 +78,7 @@ def branching(depth: int) -> bytes:
     return onnx_model(list(graph.node), inputs, {graph.output[0].name: (TensorProto.FLOAT, [1])})
 
 
-def endless_run() -> bytes:
+def endless_run(times: int = 2**62) -> bytes:
     """Return a model that adds 1 to its input for as long as a process lives."""
     info = helper.make_tensor_value_info
     body = helper.make_graph(
@@ -94,7 +94,7 @@ def endless_run() -> bytes:
         ],
         [info("go_on", TensorProto.BOOL, []), info("after", TensorProto.FLOAT, [1])],
     )
-    times = numpy_helper.from_array(np.array(2**62, np.int64), "times")
+    times = numpy_helper.from_array(np.array(times, np.int64), "times")
     node = helper.make_node("Loop", ["times", "", "x"], ["y"], body=body)
     vector = (TensorProto.FLOAT, [1])
     return onnx_model([node], {"x": vector}, {"y": vector}, initializers=[times])

@@ -97,6 +97,10 @@ class LoadedModel(ABC):
         `stop` is from `new_stop`, or None for a run that can't be stopped.
         """
 
+    def rehearse(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        """Run the model on made-up inputs, from which nothing can be concluded but how long a run takes."""
+        return self.run(arrays, stop)
+
     def new_stop(self) -> Stop | None:
         """Return a switch for one run, or None if the framework can't stop a run."""
         return None

@@ -51,7 +51,7 @@ _SMALLEST = (
 
 _WARNINGS, _FATAL = 2, 4  # ONNX Runtime's numbers of what is printed
 
-_EXAMPLE_ELEMENTS = 1 << 16  # of a made-up input
+_EXAMPLE_ELEMENTS = 1 << 16  # of all made-up inputs together
 
 #: NumPy's names of ONNX's element types, where the two differ.
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
@@ -189,12 +189,16 @@ class OnnxModel(LoadedModel):
 
     def example(self) -> list[Array] | None:
         shapes = [_small_shape(node) for node in self._session_inputs]
-        if any(prod(shape) > _EXAMPLE_ELEMENTS for shape in shapes):
+        if sum(prod(shape) for shape in shapes) > _EXAMPLE_ELEMENTS:
             return None
-        return [
-            np.ones(shape, _numpy_name(node.type)) if _numpy_name(node.type) != "object" else np.full(shape, "1", "O")
-            for shape, node in zip(shapes, self._session_inputs, strict=True)
-        ]
+        kinds = [_numpy_name(node.type) for node in self._session_inputs]
+        try:
+            return [
+                np.full(shape, "1", "O") if kind == "object" else np.ones(shape, kind)
+                for shape, kind in zip(shapes, kinds, strict=True)
+            ]
+        except ValueError:  # more dimensions than NumPy has, or lengths beside a zero that it can't multiply
+            return None
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         bindings = self._bindings

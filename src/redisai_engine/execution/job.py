@@ -223,7 +223,7 @@ def _rows(form: Form) -> int:
 
 def _text_size(array: Array) -> int:
     """Return the bit length of the number of characters; 0 for numbers."""
-    return sum(map(len, array.flat)).bit_length() if array.dtype.char == "O" else 0
+    return sum(map(len, array.reshape(-1))).bit_length() if array.dtype.char == "O" else 0
 
 
 class Job:

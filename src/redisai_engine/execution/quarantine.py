@@ -5,8 +5,9 @@ Theory of operation. A blob is known by its digest, so storing it again under an
 loaded, and during its first run, there is a note of it (`notes.py`). When a process dies, the parent blames what was
 noted (`process/crashes.py`) and tells all others, which drop what they have loaded of it.
 
-Runs after the first aren't noted, because they may take place in the event loop, where a note would cost too much. A
-process that was started after a death that no note explains is wary: it notes every run.
+Runs after the first aren't noted, because they may take place in the event loop, where a note would cost too much. Runs
+on made-up inputs (`service/warming.py`) are noted and don't count as the first: clients send worse ones. A process that
+was started after a death that no note explains is wary: it notes every run.
 
 Invariant: a blob in quarantine gets neither to its framework nor, once this process knows, into a run.
 """
@@ -120,6 +121,16 @@ class _Watched(LoadedModel):
         self.outputs = self._own.outputs
         self.input_infos = self._own.input_infos
         self.output_infos = self._own.output_infos
+        self.loop_rows = self._own.loop_rows
+        self.takes_text = self._own.takes_text
+
+    @property  # type: ignore[override]  # the model itself learns it, too
+    def steady(self) -> bool:
+        return self._once and self._own.steady
+
+    @steady.setter
+    def steady(self, value: bool) -> None:
+        self._own.steady = value
 
     def in_own_types(self) -> LoadedModel | None:
         form = self._own.in_own_types()
@@ -137,6 +148,10 @@ class _Watched(LoadedModel):
         if self._once and model is not None:
             model.loaded = self._loaded
         return outputs
+
+    def rehearse(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
+        with self._notes.noted(RUNNING, self._digest):
+            return self._own.rehearse(arrays, stop)
 
     def leaves(self) -> None:
         """Break the circle of references, which would keep the model in memory until the next garbage collection."""

@@ -208,10 +208,36 @@ def test_made_up_inputs_are_as_small_as_the_model_allows() -> None:
     assert [None if each is None else each.shape for each in model.run([numbers, words])] == [(1, 3), (2,)]
 
 
-def test_large_inputs_are_not_made_up() -> None:
-    shape = (TensorProto.FLOAT, (2**20, 2**20))
+@pytest.mark.parametrize(
+    "shape", [(2**40,), (2**20, 2**20), (2**62, 2**62), (2**63 - 1,) * 5, (0, 2**62), (1,) * 65, ("N",) * 70], ids=str
+)
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.STRING])
+def test_inputs_that_are_large_or_no_arrays_are_not_made_up(element: int, shape: tuple[int | str, ...]) -> None:
+    """What a model tells of its inputs needn't be true, nor possible."""
+    told = (element, shape)
 
-    assert load(onnx_model([helper.make_node("Abs", ["x"], ["y"])], {"x": shape}, {"y": shape})).example() is None
+    model = load(onnx_model([helper.make_node("Identity", ["x"], ["y"])], {"x": told}, {"y": (element, None)}))
+
+    assert model.example() is None
+
+
+def test_many_inputs_are_not_made_up_if_they_are_large_together() -> None:
+    inputs = {f"x{number}": (TensorProto.DOUBLE, (2**10,)) for number in range(65)}
+    nodes = [helper.make_node("Identity", [name], [f"{name} again"]) for name in inputs]
+
+    model = load(onnx_model(nodes, inputs, {f"{name} again": kind for name, kind in inputs.items()}))
+
+    assert model.example() is None
+
+
+@pytest.mark.parametrize("shape", [None, (), (0,), (0,) * 40, ("N", 2**31, 0), (-5,), (1,) * 33], ids=str)
+def test_odd_shapes_that_are_possible_are_made_up(shape: tuple[int | str, ...] | None) -> None:
+    told = (TensorProto.FLOAT, shape)
+
+    model = load(onnx_model([helper.make_node("Identity", ["x"], ["y"])], {"x": told}, {"y": told}))
+
+    (made_up,) = model.example() or []
+    assert made_up.size <= 1
 
 
 def test_a_load_that_is_tried_out_prints_nothing_and_leaves_standard_error_as_it_was(

@@ -146,3 +146,10 @@ def test_the_form_of_joined_jobs_is_that_of_their_rows_together(model) -> None:
         job.rows = len(job.inputs[0])
 
     assert [joined_form(jobs[:1]), joined_form(jobs)] == [(1, 2), (3, 2)]
+
+
+def test_texts_in_any_number_of_dimensions_have_a_form() -> None:
+    """NumPy has up to 64, of which it iterates over 32."""
+    texts = np.full((1,) * 40, "four", "O")
+
+    assert form_of([texts], with_text=True) == (((1,) * 40, 3),)

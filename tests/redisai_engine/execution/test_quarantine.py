@@ -16,7 +16,7 @@ from redisai_engine.errors import ModelRunError, Quarantined
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.notes import LOADING, RUNNING, Note, Notes
 from redisai_engine.execution.quarantine import Quarantine, digest_of
-from support.execution import load_onnx, rows
+from support.execution import Observed, load_onnx, rows
 from support.gateway import model_blob
 
 BLOB = model_blob("Add")
@@ -124,6 +124,35 @@ def test_the_first_successful_run_is_noted_and_later_ones_only_by_a_wary_process
     assert (model.loaded is own) is not wary
     assert (model.loaded.inputs, model.loaded.outputs) == (own.inputs, own.outputs)
     assert notes.read() == []
+
+
+def test_a_run_on_made_up_inputs_is_noted_and_not_the_first() -> None:
+    """A model that crashes on what clients send may bear what the engine makes up."""
+    notes = Notes()
+    own = _Reading(notes)
+    model = RunnableModel(own, backend_name="ONNX")
+    Quarantine(notes).watch(model, DIGEST)
+    row = rows(1.0, width=2)[0][0]
+
+    for run in (model.loaded.rehearse, model.loaded.rehearse, model.loaded.run, own.run):
+        run([row, row])
+
+    noted = [Note(RUNNING, DIGEST)]
+    assert own.seen[1:] == [noted, noted, noted, []]
+    assert model.loaded is own
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_whether_a_model_is_steady_is_known_before_its_first_run(steady: bool) -> None:  # noqa: FBT001
+    """A wary process runs nothing in its event loop, where it couldn't note it cheaply."""
+    own = Observed(load_onnx(BLOB), steady=steady)
+    model, doubted = (RunnableModel(own, backend_name="ONNX") for _ in range(2))
+    Quarantine().watch(model, DIGEST)
+    Quarantine(wary=True).watch(doubted, DIGEST)
+
+    assert (model.loaded.steady, doubted.loaded.steady) == (steady, False)
+    model.loaded.steady = False
+    assert not own.steady
 
 
 @pytest.mark.parametrize("has_run", [False, True], ids=["new", "has run"])

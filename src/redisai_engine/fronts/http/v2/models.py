@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -82,6 +83,7 @@ def _v2_model(model: RunnableModel) -> V2Model:
     return V2Model(_form(model, loaded), tuple(inputs), loaded.outputs, restored, own is None)
 
 
+@lru_cache(maxsize=100)  # a tenth of a millisecond, which a deployment's first request would pay
 def _kinds(dtype: str) -> str:
     """Return the characters of the element types that may stand for one: its own, and those of what carries it."""
     names = (dtype, WIDENED[dtype]) if dtype in WIDENED else (dtype,)
