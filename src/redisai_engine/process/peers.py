@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from redisai_engine.process.frames import BrokenFrame, Link, Message
@@ -30,7 +31,7 @@ _HUB_SECONDS = 10.0  # nor a parent that hangs
 
 
 class Peers:
-    """A worker's side. `answer` answers the questions of the other workers."""
+    """A worker's side. `answer` answers the questions of the other workers, perhaps with a future of the answer."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -71,11 +72,22 @@ class Peers:
         if done is not None:
             done(answers)
 
+    def _reply(self, link: Link, number: int, answer: Any) -> None:
+        if isinstance(answer, asyncio.Future):
+            answer.add_done_callback(partial(self._reply_later, link, number))
+        else:
+            link.send({"answer": answer, "number": number})
+
+    def _reply_later(self, link: Link, number: int, answer: asyncio.Future[Any]) -> None:
+        failed = answer.cancelled() or answer.exception() is not None
+        if self._link is link:
+            link.send({"answer": None if failed else answer.result(), "number": number})
+
     async def _listen(self, link: Link) -> None:
         try:
             while (message := await link.receive()) is not None:
                 if "question" in message:
-                    link.send({"answer": self._answer(message["question"]), "number": message["number"]})
+                    self._reply(link, message["number"], self._answer(message["question"]))
                 else:
                     self._answered(message["answers"], message["all"])
         except BrokenFrame:

@@ -133,6 +133,17 @@ class Health:
         if problem is not None:
             raise problem
 
+    async def load(self, key: bytes) -> bool:
+        """Load a deployment and run it on its example, with the rights of the engine. Return whether that succeeds."""
+        try:
+            connection = await self._connect()
+        except EngineError:
+            return False
+        problem = await self._try(connection, key)
+        if problem is not None:
+            _log.warning("deployment %r can't be loaded: %s", key.decode("utf-8", "replace"), problem.wire)
+        return problem is None
+
     @staticmethod
     async def _try(connection: Any, key: bytes) -> EngineError | None:
         try:

@@ -79,7 +79,9 @@ class Monitor:
         self._ticking = self.engine.loop.call_later(1.0, self._tick)
 
     def answer_peer(self, question: Question) -> Any:
-        """Answer another process: about metrics, or what the engine answers."""
+        """Answer another process: about metrics, whether a deployment could be loaded, or what the engine answers."""
+        if "load" in question:
+            return self.engine.loop.create_task(self.health.load(question["load"].encode("latin-1")))
         if "recent" in question:
             recent = self.history.recent(question["recent"])
             return [[database, key.decode("latin-1"), counts] for (database, key), counts in recent]

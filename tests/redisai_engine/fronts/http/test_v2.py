@@ -13,6 +13,7 @@ import pytest
 
 from redisai_engine.fronts.http.v2.tensors import DATATYPES
 from support.http_calls import HttpReply, HttpServer, infer_json
+from support.servers import Server
 from support.tiny_models import onnx_counter, passing, product_and_sum
 from support.waiting import wait_until
 
@@ -326,22 +327,41 @@ def test_the_repository_lists_loads_and_unloads(http: HttpServer) -> None:
     assert http.ask("POST", PATH, {"inputs": [A, B]}).status == 200
 
 
-def test_unloading_a_model_drops_it_in_all_processes(new_http: Callable[..., HttpServer]) -> None:
-    server = new_http("--workers", "2")
+def processes_with(server: HttpServer, name: str) -> int:
+    """Return how many processes have a model in memory."""
+    text = server.ask("GET", "/metrics").body.decode()
+    found = re.search(rf'redisai_models_loaded{{[^}}]*deployment="{name}"[^}}]*}} (\d+)', text)
+    return int(found[1]) if found else 0
+
+
+def store_tiny(server: HttpServer, **user: str) -> None:
     blob = product_and_sum("ONNX").blob
-    server.engine.client().execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", blob)
+    server.engine.client(**user).execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", "BLOB", blob)
 
-    def processes() -> int:
-        text = server.ask("GET", "/metrics").body.decode()
-        found = re.search(r'redisai_models_loaded\{[^}]*deployment="m"[^}]*\} (\d+)', text)
-        return int(found[1]) if found else 0
 
-    def loaded_by_both() -> bool:
-        for _ in range(8):  # each on a connection of its own, with either process
-            assert server.ask("POST", "/v2/models/m/infer", {"inputs": [A, B]}).status == 200
-        return processes() == 2
-
-    wait_until(loaded_by_both, what="both processes to have the model")
-    assert server.ask("POST", "/v2/repository/models/m/unload").status == 200
-    wait_until(lambda: processes() == 0, what="none to have it")
+def test_a_model_is_loaded_and_unloaded_in_all_processes(new_http: Callable[..., HttpServer]) -> None:
+    """With two workers, whichever of them gets the request."""
+    server = new_http("--workers", "2")
+    store_tiny(server)
+    for _ in range(4):  # each on a connection of its own, with either process
+        assert server.ask("POST", "/v2/repository/models/m/load").json() == {"name": "m", "load": True}
+        wait_until(lambda: processes_with(server, "m") == 2, what="both processes to have the model")
+        assert server.ask("POST", "/v2/repository/models/m/unload").status == 200
+        wait_until(lambda: processes_with(server, "m") == 0, what="none to have it")
     assert server.ask("POST", "/v2/models/m/infer", {"inputs": [A, B]}).status == 200
+
+
+def test_where_the_engine_may_not_read_a_model_only_one_process_loads_it(
+    new_redis: Callable[..., Server], new_http: Callable[..., HttpServer]
+) -> None:
+    """The user's rights are those of a connection, which the other processes don't have."""
+    redis = new_redis()
+    redis.client().execute_command("ACL SETUSER owner on >secret ~* &* +@all")
+    redis.client().execute_command("ACL SETUSER default resetkeys ~other*")
+    server = new_http("--workers", "2", "--redis", redis.url)
+    store_tiny(server, username="owner", password="secret")
+    answers = [server.as_user("owner:secret").ask("POST", "/v2/repository/models/m/load").json() for _ in range(8)]
+
+    assert answers == [{"name": "m", "load": True}] * 8
+    assert server.ask("POST", "/v2/repository/models/m/load").status == 403
+    assert "deployment 'm' can't be loaded: NOPERM" in server.engine.log.read_text()

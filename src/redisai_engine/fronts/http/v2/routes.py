@@ -138,6 +138,7 @@ def _shown_name(name: bytes) -> str:
 def _load(call: Call) -> Steps[str]:
     check_version(call)
     yield from resolve_model(call.client, call.name)
+    yield AskPeers({"load": call.name.decode("latin-1")})
     return _shown_name(call.name)
 
 
@@ -178,7 +179,7 @@ def _names(call: Call) -> Steps[list[bytes]]:
 
 
 async def repository_load(request: Request) -> Response:
-    """Load a model into memory."""
+    """Load a model into the memory of all processes. Those that take long go on with it after the answer."""
     await _body(request)
     name = await _done(request, _load)
     return _json({"name": name, "load": True})
