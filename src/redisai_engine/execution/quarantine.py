@@ -124,7 +124,7 @@ class _Watched(LoadedModel):
         self.loop_rows = self._own.loop_rows
         self.takes_text = self._own.takes_text
 
-    @property  # type: ignore[override]  # the model itself learns it, too
+    @property
     def steady(self) -> bool:
         return self._once and self._own.steady
 
