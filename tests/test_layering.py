@@ -193,7 +193,9 @@ ARROWS = {
     "execution": {"backends", "protocol"},
     "execution.hosts": {"backends", "backends.deadly", "protocol"},
     "execution.hosts.python": {"execution.hosts", "backends", "protocol"},
+    "service.memory": set(),
     "service": {
+        "service.memory",
         "environments",
         "execution",
         "execution.hosts",
@@ -269,6 +271,7 @@ ARROWS = {
         "fronts.http.access",
         "watching",
         "service",
+        "service.memory",
         "execution",
         "redis",
         "protocol",

@@ -5,8 +5,8 @@ By default glibc returns the top of the heap to the system as soon as twice the 
 every request with a large tensor gets its memory from the system again, page by page, which takes a third of the
 engine's time for 600 KB.
 
-Invariant: at most `KEPT_BYTES` of freed memory stay at the top of a heap, until `service/trimming.py` gives it back.
-Blocks larger than `_LARGE_BYTES` are returned to the system at once.
+Invariant: at most `KEPT_BYTES` of freed memory stay at the top of a heap, until `service/memory/trimming.py` gives it
+back. Blocks larger than `_LARGE_BYTES` are returned to the system at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-from redisai_engine.service.trimming import KEPT_BYTES, M_TRIM_THRESHOLD
+from redisai_engine.service.memory.trimming import KEPT_BYTES, M_TRIM_THRESHOLD
 
 _LARGE_BYTES = 16 * 2**20
 

@@ -34,10 +34,10 @@ from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
+from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
 from redisai_engine.service.scripts import Scripts
-from redisai_engine.service.trimming import Trimming, give_back
 from redisai_engine.service.turn import Turn
 from redisai_engine.users import ModelUser
 

@@ -27,7 +27,7 @@ from redisai_engine.redis.store import ModelInfo
 from redisai_engine.service.cache import Place
 from redisai_engine.service.encoding import deliver, outcome_of, result_of
 from redisai_engine.service.failures import Failures
-from redisai_engine.service.heap import allocated_bytes, model_bytes
+from redisai_engine.service.memory.heap import allocated_bytes, model_bytes
 from redisai_engine.service.models import Models
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from redisai_engine.service.trimming import Trimming
+from redisai_engine.service.memory.trimming import Trimming
 
 
 class Loop(asyncio.SelectorEventLoop):

@@ -1,0 +1,1 @@
+"""What models take of the memory of the process, and how it is given back to the system."""
