@@ -116,6 +116,9 @@ def check_params(given: Any, params: Params) -> None:
     """
     if given is None:
         return
+    if not isinstance(given, dict) and not params:
+        _logger.warning("ignoring params %.100r, because the model's signature has none", given)
+        return
     if not isinstance(given, dict):
         raise InputMismatch(f"params must be an object of names and values, got {given!r}")
     known = dict(params)

@@ -189,6 +189,10 @@ class TestParams:
         assert unwrap({"inputs": [[1]], "params": {"other": 1}}, params=self.PARAMS) == [[1]]
         assert "ignoring params that the model's signature doesn't have: ['other']" in caplog.text
 
+    def test_of_a_model_without_parameters_whatever_stands_for_them_is_ignored(self) -> None:
+        for params in ("top", 3, []):
+            assert unwrap({"inputs": [[1]], "params": params}) == [[1]]
+
     def test_params_that_are_no_object_are_refused(self) -> None:
         with pytest.raises(InputMismatch, match="params must be an object of names and values, got 'top'"):
             unwrap({"inputs": [[1]], "params": "top"}, params=self.PARAMS)
