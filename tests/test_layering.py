@@ -207,7 +207,7 @@ ARROWS = {
     "commands": {"service", "execution", "backends", "redis", "protocol"},
     "commands.grammar": {"backends", "protocol"},
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
-    "commands.short": {"commands", "commands.grammar", "commands.ai", "execution", "redis", "protocol"},
+    "commands.short": {"commands", "commands.grammar", "commands.ai", "service", "execution", "redis", "protocol"},
     "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
     "watching": {"codec", "commands", "commands.ai", "service", "execution", "backends", "redis", "protocol"},
     "fronts": set(),

@@ -4,8 +4,8 @@ A client, as far as the commands that it sends need to know it.
 Bodies, tasks and the fast path see only this much of a front: its connection to Redis, the shared engine, and a way to
 be served at the end of the turn. There is no socket here, so anything that implements `Front` can be a front.
 
-Invariant: everything done for a client reaches Redis over that client's own connection. So access rights, database and
-order are Redis' own business.
+Invariant: everything done for a client reaches Redis over that client's own connection, or over the shared one while
+nothing tells them apart (`Client.shared`). So access rights, database and order are Redis' own business.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from redisai_engine.commands.transaction import Transaction
 from redisai_engine.execution.figures import RESP
 from redisai_engine.redis.upstream import Owner, Upstream
 from redisai_engine.service.engine import Engine
+from redisai_engine.service.shared import MOST_WHO, WHO, SharedConnection, run_id
 from redisai_engine.service.turn import Participant
 
 
@@ -58,7 +59,12 @@ class Client:
         self.lost = b""  # the error reply for anything that still needs Redis; empty while the connection holds
         self.opened_upstream: Upstream | None = None  # None until a command needs Redis
         self.stream: ClientStream | None = None
+        #: Whether the client's own connection is in the state of a new one, as far as others can tell.
+        self.may_share = False
+        self.wrote_apart = False  # over the shared connection, which WAIT on its own knows nothing of
         self._front = front
+        self._server = b""  # the run id of the server that its own connection leads to
+        self._asks_server = False
 
     @property
     def upstream(self) -> Upstream:
@@ -91,6 +97,35 @@ class Client:
         afterwards.
         """
         return self.opened_upstream is None or self.opened_upstream.is_idle
+
+    @property
+    def shared(self) -> SharedConnection | None:
+        """
+        The connection that a request may take in place of the client's own; None if it must take its own.
+
+        The caller has seen that nothing is on its way on the client's own connection (`may_trust`), that Redis has let
+        the client in there within the last second (`rights`), and has later requests wait.
+        """
+        if not self.may_share or self.database:
+            return None
+        if not self._server:
+            self._ask_server()
+            return None
+        shared = self.engine.shared
+        return shared if shared.serves(self._server) else None
+
+    def _ask_server(self) -> None:
+        if not self._asks_server:
+            self._asks_server = True
+            self.upstream.ask_encoded(WHO, 1, self._take_server, most=MOST_WHO)
+
+    def _take_server(self, got: list[bytes]) -> None:
+        self._server = run_id(got[0])
+        self.may_share = self.may_share and bool(self._server)
+
+    def end_with_redis(self, reason: str, *, by_redis: bool) -> None:
+        """End the client's connection as if its own to Redis had ended."""
+        self._front.upstream_lost(reason, in_reply=False, by_redis=by_redis)
 
     def touch(self) -> None:
         """Serve this client at the end of this turn."""

@@ -28,6 +28,7 @@ class ConnectedClient(Client):
     def __init__(self, engine: Engine, front: Front) -> None:
         super().__init__(engine, front)
         self.limits = Limits(engine.settings.request_limit)
+        self.may_share = True
         self.silence = Silence.NONE
         self.task: Task | ShortWay | None = None  # the running command, which later ones wait for
         self.is_closing = False  # no more requests are taken

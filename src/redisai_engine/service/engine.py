@@ -38,6 +38,7 @@ from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
 from redisai_engine.service.scripts import Scripts
+from redisai_engine.service.shared import SharedConnection
 from redisai_engine.service.turn import Turn
 from redisai_engine.users import ModelUser
 
@@ -101,6 +102,9 @@ class Engine:
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
+        self.shared = SharedConnection(
+            redis_address, loop, settings=settings, traffic=self.traffic, liveness=self.liveness, turn=self.turn
+        )
         self.loader = Loader(
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
@@ -195,6 +199,7 @@ class Engine:
             await asyncio.wait_for(self.executor.drain(), seconds)
         self._weighing.cancel()
         self.executor.close()
+        self.shared.close()
         self.liveness.close()
         self.models.close()
         self.placement.close()

@@ -40,6 +40,16 @@ class Participant(Protocol):
         """Close at once, after `flush` has raised. Called while the exception is being handled."""
 
 
+class Sender(Protocol):
+    """A connection to Redis that serves several clients."""
+
+    def flush(self) -> None:
+        """Write what was asked in this turn."""
+
+    def fail(self) -> None:
+        """Tell those who wait that they get no answer, after `flush` has raised."""
+
+
 class Turn:
     """The turns of one event loop."""
 
@@ -49,6 +59,7 @@ class Turn:
         self._polling = polling
         self._touched: list[Participant] = []
         self._answered: list[Participant] = []
+        self._senders: list[Sender] = []
         self._is_planned = False
         self.has_many = False  # a participant of this turn serves several clients
         #: When the current turn began, or the last one: what is taken in it has been there since.
@@ -63,6 +74,12 @@ class Turn:
     def answered(self, connection: Participant) -> None:
         """Have `connection` write at the end of this turn, without dispatching: no request waits for its reply."""
         self._answered.append(connection)
+        if not self._is_planned:
+            self.plan()
+
+    def sends(self, sender: Sender) -> None:
+        """Have `sender` write at the end of this turn, before all others: Redis then works while they write."""
+        self._senders.append(sender)
         if not self._is_planned:
             self.plan()
 
@@ -94,6 +111,8 @@ class Turn:
         if self._answered:
             written.update(dict.fromkeys(self._answered))
             self._answered.clear()
+        if self._senders:
+            self._send()
         for connection in written:
             try:
                 connection.flush()
@@ -114,6 +133,15 @@ class Turn:
             connection.fail()
         except Exception:
             self._abort(connection)
+
+    def _send(self) -> None:
+        senders, self._senders = self._senders, []
+        for sender in senders:
+            try:
+                sender.flush()
+            except Exception:
+                _log.exception("a shared connection to Redis failed because of a bug in the engine")
+                sender.fail()
 
     @staticmethod
     def _abort(connection: Participant) -> None:

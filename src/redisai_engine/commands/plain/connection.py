@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.plain.modules import with_module
 from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscriptions
-from redisai_engine.commands.steps import Pass, Plan
+from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import InTransaction, connection_command
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
 
+#: Is a write to Redis, and without effect unless somebody has subscribed to it.
+_MARK = (b"PUBLISH", b"redisai:written", b"")
 _OPEN_SECONDS = 1.0  # how long Redis is taken to let clients in without a password after it has let one in
 PONG_RIGHT = (b"", b"PING")  # Redis is up and lets this client ask
 
@@ -31,6 +33,7 @@ def select(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 @connection_command("AUTH")
 def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """AUTH [username] password"""
+    connection.may_share = False
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw == replies.OK:
@@ -42,6 +45,8 @@ def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     queued = connection.in_transaction
+    if b"AUTH" in map(bytes.upper, arguments):
+        connection.may_share = False
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw[:1] not in (b"%", b"*"):
@@ -113,6 +118,32 @@ def client_reply(connection: ConnectedClient, arguments: Sequence[bytes]) -> Pla
         connection.silence = Silence.SKIP
     # EXEC's reply must not lack an element: the client couldn't make out the others.
     return replies.OK if wanted == b"ON" or queued else b""
+
+
+def mark_writes(connection: ConnectedClient) -> list[object]:
+    """
+    Have Redis count a write for this connection if the client has written over the shared one.
+
+    Redis answers WAIT by the latest write of the connection that sends it, and inside MULTI it is too late for another.
+    Return a list that will hold Redis' answer, if it is asked.
+    """
+    answers: list[object] = []
+    if connection.wrote_apart:
+        connection.wrote_apart = False
+        connection.upstream.ask([_MARK], answers.extend)
+    return answers
+
+
+def _wait(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
+    """WAIT replicas timeout, WAITAOF local replicas timeout"""
+    marked = mark_writes(connection)
+    (raw,) = yield Pass(encode(arguments))
+    refuse_error(*marked)  # Redis' answer would be about earlier writes
+    return bytes(raw)
+
+
+for _name in ("WAIT", "WAITAOF"):
+    connection_command(_name, single_step=True)(_wait)
 
 
 def admission(connection: ConnectedClient, refusal: str) -> Plan:

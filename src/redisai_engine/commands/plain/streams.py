@@ -26,6 +26,7 @@ def _subscription(connection: ConnectedClient, arguments: Sequence[bytes]) -> Pl
 
     Inside MULTI it does to EXEC's reply what it does in Redis: with two channels there is one element too many.
     """
+    connection.may_share = False
     if connection.in_transaction:
         (raw,) = yield Pass(encode(arguments))
         if connection.protocol == 2 and is_confirmation(raw):
@@ -76,6 +77,7 @@ for _name in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCR
 @connection_command("MONITOR", waits=True)
 def monitor(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """MONITOR"""
+    connection.may_share = False
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
         connection.streams.add(_MONITOR)
@@ -84,6 +86,7 @@ def monitor(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 
 def _replication(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """SYNC, PSYNC replicationid offset: a snapshot comes, as `redis-cli --rdb` stores it, and then all changes."""
+    connection.may_share = False
     if connection.in_transaction:
         (raw,) = yield Pass(encode(arguments))
         return bytes(raw)

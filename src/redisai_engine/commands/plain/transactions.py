@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from redisai_engine.commands.connection import ConnectedClient
+from redisai_engine.commands.plain.connection import mark_writes
 from redisai_engine.commands.refusals import placeholder
 from redisai_engine.commands.steps import Encode, Pass, Permit, Plan, Relay, relay
 from redisai_engine.commands.table import Command, InTransaction, connection_command
@@ -37,6 +38,7 @@ def watch(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 @connection_command("MULTI", in_transaction=InTransaction.NOW)
 def multi(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """MULTI"""
+    mark_writes(connection)
     (raw,) = yield Pass(encode(arguments))
     if raw == replies.OK:
         connection.transaction = Transaction()

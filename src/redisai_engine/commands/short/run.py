@@ -1,6 +1,11 @@
 """
 The short way of AI.MODELEXECUTE: one write asks for the inputs and for what the outputs' keys hold, the model runs, and
 one write stores the outputs.
+
+Both go over the connection that clients share, if this client may and the tensors are small: a large one would hold up
+all others. The first run of a form goes over the client's own and shows how large its inputs are. If the shared
+connection ends, inputs are read again on the client's own; outputs are never sent twice, so the client's connection
+ends, too.
 """
 
 from __future__ import annotations
@@ -18,10 +23,12 @@ from redisai_engine.execution.job import Job, RunnableModel
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode
 from redisai_engine.protocol.tensor import Buffer
+from redisai_engine.service.shared import SharedConnection
 
 _MOST_WORDS = 64
 _MOST_BYTES = 1024  # of all words, which are kept
 _MOST_FORMS = 1024
+_MOST_SHARED = 16 * 1024  # bytes of replies or of outputs on the shared connection
 
 
 class RunForm:
@@ -36,6 +43,7 @@ class RunForm:
         commands += [(b"GETRANGE", key, b"0", b"7") for key in call.outputs]
         self.asked = len(commands)
         self.reads = b"".join([replies.command(*command) for command in commands])
+        self.is_small = False  # its inputs were tensors of numbers last time, and few bytes
         self.sets = [b"*3\r\n$3\r\nSET\r\n%b" % replies.bulk(key) for key in call.outputs]
 
 
@@ -52,17 +60,50 @@ def _form(arguments: tuple[bytes, ...]) -> RunForm | None:
 class ShortRun(ShortWay):
     """AI.MODELEXECUTE of a known model on tensors of numbers."""
 
-    def __init__(self, client: Client, arguments: list[bytes], form: RunForm, model: RunnableModel) -> None:
+    def __init__(
+        self,
+        client: Client,
+        arguments: list[bytes],
+        form: RunForm,
+        model: RunnableModel,
+        shared: SharedConnection | None,
+    ) -> None:
         super().__init__(client, arguments, busy=True)
         self._form = form
         self._model = model
         self._deadline = client.engine.deadline(form.call.timeout_ms)
+        self._shared = shared
         self._is_stored = False  # what Redis answers next is about the outputs
 
     def begin(self) -> None:
         form, client = self._form, self._client
+        shared = self._shared
+        if shared is not None:
+            shared.ask(self, form.reads, form.asked, self.answered, most=_MOST_SHARED)
+            return
         most, refusal = most_read(client.engine.settings)
         client.upstream.ask_encoded(form.reads, form.asked, self.answered, most=most, refusal=refusal)
+
+    def answered(self, got: list[Any]) -> None:
+        if self._shared is not None:
+            self._shared.answered(self)
+        if not self._client.lost:
+            super().answered(got)
+
+    def shared_lost(self, reason: str, *, by_redis: bool) -> None:
+        if self.reply is not None or self._client.lost:
+            return
+        if self._is_stored:
+            self._client.end_with_redis(reason, by_redis=by_redis)
+        else:
+            self._read_apart()
+
+    def _read_apart(self) -> None:
+        """Read the inputs on the client's own connection, on which whatever isn't the plain case is handled."""
+        self._shared = None
+        self._form.is_small = False
+        self.begin()
+        self._client.answered()  # so that it is sent at the end of this turn
 
     def take(self, got: list[bytes]) -> None:
         if self._is_stored:
@@ -73,12 +114,19 @@ class ShortRun(ShortWay):
     def _run(self, got: list[bytes]) -> None:
         form, client, model = self._form, self._client, self._model
         arrays = []
+        size = 0
         for place in form.places:
             array = array_in(got[place])
             if array is None:
                 break
+            size += array.nbytes
             arrays.append(array)
-        if len(arrays) < form.inputs or not self._may_write(got):
+        is_plain = len(arrays) == form.inputs and self._may_write(got)
+        form.is_small = is_plain and size <= _MOST_SHARED
+        if not is_plain:
+            if self._shared is not None:
+                self._read_apart()
+                return
             read = [decode(raw) for raw in got]
             self.go_on(run_on(client, model, form.call, form.places, read, deadline=self._deadline))
             return
@@ -96,7 +144,7 @@ class ShortRun(ShortWay):
 
     def _ran(self, outcome: Any) -> None:
         """Store the outputs."""
-        if self.reply is not None:
+        if self.reply is not None or self._client.lost:
             return
         try:
             self._store(outcome)
@@ -110,7 +158,14 @@ class ShortRun(ShortWay):
             self.go_on(keep(client, form.call, outcome))
             return
         self._is_stored = True
-        client.upstream.ask_encoded(b"".join(pieces), form.outputs, self.answered)
+        values = b"".join(pieces)
+        shared = client.shared if self._shared is not None and len(values) <= _MOST_SHARED else None
+        self._shared = shared
+        if shared is None:
+            client.upstream.ask_encoded(values, form.outputs, self.answered)
+        else:
+            client.wrote_apart = True
+            shared.ask(self, values, form.outputs, self.answered)
         client.answered()  # so that it is sent at the end of this turn
 
     def _values(self, outputs: list[Any]) -> list[Buffer] | None:
@@ -151,4 +206,4 @@ def short_run(client: Client, arguments: list[bytes]) -> ShortWay | None:
     loaded = known.model.loaded
     if form is None or len(loaded.inputs) != form.inputs or len(loaded.outputs) != form.outputs:
         return None
-    return ShortRun(client, arguments, form, known.model)
+    return ShortRun(client, arguments, form, known.model, client.shared if form.is_small else None)

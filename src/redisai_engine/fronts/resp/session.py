@@ -49,7 +49,7 @@ from redisai_engine.errors import CommandError
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.fronts.resp.pending import PendingReplies, Ready
-from redisai_engine.fronts.resp.relayed_names import HOLD_UP_REDIS, RelayedNames
+from redisai_engine.fronts.resp.relayed_names import FAMILIES, HOLD_UP_REDIS, RelayedNames, is_stateless
 from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.requests import MAX_SPLIT_BYTES, RequestParser
@@ -67,7 +67,7 @@ _LONG_REQUEST_BYTES = 2**17  # of one with many arguments that are read in a tur
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
 ROWS: dict[bytes, Row] = {**COMMANDS, **PLAIN_COMMANDS, **CONNECTION_COMMANDS}
-LOOKED_AT = frozenset(CHANGES_ANY_KEY | HOLD_UP_REDIS | ROWS.keys())
+LOOKED_AT = frozenset(CHANGES_ANY_KEY | HOLD_UP_REDIS | FAMILIES.keys() | ROWS.keys())
 _PREDICTION = COMMANDS[b"AI.DAGEXECUTE_RO"]
 _SET, _EXECUTE, _GET = COMMANDS[b"AI.TENSORSET"], COMMANDS[b"AI.MODELEXECUTE"], COMMANDS[b"AI.TENSORGET"]
 _PING = CONNECTION_COMMANDS[b"PING"]
@@ -87,6 +87,7 @@ class Session:
         self._engine = engine
         self._sessions = sessions
         self._relayed_names = relayed_names
+        self._names = relayed_names.stateless  # those of which nothing needs to be known for this connection
         self._client = ConnectedClient(engine, self)
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser(self._client.limits)
@@ -189,26 +190,29 @@ class Session:
             tracked = self._engine.models.tracked_keys
             if tracked and (not tracked.isdisjoint(arguments) or name.upper() in CHANGES_ANY_KEY):
                 self._start(relay_and_invalidate(self._client, arguments))
-                self._look_at_name(name)
-            elif name in self._relayed_names.names:
+                self._look_at_relayed(arguments)
+            elif name in self._names:
                 self._relay(self._further())
             else:
                 self._relay()
-                self._look_at_name(name)
+                self._look_at_relayed(arguments)
 
     def _further(self) -> int:
         """Count the requests behind the current one that are relayed together with it."""
         if self._client.silence is not _SPEAKING:
             return 0
         most = self._window.size - self._client.upstream.due - 1
-        return self._parser.extend(self._relayed_names.names, self._engine.models.tracked_keys, most) if most > 0 else 0
+        return self._parser.extend(self._names, self._engine.models.tracked_keys, most) if most > 0 else 0
 
-    def _look_at_name(self, name: bytes) -> None:
-        """Look at the name of a request that has just been sent to Redis."""
-        if name.upper() in HOLD_UP_REDIS:
+    def _look_at_relayed(self, arguments: list[bytes]) -> None:
+        """Look at a request that has just been sent to Redis."""
+        if arguments[0].upper() in HOLD_UP_REDIS:
             self._client.upstream.holds_up()
         else:
-            self._relayed_names.add(name)
+            self._relayed_names.add(arguments[0])
+        if not is_stateless(arguments):
+            self._client.may_share = False
+            self._names = self._relayed_names.names
 
     def _queue(self, row: Row | None, arguments: list[bytes]) -> None:
         """Take a request between MULTI and EXEC."""
@@ -220,6 +224,7 @@ class Session:
         transaction.changed_keys |= self._engine.models.tracked_keys.intersection(arguments)
         transaction.changes_any_key |= arguments[0].upper() in CHANGES_ANY_KEY
         transaction.entries.append(Entry())
+        self._client.may_share = self._client.may_share and is_stateless(arguments)
         self._relay()
 
     def _begin(self, row: Row, arguments: list[bytes]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from support.connection import Connect, Connection
 from support.gateway import Pair, run_count, store_model, store_onnx
 from support.replies import OK, error
+from support.shared_connections import APART, Watching
 from support.transcripts import recorded_model
 from support.waiting import wait_until
 
@@ -61,15 +62,21 @@ def summing(wire: Connection) -> Iterator[str]:
     wire.ask("AI.MODELDEL short:sum")
 
 
-@pytest.fixture
-def short(summing: str, direct: Connection, connect: Connect, pair: Pair) -> Callable[[], Connection]:
+@pytest.fixture(params=["its own connection", "the shared connection"])
+def short(
+    summing: str, direct: Connection, connect: Connect, pair: Pair, request: pytest.FixtureRequest
+) -> Callable[[], Connection]:
     """Return a function that opens a connection whose next run takes the short way."""
 
     def open_one() -> Connection:
         opened = connect(pair.engine)
         for command in GOOD:
             assert opened.ask(command) == OK
-        wait_until(lambda: is_short(opened, direct), what="the short way")
+        if request.param == "the shared connection":
+            Watching(pair.redis, connect).until_shared(opened, RUN, "short:y")
+        else:
+            opened.ask(APART)
+            wait_until(lambda: is_short(opened, direct), what="the short way")
         return opened
 
     return open_one
