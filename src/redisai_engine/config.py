@@ -102,6 +102,13 @@ class Settings:
         unit="bytes",
         why="read as JSON it takes many times that",
     )
+    http_timeout: int = _setting(
+        60,
+        _number(1, 86_400),
+        "how long a client may take for the head of a request over HTTP; of a body it must send 500 bytes a second",
+        unit="seconds",
+        why="longer than people and networks take, and many slow clients could keep others out",
+    )
     default_deployment: str = _setting(
         "",
         str,

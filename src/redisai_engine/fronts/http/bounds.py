@@ -1,7 +1,9 @@
 """
-What clients may send over HTTP before they are answered: bounds on the head of a request, and on all bodies together.
+What clients may send over HTTP before they are answered, and how slowly.
 
-uvicorn's protocol has none. A head counts until the parser has seen its end, a body until all of it is there.
+uvicorn's protocol has no bounds. A head counts until the parser has seen its end, a body until all of it is there. The
+time for a head doesn't begin anew with each of its bytes, and a body has to come at a rate: otherwise a byte now and
+then would keep a connection for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from redisai_engine.fronts.http.access.failures import RequestRefused
 
 _HEAD_BYTES = 64 * 1024  # of request line and headers
-_HEAD_SECONDS = 60.0  # from the connection, or from its first byte, until a head is complete
+LEAST_RATE = 500  # bytes a second of a body; the slowest modems were faster
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -41,17 +43,27 @@ class BodyRoom:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. A head that is too large, or that doesn't come, ends it."""
+    """
+    One connection. A head that is too large ends it, and so do a head and a body that come too slowly.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    `patience` is how many seconds a head may take, from the connection or from its first byte, and how often the rate
+    of a body is looked at.
+    """
+
+    def __init__(self, *arguments: Any, patience: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._patience = patience
         self._head = 0  # bytes of an incomplete head
         self._in_head = True
         self._impatience: asyncio.TimerHandle | None = None
+        self._in_body = False
+        self._body = 0  # bytes of an incomplete body, and of its head, since a time of the loop
+        self._body_since = 0.0
+        self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._impatience = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+        self._impatience = self.loop.call_later(self._patience, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -63,19 +75,18 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
             elif self._impatience is None:
-                self._impatience = self.loop.call_later(_HEAD_SECONDS, self._give_up)
+                self._impatience = self.loop.call_later(self._patience, self._give_up)
+        elif self._in_body:
+            self._body += len(data)
+            if self._body_timer is None:
+                self._body_timer = self.loop.call_later(self._patience, self._look_after_body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
         super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.begin_head()
-
-    def on_headers_complete(self) -> None:
-        self.end_head()
-        super().on_headers_complete()
 
     def begin_head(self) -> None:
         self._in_head = True
@@ -86,6 +97,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._impatience is not None:
             self._end_waiting()
 
+    def begin_body(self) -> None:
+        self._in_body = True
+        self._body = 0
+        self._body_since = self.loop.time()
+
+    def end_body(self) -> None:
+        self._in_body = False
+
     def _end_waiting(self) -> None:
         if self._impatience is not None:
             self._impatience.cancel()
@@ -95,3 +114,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._impatience = None
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+    def _look_after_body(self) -> None:
+        """Close the connection if too little of a body has come."""
+        self._body_timer = None
+        if not self._in_body or self.transport.is_closing():
+            return
+        now = self.loop.time()
+        took = now - self._body_since
+        if took >= self._patience:
+            if self._body < LEAST_RATE * took and not self.flow.read_paused:
+                self.transport.close()
+                return
+            self._body = 0
+            self._body_since, took = now, 0.0
+        self._body_timer = self.loop.call_later(self._patience - took, self._look_after_body)

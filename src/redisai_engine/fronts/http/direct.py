@@ -38,7 +38,6 @@ from redisai_engine.protocol import texts
 _log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BODY_SECONDS = 60.0  # for which a client may send nothing of a body that isn't complete
 _MOST_ROUTES = 1024
 _LONGEST_URL = 1024
 
@@ -138,8 +137,6 @@ class DirectProtocol(BoundedProtocol):
         self._body_limit = body_limit
         self._room = room
         self._held = 0  # bytes of `room`
-        self._held_since = 0.0
-        self._body_timer: asyncio.TimerHandle | None = None
         self._is_local = False
         self._hot: HotCycle | None = None  # whose body is being read
         self._is_between = True  # the parser has seen the last message's end, and nothing of the next one
@@ -177,24 +174,10 @@ class DirectProtocol(BoundedProtocol):
             self._refuse(hot, error)
             return
         self._held = hot.size
-        self._held_since = self.loop.time()
-        if self._body_timer is None:
-            self._body_timer = self.loop.call_later(_BODY_SECONDS, self._look_after_body)
 
     def _release(self) -> None:
         self._room.give(self._held)
         self._held = 0
-
-    def _look_after_body(self) -> None:
-        """Close the connection if nothing more of a body comes."""
-        self._body_timer = None
-        if self._hot is None or self.transport.is_closing():
-            return
-        left = self._held_since + _BODY_SECONDS - self.loop.time()
-        if left <= 0:
-            self.transport.close()
-        else:
-            self._body_timer = self.loop.call_later(max(left, 1.0), self._look_after_body)
 
     def _refuse(self, hot: HotCycle, error: EngineError) -> None:
         """Answer before the body is there, and take no more of it."""
@@ -253,8 +236,9 @@ class DirectProtocol(BoundedProtocol):
         self.begin_head()
 
     def on_headers_complete(self) -> None:
+        self.end_head()
+        self.begin_body()
         if self.parser.get_method() == b"POST" and (cycle := self._hot_cycle()) is not None:
-            self.end_head()
             self._hot = self.cycle = cycle
             if self.expect_100_continue:
                 self.transport.write(_CONTINUE)
@@ -277,6 +261,7 @@ class DirectProtocol(BoundedProtocol):
             self._refuse(hot, body_too_large(self._body_limit))
 
     def on_message_complete(self) -> None:
+        self.end_body()
         hot, self._hot = self._hot, None
         if hot is None:
             super().on_message_complete()
@@ -353,9 +338,6 @@ class DirectProtocol(BoundedProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
         self._release()
         self._hot = None
         super().connection_lost(exc)

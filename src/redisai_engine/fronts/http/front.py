@@ -101,6 +101,7 @@ class HttpFront:
             tracing=self._tracing,
             body_limit=self._engine.settings.http_body_limit,
             room=self._room,
+            patience=float(self._engine.settings.http_timeout),
         )
 
 

@@ -42,6 +42,21 @@ class TestHtml:
             assert shown in text, shown
         assert 'href="/live/deployments/%C3%BCber%2Fa%20b"' in text
 
+    def test_only_database_0_is_served_and_the_page_says_so(self, new_http: NewHttp) -> None:
+        from support.tiny_models import product_and_sum
+
+        server = new_http()
+        blob = product_and_sum("ONNX").blob
+        server.engine.client(db=1).execute_command("AI.MODELSTORE", "elsewhere", "ONNX", "CPU", "BLOB", blob)
+        assert "There is no deployment in database 0 that you may read" in server.ask("GET", "/").body.decode()
+
+        deploy(server, "wine")
+        text = server.ask("GET", "/").body.decode()
+
+        assert "Deployments in database 0 of Redis" in text
+        assert "elsewhere" not in text
+        assert server.ask("GET", "/v2/models/elsewhere").status == 404
+
     def test_a_deployment_has_its_record_and_its_example(self, http: HttpServer) -> None:
         text = http.ask("GET", "/live/deployments/wine").body.decode()
 
