@@ -185,6 +185,7 @@ MOST_MODULES = 12  # per folder, besides __init__
 ARROWS = {
     "protocol": set(),
     "protocol.parcels": set(),
+    "settings": {"protocol"},
     "codec": {"protocol", "protocol.parcels"},
     "backends": {"protocol"},
     "backends.deadly": {"backends"},
@@ -208,7 +209,16 @@ ARROWS = {
     "commands.grammar": {"backends", "protocol"},
     "commands.ai": {"commands", "commands.grammar", "service", "execution", "backends", "redis", "protocol"},
     "commands.short": {"commands", "commands.grammar", "commands.ai", "service", "execution", "redis", "protocol"},
-    "commands.plain": {"commands", "commands.grammar", "commands.ai", "service", "backends", "redis", "protocol"},
+    "commands.plain": {
+        "settings",
+        "commands",
+        "commands.grammar",
+        "commands.ai",
+        "service",
+        "backends",
+        "redis",
+        "protocol",
+    },
     "watching": {"codec", "commands", "commands.ai", "service", "execution", "backends", "redis", "protocol"},
     "fronts": set(),
     "fronts.resp": {

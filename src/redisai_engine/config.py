@@ -20,65 +20,15 @@ from typing import Any
 
 from redisai_engine.errors import StartError
 from redisai_engine.processors import worker_count
-from redisai_engine.protocol.patterns import split_patterns
+from redisai_engine.settings.values import choice, keys, names_of, number, switch
 from redisai_engine.users import refuse_unusable
 
 _log = logging.getLogger("redisai_engine.process")
-
-#: A pattern that stands for every key.
-ALL_KEYS = "*"
 
 ENVIRONMENT_PREFIX = "REDISAI_ENGINE_"
 
 #: MLflow's own switch. Set to false, it forbids Python models, too.
 _CODE_ALLOWED = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise ValueError(f"it must be a whole number from {least} to {most}")
-        return value
-
-    return parse
-
-
-def _switch(text: str) -> bool:
-    values = {"yes": True, "true": True, "1": True, "on": True, "no": False, "false": False, "0": False, "off": False}
-    if text.lower() not in values:
-        raise ValueError("it must be yes or no")
-    return values[text.lower()]
-
-
-def _keys(text: str) -> str:
-    """Return the patterns of the keys that a switch turns on for: all, none, or those that stand in its place."""
-    try:
-        return ALL_KEYS if _switch(text) else ""
-    except ValueError:
-        return ",".join(split_patterns(text))
-
-
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in allowed:
-            raise ValueError(f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}")
-        return text.lower()
-
-    return parse
-
-
-def _names_of(allowed: Sequence[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        names = [name.strip().upper() for name in text.split(",") if name.strip()]
-        if not set(names) <= set(allowed):
-            raise ValueError(f"it must be names out of {', '.join(allowed)}, separated by commas")
-        return ",".join(names)
-
-    return parse
 
 
 def _setting(
@@ -91,20 +41,20 @@ def _setting(
 class Settings:
     """All settings. Each field's metadata has the parser, help text, unit and the reason for the default."""
 
-    port: int = _setting(6379, _number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
+    port: int = _setting(6379, number(0, 65535), "TCP port to listen on; 0: any free port", why="same as Redis")
     http_port: int = _setting(
-        0, _number(0, 65535), "TCP port on which to serve HTTP as well; 0: none", why="one way in unless asked for"
+        0, number(0, 65535), "TCP port on which to serve HTTP as well; 0: none", why="one way in unless asked for"
     )
     http_body_limit: int = _setting(
         64 * 2**20,
-        _number(1024, 2**32),
+        number(1024, 2**32),
         "a larger body of a request over HTTP is refused",
         unit="bytes",
         why="read as JSON it takes many times that",
     )
     http_timeout: int = _setting(
         60,
-        _number(1, 86_400),
+        number(1, 86_400),
         "how long a client may take for the head of a request over HTTP; of a body it must send 500 bytes a second",
         unit="seconds",
         why="longer than people and networks take, and many slow clients could keep others out",
@@ -118,7 +68,7 @@ class Settings:
     bind: str = _setting("127.0.0.1", str, "address to listen on", why="no remote access unless asked for")
     protected_mode: bool = _setting(
         True,  # noqa: FBT003  # a default, like the others
-        _switch,
+        switch,
         "refuse clients of other machines as long as Redis lets everybody in without a password",
         why="same as Redis",
     )
@@ -138,14 +88,14 @@ class Settings:
     )
     upstream_timeout: int = _setting(
         30_000,
-        _number(0, 86_400_000),
+        number(0, 86_400_000),
         "when Redis answers nothing at all for this long, those who wait for it get an error; 0: they wait on",
         unit="milliseconds",
         why="as long as Sentinel waits",
     )
     wait_for_redis: int = _setting(
         0,
-        _number(0, 86_400),
+        number(0, 86_400),
         "how long to go on trying if Redis can't be reached when the engine starts; while Redis loads its data, the "
         "engine waits anyway",
         unit="seconds",
@@ -159,82 +109,82 @@ class Settings:
     )
     worker_timeout: int = _setting(
         3000,
-        _number(0, 86_400_000),
+        number(0, 86_400_000),
         "a worker process whose event loop doesn't run for this long is replaced; 0: never",
         unit="milliseconds",
         why="longer than any honest pause",
     )
     shutdown_timeout: int = _setting(
         30,
-        _number(1, 86_400),
+        number(1, 86_400),
         "how long after SIGTERM the engine ends at the latest, whatever runs",
         unit="seconds",
         why="same as Kubernetes' grace period",
     )
     quarantine: int = _setting(
         600,
-        _number(0, 86_400 * 365),
+        number(0, 86_400 * 365),
         "how long a model or script that has crashed a process is refused; 0: not at all",
         unit="seconds",
         why="others' connections die with the process",
     )
     threads_per_queue: int = _setting(
         0,
-        _number(0, 256),
+        number(0, 256),
         "models that run at the same time, per device and worker process; 0: as many as processors, at least 2",
         unit="threads",
         why="a slow model must not hold up the others",
     )
     intra_op_threads: int = _setting(
-        1, _number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
+        1, number(0, 256), "threads within one operator; 0: the framework decides", unit="threads", why="many clients"
     )
     inter_op_threads: int = _setting(
         1,
-        _number(0, 256),
+        number(0, 256),
         "operators that run at the same time; 0: the framework decides",
         unit="threads",
         why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, _number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
+        10_000, number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
         5000,
-        _number(0, 86_400_000),
+        number(0, 86_400_000),
         "a run that takes longer is stopped; 0: never",
         unit="milliseconds",
         why="same as RedisAI",
     )
     model_load_timeout: int = _setting(
         60_000,
-        _number(1, 86_400_000),
+        number(1, 86_400_000),
         "a model or script that takes longer to load, in a process of its own, is refused",
         unit="milliseconds",
         why="bounds the wait of others",
     )
     in_process: str = _setting(
         "",
-        _names_of(("TF", "TFLITE", "TORCH")),
+        names_of(("TF", "TFLITE", "TORCH")),
         "backends, separated by commas, whose models run in the engine's process instead of processes of their own; "
         "TORCH includes scripts",
         why="such models can't be stopped, and may contain any code",
     )
     trusted_models: bool = _setting(
         False,  # noqa: FBT003  # a default, like the others
-        _switch,
+        switch,
         "load ONNX models into the engine's process without trying them out in a process of their own first",
         why="a model can take long to load, take all memory, or crash",
     )
     host_memory: int = _setting(
         4 * 2**30,
-        _number(0, 2**62),
+        number(0, 2**62),
         "memory of a model in a process of its own, or that is tried out, besides four times its blob; 0: any",
         unit="bytes",
         why="bounds memory",
     )
     python_models: str = _setting(
         "",
-        _keys,
+        keys,
         "serve Python models (backend PYFUNC), each by processes of its own: yes, no, or under keys that match a "
         "pattern (py:*) or one of several, separated by commas; not with MLFLOW_ALLOW_MODEL_CODE_EXECUTION=false in "
         "the environment",
@@ -242,28 +192,28 @@ class Settings:
     )
     worker_memory: int = _setting(
         4 * 2**30,
-        _number(0, 2**62),
+        number(0, 2**62),
         "memory that each process of a Python model may take, besides four times its blob; 0: any",
         unit="bytes",
         why="bounds memory",
     )
     worker_load_timeout: int = _setting(
         300_000,
-        _number(1, 86_400_000),
+        number(1, 86_400_000),
         "a Python model whose process takes longer to load it is refused; an environment may be built before",
         unit="milliseconds",
         why="importing a framework takes seconds, on a busy machine a minute; nobody else waits",
     )
     worker_idle: int = _setting(
         0,
-        _number(0, 86_400 * 365),
+        number(0, 86_400 * 365),
         "processes of a Python model are stopped when it was not run for this long, until the next run; 0: never",
         unit="seconds",
         why="a start takes seconds",
     )
     stream_timeout: int = _setting(
         60_000,
-        _number(1, 86_400_000),
+        number(1, 86_400_000),
         "a stream of answers is ended if its client doesn't ask for the next one for this long",
         unit="milliseconds",
         why="a stream occupies a process of its model",
@@ -276,7 +226,7 @@ class Settings:
     )
     onnx_memory: int = _setting(
         0,
-        _number(0, 2**62),
+        number(0, 2**62),
         "memory that the runs of ONNX models may take, besides the models themselves, per worker process; "
         "0: its part of three quarters of the machine's",
         unit="bytes",
@@ -290,88 +240,88 @@ class Settings:
     )
     env_limit: int = _setting(
         20 * 2**30,
-        _number(0, 2**62),
+        number(0, 2**62),
         "what these environments may take; beyond it those without a model leave, the longest unused first; 0: any",
         unit="bytes",
         why="bounds the disk",
     )
     env_timeout: int = _setting(
         900,
-        _number(1, 86_400),
+        number(1, 86_400),
         "how long building an environment may take when a model is stored",
         unit="seconds",
         why="the largest frameworks have gigabytes",
     )
     env_source_builds: bool = _setting(
         False,  # noqa: FBT003  # a default, like the others
-        _switch,
+        switch,
         "build packages that have no wheel from their source, which runs code of theirs as the engine's user",
         why="wheels run no code when they are installed",
     )
     model_chunk_size: int = _setting(
         535_822_336,
-        _number(1, 2**62),
+        number(1, 2**62),
         "AI.MODELGET returns larger blobs in chunks of this size",
         unit="bytes",
         why="same as RedisAI",
     )
     model_memory: int = _setting(
         4 * 2**30,
-        _number(1, 2**62),
+        number(1, 2**62),
         "what loaded models may take, as measured when they are loaded; beyond it those that ran least lately leave",
         unit="bytes",
         why="bounds memory",
     )
     strict: bool = _setting(
         False,  # noqa: FBT003  # a default, like the others
-        _switch,
+        switch,
         "ask Redis for the model's version on every run instead of relying on its invalidation messages",
         why="speed",
     )
     request_limit: int = _setting(
         4 * 2**30,
-        _number(2**20, 2**40),
+        number(2**20, 2**40),
         "a larger request ends its connection; each argument counts 64 bytes more than its length",
         unit="bytes",
         why="the largest model that model-memory keeps",
     )
     tensor_limit: int = _setting(
         2**30,
-        _number(2**20, 2**40),
+        number(2**20, 2**40),
         "tensors that one command reads, makes without sent data, or gets from its models",
         unit="bytes",
         why="two of the largest values of Redis",
     )
     reply_limit: int = _setting(
         2**30,
-        _number(2**20, 2**40),
+        number(2**20, 2**40),
         "a command whose reply with tensors, a blob or a list of keys would be larger gets an error instead",
         unit="bytes",
         why="two of the largest values of Redis",
     )
     output_limit: int = _setting(
         256 * 2**20,
-        _number(2**16, 2**40),
+        number(2**16, 2**40),
         "unread replies after which a slow client is disconnected",
         unit="bytes",
         why="bounds memory",
     )
     busy_poll: int = _setting(
         200,
-        _number(0, 10_000),
+        number(0, 10_000),
         "how long to stay awake for a busy connection's next request, at the cost of a core; 0: never",
         unit="microseconds",
         why="a sleeping core wakes slowly",
     )
     metrics_port: int = _setting(
         0,
-        _number(0, 65535),
+        number(0, 65535),
         "port that answers /metrics for Prometheus, without asking for a password; 0: none",
         why="what a port shows is for the operator to decide",
     )
     metrics_compat: str = _setting(
         "",
-        _choice("triton", "none"),
+        choice("triton", "none"),
         "triton: the metrics include those that dashboards made for Triton look for",
         why="twice the names",
     )
@@ -389,7 +339,7 @@ class Settings:
     )
     tls_auth_clients: str = _setting(
         "",
-        _choice("yes", "no", "optional"),
+        choice("yes", "no", "optional"),
         "whether a client must show a certificate of those authorities: yes, no, or optional: only a good one if any; "
         "empty: yes with tls-ca-cert-file, otherwise no",
         why="same as Redis",
@@ -472,7 +422,7 @@ def _parser() -> argparse.ArgumentParser:
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
         shown = "yes" if row.default is True else row.default
         default = f" (default: {shown})" if shown not in ("", False) else ""
-        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] in (_switch, _keys) else {}
+        value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] in (switch, keys) else {}
         help_ = row.metadata["help"] + unit + default
         parser.add_argument(flag(row.name), metavar=row.name.upper(), help=help_, **value)
     return parser
@@ -494,13 +444,13 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise StartError(f"the config file {path} can't be read: {reason}") from None
     known = {row.name for row in fields(Settings)}
     values = {}
-    for number, line in enumerate(lines, 1):
+    for count, line in enumerate(lines, 1):
         words = line.partition("#")[0].split(maxsplit=1)
         if not words:
             continue
         name, text = words[0], "".join(words[1:])
         if name.replace("-", "_") not in known:
             allowed = ", ".join(sorted(known)).replace("_", "-")
-            raise StartError(f"{path}, line {number}: unknown setting {_shown(name)!r}; the settings are {allowed}")
-        values[name.replace("-", "_")] = _parse(name.replace("-", "_"), text.strip(), f"{path}, line {number}: {name}")
+            raise StartError(f"{path}, line {count}: unknown setting {_shown(name)!r}; the settings are {allowed}")
+        values[name.replace("-", "_")] = _parse(name.replace("-", "_"), text.strip(), f"{path}, line {count}: {name}")
     return values

@@ -15,10 +15,10 @@ from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.steps import Pass, Plan, refuse_error
 from redisai_engine.commands.table import NO_KEYS, READ, command
-from redisai_engine.config import ALL_KEYS
 from redisai_engine.protocol import replies
 from redisai_engine.protocol.frames import decode, elements
 from redisai_engine.protocol.requests import encode
+from redisai_engine.settings.values import ALL_KEYS
 
 if TYPE_CHECKING:
     from redisai_engine.service.engine import Engine

@@ -1,0 +1,1 @@
+"""What the table of settings (`redisai_engine/config.py`) is made of."""
