@@ -29,6 +29,7 @@ from redisai_engine.execution.hosts import limits, worker
 
 _O_ASYNC = 0o20000  # Linux: send SIGIO when something happens to the socket
 _MOST_BYTES = 1 << 16
+_DESCRIPTORS = 3  # that come with a request
 
 
 def main() -> None:
@@ -94,17 +95,21 @@ class Forking:
             for key, _ in self._selector.select():
                 if key.fileobj is wake:
                     wake.recv(_MOST_BYTES)
-                    self._report_ends()
+                    self.report_ends()
                 elif key.fileobj is not self._control:
-                    self._kill(key.data)
-                elif not self._fork_one():
+                    self.kill(key.data)
+                elif not self.fork_one():
                     return
 
-    def _fork_one(self) -> bool:
+    def fork_one(self) -> bool:
         """Fork a host if the engine asks for one. Return False if the engine has ended."""
-        text, descriptors, _, _ = socket.recv_fds(self._control, _MOST_BYTES, 3)
+        text, descriptors, _, _ = socket.recv_fds(self._control, _MOST_BYTES, _DESCRIPTORS)
         if not text:
             return False
+        if len(descriptors) < _DESCRIPTORS:  # there is no room for them; the engine sees that the lifeline has ended
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
         channel, lifeline, blob = descriptors
         parent = os.getpid()
         try:
@@ -118,9 +123,13 @@ class Forking:
         for descriptor in (channel, blob):
             os.close(descriptor)
         if process > 0:
-            line = self._lifelines[process] = socket.socket(fileno=lifeline)
-            self._selector.register(line, selectors.EVENT_READ, process)
+            self.adopt(process, socket.socket(fileno=lifeline))
         return True
+
+    def adopt(self, process: int, lifeline: socket.socket) -> None:
+        """Look after a host that has been forked."""
+        self._lifelines[process] = lifeline
+        self._selector.register(lifeline, selectors.EVENT_READ, process)
 
     def _become_host(self, parent: int, given: dict[str, Any], channel: int, blob: int) -> None:
         """Turn this process, which has just been forked, into a host, and never return."""
@@ -136,12 +145,14 @@ class Forking:
         finally:
             os._exit(code)
 
-    def _kill(self, process: int) -> None:
-        """Kill a host whose lifeline the engine has cut."""
-        self._selector.unregister(self._lifelines[process])
-        os.kill(process, signal.SIGKILL)  # it hasn't been waited for, so the number is still its own
+    def kill(self, process: int) -> None:
+        """Kill a host whose lifeline the engine has cut, unless it has ended by itself just before."""
+        line = self._lifelines.get(process)
+        if line is not None:
+            self._selector.unregister(line)
+            os.kill(process, signal.SIGKILL)  # it hasn't been waited for, so the number is still its own
 
-    def _report_ends(self) -> None:
+    def report_ends(self) -> None:
         """Write the exit status of each host that has ended to its lifeline."""
         while self._lifelines:
             process, status = os.waitpid(-1, os.WNOHANG)
