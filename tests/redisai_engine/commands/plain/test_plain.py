@@ -185,7 +185,10 @@ class TestClientReply:
     def test_inside_multi_it_holds_from_exec_on(self, wire: Connection):
         wire.send("MULTI", "CLIENT REPLY OFF", "EXEC", "PING", "CLIENT REPLY ON")
 
-        assert wire.replies(4) == [OK, b"+QUEUED\r\n", array(OK), OK]
+        if wire.replies(2)[1].startswith(b"-ERR Command 'client|reply' not allowed"):  # to Valkey 9
+            assert [reply[:10] for reply in wire.replies(3)] == [b"-EXECABORT", PONG[:10], OK]
+        else:
+            assert wire.replies(2) == [array(OK), OK]
 
     def test_needs_the_right_to_it(self, pair: Pair, connect: Connect, direct: Connection):
         direct.ask("ACL SETUSER loud on nopass ~* +@all -client|reply")
