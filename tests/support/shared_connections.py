@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import uuid
 from collections.abc import Iterator
 
 from support.bad_line import BadLine
-from support.connection import Connect, Connection
+from support.connection import TIMEOUT_S, Connect, Connection
 from support.replies import OK
 from support.servers import Server
 from support.waiting import wait_until
@@ -16,6 +17,9 @@ from support.waiting import wait_until
 NAME = b"redisai-shared"
 #: Ends that a client's commands go over the shared connection, and does nothing else.
 APART = "CLIENT TRACKING OFF"
+
+#: A deed: what follows on this connection waits.
+HOLD = "hold"
 
 _LINE = re.compile(rb'\+[\d.]+ \[\d+ ([^\]]*)\] (".*")\r\n')
 
@@ -50,21 +54,27 @@ class Watching:
 
     def went_over_shared(self, opened: Connection, run: str, output: str) -> bool:
         """Run a model, and return whether its output was written over the shared connection."""
+        return self.is_shared(opened, run, f'"SET" "{output}"')
+
+    def is_shared(self, opened: Connection, command: str, made_of: str) -> bool:
+        """Send a command, and return whether Redis was sent what it is made of over the shared connection."""
         self.since()
-        assert opened.ask(run) == OK
-        [writer] = [who for who, words in self.since() if words.startswith(b'"SET" "%b"' % output.encode())]
-        return writer in self.shared_addresses()
+        assert not opened.ask(command).startswith(b"-")
+        senders = {who for who, words in self.since() if words.startswith(made_of.encode())}
+        assert senders
+        return senders <= self.shared_addresses()
 
     def until_shared(self, opened: Connection, run: str, output: str) -> None:
         wait_until(lambda: self.went_over_shared(opened, run, output), what="the shared connection")
 
 
 class NamedLine(BadLine):
-    """A bad line that does its deed at the first command with these words since `arm`."""
+    """A bad line that does its deed at the first command with these words since `arm`. HOLD: waits for `release`."""
 
     def __init__(self, server: Server, deed: str) -> None:
         super().__init__(server, deed, 0)
         self._armed: list[bytes] | None = None
+        self._released = threading.Event()
 
     @property
     def url(self) -> str:
@@ -77,6 +87,9 @@ class NamedLine(BadLine):
     def arm(self, *words: bytes) -> None:
         self._armed = list(words)
 
+    def release(self) -> None:
+        self._released.set()
+
     @property
     def is_done(self) -> bool:
         return self._armed is None
@@ -85,7 +98,10 @@ class NamedLine(BadLine):
         if self._armed is None or command[: len(self._armed)] != self._armed:
             return None
         self._armed = None
-        return self._deed
+        if self._deed != HOLD:
+            return self._deed
+        self._released.wait(TIMEOUT_S)
+        return None
 
 
 @contextlib.contextmanager

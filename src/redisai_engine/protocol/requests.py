@@ -142,6 +142,13 @@ class RequestParser:
         self._missing = 0  # ... and how many of its bytes are still to come, its line break included
         self._error: ProtocolError | None = None  # sticky: what follows malformed bytes can't be understood
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes behind the request handed out last."""
+        if self._pieces:
+            return self._index < len(self._pieces) - 1
+        return self._position < len(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Add bytes received from the client."""
         if self._missing:

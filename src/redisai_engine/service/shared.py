@@ -39,6 +39,8 @@ MOST_WHO: Final = 2**16  # bytes of the answer
 
 _NAMING: Final = replies.command(b"CLIENT", b"SETNAME", b"redisai-shared")
 _RUN_ID: Final = re.compile(rb"\r\nrun_id:(\w+)\r\n")
+_MOST_KEYS: Final = 10_000
+_LONGEST_KEY: Final = 256  # bytes
 _PAUSE_SECONDS: Final = 1.0  # before it is opened again
 
 
@@ -55,6 +57,28 @@ class Asker(Protocol):
         """Go on without the answer: the connection has ended, as `Owner.upstream_lost` explains."""
 
 
+class SmallKeys:
+    """Some of the keys that held little when they were last read or written here. They may hold anything by now."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: set[bytes] = set()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+    def add(self, key: bytes) -> None:
+        if len(key) > _LONGEST_KEY:
+            return
+        if len(self._keys) >= _MOST_KEYS:
+            self._keys.clear()
+        self._keys.add(key)
+
+    def discard(self, key: bytes) -> None:
+        self._keys.discard(key)
+
+
 class SharedConnection:
     """The shared connection of one process, opened when it is first wanted."""
 
@@ -69,6 +93,7 @@ class SharedConnection:
         turn: Turn,
     ) -> None:
         self.reading = Reading()  # of nobody: each client waits for its own answer before it goes on
+        self.small_keys = SmallKeys()
         self._address = address
         self._loop = loop
         self._settings = settings

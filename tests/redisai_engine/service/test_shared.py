@@ -15,6 +15,7 @@ from support.shared_connections import NAME, Watching, named_line
 from support.waiting import wait_until
 
 RUN = "AI.MODELEXECUTE sum INPUTS 2 a b OUTPUTS 1 y"
+SET = "AI.TENSORSET y FLOAT 1 BLOB abcd"
 READ = "AI.TENSORGET y VALUES"
 INPUTS = ("AI.TENSORSET a FLOAT 1 VALUES 1", "AI.TENSORSET b FLOAT 1 VALUES 2")
 
@@ -160,22 +161,23 @@ def test_a_right_that_is_taken_away(sharing: Sharing, rule: str) -> None:
     assert [each.ask(RUN) for each in (opened, other)] == [OK, OK]
 
 
+@pytest.mark.parametrize(("command", "made_of"), [(RUN, '"SET" "y"'), (SET, '"EVALSHA"')], ids=["run", "set"])
 @pytest.mark.parametrize("form", ["WAIT 1 200", "MULTI, WAIT 1 200, EXEC"])
 def test_wait_counts_what_was_written_over_the_shared_connection(
-    sharing: Sharing, new_redis: Callable[..., Server], form: str
+    sharing: Sharing, new_redis: Callable[..., Server], form: str, command: str, made_of: str
 ) -> None:
     """A replica that is stopped has none of it."""
     replica = new_redis("--replicaof", "127.0.0.1", str(sharing.pair.redis.port))
     opened = sharing.client()
     wait_until(lambda: opened.ask("SET k v") == OK and opened.ask("WAIT 1 1000") == b":1\r\n", what="the replica")
-    sharing.watching.until_shared(opened, RUN, "y")
+    wait_until(lambda: sharing.watching.is_shared(opened, command, made_of), what="the shared connection")
     assert opened.ask("SET k w") == OK
     assert opened.ask("WAIT 1 5000") == b":1\r\n"
 
     replica.process.send_signal(signal.SIGSTOP)
     try:
-        assert sharing.watching.went_over_shared(opened, RUN, "y")
-        answers = [opened.ask(command) for command in form.split(", ")]
+        assert sharing.watching.is_shared(opened, command, made_of)
+        answers = [opened.ask(each) for each in form.split(", ")]
         assert answers[-1].endswith(b":0\r\n")
     finally:
         replica.process.send_signal(signal.SIGCONT)

@@ -2,10 +2,8 @@
 The short way of AI.MODELEXECUTE: one write asks for the inputs and for what the outputs' keys hold, the model runs, and
 one write stores the outputs.
 
-Both go over the connection that clients share, if this client may and the tensors are small: a large one would hold up
-all others. The first run of a form goes over the client's own and shows how large its inputs are. If the shared
-connection ends, inputs are read again on the client's own; outputs are never sent twice, so the client's connection
-ends, too.
+Both go over the connection that clients share, if this client may and the tensors are small (`sharing.py`). The first
+run of a form goes over the client's own and shows how large its inputs are.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from redisai_engine.commands.ai.resolving import known_model
 from redisai_engine.commands.ai.run import keep, kept, most_read, reading, run_on
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.calls import ModelCall, parse_modelexecute
+from redisai_engine.commands.short.sharing import MOST_SHARED, SharingWay
 from redisai_engine.commands.short.stored import NO_TENSOR_YET, TENSOR, array_in, value_before_blob
 from redisai_engine.commands.task import ShortWay
 from redisai_engine.execution.job import Job, RunnableModel
@@ -28,7 +27,6 @@ from redisai_engine.service.shared import SharedConnection
 _MOST_WORDS = 64
 _MOST_BYTES = 1024  # of all words, which are kept
 _MOST_FORMS = 1024
-_MOST_SHARED = 16 * 1024  # bytes of replies or of outputs on the shared connection
 
 
 class RunForm:
@@ -57,7 +55,7 @@ def _form(arguments: tuple[bytes, ...]) -> RunForm | None:
     return RunForm(call)
 
 
-class ShortRun(ShortWay):
+class ShortRun(SharingWay):
     """AI.MODELEXECUTE of a known model on tensors of numbers."""
 
     def __init__(
@@ -68,45 +66,19 @@ class ShortRun(ShortWay):
         model: RunnableModel,
         shared: SharedConnection | None,
     ) -> None:
-        super().__init__(client, arguments, busy=True)
+        super().__init__(client, arguments, shared, busy=True)
         self._form = form
         self._model = model
         self._deadline = client.engine.deadline(form.call.timeout_ms)
-        self._shared = shared
-        self._is_stored = False  # what Redis answers next is about the outputs
+        self._are_small = False  # the outputs
 
     def begin(self) -> None:
-        form, client = self._form, self._client
-        shared = self._shared
-        if shared is not None:
-            shared.ask(self, form.reads, form.asked, self.answered, most=_MOST_SHARED)
-            return
-        most, refusal = most_read(client.engine.settings)
-        client.upstream.ask_encoded(form.reads, form.asked, self.answered, most=most, refusal=refusal)
-
-    def answered(self, got: list[Any]) -> None:
-        if self._shared is not None:
-            self._shared.answered(self)
-        if not self._client.lost:
-            super().answered(got)
-
-    def shared_lost(self, reason: str, *, by_redis: bool) -> None:
-        if self.reply is not None or self._client.lost:
-            return
-        if self._is_stored:
-            self._client.end_with_redis(reason, by_redis=by_redis)
-        else:
-            self._read_apart()
-
-    def _read_apart(self) -> None:
-        """Read the inputs on the client's own connection, on which whatever isn't the plain case is handled."""
-        self._shared = None
-        self._form.is_small = False
-        self.begin()
-        self._client.answered()  # so that it is sent at the end of this turn
+        form = self._form
+        most, refusal = most_read(self._client.engine.settings)
+        self.ask(form.reads, form.asked, most=most, refusal=refusal)
 
     def take(self, got: list[bytes]) -> None:
-        if self._is_stored:
+        if self._writes:
             self._end(got)
         else:
             self._run(got)
@@ -122,10 +94,10 @@ class ShortRun(ShortWay):
             size += array.nbytes
             arrays.append(array)
         is_plain = len(arrays) == form.inputs and self._may_write(got)
-        form.is_small = is_plain and size <= _MOST_SHARED
+        form.is_small = is_plain and size <= MOST_SHARED
         if not is_plain:
-            if self._shared is not None:
-                self._read_apart()
+            if self.shared is not None:
+                self.begin_apart()
                 return
             read = [decode(raw) for raw in got]
             self.go_on(run_on(client, model, form.call, form.places, read, deadline=self._deadline))
@@ -157,15 +129,10 @@ class ShortRun(ShortWay):
         if pieces is None:
             self.go_on(keep(client, form.call, outcome))
             return
-        self._is_stored = True
         values = b"".join(pieces)
-        shared = client.shared if self._shared is not None and len(values) <= _MOST_SHARED else None
-        self._shared = shared
-        if shared is None:
-            client.upstream.ask_encoded(values, form.outputs, self.answered)
-        else:
-            client.wrote_apart = True
-            shared.ask(self, values, form.outputs, self.answered)
+        self._are_small = len(values) <= MOST_SHARED
+        self.shared = client.shared if self.shared is not None and self._are_small else None
+        self.write(values, form.outputs)
         client.answered()  # so that it is sent at the end of this turn
 
     def _values(self, outputs: list[Any]) -> list[Buffer] | None:
@@ -187,6 +154,10 @@ class ShortRun(ShortWay):
             if raw != replies.OK:
                 self.go_on(kept([decode(raw) for raw in got]))
                 return
+        if self._are_small:
+            small_keys = self._client.engine.shared.small_keys
+            for key in self._form.call.outputs:
+                small_keys.add(key)
         self.end(replies.OK)
 
 

@@ -257,7 +257,7 @@ class Session:
             return short_set(self._client, arguments)
         if row is _EXECUTE:
             return short_run(self._client, arguments)
-        return short_get(self._client, arguments) if row is _GET else None
+        return short_get(self._client, arguments, alone=not self._parser.has_more) if row is _GET else None
 
     def _start_short(self, short: ShortWay) -> None:
         short.silent = self._is_silent()

@@ -135,10 +135,11 @@ single = st.one_of(
     *[st.just(RUN)] * 12,
     st.builds(lambda one, other, to: RUN.replace(":y", f":{to}").replace(":a ", f":{one} "), names, names, names),
     st.builds(lambda name, number: FLOATS % (name, number), names, numbers),
+    *[st.builds(lambda name, number: f"AI.TENSORSET ways:{name} FLOAT 1 BLOB {number}ab@", names, numbers)] * 5,
+    *[st.builds(lambda name: f"AI.TENSORGET ways:{name} BLOB", names)] * 5,
     st.builds(lambda name, number: f"AI.TENSORSET ways:{name} DOUBLE 1 VALUES {number}", names, numbers),
     st.builds(lambda name: f"AI.TENSORSET ways:{name} FLOAT 6000", names),
     st.builds(lambda name: f"AI.TENSORGET ways:{name} META VALUES", names),
-    st.builds(lambda name: f"AI.TENSORGET ways:{name} BLOB", names),
     st.builds(lambda word, name: f"{word} ways:{name}", st.sampled_from(["GET", "DEL", "STRLEN", "TYPE"]), names),
     st.builds(lambda name, number: f"SET ways:{name} {number}", names, numbers),
     st.builds(lambda name: f"RPUSH ways:{name} x", names),
@@ -183,9 +184,11 @@ def test_shared_or_not_clients_are_answered_alike(
 
 
 @settings(max_examples=50)
-@given(parts=st.lists(st.lists(single, min_size=1, max_size=12), min_size=CLIENTS, max_size=CLIENTS))
+@given(
+    parts=st.lists(st.lists(single, min_size=1, max_size=12), min_size=CLIENTS, max_size=CLIENTS), in_one=st.booleans()
+)
 def test_clients_at_the_same_time_are_answered_alike(
-    ways: tuple[list[Connection], list[Connection]], direct: Connection, parts: list[list[str]]
+    ways: tuple[list[Connection], list[Connection]], direct: Connection, parts: list[list[str]], *, in_one: bool
 ) -> None:
     """Each has keys of its own, so its replies don't depend on the others'."""
     got = []
@@ -197,7 +200,8 @@ def test_clients_at_the_same_time_are_answered_alike(
             for command in (FLOATS % ("a", 1), FLOATS % ("b", 2), RUN, RUN):
                 client.ask(_of_client(command, number))
         for client, part in zip(clients, own, strict=True):
-            client.send(*part)
+            for requests in [part] if in_one else [[command] for command in part]:
+                client.send(*requests)
         got.append([_told(part, client.replies(len(part))) for client, part in zip(clients, own, strict=True)])
 
     assert got[0] == got[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from redisai_engine.commands.tensor_script import LARGEST
 from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.replies import OK, bulk, tensor
+from support.servers import Server
+from support.shared_connections import APART, HOLD, Watching, named_line
+from support.waiting import wait_until
 
 NUMBERS = {
     "FLOAT": "<f4",
@@ -22,6 +27,8 @@ NUMBERS = {
 }
 BLOB = b"\x07\0\0\0\x08\0\0\0"
 HEADER_AT, BLOB_AT = 12, 48  # where a header has its size, and where the blob of a small one starts
+
+SET, GET = "AI.TENSORSET short:x INT32 1 BLOB abcd", "AI.TENSORGET short:x BLOB"
 
 #: What is done to the key before it is read.
 STATES: dict[str, tuple[tuple[str | bytes | int, ...], ...]] = {
@@ -52,6 +59,22 @@ STATES: dict[str, tuple[tuple[str | bytes | int, ...], ...]] = {
 @pytest.fixture(autouse=True)
 def no_tensor(direct: Connection) -> None:
     direct.ask("DEL", "short:x")
+
+
+def shared_by(opened: Connection, watching: Watching) -> Connection:
+    """Have a client's short ways go over the shared connection."""
+    wait_until(lambda: watching.is_shared(opened, SET, '"EVALSHA"'), what="the shared connection")
+    return opened
+
+
+@pytest.fixture(params=["its own connection", "the shared connection"])
+def wire(pair: Pair, connect: Connect, request: pytest.FixtureRequest) -> Connection:
+    opened = connect(pair.engine)
+    if request.param == "the shared connection":
+        shared_by(opened, Watching(pair.redis, connect))
+    else:
+        opened.ask(APART)
+    return opened
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -139,3 +162,123 @@ def test_a_user_who_may_not_read_is_refused_by_redis(pair: Pair, connect: Connec
         assert answers.pop().startswith(b"-NOPERM ")
     finally:
         direct.ask("ACL DELUSER writer")
+
+
+@pytest.fixture
+def watching(pair: Pair, connect: Connect) -> Watching:
+    return Watching(pair.redis, connect)
+
+
+@pytest.fixture
+def sharing(pair: Pair, connect: Connect, watching: Watching) -> Connection:
+    """A connection whose short ways go over the shared one, for almost a second."""
+    shared_by(connect(pair.engine), watching)  # it may find that there is no shared connection yet
+    return shared_by(connect(pair.engine), watching)
+
+
+def test_a_small_tensor_is_set_and_read_over_the_shared_connection(sharing: Connection, watching: Watching) -> None:
+    assert watching.is_shared(sharing, GET, '"GET"')
+    assert sharing.ask(GET) == bulk(b"abcd")
+
+
+def test_a_pipeline_of_readings_waits_for_none_of_them(sharing: Connection, watching: Watching) -> None:
+    """On the client's own connection they are sent together."""
+    watching.since()
+    sharing.send(*[GET] * 5)
+
+    assert sharing.replies(5) == [bulk(b"abcd")] * 5
+    senders = [who for who, words in watching.since() if words.startswith(b'"GET"')]
+    assert [who in watching.shared_addresses() for who in senders] == [False] * 4 + [True]
+
+
+def test_a_key_that_others_have_made_large_is_read_apart(sharing: Connection, watching: Watching) -> None:
+    blob = b"x" * 40_000
+    assert sharing.ask("AI.TENSORSET", "short:large", "INT8", len(blob), "BLOB", blob) == OK
+    assert watching.direct.ask("RENAME short:large short:x") == OK
+
+    assert sharing.ask(GET) == bulk(blob)
+    assert not watching.is_shared(sharing, GET, '"GET"')
+
+
+def test_whoever_has_not_been_let_in_lately_asks_alone(
+    sharing: Connection, pair: Pair, connect: Connect, watching: Watching
+) -> None:
+    """The key is known to be small, and another client uses the shared connection."""
+    opened = connect(pair.engine)
+
+    assert not watching.is_shared(opened, GET, '"GET"')
+
+
+def test_a_password_keeps_others_from_what_is_shared(new_pair: Callable[..., Pair], connect: Connect) -> None:
+    pair = new_pair()
+    watching = Watching(pair.redis, connect)
+    opened = shared_by(connect(pair.engine), watching)
+    assert watching.direct.ask("CONFIG SET requirepass secret") == OK
+
+    late = connect(pair.engine)
+    assert [late.ask(command)[:8] for command in (SET, GET) * 3] == [b"-NOAUTH "] * 6
+    assert [opened.ask(command) for command in (SET, GET)] == [OK, bulk(b"abcd")]
+
+
+@pytest.mark.parametrize("deed", ["before", "within", "after", "in the reply"])
+@pytest.mark.parametrize("command", [SET, GET], ids=["set", "read"])
+def test_the_shared_connection_is_cut(
+    new_redis: Callable[..., Server],
+    new_engine: Callable[..., Server],
+    connect: Connect,
+    deed: str,
+    command: str,
+) -> None:
+    """A tensor is read again on the client's own. It is never set twice: the client's connection ends."""
+    redis = new_redis()
+    with named_line(redis, deed) as line:
+        engine = new_engine("--redis", line.url)
+        watching = Watching(redis, connect)
+        shared_by(connect(engine), watching)
+        opened = shared_by(connect(engine), watching)
+        watching.since()
+
+        line.arm(b"GET" if command == GET else b"EVALSHA")
+        opened.send(command)
+
+        if command == GET:
+            assert opened.reply() == bulk(b"abcd")
+            assert opened.ask(SET) == OK
+        else:
+            assert opened.ends()
+            sets = [words for _, words in watching.since() if words.startswith(b'"EVALSHA"')]
+            assert len(sets) == (deed in ("after", "in the reply"))
+        assert line.is_done
+        assert connect(engine).ask(GET) == bulk(b"abcd")
+
+
+#: What is held on its way to Redis, what a client sends, and what it gets.
+ORDERS = {
+    "a reading is late": (b"GET", (GET, "DEL short:x"), [bulk(b"abcd"), b":1\r\n"]),
+    "a writing is late": (b"EVALSHA", (SET.replace("abcd", "efgh"), "STRLEN short:x"), [OK, b":52\r\n"]),
+    "a plain command before a reading": (b"SETRANGE", ("SETRANGE short:x 48 efgh", GET), [b":52\r\n", bulk(b"efgh")]),
+    "one before a writing": (b"DEL", ("DEL short:x", SET, GET), [b":1\r\n", OK, bulk(b"abcd")]),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_request_of_a_client_overtakes_another(
+    new_redis: Callable[..., Server], new_engine: Callable[..., Server], connect: Connect, order: str
+) -> None:
+    """Not even if one of its two connections is slow."""
+    held, commands, replies = ORDERS[order]
+    redis = new_redis()
+    with named_line(redis, HOLD) as line:
+        engine = new_engine("--redis", line.url)
+        watching = Watching(redis, connect)
+        other = shared_by(connect(engine), watching)
+        opened = shared_by(connect(engine), watching)
+
+        line.arm(held)
+        for command in commands:
+            opened.send(command)
+            wait_until(lambda: line.is_done, what="the request that is held")
+            assert other.ask("ECHO x") == bulk(b"x")  # the engine has read what was sent before
+        line.release()
+
+        assert opened.replies(len(commands)) == replies
