@@ -90,7 +90,8 @@ class RedisAIClient(BaseDeploymentClient):
             # `create` checks again, inside the transaction. This check saves the conversion.
             self._store.refuse_taken(name)
             order = self._order(name, options)
-            self._store.create(name, prepare(order, uri, flavor))
+            with prepare(order, uri, flavor) as prepared:
+                self._store.create(name, prepared)
             return self._done(name)
 
     def update_deployment(
@@ -252,8 +253,9 @@ class RedisAIClient(BaseDeploymentClient):
         for _ in range(ATTEMPTS):
             current = self._store.read(name)
             order = self._order(name, _options_of(current).changed(values))
-            if self._store.replace(name, with_options(order, current), instead_of=current):
-                return
+            with with_options(order, current) as prepared:
+                if self._store.replace(name, prepared, instead_of=current):
+                    return
         raise ConcurrentChange(name, ATTEMPTS)
 
     def _update_model(self, name: str, model_uri: str, flavor: str | None, values: dict[str, Any]) -> None:
@@ -261,14 +263,16 @@ class RedisAIClient(BaseDeploymentClient):
         from mlflow_redisai.deploy.prepare import prepare, with_other_options
 
         before = _options_of(self._store.read(name))
-        prepared = prepare(self._order(name, before.changed(values)), model_uri, flavor)
-        for _ in range(ATTEMPTS):
-            current = self._store.read(name)
-            options = _options_of(current)
-            if options != before:
-                prepared, before = with_other_options(self._order(name, options.changed(values)), prepared), options
-            if self._store.replace(name, prepared, instead_of=current):
-                return
+        with contextlib.ExitStack() as staged:
+            prepared = staged.enter_context(prepare(self._order(name, before.changed(values)), model_uri, flavor))
+            for _ in range(ATTEMPTS):
+                current = self._store.read(name)
+                options = _options_of(current)
+                if options != before:
+                    order, before = self._order(name, options.changed(values)), options
+                    prepared = staged.enter_context(with_other_options(order, prepared))
+                if self._store.replace(name, prepared, instead_of=current):
+                    return
         raise ConcurrentChange(name, ATTEMPTS)
 
     def _done(self, name: str) -> dict[str, Any]:

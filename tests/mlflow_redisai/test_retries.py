@@ -59,6 +59,19 @@ def test_an_update_succeeds_once(engine: Server, deployed: Deployed) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("change", ["create", "update"])
+def test_a_change_from_the_key_of_the_trial_succeeds_once(engine: Server, deployed: Deployed, change: str) -> None:
+    before, call = {
+        "create": (deployed.absent, deployed.create_from_trial),
+        "update": (deployed.present, deployed.update_from_trial),
+    }[change]
+
+    for _ in cuts(engine, before, call):
+        assert deployed.is_the_new_one()
+        assert engine.client().pttl(NAME) == -1
+
+
+@pytest.mark.slow
 def test_a_deletion_succeeds_once(engine: Server, deployed: Deployed) -> None:
     """Never does it end in "no such deployment", because it was this deletion that removed it."""
     for _ in cuts(engine, deployed.present, deployed.delete):

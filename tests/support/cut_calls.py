@@ -30,7 +30,8 @@ def prepared_at(engine: Server, folder: Path) -> Prepared:
 
     store = store_at(engine.target)
     order = Order(store, facts.ask(store.connection, NAME.encode()), NAME, DeploymentOptions())
-    return prepare(order, save_multiplication(folder, 2.0).uri, None)
+    with prepare(order, save_multiplication(folder, 2.0).uri, None) as prepared:
+        return anew(prepared)
 
 
 def anew(prepared: Prepared) -> Prepared:
@@ -81,6 +82,16 @@ class Deployed:
 
     def update(self, target: str) -> None:
         assert store_at(target).replace(NAME, self.new, instead_of=self.store.read(NAME))
+
+    def create_from_trial(self, target: str) -> None:
+        store = store_at(target)
+        with store.staged(NAME, self.new.model, 1000) as (trial, _):
+            store.create(NAME, replace(self.new, trial=trial))
+
+    def update_from_trial(self, target: str) -> None:
+        store, current = store_at(target), self.store.read(NAME)
+        with store.staged(NAME, self.new.model, 1000) as (trial, _):
+            assert store.replace(NAME, replace(self.new, trial=trial), instead_of=current)
 
     def delete(self, target: str) -> None:
         store_at(target).delete(NAME)

@@ -144,9 +144,13 @@ def _stop_in_upload(pipe: Connection, number: int) -> None:
     """
     Stop when the first bytes of a large model have been sent.
 
-    It is uploaded twice: for the trial and under its name.
+    A server that can't rename it gets it twice: for the trial and under its name.
     """
     from mlflow_redisai.server import connection
+    from mlflow_redisai.server.deployments import Deployments
+
+    if number == 2:
+        Deployments._kept_trial = lambda self, prepared: None  # type: ignore[method-assign]
 
     counted = connection._counted
     uploads: list[int] = []

@@ -2,14 +2,15 @@
 From a model URI to a model that the server has run correctly: convert, stage, verify. No deployment is changed here.
 
 With `backend=auto`, each of the flavor's backends is tried in order, ONNX first. The next one is tried if the model
-can't be converted, if the server refuses it, or if its answers differ. Notes say why. The staged model is gone when
-`prepare` returns.
+can't be converted, if the server refuses it, or if its answers differ. Notes say why. The model that works stays under
+the key of its trial until the block of `prepare` ends, so that it can take its name without being sent again.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,17 @@ _REFUSALS = (errors.NotConvertible, errors.ModelRefused, errors.ModelFailed, err
 
 
 @dataclass(frozen=True)
+class _Tried:
+    """A model that works, and the block that keeps it under the key of its trial."""
+
+    deployable: Deployable
+    meta: ModelMeta
+    verification: Verification
+    trial: bytes
+    staged: contextlib.ExitStack
+
+
+@dataclass(frozen=True)
 class Order:
     """What to deploy, where, and how."""
 
@@ -51,33 +63,41 @@ class Order:
     options: DeploymentOptions
 
 
-def prepare(order: Order, model_uri: str, flavor: str | None) -> Prepared:
+@contextlib.contextmanager
+def prepare(order: Order, model_uri: str, flavor: str | None) -> Iterator[Prepared]:
     """
-    Convert the model and verify it on the server. Nothing stays on the server.
+    Convert the model and verify it on the server. Nothing stays on the server after the block.
 
     Raise ModelNotFound, FlavorMissing, NotConvertible, MissingConverter, ModelRefused, ModelFailed or
     VerificationFailed.
     """
-    # The child comes first: it starts while the model is fetched and the server is asked.
-    with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
-        with deadline.step("asking the server what it loads"):
-            order = _with_limits(order)
-        deployable, meta, verification = _chosen(order, child, model, flavor)
-        new = Record(
-            **Record.new_identity(),
-            flavor=deployable.flavor,
-            model_uri=model_uri,
-            version=origin.version,
-            run_id=origin.run_id or model.run_id,
-            signature=None if model.signature is None else model.signature.to_dict(),
-            mapping=deployable.mapping,
-            verification=verification.to_json(),
-            notes=(*deployable.notes, *verification.notes),
-            options=order.options,
-            fingerprint=meta.fingerprint(),
-            example=kept_example(model),
-        )
-        return Prepared(_to_store(order, deployable), new)
+    with contextlib.ExitStack() as staged:
+        # The child comes first: it starts while the model is fetched and the server is asked.
+        with errors.of_codec(), conversion_process() as child, _opened(model_uri) as (model, origin):
+            with deadline.step("asking the server what it loads"):
+                order = _with_limits(order)
+            tried = _chosen(order, child, model, flavor)
+            staged.enter_context(tried.staged)
+            new = _record(order, tried, model, model_uri, origin)
+        yield Prepared(_to_store(order, tried.deployable), new, tried.trial)
+
+
+def _record(order: Order, tried: _Tried, model: MlflowModel, model_uri: str, origin: Origin) -> Record:
+    deployable, verification = tried.deployable, tried.verification
+    return Record(
+        **Record.new_identity(),
+        flavor=deployable.flavor,
+        model_uri=model_uri,
+        version=origin.version,
+        run_id=origin.run_id or model.run_id,
+        signature=None if model.signature is None else model.signature.to_dict(),
+        mapping=deployable.mapping,
+        verification=verification.to_json(),
+        notes=(*deployable.notes, *verification.notes),
+        options=order.options,
+        fingerprint=tried.meta.fingerprint(),
+        example=kept_example(model),
+    )
 
 
 @contextlib.contextmanager
@@ -120,9 +140,7 @@ def _model_of_nothing() -> bytes:
     return blob
 
 
-def _chosen(
-    order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str | None
-) -> tuple[Deployable, ModelMeta, Verification]:
+def _chosen(order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str | None) -> _Tried:
     """Choose a flavor and a backend. A refusal says why the model doesn't run as Python either."""
     backend, python = order.options.backend, order.facts.python_models
     if backend == PYTHON and python is not None:
@@ -139,31 +157,33 @@ def _chosen(
 
 def _first_that_works(
     order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str
-) -> tuple[Deployable, ModelMeta, Verification]:
-    (deployable, meta, verification), notes = first_backend_that_works(
+) -> _Tried:
+    tried, notes = first_backend_that_works(
         flavor,
         order.options.backend,
         lambda backend: _attempt(order, child, model, flavor, backend),
         _REFUSALS,
         python=order.facts.python_models is None,
     )
-    return replace(deployable, notes=(*deployable.notes, *notes)), meta, verification
+    return replace(tried, deployable=replace(tried.deployable, notes=(*tried.deployable.notes, *notes)))
 
 
 def _attempt(
     order: Order, child: ConversionProcess | InThisProcess, model: MlflowModel, flavor: str, backend: str
-) -> tuple[Deployable, ModelMeta, Verification]:
+) -> _Tried:
     """Convert for one backend, stage the model, which shows that the server can load it, and verify it."""
     options = order.options
     with deadline.step(f"converting the model for {backend}"):
         deployable = child.convert(_assignment(order, model, flavor, backend))
     _check_batching(options, deployable.mapping)
-    with order.store.staged(order.name, _to_store(order, deployable), options.timeout) as (key, meta):
-        if not options.verify:
-            return deployable, meta, Verification(OFF)
-        run = _runner(order.store.connection, key, deployable, options)
-        with deadline.step("verifying the model"):
-            return deployable, meta, verify(run, deployable, model)
+    with contextlib.ExitStack() as staged:
+        key, meta = staged.enter_context(order.store.staged(order.name, _to_store(order, deployable), options.timeout))
+        verification = Verification(OFF)
+        if options.verify:
+            run = _runner(order.store.connection, key, deployable, options)
+            with deadline.step("verifying the model"):
+                verification = verify(run, deployable, model)
+        return _Tried(deployable, meta, verification, key, staged.pop_all())
 
 
 def _check_batching(options: DeploymentOptions, mapping: Mapping) -> None:
@@ -229,8 +249,8 @@ def _stored(options: DeploymentOptions) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def with_options(order: Order, current: Deployment) -> Prepared:
-    """Prepare the stored model again with other options. A model without a record gets one."""
+def with_options(order: Order, current: Deployment) -> AbstractContextManager[Prepared]:
+    """Prepare the stored model again with other options, for a block. A model without a record gets one."""
     options = order.options
     if current.record is not None:
         _check_batching(options, current.record.mapping)
@@ -239,19 +259,20 @@ def with_options(order: Order, current: Deployment) -> Prepared:
     return _with_record(order, model, current.record or _record_of_foreign(current, model.blob))
 
 
-def with_other_options(order: Order, prepared: Prepared) -> Prepared:
-    """Return a prepared model with the order's options instead of its own."""
+def with_other_options(order: Order, prepared: Prepared) -> AbstractContextManager[Prepared]:
+    """Return a prepared model with the order's options instead of its own, for a block."""
     _check_batching(order.options, prepared.record.mapping)
     meta = replace(prepared.model.meta, **_stored(order.options))
     model = replace(prepared.model, meta=meta, isolate=order.options.isolate)
     return _with_record(order, model, prepared.record)
 
 
-def _with_record(order: Order, model: ModelToStore, record: Record) -> Prepared:
-    """Return a model with its record, once the server has loaded it with the order's options and reported them."""
-    with order.store.staged(order.name, model, order.options.timeout) as (_, seen):
-        fingerprint = seen.fingerprint()
-    return Prepared(model, replace(record, **Record.new_identity(), options=order.options, fingerprint=fingerprint))
+@contextlib.contextmanager
+def _with_record(order: Order, model: ModelToStore, record: Record) -> Iterator[Prepared]:
+    """Yield a model with its record, once the server has loaded it with the order's options and reported them."""
+    with order.store.staged(order.name, model, order.options.timeout) as (trial, seen):
+        new = replace(record, **Record.new_identity(), options=order.options, fingerprint=seen.fingerprint())
+        yield Prepared(model, new, trial)
 
 
 def _record_of_foreign(deployment: Deployment, blob: bytes) -> Record:

@@ -5,12 +5,13 @@ Theory of operation. A change runs on a dedicated connection:
 
 1. WATCH the keys of the model and the record.
 2. Read their TYPE, because AI.MODELSTORE onto a key of another type crashes RedisAI 1.2.7.
-3. MULTI; AI.MODELSTORE, DEL, HSET; EXEC.
+3. MULTI; AI.MODELSTORE, DEL, HSET; EXEC. The engine already has the model, under the key of its trial, which is watched
+   too: RENAME, PERSIST, DEL, HSET. RedisAI would go on listing it by its old key.
 
 If a watched key has changed in the meantime, EXEC does nothing and the change starts over. So if several clients create
 the same name, exactly one wins. EXEC doesn't roll back, so every element of its reply is checked: a failed
-AI.MODELSTORE leaves the old model in place, so the old record is put back. Signals are deferred while EXEC is in
-flight: before it nothing has happened, after it everything.
+AI.MODELSTORE or RENAME leaves the old model in place, so the old record is put back. Signals are deferred while EXEC is
+in flight: before it nothing has happened, after it everything.
 
 If the connection is lost before EXEC, nothing has happened. If it is lost after that, the server may have carried out
 EXEC, or may still do so. So the record is written again as it is: it is watched, so the EXEC does nothing from then on
@@ -66,10 +67,11 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A deployment that is ready to take its name."""
+    """A deployment that is ready to take its name. `trial` is the key under which the server may still have it."""
 
     model: ModelToStore
     record: Record
+    trial: bytes | None = None
 
 
 class _Changed(Exception):
@@ -175,7 +177,11 @@ class Deployments:
                 found = ModelMeta.from_reply(meta)
             yield key, found
         finally:
-            # An unreachable server can't delete the key; the expiry does it then.
+            self._end_trial(key)
+
+    def _end_trial(self, key: bytes | None) -> None:
+        """Delete a model's trial. An unreachable server can't; the expiry does it then."""
+        if key is not None:
             with contextlib.suppress(errors.RedisAIError), deadline.for_cleaning_up():
                 self.connection.call(key, "DEL", key)
 
@@ -246,13 +252,13 @@ class Deployments:
         key = raw(name)
         record_key = record.record_key(key)
 
-        def attempt() -> bool:
+        def attempt(trial: bytes | None) -> bool:
             with self.connection.transaction(key) as transaction:
-                kind, old = self._watch(transaction, name)
+                kind, old = self._watch(transaction, name, *([] if trial is None else [trial]))
                 check(transaction, kind)
                 new = prepared.record.after(_text(old.get(b"revision")))
                 change: list[Command] = [
-                    prepared.model.command(key),
+                    *([prepared.model.command(key)] if trial is None else _renaming(trial, key)),
                     ["DEL", record_key],  # HSET alone would keep fields that only the old record has
                     ["HSET", record_key, *(item for pair in new.fields().items() for item in pair)],
                 ]
@@ -268,7 +274,21 @@ class Deployments:
             return replies is not None
 
         with deadline.step("storing the model under its name"):
-            self._until_done(name, attempt)
+            trial = self._kept_trial(prepared)
+            if trial is not None:
+                # Who may store models need not be allowed to rename keys.
+                with contextlib.suppress(errors.NotPermitted):
+                    return self._until_done(name, lambda: attempt(self._kept_trial(prepared)))
+            self._end_trial(prepared.trial)  # so that the server doesn't need the memory twice
+            return self._until_done(name, lambda: attempt(None))
+
+    def _kept_trial(self, prepared: Prepared) -> bytes | None:
+        """Return the key of a model's trial if the engine still has it, and for long enough. Its runs don't count."""
+        key = prepared.trial
+        if key is None or not self.is_engine(key):
+            return None
+        kept, _ = self.connection.pipeline(key, [["PEXPIRE", key, VERIFICATION_MS], ["AI.INFO", key, "RESETSTAT"]])
+        return key if kept == 1 else None
 
     def _until_done(self, name: str, attempt: Callable[[], bool]) -> None:
         """Repeat a change until no other client's change comes between. Raise ConcurrentChange."""
@@ -289,14 +309,14 @@ class Deployments:
             self.connection.warn_of_loss(problem.__cause__ or problem, "nothing was changed, and it is tried again")
         return change()
 
-    def _watch(self, transaction: WatchedTransaction, name: str) -> tuple[bytes, RecordFields]:
+    def _watch(self, transaction: WatchedTransaction, name: str, *also: bytes) -> tuple[bytes, RecordFields]:
         """
-        Watch the model and the record, and return the TYPE of the model's key and the record's fields.
+        Watch the model, the record and `also`, and return the TYPE of the model's key and the record's fields.
 
         Raise NotAModel.
         """
         key, record_key = raw(name), record.record_key(raw(name))
-        transaction.command("WATCH", key, record_key)
+        transaction.command("WATCH", key, record_key, *also)
         kind = transaction.command("TYPE", key)
         self._check_kind(name, kind)
         record_kind = transaction.command("TYPE", record_key)
@@ -426,6 +446,11 @@ class Deployments:
             yield
         except commands.BadReply as error:
             raise errors.UnexpectedReply(self.where, str(error)) from error
+
+
+def _renaming(trial: bytes, key: bytes) -> list[Command]:
+    """Return the commands that give a model its name, for good."""
+    return [["RENAME", trial, key], ["PERSIST", key]]
 
 
 def _text(value: bytes | None) -> str | None:

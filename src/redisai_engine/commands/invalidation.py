@@ -14,8 +14,9 @@ from redisai_engine.protocol.requests import encode
 
 #: Commands that can change any key without naming it.
 CHANGES_ANY_KEY = frozenset((b"FLUSHALL", b"FLUSHDB", b"SWAPDB", b"EVAL", b"EVALSHA", b"FCALL", b"DEBUG"))
-#: Commands that rename a key, and the reply if they have. So its model need not be loaded again, which takes seconds.
-_RENAMED = {b"RENAME": b"+OK\r\n", b"RENAMENX": b":1\r\n"}
+#: Commands that rename a key, and their replies if they have. Its model need not be loaded again, which takes seconds.
+_RENAMES = frozenset((b"RENAME", b"RENAMENX"))
+HAS_RENAMED = frozenset((b"+OK\r\n", b":1\r\n"))
 
 
 def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
@@ -27,6 +28,14 @@ def relay_and_invalidate(client: Client, arguments: Sequence[bytes]) -> Relay:
     models.forget_keys(keys)
     (raw,) = yield Pass(encode(arguments))
     models.forget_keys(keys)  # a run may have cached the old state while the command was in flight
-    if _RENAMED.get(arguments[0].upper()) == raw and len(arguments) == 3 and not client.in_transaction:
-        client.engine.moved(client.database, arguments[1], arguments[2])
+    keys_of = renamed_keys(arguments)
+    if keys_of is not None and raw in HAS_RENAMED:
+        client.engine.moved(client.database, *keys_of)
     return bytes(raw)
+
+
+def renamed_keys(arguments: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Return the old and the new key of a command that renames one."""
+    if arguments[0].upper() in _RENAMES and len(arguments) == 3:
+        return arguments[1], arguments[2]
+    return None

@@ -18,7 +18,8 @@ class Entry:
     One of the client's commands, for which Redis has queued `count` commands.
 
     With a `plan`, their replies resume it. Without one, the answer is `reply` or else Redis' own reply. The first
-    `permits` of the commands only showed that the client has the rights that it needs.
+    `permits` of the commands only showed that the client has the rights that it needs. `renames` are the keys of a
+    RENAME or RENAMENX.
     """
 
     count: int = 1
@@ -26,6 +27,7 @@ class Entry:
     plan: Plan | None = None
     raw: bool = False  # the plan wants replies as bytes, not decoded
     reply: bytes = b""  # the answer, if it is already known
+    renames: tuple[bytes, bytes] | None = None
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from mlflow_redisai.server.record import Record
 from mlflow_redisai.target import Target
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.record import record_key
-from support.saved_models import save_multiplication
+from support.saved_models import save_large, save_multiplication
 from support.servers import Server, start_redis
 
 Keys = Callable[[str], list[str]]
@@ -107,6 +107,75 @@ def test_only_the_deployment_that_was_read_is_replaced(
 
     assert replaced is False
     assert client.get_deployment("instead:of")["tag"] == "theirs"
+
+
+def sent(engine: Server) -> int:
+    found: int = engine.client().info("stats")["total_net_input_bytes"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["create", "update", "options"])
+def test_a_model_is_sent_once(
+    engine: Server, client: RedisAIClient, tmp_path: Path, doubling: str, change: str
+) -> None:
+    """From the trial's key to its name it only needs a RENAME."""
+    large, name = save_large(tmp_path / "large", 2.0), f"once:{change}"
+    if change != "create":
+        client.create_deployment(name, doubling if change == "update" else large.uri)
+    before = sent(engine)
+
+    if change == "create":
+        client.create_deployment(name, large.uri)
+    else:
+        client.update_deployment(name, *([large.uri] if change == "update" else []), config={"tag": "v2"})
+
+    assert 64 << 20 < sent(engine) - before < 80 << 20
+    assert engine.client().pttl(name) == -1
+    client.delete_deployment(name)
+
+
+def test_runs_of_the_trial_do_not_count(engine: Server, client: RedisAIClient, doubling: str) -> None:
+    client.create_deployment("counted", doubling)
+    before = engine.client().execute_command("AI.INFO", "counted")
+    client.predict("counted", ROWS)
+    after = engine.client().execute_command("AI.INFO", "counted")
+
+    calls = before.index(b"calls") + 1
+    assert (before[calls], after[calls]) == (0, 1)
+
+
+def test_who_may_not_rename_keys_may_still_deploy(
+    new_redis: Callable[..., Server], new_engine: Callable[..., Server], doubling: str
+) -> None:
+    redis = new_redis()
+    engine = new_engine("--redis", redis.url)
+    redis.client().acl_setuser(
+        "storing", enabled=True, passwords=["+x"], keys=["*"], categories=["+@all"], commands=["-rename"]
+    )
+    client = RedisAIClient(f"redisai://storing:x@127.0.0.1:{engine.port}/0")
+
+    client.create_deployment("stored", doubling)
+
+    assert client.predict("stored", ROWS)["predictions"]["y"].tolist() == [[2.0, 4.0]]
+    assert redis.client().keys("*:verify:*") == []
+    assert redis.client().pttl("stored") == -1
+
+
+def test_a_trial_that_has_expired_is_stored_again(
+    engine: Server, client: RedisAIClient, store: Deployments, doubling: str
+) -> None:
+    """Something may have held up the client for longer than the key lasts."""
+    client.create_deployment("expired:first", doubling)
+    first = store.read("expired:first")
+    assert first.record is not None
+    model = ModelToStore(first.meta, store.blob("expired:first"), chunk_bytes=1 << 20)
+
+    with store.staged("expired", model, 1000) as (key, _):
+        engine.client().delete(key)
+        store.create("expired", Prepared(model, first.record, key))
+
+    assert client.predict("expired", ROWS)["predictions"]["y"].tolist() == [[2.0, 4.0]]
 
 
 def test_a_model_bigger_than_the_servers_chunk_goes_and_comes_in_pieces(

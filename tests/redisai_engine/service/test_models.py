@@ -47,6 +47,10 @@ def used(wire: Connection, key: str, operator: str = "Add") -> None:
         assert predict(wire, key, 2, 3) == (5.0 if operator == "Add" else 6.0)
 
 
+def calls_of(wire: Connection, key: str) -> int:
+    return int(wire.ask("AI.INFO", key).partition(b"calls\r\n:")[2].partition(b"\r\n")[0])
+
+
 def weights(size: int) -> bytes:
     """Return a model that adds a vector of so many bytes to its input."""
     import numpy as np
@@ -158,6 +162,38 @@ class TestThroughTheEngine:
 
         assert predict(user, "models:to", 2, 3) == 5.0
         assert predict(user, "models:from", 2, 3) == MISSING
+
+    @pytest.mark.parametrize("how", ["RENAME", "renamenx"])
+    @pytest.mark.parametrize("around", [[], ["MULTI"], ["MULTI", "SET models:other 1", "AI.MODELSTORE"]])
+    def test_a_renamed_model_stays_in_memory(self, pair: Pair, connect: Connect, how: str, around: list[str]):
+        """Its statistics are those of the version in memory."""
+        user, changer = connect(pair.engine), connect(pair.engine)
+        changer.ask("DEL models:new")
+        used(user, "models:old")
+        store = modelstore("models:beside", "Mul")
+        before = [store if word == "AI.MODELSTORE" else word for word in around]
+        after = ["PERSIST models:new", "EXEC"] if around else []
+
+        changer.send(*before, f"{how} models:old models:new", *after)
+
+        assert not [reply for reply in changer.replies(len(before) + 1 + len(after)) if reply.startswith(b"-")]
+        assert calls_of(user, "models:new") == 5
+        assert predict(user, "models:new", 2, 3) == 5.0
+        assert predict(user, "models:old", 2, 3) == MISSING
+
+    @pytest.mark.parametrize("before", ["SET models:watched 2", "PING"])
+    def test_what_a_transaction_did_not_rename_stays_where_it_is(self, pair: Pair, connect: Connect, before: str):
+        """A watched key has changed, or the first key doesn't exist."""
+        user, changer = connect(pair.engine), connect(pair.engine)
+        used(user, "models:target", "Mul")
+        changer.ask("WATCH models:watched")
+        user.ask(before)
+
+        changer.send("MULTI", "RENAME models:missing models:target", "EXEC")
+
+        changer.replies(3)
+        assert calls_of(user, "models:target") == 5
+        assert predict(user, "models:target", 2, 3) == 6.0
 
     def test_a_transaction_holds_at_once(self, pair: Pair, connect: Connect):
         user, changer = connect(pair.engine), connect(pair.engine)

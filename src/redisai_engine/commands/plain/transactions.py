@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from redisai_engine.commands.connection import ConnectedClient
+from redisai_engine.commands.invalidation import HAS_RENAMED
 from redisai_engine.commands.plain.connection import mark_writes
 from redisai_engine.commands.refusals import placeholder
 from redisai_engine.commands.steps import Encode, Pass, Permit, Plan, Relay, relay
@@ -26,6 +28,7 @@ from redisai_engine.protocol.frames import ReplyError, decode, elements
 from redisai_engine.protocol.requests import encode
 
 _LARGE_BYTES = 2**16  # of a reply to EXEC; a larger one is cut into its elements in a thread
+_NOTHING_RAN = b"*-1\r\n"
 _ENTRIES_AT_ONCE = 1000  # of a transaction are answered without a pause
 
 
@@ -55,9 +58,27 @@ def exec_(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
         return bytes(raw)
     models = connection.engine.models
     models.forget_keys(models.tracked_keys if transaction.changes_any_key else transaction.changed_keys)
+    _follow_renames(connection, transaction, raw)
     if transaction.is_plain:
         return bytes(raw)
     return (yield from finish(connection, transaction, raw))
+
+
+def _follow_renames(connection: ConnectedClient, transaction: Transaction, raw: bytes) -> None:
+    """
+    Keep models whose keys were renamed in memory under their new ones.
+
+    What else the transaction did to those keys doesn't matter: a run asks Redis which version it is to take.
+    """
+    if transaction.selects or len(raw) > _LARGE_BYTES or not any(entry.renames for entry in transaction.entries):
+        return
+    counts = [entry.count for entry in transaction.entries]
+    parts = elements(raw) if raw.startswith(b"*") and raw != _NOTHING_RAN else []
+    if len(parts) != sum(counts):
+        return
+    for entry, end in zip(transaction.entries, accumulate(counts), strict=True):
+        if entry.renames is not None and parts[end - 1] in HAS_RENAMED:
+            connection.engine.moved(connection.database, *entry.renames)
 
 
 @connection_command("DISCARD", in_transaction=InTransaction.NOW)
@@ -148,7 +169,7 @@ _REST = Encode(lambda: None)
 
 def finish(connection: ConnectedClient, transaction: Transaction, raw: bytes) -> Plan:
     """Build the client's reply to EXEC from Redis' own."""
-    if not raw.startswith(b"*") or raw == b"*-1\r\n":  # nothing ran: an error, or a watched key has changed
+    if not raw.startswith(b"*") or raw == _NOTHING_RAN:  # nothing ran: an error, or a watched key has changed
         return raw
     parts = (yield Encode(partial(elements, raw))) if len(raw) > _LARGE_BYTES else elements(raw)
     if len(parts) != sum(entry.count for entry in transaction.entries):

@@ -35,7 +35,7 @@ from typing import TypeAlias, cast
 
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import ConnectedClient, Silence
-from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate
+from redisai_engine.commands.invalidation import CHANGES_ANY_KEY, relay_and_invalidate, renamed_keys
 from redisai_engine.commands.plain.connection import PONG_RIGHT, admission, is_admitted, protection
 from redisai_engine.commands.plain.streams import is_confirmation
 from redisai_engine.commands.plain.transactions import queue
@@ -223,7 +223,7 @@ class Session:
             return
         transaction.changed_keys |= self._engine.models.tracked_keys.intersection(arguments)
         transaction.changes_any_key |= arguments[0].upper() in CHANGES_ANY_KEY
-        transaction.entries.append(Entry())
+        transaction.entries.append(Entry(renames=renamed_keys(arguments)))
         self._client.may_share = self._client.may_share and is_stateless(arguments)
         self._relay()
 
