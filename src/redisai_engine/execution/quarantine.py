@@ -35,7 +35,9 @@ _KNOWN_IDS = 10_000
 
 def digest_of(backend: str, blob: bytes) -> str:
     """Return the name of a blob in the log, in errors and in the quarantine."""
-    return hashlib.sha256(backend.encode() + b"\0" + blob).hexdigest()
+    digest = hashlib.sha256(backend.encode() + b"\0")
+    digest.update(blob)  # which has up to gigabytes, so it isn't copied
+    return digest.hexdigest()
 
 
 class Quarantine:

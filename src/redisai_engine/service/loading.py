@@ -137,31 +137,32 @@ class Loader:
         is_hosted = self._is_hosted(meta)
         threads = self._python if meta.backend == PYTHON else self._waiters if is_hosted else self._thread
         probation = self._placement.probation(meta.backend)
+        digest = ""
         if probation is not None and not is_hosted:
-            tried = await self._loop.run_in_executor(
+            found = await self._loop.run_in_executor(
                 self._waiters, outcome_of, partial(self._tried_out, probation, meta, blob)
             )
-            if isinstance(tried, EngineError):
-                return tried
+            if isinstance(found, EngineError):
+                return found
+            digest, tried = found
             if tried.danger:
-                self._say_isolated(meta, blob, tried.danger)
+                self._say_isolated(digest, tried.danger)
                 meta, threads = replace(meta, isolate=True), self._waiters
             elif tried.seconds > _SLOW_SECONDS:
                 threads = self._slow
-        return await self._loop.run_in_executor(threads, partial(self._load, meta, blob, for_run=for_run))
+        return await self._loop.run_in_executor(threads, partial(self._load, meta, blob, digest, for_run=for_run))
 
-    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> Passed:
-        """Return what is known of a model that has passed its probation."""
+    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> tuple[str, Passed]:
+        """Return the digest of a model that has passed its probation, and what is known of it."""
         digest = digest_of(meta.backend, blob)
         self._quarantine.check(meta.id.encode(), digest)
         try:
-            return probation.passed(Candidate(digest, meta.device, blob), self._settings)
+            return digest, probation.passed(Candidate(digest, meta.device, blob), self._settings)
         except ProbationFailed as error:
             self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
             raise
 
-    def _say_isolated(self, meta: ModelInfo, blob: bytes, danger: str) -> None:
-        digest = digest_of(meta.backend, blob)
+    def _say_isolated(self, digest: str, danger: str) -> None:
         if digest not in self._told:
             if len(self._told) >= _MOST_TOLD:
                 self._told.clear()
@@ -171,21 +172,22 @@ class Loader:
     def _is_hosted(self, meta: ModelInfo) -> bool:
         return self._placement.is_hosted(meta.backend, isolate=meta.isolate)
 
-    def _load(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
+    def _load(self, meta: ModelInfo, blob: bytes, digest: str, *, for_run: bool) -> RunnableModel | EngineError:
+        """Load a model. `digest` is that of the blob, or "" if it isn't known: of a large model it takes a second."""
         if meta.backend not in NAMES:
             return ModelLoadError(texts.UNKNOWN_BACKEND % (meta.backend[:40], ", ".join(NAMES)))
         try:
-            return self._load_guarded(meta, blob, for_run=for_run)
+            return self._load_guarded(meta, blob, digest, for_run=for_run)
         except EngineError as error:
             return error
         except Exception as error:  # a framework's failure must reach the client instead of leaving it waiting
             return ModelLoadError(f"ERR the model can't be loaded: {error}")
 
-    def _load_guarded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel:
+    def _load_guarded(self, meta: ModelInfo, blob: bytes, digest: str, *, for_run: bool) -> RunnableModel:
         load = partial(self._load_blob, meta, blob, for_run=for_run)
         if self._is_hosted(meta):  # a crash there is not this process's
             return load()
-        digest = digest_of(meta.backend, blob)
+        digest = digest or digest_of(meta.backend, blob)
         model = self._quarantine.guarded(meta.id.encode(), digest, load)()
         self._quarantine.watch(model, digest)
         return model
