@@ -58,6 +58,7 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
             ("start_s", "ready after s", _short),
         ],
     ),
+    "served": ("All models beside `mlflow models serve`", _LOAD),
     "predictions": ("The tiny model and its limits", _LOAD),
     "relay": ("Plain commands through the engine", _LOAD),
     "workers": (
@@ -67,6 +68,15 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
             ("server_cores", "cores: engine", _short),
             ("generator_cores", "cores: generator", _short),
             ("wanted_cores", "cores: both, at 1.7 times this rate", _short),
+        ],
+    ),
+    "scaling": (
+        "Workers on processors of their own",
+        [
+            *_LOAD,
+            ("engine_us", "processor time, µs a prediction: engine", _short),
+            ("redis_us", "Redis", _short),
+            ("generator_us", "generator", _short),
         ],
     ),
     "batching": ("Auto-batching", _LOAD),

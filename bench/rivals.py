@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench import environments, load, models, servers
+from bench.models import Model
 from bench.rounds import Figures, Plan, Series
 from bench.servers import Running
 from bench.storing import deploy
@@ -154,14 +155,15 @@ def _mlflow(plan: Plan) -> Figures:
 
 
 @contextlib.contextmanager
-def mlflow_serve(folder: Path) -> Iterator[Running]:
-    """Start `mlflow models serve` with the tiny model, in this environment."""
+def mlflow_serve(folder: Path, model: Model | None = None) -> Iterator[Running]:
+    """Start `mlflow models serve` with a model, by default the tiny one, in this environment."""
     import mlflow
     import onnx
 
+    model = model or models.tiny()
     if not (folder / "mlflow").exists():
-        model = onnx.load_model_from_string(models.tiny().onnx)
-        mlflow.onnx.save_model(model, folder / "mlflow", input_example=models.tiny().rows(), pip_requirements=[])
+        graph = onnx.load_model_from_string(model.onnx)
+        mlflow.onnx.save_model(graph, folder / "mlflow", input_example=model.rows(), pip_requirements=[])
     port = servers.free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "-p", str(port)]
     with servers.http_server([*command, "--env-manager", "local"], folder, port, "/ping") as server:

@@ -20,6 +20,8 @@ from bench import (
     python_models,
     relay,
     rivals,
+    scaling,
+    served,
     sizes,
     workers,
 )
@@ -29,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "predictions": predictions.run,
     "relay": relay.run,
     "workers": workers.run,
+    "scaling": scaling.run,
     "batching": batching.run,
     "neighbours": neighbours.run,
     "blobs": blobs.run,
@@ -40,5 +43,6 @@ SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "python-models": python_models.run,
     "footprint": footprint.run,
     "rivals": rivals.run,
+    "served": served.run,
     "generator": generator.run,
 }

@@ -73,27 +73,37 @@ class Running:
 
 
 @contextlib.contextmanager
-def plain_redis(folder: Path) -> Iterator[Running]:
-    """Start a redis-server as an engine would, on a port and on a unix socket, without persistence."""
+def plain_redis(folder: Path, *, on: set[int] | None = None) -> Iterator[Running]:
+    """
+    Start a redis-server as an engine would, on a port and on a unix socket, without persistence.
+
+    `on` are the processors that it may use.
+    """
     port = free_port()
     log = folder / "redis.log"
     options = {"port": port, "unixsocket": folder / SOCKET, "save": "", "appendonly": "no", "dir": folder}
     command = [find_server(), *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
-    with process(command, log) as started:
+    with process(_pinned(command, on), log) as started:
         yield _when_ready(started, log, lambda: port if _answers(port, b"PING\r\n", b"+PONG") else None)
 
 
 @contextlib.contextmanager
-def engine(folder: Path, *arguments: str, redis: Path | None = None) -> Iterator[Running]:
+def engine(folder: Path, *arguments: str, redis: Path | None = None, on: set[int] | None = None) -> Iterator[Running]:
     """
     Start the engine with an embedded redis-server, or in front of the one with its unix socket in the folder `redis`.
+
+    `on` are the processors that it may use.
     """
     folder.mkdir(exist_ok=True)
     log = folder / "engine.log"
     where = ["--data-dir", str(folder / "data")] if redis is None else ["--redis", f"unix://{redis / SOCKET}"]
     command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", *where, *arguments]
-    with process(command, log) as started:
+    with process(_pinned(command, on), log) as started:
         yield _when_ready(started, log, lambda: _port_told(log))
+
+
+def _pinned(command: list[str], processors: set[int] | None) -> list[str]:
+    return command if processors is None else ["taskset", "-c", ",".join(map(str, sorted(processors))), *command]
 
 
 def _port_told(log: Path) -> int | None:

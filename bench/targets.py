@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import http, python_models, python_rivals
+from bench import http, python_models, python_rivals, served, sizes
 from bench.predictions import LOOP
 from bench.results import Results
 from bench.rivals import ENGINE, MLFLOW
+from bench.scaling import ONE, subject
 from bench.workers import TARGET as WORKERS_TARGET
 
 Values = Callable[[Results], list[float]]
@@ -64,6 +65,12 @@ def _above_pyfunc(results: Results) -> list[float]:
     served = results.values("python-models", python_models.ONE, "median_us")
     bare = results.values("python-models", python_models.IN_PROCESS, "median_us")
     return [value - other for value, other in zip(served, bare, strict=True)]
+
+
+def _above_run_and_ping(results: Results) -> list[float]:
+    """Return how many times as long a prediction takes as the model's own run and a PING."""
+    took, run, ping = (results.values("sizes", name, "median_ms") for name in (sizes.ALONE, sizes.RUN, sizes.PING))
+    return [value / (other + third) for value, other, third in zip(took, run, ping, strict=False)]
 
 
 def _rivals(figure: str) -> Values:
@@ -122,6 +129,23 @@ TARGETS = (
         _per_second("predictions", "engine DAG, 1 connection, pipelined 16", LOOP),
     ),
     Target(
+        "middle model (a perceptron), 1 connection: median latency",
+        "ONNX Runtime in a bare loop and the engine's PING, together",
+        "at most",
+        1.25,
+        _above_run_and_ping,
+    ),
+    *(
+        Target(
+            f"{model} model, 50 connections: predictions per second",
+            "`mlflow models serve`",
+            "at least",
+            1,
+            _per_second("served", served.subject(model, served.DAG, 50), served.subject(model, MLFLOW, 50)),
+        )
+        for model in served.MODELS
+    ),
+    Target(
         "auto-batching, middle model, 50 connections",
         "the same without batching",
         "at least",
@@ -134,6 +158,16 @@ TARGETS = (
         "at least",
         WORKERS_TARGET,
         _per_second("workers", "trees, 16 rows, 2 workers", "trees, 16 rows, 1 worker"),
+    ),
+    *(
+        Target(
+            f"{workers} workers on one processor, generator and Redis on others: predictions per second",
+            "one worker on it",
+            "at least",
+            0.9,
+            _per_second("scaling", subject(workers, 1), ONE),
+        )
+        for workers in (2, 4)
     ),
     Target(
         "three commands, tiny model, 1 connection: median latency",
