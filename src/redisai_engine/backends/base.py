@@ -121,6 +121,14 @@ class LoadedModel(ABC):
         """
         return None
 
+    def reserve(self, arrays: Sequence[Array]) -> Errand | None:
+        """
+        Return an errand that could begin now, for a run on these inputs, or None. Never wait.
+
+        It occupies a process of the model's, so it must begin.
+        """
+        return None
+
     def give_back(self) -> None:  # noqa: B027  # few have any
         """Free memory that only runs at the same time need."""
 
@@ -140,6 +148,22 @@ class ModelStream(LoadedModel):
     @abstractmethod
     def close(self) -> bool:
         """Have the stream ended. Return whether that takes another run, which then returns nothing."""
+
+
+class Errand(ABC):
+    """A run that a process of the model's own carries out, without a thread that waits for it."""
+
+    @abstractmethod
+    def begin(self, arrays: Sequence[Array], stop: Any) -> int:
+        """Send the inputs. Return the descriptor at which the answer arrives. Never wait. `stop` is from `new_stop`."""
+
+    @abstractmethod
+    def answer(self) -> Outputs | None:
+        """Return the answer, which begins to arrive, or None if it is for `wait`. Never wait. Raise ModelRunError."""
+
+    @abstractmethod
+    def wait(self) -> Outputs:
+        """Wait for the rest of the answer and return it. Raise ModelRunError."""
 
 
 class NoModel(LoadedModel):

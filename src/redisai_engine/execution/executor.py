@@ -26,6 +26,7 @@ from redisai_engine.errors import DeploymentStuck, EngineClosing, EngineError, Q
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import MOST_STUCK, DeviceQueue
 from redisai_engine.execution.job import (
+    PYTHON_QUEUE,
     SHORT_RUN_SECONDS,
     TIMED_OUT,
     Batch,
@@ -36,7 +37,7 @@ from redisai_engine.execution.job import (
     Share,
 )
 from redisai_engine.execution.loop_watch import LONGEST_SECONDS, LoopWatch
-from redisai_engine.execution.threads import Crew, answered
+from redisai_engine.execution.threads import Crew, Errands, answered
 from redisai_engine.protocol import texts
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Executor:
         self._limit_ms = execution_timeout_ms
         self._run_limit = execution_timeout_ms / 1000
         self._watch = LoopWatch(loop_limit_seconds)
+        self._errands = Errands(loop, self._came, self._finished)
         self._queues: dict[str, DeviceQueue] = {}
         self._crews: dict[str, Crew] = {}
         self._timers: dict[str, tuple[float, asyncio.Handle]] = {}  # by device, each with its time
@@ -179,8 +181,9 @@ class Executor:
                 _terminate(batch)
             self._answer(answered(waiting, EngineClosing()))
         self._watch.close()
+        self._errands.close()
         for device, crew in self._crews.items():
-            if not crew.close(_CLOSE_SECONDS):
+            if not crew.close(_CLOSE_SECONDS) or self._queues[device].running:
                 self._answer(answered(self._left_over(self._queues[device]), EngineClosing()))
         self._closed = True
         timers = [timer for _, timer in self._timers.values()]
@@ -267,7 +270,9 @@ class Executor:
             if not jobs:
                 break
             now = self._run_together(jobs, now)
-        if queue.size:
+        while queue.size and queue.device == PYTHON_QUEUE and self._errands.begin(queue, now):
+            pass
+        if queue.size or queue.running:
             self._wait_on(queue)
         return True
 
@@ -358,6 +363,11 @@ class Executor:
         if not self._result_announced:
             self._result_announced = True
             self._loop.call_soon_threadsafe(self._results_came)
+
+    def _came(self, batches: list[Batch]) -> None:
+        """Take finished runs in the event loop."""
+        self._results.extend(batches)
+        self._results_came()
 
     def _results_came(self) -> None:
         self._take_results()

@@ -1,27 +1,40 @@
 """
-The threads that run what takes too long for the event loop.
+What runs outside the event loop: in threads, as it takes too long for it, or on errands, in processes of models' own.
 
 A thread takes the next batch from its queue when it is free, so a batch forms as late as possible. It leaves short runs
 to the event loop, which needs no hand-off for them. A crew has as many threads as there are runs at the same time: one
 is started when a run may begin and no thread is free, and ends when it has had nothing to do for a while.
 
+A thread that waited for a process would have to be woken twice for each run. So the event loop itself begins errands,
+and reads their answers when they arrive: one epoll has the sockets of all processes, and the event loop looks at it
+when it becomes readable. A socket is armed for one answer at a time, so between two of them any thread may use it. (The
+event loop's own way would make it non-blocking, which threads don't expect.) What the event loop would have to wait for
+is left to further threads.
+
 Invariant: a thread touches nothing of the event loop. It passes finished runs to `finished`, which may be called in any
-thread.
+thread. Each batch that was begun is finished once, unless `close` comes first.
 """
 
 from __future__ import annotations
 
+import asyncio
+import select
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, thread_time
 
+from redisai_engine.backends.base import Errand, Outputs
 from redisai_engine.errors import EngineError
-from redisai_engine.execution.batching import run_jobs
+from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
 from redisai_engine.execution.job import TIMED_OUT, Batch, Job, TimedOut
 
 #: How long a thread waits for work before it ends.
 _IDLE_SECONDS = 10.0
+
+#: How many threads wait for answers to errands.
+_WAITING = 64
 
 
 class Crew:
@@ -123,3 +136,118 @@ def answered(jobs: list[Job], outcome: EngineError | TimedOut) -> Batch:
     batch = Batch(jobs, 0.0, None)
     batch.outcomes = [outcome] * len(jobs)
     return batch
+
+
+class Errands:
+    """
+    The errands of one event loop. Its methods must be called in that thread.
+
+    `came` is called there with batches that have ended, `finished` in another thread with one.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, came: Callable[[list[Batch]], None], finished: Callable[[Batch], None]
+    ) -> None:
+        self._loop = loop
+        self._came = came
+        self._finished = finished
+        self._under_way: dict[int, tuple[DeviceQueue, Batch, Errand]] = {}  # by descriptor
+        self._arrivals = _Arrivals(loop, self._arrive) if hasattr(select, "epoll") else None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def begin(self, queue: DeviceQueue, now: float) -> bool:
+        """Begin the next run of a queue if it can be one. Return whether it has begun."""
+        if self._arrivals is None:
+            return False
+        with queue.lock:
+            lanes = queue.next_long()
+            lane = None if lanes is None else lanes.next_lane()
+            if lanes is None or lane is None or lane.model is not None:  # whose jobs can be joined
+                return False
+            job = lane.jobs[0]
+            errand = None if job.model is None else job.model.loaded.reserve(job.inputs)
+            if errand is None:
+                return False
+            batch = queue.begin(lanes, now)
+        try:
+            descriptor = errand.begin(job.inputs, batch.stop)
+            self._under_way[descriptor] = queue, batch, errand
+            self._arrivals.expect(descriptor)
+        except Exception as error:  # a bug must not leave the client waiting
+            _end(queue, batch, failure(error))
+            self._finished(batch)
+        return True
+
+    def close(self) -> None:
+        """Read no more answers."""
+        if self._arrivals is not None:
+            self._arrivals.close()
+            self._arrivals = None
+        self._under_way.clear()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _arrive(self, descriptors: list[int]) -> None:
+        ended = []
+        for descriptor in descriptors:
+            queue, batch, errand = self._under_way.pop(descriptor)
+            outcome = _outcome(errand.answer)
+            if outcome is None:
+                self._leave(queue, batch, errand)
+            else:
+                _end(queue, batch, outcome)
+                ended.append(batch)
+        if ended:
+            self._came(ended)
+
+    def _leave(self, queue: DeviceQueue, batch: Batch, errand: Errand) -> None:
+        """Leave an errand to a thread."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_WAITING, thread_name_prefix="errand")
+        self._threads.submit(self._wait, queue, batch, errand)
+
+    def _wait(self, queue: DeviceQueue, batch: Batch, errand: Errand) -> None:
+        outcome = _outcome(errand.wait)
+        _end(queue, batch, [] if outcome is None else outcome)
+        self._finished(batch)
+
+
+class _Arrivals:
+    """Calls `arrive` in the event loop with the descriptors that something is expected at, once each, when it comes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, arrive: Callable[[list[int]], None]) -> None:
+        self._loop = loop
+        self._arrive = arrive
+        self._epoll: select.epoll | None = None
+
+    def expect(self, descriptor: int) -> None:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._loop.add_reader(self._epoll.fileno(), self._look, self._epoll)
+        events = select.EPOLLIN | select.EPOLLONESHOT
+        try:
+            self._epoll.modify(descriptor, events)
+        except FileNotFoundError:  # its first time; a socket that is closed leaves by itself
+            self._epoll.register(descriptor, events)
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def _look(self, epoll: select.epoll) -> None:
+        self._arrive([descriptor for descriptor, _ in epoll.poll(0)])
+
+
+def _outcome(answer: Callable[[], Outputs | None]) -> Outputs | EngineError | None:
+    try:
+        return answer()
+    except Exception as error:
+        return failure(error)
+
+
+def _end(queue: DeviceQueue, batch: Batch, outcome: Outputs | EngineError) -> None:
+    batch.outcomes = [outcome]
+    batch.seconds = batch.cpu_seconds = monotonic() - batch.started_at
+    with queue.lock:
+        queue.end(batch)

@@ -68,6 +68,7 @@ class Channel:
         self._socket = connection
         self._limits = limits
         self._first = bytearray(_AT_ONCE)
+        self._got = 0  # bytes in it that `receive` begins with
 
     def send(self, message: Any, arrays: Sequence[Array | None] = ()) -> None:
         """Send a frame. None stands for an array that is left out. Raise OSError if the other side has ended."""
@@ -84,6 +85,17 @@ class Channel:
         else:
             for part in parts:
                 self._socket.sendall(part)
+
+    def has_all(self) -> bool:
+        """Return whether `receive` would return at once, with a frame. Never wait."""
+        try:
+            self._got = self._socket.recv_into(self._first, 0, socket.MSG_DONTWAIT)
+        except OSError:  # nothing has arrived yet, or `receive` finds the end
+            return False
+        return self._got >= _HEAD.size and self._got >= _HEAD.size + _HEAD.unpack_from(self._first)[0]
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def receive(self, seconds: float | None = None) -> tuple[Any, list[Array | None]]:
         """
@@ -115,7 +127,7 @@ class Channel:
 
     def _whole(self, until: float | None) -> memoryview:
         """Read one frame, its head included."""
-        got = self._read(memoryview(self._first), until)
+        got, self._got = self._got or self._read(memoryview(self._first), until), 0
         while got < _HEAD.size:
             got += self._read(memoryview(self._first)[got:], until)
         length, text_length = _HEAD.unpack_from(self._first)

@@ -228,10 +228,14 @@ class Hosts:
         if host is None:
             stop.terminate = True  # the executor then leaves the run to a thread
             raise stopped()
+        stop.begin(host)
+        return self.finish(host, stop, lambda: host.ask(message, arrays, reply=reply)[1])
+
+    def finish(self, host: Host, stop: StopHost, answer: Callable[[], Outputs]) -> Outputs:
+        """Return the answer of a host that is asked, and give the host back. Raise ModelRunError."""
         ended = True
         try:
-            stop.begin(host)
-            outputs = host.ask(message, arrays, reply=reply)[1]
+            outputs = answer()
             ended = False
         except HostEnded as error:
             raise self.death(error, stop) from None

@@ -6,11 +6,11 @@ Invariant: `kill` may be called in any thread and never waits. Whoever waits for
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
@@ -84,8 +84,28 @@ class Host:
 
         Raise HostEnded, TimeoutError after `seconds`, and the EngineError that the host answers with.
         """
-        try:
+        with suppress(OSError):  # the process has ended, as is found next
             self._channel.send(message, arrays)
+        return self.answer(seconds=seconds, reply=reply)
+
+    def send(self, arrays: Sequence[Array]) -> int:
+        """Send a small request. Return the descriptor at which the answer arrives. Never wait."""
+        with suppress(OSError):
+            self._channel.send(None, arrays)
+        return self._channel.fileno()
+
+    def has_answer(self) -> bool:
+        """Return whether `answer` would return at once. Never wait."""
+        return self._channel.has_all()
+
+    def answer(
+        self,
+        *,
+        seconds: float | None = None,
+        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+    ) -> tuple[Any, Outputs]:
+        """Return the answer to what was sent. Raise the errors of `ask`."""
+        try:
             answer, outputs = self._channel.receive(seconds)
             while reply is not None and answer is not None and "asks" in answer:
                 self._channel.send(*reply(answer["asks"], outputs))
@@ -116,14 +136,18 @@ class Host:
     def kill(self) -> None:
         """Have the process killed."""
         self._is_left = self._ends_slowly
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
         if self._is_left:
             self._channel.cut()
 
+    def is_there(self) -> bool:
+        """Return whether the process hasn't ended. It must have nothing to answer."""
+        return self._channel.is_silent() and is_silent(self._lifeline)
+
     def ended(self) -> HostEnded | None:
         """Return by what the process has ended, or None if it hasn't. It must have nothing to answer."""
-        return None if self._channel.is_silent() and is_silent(self._lifeline) else self._end()
+        return None if self.is_there() else self._end()
 
     def close(self) -> None:
         """Kill the process and forget it."""

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from redisai_engine.backends.base import Array, Backend, BackendSettings, LoadedModel, ModelStream, Outputs
-from redisai_engine.errors import ModelLoadError, ModelRunError
+from redisai_engine.backends.base import Array, Backend, BackendSettings, Errand, LoadedModel, ModelStream, Outputs
+from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.models import HostedModel, HostLimits
 from redisai_engine.execution.hosts.parent import search_path
 from redisai_engine.execution.hosts.python.archive import Wanted, wanted_by
+from redisai_engine.execution.hosts.python.errand import PythonErrand, check_answer, is_short
 from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
 from redisai_engine.execution.hosts.python.streams import PythonStream
 from redisai_engine.execution.hosts.python.workers import PythonWorkers
@@ -119,6 +120,7 @@ class PythonModel(HostedModel):
         self, workers: PythonWorkers, inputs: tuple[str, ...], outputs: tuple[str, ...], *, replicas: int
     ) -> None:
         super().__init__(workers)
+        self._hosts: PythonWorkers = workers
         self.inputs, self.outputs = inputs, outputs
         self.at_once = replicas
         self._memory = 0
@@ -142,6 +144,9 @@ class PythonModel(HostedModel):
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         outputs = super().run(arrays, stop)
-        if len(outputs) != len(self.outputs) or any(array is None for array in outputs):
-            raise ModelRunError(f"ERR the worker answered {len(outputs)} tensors instead of {len(self.outputs)}")
+        check_answer(outputs, len(self.outputs))
         return outputs
+
+    def reserve(self, arrays: Sequence[Array]) -> Errand | None:
+        host = self._hosts.take_now() if is_short(arrays) else None
+        return None if host is None else PythonErrand(self._hosts, host, len(self.outputs))

@@ -74,6 +74,30 @@ class PythonWorkers(Hosts):
             for host in list(self._all):
                 host.kill()
 
+    def take_now(self) -> Host | None:
+        """Return a free worker. Never wait: None, if there may be none, or it may have ended."""
+        if not self._free or not self._changed.acquire(blocking=False):
+            return None
+        try:
+            if self._restarts.failed or not self._free or not self._free[0].is_there():
+                return None
+            self._used_at = monotonic()
+            return self._free.pop(0)
+        finally:
+            self._changed.release()
+
+    def put_back_now(self, host: Host) -> bool:
+        """Give back a worker that has answered. Never wait: False, if that must."""
+        if not self._changed.acquire(blocking=False):
+            return False
+        try:
+            self._used_at = monotonic()
+            self._free.append(host)
+            self._changed.notify()
+        finally:
+            self._changed.release()
+        return True
+
     def _take(self, stop: StopHost) -> Host:
         """Return a free worker. Wait for one, unless that takes long."""
         stop.waits = True
