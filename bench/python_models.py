@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import time
 import zipfile
 from collections.abc import Callable
@@ -19,15 +20,16 @@ from typing import Any
 import numpy as np
 import redis
 
-from bench import python_rivals, servers
+from bench import load, python_rivals, servers
 from bench.rounds import Figures, Plan, Series
-from bench.wire import redis_exchange
+from bench.wire import Exchange, redis_exchange
 from redisai_engine.execution.hosts.python.exact import ExactFrames
 from redisai_engine.protocol import parcels
 
 IN_PROCESS = "pyfunc.predict in process"
 SPARED = "pyfunc.predict in process, without its work on the schema"
 ONE = "PYFUNC, one connection"
+SOCKET = "PYFUNC, one connection, plain socket"
 MANY = f"PYFUNC, {python_rivals.CONNECTIONS} connections"
 DEPLOYMENTS = 10
 _WARM_UP = 20  # predictions before the clock starts
@@ -46,6 +48,7 @@ def run(plan: Plan) -> Series:
             IN_PROCESS: lambda: _timed(predict, plan.seconds),
             SPARED: lambda: _timed(spared, plan.seconds),
             ONE: lambda: _timed(partial(client.execute_command, *_words("model0", parcel)), plan.seconds),
+            SOCKET: lambda: _by_socket(engine.port, redis_exchange(_words("model0", parcel)), plan.seconds),
             MANY: lambda: python_rivals.loaded(engine, many, plan.seconds),
             **python_rivals.subjects(plan, python_rivals.Example(folder, row, expected)),
         }
@@ -123,6 +126,22 @@ def _timed(predict: Callable[[], Any], seconds: float) -> Figures:
         took.append(time.perf_counter() - begin)
     took.sort()
     return {"median_us": round(took[len(took) // 2] * 1e6, 1), "p10_us": round(took[len(took) // 10] * 1e6, 1)}
+
+
+def _by_socket(port: int, exchange: Exchange, seconds: float) -> Figures:
+    """Measure one connection whose client does nothing but send and receive."""
+    length = len(load.first_reply(port, exchange))
+    buffer = memoryview(bytearray(length))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def predict() -> None:
+            connection.sendall(exchange.request)
+            got = 0
+            while got < length:
+                got += connection.recv_into(buffer[got:])
+
+        return _timed(predict, seconds)
 
 
 def _workers_mb(engine: int) -> float:
