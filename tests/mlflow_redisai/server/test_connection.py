@@ -299,8 +299,8 @@ def test_a_wrong_password_for_a_cluster_is_told(new_redis: Callable[..., Server]
 
 
 @pytest.fixture
-def tls_server(new_redis: Callable[..., Server], tmp_path: Path) -> tuple[Server, int]:
-    """A redis-server with a TLS port and its own certificate for localhost. Clients must present one as well."""
+def tls_server(new_engine: Callable[..., Server], tmp_path: Path) -> Server:
+    """An engine with TLS and its own certificate for localhost. Clients must present one as well."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl on the PATH")
@@ -308,27 +308,21 @@ def tls_server(new_redis: Callable[..., Server], tmp_path: Path) -> tuple[Server
     files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([openssl, "req", *new_key, *files, *names], check=True, capture_output=True)
-    port = free_port()
-    options = {"port": port, "cert-file": "cert.pem", "key-file": "key.pem", "ca-cert-file": "cert.pem"}
-    arguments = [
-        part
-        for name, value in options.items()
-        for part in (f"--tls-{name}", str(tmp_path / str(value)) if "file" in name else str(value))
-    ]
-    return new_redis(*arguments), port
+    own = ("--tls-cert", f"{tmp_path}/cert.pem", "--tls-key", f"{tmp_path}/key.pem")
+    return new_engine(*own, "--tls-ca-cert-file", f"{tmp_path}/cert.pem", "--tls-auth-clients", "yes")
 
 
-def test_tls_with_certificates_on_both_sides(tls_server: tuple[Server, int], tmp_path: Path) -> None:
+def test_tls_with_certificates_on_both_sides(tls_server: Server, tmp_path: Path) -> None:
     ours = f"ssl_certfile={tmp_path}/cert.pem&ssl_keyfile={tmp_path}/key.pem"
 
-    connection = connect(f"redisai://localhost:{tls_server[1]}?ssl_ca_certs={tmp_path}/cert.pem&{ours}")
+    connection = connect(f"redisai://localhost:{tls_server.port}?ssl_ca_certs={tmp_path}/cert.pem&{ours}")
 
     assert connection.call(b"k", "ECHO", "secretly") == b"secretly"
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(tls_server: tuple[Server, int], tmp_path: Path) -> None:
+def test_a_certificate_that_nobody_trusts_is_refused(tls_server: Server, tmp_path: Path) -> None:
     ours = f"tls_cert={tmp_path}/cert.pem&tls_key={tmp_path}/key.pem"
-    target = f"redisai://localhost:{tls_server[1]}?{ours}"
+    target = f"redisai://localhost:{tls_server.port}?{ours}"
 
     error = failure(target)
 
@@ -338,11 +332,11 @@ def test_a_certificate_that_nobody_trusts_is_refused(tls_server: tuple[Server, i
 
 
 def test_a_certificate_for_another_host_is_refused_unless_names_are_not_checked(
-    tls_server: tuple[Server, int], tmp_path: Path
+    tls_server: Server, tmp_path: Path
 ) -> None:
     """127.1 is 127.0.0.1 too, but it isn't in the certificate."""
     ours = f"ssl_certfile={tmp_path}/cert.pem&ssl_keyfile={tmp_path}/key.pem&ssl_ca_certs={tmp_path}/cert.pem"
-    target = f"redisai://127.1:{tls_server[1]}?{ours}"
+    target = f"redisai://127.1:{tls_server.port}?{ours}"
 
     error = failure(target)
 
