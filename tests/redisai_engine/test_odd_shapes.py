@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from redisai_engine.protocol.dtypes import DTYPES
+from redisai_engine.protocol.dtypes import DTYPES, STRING
 from redisai_engine.protocol.tensor import Tensor
 from redisai_engine.redis import store
 from support.connection import Connection
@@ -120,6 +120,7 @@ LYING = st.lists(st.sampled_from([0, 1, 2, 2**16, 2**31, 2**32, 2**62, 2**63 - 1
 @example(DTYPES[0], [0, 2**62], b"")
 @example(DTYPES[0], [2**32, 2**32], b"")
 @example(DTYPES[9], [0, 2**63 - 1], b"")
+@example(STRING, [1, 0, 1], b"no zero byte")
 def test_a_key_whose_header_lies_is_answered(served: Connection, dtype, shape: list[int], blob: bytes):
     """Whoever may write strings can write any header. A rank above 32 can't be read, either."""
     value = store.tensor_value(Tensor(dtype, tuple(shape), blob))

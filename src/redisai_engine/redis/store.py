@@ -112,8 +112,7 @@ def parse_tensor(value: bytes) -> Tensor:
 
 def _is_text(value: bytes, start: int, shape: tuple[int, ...]) -> bool:
     """Return whether the bytes from `start` on are as many elements as the shape has, each closed by a zero byte."""
-    count = value.count(0, start)
-    return count == element_count(shape) and (count == 0 or value.endswith(b"\0"))
+    return value.count(0, start) == element_count(shape) and (start == len(value) or value.endswith(b"\0"))
 
 
 def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:

@@ -133,6 +133,6 @@ def _texts(blob: bytes) -> Iterator[list[bytes]]:
     """Cut a STRING blob into elements, those of about `MANY` bytes at a time."""
     start = 0
     while start < len(blob):
-        end = blob.find(b"\0", min(start + MANY, len(blob) - 1)) + 1
+        end = blob.find(b"\0", min(start + MANY, len(blob) - 1)) + 1 or len(blob)
         yield blob[start:end].split(b"\0")[:-1]
         start = end
