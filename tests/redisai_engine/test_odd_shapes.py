@@ -13,11 +13,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from redisai_engine.protocol.dtypes import DTYPES, STRING
+from redisai_engine.protocol import dtypes
+from redisai_engine.protocol.dtypes import DTYPES
 from redisai_engine.protocol.tensor import Tensor
 from redisai_engine.redis import store
 from support.connection import Connection
-from support.dumps import float_tensor
+from support.dumps import float_tensor, string_tensor
 from support.gateway import predict, store_model
 
 PONG = b"+PONG\r\n"
@@ -120,7 +121,9 @@ LYING = st.lists(st.sampled_from([0, 1, 2, 2**16, 2**31, 2**32, 2**62, 2**63 - 1
 @example(DTYPES[0], [0, 2**62], b"")
 @example(DTYPES[0], [2**32, 2**32], b"")
 @example(DTYPES[9], [0, 2**63 - 1], b"")
-@example(STRING, [1, 0, 1], b"no zero byte")
+@example(dtypes.STRING, [1, 0, 1], b"no zero byte")
+@example(dtypes.STRING, [0], b"no element, but bytes")
+@example(dtypes.STRING, [1], b"one\0and a half")
 def test_a_key_whose_header_lies_is_answered(served: Connection, dtype, shape: list[int], blob: bytes):
     """Whoever may write strings can write any header. A rank above 32 can't be read, either."""
     value = store.tensor_value(Tensor(dtype, tuple(shape), blob))
@@ -145,3 +148,20 @@ def test_a_key_whose_header_lies_is_answered(served: Connection, dtype, shape: l
 @example([2**64 - 1] * 40, b"")
 def test_a_dump_whose_shape_lies_is_answered(served: Connection, shape: list[int], blob: bytes):
     check_served(served, [("RESTORE", "odd:dump", 0, float_tensor(tuple(shape), blob), "REPLACE")])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(0, 3), max_size=3), st.binary(max_size=4) | st.lists(st.just(b"a\0"), max_size=9).map(b"".join)
+)
+@example([0], b"no element, but bytes")
+@example([1], b"one\0and a half")
+def test_a_dump_of_texts_that_are_not_there_is_answered(served: Connection, shape: list[int], blob: bytes):
+    check_served(
+        served,
+        [
+            ("RESTORE", "odd:texts", 0, string_tensor(tuple(shape), blob), "REPLACE"),
+            ("AI.TENSORGET", "odd:texts", "VALUES"),
+            ("AI.TENSORGET", "odd:texts", "META", "BLOB"),
+        ],
+    )

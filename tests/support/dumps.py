@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 RDB_VERSION = 9  # Redis 5's, which every later Redis reads
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _JONES = 0x95AC9329AC4BC9B5  # Redis' CRC-64 polynomial, bits reversed
 _FLOAT = (2, 32)  # kind of number and bits
+_TEXT = (7, 8)
 _BACKENDS = ("TF", "TFLITE", "TORCH", "ONNX")
 
 
@@ -26,6 +29,11 @@ def sealed(value: bytes) -> bytes:
 
 def float_tensor(shape: tuple[int, ...], blob: bytes) -> bytes:
     return module_payload("AI_TENSOR", 4, *_FLOAT, len(shape), *shape, blob)
+
+
+def string_tensor(shape: tuple[int, ...], blob: bytes) -> bytes:
+    """Return a tensor of texts, with an offset of zero for each."""
+    return module_payload("AI_TENSOR", 4, *_TEXT, len(shape), *shape, blob, *[0] * prod(shape))
 
 
 def model(

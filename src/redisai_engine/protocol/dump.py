@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from redisai_engine.protocol import dtypes, lzf
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count, is_shape
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Tensor, element_count, holds_texts, is_shape
 
 NEWEST_ENCODING = 4
 MAX_EXPANDED_BYTES = 2**32  # of a payload's compressed strings together: a few bytes of LZF can stand for many
@@ -159,8 +159,7 @@ def _tensor(items: _Items, encoding: int) -> Tensor:
 
 def _check_size(dtype: DType, shape: tuple[int, ...], blob: bytes) -> None:
     count = element_count(shape)
-    found = blob.count(0) if dtype.is_string else len(blob) // dtype.size
-    if found != count or (dtype.size and len(blob) != count * dtype.size):
+    if len(blob) != count * dtype.size if dtype.size else not holds_texts(blob, count):
         raise DumpError(f"a {dtype.name} tensor of shape {shape} has {len(blob)} bytes")
 
 

@@ -80,6 +80,11 @@ def is_shape(shape: Sequence[int]) -> bool:
     return prod(max(length, 1) for length in shape) <= _MAX_ELEMENTS
 
 
+def holds_texts(data: bytes, count: int, start: int = 0) -> bool:
+    """Return whether the bytes from `start` on are `count` elements of text, each closed by a zero byte."""
+    return data.count(0, start) == count and (len(data) <= start or data.endswith(b"\0"))
+
+
 def string_array(blob: Buffer, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Split a STRING blob into an object array of str. Bytes that are not UTF-8 survive as surrogates."""
     elements = bytes(blob).decode("utf-8", "surrogateescape").split("\0")[:-1]

@@ -22,7 +22,7 @@ from redisai_engine.errors import BadMetadata, CommandError, UpstreamError, Wron
 from redisai_engine.protocol import texts
 from redisai_engine.protocol.dtypes import DTYPES, DType
 from redisai_engine.protocol.frames import ReplyError
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count, is_shape
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count, holds_texts, is_shape
 from redisai_engine.redis.metadata import MAX_METADATA, Metadata
 
 TENSOR_MAGIC = b"\x00AITENS\x01"  # the last byte is the version of the format
@@ -105,14 +105,10 @@ def parse_tensor(value: bytes) -> Tensor:
     dtype, shape = parse_header(value[: size if size <= _HEADER_MAX else _HEADER_MAX])
     blob = memoryview(value)[size:]
     # A plain command, such as APPEND, may have changed the string.
-    if len(blob) != dtype.size * element_count(shape) if dtype.size else not _is_text(value, size, shape):
+    count = element_count(shape)
+    if len(blob) != dtype.size * count if dtype.size else not holds_texts(value, count, size):
         raise WrongType
     return Tensor(dtype, shape, blob)
-
-
-def _is_text(value: bytes, start: int, shape: tuple[int, ...]) -> bool:
-    """Return whether the bytes from `start` on are as many elements as the shape has, each closed by a zero byte."""
-    return value.count(0, start) == element_count(shape) and (start == len(value) or value.endswith(b"\0"))
 
 
 def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:

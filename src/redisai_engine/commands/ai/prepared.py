@@ -36,7 +36,7 @@ from redisai_engine.execution.job import TIMED_OUT, Job, RunnableModel, form_of
 from redisai_engine.protocol import dtypes, replies, texts
 from redisai_engine.protocol.layouts import Template
 from redisai_engine.protocol.replies import Reply
-from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
+from redisai_engine.protocol.tensor import Buffer, Tensor, element_count, holds_texts
 from redisai_engine.redis import store
 from redisai_engine.redis.metadata import MAX_METADATA
 from redisai_engine.service.models import KnownModel
@@ -61,8 +61,7 @@ class Hole:
     def fill(self, blob: bytes) -> Array | None:
         """Return the blob's elements; None if the blob doesn't fit dtype and shape."""
         if self._dtype.is_string:
-            whole = blob.count(0) == self._count and blob[-1:] == b"\0"
-            return Tensor(self._dtype, self._shape, blob).array() if whole else None
+            return Tensor(self._dtype, self._shape, blob).array() if holds_texts(blob, self._count) else None
         return np.ndarray(self._shape, self._dtype.numpy, blob) if len(blob) == self._size else None
 
 

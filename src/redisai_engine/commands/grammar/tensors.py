@@ -14,7 +14,7 @@ from redisai_engine.commands.grammar.words import double, integer
 from redisai_engine.errors import CommandError
 from redisai_engine.protocol import dtypes, texts
 from redisai_engine.protocol.dtypes import DType
-from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count
+from redisai_engine.protocol.tensor import MAX_DIMENSIONS, Buffer, Tensor, element_count, holds_texts
 
 META_AND_BLOB = frozenset((b"META", b"BLOB"))
 _FORMATS = (b"META", b"BLOB", b"VALUES")
@@ -75,7 +75,7 @@ def _from_blob(dtype: DType, shape: tuple[int, ...], rest: Sequence[bytes]) -> T
         raise CommandError(texts.BAD_BLOB_COUNT)
     blob = rest[0]
     if dtype.is_string:
-        if blob.count(0) != element_count(shape) or blob[-1:] != b"\0":
+        if not holds_texts(blob, element_count(shape)):
             raise CommandError(texts.BAD_STRING_COUNT)
     elif len(blob) != dtype.size * element_count(shape):
         raise CommandError(texts.BAD_BLOB_SIZE)
