@@ -88,6 +88,8 @@ class LoadedModel(ABC):
     at_once: int = 0
     #: What it takes, in bytes, where it knows that itself.
     memory: int = 0
+    #: What its own processes took of the machine's memory when that was last measured, in bytes; None: it has none.
+    taken: int | None = None
 
     @abstractmethod
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
@@ -131,6 +133,9 @@ class LoadedModel(ABC):
 
     def give_back(self) -> None:  # noqa: B027  # few have any
         """Free memory that only runs at the same time need."""
+
+    def measure(self) -> None:  # noqa: B027  # few have processes
+        """Measure `taken`, which takes milliseconds for each of its processes."""
 
     def leaves(self) -> None:  # noqa: B027  # few have to do anything
         """Take that it leaves memory as soon as the runs that have begun have ended."""

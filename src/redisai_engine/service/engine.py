@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 from redisai_engine.backends.base import Backend, BackendSettings
 from redisai_engine.config import Settings
@@ -34,6 +35,7 @@ from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Traffic
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
+from redisai_engine.service.memory.shares import Shares
 from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, microseconds
@@ -110,6 +112,7 @@ class Engine:
         )
         self.encoder = ReplyEncoder(loop)
         self._trimming = Trimming(loop, self.loader.threads, give_back)
+        self._shares = Shares(loop)
         self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
@@ -123,6 +126,12 @@ class Engine:
         found = self.models.statistics(database, key, id_) or self.scripts.statistics(database, key, id_)
         return found or RunStatistics()
 
+    def told_of(self, database: int, key: str, id_: str) -> dict[str, Any]:
+        """Return what AI.INFO adds up over all processes, of a version of what a key holds."""
+        model = self.models.peek((database, key.encode("latin-1")), id_.encode())
+        about = {} if model is None else {"failed": model.loaded.failure, "taken": model.loaded.taken or 0}
+        return {**asdict(self._statistics(database, key, id_)), **about}
+
     def answer_peer(self, question: Question) -> Any:
         """
         Answer another worker process.
@@ -132,7 +141,7 @@ class Engine:
         id, as text.
         """
         if "figures" in question:
-            return asdict(self._statistics(*question["figures"]))
+            return self.told_of(*question["figures"])
         if "reset" in question:
             self._statistics(*question["reset"]).reset()
         if "unload" in question:
@@ -178,10 +187,11 @@ class Engine:
             self.ask_peers({"set": {"refused": table}}, lambda answers: None)
 
     def _weigh(self) -> None:
-        """Count what processes of models and scripts take now, make room for it, and give back what was freed."""
+        """Count what processes of models and scripts take now, make room, and give back what was freed."""
         self._weighing = self.loop.call_later(_WEIGH_SECONDS, self._weigh)
         self.models.weigh()
         self.scripts.weigh()
+        self._shares.look([WeakMethod(model.measure) for model in self.models.elsewhere()])
         self._trimming.look(self.models.left + self.scripts.left)
 
     def _drop(self, ids: Sequence[bytes]) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from redisai_engine.backends.base import NoModel
+from redisai_engine.backends.base import LoadedModel, NoModel
 from redisai_engine.config import Settings
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.job import RunnableModel
@@ -94,6 +94,10 @@ class Models:
     def weigh(self) -> None:
         """Count what models in processes of their own take now, and make room for it."""
         self._cache.weigh()
+
+    def elsewhere(self) -> list[LoadedModel]:
+        """Return the models that run in processes of their own."""
+        return [held.value.loaded for held in self._cache.values() if held.value.loaded.is_elsewhere]
 
     def drop(self, database: int, key: bytes) -> None:
         """Drop what the key held."""

@@ -85,7 +85,7 @@ def _add_state(samples: Samples, engine: Engine, place: Place, id_: bytes, label
         ("redisai_in_flight", waiting + running),
         ("redisai_waiting", waiting),
         ("redisai_models_loaded", 1),
-        ("redisai_model_bytes", model.memory),
+        ("redisai_model_bytes", model.memory if model.loaded.taken is None else model.loaded.taken),
         ("redisai_host_deaths_total", model.loaded.deaths),
     ):
         samples[name].append((labels, value))

@@ -56,7 +56,12 @@ _ROWS = (
     Metric("redisai_in_flight", GAUGE, DEPLOYMENT, "Requests that wait for the deployment or are being run."),
     Metric("redisai_waiting", GAUGE, DEPLOYMENT, "Of these, requests that wait."),
     Metric("redisai_models_loaded", GAUGE, DEPLOYMENT, "Processes that have the deployment in memory."),
-    Metric("redisai_model_bytes", GAUGE, DEPLOYMENT, "What the deployment takes in memory, as measured when loaded."),
+    Metric(
+        "redisai_model_bytes",
+        GAUGE,
+        DEPLOYMENT,
+        "What the deployment takes in memory: as measured when loaded, or its processes' proportional share now.",
+    ),
     Metric(
         "redisai_host_deaths_total",
         COUNTER,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from redisai_engine.backends.registry import BACKENDS
@@ -39,21 +39,22 @@ def info(client: Client, arguments: Sequence[bytes]) -> Plan:
     refuse_error(values)
     meta = _described(*values)
     key = arguments[1]
-    figures = client.engine.statistics(client.database, key, meta.id.encode())
-    which = [client.database, key.decode("latin-1"), meta.id]
+    which: list[Any] = [client.database, key.decode("latin-1"), meta.id]
     if len(arguments) == 3 and arguments[2].upper() == b"RESETSTAT":
-        figures.reset()
+        client.engine.statistics(client.database, key, meta.id.encode()).reset()
         yield AskPeers({"reset": which})
         return replies.OK
     others = yield AskPeers({"figures": which})
+    told: list[dict[str, Any]] = [client.engine.told_of(*which), *others]
     refusal = client.engine.quarantine.refusal(meta.id.encode())
     problem = client.engine.models.tracking_problem
     notes = {
-        "failed": _failure(client, key, meta),
+        "memory": _memory(meta, told),
+        "failed": next((each["failed"] for each in told if each.get("failed")), ""),
         "refused": refusal.wire if refusal is not None else "",
         "tracking": problem and f"off: {problem}",
     }
-    return _info_reply(key, _as_placed(client, key, meta), _added(figures, others), notes)
+    return _info_reply(key, _as_placed(client, key, meta), _added(told), notes)
 
 
 def _as_placed(client: Client, key: bytes, meta: Info) -> Info:
@@ -66,10 +67,10 @@ def _as_placed(client: Client, key: bytes, meta: Info) -> Info:
     return replace(meta, isolate=meta.isolate or client.engine.placement.is_isolated(meta.backend, model.loaded))
 
 
-def _failure(client: Client, key: bytes, meta: Info) -> str:
-    """Return why a model answers nothing any more, as far as this process knows."""
-    model = client.engine.models.peek((client.database, key), meta.id.encode())
-    return "" if model is None else model.loaded.failure
+def _memory(meta: Info, told: list[dict[str, Any]]) -> str:
+    """Return what the workers of a Python model take of the memory, in bytes; nothing of others, as in RedisAI."""
+    is_python = isinstance(meta, store.ModelInfo) and meta.backend == "PYFUNC"
+    return str(sum(each.get("taken", 0) for each in told)) if is_python else ""
 
 
 def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> Info:
@@ -80,10 +81,9 @@ def _described(model_id: Any, model: Any, script_id: Any, script: Any) -> Info:
     return store.parse_script_meta(script, script_id)
 
 
-def _added(figures: RunStatistics, others: list[dict[str, int]]) -> RunStatistics:
+def _added(told: list[dict[str, Any]]) -> RunStatistics:
     """Add up the figures of all worker processes."""
-    everyone = [asdict(figures), *others]
-    return RunStatistics(**{name: sum(worker[name] for worker in everyone) for name in everyone[0]})
+    return RunStatistics(**{each.name: sum(worker[each.name] for worker in told) for each in fields(RunStatistics)})
 
 
 def _info_reply(key: bytes, meta: Info, figures: RunStatistics, notes: dict[str, str]) -> bytes:

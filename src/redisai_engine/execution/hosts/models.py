@@ -153,6 +153,7 @@ class HostedModel(LoadedModel):
     def load(self) -> None:
         """Start the first host. Raise ModelLoadError if it can't load the model."""
         about = self._hosts.load()
+        self.measure()
         self.inputs, self.outputs = tuple(about["inputs"]), tuple(about["outputs"])
         inputs, outputs = about["infos"]
         self.input_infos = tuple(TensorInfo(dtype, tuple(shape)) for dtype, shape in inputs)
@@ -179,6 +180,13 @@ class HostedModel(LoadedModel):
     @property
     def memory(self) -> int:  # type: ignore[override]
         return self._hosts.weigh()
+
+    @property
+    def taken(self) -> int | None:  # type: ignore[override]
+        return self._hosts.taken
+
+    def measure(self) -> None:
+        self._hosts.measure()
 
     def give_back(self) -> None:
         self._hosts.give_back()
@@ -259,6 +267,16 @@ class Hosts:
             return stopped()
         self._died()
         return ModelRunError(f"ERR the model's process {error}; the next run starts another one")
+
+    @property
+    def taken(self) -> int:
+        """What all hosts took of the machine's memory when each was last measured, in bytes."""
+        return sum(host.taken for host in list(self._all))
+
+    def measure(self) -> None:
+        """Measure `taken`, which takes milliseconds for each host."""
+        for host in list(self._all):
+            host.measure()
 
     def weigh(self) -> int:
         """Return the bytes that all hosts take now, and see to it that there are no more than may take so much."""

@@ -63,7 +63,7 @@ class Parent:
         self._closed = False
         self._said = False
 
-    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
+    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> int:
         """
         Have a host forked that has these three. `memory` limits it, in bytes.
 
@@ -78,7 +78,7 @@ class Parent:
             except OSError:
                 self._died(control)
             else:
-                return
+                return 0
         raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again")
 
     def say_missing(self, missing: Sequence[str]) -> None:

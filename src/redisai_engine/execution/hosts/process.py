@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, is_silent, to_error
-from redisai_engine.weight import private_bytes
+from redisai_engine.weight import family_bytes, private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
@@ -47,8 +47,8 @@ class HostSource(Protocol):
     @property
     def limits(self) -> FrameLimits: ...
 
-    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
-        """Start a host that has these three. Raise ModelLoadError."""
+    def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> int:
+        """Start a host that has these three. Return its process's number, or 0 if it says that itself (`weigh`)."""
 
     def say_missing(self, missing: Sequence[str]) -> None:
         """Say in the log what hosts aren't kept from."""
@@ -63,10 +63,12 @@ class Host:
         self._channel = Channel(ours, origin.limits)
         self._ends_slowly = origin.ends_slowly
         self._is_left = False  # to its end, which nobody waits for
-        self._pid = self._common = 0
+        self._common = 0
+        #: Its part of the machine's memory, its own processes' included, in bytes, when that was last measured.
+        self.taken = 0
         with theirs, their_lifeline:
             try:
-                origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
+                self._pid = origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
             except BaseException:
                 self.close()
                 raise
@@ -132,6 +134,10 @@ class Host:
     def memory(self) -> int:
         """The bytes that the process takes now, apart from what it has in common with its parent."""
         return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
+
+    def measure(self) -> None:
+        """Measure `taken`, which takes milliseconds."""
+        self.taken = family_bytes(self._pid) if self._pid else 0
 
     def kill(self) -> None:
         """Have the process killed."""

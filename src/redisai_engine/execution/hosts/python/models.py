@@ -22,7 +22,7 @@ from redisai_engine.execution.hosts.python.workers import PythonWorkers
 
 _log = logging.getLogger(__name__)
 
-_LEAST_BYTES, _MOST_BYTES = 32 * 2**20, 2**40  # of a worker, whatever it says
+_LEAST_BYTES = 32 * 2**20  # of a worker, where that can't be measured
 
 
 class Pythons(Protocol):
@@ -123,18 +123,23 @@ class PythonModel(HostedModel):
         self._hosts: PythonWorkers = workers
         self.inputs, self.outputs = inputs, outputs
         self.at_once = replicas
-        self._memory = 0
+        self._memory = _LEAST_BYTES * replicas
 
     def load(self) -> None:
         """Start the first worker. Raise ModelLoadError if it can't load the model."""
-        said = self._hosts.load().get("memory")
-        memory = said if isinstance(said, int) else 0
-        self._memory = min(max(memory, _LEAST_BYTES), _MOST_BYTES) * self.at_once
+        self._hosts.load()
+        self.measure()
 
     @property
     def memory(self) -> int:  # type: ignore[override]
-        """What all workers take, by what the first one took when it had loaded the model."""
+        """What all workers take, or took when there were any: idle ones come back."""
         return self._memory
+
+    def measure(self) -> None:
+        super().measure()
+        workers = self._hosts.count
+        if workers:
+            self._memory = max(self._hosts.taken // workers, _LEAST_BYTES) * self.at_once
 
     def give_back(self) -> None:
         """End no workers: there are as many as were asked for."""

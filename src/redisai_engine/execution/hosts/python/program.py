@@ -227,7 +227,7 @@ class ModelWorker:
             traceback.print_exc()
             self._channel.send(self._failure("ModelLoadError", "the model can't be loaded", error))
             return
-        self._channel.send({"memory": _status("VmRSS"), "python": sys.version.split()[0], "mlflow": model.version})
+        self._channel.send({"python": sys.version.split()[0], "mlflow": model.version})
         with contextlib.suppress(EOFError):
             while True:
                 message, arrays = self._channel.receive()

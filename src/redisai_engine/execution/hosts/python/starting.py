@@ -98,11 +98,11 @@ class Starting:
             self._keep_looking()
         return forerunner
 
-    def start(self, interpreter: Interpreter, descriptors: Sequence[int], *, memory: int) -> None:
+    def start(self, interpreter: Interpreter, descriptors: Sequence[int], *, memory: int) -> int:
         """
         Start a guard and its worker. `descriptors` are channel, lifeline and the file of the blob.
 
-        `memory` limits the worker, in bytes; 0: any. Raise ModelLoadError.
+        `memory` limits the worker, in bytes; 0: any. Return the guard's process. Raise ModelLoadError.
         """
         number = next(self._numbers)
         python = interpreter.python
@@ -133,6 +133,7 @@ class Starting:
             self._guards.append(guard)
         if self.closing.is_set():
             guard.kill()
+        return guard.pid
 
     def _begin(self, python: str, path: list[str] | None, control: socket) -> subprocess.Popen[bytes]:
         """Start the program of a forerunner."""
@@ -246,9 +247,9 @@ class Interpreter:
         self._starting = starting
         self.forerunner = starting.enter(self, python, path)
 
-    def fork(self, channel: socket, lifeline: socket, file: int, *, memory: int, gpu: bool) -> None:
+    def fork(self, channel: socket, lifeline: socket, file: int, *, memory: int, gpu: bool) -> int:
         """Start a worker. It may use any device."""
-        self._starting.start(self, (channel.fileno(), lifeline.fileno(), file), memory=memory)
+        return self._starting.start(self, (channel.fileno(), lifeline.fileno(), file), memory=memory)
 
     def say_missing(self, missing: Sequence[str]) -> None:
         """Say nothing: workers aren't kept from anything that a kernel may lack."""

@@ -74,6 +74,11 @@ class PythonWorkers(Hosts):
             for host in list(self._all):
                 host.kill()
 
+    @property
+    def count(self) -> int:
+        """How many workers there are."""
+        return len(self._all)
+
     def take_now(self) -> Host | None:
         """Return a free worker. Never wait: None, if there may be none, or it may have ended."""
         if not self._free or not self._changed.acquire(blocking=False):
