@@ -79,9 +79,11 @@ class Monitor:
         self._ticking = self.engine.loop.call_later(1.0, self._tick)
 
     def answer_peer(self, question: Question) -> Any:
-        """Answer another process: about metrics, whether a deployment could be loaded, or what the engine answers."""
+        """Answer another process: about metrics, readiness, loading a deployment, or what the engine answers."""
         if "load" in question:
             return self.engine.loop.create_task(self.health.load(question["load"].encode("latin-1")))
+        if "ready" in question:
+            return self.health.is_ready
         if "recent" in question:
             recent = self.history.recent(question["recent"])
             return [[database, key.decode("latin-1"), counts] for (database, key), counts in recent]
@@ -92,6 +94,12 @@ class Monitor:
             return self.engine.answer_peer(question)
         self._look()
         return {"process": self.process, "samples": measured(self.engine)}
+
+    async def is_ready(self) -> bool:
+        """Return whether all processes are ready: whoever asks can't choose the one that answers."""
+        if not self.engine.settings.preload:
+            return True
+        return self.health.is_ready and all(await self._ask_peers({"ready": True}))
 
     async def totals(self) -> Totals:
         """Return the metrics of this process, which serves alone."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from redisai_engine.protocol.frames import ReplyError
-from support.http_calls import HttpServer, http_engine
+from support.http_calls import HttpServer, http_engine, start_http_engine
 from support.obedient import obedient, workers_of
+from support.servers import Server
 from support.waiting import wait_until
 from support.wire import Wire
 
@@ -94,3 +97,42 @@ def test_it_is_ready_again_once_it_is_stored_anew(http: HttpServer, wire: Wire) 
     wait_until(lambda: status(http, READY) == 200, what="readiness")
     wait_until(lambda: status(http, "/v2/models/m/ready") == 200, what="its own")
     assert b"failed" not in wire.ask("AI.INFO", "m")  # type: ignore[operator]
+
+
+CONNECTIONS = 16  # enough for both processes to get some
+
+
+def answer(wire: Wire, command: str) -> object:
+    text = ("AI.TENSORSET", "x", "STRING", 1, "VALUES", command)
+    run = ("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+    reply = wire.ask("AI.DAGEXECUTE", "ROUTING", "m", "|>", *text, "|>", *run, "|>", "AI.TENSORGET", "y", "VALUES")
+    assert isinstance(reply, list)
+    return reply[-1][0] if isinstance(reply[-1], list) else reply[1]
+
+
+@pytest.mark.slow
+def test_all_processes_of_an_engine_say_the_same(new_engine: Callable[..., Server], tmp_path: Path) -> None:
+    """A deployment that has failed in one of them, and that the others still answer for."""
+    options = ("--python-models", "yes", "--preload", "m", "--workers", "2")
+    http = start_http_engine(tmp_path, *options, start=new_engine)
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(http.engine.port, timeout_s=START_S)) for _ in range(CONNECTIONS)]
+        assert wires[0].ask("AI.MODELSTORE", "m", "PYFUNC", "CPU", "BLOB", obedient()) == b"OK"
+        by_worker = {answer(wire, "run os.getpid()"): wire for wire in wires}
+        assert len(by_worker) == 2
+        failing, healthy = by_worker.values()
+        wait_until(lambda: statuses(http) == {200}, timeout_s=START_S, what="readiness of both")
+
+        for _ in range(DEATHS):
+            wait_until(lambda: "exit code 1" in str(answer(failing, "exit 1")), timeout_s=START_S, what="a death")
+
+        wait_until(lambda: statuses(http) == {503}, what="no readiness of both")
+        assert answer(healthy, "be well") == b"be well"
+        for wire in (failing, healthy):
+            fields = wire.ask("AI.INFO", "m")
+            assert isinstance(fields, list)
+            assert fields[-2:] == [b"failed", f"ERR {FAILED}".encode()]
+
+
+def statuses(http: HttpServer) -> set[int]:
+    return {status(http, READY) for _ in range(CONNECTIONS)}

@@ -63,8 +63,7 @@ def _may_ask() -> Steps[None]:
 async def ready(request: Request) -> Response:
     """Say whether Redis answers, and all that is to be preloaded has run."""
     await request.scope["state"]["reach"]()
-    is_ready = monitor_of(request).health.is_ready
-    if not is_ready:
+    if not await monitor_of(request).is_ready():
         return json_response({"ready": False, "error": "what is to be preloaded has not run yet, or fails"}, 503)
     return json_response({"ready": True})
 

@@ -131,6 +131,29 @@ def test_a_model_is_a_key_like_any_other_and_runs_only_where_python_models_are_o
     assert run_obedient(allowed, "{m}copy", "be well") == b"be well"
 
 
+def test_a_model_is_given_back_as_it_was_stored(client: redis.Redis) -> None:
+    """Whole, and in chunks, as all blobs are."""
+    blob = obedient()
+    options = ["TAG", "v1", "INPUTS", 1, "text", "OUTPUTS", 1, "answer"]
+    assert client.execute_command("AI.MODELSTORE", "{m}got", "PYFUNC", "CPU", *options, "BLOB", blob) == b"OK"
+
+    got = client.execute_command("AI.MODELGET", "{m}got", "META", "BLOB")
+    told = dict(zip(got[::2], got[1::2], strict=True))
+    assert told.pop(b"blob") == blob
+    assert [told[name] for name in (b"backend", b"device", b"tag")] == [b"PYFUNC", b"CPU", b"v1"]
+    assert [told[name] for name in (b"inputs", b"outputs")] == [[b"text"], [b"answer"]]
+
+    whole = client.execute_command("AI.CONFIG", "GET", "MODEL_CHUNK_SIZE")
+    try:
+        client.execute_command("AI.CONFIG", "MODEL_CHUNK_SIZE", 1000)
+        chunks = client.execute_command("AI.MODELGET", "{m}got", "BLOB")
+    finally:
+        client.execute_command("AI.CONFIG", "MODEL_CHUNK_SIZE", whole)
+    assert len(chunks) > 1
+    assert b"".join(chunks) == blob
+    client.delete("{m}got")
+
+
 def test_a_renamed_model_keeps_its_worker(client: redis.Redis) -> None:
     assert client.execute_command("AI.MODELSTORE", "{m}old", "PYFUNC", "CPU", "BLOB", obedient()) == b"OK"
     pid = "run os.getpid()"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from redisai_engine.protocol.frames import ReplyError
-from support.obedient import guards_of, obedient, workers_of
+from support.obedient import forerunners_of, guards_of, obedient, workers_of
 from support.servers import Server, start_engine
 from support.waiting import is_running, wait_until
 from support.wire import Wire
@@ -194,8 +194,10 @@ def test_idle_workers_stop_and_the_next_run_starts_one(new_engine: Callable[...,
         assert told(wire, "be well") == "be well"
 
         wait_until(lambda: not guards_of(engine))
+        wait_until(lambda: not forerunners_of(engine), what="the end of what they were forked from")
 
         assert told(wire, "be well") == "be well"
+        assert len(forerunners_of(engine)) == 1
 
 
 @pytest.mark.slow
