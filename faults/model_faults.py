@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import threading
+from time import monotonic
+from types import TracebackType
+
 import psutil
 
 from faults.fault import Fault
 from faults.processes import Processes, embedded
-from support.connection import connected
+from support.connection import Connection, connected
+from support.obedient import obedient, workers_of
+from support.servers import Server
 from support.tiny_models import onnx_counter, product_and_sum
 from support.waiting import wait_until
+
+_PYTHON = "faults:python"
+_CLIENTS = 8
+_KILLS = 3  # after five in a minute, the model would have failed
+_BACK_SECONDS = 5.0
 
 _ENDLESS = """def f(tensors: List[Tensor], keys: List[str], args: List[str]):
     x = torch.ones(1)
@@ -24,6 +37,88 @@ def model_process_is_killed(there: Processes) -> None:
     host.kill()
     wait_until(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, what="the host's end")
     _run_torch(there)
+
+
+def python_worker_is_killed(there: Processes) -> str:
+    """Kill a Python model's worker, while several clients use it. Return what they saw, and when they went on."""
+    stored = there.ask("AI.MODELSTORE", _PYTHON, "PYFUNC", "CPU", "BLOB", obedient())
+    assert stored == b"+OK\r\n", stored
+    with PythonClients(there.engine) as clients:
+        pauses = [_pause_after_kill(there.engine, clients) for _ in range(_KILLS)]
+    assert not clients.wrong, clients.wrong[:3]
+    assert 1 <= len(clients.errors) <= _KILLS, clients.errors[:9]
+    assert all("ended by signal 9 (SIGKILL)" in error for error in clients.errors), clients.errors
+    assert max(pauses) < _BACK_SECONDS, f"no answer for {max(pauses):.1f} s"
+    return (
+        f"{len(clients.answers):,} answers of the Python model, none of them for {max(pauses):.2f} s at most; "
+        f"{len(clients.errors)} × `{clients.errors[0]}`"
+    )
+
+
+def _pause_after_kill(engine: Server, clients: PythonClients) -> float:
+    """Kill the worker. Return for how long nobody was answered."""
+    _wait_for_answers(clients, 50)
+    (worker,) = workers_of(engine)
+    worker.kill()
+    killed_at = monotonic()
+    wait_until(lambda: [each for each in workers_of(engine) if each.pid != worker.pid], timeout_s=60, what="a worker")
+    _wait_for_answers(clients, _CLIENTS)
+    return clients.longest_pause(killed_at)
+
+
+def _wait_for_answers(clients: PythonClients, count: int) -> None:
+    before = len(clients.answers)
+    wait_until(lambda: len(clients.answers) >= before + count, timeout_s=60, what="answers of the Python model")
+
+
+class PythonClients:
+    """Clients of the Python model between `with`, each of which asks for something of its own, again and again."""
+
+    def __init__(self, engine: Server) -> None:
+        self._engine = engine
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._client, args=(number,)) for number in range(_CLIENTS)]
+        self.answers: list[float] = []  # when each was there
+        self.errors: list[str] = []
+        self.wrong: list[str] = []
+
+    def __enter__(self) -> PythonClients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def longest_pause(self, since: float) -> float:
+        """Return the longest time in seconds without any answer, from this moment on."""
+        times = [since, *sorted(when for when in self.answers if when > since)]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+    def _client(self, number: int) -> None:
+        try:
+            with connected(self._engine) as wire:
+                wire.socket.settimeout(60)
+                while not self._ending.is_set():
+                    self._ask(wire, f"wait 0.01{number}")  # so that there is a run at any time
+        except (OSError, AssertionError) as error:  # of `Connection`: the connection ended before the reply
+            self.wrong.append(f"a client was cut off: {error}")
+
+    def _ask(self, wire: Connection, command: str) -> None:
+        text = ("|>", "AI.TENSORSET", "x", "STRING", 1, "VALUES", command)
+        run = ("|>", "AI.MODELEXECUTE", _PYTHON, "INPUTS", 1, "x", "OUTPUTS", 1, "y")
+        reply = wire.ask("AI.DAGEXECUTE_RO", "ROUTING", _PYTHON, *text, *run, "|>", "AI.TENSORGET", "y", "VALUES")
+        error = re.search(rb"(?:^|\r\n)-([^\r]*)", reply)
+        if error:
+            self.errors.append(error[1].decode(errors="replace"))
+        elif reply.endswith(b"\r\n%s\r\n" % command.encode()):
+            self.answers.append(monotonic())
+        else:
+            self.wrong.append(f"{command!r}: {reply!r:.200}")
 
 
 def script_never_ends(there: Processes) -> None:
@@ -64,6 +159,14 @@ def _run_torch(there: Processes) -> None:
 
 FAULTS = [
     Fault("A model's process is killed", "model-killed", embedded, model_process_is_killed, "", is_short=True),
+    Fault(
+        "A Python model's worker is killed, three times",
+        "python-worker-killed",
+        embedded,
+        python_worker_is_killed,
+        "",
+        ("--python-models", "yes"),
+    ),
     Fault(
         "A script never ends",
         "script-hangs",
