@@ -3,7 +3,7 @@ Has the processes of models measured, now and then.
 
 Theory of operation. What a process shares with others changes as these come and go, and reading its part takes the
 kernel milliseconds, in which that process can't map memory. So a thread measures, and so seldom that it takes a
-hundredth of the time at most.
+hundredth of a processor at most.
 
 Invariant: the event loop never waits for a measurement.
 """
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import thread_time
 from typing import TypeAlias
 from weakref import WeakMethod
 
 _LEAST_SECONDS = 2.0  # from the end of one time to the next
-_TIMES = 100  # what it took, for the same
+_TIMES = 100  # the processor time that it took, for the same
 
 Measure: TypeAlias = "WeakMethod[Callable[[], object]]"
 
@@ -41,9 +41,10 @@ class Shares:
 
 
 def _timed(measures: Sequence[Measure]) -> float:
-    begin = perf_counter()
+    """Measure, and return the processor time that it took: how busy the machine is doesn't count."""
+    begin = thread_time()
     for reference in measures:
         measure = reference()
         if measure is not None:
             measure()
-    return perf_counter() - begin
+    return thread_time() - begin

@@ -18,6 +18,7 @@ from support.waiting import is_running, wait_until
 from support.wire import Wire
 
 WAIT_S = 240.0  # importing MLflow may take a minute on a busy machine
+SOON_S = 60.0  # the more processes there are, the more seldom they are measured
 DEPLOYMENTS = 10
 NEAR = 0.15
 MB = 10**6
@@ -71,7 +72,7 @@ def test_what_deployments_share_counts_once(http: HttpServer, wire: Wire) -> Non
     full = sum(process.memory_info().rss for process in processes)
     assert shares < full / 3, "they do share"
 
-    wait_until(lambda: abs(by_metrics(http) / shares - 1) < NEAR, what="their share in metrics")
+    wait_until(lambda: abs(by_metrics(http) / shares - 1) < NEAR, timeout_s=SOON_S, what="their share in metrics")
     assert abs(sum(by_info(wire, f"m{number}") for number in range(DEPLOYMENTS)) / shares - 1) < NEAR
     assert abs(sum(by_page(http, f"m{number}") for number in range(DEPLOYMENTS)) / shares - 1) < NEAR
 
@@ -85,10 +86,10 @@ def test_what_a_model_takes_later_is_told_with_its_own_processes(http: HttpServe
     wire.ask("AI.TENSORSET", "x", "STRING", 1, "VALUES", f"run subprocess.Popen([sys.executable, '-c', {program!r}])")
     assert wire.ask("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y") == b"OK"
 
-    wait_until(lambda: by_info(wire, "m") > before + 90 * MB, what="what its process takes")
+    wait_until(lambda: by_info(wire, "m") > before + 90 * MB, timeout_s=SOON_S, what="what its process takes")
     (worker,) = workers_of(http.engine)
     worker.kill()
-    wait_until(lambda: MB < by_info(wire, "m") < before + 50 * MB, what="what the next worker takes")
+    wait_until(lambda: MB < by_info(wire, "m") < before + 50 * MB, timeout_s=SOON_S, what="what the next worker takes")
 
 
 @needs_torch
@@ -97,5 +98,7 @@ def test_processes_of_other_models_are_told_by_their_share_too(http: HttpServer,
         assert wire.ask("AI.MODELSTORE", name, "TORCH", "CPU", "BLOB", torch_with_weights(2**20)) == b"OK"
     framework = 60 * MB  # what each would take alone
 
-    wait_until(lambda: MB < by_metrics(http, backend="TORCH") < 4 * framework, what="their share in metrics")
+    wait_until(
+        lambda: MB < by_metrics(http, backend="TORCH") < 4 * framework, timeout_s=SOON_S, what="their share in metrics"
+    )
     assert b"memory" not in wire.ask("AI.INFO", "a")  # type: ignore[operator]
