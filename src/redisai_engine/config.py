@@ -55,7 +55,8 @@ class Settings:
     http_timeout: int = _setting(
         60,
         number(1, 86_400),
-        "how long a client may take for the head of a request over HTTP; of a body it must send 500 bytes a second",
+        "how long a client may take for the head of a request over HTTP; a body must come, and an answer be taken, at "
+        "500 bytes a second",
         unit="seconds",
         why="longer than people and networks take, and many slow clients could keep others out",
     )

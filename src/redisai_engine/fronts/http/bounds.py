@@ -1,5 +1,5 @@
 """
-What clients may send over HTTP before they are answered, and how slowly.
+What clients may send over HTTP before they are answered, and how slowly. How slowly they may take it: `untaken.py`.
 
 uvicorn's protocol has no bounds. A head counts until the parser has seen its end, a body until all of it is there. The
 time for a head doesn't begin anew with each of its bytes, and a body has to come at a rate: otherwise a byte now and
@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from redisai_engine.fronts.http.access.failures import RequestRefused
 
 _HEAD_BYTES = 64 * 1024  # of request line and headers
-LEAST_RATE = 500  # bytes a second of a body; the slowest modems were faster
+LEAST_RATE = 500  # bytes a second, of a body and of an answer; the slowest modems were faster
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -60,6 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body = 0  # bytes of an incomplete body, and of its head, since a time of the loop
         self._body_since = 0.0
         self._body_timer: asyncio.TimerHandle | None = None
+        self._running: Any = None  # uvicorn's cycle that isn't answered yet, and before which no other is
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -86,7 +87,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
+        self._leave_pipeline()
         super().connection_lost(exc)
+
+    def _leave_pipeline(self) -> None:
+        """Tell the request that runs, and forget those behind it: uvicorn tells the last one alone."""
+        self.pipeline.clear()
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def begin_head(self) -> None:
         self._in_head = True

@@ -315,6 +315,7 @@ class DirectProtocol(BoundedProtocol):
     # One timer for a connection, instead of one for each request
 
     def on_response_complete(self) -> None:
+        self._running = None
         if self.pipeline:
             super().on_response_complete()
             return

@@ -20,6 +20,7 @@ from redisai_engine.fronts.http.application import Application
 from redisai_engine.fronts.http.bounds import BodyRoom
 from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
+from redisai_engine.fronts.http.untaken import Untaken
 from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
 from redisai_engine.watching.monitor import Monitor
@@ -44,6 +45,8 @@ class HttpFront:
         self._tracing = tracing_by()
         self._room = BodyRoom(_BODIES * engine.settings.http_body_limit)
         self._config = _config(Application(engine, self._gate, monitor, self._tracing, self._room))
+        self._patience = float(engine.settings.http_timeout)
+        self._untaken = Untaken(engine.loop, self._state.connections, self._patience)
         self._most_clients = 0
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
@@ -63,6 +66,7 @@ class HttpFront:
             shared=shared,
             is_full=self._is_full,
         )
+        self._untaken.begin()
         return self._listener.address
 
     async def drain(self, seconds: float) -> None:
@@ -77,6 +81,7 @@ class HttpFront:
 
     def close(self) -> None:
         """End all connections to Redis."""
+        self._untaken.end()
         self._users.close()
         if self._tracing is not None:
             self._tracing.close()
@@ -101,7 +106,7 @@ class HttpFront:
             tracing=self._tracing,
             body_limit=self._engine.settings.http_body_limit,
             room=self._room,
-            patience=float(self._engine.settings.http_timeout),
+            patience=self._patience,
         )
 
 
