@@ -178,6 +178,30 @@ def test_the_generator_is_closed_when_its_client_goes(serving: Server, wire: Wir
     assert_free(wire)
 
 
+def test_a_stream_goes_on_with_the_model_that_it_began_with(wire: Wire, tmp_path: Path) -> None:
+    """Replaced and deleted meanwhile."""
+    assert began(wire, "count 4") == "item 0"
+    store(wire)
+    assert following(wire) == "item 1"
+    assert wire.ask("AI.MODELDEL", "m") == b"OK"
+    assert [following(wire) for _ in range(3)] == ["item 2", "item 3", None]
+
+    store(wire)
+    assert began(wire, f"count 4 {tmp_path}/left") == "item 0"
+    assert isinstance(wire.ask("AUTH", "no", "password"), ReplyError)
+    wait_until((tmp_path / "left").exists)
+    assert str(following(wire)).startswith("ERR this connection has no stream")
+
+
+def test_each_item_is_a_run(wire: Wire) -> None:
+    assert wire.ask("AI.INFO", "m", "RESETSTAT") == b"OK"
+    assert began(wire, "count 3") == "item 0"
+    assert [following(wire) for _ in range(2)] == ["item 1", "item 2"]
+    fields = wire.ask("AI.INFO", "m")
+    assert isinstance(fields, list)
+    assert fields[fields.index(b"calls") + 1] == 3
+
+
 def test_nothing_is_made_ahead_of_a_client_that_does_not_ask(wire: Wire, tmp_path: Path) -> None:
     assert began(wire, f"count 1000 {tmp_path}/file") == "item 0"
     assert wire.ask("AI.STREAMEND", "m") == b"OK"

@@ -202,6 +202,24 @@ def test_requests_of_a_batched_model_run_together(serving: Server, client: redis
     client.delete("{m}batched")
 
 
+def test_parcels_run_alone_however_the_model_is_batched(serving: Server, client: redis.Redis) -> None:
+    options = ["BATCHSIZE", 4, "MINBATCHSIZE", 2, "MINBATCHTIMEOUT", 1000]
+    store = ["AI.MODELSTORE", "{m}parcels", "PYFUNC", "CPU", *options, "BLOB", archive(saved_code(COUNTING))]
+    assert client.execute_command(*store) == b"OK"
+    with Wire(serving.port, timeout_s=240) as first, Wire(serving.port, timeout_s=240) as second:
+        for wire, text in ((first, "a"), (second, "b")):
+            parcel = parcels.pack([text])
+            assert wire.ask("AI.TENSORSET", f"{{m}}{text}", "UINT8", len(parcel), "BLOB", parcel) == b"OK"
+            wire.send("AI.MODELEXECUTE", "{m}parcels", "INPUTS", 1, f"{{m}}{text}", "OUTPUTS", 1, f"{{m}}of {text}")
+        assert [first.receive(), second.receive()] == [b"+OK\r\n"] * 2
+        answers = [
+            parcels.unpack(client.execute_command("AI.TENSORGET", f"{{m}}of {text}", "BLOB"))[0] for text in "ab"
+        ]
+
+    assert answers == [["a of 1"], ["b of 1"]]
+    client.delete("{m}parcels")
+
+
 #: Each row's answer has the number of rows that came with it in the model's first run.
 COUNTING = """
     import mlflow

@@ -18,14 +18,16 @@ from support.waiting import is_running, wait_until
 from support.wire import Wire
 
 LIMIT_MS = 2000
+ANSWER_BYTES = 20_000_000
 WAIT_S = 240.0  # importing MLflow may take a minute on a busy machine
 STORE = ["AI.MODELSTORE", "m", "PYFUNC", "CPU", "BLOB"]
 
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine that stops runs after two seconds, and lets workers take 200 MB."""
-    limits = ("--model-execution-timeout", str(LIMIT_MS), "--worker-memory", str(600 * 2**20))
+    """An engine that stops runs after two seconds, and lets workers take 600 MiB, and answer with 20 MB."""
+    memory = ("--worker-memory", str(600 * 2**20), "--tensor-limit", str(ANSWER_BYTES))
+    limits = ("--model-execution-timeout", str(LIMIT_MS), *memory)
     engine = start_engine(tmp_path_factory.mktemp("python"), "--python-models", "yes", *limits)
     yield engine
     engine.stop()
@@ -115,6 +117,22 @@ def test_memory_is_limited(serving: Server, wire: Wire) -> None:
     assert workers_of(serving) == [before]
 
 
+#: Writes to the worker's only socket.
+CHANNEL = (
+    "[os.write(int(n), b'nonsense' * 9) for n in os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{n}') "
+    "and os.readlink(f'/proc/self/fd/{n}').startswith('socket:')]"
+)
+
+
+def test_a_worker_that_answers_nonsense_or_too_much_is_ended(serving: Server, wire: Wire) -> None:
+    """Each time, that is the error of one request."""
+    for command in (f"run {CHANNEL}", f"run 'x' * {2 * ANSWER_BYTES}"):
+        (worker,) = workers_of(serving)
+        assert "was ended because it answered nonsense" in str(told(wire, command))
+        wait_until(lambda ended=worker: not is_running(ended.pid))  # type: ignore[misc]
+        assert told(wire, "be well") == "be well"
+
+
 def test_what_a_worker_prints_is_in_the_log_and_bounded(serving: Server, wire: Wire) -> None:
     assert told(wire, "print hello") == "print hello"
     log = serving.logged("the model says hello")
@@ -188,7 +206,9 @@ def test_replicas_share_the_requests(new_engine: Callable[..., Server]) -> None:
 
 @pytest.mark.slow
 def test_idle_workers_stop_and_the_next_run_starts_one(new_engine: Callable[..., Server]) -> None:
-    engine = new_engine("--python-models", "yes", "--worker-idle", "1")
+    """Its start takes longer than a run may: waiting for it doesn't count."""
+    limits = ("--worker-idle", "1", "--model-execution-timeout", "1000")
+    engine = new_engine("--python-models", "yes", *limits)
     with Wire(engine.port, timeout_s=WAIT_S) as wire:
         store(engine, wire)
         assert told(wire, "be well") == "be well"
@@ -214,3 +234,14 @@ def test_the_engine_stops_although_a_worker_ignores_signals(new_engine: Callable
 
     assert not is_running(worker.pid)
     assert not Path(folder).exists()
+
+
+@pytest.mark.slow
+def test_a_model_that_takes_too_long_to_load_is_refused(new_engine: Callable[..., Server]) -> None:
+    engine = new_engine("--python-models", "yes", "--worker-load-timeout", "20")
+    with Wire(engine.port, timeout_s=WAIT_S) as wire:
+        reply = wire.ask(*STORE, obedient())
+
+        assert reply == ReplyError("ERR loading takes longer than 20 ms (worker-load-timeout)")
+        wait_until(lambda: not workers_of(engine))
+        assert wire.ask("EXISTS", "m") == 0
