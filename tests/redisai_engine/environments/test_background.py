@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -16,6 +17,7 @@ from redisai_engine.environments.environments import Environments
 from redisai_engine.environments.wanted import read_wanted
 from redisai_engine.errors import EnvironmentFailure
 from redisai_engine.redis.store import ModelInfo, model_fields
+from support.http_calls import HttpServer, start_http_engine
 from support.obedient import OBEDIENT, archive, saved_code
 from support.servers import Server
 from support.waiting import wait_until
@@ -70,6 +72,7 @@ class Elsewhere:
     behind: Server
     engine: Server
     blob: bytes
+    http: HttpServer
 
     def answer(self) -> str:
         """Return what a prediction is answered with: the error's text, or nothing if it succeeds."""
@@ -98,11 +101,13 @@ def stored(
         blob = archive(model or Path("/nowhere"), {"environment": environment}, **more)
         meta = ModelInfo("PYFUNC", "CPU", "", 0, 0, 0, ("input",), ("output",), len(blob))
         behind.client().execute_command("HSET", "{m}", *model_fields(meta, blob))
-        engine = new_engine(
+        variables = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(wheels), "UV_PYTHON_DOWNLOADS": "never"}
+        http = start_http_engine(
+            tmp_path,
             *("--redis", behind.url, "--python-models", "--env-dir", str(tmp_path / "environments")),
-            environment={"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(wheels), "UV_PYTHON_DOWNLOADS": "never"},
+            start=partial(new_engine, environment=variables),
         )
-        return Elsewhere(behind, engine, blob)
+        return Elsewhere(behind, http.engine, blob, http)
 
     return store
 
@@ -116,6 +121,9 @@ def test_a_prediction_never_waits_for_an_environment(stored: Store, tmp_path: Pa
     elsewhere = stored(UV, tmp_path / "empty")
 
     assert "this machine lacks it; it is being built, for " in elsewhere.answer()
+    for method, path in (("POST", "/invocations/%7Bm%7D"), ("GET", "/v2/models/%7Bm%7D/ready")):
+        reply = elsewhere.http.ask(method, path, {"inputs": ["be well"]} if method == "POST" else None)
+        assert (reply.status, b"it is being built" in reply.body) == (503, True), reply
     wait_until(lambda: "the package index has no " in elsewhere.answer())
 
 
