@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,8 @@ RIVALS = (
     ),
     Rival(
         name="MLServer's MLflow runtime",
-        packages=("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "mlflow", "scikit-learn==1.9.1"),
+        # It sets uvloop's policy in a way that newer versions refuse.
+        packages=("mlserver==1.7.1", "mlserver-mlflow==1.7.1", "mlflow", "scikit-learn==1.9.1", "uvloop==0.21.0"),
         command=("mlserver", "start", "."),
         ready="/v2/models/linear/ready",
         path="/v2/models/linear/infer",
@@ -151,6 +153,7 @@ def _rival(plan: Plan, rival: Rival, python: Path, example: Example, seconds: fl
         "BENCH_WORKERS": str(WORKERS),
         "PYTHONPATH": str(APPS),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),  # Triton's backend is linked to libpython
     }
     command = [word.replace("{port}", str(port)) for word in rival.command]
     command[0] = str(python.parent / command[0])
