@@ -103,8 +103,8 @@ class Loader:
         waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            task = self._loop.create_task(self._loaded(meta, blob, for_run=for_run))
-            task.add_done_callback(lambda finished: self._deliver(result_of(finished), place, meta))
+            task = self._loop.create_task(self._outcome(place, meta, blob, for_run=for_run))
+            task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def check(self, place: Place, meta: ModelInfo) -> None:
         """Raise ModelLoadError for a model that isn't loaded whatever its blob is, so that needn't be read."""
@@ -127,10 +127,14 @@ class Loader:
         for threads in (self._thread, self._slow, self._waiters, self._python):
             threads.shutdown(wait=True, cancel_futures=True)
 
-    def _deliver(self, outcome: RunnableModel | EngineError, place: Place, meta: ModelInfo) -> None:
+    async def _outcome(
+        self, place: Place, meta: ModelInfo, blob: bytes, *, for_run: bool
+    ) -> RunnableModel | EngineError:
+        """Load a model, and remember why a Python model can't be loaded."""
+        outcome = await self._loaded(meta, blob, for_run=for_run)
         if isinstance(outcome, ModelLoadError) and meta.backend == PYTHON:
             self._failures.add(place, meta.id, outcome)
-        deliver(outcome, self._waiting.pop((place, meta.id)))
+        return outcome
 
     async def _loaded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
         """Load a model in the thread that suits it."""

@@ -55,8 +55,7 @@ def _submit(engine: Engine, model: RunnableModel, inputs: list[Array]) -> None:
 
     def done(_outcome: Outcome) -> None:
         timer.cancel()
-        if runs.seconds is not None:
-            model.measured(job.form, runs.seconds)
+        runs.tell(job.form)
 
     job = Job(own, inputs, monotonic() + _LONGEST_SECONDS, done, front=OWN)
     timer = engine.loop.call_later(_LONGEST_SECONDS, runs.stop)
@@ -64,31 +63,43 @@ def _submit(engine: Engine, model: RunnableModel, inputs: list[Array]) -> None:
 
 
 class _Runs(LoadedModel):
-    """Several runs of a model as one. `seconds` is what the shortest of those after the first has taken."""
+    """
+    Several runs of a model as one.
+
+    A thread may know its latest run for a long time, which must not keep the model in memory: `tell` lets go of it.
+    """
 
     def __init__(self, model: RunnableModel) -> None:
         self.inputs = model.loaded.inputs
         self.outputs = model.loaded.outputs
         self.takes_text = model.takes_text
-        self.seconds: float | None = None
-        self._model = model
+        self._seconds: float | None = None  # that the shortest run after the first has taken
+        self._model: RunnableModel | None = model
         self._stop: Stop | None = None
         self._is_over = False
 
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
-        outputs: Outputs = []
+        assert self._model is not None
+        loaded = self._model.loaded
         began = monotonic()
         for number in range(_RUNS):
             used = thread_time()
-            outputs = self._model.loaded.rehearse(arrays, stop)
+            loaded.rehearse(arrays, stop)
             used = thread_time() - used
             if number:
-                self.seconds = min(used, self.seconds or used)
+                self._seconds = min(used, self._seconds or used)
             if self._is_over or monotonic() - began > _ENOUGH_SECONDS:
                 break
-        return outputs
+        return []
+
+    def tell(self, form: Any) -> None:
+        """Tell the model how long its runs on inputs of this form take."""
+        model, self._model = self._model, None
+        if model is not None and self._seconds is not None:
+            model.measured(form, self._seconds)
 
     def new_stop(self) -> Stop | None:
+        assert self._model is not None
         self._stop = self._model.loaded.new_stop()
         if self._is_over:
             self.stop()
