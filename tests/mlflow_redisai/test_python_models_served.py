@@ -296,11 +296,11 @@ def test_an_engine_that_allows_no_python_refuses_it_when_it_is_named(engine: Ser
 
 
 def test_python_models_are_deployed_only_under_names_that_the_engine_runs_them_under(
-    new_engine: Callable[..., Server], folder: Path
+    new_engine: Callable[..., Server], tmp_path: Path
 ):
     """The key under which a model is verified has the rights of the name that it is to get."""
     server = new_engine("--python-models", "py:*,*:chain")
-    saved = python_models.save("from_code", folder)
+    saved = python_models.save("from_code", tmp_path)
     create(server, "py:lengths", saved.path)
     create(server, "my:chain", saved.path)
     assert_as_pyfunc(server, "py:lengths", saved)

@@ -162,7 +162,10 @@ def _check_rows(tensors: list[Tensor], mapping: Mapping) -> None:
 
 
 def _check_lengths(tensor: Tensor, item: Input) -> None:
-    for axis, (length, expected) in enumerate(zip(tensor.shape, item.shape or (), strict=True)):
+    shape = item.shape or ()
+    if len(tensor.shape) != len(shape):
+        raise InputMismatch(f"tensor {item.name!r} must have {len(shape)} axes, got the shape {tensor.shape}")
+    for axis, (length, expected) in enumerate(zip(tensor.shape, shape, strict=True)):
         # The first axis counts rows. split() makes it fit.
         if axis and expected is not None and length != expected:
             raise InputMismatch(

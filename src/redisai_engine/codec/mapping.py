@@ -377,6 +377,7 @@ def _contract_to_json(item: Field) -> dict[str, Any]:
         found["least"] = item.least
     if item.missing:
         found["missing"] = list(item.missing)
+    if item.missing or item.null != "None":
         found["null"] = item.null
     if item.known is not None:
         found["known"] = list(item.known)

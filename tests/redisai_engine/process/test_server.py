@@ -263,7 +263,7 @@ class TestDraining:
         wire = connect(server)
         wire.ask("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_counter())
         wire.send("AI.TENSORSET start FLOAT 1 VALUES 0", "AI.TENSORSET few INT64 1 VALUES 10")
-        wire.send("AI.MODELEXECUTE slow INPUTS 2 few start OUTPUTS 1 y", "AI.TENSORSET n INT64 1 VALUES 300000")
+        wire.send("AI.MODELEXECUTE slow INPUTS 2 few start OUTPUTS 1 y", "AI.TENSORSET n INT64 1 VALUES 1500000")
         assert wire.replies(4) == [OK] * 4
         return server, wire
 

@@ -155,7 +155,7 @@ def test_others_are_served_while_a_model_is_tried_out(serving: Server, wire: Wir
 def test_a_slow_load_in_the_engine_does_not_hold_up_a_short_one(serving: Server, wire: Wire) -> None:
     """It has passed its probation, so it takes as long again in the engine's process, in a thread for such models."""
     answered = []
-    begun_trial(serving, wire, onnx_faults.slow_load(12))
+    begun_trial(serving, wire, onnx_faults.slow_load(6, 3000))
     waiting = Thread(target=lambda: answered.append(("slow", wire.receive())))
     waiting.start()
     wait_until(lambda: not hosts_of(serving), what="the end of the trial")
