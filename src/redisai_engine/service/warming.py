@@ -26,6 +26,9 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
+#: Of a model. The first run of a larger one takes so long anyway that little is gained, and its memory stays a while.
+MOST_BYTES = 256 * 1024
+
 #: Buffers are bound by the second run (`backends/onnx_bindings.py`). The third shows how long runs take from then on.
 _RUNS = 3
 

@@ -27,7 +27,7 @@ from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, co
 from redisai_engine.errors import BadMetadata
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
-from redisai_engine.service.warming import warm_up
+from redisai_engine.service.warming import MOST_BYTES, warm_up
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 
@@ -86,7 +86,8 @@ def put_model(
     `expiry` and `before` are passed on to `write_hash`, which raises the other errors.
     """
     model = yield Load((client.database, key), asked, blob)
-    warm_up(client.engine, model)
+    if len(blob) <= MOST_BYTES:
+        warm_up(client.engine, model)
     meta = dataclasses.replace(
         asked,
         inputs=tuple(model.loaded.inputs),
