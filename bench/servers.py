@@ -92,12 +92,14 @@ def engine(folder: Path, *arguments: str, redis: Path | None = None, on: set[int
     """
     Start the engine with an embedded redis-server, or in front of the one with its unix socket in the folder `redis`.
 
-    `on` are the processors that it may use.
+    `on` are the processors that it may use. It is one process, unless the arguments say otherwise: a scenario compares
+    what one processor does.
     """
     folder.mkdir(exist_ok=True)
     log = folder / "engine.log"
     where = ["--data-dir", str(folder / "data")] if redis is None else ["--redis", f"unix://{redis / SOCKET}"]
-    command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", *where, *arguments]
+    workers = [] if "--workers" in arguments else ["--workers", "1"]
+    command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", *where, *workers, *arguments]
     with process(_pinned(command, on), log) as started:
         yield _when_ready(started, log, lambda: _port_told(log))
 

@@ -14,12 +14,12 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from redisai_engine.errors import StartError
-from redisai_engine.processors import worker_count
+from redisai_engine.processors import AUTO, worker_count
 from redisai_engine.settings.values import choice, keys, names_of, number, switch
 from redisai_engine.users import refuse_unusable
 
@@ -32,9 +32,18 @@ _CODE_ALLOWED = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 
 
 def _setting(
-    default: object, parse: Callable[[str], Any], help_: str, *, unit: str = "", why: str = "", secret: bool = False
+    default: object,
+    parse: Callable[[str], Any],
+    help_: str,
+    *,
+    unit: str = "",
+    why: str = "",
+    secret: bool = False,
+    unset: str = "",
 ) -> Any:
-    return field(default=default, repr=not secret, metadata={"parse": parse, "help": help_, "unit": unit, "why": why})
+    """Describe a setting. `unset` is what the command takes where nobody sets it, if that depends on the machine."""
+    described = {"parse": parse, "help": help_, "unit": unit, "why": why, "unset": unset}
+    return field(default=default, repr=not secret, metadata=described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,12 @@ class Settings:
         "redisai-data", str, "folder where the embedded redis-server keeps its data", why="data survives a restart"
     )
     workers: int = _setting(
-        1, worker_count, "worker processes that share the port; auto: one a processor", unit="processes", why="size"
+        1,
+        worker_count,
+        "worker processes that share the port; auto: one a processor; with 1, the engine is one process",
+        unit="processes",
+        why="one process uses one processor",
+        unset=AUTO,
     )
     worker_timeout: int = _setting(
         3000,
@@ -269,7 +283,8 @@ class Settings:
     model_memory: int = _setting(
         4 * 2**30,
         number(1, 2**62),
-        "what loaded models may take, as measured when they are loaded; beyond it those that ran least lately leave",
+        "what loaded models may take, per worker process, as measured when they are loaded; beyond it those that ran "
+        "least lately leave",
         unit="bytes",
         why="bounds memory",
     )
@@ -363,6 +378,8 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str] = os.
             values[row.name] = _parse(row.name, environment[variable], variable)
         if given[row.name] is not None:
             values[row.name] = _parse(row.name, given[row.name], flag(row.name))
+        if row.name not in values and row.metadata["unset"]:
+            values[row.name] = _parse(row.name, row.metadata["unset"], flag(row.name))
     if environment.get(_CODE_ALLOWED, "").lower() in ("false", "0"):
         values["python_models"] = ""
     settings = Settings(**values)
@@ -411,6 +428,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def default_shown(row: Field[Any]) -> str:
+    """Return what users are told of a setting's default."""
+    if isinstance(row.default, bool):
+        return "yes" if row.default else "no"
+    return row.metadata["unset"] or str(row.default)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="redisai-engine",
@@ -421,8 +445,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="settings file with one `name value` per line; # starts a comment")
     for row in fields(Settings):
         unit = f" [{row.metadata['unit']}]" if row.metadata["unit"] else ""
-        shown = "yes" if row.default is True else row.default
-        default = f" (default: {shown})" if shown not in ("", False) else ""
+        shown = default_shown(row)
+        default = f" (default: {shown})" if shown not in ("", "no") else ""
         value: dict[str, Any] = {"nargs": "?", "const": "yes"} if row.metadata["parse"] in (switch, keys) else {}
         help_ = row.metadata["help"] + unit + default
         parser.add_argument(flag(row.name), metavar=row.name.upper(), help=help_, **value)

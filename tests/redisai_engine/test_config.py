@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from redisai_engine.config import Settings, flag, load_settings
 from redisai_engine.errors import StartError
+from redisai_engine.processors import available
 from redisai_engine.redis.address import parse_address
 from support.malformed_urls import shows_a_part, urls_with_a_password
 
@@ -30,7 +31,7 @@ class TestSources:
     """The command line wins over the environment, and the environment over the file."""
 
     def test_without_any_the_defaults_hold(self):
-        assert load_settings([], {}) == Settings()
+        assert load_settings([], {}) == Settings(workers=available())
 
     def test_precedence(self, tmp_path: Path):
         file = tmp_path / "engine.conf"

@@ -41,7 +41,8 @@ def test_workers_auto_are_one_a_processor(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     assert load_settings(["--workers", "Auto"]).workers == 5
     assert load_settings(["--workers", "2"]).workers == 2
-    assert load_settings([]).workers == 1
+    assert load_settings([]).workers == 5, "the command's default"
+    assert load_settings([], {"REDISAI_ENGINE_WORKERS": "1"}).workers == 1
 
 
 @pytest.mark.parametrize("text", ["0", "257", "all", "1.5", "", "9" * 5000])

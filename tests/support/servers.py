@@ -156,14 +156,20 @@ def socket_client(port: int):  # type: ignore[no-untyped-def]
 
 
 def start_engine(
-    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, descriptors: str = ""
+    folder: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    descriptors: str = "",
+    workers: str = "1",
+    processors: str = "",
 ) -> Server:
     """
     Start `python -m redisai_engine` on a free port and wait for its ready line.
 
-    `descriptors` are the words of a shell's `ulimit` before it starts, such as "-S -n 256".
+    `descriptors` are the words of a shell's `ulimit` before it starts, such as "-S -n 256"; `processors` are those that
+    it may use, as taskset takes them. Without `--redis` among the arguments, its data directory is `folder/data`.
 
-    Without `--redis` among the arguments, its data directory is `folder/data`.
+    Without `--workers` it is one process, because most tests look at what one holds; `workers=""` is the default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "engine.log"
@@ -171,10 +177,13 @@ def start_engine(
     fixed = ["--port", "0"]
     if not {"--redis", "--data-dir"} & set(arguments):
         fixed += ["--data-dir", str(data_dir)]
+    if workers and "--workers" not in arguments:
+        fixed += ["--workers", workers]
     limited = ("bash", "-c", f'ulimit {descriptors} && exec "$@"', "bash") if descriptors else ()
+    pinned = ("taskset", "-c", processors) if processors else ()
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [*limited, sys.executable, "-m", "redisai_engine", *fixed, *arguments],
+            [*limited, *pinned, sys.executable, "-m", "redisai_engine", *fixed, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -152,6 +152,7 @@ def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[
     environment["PYTHONUNBUFFERED"] = "1"
     # The engine doesn't import MLflow. Nothing that it might start may report either.
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    environment.setdefault("REDISAI_ENGINE_WORKERS", "1")  # it has one user's requests, and the machine is that user's
     command = [sys.executable, "-m", "redisai_engine", "--bind", ports.HOST]
     # It serves the model of the user who starts it, whose code that user may run anyway.
     command += ["--port", str(port), "--data-dir", str(folder), "--python-models"]

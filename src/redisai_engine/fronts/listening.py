@@ -63,17 +63,14 @@ async def listen(
 
     Raise StartError if the address or the certificate can't be used.
     """
-    tls = _tls(settings)
+    tls = tls_of(settings)
     handshakes = None if tls is None else Handshakes(loop, tls, connection, is_full)
     try:
         server = await loop.create_server(
             connection, settings.bind, port, backlog=1024, reuse_port=shared or None, start_serving=tls is None
         )
     except OSError as error:
-        # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        hint = f"; choose another {flag}" if error.errno == errno.EADDRINUSE else ""
-        raise StartError(f"can't listen on {settings.bind}:{port}: {reason}{hint}") from None
+        raise cannot_listen(settings.bind, port, error, flag) from None
     for listening in server.sockets:
         keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
     if handshakes is not None:
@@ -81,7 +78,16 @@ async def listen(
     return Listener(server, handshakes)
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def cannot_listen(bind: str, port: int, error: OSError, flag: str) -> StartError:
+    """Return what is told of a port that can't be had. `flag` is its setting."""
+    # uvloop's own text is long. Errors of getaddrinfo() have negative numbers, unknown to os.strerror().
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    hint = f"; choose another {flag}" if error.errno == errno.EADDRINUSE else ""
+    return StartError(f"can't listen on {bind}:{port}: {reason}{hint}")
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return how connections are encrypted: None if they aren't. Raise StartError if a file can't be used."""
     if not settings.tls_cert:
         return None
     tls = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))

@@ -13,6 +13,7 @@ Invariant: no worker outlives the parent, unless it is hung.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from dataclasses import replace
@@ -21,6 +22,7 @@ from typing import Any
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.fronts.listening import cannot_listen, tls_of
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Hub
@@ -28,6 +30,7 @@ from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
 from redisai_engine.service.engine import Question
 
+_PASSIVE = socket.AI_PASSIVE
 _RETRY_SECONDS = 1.0
 _WARY_SECONDS = 600.0  # how long after a death that nothing explains new workers note every run
 
@@ -35,9 +38,14 @@ _log = logging.getLogger(__name__)
 
 
 class Workers:
-    """The parent's worker processes. `redis_url` is the Redis behind all of them."""
+    """
+    The parent's worker processes. `redis_url` is the Redis behind all of them.
+
+    Raise StartError if no worker could listen.
+    """
 
     def __init__(self, settings: Settings, redis_url: str, output: WorkerOutput) -> None:
+        tls_of(settings)  # so that a file that can't be used is told once, and not by each worker
         self._output = output
         self._hub = Hub()
         self._socket = _hold_port(settings.bind, settings.port, "--port")
@@ -124,17 +132,27 @@ class Workers:
 
 def _hold_port(bind: str, port: int, flag: str) -> socket.socket:
     """Bind the port without listening, so that no other program takes it and port 0 is the same for all workers."""
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    holder = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # Bind without SO_REUSEPORT first: the port of another program must be refused, not shared.
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((bind, port))
-            address = probe.getsockname()
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address[:2])
-    except OSError as error:
-        holder.close()
-        raise StartError(f"can't listen on {bind}:{port}: {error.strerror}; choose another {flag}") from None
-    return holder
+    with contextlib.ExitStack() as closed_on_failure:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(bind or None, port, type=socket.SOCK_STREAM, flags=_PASSIVE)[
+                0
+            ]
+            holder = closed_on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            # Bind without SO_REUSEPORT first: the port of another program must be refused, not shared.
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                _bind(probe, address)
+                address = probe.getsockname()
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _bind(holder, address)
+        except OSError as error:
+            raise cannot_listen(bind, port, error, flag) from None
+        closed_on_failure.pop_all()
+        return holder
+
+
+def _bind(taken: socket.socket, address: Any) -> None:
+    """Bind as workers do: a socket of IPv6 leaves the port of IPv4 to others."""
+    if taken.family == socket.AF_INET6:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    taken.bind(address)

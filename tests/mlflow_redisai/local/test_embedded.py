@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlflow_redisai.local import embedded, ports
@@ -167,3 +168,17 @@ def test_settings_of_the_environment_do_not_lead_the_engine_elsewhere(
     server = start("wine", 0, str(tmp_path / "data"), 60)
 
     assert ports.answers_ping(server.port)
+
+
+@pytest.mark.parametrize(("said", "expected"), [({}, 0), ({"REDISAI_ENGINE_WORKERS": "2"}, 2)], ids=["default", "said"])
+def test_it_is_one_process_unless_the_environment_asks_for_workers(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], expected: int
+) -> None:
+    monkeypatch.delenv("REDISAI_ENGINE_WORKERS", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+
+    server = start("wine", 0, str(tmp_path / "data"), 60)
+
+    below = psutil.Process(server.process.pid).children()
+    assert len([child for child in below if "redisai_engine" in child.cmdline()]) == expected

@@ -214,3 +214,21 @@ class TestEnding:
 
         assert not is_running(hung)
         assert not is_running(well)
+
+
+class TestTheDefault:
+    """Without `--workers`, the engine has as many as the processors that it may use."""
+
+    def test_one_a_processor(self, redis_server: Server, new_engine: Callable[..., Server]):
+        processors = len(os.sched_getaffinity(0))
+
+        engine = new_engine("--redis", redis_server.url, workers="")
+
+        assert len(workers_of(engine)) == (processors if processors > 1 else 0)
+        assert all(client.ping() for client in connections(engine))
+
+    def test_on_one_processor_the_engine_is_one_process(self, redis_server: Server, new_engine: Callable[..., Server]):
+        engine = new_engine("--redis", redis_server.url, workers="", processors=str(min(os.sched_getaffinity(0))))
+
+        assert workers_of(engine) == []
+        assert all(client.ping() for client in connections(engine))
