@@ -5,8 +5,11 @@ Decisions read from bytes: a fuzzer that changes bytes changes what a target doe
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
+
+from fuzz.limits import Skipped
 
 T = TypeVar("T")
 
@@ -19,7 +22,9 @@ TEXTS = ("", "a", "y", "x", "0", "1", "inputs", "columns", "data", "\0", "\ud800
 
 
 class Choices:
-    """What a target asks in order to build its input."""
+    """What a target asks in order to build its input. Of inputs that would become long, one in `long_one_in` does."""
+
+    long_one_in: ClassVar[int] = 1
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -61,11 +66,15 @@ class Choices:
         Return all that is left, with a part of it repeated, perhaps very often.
 
         A reader that needs quadratic time or too much memory shows it only with long inputs, which no fuzzer finds.
+        Raise Skipped instead for most of these while exploring: what atheris has seen something new in, it changes
+        again and again, and soon all its inputs would be long.
         """
         often, start, length = self.take(3)
         data = self.rest()
         if often < _STRETCHING:
             return data
+        if zlib.crc32(self._data) % self.long_one_in:
+            raise Skipped
         part = data[start : start + length]
         count = min(1 << 2 * (often - _STRETCHING), _MOST_REPEATED // max(1, len(part)))
         return data[:start] + part * count + data[start + length :]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fuzz.limits import Check
 
+LONG_ONE_IN = 32  # of the inputs that a target would make long, which take as much time as many short ones
 LEAK_SECONDS = 30  # in which inputs of the corpus are searched for leaks, if exploring has no limit of time either
 ADDRESS_SPACE_MIB = 2048
 HANG_SECONDS = 30  # ends what never returns to Python
@@ -125,13 +126,14 @@ def _search_leaks(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> Check:
-    from fuzz import limits, targets
+    from fuzz import choices, limits, targets
 
-    check = limits.bounded(targets.TARGETS[arguments.target])
+    check = limits.bounded(targets.TARGETS[arguments.target], limits.SECONDS_SEEN if CAN_SEE else limits.SECONDS)
     for path in targets.corpus(arguments.target):  # what is imported or prepared once counts for no input
         with contextlib.suppress(Exception):
             targets.TARGETS[arguments.target](path.read_bytes())
     limits.limit_address_space(ADDRESS_SPACE_MIB)
+    choices.Choices.long_one_in = LONG_ONE_IN
     return limits.collecting(check, arguments.findings)
 
 

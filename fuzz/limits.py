@@ -22,6 +22,7 @@ from types import FrameType
 Check = Callable[[bytes], None]
 
 SECONDS = 2.0  # inputs have a few kilobytes, repeated up to 128
+SECONDS_SEEN = 8.0  # where atheris sees each line that runs
 MEBIBYTES = 64
 _SLOW_SECONDS = 0.02  # of an input that is read twice
 _FRAMES = -12  # of a traceback that are kept: the innermost
@@ -44,16 +45,20 @@ class Fault(AssertionError):
         self.name = name
 
 
+class Skipped(BaseException):
+    """An input isn't checked, because others like it have been."""
+
+
 class Leak(AssertionError):
     """Each time that an input is read, it leaves objects behind."""
 
 
-def bounded(check: Check) -> Check:
+def bounded(check: Check, seconds: float = SECONDS) -> Check:
     """Return a check that fails for an input that takes too long or too much memory."""
 
     def run(data: bytes) -> None:
         before = _peak()
-        with _ended_after(SECONDS):
+        with _ended_after(seconds):
             check(data)
         taken = (_peak() - before) >> 20
         if taken > MEBIBYTES:
@@ -96,6 +101,8 @@ def collecting(check: Check, folder: Path) -> Check:
     def run(data: bytes) -> None:
         try:
             check(data)
+        except Skipped:
+            return
         except (Exception, TooLong) as error:
             name = _name(error)
             if len(data) < sizes.get(name, len(data) + 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.choices import Choices
-from fuzz.limits import Leak, TooLong, bounded, check_leak, collecting
+from fuzz.limits import Leak, Skipped, TooLong, bounded, check_leak, collecting
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +62,27 @@ def test_the_smallest_input_of_each_fault_is_kept(tmp_path: Path) -> None:
 def test_a_part_of_an_input_is_repeated_only_where_a_byte_says_so() -> None:
     assert Choices(bytes([0, 1, 2]) + b"abcd").stretched() == b"abcd"
     assert Choices(bytes([249, 1, 2]) + b"abcd").stretched() == b"a" + b"bc" * 16 + b"d"
+
+
+def test_most_inputs_that_would_be_long_are_skipped_while_exploring(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same ones each time, so that a fault that one finds is found again."""
+    monkeypatch.setattr(Choices, "long_one_in", 8)
+
+    def is_checked(number: int) -> bool:
+        try:
+            return len(Choices(bytes([249, 1, 2, number])).stretched()) >= 0
+        except Skipped:
+            return False
+
+    checked = [number for number in range(256) if is_checked(number)]
+    assert 8 < len(checked) < 128
+    assert checked == [number for number in range(256) if is_checked(number)]
+    assert Choices(bytes([0, 1, 2]) + b"abcd").stretched() == b"abcd"
+
+    def skipping(_data: bytes) -> None:
+        raise Skipped
+
+    collecting(skipping, tmp_path)(b"")
+    assert not list(tmp_path.iterdir())

@@ -463,7 +463,9 @@ class RequestParser:
 
     def _find(self, mark: bytes, too_long: str) -> int:
         end = self._buffer.find(mark, self._position)
-        if end < 0 and len(self._buffer) - self._position > MAX_LINE_BYTES:
+        # Without the mark there may be a part of it. Redis takes a longer line that arrives in one piece.
+        line = end - self._position if end >= 0 else len(self._buffer) - self._position - len(mark) + 1
+        if line > MAX_LINE_BYTES:
             raise ProtocolError(f"Protocol error: {too_long}")
         return end
 

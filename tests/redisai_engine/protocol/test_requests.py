@@ -13,6 +13,7 @@ from redisai_engine.protocol.errors import ProtocolError
 from redisai_engine.protocol.requests import (
     ARGUMENT_BYTES,
     MANY_ARGUMENTS,
+    MAX_LINE_BYTES,
     MAX_SPLIT_BYTES,
     Limits,
     Request,
@@ -323,6 +324,18 @@ def test_redis_itself_says_the_same(redis_server: Server, data: bytes, text: str
             answer += got
 
     assert answer == b"+PONG\r\n-ERR Protocol error: %b\r\n" % text.encode()
+
+
+@pytest.mark.parametrize("length", [MAX_LINE_BYTES - 1, MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 80_000])
+@pytest.mark.parametrize("start", [b"", b"*", b"*1\r\n$"], ids=["inline", "count", "length"])
+def test_a_long_line_is_taken_or_refused_however_it_is_cut(start: bytes, length: int):
+    """Redis itself takes a line that is too long if it arrives at once."""
+    data = start + b"0" * length + b"\r\n" if start else b"x" * length + b"\n"
+    outcomes = [outcome(data)]
+    for place in (1, 100, MAX_LINE_BYTES, len(data) - 2, len(data) - 1):
+        outcomes.append(outcome(data[:place], data[place:]))
+
+    assert all(found == outcomes[0] for found in outcomes)
 
 
 @pytest.mark.parametrize("data", [data for data, _ in MALFORMED if len(data) < 100])

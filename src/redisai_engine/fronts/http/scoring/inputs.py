@@ -28,6 +28,7 @@ PARQUET = "application/vnd.apache.parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _OF_MODELS_THAT_TALK = ("messages", "prompt", "input")
 _MOST_COLUMNS = 100_000  # of CSV
+_MOST_UNNAMED = 100  # values in front of those that have names: each becomes a level of an index
 _MOST_COMPARED = 10_000_000  # pairs of names: pandas compares a repeated one with all others
 #: The element types that pandas reads CSV's columns with, by MLflow's types.
 _CSV_TYPES = {
@@ -126,20 +127,28 @@ def _csv(body: bytes, mapping: Mapping) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise bad_request(f"Invalid input. Ensure that input is a valid UTF-8 encoded string. Error: {error}") from None
-    _check_names(text)
+    _check_first_rows(text)
     try:
         return pd.read_csv(io.StringIO(text), dtype=_column_types(mapping))
     except Exception as error:  # pandas raises many kinds
         raise not_a_frame("CSV-formatted", "to_csv", first_line(error)) from None
 
 
-def _check_names(text: str) -> None:
-    """Raise RequestRefused for a first line that pandas would take for ever to read."""
+def _check_first_rows(text: str) -> None:
+    """Raise RequestRefused for names, or for values without names, that pandas would take for ever to read."""
+    rows = (row for row in csv.reader(io.StringIO(text)) if len(row) > 1 or "".join(row).strip())
     try:
-        lines = csv.reader(io.StringIO(text))
-        names = next((line for line in lines if len(line) > 1 or "".join(line).strip()), [])
+        names, values = next(rows, []), next(rows, [])
     except csv.Error as error:
         raise not_a_frame("CSV-formatted", "to_csv", first_line(error)) from None
+    _check_names(names)
+    if len(values) - len(names) > _MOST_UNNAMED:
+        raise bad_request(
+            f"the first row has {len(values)} values for {len(names)} columns; at most {_MOST_UNNAMED} more are allowed"
+        )
+
+
+def _check_names(names: list[str]) -> None:
     if len(names) > _MOST_COLUMNS:
         raise bad_request(f"the frame has {len(names)} columns; at most {_MOST_COLUMNS} are allowed")
     repeated = len(names) - len(set(names))
