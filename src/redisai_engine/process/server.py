@@ -35,6 +35,7 @@ from redisai_engine.redis.address import Address, parse_address, with_password_o
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
+from redisai_engine.service.polling import PollingPlace
 from redisai_engine.watching.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ async def serve(settings: Settings, output: WorkerOutput) -> None:
         with Shutdown(given.settings.shutdown_timeout * _WORKERS_PART, output.close) as stop:
             address = _address(given.settings)
             quarantine = Quarantine(given.notes, wary=given.wary)
-            await _serve_clients(given.settings, address, stop, output, quarantine, link=await Link.open(given.link))
+            link = await Link.open(given.link)
+            await _serve_clients(given.settings, address, stop, output, quarantine, link=link, place=given.place)
     else:
         with Shutdown(settings.shutdown_timeout, output.close) as stop:
             await _serve_alone(settings, stop, output)
@@ -118,10 +120,11 @@ async def _serve_clients(
     quarantine: Quarantine,
     *,
     link: Link | None = None,
+    place: PollingPlace | None = None,
 ) -> None:
     keep_freed_memory()
     host_output = partial(output.source, lines_per_second=_HOST_LINES_PER_SECOND)
-    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output)
+    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output, place=place)
     monitor = Monitor(engine, partial(UserConnection, engine, OWN))
     peers = Peers(monitor.answer_peer)
     front = RespFront(engine)

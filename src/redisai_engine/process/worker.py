@@ -27,6 +27,7 @@ from redisai_engine.execution.notes import LOADING, Note, Notes
 from redisai_engine.process.frames import BrokenFrame, Link, packed, receive_now
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
+from redisai_engine.service.polling import PollingPlace
 
 #: The environment variable that holds the numbers of a worker's descriptors, as JSON.
 VARIABLE = "REDISAI_ENGINE_WORKER"
@@ -52,6 +53,7 @@ class Given:
     link: socket.socket
     notes: Notes
     wary: bool
+    place: PollingPlace | None
 
 
 def given_by_parent() -> Given | None:
@@ -65,7 +67,11 @@ def given_by_parent() -> Given | None:
     given = receive_now(link)
     notes = Notes(descriptors["notes"])
     os.close(descriptors["notes"])
-    return Given(Settings(**given["settings"]), link, notes, given["wary"])
+    place = None
+    if "polling" in descriptors:
+        os.set_inheritable(descriptors["polling"], False)  # noqa: FBT003  # as above
+        place = PollingPlace(descriptors["polling"], given["number"])
+    return Given(Settings(**given["settings"]), link, notes, given["wary"], place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +106,24 @@ class Worker:
         hub: Hub,
         output: WorkerOutput,
         *,
+        polling: int | None = None,
         wary: bool = False,
         program: Sequence[str] = _PROGRAM,
     ) -> Worker:
-        """Start a process. Raise OSError if the system allows no more of them."""
+        """
+        Start a process. Raise OSError if the system allows no more of them.
+
+        `polling` is the descriptor of the file with the workers' places to poll in.
+        """
         ours, theirs = socket.socketpair()
         pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
         file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
         descriptors = {"link": theirs.fileno(), "notes": file.fileno()}
-        ours.sendall(packed({"settings": asdict(settings), "wary": wary}))  # far less than a socket holds
+        if polling is not None:
+            descriptors["polling"] = polling
+        ours.sendall(
+            packed({"settings": asdict(settings), "number": number, "wary": wary})
+        )  # far less than a socket holds
         try:
             notes = Notes(file.fileno())
             process = await asyncio.create_subprocess_exec(

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import tempfile
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -53,6 +54,7 @@ class Workers:
         self._http_socket = _hold_port(settings.bind, settings.http_port, "--http-port") if settings.http_port else None
         self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
+        self._places = tempfile.TemporaryFile(prefix="redisai-engine-polling-")  # noqa: SIM115  # `stop` closes it
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._crashes = Crashes(settings.quarantine)
@@ -86,12 +88,15 @@ class Workers:
         for task in self._tasks:
             task.cancel()
         self._socket.close()
+        self._places.close()
         if self._http_socket is not None:
             self._http_socket.close()
 
     async def _start_one(self, number: int) -> Worker:
         wary = monotonic() < self._wary_until
-        worker = await Worker.start(number, self._settings, self._hub, self._output, wary=wary)
+        worker = await Worker.start(
+            number, self._settings, self._hub, self._output, polling=self._places.fileno(), wary=wary
+        )
         self._running.add(worker)
         return worker
 

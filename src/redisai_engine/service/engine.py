@@ -38,7 +38,7 @@ from redisai_engine.service.loading import Loader
 from redisai_engine.service.memory.shares import Shares
 from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
-from redisai_engine.service.polling import BusyPolling, microseconds
+from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds
 from redisai_engine.service.scripts import Scripts
 from redisai_engine.service.shared import SharedConnection
 from redisai_engine.service.turn import Turn
@@ -61,6 +61,7 @@ class Engine:
     The shared state of a process. `redis_address` is the Redis behind it.
 
     `host_output` opens where models and scripts print that run in processes of their own. Without it, that is lost.
+    `place` is where it may poll, if other processes might, too.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         quarantine: Quarantine | None = None,
         host_output: Output | None = None,
+        *,
+        place: PollingPlace | None = None,
     ) -> None:
         self.settings = settings
         self.redis_address = redis_address
@@ -103,7 +106,7 @@ class Engine:
             queue_limit=settings.queue_limit,
             execution_timeout_ms=settings.model_execution_timeout,
         )
-        self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6))
+        self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6, place))
         self.shared = SharedConnection(
             redis_address, loop, settings=settings, traffic=self.traffic, liveness=self.liveness, turn=self.turn
         )

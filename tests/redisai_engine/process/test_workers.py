@@ -232,3 +232,21 @@ class TestTheDefault:
 
         assert workers_of(engine) == []
         assert all(client.ping() for client in connections(engine))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one processor nobody polls")
+def test_one_of_two_workers_on_two_processors_polls_for_a_busy_client(new_engine: Callable[..., Server]) -> None:
+    processors = sorted(os.sched_getaffinity(0))[:2]
+    engine = new_engine("--workers", "2", "--busy-poll", "10000", processors=",".join(map(str, processors)))
+    clients, workers = connections(engine), set(workers_of(engine))
+
+    def polling() -> set[int]:
+        """Ask on all connections, and return the processes that have a place to poll in meanwhile."""
+        for client in clients:
+            client.ping()
+            client.ping()
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        return workers & {int(words[4]) for words in locks if words[1] == "POSIX"}
+
+    assert len(wait_until(polling, what="a worker that polls")) == 1
+    assert all(len(polling()) <= 1 for _ in range(100))

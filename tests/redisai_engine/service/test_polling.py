@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from redisai_engine import processors
 from redisai_engine.config import Settings
-from redisai_engine.service.polling import BusyPolling, microseconds
+from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds
 
 LONG = 3600.0  # seconds; longer than any test
 
@@ -49,11 +55,98 @@ def test_a_loop_that_is_awake_goes_on_with_everything_else_and_sleeps_when_nothi
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
-@pytest.mark.parametrize(("cores", "workers", "expected"), [(1, 1, 0), (2, 1, 70), (2, 2, 0), (8, 3, 70)])
-def test_workers_leave_a_processor_to_others(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, workers: int, expected: int
+@pytest.mark.parametrize(("cores", "expected"), [(1, 0), (2, 70), (8, 70)])
+def test_the_only_processor_is_left_to_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, expected: int
 ) -> None:
+    has_processors(monkeypatch, tmp_path, cores)
+
+    assert microseconds(Settings(busy_poll=70)) == expected
+
+
+def has_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int) -> None:
     monkeypatch.setattr(processors, "_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
 
-    assert microseconds(Settings(workers=workers, busy_poll=70)) == expected
+
+#: Takes the place to poll in of worker {number} on {cores} processors, tells whether it has it, and waits.
+TAKING = """
+import os, sys
+os.sched_getaffinity = lambda pid: set(range({cores}))
+from redisai_engine import processors
+from pathlib import Path
+processors._QUOTA = Path("/nowhere")
+from redisai_engine.service.polling import PollingPlace
+print(PollingPlace({descriptor}, {number}).take(), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def workers_that_poll(file: IO[bytes], cores: int, numbers: Iterable[int]) -> Iterator[list[bool]]:
+    """Start these workers one after another, and yield which of them have a place to poll in."""
+    with contextlib.ExitStack() as running:
+        have = []
+        for number in numbers:
+            program = TAKING.format(cores=cores, number=number, descriptor=file.fileno())
+            process = running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    pass_fds=[file.fileno()],
+                )
+            )
+            assert process.stdout is not None
+            have.append(process.stdout.readline() == b"True\n")
+        yield have
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "expected"),
+    [(2, 2, [True, False]), (3, 4, [True, True, False, False]), (4, 3, [True, True, True])],
+)
+def test_workers_leave_a_processor_to_others(cores: int, workers: int, expected: list[bool]) -> None:
+    with tempfile.TemporaryFile() as file, workers_that_poll(file, cores, range(1, workers + 1)) as have:
+        assert have == expected
+
+
+def test_a_worker_that_has_ended_leaves_its_place_to_another() -> None:
+    with tempfile.TemporaryFile() as file:
+        with workers_that_poll(file, 2, [1]) as have:
+            assert have == [True]
+        with workers_that_poll(file, 2, [2]) as have:
+            assert have == [True]
+
+
+def polling_in(file: IO[bytes], seconds: float) -> tuple[bool, list[bool]]:
+    """
+    Return whether a loop polls that shares its place with another process, and whether that one can have it meanwhile.
+
+    Return when the loop has ended polling.
+    """
+
+    async def run() -> tuple[bool, list[bool]]:
+        polling = BusyPolling(asyncio.get_running_loop(), seconds, PollingPlace(file.fileno(), 1))
+        polling.turn_ended()
+        polling.turn_ended()
+        is_polling = polling.is_polling
+        with workers_that_poll(file, 2, [1]) as have:
+            pass
+        while polling.is_polling:
+            await asyncio.sleep(0.001)
+        return is_polling, have
+
+    return asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_the_place_is_kept_while_the_loop_polls_and_no_longer() -> None:
+    with tempfile.TemporaryFile() as file:
+        assert polling_in(file, 0.05) == (True, [False])
+        with workers_that_poll(file, 2, [2]) as have:
+            assert have == [True]
+
+
+def test_without_a_place_the_loop_may_sleep() -> None:
+    with tempfile.TemporaryFile() as file, workers_that_poll(file, 2, [1]):
+        assert polling_in(file, LONG) == (False, [False])
