@@ -3,7 +3,7 @@ Predictions over HTTP: what a request costs the engine's processor, beside the s
 
 The tiny model over 50 connections: V2 as JSON, and MLflow's `/invocations` with one record and with 1,000, beside
 `mlflow models serve` and other servers in Python, with the same row. 600 KB through a model that returns them: V2 in
-binary form, beside the DAG. And what the first prediction after a deployment takes.
+binary form, beside the DAG. And what the first prediction after a deployment takes, in the midst of another's.
 """
 
 from __future__ import annotations

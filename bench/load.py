@@ -148,11 +148,14 @@ def first_and_later(port: int, before: Exchange, exchange: Exchange, later: int)
     """
     Return the seconds that an exchange takes for the first time, and the median of so many later times.
 
-    `before` is made first over the same connection.
+    `before` is made first over the same connection, as often as the exchange later: the later times are those of a
+    machine that is busy with such requests, on which the first one comes, too. After a pause of milliseconds each of
+    them would take a multiple.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _once(connection, before)
+        for _ in range(later):
+            _once(connection, before)
         took = [_once(connection, exchange) for _ in range(1 + later)]
     return took[0], float(np.median(took[1:]))
 

@@ -21,6 +21,9 @@ from redisai_engine.service.engine import Engine
 from redisai_engine.service.shared import MOST_WHO, WHO, SharedConnection, run_id
 from redisai_engine.service.turn import Participant
 
+#: The user of whoever gives a password without a name.
+DEFAULT_USER = b"default"
+
 
 class Front(Participant, Owner, Protocol):
     """The transport side of a client: served by the turn, and given what its connection to Redis receives."""
@@ -52,6 +55,8 @@ class Client:
         self.front_number = front_number
         self.protocol = 2  # or 3
         self.database = 0
+        #: Redis' user, as far as is known from what the client has sent: empty for that of a new connection.
+        self.user = b""
         self.transaction: Transaction | None = None  # between MULTI and EXEC
         self.rights = Rights(engine.loop)
         self.tensor_script = TensorScript(engine.loop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from redisai_engine.commands.client import Client, Front
+from redisai_engine.commands.client import DEFAULT_USER, Client, Front
 from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.protocol.requests import Limits
 from redisai_engine.service.engine import Engine
@@ -55,6 +55,7 @@ class ConnectedClient(Client):
         """Return everything to the state of a new connection, after RESET."""
         self.protocol = 2
         self.database = 0
+        self.user = DEFAULT_USER
         self.transaction = None
         self.streams.clear()
         self.limits.narrow()

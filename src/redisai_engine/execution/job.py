@@ -106,9 +106,11 @@ class RunnableModel:
         "min_batch_size",
         "min_batch_timeout_ms",
         "overruns",
+        "records",
         "share",
         "statistics",
         "takes_text",
+        "view",
     )
 
     def __init__(
@@ -142,6 +144,9 @@ class RunnableModel:
         #: The switch of its runs in the event loop, one after another.
         self.loop_stop: Stop | None = None
         self.overruns = 0
+        #: What fronts keep of it: how V2 sees it, and what is recorded beside it, by database and key.
+        self.view: Any = None
+        self.records: dict[tuple[int, bytes], Any] = {}
         self._seconds: dict[Form, float] = {}  # estimated run times
 
     def is_short(self, form: Form) -> bool:

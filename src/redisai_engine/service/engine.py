@@ -46,6 +46,7 @@ from redisai_engine.users import ModelUser
 
 Question = dict[str, Any]
 AskPeers = Callable[[Question, Callable[[list[Any]], None]], None]
+Stored = Callable[[bytes, int, bytes], None]
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +120,8 @@ class Engine:
         self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
         self.ask_peers: AskPeers = _no_peers
+        #: Told of the user who has stored a model that may be warmed up, and of its database and key.
+        self.stored: Stored = _nobody
 
     def deadline(self, timeout_ms: int | None) -> float | None:
         """Return the event loop's time `timeout_ms` from now, or None without a timeout."""
@@ -252,6 +255,10 @@ def _memory() -> int:
     except OSError:  # not on Linux, or control groups of the first version
         return installed
     return min(installed, int(allowed)) if allowed.isdecimal() else installed
+
+
+def _nobody(user: bytes, database: int, key: bytes) -> None:
+    pass
 
 
 def _no_peers(question: Question, done: Callable[[list[Any]], None]) -> None:

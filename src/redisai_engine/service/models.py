@@ -226,6 +226,7 @@ class Models:
         """Take that a model has left memory, apart from runs that have begun."""
         self._forget_place(place)
         model.loaded.leaves()
+        model.view = None  # which may refer to the model
 
     def forget_others(self, database: int, key: bytes, id_: bytes) -> None:
         """Forget what is known or being asked of one key, unless it is this id, which Redis has just returned."""

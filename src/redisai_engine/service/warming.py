@@ -98,7 +98,10 @@ class _Runs(LoadedModel):
     def tell(self, form: Any) -> None:
         """Tell the model how long its runs on inputs of this form take."""
         model, self._model = self._model, None
-        if model is not None and self._seconds is not None:
+        if model is None:
+            return
+        model.loop_stop = model.loop_stop or model.loaded.new_stop()
+        if self._seconds is not None:
             model.measured(form, self._seconds)
 
     def new_stop(self) -> Stop | None:

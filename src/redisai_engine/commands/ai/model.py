@@ -99,6 +99,8 @@ def put_model(
     models.forget(client.database, key)
     models.keep(client.database, key, id_, model)
     models.track(client.database, key, id_, model)
+    if len(blob) <= MOST_BYTES:
+        client.engine.stored(client.user, client.database, key)
     return replies.OK
 
 

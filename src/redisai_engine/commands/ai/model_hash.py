@@ -18,13 +18,14 @@ from redisai_engine.protocol import texts
 from redisai_engine.redis import store
 
 _ATTEMPTS = 10
-_HEAD = (store.MARKER, store.ID, store.META)
+#: The fields that tell what a hash holds, and which version of it.
+MODEL_HEAD = (store.MARKER, store.ID, store.META)
 _FRAME = 64  # bytes that the protocol puts around the values of a reply
 
 
 def read_meta(client: Client, key: bytes) -> Generator[Any, Any, store.ModelInfo]:
     """Read a model's metadata. Raise CommandError if there is no key, WrongType for another kind, BadMetadata."""
-    _, id_, meta = yield from read_fields(client, key, _HEAD, missing=texts.MODEL_MISSING)
+    _, id_, meta = yield from read_fields(client, key, MODEL_HEAD, missing=texts.MODEL_MISSING)
     return store.parse_meta(meta, id_)
 
 
@@ -66,7 +67,7 @@ def read_model_at_once(
     client: Client, key: bytes, check: Callable[[store.ModelInfo], None] = accept_any
 ) -> Generator[Any, Any, tuple[store.ModelInfo, bytes]]:
     """Read a model and its blob in one step, as MULTI requires. `check` and errors are those of `read_model`."""
-    names = (*_HEAD, *store.MODEL_BLOB_FIELDS)
+    names = (*MODEL_HEAD, *store.MODEL_BLOB_FIELDS)
     _, id_, described, *found = yield from read_fields(client, key, names, missing=texts.MODEL_MISSING, most=None)
     meta = store.parse_meta(described, id_)
     check(meta)

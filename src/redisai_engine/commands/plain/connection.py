@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redisai_engine.commands.client import DEFAULT_USER
 from redisai_engine.commands.connection import ConnectedClient, Silence
 from redisai_engine.commands.plain.modules import with_module
 from redisai_engine.commands.plain.streams import MESSAGES, look_at_subscriptions
@@ -37,6 +38,7 @@ def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw == replies.OK:
+        connection.user = arguments[1] if len(arguments) > 2 else DEFAULT_USER
         connection.limits.widen()
     return bytes(raw)
 
@@ -45,12 +47,15 @@ def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     queued = connection.in_transaction
-    if b"AUTH" in map(bytes.upper, arguments):
+    words = [word.upper() for word in arguments]
+    if b"AUTH" in words:
         connection.may_share = False
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw[:1] not in (b"%", b"*"):
         return bytes(raw)
+    if b"AUTH" in words[2:]:
+        connection.user = arguments[words.index(b"AUTH", 2) + 1]
     connection.limits.widen()
     before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
     if connection.protocol == 3:

@@ -46,8 +46,8 @@ class Routes:
     """The hot routes of URLs that were seen lately."""
 
     def __init__(self) -> None:
-        self.heads = Heads()
         self._found: dict[bytes, HotRoute | None] = {}
+        self.heads = Heads(self._found)
 
     def find(self, url: bytes) -> HotRoute | None:
         """Return the route of a request's target, or None if it isn't a plain path to a hot route."""

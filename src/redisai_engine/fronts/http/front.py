@@ -14,13 +14,16 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from redisai_engine.config import Settings
+from redisai_engine.fronts.http.access.introducing import introduce
 from redisai_engine.fronts.http.access.tracing import tracing_by
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
 from redisai_engine.fronts.http.bounds import BodyRoom
 from redisai_engine.fronts.http.direct import DirectProtocol, Routes
 from redisai_engine.fronts.http.gate import Gate
+from redisai_engine.fronts.http.hot import paths_of
 from redisai_engine.fronts.http.untaken import Untaken
+from redisai_engine.fronts.http.v2.models import v2_model
 from redisai_engine.fronts.listening import Listener, listen
 from redisai_engine.service.engine import Engine
 from redisai_engine.watching.monitor import Monitor
@@ -48,6 +51,7 @@ class HttpFront:
         self._patience = float(engine.settings.http_timeout)
         self._untaken = Untaken(engine.loop, self._state.connections, self._patience)
         self._most_clients = 0
+        engine.stored = self._stored
 
     async def listen(self, settings: Settings, *, shared: bool, most_clients: int) -> tuple[str, int]:
         """
@@ -85,6 +89,16 @@ class HttpFront:
         self._users.close()
         if self._tracing is not None:
             self._tracing.close()
+
+    def _stored(self, user: bytes, database: int, key: bytes) -> None:
+        """Make ready what the first prediction of a model needs that a user has just stored."""
+        model = self._engine.models.held((database, key))
+        if database or model is None:  # HTTP has one database only
+            return
+        v2_model(model)
+        for path in paths_of(key):
+            self._routes.find(path)
+        introduce(self._users, user, key, model)
 
     @property
     def _under_way(self) -> int:

@@ -46,7 +46,17 @@ class HotRoute:
 
     @cached_property
     def shown(self) -> bytes:
-        return quote(self.name, safe="/:@").encode()
+        return _shown(self.name)
+
+
+def _shown(name: bytes) -> bytes:
+    return quote(name, safe="/:@").encode()
+
+
+def paths_of(name: bytes) -> tuple[bytes, bytes]:
+    """Return the paths at which most clients ask a deployment for predictions."""
+    shown = _shown(name)
+    return b"/v2/models/%b/infer" % shown, b"%b/%b" % (_SCORING.encode(), shown)
 
 
 def find(path: str) -> HotRoute | None:

@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from onnx import TensorProto, helper
 
 from redisai_engine.fronts.http.heads import Heads
 from redisai_engine.fronts.http.hot import find
 from support.http_calls import HttpServer, infer_json
+from support.tiny_models import onnx_model
 
 PATH = "/v2/models/http:tiny/infer"
 BODY = json.dumps(infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))).encode()
@@ -164,7 +166,7 @@ HEADERS = [(b"host", b"x"), (b"content-length", b"%d" % len(BODY))]
 
 
 def learned(data: bytes, headers: list[tuple[bytes, bytes]], size: int) -> Heads:
-    heads = Heads()
+    heads = Heads({})
     assert ROUTE is not None
     heads.learn(data, ROUTE, PATH.encode(), headers, size)
     return heads
@@ -180,6 +182,67 @@ def test_only_the_same_bytes_with_a_body_of_the_same_length_are_found() -> None:
         assert heads.find(bytes(changed)) is None
     for wrong in (request() + b"\r\n", request()[:-1], request() * 2, HEAD, b"", b"\r\n" + request()):
         assert heads.find(wrong) is None
+
+
+OTHER_PATH = "/invocations/other"
+OTHER_HEAD = HEAD.replace(PATH.encode(), OTHER_PATH.encode())
+
+
+def test_a_known_path_before_known_fields_is_found() -> None:
+    heads = Heads({OTHER_PATH.encode(): find(OTHER_PATH), b"/": None})
+    assert ROUTE is not None
+    heads.learn(request(), ROUTE, PATH.encode(), HEADERS, len(BODY))
+
+    for _ in range(2):
+        head = heads.find(request(OTHER, OTHER_HEAD))
+        assert head is not None
+        assert (head.url, head.headers, head.size) == (OTHER_PATH.encode(), HEADERS, len(BODY))
+        assert head.route.name == b"other"
+        assert head.json_size == -1  # which is V2's
+
+
+@pytest.mark.parametrize("fields", [HEAD.partition(b"\r\n")[2], b"\r\n"])
+def test_anything_else_before_or_behind_a_path_is_not(fields: bytes) -> None:
+    heads = Heads({OTHER_PATH.encode(): find(OTHER_PATH), b"/": None})
+    assert ROUTE is not None
+    heads.learn(request(), ROUTE, PATH.encode(), HEADERS, len(BODY))
+    path = OTHER_PATH.encode()
+
+    for at in range(len(OTHER_HEAD)):
+        changed = bytearray(request(head=OTHER_HEAD))
+        changed[at] ^= 1
+        assert heads.find(bytes(changed)) is None
+    for line in (
+        b"POST / HTTP/1.1\r\n",
+        b"POST /v2/models/unseen/infer HTTP/1.1\r\n",
+        b"GET %b HTTP/1.1\r\n" % path,
+        b"POST %b HTTP/1.0\r\n" % path,
+        b"POST %b\r\n" % path,
+        b"POST %b HTTP/1.1 HTTP/1.1\r\n" % path,
+        b"POST  %b HTTP/1.1\r\n" % path,
+        b"\r\nPOST %b HTTP/1.1\r\n" % path,
+        b"POST %b HTTP/1.1\n" % path,
+        b"",
+    ):
+        assert heads.find(line + fields + BODY) is None
+    assert heads.find(b"POST %b HTTP/1.1\r\n" % path + HEAD.partition(b"\r\n")[2] + BODY[:-1]) is None
+
+
+def sum_and_product() -> bytes:
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Mul", ["a", "b"], ["product"])]
+    row = (TensorProto.FLOAT, ("N", 2))
+    return onnx_model(nodes, {"a": row, "b": row}, {"sum": row, "product": row})
+
+
+def test_a_known_head_with_the_path_of_another_deployment(http: HttpServer, wire: Line) -> None:
+    """Two models with the same inputs are told apart, and so is a deployment that isn't there."""
+    client = http.engine.client()
+    client.execute_command("AI.MODELSTORE", "http:swap", "ONNX", "CPU", "BLOB", sum_and_product())
+    for _ in range(3):
+        wire.sendall(request(head=HEAD.replace(b"tiny", b"swap")) + request())
+        assert [values(wire.answer()) for _ in range(2)] == [[4.0, 6.0, 3.0, 8.0], [3.0, 8.0, 4.0, 6.0]]
+        wire.sendall(request(head=HEAD.replace(b"tiny", b"none")))
+        assert wire.answer().startswith(b"HTTP/1.1 404")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +271,7 @@ def test_what_could_be_read_otherwise_is_not_learned(
 
 
 def test_heads_are_forgotten_rather_than_kept_without_bound() -> None:
-    heads = Heads()
+    heads = Heads({})
     assert ROUTE is not None
     for number in range(600):
         heads.learn(request(head=b"POST /%d HTTP/1.1\r\n\r\n" % number), ROUTE, b"/", HEADERS, len(BODY))

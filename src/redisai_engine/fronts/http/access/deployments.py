@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from redisai_engine.backends.base import WIDENED, LoadedModel
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import CodecError
 from redisai_engine.codec.mapping import Mapping
 from redisai_engine.codec.record import ID_FIELD, fingerprint, mapping_of, record_key, texts
-from redisai_engine.commands.ai.model_hash import read_meta
+from redisai_engine.commands.ai.model_hash import MODEL_HEAD
 from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.hashes import READ_RIGHT
@@ -29,13 +28,12 @@ from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import RequestRefused
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.frames import ReplyError
+from redisai_engine.redis import store
 from redisai_engine.redis.store import ModelInfo
 
 _ATTEMPTS = 10
 _MOST_BYTES = 64 * 2**20  # of a record; its largest part is a tokenizer
 _ID = ID_FIELD.encode()
-
-Place = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +47,6 @@ class ServedDeployment:
     @property
     def id(self) -> str | None:
         return self.fields.get(ID_FIELD)
-
-
-_KNOWN: WeakKeyDictionary[LoadedModel, dict[Place, ServedDeployment]] = WeakKeyDictionary()
 
 
 def resolve_deployment(client: Client, key: bytes) -> Steps[tuple[RunnableModel, ServedDeployment]]:
@@ -71,7 +66,7 @@ def resolve_deployment(client: Client, key: bytes) -> Steps[tuple[RunnableModel,
 def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[ServedDeployment | None]:
     """Return the deployment of this model, or None if the key came to hold another one meanwhile."""
     record, place = record_key(key), (client.database, key)
-    known = _KNOWN.get(model.loaded, {}).get(place)
+    known: ServedDeployment | None = model.records.get(place)
     if known is not None:
         if client.may_trust and client.rights.has(record, READ_RIGHT):
             return known
@@ -81,14 +76,31 @@ def _deployment_of(client: Client, key: bytes, model: RunnableModel) -> Steps[Se
         if (id_.decode("utf-8", "replace") if isinstance(id_, bytes) else None) == known.id:
             client.rights.grant(record, READ_RIGHT)
             return known
-    before = yield from read_meta(client, key)
-    (answer,) = yield Limited([(b"HGETALL", record)], _MOST_BYTES)
-    after = yield from read_meta(client, key)
-    if before.id != after.id or client.engine.models.loaded(*place, before.id.encode()) is not model:
+    return (yield from read_deployment(client, key, model))
+
+
+def read_deployment(
+    client: Client, key: bytes, model: RunnableModel, *, most: int = _MOST_BYTES
+) -> Steps[ServedDeployment | None]:
+    """
+    Read what is recorded beside a model in memory, in one round trip. Return None if the key doesn't hold that model.
+
+    Raise EngineError if the client may not read either, or if the record has more than `most` bytes.
+    """
+    record, place = record_key(key), (client.database, key)
+    commands = [(b"HMGET", key, *MODEL_HEAD), (b"HGETALL", record), (b"HMGET", key, store.ID)]
+    described, answer, after = yield Limited(commands, most)
+    refuse_error(described, after)
+    marker, id_, meta = described
+    if marker is None or not isinstance(id_, bytes) or after != [id_]:
         return None
+    store.check_format(marker)
+    if client.engine.models.peek(place, id_) is not model:
+        return None
+    client.rights.grant(key, READ_RIGHT)
+    deployment = _read(answer, store.parse_meta(meta, id_), model.loaded)
     client.rights.grant(record, READ_RIGHT)
-    deployment = _read(answer, before, model.loaded)
-    _KNOWN.setdefault(model.loaded, {})[place] = deployment
+    model.records[place] = deployment
     return deployment
 
 

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from redisai_engine.commands.client import DEFAULT_USER
 from redisai_engine.commands.steps import refuse_error
 from redisai_engine.errors import EngineError, UpstreamError
 from redisai_engine.fronts.http.access.connection import UserConnection
@@ -37,12 +38,26 @@ class Credentials:
     user: str
     password: str = field(repr=False)
 
+    @property
+    def name(self) -> bytes:
+        return _bytes(self.user) if self.user else DEFAULT_USER
+
+    @property
+    def words(self) -> tuple[bytes, ...]:
+        """The arguments of AUTH."""
+        return (_bytes(self.user), _bytes(self.password)) if self.user else (_bytes(self.password),)
+
 
 class User:
-    """One user's connections to Redis. `confirmed_until` is in the event loop's time."""
+    """
+    One user's connections to Redis. `confirmed_until` is in the event loop's time.
+
+    `name` is Redis' name of the user; empty for whoever a new connection belongs to.
+    """
 
     def __init__(self, credentials: Credentials | None) -> None:
         self.credentials = credentials
+        self.name = b"" if credentials is None else credentials.name
         self.connections: list[UserConnection] = []
         self.confirmed_until = 0.0
         self.is_growing = False
@@ -80,6 +95,13 @@ class Users:
         if connection is not None and not connection.client.may_trust:
             self._grow(user)
         return connection
+
+    def connections_of(self, name: bytes) -> list[UserConnection]:
+        """Return a connection for each of the credentials of a user that count now."""
+        now = self._engine.loop.time()
+        users = [user for user in self._users.values() if user.confirmed_until > now and user.name == name]
+        found = [user.connection() for user in users]
+        return [connection for connection in found if connection is not None]
 
     async def admit(self, credentials: Credentials | None) -> UserConnection:
         """Return a connection for the user with these credentials. Raise EngineError if Redis doesn't let it in."""
@@ -183,6 +205,10 @@ class Users:
             oldest.close()
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _log_in(credentials: Credentials | None) -> Generator[Any, Any, None]:
     """Have Redis accept the credentials. Without any, whoever may not even PING is in as long as Redis knows it."""
     if credentials is None:
@@ -190,8 +216,7 @@ def _log_in(credentials: Credentials | None) -> Generator[Any, Any, None]:
         if not (isinstance(answer, ReplyError) and answer.text.startswith("NOPERM")):
             refuse_error(answer)
         return
-    words = [word.encode("utf-8", "surrogateescape") for word in (credentials.user, credentials.password)]
-    (answer,) = yield [(b"AUTH", *(words if credentials.user else words[1:]))]
+    (answer,) = yield [(b"AUTH", *credentials.words)]
     if isinstance(answer, ReplyError) and answer.text.startswith("ERR"):  # no password is set: then none is right
         raise RequestRefused(401, answer.text)
     refuse_error(answer)

@@ -42,7 +42,7 @@ def infer(call: Call) -> Steps[HttpAnswer]:
         arrays = inputs_of(request, model)
         watch.end(b"prepare")
         jobs: list[Job] = []
-        (outcome,) = yield Run([RunRequest(model.model, arrays)], deadline, jobs=jobs)
+        (outcome,) = yield Run([RunRequest(model.form or stored, arrays)], deadline, jobs=jobs)
         outputs = outputs_of(request, model, outcome)
         watch.ran(jobs)
         reply_budget(call.client.engine.settings).take(sum([array.nbytes for array in outputs.values()]))

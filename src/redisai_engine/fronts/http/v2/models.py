@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -47,23 +46,25 @@ class TakenInput:
 
 @dataclass(frozen=True, slots=True)
 class V2Model:
-    """A model that runs V2's requests. `restored` are outputs that come in other types than the model's own."""
+    """
+    A model that runs V2's requests. `restored` are outputs that come in other types than the model's own.
 
-    model: RunnableModel
+    `form` is what runs; None: the model itself. `made_of` is what was loaded when this was made.
+    """
+
+    made_of: LoadedModel
+    form: RunnableModel | None
     inputs: tuple[TakenInput, ...]
     outputs: tuple[str, ...]
     restored: dict[str, np.dtype[Any]]
     is_carried: bool
 
 
-_KNOWN: WeakKeyDictionary[LoadedModel, V2Model] = WeakKeyDictionary()
-
-
 def v2_model(model: RunnableModel) -> V2Model:
     """Return the form of a model that takes and answers as many of V2's datatypes as its backend can."""
-    found = _KNOWN.get(model.loaded)
-    if found is None:
-        found = _KNOWN[model.loaded] = _v2_model(model)
+    found: V2Model | None = model.view
+    if found is None or found.made_of is not model.loaded:
+        found = model.view = _v2_model(model)
     return found
 
 
@@ -80,7 +81,8 @@ def _v2_model(model: RunnableModel) -> V2Model:
         for name, info in zip(loaded.outputs, loaded.output_infos, strict=False)
         if own is None and info is not None and info.dtype in WIDENED
     }
-    return V2Model(_form(model, loaded), tuple(inputs), loaded.outputs, restored, own is None)
+    form = None if loaded is model.loaded else _form(model, loaded)
+    return V2Model(model.loaded, form, tuple(inputs), loaded.outputs, restored, own is None)
 
 
 @lru_cache(maxsize=100)  # a tenth of a millisecond, which a deployment's first request would pay
@@ -94,8 +96,6 @@ def _kinds(dtype: str) -> str:
 
 def _form(model: RunnableModel, loaded: LoadedModel) -> RunnableModel:
     """Return the runnable model of a form of its loaded model, in the same queue."""
-    if loaded is model.loaded:
-        return model
     return RunnableModel(
         loaded,
         backend_name=model.backend_name,

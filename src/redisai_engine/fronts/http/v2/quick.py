@@ -121,7 +121,7 @@ class QuickInference(Job):
             arrays = inputs_of(request, v2)
         except (EngineError, ManyTexts):
             return False
-        model = v2.model
+        model = v2.form or known.model
         self.model = model
         self.inputs = arrays
         self.deadline = None if seconds is None else engine.loop.time() + seconds
