@@ -1,9 +1,12 @@
 """
 What clients may send over HTTP before they are answered, and how slowly. How slowly they may take it: `untaken.py`.
 
-uvicorn's protocol has no bounds. A head counts until the parser has seen its end, a body until all of it is there. The
-time for a head doesn't begin anew with each of its bytes, and a body has to come at a rate: otherwise a byte now and
-then would keep a connection for ever.
+uvicorn's protocol has no bounds. A head counts until the parser has seen its end, a body until all of it is there. Of
+what is read at once, where a head begins behind other requests only the parser knows. So that read doesn't count, and a
+head may be longer by what is read at once.
+
+The time for a head doesn't begin anew with each of its bytes, and a body has to come at a rate: otherwise a byte now
+and then would keep a connection for ever.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from redisai_engine.fronts.http.access.failures import RequestRefused
 
-_HEAD_BYTES = 64 * 1024  # of request line and headers
+HEAD_BYTES = 64 * 1024  # of request line and headers
 LEAST_RATE = 500  # bytes a second, of a body and of an answer; the slowest modems were faster
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -55,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._patience = patience
         self._head = 0  # bytes of an incomplete head
         self._in_head = True
+        self._ends_another = False  # what is being read has the end of a request before the incomplete head
         self._impatience: asyncio.TimerHandle | None = None
         self._in_body = False
         self._body = 0  # bytes of an incomplete body, and of its head, since a time of the loop
@@ -69,10 +73,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self._ends_another = False
         super().data_received(data)
         if self._in_head:
-            self._head += len(data)
-            if self._head > _HEAD_BYTES and not self.transport.is_closing():
+            if not self._ends_another:
+                self._head += len(data)
+            if self._head > HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
             elif self._impatience is None:
@@ -118,6 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def end_body(self) -> None:
         self._in_body = False
+        self._ends_another = True
 
     def _end_waiting(self) -> None:
         if self._impatience is not None:

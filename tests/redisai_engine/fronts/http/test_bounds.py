@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import select
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
 
-from redisai_engine.fronts.http.bounds import LEAST_RATE
-from support.http_calls import HttpServer, http_engine
+from redisai_engine.fronts.http.bounds import HEAD_BYTES, LEAST_RATE
+from support.http_calls import HttpServer, http_engine, infer_json
 from support.servers import Server
 from support.waiting import free_port, wait_until
 
@@ -127,3 +130,78 @@ def test_a_body_that_begins_late_in_a_period_has_its_own_time(impatient: HttpSer
             assert is_open(wire, 0.6 * PATIENCE_S)
             wire.sendall(body)
             assert answer(wire).startswith(b"HTTP/1.1 400")
+
+
+INFER_BODY = json.dumps(infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))).encode()
+INFER = b"POST /v2/models/http:tiny/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(INFER_BODY),
+    INFER_BODY,
+)
+LARGE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nx: %b\r\n\r\n" % (b"y" * 40_000)
+CHUNKED = b"POST /v2/models/none/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n"
+READ_AT_ONCE = 100_000  # bytes: more than a head may have, and less than the event loop reads at once
+
+
+def places(request: bytes) -> list[int]:
+    """Return where a request can be cut: behind each kind of byte, before, in and behind its head."""
+    head_end = request.index(b"\r\n\r\n") + 4
+    found = {0, 1, 4, 5, 20, *range(head_end - 4, min(head_end + 3, len(request))), len(request) - 1}
+    for mark in (b" HTTP", b"/1.1", b"\r\n", b"\n", b"host", b": ", b"x\r\n"):
+        found.add(request.index(mark))
+        found.add(request.index(mark) + 1)
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def asleep(server: HttpServer) -> Iterator[None]:
+    """Keep the engine from reading, so that it then reads all at once."""
+    server.engine.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.engine.process.send_signal(signal.SIGCONT)
+
+
+def statuses(wire: socket.socket, count: int) -> list[bytes]:
+    """Return the status codes of so many answers, fewer if the connection ends."""
+    received, found = b"", []
+    while len(found) < count and (part := wire.recv(1 << 16)):
+        received += part
+        found = re.findall(rb"HTTP/1\.1 (\d+)", received)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [(LIVE, b"200"), (INFER, b"200"), (CHUNKED, b"400"), (LARGE, b"200")],
+    ids=["get", "post", "chunked", "large"],
+)
+def test_only_one_request_counts_as_a_head_wherever_a_read_ends(
+    http: HttpServer, request_: bytes, status: bytes
+) -> None:
+    """Many requests arrive with a part of the next one, whose head is small."""
+    assert http.ask("GET", "/v2").status == 200
+    count = READ_AT_ONCE // len(request_) + 1
+    for at in places(request_):
+        with connect(http) as wire:
+            with asleep(http):
+                wire.sendall(request_ * count + request_[:at])
+            wire.sendall(request_[at:] if at else request_)
+
+            assert statuses(wire, count + 1) == [status] * (count + 1), at
+
+
+@pytest.mark.parametrize("before", [b"", LIVE, INFER, LIVE * 100], ids=["nothing", "get", "post", "many"])
+def test_a_head_without_an_end_is_refused_whatever_was_before_it(http: HttpServer, before: bytes) -> None:
+    with connect(http) as wire:
+        wire.sendall(before + BEGUN)
+        sent, received = len(BEGUN), b""
+        while b" 431 " not in received and sent < 2 * HEAD_BYTES:
+            if not is_open(wire, 0.001):
+                received += wire.recv(1 << 16)
+                continue
+            wire.sendall(b"y" * 1024)
+            sent += 1024
+
+    assert received.count(b"HTTP/1.1 200") == before.count(b"HTTP/1.1")
+    assert sent > HEAD_BYTES
