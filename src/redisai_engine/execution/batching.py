@@ -97,10 +97,11 @@ def split(outputs: Outputs, rows: Sequence[int]) -> list[Outputs] | None:
     if any(array is not None and (not array.ndim or array.shape[0] != total) for array in outputs):
         return None
     ends = list(accumulate(rows))
-    return [
-        [array if array is None else array[end - count : end] for array in outputs]
-        for count, end in zip(rows, ends, strict=True)
-    ]
+    return [[_rows_of(array, end - count, end) for array in outputs] for count, end in zip(rows, ends, strict=True)]
+
+
+def _rows_of(array: Array | None, start: int, end: int) -> Array | None:
+    return None if array is None else array[start:end]
 
 
 def _run_joined(model: RunnableModel, jobs: Sequence[Job], stop: Any) -> list[Outputs | EngineError] | None:
