@@ -159,8 +159,12 @@ class Errand(ABC):
     """A run that a process of the model's own carries out, without a thread that waits for it."""
 
     @abstractmethod
-    def begin(self, arrays: Sequence[Array], stop: Any) -> int:
-        """Send the inputs. Return the descriptor at which the answer arrives. Never wait. `stop` is from `new_stop`."""
+    def begin(self, arrays: Sequence[Array], stop: Any, *, is_alone: bool) -> int:
+        """
+        Send the inputs. Return the descriptor at which the answer arrives. Never wait.
+
+        `stop` is from `new_stop`. `is_alone`: no other request waits or is being run, so the next one may come soon.
+        """
 
     @abstractmethod
     def answer(self) -> Outputs | None:

@@ -132,6 +132,11 @@ class Executor:
         """Whether jobs are waiting or running in threads."""
         return self._pending > 0
 
+    @property
+    def waits_elsewhere(self) -> bool:
+        """Whether all that is left is one run in a process of the model's own, for which no thread waits."""
+        return self._pending == 1 and self._errands.count == 1
+
     def in_flight(self, share: Share) -> tuple[int, int]:
         """Return how many requests of a deployment wait, and how many are being run in threads."""
         running = 0
@@ -270,7 +275,7 @@ class Executor:
             if not jobs:
                 break
             now = self._run_together(jobs, now)
-        while queue.size and queue.device == PYTHON_QUEUE and self._errands.begin(queue, now):
+        while queue.size and queue.device == PYTHON_QUEUE and self._errands.begin(queue, now, self._pending):
             pass
         if queue.size or queue.running:
             self._wait_on(queue)
@@ -349,8 +354,7 @@ class Executor:
         queue = self._queues.get(model.device)
         if queue is None:
             threads = max(_PYTHON_THREADS, self.threads_per_queue) if model.loaded.at_once else self.threads_per_queue
-            queue = DeviceQueue(model.device, threads=threads, limit=self._queue_limit)
-            self._queues[model.device] = queue
+            queue = self._queues[model.device] = DeviceQueue(model.device, threads=threads, limit=self._queue_limit)
             self._crews[model.device] = Crew(queue, self._finished)
         return queue
 

@@ -155,8 +155,17 @@ class Errands:
         self._arrivals = _Arrivals(loop, self._arrive) if hasattr(select, "epoll") else None
         self._threads: ThreadPoolExecutor | None = None
 
-    def begin(self, queue: DeviceQueue, now: float) -> bool:
-        """Begin the next run of a queue if it can be one. Return whether it has begun."""
+    @property
+    def count(self) -> int:
+        """How many are under way."""
+        return len(self._under_way)
+
+    def begin(self, queue: DeviceQueue, now: float, pending: int) -> bool:
+        """
+        Begin the next run of a queue if it can be one. Return whether it has begun.
+
+        `pending` requests wait or are being run, the one of this run included.
+        """
         if self._arrivals is None:
             return False
         with queue.lock:
@@ -170,7 +179,7 @@ class Errands:
                 return False
             batch = queue.begin(lanes, now)
         try:
-            descriptor = errand.begin(job.inputs, batch.stop)
+            descriptor = errand.begin(job.inputs, batch.stop, is_alone=pending == 1)
             self._under_way[descriptor] = queue, batch, errand
             self._arrivals.expect(descriptor)
         except Exception as error:  # a bug must not leave the client waiting

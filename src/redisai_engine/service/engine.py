@@ -38,7 +38,7 @@ from redisai_engine.service.loading import Loader
 from redisai_engine.service.memory.shares import Shares
 from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
-from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds
+from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds, worker_seconds
 from redisai_engine.service.scripts import Scripts
 from redisai_engine.service.shared import SharedConnection
 from redisai_engine.service.turn import Turn
@@ -234,6 +234,7 @@ def python_backend(settings: Settings, output: Output | None) -> Backend:
         most_answer=settings.tensor_limit,
         threads=settings.intra_op_threads,
         user=ModelUser.named(settings.worker_user),
+        awake_seconds=worker_seconds(settings),
     )
     limits = HostLimits(
         settings.worker_load_timeout / 1000, settings.worker_memory, 1, load_setting="worker-load-timeout"

@@ -5,13 +5,20 @@ Theory of operation. A sleeping core takes 20 to 40 microseconds to wake, as lon
 client that sends its next request as soon as it is answered, and Redis with the reply to a command, often need less. So
 after a turn that followed the previous one closely, the loop stays awake for as long as the next one may take to come.
 A turn of several connections needs no polling, because there is always work. Every poll yields the core to any other
-thread that wants it, and there is no polling while a model runs in a thread.
+thread that wants it, and there is no polling while a model runs in a thread. Where another takes the core for long,
+yielding it costs more than sleeping would, so there is no polling for a while then.
+
+A run in a process of the model's own (`Errands`) takes the time of the event loop only at its two ends. For such a run
+that is the only one, the loop stays awake a few times as long. Its answer, whenever it comes, says nothing of the
+client, so what counts is the pause between the last reply and the next request. The process that runs the model stays
+awake for its next request likewise (`worker_seconds`).
 
 Worker processes leave at least one core to others: there is one place fewer to poll in than there are processors, and
 a worker polls only while it has its place, which it may share with another worker. A place is a lock on a byte of a
 file, which the system takes back from a process that ends.
 
-Invariant: when all connections have been silent for longer than `seconds`, the process sleeps.
+Invariant: when all connections have been silent for longer than `seconds`, or no run elsewhere has been answered for
+`_TIMES_ELSEWHERE` as long, the process sleeps.
 """
 
 from __future__ import annotations
@@ -27,10 +34,24 @@ from redisai_engine.processors import available
 #: For so long a process doesn't ask again for its place, in seconds, after another one had it.
 _PATIENCE = 0.01
 
+#: How many times as long the loop stays awake for the answer of a run elsewhere.
+_TIMES_ELSEWHERE = 5
+
+#: A poll that takes longer shows that others need the core, and for how long there is no polling then.
+_CONTENDED_SECONDS, _REST_SECONDS = 500e-6, 0.1
+
+#: How many times as long a process that runs models stays awake: it waits for the client, the loop and both their ways.
+_TIMES_WORKER = 2
+
 
 def microseconds(settings: Settings) -> int:
     """Return how long a process may poll, in microseconds: 0 if that would leave no core to others."""
     return settings.busy_poll if available() > 1 else 0
+
+
+def worker_seconds(settings: Settings) -> float:
+    """Return how long the worker of a Python model may poll for its next request."""
+    return _TIMES_WORKER * microseconds(settings) / 1e6
 
 
 class PollingPlace:
@@ -63,40 +84,62 @@ class BusyPolling:
     With a `place`, it polls only while it has that.
     """
 
-    __slots__ = ("_ended_at", "_loop", "_place", "_refused_until", "_seconds", "is_polling")
+    __slots__ = (
+        "_ended_at",
+        "_is_close",
+        "_is_elsewhere",
+        "_loop",
+        "_place",
+        "_rests_until",
+        "_seconds",
+        "_until",
+        "is_polling",
+    )
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, place: PollingPlace | None = None) -> None:
         self._loop = loop
         self._seconds = seconds
         self._place = place
         self._ended_at = 0.0  # when the latest turn with one connection ended
-        self._refused_until = 0.0
+        self._is_close = False  # whether the latest request came soon after the reply before it
+        self._is_elsewhere = False  # whether the latest turn left a run elsewhere
+        self._until = 0.0
+        self._rests_until = 0.0
         self.is_polling = False
 
-    def turn_ended(self) -> None:
-        """Start polling if this turn, of one connection, ended soon after the previous one."""
-        now = monotonic()
-        if now - self._ended_at < self._seconds and not self.is_polling and self._may_begin(now):
+    def turn_ended(self, began_at: float, *, is_elsewhere: bool = False) -> None:
+        """
+        Start polling if this turn, of one connection, began soon after the previous one had ended.
+
+        `is_elsewhere`: all that is left now is a run in a process of the model's own.
+        """
+        if not self._is_elsewhere:
+            self._is_close = began_at - self._ended_at < self._seconds
+        self._is_elsewhere = is_elsewhere
+        self._ended_at = monotonic()
+        self._until = self._ended_at + (_TIMES_ELSEWHERE * self._seconds if is_elsewhere else self._seconds)
+        if self._is_close and not self.is_polling and self._may_begin(self._ended_at):
             self.is_polling = True
             self._loop.call_soon(self._poll)
-        self._ended_at = now
 
     def _may_begin(self, now: float) -> bool:
-        if self._place is None:
-            return True
-        if now < self._refused_until:
+        if now < self._rests_until:
             return False
-        if self._place.take():
+        if self._place is None or self._place.take():
             return True
-        self._refused_until = now + _PATIENCE
+        self._rests_until = now + _PATIENCE
         return False
 
     def _poll(self) -> None:
         # A callback that is due keeps the loop from sleeping: it checks for events with a timeout of zero.
-        if monotonic() - self._ended_at < self._seconds:
+        now = monotonic()
+        if now < self._until:
             os.sched_yield()
-            self._loop.call_soon(self._poll)
-        else:
-            self.is_polling = False
-            if self._place is not None:
-                self._place.leave()
+            back_at = monotonic()
+            if back_at - now < _CONTENDED_SECONDS:
+                self._loop.call_soon(self._poll)
+                return
+            self._rests_until = back_at + _REST_SECONDS
+        self.is_polling = False
+        if self._place is not None:
+            self._place.leave()

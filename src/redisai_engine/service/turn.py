@@ -118,9 +118,14 @@ class Turn:
                 connection.flush()
             except Exception:
                 self._abort(connection)
-        if len(written) == 1 and not self._executor.is_running and not self.has_many:
-            self._polling.turn_ended()
+        if len(written) == 1 and not self.has_many:
+            self._stay_awake()
         self.has_many = False
+
+    def _stay_awake(self) -> None:
+        is_elsewhere = self._executor.waits_elsewhere
+        if is_elsewhere or not self._executor.is_running:
+            self._polling.turn_ended(self.began_at, is_elsewhere=is_elsewhere)
 
     def _fail(self, connection: Participant, failed: set[Participant]) -> None:
         """End a connection whose `dispatch` has raised. One that does so twice in a turn isn't even answered."""

@@ -8,15 +8,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import IO
 
 import pytest
 
 from redisai_engine import processors
 from redisai_engine.config import Settings
-from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds
+from redisai_engine.service import polling as polling_module
+from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds, worker_seconds
 
 LONG = 3600.0  # seconds; longer than any test
 
@@ -27,7 +29,7 @@ def polling_after(turns: int, seconds: float) -> bool:
     async def run() -> bool:
         polling = BusyPolling(asyncio.get_running_loop(), seconds)
         for _ in range(turns):
-            polling.turn_ended()
+            polling.turn_ended(monotonic())
         return polling.is_polling
 
     return asyncio.run(run())
@@ -46,12 +48,69 @@ def test_a_loop_that_is_awake_goes_on_with_everything_else_and_sleeps_when_nothi
     async def run() -> None:
         loop = asyncio.get_running_loop()
         polling = BusyPolling(loop, 0.01)
-        polling.turn_ended()
-        polling.turn_ended()
+        polling.turn_ended(monotonic())
+        polling.turn_ended(monotonic())
         assert polling.is_polling
         while polling.is_polling:
             await asyncio.sleep(0.001)
 
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def polling_of(seconds: float, story: Callable[[BusyPolling], None]) -> bool:
+    """Return whether it polls at the end of a story."""
+
+    async def run() -> bool:
+        polling = BusyPolling(asyncio.get_running_loop(), seconds)
+        story(polling)
+        return polling.is_polling
+
+    return asyncio.run(run())
+
+
+def test_the_answer_of_a_run_elsewhere_says_nothing_of_the_client() -> None:
+    """The client has asked at once, however long the model takes; or it hasn't, however short that is."""
+
+    def quick_client(polling: BusyPolling) -> None:
+        now = monotonic()
+        polling.turn_ended(now)
+        polling.turn_ended(now, is_elsewhere=True)
+        polling.is_polling = False  # as if it had given up
+        polling.turn_ended(now + 2 * LONG)
+
+    def slow_client(polling: BusyPolling) -> None:
+        polling.turn_ended(monotonic() + LONG + 1, is_elsewhere=True)
+        polling.turn_ended(monotonic())
+
+    assert polling_of(LONG, quick_client)
+    assert not polling_of(LONG, slow_client)
+
+
+def test_a_loop_sleeps_in_the_end_when_a_run_elsewhere_is_not_answered() -> None:
+    async def run() -> None:
+        polling = BusyPolling(asyncio.get_running_loop(), 0.01)
+        polling.turn_ended(monotonic())
+        polling.turn_ended(monotonic(), is_elsewhere=True)
+        assert polling.is_polling
+        while polling.is_polling:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_loop_whose_core_others_need_sleeps_at_once_and_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        polling = BusyPolling(asyncio.get_running_loop(), LONG)
+        polling.turn_ended(monotonic())
+        polling.turn_ended(monotonic())
+        assert polling.is_polling
+        while polling.is_polling:
+            await asyncio.sleep(0)
+        polling.turn_ended(monotonic())
+        assert not polling.is_polling
+
+    monkeypatch.setattr(polling_module, "_CONTENDED_SECONDS", 0.0)  # whatever a poll takes is long
+    monkeypatch.setattr(polling_module, "_REST_SECONDS", LONG)
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
@@ -61,7 +120,9 @@ def test_the_only_processor_is_left_to_others(
 ) -> None:
     has_processors(monkeypatch, tmp_path, cores)
 
-    assert microseconds(Settings(busy_poll=70)) == expected
+    settings = Settings(busy_poll=70)
+    assert microseconds(settings) == expected
+    assert worker_seconds(settings) == 2 * expected / 1e6
 
 
 def has_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int) -> None:
@@ -128,8 +189,8 @@ def polling_in(file: IO[bytes], seconds: float) -> tuple[bool, list[bool]]:
 
     async def run() -> tuple[bool, list[bool]]:
         polling = BusyPolling(asyncio.get_running_loop(), seconds, PollingPlace(file.fileno(), 1))
-        polling.turn_ended()
-        polling.turn_ended()
+        polling.turn_ended(monotonic())
+        polling.turn_ended(monotonic())
         is_polling = polling.is_polling
         with workers_that_poll(file, 2, [1]) as have:
             pass

@@ -32,6 +32,9 @@ from redisai_engine.protocol.tensor import string_array, string_blob
 #: The message that asks for one run on made-up inputs.
 TRIAL = "trial"
 
+#: The message of a run that is the only request: the next one may come soon. None is that of any other run.
+ALONE = True
+
 _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much
@@ -77,7 +80,8 @@ class Channel:
             kind, blob = _packed(array)
             kinds.append(kind)
             blobs.append(blob)
-        text = _usual_text(tuple(kinds)) if message is None else _text(message, kinds)
+        is_usual = message is None or message is ALONE
+        text = _usual_text(message, tuple(kinds)) if is_usual else _text(message, kinds)
         size = len(text) + sum([len(blob) for blob in blobs])
         parts = [_HEAD.pack(size, len(text)), text, *blobs]
         if size < _AT_ONCE:
@@ -175,8 +179,8 @@ def _text(message: Any, kinds: Sequence[Any]) -> bytes:
 
 
 @lru_cache(_KEPT)
-def _usual_text(kinds: tuple[Any, ...]) -> bytes:
-    return _text(None, kinds)
+def _usual_text(message: Any, kinds: tuple[Any, ...]) -> bytes:
+    return _text(message, kinds)
 
 
 def _usual_kinds(text: bytes) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
-from redisai_engine.execution.hosts.frames import Channel, FrameError, FrameLimits, is_silent, to_error
+from redisai_engine.execution.hosts.frames import ALONE, Channel, FrameError, FrameLimits, is_silent, to_error
 from redisai_engine.weight import family_bytes, private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
@@ -90,10 +90,14 @@ class Host:
             self._channel.send(message, arrays)
         return self.answer(seconds=seconds, reply=reply)
 
-    def send(self, arrays: Sequence[Array]) -> int:
-        """Send a small request. Return the descriptor at which the answer arrives. Never wait."""
+    def send(self, arrays: Sequence[Array], *, is_alone: bool) -> int:
+        """
+        Send a small request. Return the descriptor at which the answer arrives. Never wait.
+
+        The worker of a Python model stays awake behind one that `is_alone`.
+        """
         with suppress(OSError):
-            self._channel.send(None, arrays)
+            self._channel.send(ALONE if is_alone else None, arrays)
         return self._channel.fileno()
 
     def has_answer(self) -> bool:

@@ -31,11 +31,11 @@ class PythonErrand(Errand):
         self._stop = StopHost()
         self._told: Outputs | HostEnded | ModelRunError | None = None  # what the host has answered
 
-    def begin(self, arrays: Sequence[Array], stop: StopHost) -> int:
+    def begin(self, arrays: Sequence[Array], stop: StopHost, *, is_alone: bool) -> int:
         self._stop = stop
         stop.in_loop = False
         stop.begin(self._host)
-        return self._host.send(arrays)
+        return self._host.send(arrays, is_alone=is_alone)
 
     def answer(self) -> Outputs | None:
         if not self._host.has_answer():

@@ -51,6 +51,8 @@ _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among th
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _DTYPES = ("<f4", "<f8", "i1", "<i2", "<i4", "<i8", "u1", "<u2", "?", "O")  # by RedisAI's number; the last one is text
 _STRING = 9
+_CONTENDED_SECONDS, _REST_SECONDS = 500e-6, 0.1  # see `service/polling.py`
+_ALONE = True  # the message of a run behind which the next one may come soon; that of any other is None
 _MODEL = "model/"  # where the archive has the model's folder
 _MOST_FILES = 100_000
 _LONGEST_TEXT = 2000  # characters of an error
@@ -215,7 +217,7 @@ class ModelWorker:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._given = given
-        self._channel = WorkerChannel(socket.socket(fileno=given["channel"]))
+        self._channel = WorkerChannel(socket.socket(fileno=given["channel"]), given["awake"])
         self._plain: tuple[type[BaseException], ...] = (BadArchive,)  # errors whose text says all
         self._items: Any = iter(())  # what is left of the stream that is under way
 
@@ -228,10 +230,12 @@ class ModelWorker:
             self._channel.send(self._failure("ModelLoadError", "the model can't be loaded", error))
             return
         self._channel.send({"python": sys.version.split()[0], "mlflow": model.version})
+        message: Any = None
         with contextlib.suppress(EOFError):
             while True:
-                message, arrays = self._channel.receive()
-                answer = self._answer(model, arrays) if message is None else self._item(model, message, arrays)
+                message, arrays = self._channel.receive(stay_awake=message is _ALONE)
+                is_stream = isinstance(message, dict)
+                answer = self._item(model, message, arrays) if is_stream else self._answer(model, arrays)
                 self._channel.send(*answer)
 
     def _loaded(self, about: dict[str, Any]) -> Any:
@@ -382,10 +386,18 @@ class Blob(io.RawIOBase):
 
 
 class WorkerChannel:
-    """The worker's end of the socket pair."""
+    """
+    The worker's end of the socket pair.
 
-    def __init__(self, connection: socket.socket) -> None:
+    A sleeping core takes long to wake, and its caches forget. So for a client that asks again at once, the worker polls
+    for the next request, up to `awake_seconds`, and yields the core to any other process that wants it.
+    """
+
+    def __init__(self, connection: socket.socket, awake_seconds: float = 0.0) -> None:
         self._socket = connection
+        self._awake_seconds = awake_seconds if hasattr(os, "sched_yield") else 0.0
+        self._sent_at = self._rests_until = 0.0
+        self._is_close = False  # whether the latest request came so soon after the answer before it
         self._first = bytearray(_AT_ONCE)
         self._kept: dict[bytes, Any] = {}  # what short texts without a message say: most frames resemble earlier ones
 
@@ -400,10 +412,13 @@ class WorkerChannel:
         else:
             for part in parts:
                 self._socket.sendall(part)
+        self._sent_at = time.monotonic()
 
-    def receive(self) -> tuple[Any, list[Any]]:
-        """Wait for a frame. Raise EOFError if the engine has closed the channel."""
-        view = self._whole()
+    def receive(self, *, stay_awake: bool = False) -> tuple[Any, list[Any]]:
+        """Wait for a frame, which may come soon if it is to `stay_awake`. Raise EOFError if the engine has ended."""
+        view = self._whole(self._polled() if stay_awake and self._is_close else 0)
+        now = time.monotonic()
+        self._is_close = now - self._sent_at < self._awake_seconds and now > self._rests_until
         text_end = _HEAD.size + _HEAD.unpack_from(view)[1]
         message, kinds = self._said(bytes(view[_HEAD.size : text_end]))
         arrays, start = [], text_end
@@ -416,12 +431,27 @@ class WorkerChannel:
         said = self._kept.get(text)
         if said is None:
             said = json.loads(text)
-            if said[0] is None and len(text) < _LONGEST_KEPT and len(self._kept) < _MOST_KEPT:
+            if not isinstance(said[0], dict) and len(text) < _LONGEST_KEPT and len(self._kept) < _MOST_KEPT:
                 self._kept[text] = said
         return said
 
-    def _whole(self) -> memoryview:
-        got = 0
+    def _polled(self) -> int:
+        """Return how many bytes have come into the buffer within `awake_seconds`, or until others need the core."""
+        now = time.monotonic()
+        until = now + self._awake_seconds
+        while now < until:
+            try:
+                return self._read(memoryview(self._first), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                os.sched_yield()
+            before, now = now, time.monotonic()
+            if now - before > _CONTENDED_SECONDS:
+                self._rests_until = now + _REST_SECONDS
+                break
+        return 0
+
+    def _whole(self, got: int) -> memoryview:
+        """Read a frame, of which so many bytes are in the buffer."""
         while got < _HEAD.size:
             got += self._read(memoryview(self._first)[got:])
         whole = bytearray(_HEAD.size + _HEAD.unpack_from(self._first)[0])
@@ -431,9 +461,9 @@ class WorkerChannel:
             got += self._read(view[got:])
         return view
 
-    def _read(self, into: memoryview) -> int:
+    def _read(self, into: memoryview, flags: int = 0) -> int:
         try:
-            count = self._socket.recv_into(into)
+            count = self._socket.recv_into(into, 0, flags)
         except ConnectionError:
             raise EOFError from None
         if not count:

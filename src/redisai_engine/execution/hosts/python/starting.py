@@ -62,17 +62,25 @@ class Starting:
     All workers of an engine. Its methods may be called in any thread.
 
     `output` opens where one of them prints, `most_answer` limits what it answers, in bytes. `threads` is how many one
-    of them computes with, if its environment doesn't say so; 0: its libraries decide.
+    of them computes with, if its environment doesn't say so; 0: its libraries decide. `awake_seconds` is how long one
+    polls for its next request, if that may come soon.
     """
 
     def __init__(
-        self, output: Output | None = None, *, most_answer: int, threads: int = 1, user: ModelUser | None = None
+        self,
+        output: Output | None = None,
+        *,
+        most_answer: int,
+        threads: int = 1,
+        user: ModelUser | None = None,
+        awake_seconds: float = 0.0,
     ) -> None:
         self.limits = FrameLimits(most_answer + 2 * _MOST_TEXT, _MOST_TEXT)
         self.closing = threading.Event()
         self._output = output or nowhere
         self._threads = threads
         self._user = user
+        self._awake_seconds = awake_seconds
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._folder: PrivateFolder | None = None
@@ -112,6 +120,7 @@ class Starting:
                 "folder": folder,
                 "memory": memory,
                 "path": interpreter.path,
+                "awake": self._awake_seconds,
                 "parcels": str(_PARCELS),
                 "unpacked": _UNPACKED[0] * os.fstat(descriptors[2]).st_size + _UNPACKED[1],
             }

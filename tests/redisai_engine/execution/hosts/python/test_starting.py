@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from redisai_engine.errors import ModelLoadError
-from redisai_engine.execution.hosts.frames import Channel
+from redisai_engine.execution.hosts.frames import ALONE, Channel
+from redisai_engine.execution.hosts.python import program as program_module
 from redisai_engine.execution.hosts.python.program import WorkerChannel
 from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
 from redisai_engine.users import ModelUser
+
+LONG = 3600.0  # seconds; longer than any test
 
 
 class Printed:
@@ -93,7 +96,8 @@ def test_a_python_that_cannot_be_started_is_named(everybodys: Path) -> None:
         printed_by(everybodys / "none")
 
 
-def test_both_sides_understand_each_other() -> None:
+@pytest.mark.parametrize("asked", [None, ALONE])
+def test_both_sides_understand_each_other(asked: object) -> None:
     """The worker's own implementation of frames, and the engine's."""
     import numpy as np
 
@@ -105,14 +109,80 @@ def test_both_sides_understand_each_other() -> None:
     left, right = socket.socketpair()
     with left, right:
         ours, theirs = Channel(left), WorkerChannel(right)
-        ours.send(None, values)
+        ours.send(asked, values)
         received = theirs.receive()
         theirs.send({"x": 1}, received[1])
         message, back = ours.receive(30)
 
-    assert received[0] is None
+    assert received[0] is asked
     assert message == {"x": 1}
     for sent, returned in zip(values, back, strict=True):
         assert returned is not None
         assert (returned.dtype, returned.shape) == (sent.dtype, sent.shape)
         assert returned.tolist() == sent.tolist()
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[Channel, WorkerChannel]]:
+    """Both ends of a channel, the second one a worker's that has been asked again at once."""
+    left, right = socket.socketpair()
+    with left, right:
+        ours, theirs = Channel(left), WorkerChannel(right, LONG)
+        theirs.send(None)
+        ours.receive(30)
+        ours.send(ALONE)
+        theirs.receive()
+        yield ours, theirs
+
+
+def count_yields(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> list[None]:
+    """Return what has an element for each time that a core was yielded. `then` is called each time."""
+    yields: list[None] = []
+
+    def record() -> None:
+        yields.append(None)
+        then()
+
+    monkeypatch.setattr(os, "sched_yield", record)
+    return yields
+
+
+def test_a_worker_polls_for_the_next_request_if_it_may_come_soon(
+    asked: tuple[Channel, WorkerChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = asked
+    yields = count_yields(monkeypatch, lambda: ours.send(None))
+
+    assert theirs.receive(stay_awake=True) == (None, [])
+    assert len(yields) == 1
+    ours.send(ALONE)
+    assert theirs.receive(stay_awake=False) == (ALONE, [])
+    assert len(yields) == 1
+
+
+def test_a_worker_whose_core_others_need_sleeps_for_a_while(
+    asked: tuple[Channel, WorkerChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = asked
+    monkeypatch.setattr(program_module, "_CONTENDED_SECONDS", 0.0)  # whatever a poll takes is long
+    monkeypatch.setattr(program_module, "_REST_SECONDS", LONG)
+    yields = count_yields(monkeypatch, lambda: ours.send(None))
+
+    assert theirs.receive(stay_awake=True) == (None, [])
+    ours.send(None)
+    assert theirs.receive(stay_awake=True) == (None, [])
+
+    assert len(yields) == 1
+
+
+def test_a_worker_whose_client_pauses_does_not_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        ours, theirs = Channel(left), WorkerChannel(right, 0.0)
+        yields = count_yields(monkeypatch, lambda: None)
+        for _ in range(3):
+            theirs.send(None)
+            ours.send(ALONE)
+            assert theirs.receive(stay_awake=True) == (ALONE, [])
+
+    assert not yields
