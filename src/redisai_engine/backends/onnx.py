@@ -8,6 +8,9 @@ listed but never fetched; they are left out of the reply, as RedisAI does. Error
 from __future__ import annotations
 
 import copy
+import ctypes
+import fcntl
+import mmap
 import os
 import re
 import threading
@@ -42,6 +45,7 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 #: What ONNX Runtime says when it didn't get memory.
 _NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory")
+_NO_MEMORY_PRINTED = re.compile(_NO_MEMORY.pattern.encode())
 
 #: A model that adds a number to itself, as ONNX has it: the package `onnx` isn't needed to serve models.
 _SMALLEST = (
@@ -49,6 +53,7 @@ _SMALLEST = (
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
 
+_MOST_PRINTED = 16 << 20  # bytes of warnings about one model
 _WARNINGS, _FATAL = 2, 4  # ONNX Runtime's numbers of what is printed
 
 _EXAMPLE_ELEMENTS = 1 << 16  # of all made-up inputs together
@@ -89,7 +94,7 @@ class OnnxBackend(Backend):
             if _NO_MEMORY.search(error.wire):
                 raise MemoryError from error
             raise
-        if said.has(_NO_MEMORY):
+        if said.has(_NO_MEMORY_PRINTED):
             raise MemoryError
         return model
 
@@ -245,32 +250,48 @@ def _small_shape(node: Any) -> list[int]:
 
 
 class _Printed:
-    """What is written to a pipe. It is read by a thread, so that nobody has to wait who writes much."""
+    """
+    What is written to a pipe, up to `_MOST_PRINTED` bytes.
 
-    def __init__(self, pipe: int) -> None:
-        self._text = ""
-        self._pipe = pipe
-        self._thread = threading.Thread(target=self._read, daemon=True)
+    ONNX Runtime (1.30, but not 1.32) holds Python's lock while it loads a model and prints warnings. So a call of C's
+    library reads all of them, without that lock. When a thread read part by part, a full pipe made loading wait for
+    ever.
+    """
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._bytes = mmap.mmap(-1, _MOST_PRINTED)  # takes memory only as it is filled
+        self._count = 0
+        self._library = ctypes.CDLL(None)
+        self._library.fdopen.restype = ctypes.c_void_p
+        self._library.fread.restype = ctypes.c_size_t
+        self._thread = threading.Thread(target=self._read, args=[reading], daemon=True)
         self._thread.start()
+        # More than the pipe takes: it has been written when the call that reads has begun.
+        os.write(writing, b"\n" * (fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) + 1))
 
-    def has(self, what: re.Pattern[str]) -> bool:
-        """Return whether this was written. Nobody may have the pipe open for writing any more."""
+    def has(self, what: re.Pattern[bytes]) -> bool:
+        """
+        Return whether this was written. Nobody may have the pipe open for writing any more.
+
+        Raise ModelLoadError if more was written than is kept.
+        """
         self._thread.join()
-        return what.search(self._text) is not None
+        if self._count == _MOST_PRINTED:
+            raise ModelLoadError(f"ONNX Runtime prints {_MOST_PRINTED >> 20} MiB of warnings about the model")
+        return what.search(self._bytes, 0, self._count) is not None
 
-    def _read(self) -> None:
-        parts = []
-        while part := os.read(self._pipe, 1 << 16):
-            parts.append(part)
-        os.close(self._pipe)
-        self._text = b"".join(parts).decode("utf-8", "replace")
+    def _read(self, reading: int) -> None:
+        file = ctypes.c_void_p(self._library.fdopen(reading, b"r"))
+        memory = (ctypes.c_char * _MOST_PRINTED).from_buffer(self._bytes)
+        self._count = self._library.fread(memory, ctypes.c_size_t(1), ctypes.c_size_t(_MOST_PRINTED), file)
+        self._library.fclose(file)
 
 
 @contextmanager
 def _printed() -> Iterator[_Printed]:
     """Collect what libraries of this process print to its standard error."""
     reading, writing = os.pipe()
-    printed = _Printed(reading)
+    printed = _Printed(reading, writing)
     before = os.dup(2)
     os.dup2(writing, 2)
     os.close(writing)

@@ -156,7 +156,7 @@ def _decode(reply: bytes, start: int, levels: int) -> tuple[Value, int]:
     """Decode the item at `start`, which may have so many levels. Return its value and the offset after it."""
     end = reply.index(b"\n", start) + 1
     kind = reply[start : start + 1]
-    line = reply[start + 1 : end - 2]
+    line = reply[start + 1 : end].rstrip(b"\r\n")  # the same number as for the scanner, whatever ends the line
     if kind in b"$=!":
         length = int(line)
         if length < 0:

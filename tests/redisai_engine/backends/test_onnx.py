@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from threading import Timer
 from typing import Any
 
@@ -252,6 +254,40 @@ def test_a_load_that_is_tried_out_prints_nothing_and_leaves_standard_error_as_it
 
     assert model.inputs == ("x",)
     assert capfd.readouterr().err == "as before"
+
+
+PRINTING = """
+import ctypes, os, re
+from redisai_engine.backends import onnx
+from redisai_engine.errors import ModelLoadError
+
+with onnx._printed() as said:
+    for _ in range({mebibytes}):
+        ctypes.{library}(None).write(2, b"a" * (1 << 20), 1 << 20)
+    ctypes.{library}(None).write(2, b"bad_alloc", 9)
+try:
+    print(said.has(re.compile(b"bad_alloc")))
+except ModelLoadError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "mebibytes", "said"),
+    [
+        ("PyDLL", 0, "True"),
+        ("PyDLL", 3, "True"),
+        ("CDLL", 3, "True"),
+        ("CDLL", 20, "ONNX Runtime prints 16 MiB of warnings about the model"),
+    ],
+)
+def test_a_library_may_print_much_while_it_holds_pythons_lock(library: str, mebibytes: int, said: str) -> None:
+    """ONNX Runtime 1.30 does. Functions of a PyDLL hold the lock; in a process of its own, which might never end."""
+    program = PRINTING.format(library=library, mebibytes=mebibytes)
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    assert ran.stdout.strip() == said
 
 
 def test_the_model_that_warms_a_process_up_is_a_model() -> None:
