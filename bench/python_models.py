@@ -81,7 +81,7 @@ def _saved(folder: Path) -> tuple[Path, Any]:
 
     rows = pd.DataFrame(np.random.default_rng(1).normal(size=(100, 4)), columns=list("abcd"))
     model = LinearRegression().fit(rows, rows.sum(axis=1))
-    signature = mlflow.models.infer_signature(rows)
+    signature = mlflow.models.infer_signature(rows, model.predict(rows))  # MLServer fails without that of the answer
     mlflow.sklearn.save_model(model, folder, signature=signature, pip_requirements=[])
     return folder, rows[:1]
 
