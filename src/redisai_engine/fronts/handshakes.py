@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 _SECONDS = 10.0  # then a client that doesn't speak TLS, or not to the end, is let go
+FAREWELL_SECONDS = 1e6  # for what `closing.py` ends: the event loop's 30 s would cut off answers
 _BACKLOG = 1024  # of connections that wait to be accepted
 _AT_ONCE = 64  # connections that are accepted in a row
 _PAUSE_SECONDS = 0.1  # where none can be accepted, as when there are no descriptors
@@ -88,8 +89,8 @@ class Handshakes:
             self._loop.add_reader(listening, self._accept, listening)
 
     async def _shake_hands(self, connection: socket.socket) -> None:
+        # asyncio's own loop has the second limit from Python 3.11 on only, uvloop always.
+        limits: Any = {"ssl_handshake_timeout": _SECONDS, "ssl_shutdown_timeout": FAREWELL_SECONDS}
         # Errors of TLS and of time are among these. The event loop closes the connection then.
         with suppress(OSError, asyncio.TimeoutError):
-            await self._loop.connect_accepted_socket(
-                self._session, connection, ssl=self._context, ssl_handshake_timeout=_SECONDS
-            )
+            await self._loop.connect_accepted_socket(self._session, connection, ssl=self._context, **limits)

@@ -8,25 +8,29 @@ import asyncio
 import errno
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from redisai_engine.certificates import load_authorities, load_certificate, modern
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.fronts.closing import Closing
 from redisai_engine.fronts.handshakes import Handshakes
 from redisai_engine.keepalive import keep_alive
 
 _VERIFIED = {"yes": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "no": ssl.CERT_NONE}
 _IDLE_SECONDS = 300  # of a client's connection, until the kernel asks whether the client still exists; as in Redis
 _INTERVAL_SECONDS = 100
+_PATIENCE_SECONDS = 30.0
 
 
 class Listener:
     """A port on which connections are accepted."""
 
-    def __init__(self, server: asyncio.Server, handshakes: Handshakes | None) -> None:
+    def __init__(self, server: asyncio.Server, handshakes: Handshakes | None, closing: Closing | None) -> None:
         self._server = server
         self._handshakes = handshakes
+        self._closing = closing
 
     @property
     def under_way(self) -> int:
@@ -44,6 +48,8 @@ class Listener:
         self._server.close()
         if self._handshakes is not None:
             self._handshakes.close()
+        if self._closing is not None:
+            self._closing.end()
 
 
 async def listen(
@@ -55,11 +61,16 @@ async def listen(
     flag: str,
     shared: bool,
     is_full: Callable[[], bool],
+    transports: Callable[[], Iterable[Any]],
+    patience: float = _PATIENCE_SECONDS,
 ) -> Listener:
     """
     Accept connections. With `shared`, other processes listen on the same port. `flag` is the setting of the port.
 
     While `is_full`, connections that begin with TLS are closed. Others are up to `connection`, which may answer.
+
+    `transports` returns those of all clients, which over TLS are ended if they are being closed and a client takes
+    nothing for `patience` seconds.
 
     Raise StartError if the address or the certificate can't be used.
     """
@@ -75,7 +86,8 @@ async def listen(
         keep_alive(listening, idle=_IDLE_SECONDS, interval=_INTERVAL_SECONDS)
     if handshakes is not None:
         handshakes.accept_on(server.sockets)
-    return Listener(server, handshakes)
+    closing = None if tls is None else Closing(loop, transports, patience)
+    return Listener(server, handshakes, closing)
 
 
 def cannot_listen(bind: str, port: int, error: OSError, flag: str) -> StartError:

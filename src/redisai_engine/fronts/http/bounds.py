@@ -16,10 +16,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from redisai_engine.fronts.closing import LEAST_RATE
 from redisai_engine.fronts.http.access.failures import RequestRefused
 
 HEAD_BYTES = 64 * 1024  # of request line and headers
-LEAST_RATE = 500  # bytes a second, of a body and of an answer; the slowest modems were faster
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 

@@ -69,6 +69,8 @@ class HttpFront:
             flag="--http-port",
             shared=shared,
             is_full=self._is_full,
+            transports=lambda: [connection.transport for connection in self._state.connections],
+            patience=self._patience,
         )
         self._untaken.begin()
         return self._listener.address

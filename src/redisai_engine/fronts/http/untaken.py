@@ -15,22 +15,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import socket
 import struct
 import termios
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from redisai_engine.fronts.http.bounds import LEAST_RATE
+from redisai_engine.fronts.closing import LEAST_RATE, acknowledged, reset
 
 _log = logging.getLogger(__name__)
 
-_TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux
-_INFO_BYTES = 128  # of struct tcp_info, up to the end of the field that is read
-_ACKNOWLEDGED = struct.Struct("120xQ")
 _COUNT = struct.Struct("i")
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the kernel forgets what it has, too
 
 
 class Debt(NamedTuple):
@@ -75,7 +70,7 @@ class Untaken:
                 continue
             earlier = before.get(connection)
             if earlier is not None and earlier.is_neglected(debt, least):
-                _abort(connection.transport)
+                reset(connection.transport)
                 ended += 1
             else:
                 self._debts[connection] = debt
@@ -96,7 +91,7 @@ def debt_of(connection: Any) -> Debt | None:
     waiting += _unacknowledged(of_kernel)
     if not waiting:
         return None
-    taken = _acknowledged(of_kernel)
+    taken = acknowledged(of_kernel)
     if taken:
         return Debt(taken, taken + waiting)
     return None if is_tls else Debt(-waiting, 0)  # a kernel that doesn't count: what waits must become less
@@ -105,15 +100,3 @@ def debt_of(connection: Any) -> Debt | None:
 def _unacknowledged(connection: Any) -> int:
     count: int = _COUNT.unpack(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(_COUNT.size)))[0]
     return count
-
-
-def _acknowledged(connection: Any) -> int:
-    if _TCP_INFO is None:
-        return 0
-    info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
-    return int(_ACKNOWLEDGED.unpack(info)[0]) if len(info) == _INFO_BYTES else 0
-
-
-def _abort(transport: Any) -> None:
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()

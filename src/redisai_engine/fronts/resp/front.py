@@ -48,6 +48,7 @@ class RespFront:
             flag="--port",
             shared=shared,
             is_full=self._has_no_room,
+            transports=lambda: [session.transport for session in self._sessions],
         )
         return self._listener.address
 

@@ -89,7 +89,7 @@ class Session:
         self._relayed_names = relayed_names
         self._names = relayed_names.stateless  # those of which nothing needs to be known for this connection
         self._client = ConnectedClient(engine, self)
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._parser = RequestParser(self._client.limits)
         self._prepared = PreparedDags()
         # Replies that are pending, and bytes that are ready to be written
@@ -354,7 +354,7 @@ class Session:
             if self._redis_waits and not self._pending.hold_too_much:
                 self._redis_waits = False
                 upstream.reading.release(Reason.HELD_REPLIES)
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         if self._out:
@@ -418,8 +418,8 @@ class Session:
     def abort(self) -> None:
         """Close the connection at once: its replies can't be written."""
         _log.exception("writing a connection's replies failed because of a bug in the engine")
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
         """
@@ -441,7 +441,7 @@ class Session:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's transports don't derive from asyncio's
-        self._transport = transport
+        self.transport = transport
         self._sessions.add(self)
         try:
             self.reading.attach(transport)
@@ -466,11 +466,11 @@ class Session:
         """Record that the client sends no more. It may still read, except over TLS, which has no such state."""
         self._ended = True
         self._client.touch()
-        return self._transport is not None and self._transport.get_extra_info("sslcontext") is None
+        return self.transport is not None and self.transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.is_closing = True
-        self._transport = None
+        self.transport = None
         self._sessions.discard(self)
         try:
             self._client.lose(replies.error("ERR the client has closed its connection"))

@@ -13,7 +13,8 @@ from time import monotonic
 
 import pytest
 
-from redisai_engine.fronts.http.bounds import HEAD_BYTES, LEAST_RATE
+from redisai_engine.fronts.closing import LEAST_RATE
+from redisai_engine.fronts.http.bounds import HEAD_BYTES
 from support.http_calls import HttpServer, http_engine, infer_json
 from support.servers import Server
 from support.waiting import free_port, wait_until
