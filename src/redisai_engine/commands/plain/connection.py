@@ -47,15 +47,13 @@ def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     queued = connection.in_transaction
-    words = [word.upper() for word in arguments]
-    if b"AUTH" in words:
+    if b"AUTH" in map(bytes.upper, arguments):
         connection.may_share = False
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw[:1] not in (b"%", b"*"):
         return bytes(raw)
-    if b"AUTH" in words[2:]:
-        connection.user = arguments[words.index(b"AUTH", 2) + 1]
+    connection.user = _user_of(arguments) or connection.user
     connection.limits.widen()
     before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
     if connection.protocol == 3:
@@ -69,6 +67,17 @@ def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     if b"modules" in facts and isinstance(version, bytes):
         facts[b"modules"] = with_module(facts[b"modules"], version, connection.protocol)
     return replies.mapping([*zip(fields[::2], facts.values(), strict=True)], connection.protocol)
+
+
+def _user_of(arguments: Sequence[bytes]) -> bytes | None:
+    """Return the user that a HELLO logs in as. A name that it sets may be `auth`, too."""
+    user, position = None, 2
+    while position + 1 < len(arguments):
+        is_login = arguments[position].upper() == b"AUTH"
+        if is_login:
+            user = arguments[position + 1]
+        position += 3 if is_login else 2
+    return user
 
 
 @connection_command("RESET", in_transaction=InTransaction.NOW, waits=True)

@@ -388,3 +388,19 @@ class TestPing:
 def pings(direct: Connection) -> int:
     found = re.search(rb"cmdstat_ping:calls=(\d+)", direct.ask("INFO commandstats"))
     return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ("SETNAME auth", b"auth"),
+        ("AUTH default any SETNAME auth", b"auth"),
+        ("SETNAME AUTH AUTH default any", b"AUTH"),
+        ("SETNAME auth SETNAME x", b"x"),
+    ],
+)
+def test_words_of_hello_may_be_names(wire: Connection, options: str, name: bytes):
+    assert wire.ask(f"HELLO 2 {options}").startswith(b"*")
+
+    assert wire.ask("CLIENT GETNAME") == bulk(name)
+    assert wire.ask(TENSOR) == OK
