@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from mlflow_redisai.deploy.choice import choose_flavor, convert
 from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED, module_of
+from support.packages import without
 
 
 def model_with(flavors: list[str], folder: Path) -> Path:
@@ -85,15 +85,18 @@ def test_a_model_without_any_flavor_is_told(tmp_path: Path) -> None:
     ("flavor", "package"), [(row.name, package) for row in FLAVORS.values() if row.extra for package in row.packages]
 )
 def test_without_a_package_nothing_is_converted_and_the_extra_is_named(
-    flavor: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flavor: str, package: str, tmp_path: Path
 ) -> None:
     """Any package of the row counts. The model has only its MLmodel, which shows that no other file is read first."""
     row = FLAVORS[flavor]
     if row.missing():
         pytest.skip(f"{row.missing()} is not installed")
-    monkeypatch.setitem(sys.modules, module_of(package), None)
 
-    with open_model(str(model_with([flavor], tmp_path))) as model, pytest.raises(MissingConverter) as caught:
+    with (
+        open_model(str(model_with([flavor], tmp_path))) as model,
+        without(module_of(package)),
+        pytest.raises(MissingConverter) as caught,
+    ):
         convert(model, flavor=flavor)
 
     assert caught.value.message == (

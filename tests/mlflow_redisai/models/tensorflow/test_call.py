@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,16 @@ from mlflow_redisai.errors import MissingConverter
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.models.tensorflow.call import reason, to_tensor, to_text
 from redisai_engine.protocol import dtypes
+from support.packages import without
 
 
 @pytest.mark.parametrize("flavor", ["keras", "tensorflow"])
-def test_without_tensorflow_the_error_says_what_to_install(
-    flavor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tensorflow_the_error_says_what_to_install(flavor: str, tmp_path: Path) -> None:
     meta = Model()
     meta.add_flavor(flavor, data="data", model_type="keras")
     meta.save(str(tmp_path / "MLmodel"))
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
 
-    with open_model(str(tmp_path)) as model, pytest.raises(MissingConverter) as raised:
+    with open_model(str(tmp_path)) as model, without("tensorflow"), pytest.raises(MissingConverter) as raised:
         convert(model, flavor=choose_flavor(model))
 
     assert raised.value.message == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models.loading import open_model
 from redisai_engine.codec.compare import compare, tolerance_of
 from redisai_engine.protocol import dtypes
+from support.packages import without
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
@@ -241,14 +241,11 @@ class TestRefusals:
         with pytest.raises(NotConvertible, match="can't be loaded: "):
             deploy_torch(path, backend="ONNX")
 
-    def test_without_torch_the_extra_is_named(
-        self, table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_without_torch_the_extra_is_named(self, table: Any, tmp_path: Path) -> None:
         rows = models.cancer()[0].to_numpy(np.float32)
         path = save_torch(tmp_path / "m", table, input_example=rows[:3])
-        monkeypatch.setitem(sys.modules, "torch", None)
 
-        with open_model(str(path)) as model, pytest.raises(MissingConverter) as caught:
+        with open_model(str(path)) as model, without("torch"), pytest.raises(MissingConverter) as caught:
             convert(model, flavor="pytorch")
 
         assert caught.value.message == (
