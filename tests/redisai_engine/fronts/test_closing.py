@@ -142,12 +142,15 @@ def test_the_event_loops_own_limit_would_cut_it_off(files: Certificates, monkeyp
     assert handshakes.FAREWELL_SECONDS > 24 * 3600
     monkeypatch.setattr(handshakes, "FAREWELL_SECONDS", PATIENCE_S)
 
+    taken = 0
     with (
         Serving(server_context(files), ANSWER) as serving,
         client(serving.port, files.context()) as wire,
-        pytest.raises(OSError, match=r"(?i)eof|reset|closed"),
+        contextlib.suppress(ssl.SSLEOFError, ConnectionError),  # which Python 3.11's first releases don't raise
     ):
-        take_slowly(wire, 5 * PATIENCE_S)
+        taken = take_slowly(wire, 5 * PATIENCE_S)
+
+    assert taken < len(ANSWER)
 
 
 @pytest.mark.parametrize("answer", [ANSWER, b"small"], ids=["an answer that nobody takes", "no farewell"])
