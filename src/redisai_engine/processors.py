@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: Yielding the processor for longer shows that others need it. For how long a process that polls then doesn't.
+CONTENDED_SECONDS, REST_SECONDS = 500e-6, 0.1
+
 AUTO = "auto"
 MOST_WORKERS = 256
 

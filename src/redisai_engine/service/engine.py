@@ -86,7 +86,11 @@ class Engine:
         self.quarantine = quarantine or Quarantine()
         threads = settings.threads_per_queue or _processors(settings.workers)
         host_limits = HostLimits(
-            settings.model_load_timeout / 1000, settings.host_memory, threads, together=settings.model_memory
+            settings.model_load_timeout / 1000,
+            settings.host_memory,
+            threads,
+            together=settings.model_memory,
+            awake_seconds=worker_seconds(settings),
         )
         self.placement = Placement(
             host_limits,

@@ -11,7 +11,7 @@ yielding it costs more than sleeping would, so there is no polling for a while t
 A run in a process of the model's own (`Errands`) takes the time of the event loop only at its two ends. For such a run
 that is the only one, the loop stays awake a few times as long. Its answer, whenever it comes, says nothing of the
 client, so what counts is the pause between the last reply and the next request. The process that runs the model stays
-awake for its next request likewise (`worker_seconds`).
+awake for its next request likewise (`worker_seconds`), and so do engine and host around a short run in a host.
 
 Worker processes leave at least one core to others: there is one place fewer to poll in than there are processors, and
 a worker polls only while it has its place, which it may share with another worker. A place is a lock on a byte of a
@@ -29,16 +29,13 @@ from asyncio import AbstractEventLoop
 from time import monotonic
 
 from redisai_engine.config import Settings
-from redisai_engine.processors import available
+from redisai_engine.processors import CONTENDED_SECONDS, REST_SECONDS, available
 
 #: For so long a process doesn't ask again for its place, in seconds, after another one had it.
 _PATIENCE = 0.01
 
 #: How many times as long the loop stays awake for the answer of a run elsewhere.
 _TIMES_ELSEWHERE = 5
-
-#: A poll that takes longer shows that others need the core, and for how long there is no polling then.
-_CONTENDED_SECONDS, _REST_SECONDS = 500e-6, 0.1
 
 #: How many times as long a process that runs models stays awake: it waits for the client, the loop and both their ways.
 _TIMES_WORKER = 2
@@ -50,7 +47,7 @@ def microseconds(settings: Settings) -> int:
 
 
 def worker_seconds(settings: Settings) -> float:
-    """Return how long the worker of a Python model may poll for its next request."""
+    """Return how long a process of a model's own may poll for its next request."""
     return _TIMES_WORKER * microseconds(settings) / 1e6
 
 
@@ -136,10 +133,10 @@ class BusyPolling:
         if now < self._until:
             os.sched_yield()
             back_at = monotonic()
-            if back_at - now < _CONTENDED_SECONDS:
+            if back_at - now < CONTENDED_SECONDS:
                 self._loop.call_soon(self._poll)
                 return
-            self._rests_until = back_at + _REST_SECONDS
+            self._rests_until = back_at + REST_SECONDS
         self.is_polling = False
         if self._place is not None:
             self._place.leave()

@@ -109,8 +109,8 @@ def test_a_loop_whose_core_others_need_sleeps_at_once_and_for_a_while(monkeypatc
         polling.turn_ended(monotonic())
         assert not polling.is_polling
 
-    monkeypatch.setattr(polling_module, "_CONTENDED_SECONDS", 0.0)  # whatever a poll takes is long
-    monkeypatch.setattr(polling_module, "_REST_SECONDS", LONG)
+    monkeypatch.setattr(polling_module, "CONTENDED_SECONDS", 0.0)  # whatever a poll takes is long
+    monkeypatch.setattr(polling_module, "REST_SECONDS", LONG)
     asyncio.run(asyncio.wait_for(run(), 30))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ import numpy as np
 from redisai_engine import errors
 from redisai_engine.backends.base import Array
 from redisai_engine.errors import EngineError, HostOutOfMemory, ModelRunError
+from redisai_engine.processors import CONTENDED_SECONDS, REST_SECONDS
 from redisai_engine.protocol import dtypes
 from redisai_engine.protocol.frames import ReplyError, Value
 from redisai_engine.protocol.tensor import string_array, string_blob
@@ -32,13 +34,14 @@ from redisai_engine.protocol.tensor import string_array, string_blob
 #: The message that asks for one run on made-up inputs.
 TRIAL = "trial"
 
-#: The message of a run that is the only request: the next one may come soon. None is that of any other run.
+#: The message of a run behind which the next one may come soon. None is that of any other run.
 ALONE = True
 
 _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much
-_USUAL = b"[null,"
+_USUAL = {b"[null,": None, b"[true,": ALONE}  # how the JSON begins, and the message
+_USUAL_LENGTH = 6
 #: What reading whatever arrives may raise. RecursionError comes from JSON, OverflowError from NumPy.
 _NOT_A_FRAME = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError),
@@ -65,11 +68,19 @@ ANY_FRAME = FrameLimits(_MOST, _MOST)
 
 
 class Channel:
-    """One end of a socket pair. One thread uses it at a time. `limits` are for frames that arrive."""
+    """
+    One end of a socket pair. One thread uses it at a time. `limits` are for frames that arrive.
 
-    def __init__(self, connection: socket.socket, limits: FrameLimits = ANY_FRAME) -> None:
+    `awake_seconds` is how long `stay_awake` waits at most.
+    """
+
+    def __init__(
+        self, connection: socket.socket, limits: FrameLimits = ANY_FRAME, *, awake_seconds: float = 0.0
+    ) -> None:
+        self.awake_seconds = awake_seconds if hasattr(os, "sched_yield") else 0.0
         self._socket = connection
         self._limits = limits
+        self._rests_until = 0.0
         self._first = bytearray(_AT_ONCE)
         self._got = 0  # bytes in it that `receive` begins with
 
@@ -89,6 +100,21 @@ class Channel:
         else:
             for part in parts:
                 self._socket.sendall(part)
+
+    def stay_awake(self) -> None:
+        """
+        Wait until something has arrived, for a moment, without sleeping: a sleeping core takes long to wake.
+
+        Return earlier if others need the core, and then at once for a while.
+        """
+        now = monotonic()
+        until = now + self.awake_seconds if now > self._rests_until else now
+        while now < until and not self.has_all() and not self._got:
+            os.sched_yield()
+            before, now = now, monotonic()
+            if now - before > CONTENDED_SECONDS:
+                self._rests_until = now + REST_SECONDS
+                return
 
     def has_all(self) -> bool:
         """Return whether `receive` would return at once, with a frame. Never wait."""
@@ -112,7 +138,8 @@ class Channel:
             view = self._whole(until)
             text_end = _HEAD.size + _HEAD.unpack_from(view)[1]
             text = bytes(view[_HEAD.size : text_end])
-            message, kinds = (None, _usual_kinds(text)) if text.startswith(_USUAL) else json.loads(text)
+            start = text[:_USUAL_LENGTH]
+            message, kinds = (_USUAL[start], _usual_kinds(text)) if start in _USUAL else json.loads(text)
             return message, _unpacked(kinds, view[text_end:])
         except _NOT_A_FRAME as error:
             raise FrameError(f"{type(error).__name__}: {error}") from error

@@ -48,7 +48,8 @@ class HostLimits:
     What hosts get: seconds to load, bytes of memory besides the model (0: any), runs of one model at a time.
 
     `together` is how many bytes the hosts of one model may take (0: any). One may be more, but no second one then.
-    `load_setting` is where the first of all comes from.
+    `load_setting` is where the first of all comes from. `awake_seconds` is how long engine and host stay
+    awake for each other around a short run.
     """
 
     load_seconds: float
@@ -56,6 +57,7 @@ class HostLimits:
     at_once: int
     together: int = 0
     load_setting: str = "model-load-timeout"
+    awake_seconds: float = 0.0
 
 
 class StopHost(Stop):
@@ -204,7 +206,7 @@ class Hosts:
     def __init__(self, origin: HostSource, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
         self._origin = origin
         self._limits = host_limits
-        self._about = about
+        self._about = {**about, "awake_seconds": host_limits.awake_seconds}
         self._memory = memory_for(host_limits, len(content))
         self._file = file_with(content)
         self._free: list[Host] = []
@@ -237,6 +239,8 @@ class Hosts:
             stop.terminate = True  # the executor then leaves the run to a thread
             raise stopped()
         stop.begin(host)
+        if stop.in_loop and message is None:
+            return self.finish(host, stop, lambda: host.ask_awake(arrays))
         return self.finish(host, stop, lambda: host.ask(message, arrays, reply=reply)[1])
 
     def finish(self, host: Host, stop: StopHost, answer: Callable[[], Outputs]) -> Outputs:
@@ -358,7 +362,10 @@ class Hosts:
     def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
         """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
         host = Host(
-            self._origin, self._file.fileno(), memory=self._memory, gpu=parse_device(self._about["device"])[0] == "GPU"
+            *(self._origin, self._file.fileno()),
+            memory=self._memory,
+            gpu=parse_device(self._about["device"])[0] == "GPU",
+            awake_seconds=self._limits.awake_seconds,
         )
         try:
             stop.begin(host)

@@ -57,10 +57,10 @@ class HostSource(Protocol):
 class Host:
     """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
 
-    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool) -> None:
+    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool, awake_seconds: float = 0.0) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
-        self._channel = Channel(ours, origin.limits)
+        self._channel = Channel(ours, origin.limits, awake_seconds=awake_seconds)
         self._ends_slowly = origin.ends_slowly
         self._is_left = False  # to its end, which nobody waits for
         self._common = 0
@@ -89,6 +89,13 @@ class Host:
         with suppress(OSError):  # the process has ended, as is found next
             self._channel.send(message, arrays)
         return self.answer(seconds=seconds, reply=reply)
+
+    def ask_awake(self, arrays: Sequence[Array]) -> Outputs:
+        """Carry out a run that is known to be short. Both sides stay awake meanwhile. Raise the errors of `ask`."""
+        with suppress(OSError):
+            self._channel.send(ALONE, arrays)
+        self._channel.stay_awake()
+        return self.answer()[1]
 
     def send(self, arrays: Sequence[Array], *, is_alone: bool) -> int:
         """

@@ -11,13 +11,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
+from time import monotonic
 from typing import Any, TypeAlias
 
 from redisai_engine.backends.base import Array, BackendSettings, LoadedModel, Outputs
 from redisai_engine.backends.deadly import danger
 from redisai_engine.backends.registry import backend
 from redisai_engine.backends.scripts import ScriptCall
-from redisai_engine.execution.hosts.frames import TRIAL, Channel, from_bytes, from_error, to_bytes, to_error, to_value
+from redisai_engine.execution.hosts.frames import (
+    ALONE,
+    TRIAL,
+    Channel,
+    from_bytes,
+    from_error,
+    to_bytes,
+    to_error,
+    to_value,
+)
 from redisai_engine.protocol.frames import Value
 from redisai_engine.weight import private_bytes
 
@@ -35,12 +47,21 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
         channel.send(from_error(error))
         return
     channel.send({**about, "missing": missing, "weight": [os.getpid(), common]})
+    channel.awake_seconds = given.get("awake_seconds", 0.0)
+    with suppress(EOFError):
+        run_all(channel, run)
+
+
+def run_all(channel: Channel, run: Run) -> None:
+    """Carry out runs. Stay awake for the next one if it may come as soon as the latest. Raise EOFError at the end."""
+    answered_at = -inf
     while True:
-        try:
-            message, arrays = channel.receive()
-        except EOFError:
-            return
+        message, arrays = channel.receive()
+        is_close = monotonic() - answered_at < channel.awake_seconds
         _answer(channel, run, message, arrays)
+        answered_at = monotonic()
+        if is_close and message is ALONE:
+            channel.stay_awake()
 
 
 def _content(file: int) -> bytes:

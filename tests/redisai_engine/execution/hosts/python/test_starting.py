@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from redisai_engine.execution.hosts.python import program as program_module
 from redisai_engine.execution.hosts.python.program import WorkerChannel
 from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
 from redisai_engine.users import ModelUser
+from support.yields import count_yields
 
 LONG = 3600.0  # seconds; longer than any test
 
@@ -135,18 +136,6 @@ def asked() -> Iterator[tuple[Channel, WorkerChannel]]:
         yield ours, theirs
 
 
-def count_yields(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> list[None]:
-    """Return what has an element for each time that a core was yielded. `then` is called each time."""
-    yields: list[None] = []
-
-    def record() -> None:
-        yields.append(None)
-        then()
-
-    monkeypatch.setattr(os, "sched_yield", record)
-    return yields
-
-
 def test_a_worker_polls_for_the_next_request_if_it_may_come_soon(
     asked: tuple[Channel, WorkerChannel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +168,7 @@ def test_a_worker_whose_client_pauses_does_not_poll(monkeypatch: pytest.MonkeyPa
     left, right = socket.socketpair()
     with left, right:
         ours, theirs = Channel(left), WorkerChannel(right, 0.0)
-        yields = count_yields(monkeypatch, lambda: None)
+        yields = count_yields(monkeypatch)
         for _ in range(3):
             theirs.send(None)
             ours.send(ALONE)
