@@ -35,7 +35,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             plan = Plan(name, Path(folder), arguments.seconds, arguments.rounds, progress, found.skipped)
             try:
-                found.scenarios[name] = SCENARIOS[name](plan)
+                found.take(name, SCENARIOS[name](plan))
                 if arguments.again is not None:
                     found.tell_again(name, about)
             except Exception as error:  # earlier measurements must not be lost

@@ -46,6 +46,12 @@ class Results:
         pairs = zip(self.values(scenario, series, figure), self.values(scenario, base, figure), strict=False)
         return [value / other for value, other in pairs]
 
+    def take(self, scenario: str, series: Series) -> None:
+        """Keep what a scenario has measured. What an earlier run skipped, and this one measured, isn't missing."""
+        self.scenarios[scenario] = series
+        for name in (scenario, *series):
+            self.skipped.pop(name, None)
+
     def tell_again(self, scenario: str, about: dict[str, Any]) -> None:
         """Record that a whole scenario was measured later than the others. `about` describes that run."""
         self.about.setdefault("again", {})[scenario] = {name: about[name] for name in ("date", "commit")}

@@ -32,6 +32,14 @@ def results() -> Results:
     return Results(ABOUT, {"rivals": RIVALS}, {"Ray Serve": "no wheel"})
 
 
+def test_what_was_skipped_and_is_measured_later_is_missing_no_more(results: Results) -> None:
+    results.skipped["http"] = "OSError: no port"
+
+    results.take("rivals", {**RIVALS, "Ray Serve": [{"per_second_50": 1.0}]})
+
+    assert results.skipped == {"http": "OSError: no port"}
+
+
 def test_the_page_is_what_the_newest_results_give() -> None:
     path = newest(FOLDER)
     if path is None:
