@@ -18,7 +18,7 @@ from redisai_engine.commands.transaction import Transaction
 from redisai_engine.execution.figures import RESP
 from redisai_engine.redis.upstream import Owner, Upstream
 from redisai_engine.service.engine import Engine
-from redisai_engine.service.shared import MOST_WHO, WHO, SharedConnection, run_id
+from redisai_engine.service.shared import MOST_WHO, WHO, Login, SharedConnection, run_id
 from redisai_engine.service.turn import Participant
 
 #: The user of whoever gives a password without a name.
@@ -67,6 +67,8 @@ class Client:
         #: Whether the client's own connection is in the state of a new one, as far as others can tell.
         self.may_share = False
         self.wrote_apart = False  # over the shared connection, which WAIT on its own knows nothing of
+        #: What it shares its connection with; None if it has not logged in, or may not share.
+        self.login: Login | None = None
         self._front = front
         self._server = b""  # the run id of the server that its own connection leads to
         self._asks_server = False
@@ -113,10 +115,14 @@ class Client:
         """
         if not self.may_share or self.database:
             return None
+        login = self.login
+        shared = self.engine.shared if login is None else login.shared
+        # A login that may not ask Redis who it is would be noted in its ACL LOG by each client.
+        if shared is None or (login is not None and not shared.is_open):
+            return None
         if not self._server:
             self._ask_server()
             return None
-        shared = self.engine.shared
         return shared if shared.serves(self._server) else None
 
     def _ask_server(self) -> None:
@@ -146,6 +152,13 @@ class Client:
         self.tensor_script.allow()
         self.end_stream()
 
+    def end_login(self) -> None:
+        """Share nothing more with those who have logged in as this client did."""
+        login, self.login = self.login, None
+        if login is not None:
+            self.may_share = False
+            self.engine.logins.leave(login)
+
     def end_stream(self) -> None:
         """End the stream that the client has begun, if there is one."""
         stream, self.stream = self.stream, None
@@ -156,5 +169,6 @@ class Client:
         """End all parts, now and later, with this error: no more replies will come from Redis."""
         self.lost = error
         self.end_stream()
+        self.end_login()
         for part in list(self.parts):
             part.end(error)

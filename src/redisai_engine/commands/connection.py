@@ -32,6 +32,8 @@ class ConnectedClient(Client):
         self.silence = Silence.NONE
         self.task: Task | ShortWay | None = None  # the running command, which later ones wait for
         self.is_closing = False  # no more requests are taken
+        self._logins = 0  # that were tried
+        self._shared_before = False  # it might share before its first login
 
     @property
     def streams(self) -> set[str]:
@@ -44,6 +46,24 @@ class ConnectedClient(Client):
         upstream = self.opened_upstream
         streams = upstream is not None and bool(upstream.streams)
         return self.in_transaction or streams or self.silence is not Silence.NONE
+
+    def begins_login(self) -> None:
+        """
+        Share nothing until Redis has answered a login, and nothing more after a second one, or one inside MULTI.
+
+        Other commands wait for the answer, but inside MULTI they don't, and may leave a state.
+        """
+        self._shared_before = self.may_share and not self.in_transaction
+        self._logins += 1
+        self.may_share = False
+        self.end_login()
+
+    def logged_in(self, user: bytes, password: bytes) -> None:
+        """Take note that Redis has let the client in with these."""
+        self.user = user
+        if self._logins == 1 and self._shared_before and not self.lost:
+            self.login = self.engine.logins.enter(user, password)
+            self.may_share = self.login is not None
 
     def end_silence(self) -> None:
         """Send replies again, the reply of the running command included."""
@@ -62,6 +82,7 @@ class ConnectedClient(Client):
         if self.silence is Silence.OFF:  # then Redis does send RESET's own reply; after CLIENT REPLY SKIP it doesn't
             self.end_silence()
         self.forget_rights()
+        self.end_login()
 
     def close(self) -> None:
         """Take no more requests, and close once those that have begun are answered."""

@@ -40,7 +40,7 @@ from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds, worker_seconds
 from redisai_engine.service.scripts import Scripts
-from redisai_engine.service.shared import SharedConnection
+from redisai_engine.service.shared import Logins, SharedConnection
 from redisai_engine.service.turn import Turn
 from redisai_engine.users import ModelUser
 
@@ -112,9 +112,8 @@ class Engine:
             execution_timeout_ms=settings.model_execution_timeout,
         )
         self.turn = Turn(loop, self.executor, BusyPolling(loop, microseconds(settings) / 1e6, place))
-        self.shared = SharedConnection(
-            redis_address, loop, settings=settings, traffic=self.traffic, liveness=self.liveness, turn=self.turn
-        )
+        self.shared = self._new_shared()
+        self.logins = Logins(self._new_shared)
         self.loader = Loader(
             loop, self.models, self.placement, self.quarantine, self.backend_settings, refuse=self.refuse
         )
@@ -176,6 +175,17 @@ class Engine:
             except ModelLoadError:
                 self.models.unload(database, other)
 
+    def _new_shared(self, login: bytes = b"") -> SharedConnection:
+        return SharedConnection(
+            self.redis_address,
+            self.loop,
+            settings=self.settings,
+            traffic=self.traffic,
+            liveness=self.liveness,
+            turn=self.turn,
+            login=login,
+        )
+
     def _new_scripts(self) -> Scripts:
         if self.placement.is_hosted("TORCH"):
             return Scripts(self.models.watch, _HOSTED_SCRIPTS * HOST_BYTES, HOST_BYTES)
@@ -220,6 +230,7 @@ class Engine:
         self._weighing.cancel()
         self.executor.close()
         self.shared.close()
+        self.logins.close()
         self.liveness.close()
         self.models.close()
         self.placement.close()

@@ -3,21 +3,30 @@ One connection to Redis that the clients of a process share, for commands which 
 
 Theory of operation. With a connection for each client, the commands of fifty clients are fifty writes and fifty reads a
 turn, on Redis' side as well. On this connection they are one of each. Who may use it, and when, decides
-`commands/client.py`; the reasons are in docs/decisions/0013-a-shared-connection.md. It logs in as nobody, stays in
-database 0, and is called `redisai-shared` in CLIENT LIST.
+`commands/client.py`; the reasons are in docs/decisions/0013-a-shared-connection.md. It stays in database 0, and is
+called `redisai-shared` in CLIENT LIST. One logs in as nobody, for clients that haven't either; others as the clients
+of one login did (`Logins`).
+
+Clients that gave the same name and password have the same user in Redis. Once there are two of them, a connection is
+opened that logs in as they did, with the password that the second one has just given. Passwords aren't kept: logins are
+told apart by a digest with a key of the process. So a connection that has ended isn't opened again before the next
+client logs in; until then each has its own.
 
 It may lead to another server than a client's own connection, behind an address that has moved. So both are asked for
 the server's run id, and only clients of the same server share.
 
 Whoever asks is told if the connection ends before the answer. Then it is opened anew, but not at once.
 
-Invariant: while `serves` returns True, the connection is open, and Redis has answered on it.
+Invariant: while `serves` returns True, the connection is open, and Redis has answered on it. A client shares only what
+was logged in with the name and password that Redis took from the client itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -37,8 +46,11 @@ _log = logging.getLogger(__name__)
 WHO: Final = replies.command(b"INFO", b"server")
 MOST_WHO: Final = 2**16  # bytes of the answer
 
-_NAMING: Final = replies.command(b"CLIENT", b"SETNAME", b"redisai-shared")
+NAME: Final = b"redisai-shared"
+_NAMING: Final = replies.command(b"CLIENT", b"SETNAME", NAME)
 _RUN_ID: Final = re.compile(rb"\r\nrun_id:(\w+)\r\n")
+#: Logins that clients have at the same time and that may have a shared connection.
+_MOST_LOGINS: Final = 64
 _MOST_KEYS: Final = 10_000
 _LONGEST_KEY: Final = 256  # bytes
 _PAUSE_SECONDS: Final = 1.0  # before it is opened again
@@ -80,7 +92,11 @@ class SmallKeys:
 
 
 class SharedConnection:
-    """The shared connection of one process, opened when it is first wanted."""
+    """
+    A shared connection of one process, opened when it is first wanted.
+
+    With `login`, a HELLO that logs in, it is opened at once, and never again: the request isn't kept.
+    """
 
     def __init__(
         self,
@@ -91,6 +107,7 @@ class SharedConnection:
         traffic: Traffic,
         liveness: Liveness,
         turn: Turn,
+        login: bytes = b"",
     ) -> None:
         self.reading = Reading()  # of nobody: each client waits for its own answer before it goes on
         self.small_keys = SmallKeys()
@@ -106,13 +123,28 @@ class SharedConnection:
         self._waiting: dict[Asker, None] = {}
         self._is_planned = False  # it is flushed at the end of this turn
         self._is_closed = False
+        self._is_unknown = False  # Redis doesn't say who it is, or has not let it in
+        self._has_login = bool(login)
+        if login:
+            self._open(login)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Redis has let it in and has said who it is."""
+        return bool(self._server)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, so that another one with its login may be opened. It was open, or couldn't be."""
+        return self._upstream is None and not self._is_unknown and self._loop.time() >= self._rests_until
 
     def serves(self, server: bytes) -> bool:
         """Return whether the connection can be used by a client of this server. Open one if there is none."""
         if self._server == server:
             return True
         if self._upstream is None:
-            self._open()
+            if not self._has_login:
+                self._open(_NAMING)
         elif self._server and not self._waiting and self._loop.time() >= self._rests_until:
             self._end()  # the address leads to another server by now
         return False
@@ -158,7 +190,7 @@ class SharedConnection:
         self._is_closed = True
         self._end()
 
-    def _open(self) -> None:
+    def _open(self, greeting: bytes) -> None:
         if self._is_closed or self._loop.time() < self._rests_until:
             return
         settings = self._settings
@@ -173,11 +205,14 @@ class SharedConnection:
         self._upstream = upstream
         self._rest()  # a server that can't be used isn't asked again and again
         self._liveness.watch(upstream)
-        upstream.ask_encoded(_NAMING + WHO, 2, self._identified, most=MOST_WHO)
+        upstream.ask_encoded(greeting + WHO, 2, self._identified, most=MOST_WHO)
 
     def _identified(self, got: list[bytes]) -> None:
-        self._server = run_id(got[1])
+        # Where nobody needs a password, a login that was refused would leave the connection with the rights of nobody.
+        is_let_in = not self._has_login or got[0].startswith(b"*")
+        self._server = run_id(got[1]) if is_let_in else b""
         if not self._server:  # Redis asks for a password, or doesn't say
+            self._is_unknown = is_let_in
             self._end()
 
     def _end(self) -> None:
@@ -207,3 +242,51 @@ class SharedConnection:
                 asker.shared_lost(reason, by_redis=by_redis)
             except Exception:  # must not keep the others from theirs
                 _log.exception("a command can't go on without the shared connection because of a bug in the engine")
+
+
+class Login:
+    """One user name with one password, as clients have given it to Redis. `clients` are connected with it."""
+
+    __slots__ = ("clients", "digest", "shared")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.clients = 0
+        self.shared: SharedConnection | None = None
+
+
+class Logins:
+    """The logins of all connected clients. `new` makes a shared connection that logs in with a request."""
+
+    def __init__(self, new: Callable[[bytes], SharedConnection]) -> None:
+        self._new = new
+        self._key = os.urandom(32)
+        self._logins: dict[bytes, Login] = {}
+
+    def enter(self, user: bytes, password: bytes) -> Login | None:
+        """Take note of a client that Redis has let in with these; None if there are too many logins."""
+        digest = hmac.digest(self._key, b"%d %b%b" % (len(user), user, password), "sha256")
+        login = self._logins.get(digest)
+        if login is None:
+            if len(self._logins) >= _MOST_LOGINS:
+                return None
+            login = self._logins[digest] = Login(digest)
+        login.clients += 1
+        shared = login.shared
+        if login.clients > 1 and (shared is None or shared.is_over):
+            login.shared = self._new(replies.command(b"HELLO", b"2", b"AUTH", user, password, b"SETNAME", NAME))
+        return login
+
+    def leave(self, login: Login) -> None:
+        """Take note that a client has gone, or has another login. The last one closes the connection."""
+        login.clients -= 1
+        if not login.clients:
+            del self._logins[login.digest]
+            if login.shared is not None:
+                login.shared.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for login in self._logins.values():
+            if login.shared is not None:
+                login.shared.close()

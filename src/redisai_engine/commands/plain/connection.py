@@ -34,12 +34,12 @@ def select(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
 @connection_command("AUTH")
 def auth(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """AUTH [username] password"""
-    connection.may_share = False
+    connection.begins_login()
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw == replies.OK:
-        connection.user = arguments[1] if len(arguments) > 2 else DEFAULT_USER
         connection.limits.widen()
+        connection.logged_in(arguments[1] if len(arguments) > 2 else DEFAULT_USER, arguments[-1])
     return bytes(raw)
 
 
@@ -48,13 +48,15 @@ def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     """HELLO [version [AUTH username password] [SETNAME name]]"""
     queued = connection.in_transaction
     if b"AUTH" in map(bytes.upper, arguments):
-        connection.may_share = False
+        connection.begins_login()
     (raw,) = yield Pass(encode(arguments))
     connection.forget_rights()
     if raw[:1] not in (b"%", b"*"):
         return bytes(raw)
-    connection.user = _user_of(arguments) or connection.user
     connection.limits.widen()
+    given = _credentials(arguments)
+    if given is not None:
+        connection.logged_in(*given)
     before, connection.protocol = connection.protocol, 3 if raw[:1] == b"%" else 2
     if connection.protocol == 3:
         connection.streams.discard(MESSAGES)
@@ -69,15 +71,15 @@ def hello(connection: ConnectedClient, arguments: Sequence[bytes]) -> Plan:
     return replies.mapping([*zip(fields[::2], facts.values(), strict=True)], connection.protocol)
 
 
-def _user_of(arguments: Sequence[bytes]) -> bytes | None:
-    """Return the user that a HELLO logs in as. A name that it sets may be `auth`, too."""
-    user, position = None, 2
-    while position + 1 < len(arguments):
+def _credentials(arguments: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Return user and password with which a HELLO logs in. A name that it sets may be `auth`, too."""
+    given, position = None, 2
+    while position + 2 < len(arguments):
         is_login = arguments[position].upper() == b"AUTH"
         if is_login:
-            user = arguments[position + 1]
+            given = arguments[position + 1], arguments[position + 2]
         position += 3 if is_login else 2
-    return user
+    return given
 
 
 @connection_command("RESET", in_transaction=InTransaction.NOW, waits=True)

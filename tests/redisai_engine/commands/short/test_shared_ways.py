@@ -29,12 +29,14 @@ def watching(pair: Pair, connect: Connect) -> Watching:
 
 
 @pytest.fixture
-def sharing(pair: Pair, connect: Connect, watching: Watching) -> Callable[[], Connection]:
-    """Return a function that opens a connection whose runs go over the shared one."""
+def sharing(pair: Pair, connect: Connect, watching: Watching) -> Callable[..., Connection]:
+    """Return a function that opens a connection whose runs go over the shared one, that of a login if it gives one."""
     store_model(connect(pair.engine), "ways:sum")
 
-    def open_one() -> Connection:
+    def open_one(login: str = "") -> Connection:
         opened = connect(pair.engine)
+        if login:
+            assert opened.ask(login) == OK
         watching.direct.ask("DEL", *KEYS)
         for command in (FLOATS % ("a", 1), FLOATS % ("b", 2)):
             assert opened.ask(command) == OK
@@ -63,7 +65,7 @@ def sharing(pair: Pair, connect: Connect, watching: Watching) -> Callable[[], Co
     ],
 )
 def test_commands_after_which_clients_share(
-    sharing: Callable[[], Connection], watching: Watching, commands: str
+    sharing: Callable[..., Connection], watching: Watching, commands: str
 ) -> None:
     opened = sharing()
     for command in commands.split(", "):
@@ -77,10 +79,14 @@ def test_commands_after_which_clients_share(
     [
         APART,
         "CLIENT",
-        "AUTH default any",
         "AUTH any",
-        "HELLO 2 AUTH default any",
-        "hello 3 auth default any",
+        "AUTH default any, AUTH default any",
+        "HELLO 2 AUTH default any, AUTH any",
+        "hello 3 auth default any, reset",
+        "AUTH default any, MULTI, AUTH default any, EXEC",
+        "MULTI, AUTH default any, EXEC",
+        "MULTI, HELLO 2 AUTH default any, CLIENT TRACKING OFF, EXEC",
+        "CLIENT TRACKING OFF, AUTH default any",
         "READONLY",
         "SUBSCRIBE news, UNSUBSCRIBE news",
         "SCRIPT DEBUG NO",
@@ -91,7 +97,7 @@ def test_commands_after_which_clients_share(
     ],
 )
 def test_commands_after_which_clients_have_their_own(
-    sharing: Callable[[], Connection], watching: Watching, commands: str
+    sharing: Callable[..., Connection], watching: Watching, commands: str
 ) -> None:
     """Once a name is known, further requests with it aren't looked at one by one."""
     for _ in range(3):
@@ -103,7 +109,7 @@ def test_commands_after_which_clients_have_their_own(
         assert [watching.went_over_shared(opened, RUN, "ways:y") for _ in range(5)] == [False] * 5
 
 
-def test_in_another_database_it_is_another_model(sharing: Callable[[], Connection], watching: Watching) -> None:
+def test_in_another_database_it_is_another_model(sharing: Callable[..., Connection], watching: Watching) -> None:
     opened = sharing()
     assert opened.ask("SELECT 1") == OK
     store_model(opened, "ways:sum", "Mul")
@@ -116,7 +122,7 @@ def test_in_another_database_it_is_another_model(sharing: Callable[[], Connectio
 
 
 def test_names_that_others_have_sent_are_looked_at_for_each_client(
-    sharing: Callable[[], Connection], watching: Watching
+    sharing: Callable[..., Connection], watching: Watching
 ) -> None:
     """In the middle of a pipeline of known names, too."""
     first, second = sharing(), sharing()
@@ -218,10 +224,14 @@ def _of_client(command: str, number: int) -> str:
     return command
 
 
-@pytest.fixture
-def ways(sharing: Callable[[], Connection], pair: Pair, connect: Connect) -> tuple[list[Connection], list[Connection]]:
+@pytest.fixture(params=["", "AUTH default any"], ids=["nobody", "of one login"])
+def ways(
+    request: pytest.FixtureRequest, sharing: Callable[..., Connection], pair: Pair, connect: Connect
+) -> tuple[list[Connection], list[Connection]]:
     """Clients that share, and clients that don't."""
     apart = [connect(pair.engine) for _ in range(CLIENTS)]
     for each in apart:
         each.ask(APART)
-    return [sharing() for _ in range(CLIENTS)], apart
+    if request.param:  # the first of a login shares with nobody yet
+        assert connect(pair.engine).ask(request.param) == OK
+    return [sharing(request.param) for _ in range(CLIENTS)], apart
