@@ -105,15 +105,6 @@ RIVALS = (
         request=_open_inference,
         answer=lambda body: body["outputs"][0]["data"],
     ),
-    Rival(
-        name="Ray Serve",
-        packages=("ray[serve]==2.60.0", *_RUNTIME),
-        command=("python", str(APPS / "ray_app.py")),
-        ready="/-/healthz",
-        path="/predict",
-        request=lambda row: {"inputs": row},
-        answer=lambda body: body["outputs"],
-    ),
 )
 
 

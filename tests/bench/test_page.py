@@ -29,13 +29,13 @@ RIVALS = {
 
 @pytest.fixture
 def results() -> Results:
-    return Results(ABOUT, {"rivals": RIVALS}, {"Ray Serve": "no wheel"})
+    return Results(ABOUT, {"rivals": RIVALS}, {"LitServe": "no wheel"})
 
 
 def test_what_was_skipped_and_is_measured_later_is_missing_no_more(results: Results) -> None:
     results.skipped["http"] = "OSError: no port"
 
-    results.take("rivals", {**RIVALS, "Ray Serve": [{"per_second_50": 1.0}]})
+    results.take("rivals", {**RIVALS, "LitServe": [{"per_second_50": 1.0}]})
 
     assert results.skipped == {"http": "OSError: no port"}
 
@@ -92,7 +92,7 @@ def test_a_target_is_judged_by_the_median_of_the_rounds_ratios(tmp_path: Path, r
 def test_what_was_not_measured_is_told_with_its_reason(tmp_path: Path, results: Results) -> None:
     text = page.text(results, tmp_path / "2026-01-02.json")
 
-    assert "- Ray Serve: no wheel" in text
+    assert "- LitServe: no wheel" in text
     assert "at most 150 MB | not measured |  |" in text
 
 
