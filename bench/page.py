@@ -60,6 +60,7 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
     ),
     "served": ("All models beside `mlflow models serve`", _LOAD),
     "predictions": ("The tiny model and its limits", _LOAD),
+    "clients": ("As RedisAI's own clients ask", _LOAD),
     "relay": ("Plain commands through the engine", _LOAD),
     "workers": (
         "Workers",

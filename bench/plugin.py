@@ -36,7 +36,7 @@ def run(plan: Plan) -> Series:
         exchange = redis_exchange(_plain_dag(engine.port, "iris", row))
         subjects: Subjects = {
             "DAG round trip, plain socket": lambda: _sequence(engine.port, exchange, plan.seconds),
-            "plugin's predict, one row": lambda: _repeat(lambda: client.predict("iris", row), plan.seconds),
+            "plugin's predict, one row": lambda: repeat(lambda: client.predict("iris", row), plan.seconds),
         }
         session, threaded = (_session(engine.port, "forest", threads) for threads in (1, 0))
         bulk = [_bulk(count, many, client, session, threaded) for count in BULK_ROWS]
@@ -126,7 +126,8 @@ def _sequence(port: int, exchange: Any, seconds: float) -> Figures:
     return {"median_ms": found.median_ms, "p99_ms": found.p99_ms}
 
 
-def _repeat(predict: Callable[[], Any], seconds: float) -> Figures:
+def repeat(predict: Callable[[], Any], seconds: float) -> Figures:
+    """Call it again and again for that long, and return what a call takes."""
     latencies = []
     started = now = time.perf_counter()
     while now - started < seconds:

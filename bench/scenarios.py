@@ -10,6 +10,7 @@ from bench import (
     backends,
     batching,
     blobs,
+    clients,
     footprint,
     generator,
     hosts,
@@ -29,6 +30,7 @@ from bench.rounds import Plan, Series
 
 SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "predictions": predictions.run,
+    "clients": clients.run,
     "relay": relay.run,
     "workers": workers.run,
     "scaling": scaling.run,
