@@ -3,7 +3,8 @@ What workers cost each other: several on one processor, beside one on it, while 
 
 The engine is pinned to one processor, generator and Redis to the others. If workers had to wait for each other or did
 work twice, several on one processor would make fewer predictions than one. Where the machine has processors to spare,
-as many workers on as many processors are measured as well; on two, that is one.
+as many workers on as many processors are measured as well, each with a generator on a processor of its own, and Redis
+on one more; on two processors, that is one worker.
 
 On paper, n workers on n processors make n times what one makes, times what several on one processor make of it. The
 terms are measured: `engine_us`, `redis_us` and `generator_us` are processor time for each prediction. Redis has one
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +30,8 @@ from bench.storing import deploy
 
 CONNECTIONS = 50  # for each worker
 ONE = "1 worker, one processor"
-WORKERS = (1, 2, 4)
+ON_ONE = (1, 2, 4)
+ON_AS_MANY = {2: "two", 4: "four", 6: "six"}
 
 
 def run(plan: Plan) -> Series:
@@ -44,42 +48,48 @@ def run(plan: Plan) -> Series:
             one = servers.engine(folder, "--workers", str(workers), redis=plan.folder, on=of_engine)
             engine = running.enter_context(one)
             deploy(engine.port, tiny)
-            others = set(processors) - of_engine
-            load = Load(tiny.dag(), CONNECTIONS * workers, others, plan.seconds)
+            others = sorted(set(processors) - of_engine)
+            load = Load(tiny.dag(), CONNECTIONS * workers, plan.seconds, _generators(others, len(of_engine)))
             subjects[name] = partial(_driven, engine, redis, load)
         return plan.in_turns(subjects)
 
 
 def subject(workers: int, processors: int) -> str:
-    number = {1: "one", 2: "two", 4: "four"}[processors]
-    return f"{workers} worker{'s' if workers > 1 else ''}, {number} processor{'s' if processors > 1 else ''}"
+    where = f"{ON_AS_MANY[processors]} processors" if processors > 1 else "one processor"
+    return f"{workers} worker{'s' if workers > 1 else ''}, {where}"
 
 
 def _layouts(processors: list[int]) -> Iterator[tuple[int, set[int]]]:
     """Yield numbers of workers, and the processors that these have. At least one is left to all else."""
-    for workers in WORKERS:
+    for workers in ON_ONE:
         yield workers, set(processors[:1])
-    for workers in WORKERS[1:]:
-        if workers < len(processors):
+    for workers in ON_AS_MANY:
+        if 2 * workers < len(processors):
             yield workers, set(processors[:workers])
+
+
+def _generators(others: list[int], count: int) -> list[set[int]]:
+    """Return the processors of each generator. The last of the others is Redis's, unless it is the only one."""
+    free = others[:-1] or others
+    return [set(free)] if count == 1 else [{processor} for processor in free[:count]]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, over how many connections, by a generator on which processors, for how long."""
+    """What is asked, over how many connections, for how long, by generators on which processors."""
 
     command: list[Argument]
     connections: int
-    on: set[int]
     seconds: float
+    generators: list[set[int]]
 
 
 def _driven(engine: Running, redis: Running, load: Load) -> Figures:
-    with _pinned(load.on):
-        drive(engine.port, load.command, load.connections, 0.2)  # so that every worker has loaded the model
-        before, started = _used(engine, redis), time.perf_counter()
-        found = drive(engine.port, load.command, load.connections, load.seconds)
-        took = time.perf_counter() - started
+    drive(engine.port, load.command, load.connections, 0.2)  # so that every worker has loaded the model
+    before, started = _used(engine, redis), time.perf_counter()
+    with ProcessPoolExecutor(len(load.generators)) as pool:
+        found = _together(list(pool.map(partial(_generate, engine.port, load), load.generators)))
+    took = time.perf_counter() - started
     # The generator's own trial, before what it measures, is as fast; so what was used is divided by the whole time.
     made = found["per_second"] * took
     engine_us, redis_us = ((now - then) / made * 1e6 for now, then in zip(_used(engine, redis), before, strict=True))
@@ -96,12 +106,13 @@ def _used(engine: Running, redis: Running) -> tuple[float, float]:
     return servers.processor_seconds(engine.pid), servers.processor_seconds(redis.pid)
 
 
-@contextlib.contextmanager
-def _pinned(processors: set[int]) -> Iterator[None]:
-    """Have this thread, and what it starts, run on these processors only."""
-    before = os.sched_getaffinity(0)
+def _generate(port: int, load: Load, processors: set[int]) -> Figures:
+    """Make one generator's part of the load, in a process of its own."""
     os.sched_setaffinity(0, processors)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+    return drive(port, load.command, load.connections // len(load.generators), load.seconds)
+
+
+def _together(parts: list[Figures]) -> Figures:
+    """Return the figures of all generators: sums, and medians of what each client saw."""
+    sums = ("connections", "requests", "per_second", "generator_cores")
+    return {name: (sum if name in sums else statistics.median)([part[name] for part in parts]) for name in parts[0]}
