@@ -95,6 +95,21 @@ def test_every_datatype_passes_in_binary_form(passers: HttpServer, datatype: str
     assert reply.body[size:] == raw
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_base64_is_undone_for_a_models_own_inputs(passers: HttpServer, *, binary: bool) -> None:
+    """MLServer's clients send it."""
+    about: dict[str, Any] = {"name": "x", "datatype": "BYTES", "shape": [2], "parameters": {"content_type": "base64"}}
+    if binary:
+        raw = encoded("BYTES", ["w6k=", ""])
+        about["parameters"]["binary_data_size"] = len(raw)
+        reply = ask_binary(passers, "pass:BYTES", {"inputs": [about]}, raw)
+    else:
+        about["data"] = ["w6k=", ""]
+        reply = passers.ask("POST", "/v2/models/pass:BYTES/infer", {"inputs": [about]})
+
+    assert reply.json()["outputs"][0]["data"] == ["é", ""]
+
+
 @pytest.mark.parametrize(("datatype", "value"), [("BYTES", "é" * 9), ("FP32", 0.5)])
 @pytest.mark.parametrize("binary", [True, False])
 def test_large_tensors_pass_in_both_forms(passers: HttpServer, datatype: str, value: Any, *, binary: bool) -> None:
@@ -173,7 +188,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [{**A, "data": {"x": 1}}, B]}, "must have data"),
     ({"inputs": [{**A, "parameters": 1}, B]}, "must be an object"),
     ({"inputs": [{**A, "parameters": {"binary_data_size": 8}}, B]}, "the body has 0 bytes left"),
-    ({"inputs": [{**A, "parameters": {"content_type": "jpeg"}}, {**B, "name": "c"}]}, "is missing"),
+    ({"inputs": [{**A, "parameters": {"content_type": "jpeg"}}, B]}, "content_type can't be 'jpeg'"),
+    ({"inputs": [{**A, "parameters": {"content_type": "base64"}}, B]}, "its datatype must be BYTES"),
     ({"inputs": [A, B], "outputs": [{"name": "x"}]}, "output 'x' isn't one of product, sum"),
     ({"inputs": [A, B], "outputs": "sum"}, "outputs must be a list"),
     ({"inputs": [A, B], "outputs": [{"name": "sum", "parameters": {"classification": 3}}]}, "asks for classification"),

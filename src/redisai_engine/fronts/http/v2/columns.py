@@ -1,16 +1,12 @@
 """
 V2 with a column per input, as MLServer's clients send frames: inputs are named as in the model's MLflow signature.
 
-The deployment's mapping makes the model's tensors of them, and what MLflow would answer of its outputs. What a content
-type says, in `parameters`, is undone first: `base64` and `datetime` are texts, `np`, `pd` and `str` need nothing.
+The deployment's mapping makes the model's tensors of them, and what MLflow would answer of its outputs.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,9 +20,9 @@ from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import bad_request
 from redisai_engine.fronts.http.access.predicting import predict
+from redisai_engine.fronts.http.v2.content_types import content_type, dates
 from redisai_engine.fronts.http.v2.requests import InferRequest
 
-_CONTENT_TYPES = ("np", "pd", "str", "base64", "datetime")
 _FRAME_ROWS = 1000  # from which on the work is left to a thread
 
 
@@ -35,17 +31,6 @@ def is_by_signature(request: InferRequest, model: RunnableModel) -> bool:
     if request.parameters and content_type(request.parameters) == "pd":
         return True
     return request.inputs.keys() != set(model.loaded.inputs)
-
-
-def content_type(parameters: Mapping[str, Any]) -> str | None:
-    """Return MLServer's content type, without what follows a semicolon. Raise RequestRefused for an unknown one."""
-    found = parameters.get("content_type")
-    if found is None:
-        return None
-    kind = found.partition(";")[0].strip() if type(found) is str else found
-    if kind not in _CONTENT_TYPES:
-        raise bad_request(f"content_type can't be {found!r:.40}; allowed: {', '.join(_CONTENT_TYPES)}")
-    return str(kind)
 
 
 def infer_by_signature(
@@ -81,29 +66,9 @@ def infer_by_signature(
 
 
 def _column(array: Array, parameters: Mapping[str, Any]) -> Array:
-    kind = content_type(parameters) if parameters else None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array.reshape(-1)
-    if kind not in ("base64", "datetime"):
-        return array
-    decode = _from_base64 if kind == "base64" else _from_iso
-    decoded = np.empty(array.size, object)
-    decoded[:] = [decode(value) for value in array.ravel().tolist()]
-    return decoded.reshape(array.shape)
-
-
-def _from_base64(value: Any) -> str:
-    try:
-        return base64.b64decode(str(value).encode("utf-8", "replace"), validate=True).decode("utf-8", "surrogateescape")
-    except (binascii.Error, ValueError):
-        raise bad_request(f"{value!r:.40} isn't Base64, as its content_type says") from None
-
-
-def _from_iso(value: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(str(value))
-    except ValueError:
-        raise bad_request(f"{value!r:.40} isn't a date and time as its content_type says: ISO 8601") from None
+    return dates(array) if parameters and content_type(parameters) == "datetime" else array
 
 
 def _frame(columns: dict[str, Array]) -> Any:

@@ -16,6 +16,7 @@ import orjson
 from redisai_engine.backends.base import Array
 from redisai_engine.fronts.http.access.calls import first_line
 from redisai_engine.fronts.http.access.failures import bad_request
+from redisai_engine.fronts.http.v2.content_types import undone
 from redisai_engine.fronts.http.v2.tensors import dtype_of, from_binary, from_json, shape_of
 
 _NOTHING: Mapping[str, Any] = {}
@@ -136,7 +137,7 @@ def _inputs(listed: Any, rest: memoryview, most_texts: int | None) -> tuple[dict
                 raise ManyTexts
             array = from_binary(name, rest[at : at + size], dtype, shape)
             at += size
-        found[name] = InferInput(array, parameters)
+        found[name] = InferInput(undone(name, array, parameters) if parameters else array, parameters)
     return found, len(rest) - at
 
 
