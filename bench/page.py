@@ -18,9 +18,10 @@ from pathlib import Path
 from bench import plot
 from bench.results import FOLDER, Results, median_and_spread, newest
 from bench.rivals import ENGINE
-from bench.targets import TARGETS, Target
+from bench.targets import ON_MANY, TARGETS, Target
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+MANY = FOLDER / "many-processors"  # results of another machine
 TRIED = Path(__file__).parent / "tried.md"
 
 Column = tuple[str, str, Callable[[float], str]]  # figure, heading, format
@@ -166,6 +167,8 @@ def text(results: Results, path: Path) -> str:
             ["", "compared with", "target", "measured", ""], [_judged(target, results) for target in TARGETS], "---"
         ),
     ]
+    if (many := newest(MANY)) is not None:
+        lines += _on_many(Results.read(many), many)
     for scenario, (heading, columns) in SECTIONS.items():
         if scenario in results.scenarios:
             lines += ["", f"## {heading}", ""]
@@ -176,6 +179,23 @@ def text(results: Results, path: Path) -> str:
     if results.skipped:
         lines += ["", "## Not measured", "", *(f"- {name}: {why}" for name, why in results.skipped.items())]
     return "\n".join([*lines, "", "## What was tried", "", TRIED.read_text().strip(), ""])
+
+
+def _on_many(results: Results, path: Path) -> list[str]:
+    """Return what has been measured of the targets on a machine with more processors."""
+    about = results.about
+    where = Path(os.path.relpath(path, PAGE.parent)).as_posix()
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    rows = [_judged(target, results) for target in (*ON_MANY, *TARGETS) if target.values(results)]
+    return [
+        "",
+        "## The same on a machine with more processors",
+        "",
+        f"{about['machine']}, which others share; {about['date']}, commit {about['commit']}; {versions}; `scaling` in 20",
+        f"rounds, the others in two or three. [{path.name}]({where}) has the figures of every round.",
+        "",
+        *_table(["", "compared with", "target", "measured", ""], rows, "---"),
+    ]
 
 
 def _judged(target: Target, results: Results) -> list[str]:

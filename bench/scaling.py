@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from bench import models, servers
 from bench.drive import Argument, drive
@@ -31,11 +32,12 @@ from bench.storing import deploy
 CONNECTIONS = 50  # for each worker
 ONE = "1 worker, one processor"
 ON_ONE = (1, 2, 4)
-ON_AS_MANY = {2: "two", 4: "four", 6: "six"}
+ON_AS_MANY = {2: "two", 4: "four"}
+_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def run(plan: Plan) -> Series:
-    processors = sorted(os.sched_getaffinity(0))
+    processors = processors_by_core()
     if len(processors) < 2:
         raise ValueError("generator and Redis need a processor of their own")
     tiny = models.tiny()
@@ -48,10 +50,20 @@ def run(plan: Plan) -> Series:
             one = servers.engine(folder, "--workers", str(workers), redis=plan.folder, on=of_engine)
             engine = running.enter_context(one)
             deploy(engine.port, tiny)
-            others = sorted(set(processors) - of_engine)
+            others = [processor for processor in processors if processor not in of_engine]
             load = Load(tiny.dag(), CONNECTIONS * workers, plan.seconds, _generators(others, len(of_engine)))
             subjects[name] = partial(_driven, engine, redis, load)
         return plan.in_turns(subjects)
+
+
+def processors_by_core() -> list[int]:
+    """Return the processors that may be used. Those that share a core with an earlier one come last."""
+    cores: dict[str, list[int]] = {}
+    for processor in sorted(os.sched_getaffinity(0)):
+        siblings = Path(_SIBLINGS.format(processor))
+        cores.setdefault(siblings.read_text() if siblings.exists() else str(processor), []).append(processor)
+    ranked = [(place, processor) for core in cores.values() for place, processor in enumerate(core)]
+    return [processor for _, processor in sorted(ranked)]
 
 
 def subject(workers: int, processors: int) -> str:

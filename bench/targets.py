@@ -77,6 +77,18 @@ def _rivals(figure: str) -> Values:
     return _ratio("rivals", ENGINE, MLFLOW, figure)
 
 
+#: What a machine with more than two processors is needed for.
+ON_MANY = tuple(
+    Target(
+        f"{workers} workers on as many processors, generators and Redis on others: predictions per second",
+        "one worker on one processor",
+        "at least",
+        0.9 * workers,
+        _per_second("scaling", subject(workers, workers), ONE),
+    )
+    for workers in (2, 4)
+)
+
 TARGETS = (
     Target(
         "DAG prediction, tiny model, 1 connection: median latency",
