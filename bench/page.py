@@ -191,8 +191,8 @@ def _on_many(results: Results, path: Path) -> list[str]:
         "",
         "## The same on a machine with more processors",
         "",
-        f"{about['machine']}, which others share; {about['date']}, commit {about['commit']}; {versions}; `scaling` in 20",
-        f"rounds, the others in two or three. [{path.name}]({where}) has the figures of every round.",
+        f"{about['machine']}, which others share; {about['date']}, commit {about['commit']}; {versions}.",
+        f"`scaling` in 20 rounds, the others in two or three; [{path.name}]({where}) has the figures of every round.",
         "",
         *_table(["", "compared with", "target", "measured", ""], rows, "---"),
     ]
