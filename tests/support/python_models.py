@@ -113,6 +113,36 @@ def from_code(folder: Path) -> Saved:
     return Saved(folder, [pd.DataFrame({"text": ["", "Zürich", "a b"]}, index=[4, 4, 5])])
 
 
+def days(folder: Path) -> Saved:
+    """A model of a column of dates and times, which no tensor holds."""
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    module = _imported(
+        folder.parent / "days-code",
+        "days_of_a_test",
+        """
+        import mlflow.pyfunc
+        import pandas as pd
+
+        class Days(mlflow.pyfunc.PythonModel):
+            def predict(self, context, model_input, params=None):
+                when = model_input["when"]
+                return pd.DataFrame({"day": when.dt.day_name(), "hour": when.dt.hour * model_input["factor"]})
+        """,
+    )
+    frame = pd.DataFrame({"when": pd.to_datetime(["2026-11-27T14:30:00", "2024-02-29T00:00:01"]), "factor": [1.5, 2.0]})
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=module.Days(),
+        code_paths=[str(folder.parent / "days-code" / "days_of_a_test.py")],
+        signature=infer_signature(frame),
+        input_example=frame,
+        pip_requirements=REQUIREMENTS,
+    )
+    return Saved(folder, [frame.assign(when=frame["when"].map(pd.Timestamp.isoformat))])
+
+
 def chain(folder: Path) -> Saved:
     """A model that takes a chat's messages, like a chain, and answers like one."""
     import mlflow.pyfunc
@@ -235,7 +265,8 @@ def prophet(folder: Path) -> Saved:
 
 
 MAKERS = {
-    maker.__name__: maker for maker in (statsmodels, scaling, from_code, chain, own_step, spacy, pmdarima, prophet)
+    maker.__name__: maker
+    for maker in (statsmodels, scaling, from_code, days, chain, own_step, spacy, pmdarima, prophet)
 }
 
 

@@ -1,10 +1,12 @@
 """
 MLflow's scoring protocol for models of other families than those of test_invocations: boosted trees, networks of two
-frameworks, which take frames or tensors, and Python models, which run as they are. MLflow's server gets each request.
+frameworks, which take frames or tensors, text models, and Python models, which run as they are. MLflow's server gets
+each request.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,14 +24,16 @@ from support.scoring import FRAMES, JSON, WRONG, Sides, dumped, same, scoring_se
 pytestmark = pytest.mark.slow  # each imports a framework
 
 
-def boosted(folder: Path) -> LoggedModel:
-    from xgboost import XGBClassifier
+def boosted(flavor: str, classifier: str, **options: Any) -> Callable[[Path], LoggedModel]:
+    def saved(folder: Path) -> LoggedModel:
+        from support.boosted_models import cancer, save_boosted
 
-    from support.boosted_models import cancer, save_boosted
+        frame, labels = cancer()
+        model = getattr(importlib.import_module(flavor), classifier)(**options)
+        model.fit(frame[::2], (labels == "benign")[::2].astype(int))
+        return LoggedModel(str(save_boosted(folder, flavor, model, frame)), frame[1::2])
 
-    frame, labels = cancer()
-    model = XGBClassifier(n_estimators=20).fit(frame[::2], (labels == "benign")[::2])
-    return LoggedModel(str(save_boosted(folder, "xgboost", model, frame)), frame[1::2])
+    return saved
 
 
 def torch_on_frames(folder: Path) -> LoggedModel:
@@ -65,6 +69,32 @@ def keras(folder: Path) -> LoggedModel:
     return LoggedModel(str(save(folder, "keras", sequential(), rows)), pd.DataFrame(rows))
 
 
+def texts_to_labels(folder: Path) -> LoggedModel:
+    import mlflow
+
+    from support.text_models import classifier, sentences
+
+    frame = pd.DataFrame({"text": sentences()[0][1:20:2]})
+    mlflow.transformers.save_model(
+        classifier(), str(folder), input_example=frame["text"].tolist()[:2], pip_requirements=[]
+    )
+    return LoggedModel(str(folder), frame)
+
+
+def texts_to_vectors(folder: Path) -> LoggedModel:
+    import mlflow
+    from sentence_transformers import SentenceTransformer
+
+    from support.text_models import minilm, sentences
+
+    frame = pd.DataFrame({"text": sentences()[0][1:20:2]})
+    model = SentenceTransformer(minilm(), device="cpu")
+    mlflow.sentence_transformers.save_model(
+        model, str(folder), input_example=frame["text"].tolist()[:2], pip_requirements=[]
+    )
+    return LoggedModel(str(folder), frame)
+
+
 def python(name: str) -> Callable[[Path], LoggedModel]:
     def saved(folder: Path) -> LoggedModel:
         from support import python_models
@@ -76,12 +106,17 @@ def python(name: str) -> Callable[[Path], LoggedModel]:
 
 
 MODELS: dict[str, Callable[[Path], LoggedModel]] = {
-    "xgboost": boosted,
+    "xgboost": boosted("xgboost", "XGBClassifier", n_estimators=20),
+    "lightgbm": boosted("lightgbm", "LGBMClassifier", n_estimators=20, verbose=-1),
+    "catboost": boosted("catboost", "CatBoostClassifier", iterations=20, verbose=False, allow_writing_files=False),
     "pytorch": torch_on_frames,
     "pytorch-tensors": torch_on_tensors,
     "keras": keras,
+    "transformers": texts_to_labels,
+    "sentence_transformers": texts_to_vectors,
     "scaling": python("scaling"),
     "from_code": python("from_code"),
+    "days": python("days"),
 }
 
 
@@ -159,3 +194,25 @@ def test_a_param_reaches_the_model(sides: Sides) -> None:
     answer = sides.ours.ask("POST", "/invocations/scaling", document).json()
 
     assert answer["predictions"] == {"scaled": pytest.approx((frame["x"] * 3).tolist()), "text": "by 3.0"}
+
+
+@pytest.mark.parametrize("sides", ["days"], indirect=True)
+def test_v2_takes_dates_as_mlservers_clients_send_them(sides: Sides) -> None:
+    frame = sides.model.frame.head(2)
+    texts = {"datatype": "BYTES", "parameters": {"content_type": "datetime"}, "data": frame["when"].tolist()}
+    inputs = [
+        {"name": "when", "shape": [2, 1], **texts},
+        {"name": "factor", "shape": [2, 1], "datatype": "FP64", "data": frame["factor"].tolist()},
+    ]
+    document = {"parameters": {"content_type": "pd"}, "inputs": inputs}
+
+    reply = sides.ours.ask("POST", "/v2/models/days/infer", document)
+    expected = sides.model.pyfunc.predict(frame.assign(when=pd.to_datetime(frame["when"])))
+
+    assert reply.status == 200, reply.body
+    assert {output["name"]: output["data"] for output in reply.json()["outputs"]} == expected.to_dict(orient="list")
+    for wrong in ("noon", "2026-13-01"):
+        texts["data"] = [wrong, wrong]
+        inputs[0] = {"name": "when", "shape": [2, 1], **texts}
+        reply = sides.ours.ask("POST", "/v2/models/days/infer", document)
+        assert (reply.status, "isn't a date and time" in reply.json()["error"]) == (400, True)
