@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from redisai_engine.protocol.requests import RequestParser
+from support.proxies import RECEIVED, accepting
 from support.servers import Server
-
-TIMEOUT_S = 120.0
-RECEIVED = 1 << 16
 
 
 @dataclass
@@ -34,34 +32,16 @@ class Recording:
 @contextlib.contextmanager
 def recorded(server: Server) -> Iterator[Recording]:
     """Run a proxy between clients and `server` for the duration of the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    recording = Recording(listener.getsockname()[1])
-    opened: list[socket.socket] = [listener]
-    accepting = threading.Thread(target=_accept, args=(listener, server, recording, opened))
-    accepting.start()
-    try:
+    recording = Recording(0)
+
+    def connected(client: socket.socket, upstream: socket.socket) -> None:
+        commands: list[list[bytes]] = []
+        recording.connections.append(commands)
+        threading.Thread(target=_pass_on, args=(client, upstream, (commands, recording.in_order)), daemon=True).start()
+        threading.Thread(target=_pass_on, args=(upstream, client, ()), daemon=True).start()
+
+    with accepting(server, connected) as recording.port:
         yield recording
-    finally:
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
-        accepting.join(TIMEOUT_S)
-        for each in opened:
-            each.close()
-
-
-def _accept(listener: socket.socket, server: Server, recording: Recording, opened: list[socket.socket]) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            client, _ = listener.accept()
-            upstream = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
-            client.settimeout(TIMEOUT_S)
-            opened += (client, upstream)
-            commands: list[list[bytes]] = []
-            recording.connections.append(commands)
-            threading.Thread(
-                target=_pass_on, args=(client, upstream, (commands, recording.in_order)), daemon=True
-            ).start()
-            threading.Thread(target=_pass_on, args=(upstream, client, ()), daemon=True).start()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket, notes: tuple[list[list[bytes]], ...]) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from redisai_engine.protocol.frames import PUSH, FrameScanner
 from redisai_engine.protocol.requests import RequestParser
 from support.connection import encoded
+from support.proxies import RECEIVED, accepting
 from support.servers import Server
 
 TIMEOUT_S = 30.0
-RECEIVED = 1 << 16
 
 
 class Stepping:
@@ -44,6 +44,8 @@ class _Passage:
         self._client, self._upstream = client, upstream
         self._unanswered = 0
         self._changed = threading.Condition()
+
+    def start(self) -> None:
         for work in (self._pass_requests, self._pass_replies):
             threading.Thread(target=work, daemon=True).start()
 
@@ -82,27 +84,6 @@ class _Passage:
 @contextlib.contextmanager
 def stepping(server: Server, key: str) -> Iterator[Stepping]:
     """Run such a proxy in front of `server` for the duration of the block."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    proxy = Stepping(listener.getsockname()[1], key.encode())
-    opened: list[socket.socket] = [listener]
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                upstream = socket.create_connection((server.host, server.port))
-                opened.extend((client, upstream))
-                for each in (client, upstream):
-                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _Passage(proxy, client, upstream)
-
-    accepting = threading.Thread(target=accept)
-    accepting.start()
-    try:
+    proxy = Stepping(0, key.encode())
+    with accepting(server, lambda client, upstream: _Passage(proxy, client, upstream).start()) as proxy.port:
         yield proxy
-    finally:
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
-        accepting.join(TIMEOUT_S)
-        for each in opened:
-            each.close()
