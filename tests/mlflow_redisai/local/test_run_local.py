@@ -93,6 +93,8 @@ def test_from_python_it_returns_the_deployment_and_where_it_runs(wine: LoggedMod
     assert get_deploy_client(deployment["target"]).get_deployment("wine")["flavor"] == "sklearn"
     with urllib.request.urlopen(f"{deployment['http']}/v2/models/wine") as answer:
         assert json.load(answer)["name"] == "wine"
+    with urllib.request.urlopen(deployment["http"]) as page:
+        assert b'href="/live/deployments/wine"' in page.read()
 
 
 def test_a_port_with_a_plain_redis_names_the_engine_as_the_way_out(wine: LoggedModel, redis_server: Server) -> None:

@@ -13,6 +13,7 @@ import pytest
 from redisai_engine.protocol.frames import ReplyError
 from support.http_calls import HttpServer, http_engine, start_http_engine
 from support.obedient import obedient, workers_of
+from support.scraping import parsed
 from support.servers import Server
 from support.waiting import wait_until
 from support.wire import Wire
@@ -74,8 +75,13 @@ def test_readiness_is_red_within_a_second_of_the_last_death(http: HttpServer, wi
     assert status(http, READY) == 503
 
 
+def deaths(http: HttpServer) -> float:
+    return parsed(http.ask("GET", "/metrics").body.decode()).sum("redisai_host_deaths_total", deployment="m")
+
+
 def test_all_who_tell_of_a_deployment_say_that_it_has_failed(http: HttpServer, wire: Wire) -> None:
     assert b"failed" not in wire.ask("AI.INFO", "m")  # type: ignore[operator]
+    before = deaths(http)
     for _ in range(DEATHS):
         run_to_death(wire)
 
@@ -85,6 +91,7 @@ def test_all_who_tell_of_a_deployment_say_that_it_has_failed(http: HttpServer, w
     (row,) = http.ask("POST", "/v2/repository/index").json()
     assert (row["state"], row["reason"]) == ("UNAVAILABLE", FAILED)
     assert http.ask("POST", "/invocations/m", {"inputs": ["be well"]}).status == 503
+    wait_until(lambda: deaths(http) == before + DEATHS, what="the deaths in the metrics")
 
 
 def test_it_is_ready_again_once_it_is_stored_anew(http: HttpServer, wire: Wire) -> None:

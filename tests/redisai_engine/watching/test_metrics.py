@@ -204,6 +204,43 @@ class TestOfOneProcess:
         duration = told.sum("nv_inference_request_duration_us", model="m9")
         assert duration == pytest.approx(told.sum("redisai_request_seconds_sum", deployment="m9") * 1e6)
 
+    def test_what_waits_and_what_fails_is_told_in_both_sets(self, watched: tuple[Server, int]) -> None:
+        engine, port = watched
+        with connected(engine) as wire:
+            assert wire.ask_raw(modelstore("m10")) == OK
+            options = ("ONNX", "CPU", "BATCHSIZE", 8, "MINBATCHSIZE", 2)
+            assert wire.ask("AI.MODELSTORE", "b10", *options, "BLOB", blob_of(wire, "m10")) == OK
+            wire.ask("AI.TENSORSET two FLOAT 2 VALUES 1 2")
+            wire.ask("AI.TENSORSET three FLOAT 3 VALUES 1 2 3")
+            assert wire.ask("AI.MODELEXECUTE m10 INPUTS 2 two three OUTPUTS 1 y").startswith(b"-")
+            assert predict(wire, "m10", 1, 2) == 3
+            with connected(engine) as waiting:
+                waiting.send(prediction("b10", 1, 2))
+                told = until(port, lambda seen: seen.sum("redisai_waiting", deployment="b10") == 1, "one that waits")
+                assert told.sum("redisai_in_flight", deployment="b10") == 1
+                assert told.sum("nv_inference_pending_request_count", model="b10") == 1
+                assert told.sum("redisai_upstream_connections") >= 2
+                wire.ask_raw(prediction("b10", 1, 2))
+                waiting.reply()
+            told = until(port, lambda seen: seen.sum("redisai_in_flight", deployment="b10") == 0, "none")
+
+        assert told.sum("nv_inference_request_failure", model="m10") == requests(told, "m10", "error") == 1
+        for theirs, ours in (("queue", "queue"), ("compute_infer", "run")):
+            seconds = told.sum(f"redisai_{ours}_seconds_sum", deployment="m10")
+            assert told.sum(f"nv_inference_{theirs}_duration_us", model="m10") == pytest.approx(seconds * 1e6)
+
+    def test_questions_to_redis_are_counted(self, watched: tuple[Server, int]) -> None:
+        engine, port = watched
+        name = "redisai_upstream_round_trips_total"
+        with connected(engine) as wire:
+            before = scrape(port).sum(name)
+            for number in range(5):
+                wire.ask("AI.TENSORSET", f"t{number}", "FLOAT", 1, "VALUES", 1)
+
+            told = until(port, lambda seen: seen.sum(name) >= before + 5, "five questions")
+
+        assert told.sum("redisai_upstream_connections") >= 1
+
     def test_other_paths_are_not_found(self, watched: tuple[Server, int]) -> None:
         with pytest.raises(HTTPError, match="404"):
             fetch(watched[1], "/")

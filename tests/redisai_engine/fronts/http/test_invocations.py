@@ -7,6 +7,8 @@ The models are of three families: a classifier with text labels, a pipeline with
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,25 @@ def test_a_setting_names_the_default(new_http: Callable[..., HttpServer]) -> Non
     reply = server.ask("POST", "/invocations", {"inputs": {"a": [[1, 2]], "b": [[3, 4]]}})
 
     assert reply.headers["x-deployment"] == "two"
+
+
+def test_waiting_is_bounded_and_so_is_a_run(new_http: Callable[..., HttpServer]) -> None:
+    from support.tiny_models import onnx_counter, product_and_sum
+
+    server = new_http("--queue-limit", "1", "--model-execution-timeout", "500")
+    client = server.engine.client()
+    client.execute_command("AI.MODELSTORE", "slow", "ONNX", "CPU", "BLOB", onnx_counter())
+    batching = ("BATCHSIZE", 8, "MINBATCHSIZE", 8, "MINBATCHTIMEOUT", 60_000)
+    client.execute_command("AI.MODELSTORE", "m", "ONNX", "CPU", *batching, "BLOB", product_and_sum("ONNX").blob)
+    late = server.ask("POST", "/invocations/slow", {"inputs": {"n": [2**40], "start": [0.0]}})
+    assert (late.status, late.json()["error_code"]) == (504, "TEMPORARILY_UNAVAILABLE")
+
+    body = {"inputs": {"a": [[1, 2]], "b": [[3, 4]]}}
+    waiting = server.connection()
+    waiting.request("POST", "/invocations/m", json.dumps(body), {"content-type": "application/json"})
+    wait_until(lambda: re.search(r"redisai_waiting\{.* 1", server.ask("GET", "/metrics").body.decode()), what="one")
+    refused_now = server.ask("POST", "/invocations/m", body)
+    waiting.close()
+
+    assert refused_now.status == 503
+    assert refused_now.headers["retry-after"] == "1"

@@ -8,6 +8,7 @@ from math import prod
 from support.http_calls import HttpServer, infer_json
 from support.recorded import EXAMPLE, deploy
 from support.scraping import Scrape, parsed
+from support.servers import Server
 from support.tiny_models import product_and_sum
 from support.waiting import wait_until
 
@@ -68,6 +69,18 @@ class TestHealth:
         reply = http.ask("GET", "/v2/health/ready")
 
         assert (reply.status, reply.json()) == (200, {"ready": True})
+
+    def test_without_redis_it_lives_but_is_not_ready(self, new_redis: Callable[..., Server], new_http: NewHttp) -> None:
+        redis = new_redis()
+        http = new_http("--redis", redis.url)
+        for path in ("/v2/health/ready", "/ping", "/health"):
+            assert http.ask("GET", path).status == 200, path
+        redis.process.kill()
+        redis.process.wait()
+
+        for path in ("/v2/health/ready", "/ping", "/health"):
+            assert http.ask("GET", path).status == 503, path
+        assert http.ask("GET", "/v2/health/live").status == 200
 
     def test_a_deployment_that_runs_is_ready(self, http: HttpServer) -> None:
         reply = http.ask("GET", "/v2/models/http:tiny/ready")

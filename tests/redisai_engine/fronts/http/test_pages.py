@@ -10,10 +10,12 @@ from urllib.parse import quote
 import pytest
 
 from support.browser import PROGRAM, Browser, Page, browser
-from support.http_calls import HttpServer, http_engine
+from support.http_calls import HttpServer, http_engine, infer_json
 from support.recorded import EXAMPLE, deploy
 
 NewHttp = Callable[..., HttpServer]
+#: What the model itself refuses: it multiplies both.
+WRONG_SIZES = infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 3], [1, 2, 3]))
 EVIL = """"><script>alert('x')</script>'&{{7*7}}"""
 
 
@@ -63,6 +65,17 @@ class TestHtml:
         for shown in ("run-of-it", "2026-11-26T12:00:00+00:00", "ann", "a note", "revision", "v1", "models:/wine"):
             assert shown in text, shown
         assert json.dumps(EXAMPLE).replace('"', "&#34;") in text
+
+    def test_a_signature_is_a_table(self, http: HttpServer) -> None:
+        columns = [{"name": "alcohol", "type": "double", "required": False}]
+        tensors = [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}]
+        deploy(http, "signed", signature=json.dumps({"inputs": json.dumps(columns), "outputs": json.dumps(tensors)}))
+
+        text = http.ask("GET", "/live/deployments/signed").body.decode()
+
+        for caption, cells in (("Inputs", ("alcohol", "double", "no")), ("Outputs", ("", "float32 [-1, 3]", "yes"))):
+            (table,) = re.findall(f"<caption>{caption}</caption>(.*?)</table>", text, re.DOTALL)
+            assert tuple(re.findall("<td>(.*?)</td>", table)) == cells
 
     def test_all_values_are_escaped(self, http: HttpServer) -> None:
         for path in ("/", "/live/deployments/%C3%BCber%2Fa%20b"):
@@ -209,6 +222,28 @@ class TestInABrowser:
         page.tab_to('[data-range="3600"]')
         page.press("Enter")
         assert page.value("document.querySelector('[data-range=\"3600\"]').getAttribute('aria-pressed')") == "true"
+
+    def test_the_overview_tells_what_each_deployment_is_doing(self, page: Page, http: HttpServer) -> None:
+        deploy(http, "busy")
+        page.open(f"http://127.0.0.1:{http.port}/")
+        page.wait_for("document.getElementById('state').textContent === 'live'")
+        predict(http, "busy", 30)
+        assert http.ask("POST", "/v2/models/busy/infer", WRONG_SIZES).status == 400
+
+        for value in ("rate", "p50", "p99", "batch_rows", "model_bytes"):
+            page.wait_for(f"Number(document.querySelector('[data-name=busy] [data-value={value}]').textContent) > 0")
+        page.wait_for("document.querySelector('[data-name=busy] [data-value=errors]').textContent === '1'")
+
+    def test_the_last_errors_are_listed_with_their_text(self, page: Page, http: HttpServer) -> None:
+        deploy(http, "failing")
+        page.open(f"http://127.0.0.1:{http.port}/live/deployments/failing")
+        page.wait_for("document.getElementById('last-errors').innerText === 'none'")
+        told = http.ask("POST", "/v2/models/failing/infer", WRONG_SIZES).json()["error"]
+
+        page.wait_for("document.getElementById('last-errors').innerText !== 'none'")
+        shown = page.value("document.getElementById('last-errors').innerText").split("\t")
+        assert shown[1] == "run"
+        assert told.partition("\n")[0][:100] in shown[2]
 
     def test_markup_in_a_name_or_a_record_is_text(self, page: Page, http: HttpServer) -> None:
         page.open(f"http://127.0.0.1:{http.port}/live/deployments/{quote('über/a b', safe='')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,6 +52,18 @@ def test_a_request_joins_the_trace_that_it_names(traced: HttpServer, path: str) 
     assert root["context"]["trace_id"] == f"0x{TRACE}"
     assert root["parent_id"] == "0xb7ad6b7169203331"
     assert root["attributes"]["http.response.status_code"] == (200 if "tiny" in path else 404)
+
+
+def test_each_part_of_a_request_is_a_span_below_it(traced: HttpServer) -> None:
+    timing = traced.ask("POST", "/v2/models/tiny/infer", PAIR, traceparent=PARENT).headers["server-timing"]
+    found = wait_until(lambda: spans(traced), what="the spans")
+    (root,) = [span for span in found if span["kind"].endswith("SERVER")]
+    parts = [span for span in found if span is not root]
+
+    assert [span["name"] for span in parts] == [part.partition(";")[0].strip() for part in timing.split(",")]
+    assert {span["parent_id"] for span in parts} == {root["context"]["span_id"]}
+    assert parts[0]["start_time"] == root["start_time"]
+    assert all(before["end_time"] == after["start_time"] for before, after in pairwise(parts))
 
 
 def test_without_an_exporter_there_are_no_spans() -> None:
