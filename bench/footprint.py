@@ -7,6 +7,7 @@ Every round starts a new engine on a data folder that already contains the tiny 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ MODELS = 10
 MEGABYTES = 5
 BIG_MEGABYTES = 500
 
+_LOOK_S = 0.1
+
 
 def run(plan: Plan) -> Series:
     prepared = plan.folder / "prepared"
@@ -31,9 +34,11 @@ def run(plan: Plan) -> Series:
     several = [models.heavy(MEGABYTES, number) for number in range(MODELS)]
     big = models.heavy(BIG_MEGABYTES, MODELS)
     on_fresh = partial(_on_fresh, plan.folder, prepared)
+    on_restless = partial(_on_fresh, plan.folder, prepared, arguments=("--host-idle", "1"))
     series = plan.in_turns(
         {
-            "start": partial(on_fresh, _idle),
+            "start": partial(on_fresh, _first),
+            "idle": partial(on_restless, _idle),
             f"memory for each of {MODELS} models of {MEGABYTES} MB": partial(on_fresh, partial(_each, several)),
             f"deploy {MEGABYTES} MB": partial(on_fresh, partial(_deploy, several[0])),
         }
@@ -42,12 +47,14 @@ def run(plan: Plan) -> Series:
     return series | plan.in_turns({f"deploy {BIG_MEGABYTES} MB": partial(on_fresh, partial(_deploy, big))}, rounds=1)
 
 
-def _on_fresh(folder: Path, prepared: Path, measure: Callable[[Running], Figures]) -> Figures:
+def _on_fresh(
+    folder: Path, prepared: Path, measure: Callable[[Running], Figures], arguments: tuple[str, ...] = ()
+) -> Figures:
     """Measure an engine that has just started on a copy of the prepared data."""
     fresh = folder / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(prepared, fresh)
-    with servers.engine(fresh) as engine:
+    with servers.engine(fresh, *arguments) as engine:
         return measure(engine)
 
 
@@ -56,16 +63,28 @@ def _deploy(model: Model, engine: Running) -> Figures:
     return {"seconds": round(deploy_time(engine.port, model), 4)}
 
 
-def _idle(engine: Running) -> Figures:
+def _first(engine: Running) -> Figures:
     """Measure after its first prediction. Later memory depends on what clients send."""
     check(engine.port, models.tiny())
     return {"ready_s": engine.start_s, **_memory(engine)}
 
 
+def _idle(engine: Running) -> Figures:
+    """Measure when the process is gone that the model was tried out with."""
+    check(engine.port, models.tiny())
+    while len(_ours(engine)) > 1:
+        time.sleep(_LOOK_S)
+    return {"ready_s": engine.start_s, **_memory(engine)}
+
+
+def _ours(engine: Running) -> list[float]:
+    """Return the memory of each of the engine's processes."""
+    return [megabytes for name, megabytes in servers.resident_mb(engine.pid).items() if "redis-server" not in name]
+
+
 def _memory(engine: Running) -> Figures:
-    by_process = servers.resident_mb(engine.pid)
-    ours = sum(megabytes for name, megabytes in by_process.items() if "redis-server" not in name)
-    return {"engine_mb": round(ours, 1), "with_redis_mb": round(sum(by_process.values()), 1)}
+    everything = sum(servers.resident_mb(engine.pid).values())
+    return {"engine_mb": round(sum(_ours(engine)), 1), "with_redis_mb": round(everything, 1)}
 
 
 def _each(several: list[Model], engine: Running) -> Figures:

@@ -197,6 +197,14 @@ class Settings:
         unit="bytes",
         why="bounds memory",
     )
+    host_idle: int = _setting(
+        60,
+        number(0, 86_400 * 365),
+        "what a backend's processes are forked from is stopped when no model has needed it for this long, until the "
+        "next one; 0: never",
+        unit="seconds",
+        why="takes 60 MB for ONNX, up to 600 MB for TensorFlow; starting it takes 0.2 s to some seconds",
+    )
     python_models: str = _setting(
         "",
         keys,

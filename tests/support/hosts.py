@@ -28,8 +28,13 @@ def torch_loop() -> bytes:
 
 def parents_of(engine: Server) -> list[psutil.Process]:
     """Return the processes from which the engine's hosts are forked."""
+    return parents_below(engine.process.pid)
+
+
+def parents_below(pid: int) -> list[psutil.Process]:
+    """Return the processes from which the hosts of a process are forked."""
     found = []
-    for child in psutil.Process(engine.process.pid).children():
+    for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if any("hosts.forking" in word for word in child.cmdline()):
                 found.append(child)

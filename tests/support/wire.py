@@ -42,7 +42,11 @@ class Wire:
         return decode(self.raw(*words))
 
     def send(self, *words: bytes | str | int) -> None:
-        self._socket.sendall(encode([word if isinstance(word, bytes) else str(word).encode() for word in words]))
+        self.send_bytes(encode([word if isinstance(word, bytes) else str(word).encode() for word in words]))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are, such as a part of a command."""
+        self._socket.sendall(data)
 
     def receive(self) -> bytes:
         while True:

@@ -149,6 +149,12 @@ class RequestParser:
             return self._index < len(self._pieces) - 1
         return self._position < len(self._buffer)
 
+    @property
+    def begun(self) -> Request:
+        """The arguments so far of the request that is still arriving, unless the client hasn't logged in."""
+        is_known = self._limits.arguments > MAX_ARGUMENTS_BEFORE_LOGIN
+        return self._arguments if self._outstanding and is_known else []
+
     def feed(self, data: bytes) -> None:
         """Add bytes received from the client."""
         if self._missing:

@@ -97,6 +97,7 @@ class Engine:
             settings.in_process.split(","),
             host_output,
             trusted=settings.trusted_models,
+            idle_seconds=settings.host_idle,
             python=python_backend(settings, host_output) if settings.python_models else None,
             python_keys=KeyPatterns(settings.python_models),
         )
@@ -212,6 +213,7 @@ class Engine:
         self.models.weigh()
         self.scripts.weigh()
         self._shares.look([WeakMethod(model.measure) for model in self.models.elsewhere()])
+        self.placement.look()
         self._trimming.look(self.models.left + self.scripts.left)
 
     def _drop(self, ids: Sequence[bytes]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,10 @@ _SLOW_SECONDS = 1.0
 
 #: So many digests are remembered as having been named in the log.
 _MOST_TOLD = 10_000
+
+#: Commands that store a model, and the place of its backend among their arguments.
+_STORES = (b"AI.MODELSTORE", b"AI.MODELSET")
+_BACKEND_AT = 2
 
 #: How many processes may load at the same time, so that one that takes long doesn't hold up the others.
 _HOSTED_AT_ONCE = 8
@@ -78,6 +82,7 @@ class Loader:
         self._waiters = ThreadPoolExecutor(_HOSTED_AT_ONCE, thread_name_prefix="load-hosted")
         self._python = ThreadPoolExecutor(_PYTHON_AT_ONCE, thread_name_prefix="load-python")
         self._waiting: dict[tuple[Place, str], list[Loaded]] = {}
+        self._expecting: asyncio.Future[Any] | None = None
         self._failures = Failures()  # of Python models: reading and trying them may take seconds
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
@@ -116,6 +121,18 @@ class Loader:
         threads = self._waiters if self._placement.is_hosted("TORCH") else self._thread
         future = self._loop.run_in_executor(threads, outcome_of, function)
         future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
+
+    def expect(self, begun: Sequence[bytes]) -> None:
+        """
+        Start what a model will be tried out with, if this is the beginning of a command that stores one.
+
+        A failure is told when all of it has arrived.
+        """
+        if len(begun) <= _BACKEND_AT or begun[0].upper() not in _STORES:
+            return
+        parent = self._placement.awaited(begun[_BACKEND_AT].decode("latin-1").upper())
+        if parent is not None and (self._expecting is None or self._expecting.done()):
+            self._expecting = self._loop.run_in_executor(self._waiters, outcome_of, parent.start)
 
     @property
     def threads(self) -> tuple[ThreadPoolExecutor, ...]:

@@ -205,6 +205,7 @@ class Hosts:
 
     def __init__(self, origin: HostSource, host_limits: HostLimits, about: dict[str, Any], content: bytes) -> None:
         self._origin = origin
+        origin.enter(self)  # a run that has to start a host must not have to wait for more than that
         self._limits = host_limits
         self._about = {**about, "awake_seconds": host_limits.awake_seconds}
         self._memory = memory_for(host_limits, len(content))

@@ -1,11 +1,13 @@
 """
 The process from which all hosts of one framework are forked, as the engine sees it (its program is `forking.py`).
 
-It is started when the first model needs it, and again after it has died, but not at once if it keeps dying.
+It is started when the first model needs it, and again after it has died, but not at once if it keeps dying. When
+nothing has needed it for a while it is stopped, until it is needed again.
 
 What it and its hosts print goes where its standard output and error lead, which is read always.
 
-Invariant: it ends with the engine, even if that is killed, because its end of the control socket closes.
+Invariants: it ends with the engine, even if that is killed, because its end of the control socket closes. It isn't
+stopped while anything exists that has entered, as each host has before it is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TypeAlias
+from weakref import WeakSet
 
 from redisai_engine.backends.registry import BACKENDS
 from redisai_engine.errors import BackendMissing, ModelLoadError
@@ -47,38 +50,48 @@ class Parent:
     """
     The process that forks the hosts of one backend. Its methods may be called in any thread.
 
-    What is printed there goes to a pipe that `output` opens; without it, nowhere.
+    What is printed there goes to a pipe that `output` opens; without it, nowhere. `look` stops it when nothing has
+    needed it for `idle_seconds`; 0: never.
     """
 
-    def __init__(self, backend: str, output: Output | None = None) -> None:
+    def __init__(self, backend: str, output: Output | None = None, *, idle_seconds: float = 0.0) -> None:
         self.backend = backend
         self.limits = ANY_FRAME
         self.ends_slowly = False
         self._output = output or nowhere
+        self._idle_seconds = idle_seconds
         self.version = ""  # of the framework; empty until it has been imported
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._stopped: subprocess.Popen[bytes] | None = None  # its end hasn't been seen yet
+        self._users: WeakSet[object] = WeakSet()
+        self._needed_at = 0.0
         self._restarts = Restarts()
         self._closed = False
         self._said = False
 
+    def enter(self, user: object) -> None:
+        """Don't stop the process while this object exists."""
+        self._users.add(user)
+
     def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> int:
         """
-        Have a host forked that has these three. `memory` limits it, in bytes.
+        Have a host forked that has these three, for a user that has entered. `memory` limits it, in bytes.
 
         Raise BackendMissing if the framework isn't installed, and ModelLoadError if the process can't be started.
         """
         text = json.dumps({"memory": memory, "gpu": gpu}).encode()
         descriptors = [channel.fileno(), lifeline.fileno(), file]
-        for _ in range(2):
-            control = self._started()
-            try:
-                socket.send_fds(control, [text], descriptors)
-            except OSError:
-                self._died(control)
-            else:
-                return 0
+        with self._lock:  # so that it isn't stopped between the two
+            for _ in range(2):
+                control = self._started()
+                try:
+                    socket.send_fds(control, [text], descriptors)
+                except OSError:
+                    self._died()
+                else:
+                    return 0
         raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again")
 
     def say_missing(self, missing: Sequence[str]) -> None:
@@ -86,6 +99,24 @@ class Parent:
         if missing and not self._said:
             self._said = True
             _log.warning("processes of %s models are not restricted in %s", self.backend, " and ".join(missing))
+
+    def start(self) -> None:
+        """Start the process, if it isn't running, and wait for that. Raise the errors of `fork`."""
+        with self._lock:
+            self._started()
+
+    def look(self) -> None:
+        """Stop the process if nothing has needed it for long. Call it about once a second. Never wait."""
+        if self._idle_seconds and self._lock.acquire(blocking=False):  # otherwise it is being used
+            try:
+                self._stop_if_idle(monotonic())
+            finally:
+                self._lock.release()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has been started, is being started or has just died."""
+        return self._process is not None
 
     def close(self) -> None:
         """End the process and all its hosts, even if it is still importing the framework."""
@@ -95,28 +126,38 @@ class Parent:
             process.kill()  # before the lock, whose owner may be waiting for this process
         with self._lock:
             self._end()
+            if self._stopped is not None:
+                self._stopped.kill()
+                self._stopped.wait()
 
     def _started(self) -> socket.socket:
         """Return the control socket of the running process. The first caller waits until the framework is imported."""
-        with self._lock:
-            if self._control is not None and self._process is not None and self._process.poll() is None:
-                return self._control
-            if self._closed:
-                raise ModelLoadError("ERR the engine is shutting down; connect again")
-            if self._process is not None:
-                self._restarts.died(monotonic())
-                self._end()
-            wait = self._restarts.wait(monotonic())
-            if wait:
-                raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again in {wait:.1f} s")
-            return self._start()
+        self._needed_at = monotonic()
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        if self._closed:
+            raise ModelLoadError("ERR the engine is shutting down; connect again")
+        if self._process is not None:
+            self._died()
+        wait = self._restarts.wait(monotonic())
+        if wait:
+            raise ModelLoadError(f"ERR the process of backend {self.backend} has ended; try again in {wait:.1f} s")
+        control = self._start()
+        self._needed_at = monotonic()
+        return control
 
-    def _died(self, control: socket.socket) -> None:
-        """Forget the process that this control socket was of, unless another thread has done so."""
-        with self._lock:
-            if self._control is control:
-                self._restarts.died(monotonic())
-                self._end()
+    def _died(self) -> None:
+        self._restarts.died(monotonic())
+        self._end()
+
+    def _stop_if_idle(self, now: float) -> None:
+        if self._stopped is not None and self._stopped.poll() is not None:
+            self._stopped = None
+        if self._users:
+            self._needed_at = now
+        elif self._control is not None and now - self._needed_at >= self._idle_seconds and self._stopped is None:
+            self._control.close()  # that is how it knows; it has no hosts
+            self._stopped, self._process, self._control = self._process, None, None
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

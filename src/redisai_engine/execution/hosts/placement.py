@@ -36,6 +36,7 @@ class Placement:
     """
     The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
+    What their hosts are forked from is stopped when nothing has needed it for `idle_seconds`; 0: never.
     `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
     `python` serves Python models under the keys that `python_keys` allow; without it there are none.
     """
@@ -47,11 +48,12 @@ class Placement:
         output: Output | None = None,
         *,
         trusted: bool = False,
+        idle_seconds: float = 0.0,
         python: Backend | None = None,
         python_keys: KeyPatterns | None = None,
     ) -> None:
         self._limits = host_limits
-        self._parents = {name: Parent(name, output) for name in (*HOSTED, _TRIED_OUT)}
+        self._parents = {name: Parent(name, output, idle_seconds=idle_seconds) for name in (*HOSTED, _TRIED_OUT)}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
         self._python = python
         self._python_keys = python_keys or KeyPatterns("*")
@@ -99,6 +101,16 @@ class Placement:
         return compile_in_host(
             self._parents["TORCH"], self._limits, source, entry_points=entry_points, device=device, settings=settings
         )
+
+    def awaited(self, name: str) -> Parent | None:
+        """Return what must be started before a model of this backend is tried out, unless it is running."""
+        parent = self._parents[_TRIED_OUT]
+        return parent if self.probation(name) is not None and not parent.is_running else None
+
+    def look(self) -> None:
+        """Stop the processes that nothing has needed for long. Call it about once a second."""
+        for parent in self._parents.values():
+            parent.look()
 
     def loaded_versions(self) -> dict[str, str]:
         """Return the version of each framework that is loaded, by backend."""

@@ -47,6 +47,9 @@ class HostSource(Protocol):
     @property
     def limits(self) -> FrameLimits: ...
 
+    def enter(self, user: object) -> None:
+        """Keep what hosts have in common while this object exists."""
+
     def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> int:
         """Start a host that has these three. Return its process's number, or 0 if it says that itself (`weigh`)."""
 
@@ -60,6 +63,7 @@ class Host:
     def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool, awake_seconds: float = 0.0) -> None:
         ours, theirs = socket.socketpair()
         self._lifeline, their_lifeline = socket.socketpair()
+        origin.enter(self)
         self._channel = Channel(ours, origin.limits, awake_seconds=awake_seconds)
         self._ends_slowly = origin.ends_slowly
         self._is_left = False  # to its end, which nobody waits for

@@ -165,6 +165,7 @@ class Session:
         """Keep nothing large of what was taken, and continue reading, if the backlog had stopped it."""
         if self._backlog > MAX_SPLIT_BYTES:
             self._parser.forget()
+            self._engine.loader.expect(self._parser.begun)
         if self._backlog > _LONG_REQUEST_BYTES:
             self.reading.release(Reason.BACKLOG)
         self._backlog = 0

@@ -256,6 +256,9 @@ class Interpreter:
         self._starting = starting
         self.forerunner = starting.enter(self, python, path)
 
+    def enter(self, user: object) -> None:
+        """Keep nothing: the forerunner looks after itself (`idle_seconds`)."""
+
     def fork(self, channel: socket, lifeline: socket, file: int, *, memory: int, gpu: bool) -> int:
         """Start a worker. It may use any device."""
         return self._starting.start(self, (channel.fileno(), lifeline.fileno(), file), memory=memory)
