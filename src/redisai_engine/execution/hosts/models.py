@@ -11,6 +11,7 @@ Invariant: when the last reference to a model is gone, so are its hosts and its 
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -35,6 +36,8 @@ from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
 from redisai_engine.execution.hosts.restarts import Restarts
+
+_log = logging.getLogger(__name__)
 
 _DEATHS = 5  # in a minute, after which a model has failed
 _FAILED = f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
@@ -208,6 +211,7 @@ class Hosts:
         origin.enter(self)  # a run that has to start a host must not have to wait for more than that
         self._limits = host_limits
         self._about = {**about, "awake_seconds": host_limits.awake_seconds}
+        self._what = f"{about['backend']} model" if "backend" in about else "script"
         self._memory = memory_for(host_limits, len(content))
         self._file = file_with(content)
         self._free: list[Host] = []
@@ -285,11 +289,20 @@ class Hosts:
 
     def weigh(self) -> int:
         """Return the bytes that all hosts take now, and see to it that there are no more than may take so much."""
+        self._end_restless()
         weights = [host.memory for host in list(self._all)]
         largest = max(weights, default=0)
         if self._limits.together and largest:
             self._most = max(1, min(self._limits.at_once, self._limits.together // largest))
         return sum(weights)
+
+    def _end_restless(self) -> None:
+        """End the hosts that go on computing after their last answer: a model can leave threads behind."""
+        with self._changed:
+            for host in [free for free in self._free if free.computes_unasked()]:
+                _log.warning("a process of a %s was ended: it went on computing after its last answer", self._what)
+                self._free.remove(host)
+                self._end_one(host)
 
     def give_back(self) -> None:
         """End the hosts that only runs at the same time need."""

@@ -7,11 +7,14 @@ Invariant: `kill` may be called in any thread and never waits. Whoever waits for
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
 
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.execution.hosts.frames import ALONE, Channel, FrameError, FrameLimits, is_silent, to_error
@@ -19,6 +22,9 @@ from redisai_engine.weight import family_bytes, private_bytes
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
+_LOOK_SECONDS = 0.9  # at least, between two looks at what a host computes
+_MOST_UNASKED = 0.1  # of the time between two looks, in processor time, that a host may compute for nobody
+_TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _COPIED = 12 * 2**20  # bytes of its parent's that a host changes, and so has to itself (measured: 1 to 12 MB)
 
 
@@ -57,6 +63,14 @@ class HostSource(Protocol):
         """Say in the log what hosts aren't kept from."""
 
 
+class _Look(NamedTuple):
+    """When a host was looked at, its processor time until then in seconds, and how many requests it had got."""
+
+    at: float
+    computed: float
+    requests: int
+
+
 class Host:
     """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
 
@@ -68,6 +82,9 @@ class Host:
         self._ends_slowly = origin.ends_slowly
         self._is_left = False  # to its end, which nobody waits for
         self._common = 0
+        self._requests = 0
+        self._looked = _Look(0.0, 0.0, -1)
+        self._was_unasked = False
         #: Its part of the machine's memory, its own processes' included, in bytes, when that was last measured.
         self.taken = 0
         with theirs, their_lifeline:
@@ -90,12 +107,14 @@ class Host:
 
         Raise HostEnded, TimeoutError after `seconds`, and the EngineError that the host answers with.
         """
+        self._requests += 1
         with suppress(OSError):  # the process has ended, as is found next
             self._channel.send(message, arrays)
         return self.answer(seconds=seconds, reply=reply)
 
     def ask_awake(self, arrays: Sequence[Array]) -> Outputs:
         """Carry out a run that is known to be short. Both sides stay awake meanwhile. Raise the errors of `ask`."""
+        self._requests += 1
         with suppress(OSError):
             self._channel.send(ALONE, arrays)
         self._channel.stay_awake()
@@ -154,6 +173,21 @@ class Host:
         """Measure `taken`, which takes milliseconds."""
         self.taken = family_bytes(self._pid) if self._pid else 0
 
+    def computes_unasked(self) -> bool:
+        """
+        Return whether the process has computed between the latest looks, and between them only, for nobody.
+
+        To be asked every second while it carries out no request. Threads of frameworks may stay busy for some tenths of
+        a second after a run, so what counts is a second look without a request before it.
+        """
+        before, now = self._looked, monotonic()
+        if now - before.at < _LOOK_SECONDS:
+            return False
+        self._looked = _Look(now, _processor_seconds(self._pid), self._requests)
+        was_unasked, self._was_unasked = self._was_unasked, before.requests == self._requests
+        computed = self._looked.computed - before.computed
+        return was_unasked and self._was_unasked and computed > _MOST_UNASKED * (now - before.at)
+
     def kill(self) -> None:
         """Have the process killed."""
         self._is_left = self._ends_slowly
@@ -193,6 +227,15 @@ class Host:
             return HostEnded(f"ended with exit code {status}")
         # Linux sends SIGKILL, too, when the machine is short of memory, which need not be this process's doing.
         return HostEnded(f"ended by signal {-status} ({_signal_name(-status)})", by_itself=-status != signal.SIGKILL)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken, or 0 if it has ended or that can't be told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _told(error: Any) -> Exception:
