@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from redisai_engine.backends.deadly import danger
+from redisai_engine.backends import deadly
 from support.onnx_faults import integers
 from support.tiny_models import onnx_model
 
@@ -17,6 +18,16 @@ INTEGER, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 DIVIDES = "its operator Div may divide integers by -1 or 0"
 node = helper.make_node
 info = helper.make_tensor_value_info
+
+#: A description of 5 MB, which follows the other fields: large models are looked at in another way.
+DESCRIPTION = onnx.ModelProto(doc_string=" " * 5_000_000).SerializeToString()
+
+
+def danger(blob: bytes) -> str:
+    """Return the danger of a model, which has the same if it is large."""
+    found = deadly.danger(blob)
+    assert deadly.danger(blob + DESCRIPTION) == found
+    return found
 
 
 def of(*nodes: Any, kind: int = INTEGER, constants: tuple[Any, ...] = (), **more: int) -> str:
