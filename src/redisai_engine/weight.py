@@ -42,7 +42,8 @@ def share_bytes(pid: int) -> int:
 def _pages(pid: int) -> tuple[int, int]:
     """Return how many pages of a process are in memory, and how many of them are in files, too."""
     try:
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:  # a host asks, and decoding would cost it memory
+            _, resident, shared, *_ = file.read().split()
     except (OSError, ValueError):
         return 0, 0
     return int(resident), int(shared)

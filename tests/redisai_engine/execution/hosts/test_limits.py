@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from redisai_engine.execution.hosts import limits
 from redisai_engine.protocol.frames import ReplyError
 from support.hosts import torch_eater, torch_reader
 from support.servers import Server
@@ -69,6 +70,14 @@ def test_a_host_may_compute_and_nothing_else(deed: str, tmp_path: Path) -> None:
     assert code == (1 if deed in DEEDS else 0)
     assert file.read_text() == "secret"
     assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+
+
+def test_the_readable_folders_hold_all_modules_and_none_is_in_another() -> None:
+    folders = [Path(folder) for folder in limits.readable_folders()]
+
+    for module in (os, pytest, limits):
+        assert any(folder in Path(os.path.realpath(str(module.__file__))).parents for folder in folders)
+    assert not [folder for folder in folders if {*folder.parents} & {*folders}]
 
 
 @needs_torch
