@@ -13,6 +13,7 @@ Invariant: it ends when the engine does, and no host outlives it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import json
@@ -21,6 +22,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from redisai_engine.backends.registry import backend
@@ -30,6 +32,11 @@ from redisai_engine.execution.hosts import limits, worker
 _O_ASYNC = 0o20000  # Linux: send SIGIO when something happens to the socket
 _MOST_BYTES = 1 << 16
 _DESCRIPTORS = 3  # that come with a request
+
+# Of glibc's blocks of memory, in bytes
+_LARGEST = 1 << 16  # less than what it asks the system for separately
+_FINE, _STEP = 1 << 11, 16  # below so many each size has blocks of its own
+_HEADER = 8  # before each block
 
 
 def main() -> None:
@@ -45,6 +52,7 @@ def main() -> None:
     control.send(json.dumps(answer).encode())
     if "version" in answer:
         gc.collect()
+        take_holes()
         gc.freeze()  # so that a host's collector doesn't write to the memory that all share
         Forking(control).serve()
         os._exit(0)  # the hosts end with this process, and a framework may take seconds to be taken apart
@@ -173,3 +181,31 @@ def _keep_open(*descriptors: int) -> None:
         os.closerange(start, descriptor)
         start = descriptor + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def take_holes() -> None:
+    """
+    Take all free blocks of memory between those in use, for good, so that hosts get none of them.
+
+    Such a block lies in a page that all hosts share. A host that wrote to it would get a copy of the whole page, often
+    for a few bytes. Without them, a host's own data lie side by side in new pages. glibc only.
+    """
+    libc = ctypes.PyDLL(None)
+    if sys.platform != "linux" or not hasattr(libc, "malloc_trim"):  # another system or C library
+        return
+    malloc, sbrk = libc.malloc, libc.sbrk
+    malloc.restype = sbrk.restype = ctypes.c_void_p
+    malloc.argtypes, sbrk.argtypes = [ctypes.c_size_t], [ctypes.c_ssize_t]
+    end = sbrk(0)
+    for size in _block_sizes():
+        while (malloc(size - _HEADER) or end) < end:
+            pass
+
+
+def _block_sizes() -> Iterator[int]:
+    """Yield sizes of blocks, the large ones first, because large blocks are divided for small ones."""
+    size = _LARGEST
+    while size > _FINE:
+        yield size
+        size //= 2
+    yield from range(_FINE, _STEP, -_STEP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 
@@ -55,3 +56,34 @@ print(lifelines[0][0].recv(100), os.dup(blob) == free)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
     assert (done.stdout, done.stderr) == ("True\nb'' True\n", "")
+
+
+# Frees every second block, so that glibc can't join them, and tells how many of as many new ones lie among the others.
+HOLES = """
+import ctypes, sys
+from redisai_engine.execution.hosts.forking import take_holes
+
+libc = ctypes.PyDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+size, count = int(sys.argv[1]), 100
+blocks = [libc.malloc(size) for _ in range(2 * count)]
+for block in blocks[::2]:
+    libc.free(block)
+if sys.argv[2] == "taken":
+    take_holes()
+print(sum(libc.malloc(size) < max(blocks) for _ in range(count)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library isn't glibc")
+@pytest.mark.parametrize("size", [24, 1000, 2100, 40_000])
+def test_new_blocks_lie_behind_all_others(size: int) -> None:
+    def holes_used(how: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", HOLES, str(size), how], check=True, capture_output=True, text=True, timeout=60
+        )
+        return int(done.stdout)
+
+    assert holes_used("left") > 50
+    assert holes_used("taken") == 0
