@@ -120,6 +120,7 @@ class Engine:
         )
         self.encoder = ReplyEncoder(loop)
         self._trimming = Trimming(loop, self.loader.threads, give_back)
+        self._given_up = 0  # clients
         self._shares = Shares(loop)
         self._weighing = loop.call_later(_WEIGH_SECONDS, self._weigh)
         #: Asks the engine's other worker processes a question. `process/` replaces it if there are any.
@@ -214,7 +215,11 @@ class Engine:
         self.scripts.weigh()
         self._shares.look([WeakMethod(model.measure) for model in self.models.elsewhere()])
         self.placement.look()
-        self._trimming.look(self.models.left + self.scripts.left)
+        self._trimming.look(self.models.left + self.scripts.left + self._given_up)
+
+    def gave_up(self, clients: int) -> None:
+        """Count clients whose connections were ended with much that they hadn't taken."""
+        self._given_up += clients
 
     def _drop(self, ids: Sequence[bytes]) -> None:
         for id_ in ids:

@@ -49,7 +49,7 @@ class HttpFront:
         self._room = BodyRoom(_BODIES * engine.settings.http_body_limit)
         self._config = _config(Application(engine, self._gate, monitor, self._tracing, self._room))
         self._patience = float(engine.settings.http_timeout)
-        self._untaken = Untaken(engine.loop, self._state.connections, self._patience)
+        self._untaken = Untaken(engine.loop, self._state.connections, self._patience, engine.gave_up)
         self._most_clients = 0
         engine.stored = self._stored
 

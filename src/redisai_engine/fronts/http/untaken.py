@@ -17,7 +17,7 @@ import fcntl
 import logging
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -40,12 +40,23 @@ class Debt(NamedTuple):
 
 
 class Untaken:
-    """The answers that wait for clients of one front, looked at every `patience` seconds."""
+    """
+    The answers that wait for clients of one front, looked at every `patience` seconds.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Iterable[Any], patience: float) -> None:
+    `gave_up` is told how many connections were ended at a look.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connections: Iterable[Any],
+        patience: float,
+        gave_up: Callable[[int], None],
+    ) -> None:
         self._loop = loop
         self._connections = connections
         self._patience = patience
+        self._gave_up = gave_up
         self._debts: WeakKeyDictionary[Any, Debt] = WeakKeyDictionary()  # at the last look
         self._timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -75,6 +86,7 @@ class Untaken:
             else:
                 self._debts[connection] = debt
         if ended:
+            self._gave_up(ended)
             _log.warning("closed clients over HTTP that didn't take their answers (see --http-timeout): %d", ended)
 
 

@@ -1,5 +1,5 @@
 """
-Gives memory back to the system that models and scripts have left.
+Gives memory back to the system that models and scripts have left, and clients that didn't take their answers.
 
 Theory of operation. What has left lies in gaps between what has stayed, in the heaps of the threads that loaded it.
 glibc gives back only what is free at the top of a heap, if that is much. `malloc_trim` gives back all pages that are
@@ -44,7 +44,7 @@ class Trimming:
         self._not_before = 0.0
 
     def look(self, left: int) -> None:
-        """Give memory back if it's time. `left` is how many models and scripts have left so far."""
+        """Give memory back if it's time. `left` is how many have left so far."""
         settled, self._seen = self._seen, left  # what left since the last look may still be in use
         if settled != self._done and self._loop.time() >= self._not_before:
             self._done = settled

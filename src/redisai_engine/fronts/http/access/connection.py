@@ -59,8 +59,10 @@ class Work:
         self._connection.ended(self)
 
     def deliver(self) -> None:
-        """Tell whoever waits."""
-        self._done(self._outcome)
+        """Tell whoever waits. Called once, since what it lets go of would else be memory until the next collection."""
+        done, outcome = self._done, self._outcome
+        del self._done, self._outcome, self.task  # the task refers to this
+        done(outcome)
 
 
 def _error_of(reply: bytes) -> EngineError:
