@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
+from mlflow_redisai.models.lowering.inference import inferred_graph
 from mlflow_redisai.models.lowering.kernels import fit_kernels
 from mlflow_redisai.models.lowering.trees import TREES, lower_trees, lowers_trees
 from mlflow_redisai.server.limits import ServerLimits
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 # What ONNX Runtime's errors begin with, such as "[ONNXRuntimeError] : 10 : INVALID_GRAPH : ".
 _KIND = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-
-# Bytes. Protocol Buffers allows no larger message, and weights that MLflow keeps in other files are folded into it.
-_PROTOBUF_LIMIT = 2**31 - 1
 
 # An index that no axis has, and that fits into int32.
 _BEYOND = 2**31 - 1
@@ -62,10 +60,12 @@ def finish(model: onnx.ModelProto, limits: ServerLimits, what: str) -> bytes:
 
 def serialize(model: onnx.ModelProto, what: str) -> bytes:
     """Return the model's bytes, weights included. Raise NotConvertible if it exceeds the limit of Protocol Buffers."""
-    size = model.ByteSize()
-    if size > _PROTOBUF_LIMIT:
-        raise NotConvertible(f"{what} is {size >> 20} MiB as ONNX; a model in one piece can be at most 2047 MiB")
-    blob: bytes = model.SerializeToString()
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+
+    try:
+        blob: bytes = model.SerializeToString()
+    except (EncodeError, ValueError) as error:  # to count the bytes first would fail in the same way
+        raise NotConvertible(f"{what} is larger as ONNX than a model in one piece can be, which is 2047 MiB") from error
     return blob
 
 
@@ -185,10 +185,8 @@ def depth(model: onnx.ModelProto) -> int:
 
 def precision(model: onnx.ModelProto) -> DType:
     """Return DOUBLE if the graph computes in float64 and nowhere in a narrower floating point, else FLOAT."""
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model)
-    known = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
+    inferred = inferred_graph(model)
+    known = [*inferred.value_info, *inferred.output, *inferred.input]
     kinds = {element_type(item) for item in known}
     return dtypes.FLOAT if kinds & {"FLOAT", "FLOAT16", "BFLOAT16"} or "DOUBLE" not in kinds else dtypes.DOUBLE
 

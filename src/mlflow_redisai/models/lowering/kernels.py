@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.lowering.forms import FORMS, WrittenForm
+from mlflow_redisai.models.lowering.inference import inferred_graph
 from mlflow_redisai.server.kernels import COMPLETE, Kernels, Version
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ class _Round:
 
     def rewrite(self, model: onnx.ModelProto) -> bool:
         """Rewrite nodes, in place. Return whether there were any."""
-        import onnx
-
-        inferred = onnx.shape_inference.infer_shapes(model)
-        return self._graph(model.graph, inferred.graph, {})
+        return self._graph(model.graph, inferred_graph(model), {})
 
     def _graph(self, graph: onnx.GraphProto, inferred: onnx.GraphProto, outer: Types) -> bool:
         types = {**outer, **_types(inferred)}
