@@ -161,7 +161,7 @@ class Settings:
         why="many clients",
     )
     queue_limit: int = _setting(
-        10_000, number(1, 10_000_000), "requests that may wait for one model", why="bounds memory"
+        10_000, number(1, 10_000_000), "requests that may wait for one model, per worker process", why="bounds memory"
     )
     model_execution_timeout: int = _setting(
         5000,
