@@ -42,6 +42,7 @@ from redisai_engine.service.polling import BusyPolling, PollingPlace, microsecon
 from redisai_engine.service.scripts import Scripts
 from redisai_engine.service.shared import Logins, SharedConnection
 from redisai_engine.service.turn import Turn
+from redisai_engine.tracing.spans import spans_by
 from redisai_engine.users import ModelUser
 
 Question = dict[str, Any]
@@ -80,6 +81,7 @@ class Engine:
         self.loop = loop
         self.model_chunk_size = settings.model_chunk_size  # AI.CONFIG can change this and the next
         self.backends_path = ""
+        self.spans = spans_by()
         self.open_until = 0.0  # until this time of the loop, Redis is taken to let clients in without a password
         onnx_memory = settings.onnx_memory or _memory() * 3 // 4 // settings.workers
         self.backend_settings = BackendSettings(settings.intra_op_threads, settings.inter_op_threads, onnx_memory)
@@ -236,6 +238,8 @@ class Engine:
             await asyncio.wait_for(self.executor.drain(), seconds)
         self._weighing.cancel()
         self.executor.close()
+        if self.spans is not None:
+            self.spans.close()
         self.shared.close()
         self.logins.close()
         self.liveness.close()

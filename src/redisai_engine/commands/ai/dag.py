@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from redisai_engine.backends.base import Array
@@ -30,6 +31,7 @@ from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.dags import CallFunction, Dag, GetTensor, RunModel, SetTensor, parse_dag
 from redisai_engine.commands.grammar.keys import dag_keys
 from redisai_engine.commands.grammar.tensors import META_AND_BLOB
+from redisai_engine.commands.grammar.traces import trace_of
 from redisai_engine.commands.steps import Encode, Plan, Read, Run, RunRequest, refuse_error
 from redisai_engine.commands.table import READ, WRITE, InTransaction, Keys, command
 from redisai_engine.errors import CommandError, EngineError
@@ -38,6 +40,7 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.protocol.tensor import Buffer, Tensor, element_count
 from redisai_engine.redis import store
+from redisai_engine.tracing.spans import Spans
 
 _READING = (*RESOLVING, "GET")
 _WRITING = (*_READING, "GETRANGE", "SET", "SETRANGE")
@@ -59,7 +62,7 @@ _WRITE_RIGHT = b"w"  # the right to write a key, likewise
 )
 def dagexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGEXECUTE [LOAD count key ...] [PERSIST count key ...] [ROUTING key] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, arguments, read_only=False, deprecated=False)
+    return _traced_dag(client, arguments, read_only=False, deprecated=False)
 
 
 @command(
@@ -74,7 +77,7 @@ def dagexecute(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagexecute_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGEXECUTE_RO [LOAD count key ...] [ROUTING key] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, arguments, read_only=True, deprecated=False)
+    return _traced_dag(client, arguments, read_only=True, deprecated=False)
 
 
 @command(
@@ -89,7 +92,7 @@ def dagexecute_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagrun(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGRUN [LOAD count key ...] [PERSIST count key ...] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, arguments, read_only=False, deprecated=True)
+    return _traced_dag(client, arguments, read_only=False, deprecated=True)
 
 
 @command(
@@ -104,7 +107,7 @@ def dagrun(client: Client, arguments: Sequence[bytes]) -> Plan:
 )
 def dagrun_ro(client: Client, arguments: Sequence[bytes]) -> Plan:
     """AI.DAGRUN_RO [LOAD count key ...] [TIMEOUT ms] |> command ..."""
-    return _run_dag(client, arguments, read_only=True, deprecated=True)
+    return _traced_dag(client, arguments, read_only=True, deprecated=True)
 
 
 @dataclass(slots=True)
@@ -165,6 +168,25 @@ class Progress:
     def tensor(self, place: int) -> Tensor | None:
         value = self.places[place]
         return value if value is None or isinstance(value, Tensor) else Tensor.from_array(value)
+
+
+def _traced_dag(client: Client, arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Plan:
+    """Run a DAG, and make a span of it if it names its trace."""
+    plan = _run_dag(client, arguments, read_only=read_only, deprecated=deprecated)
+    spans = client.engine.spans
+    trace = "" if spans is None else trace_of(arguments)
+    return _span(spans, trace, arguments[0], plan) if spans is not None and trace else plan
+
+
+def _span(spans: Spans, trace: str, name: bytes, plan: Plan) -> Plan:
+    begin, failed = monotonic(), True
+    try:
+        reply = yield from plan
+        failed = (reply if isinstance(reply, bytes) else b"".join(reply))[:1] == b"-"
+    finally:
+        context = {"traceparent": trace}
+        spans.record(name.decode().upper(), context, {}, [("all", monotonic() - begin)], failed=failed)
+    return reply
 
 
 def _run_dag(client: Client, arguments: Sequence[bytes], *, read_only: bool, deprecated: bool) -> Plan:

@@ -29,6 +29,7 @@ from redisai_engine.commands.ai.tensor_reply import add_array
 from redisai_engine.commands.client import Client
 from redisai_engine.commands.grammar.dags import Dag, GetTensor, RunModel, SetTensor, parse_dag
 from redisai_engine.commands.grammar.tensors import META_AND_BLOB
+from redisai_engine.commands.grammar.traces import trace_in
 from redisai_engine.commands.hashes import READ_RIGHT
 from redisai_engine.commands.task import carry_out
 from redisai_engine.errors import EngineError
@@ -70,7 +71,7 @@ class Form:
 
     def __init__(self, dag: Dag) -> None:
         """Raise ValueError for a DAG that only `dag.py` can carry out."""
-        if dag.scopes_error or dag.operations_error or dag.load or dag.routing is None:
+        if dag.scopes_error or dag.operations_error or dag.load or dag.routing is None or trace_in(dag.routing):
             raise ValueError
         sets = [operation for operation in dag.operations if isinstance(operation, SetTensor)]
         gets = [operation for operation in dag.operations if isinstance(operation, GetTensor)]

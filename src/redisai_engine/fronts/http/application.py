@@ -19,7 +19,7 @@ from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.answers import HttpAnswer
 from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
-from redisai_engine.fronts.http.access.tracing import Tracing
+from redisai_engine.fronts.http.access.tracing import traced
 from redisai_engine.fronts.http.bounds import BodyRoom
 from redisai_engine.fronts.http.description import ROUTES as DESCRIPTION_ROUTES
 from redisai_engine.fronts.http.gate import OPEN, Gate
@@ -40,11 +40,10 @@ _ROUTES: list[Route] = [*DESCRIPTION_ROUTES, *PAGE_ROUTES, *MACHINE_ROUTES, *V2_
 class Application:
     """What uvicorn calls for each request."""
 
-    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, tracing: Tracing | None, room: BodyRoom) -> None:
+    def __init__(self, engine: Engine, gate: Gate, monitor: Monitor, room: BodyRoom) -> None:
         self._engine = engine
         self._monitor = monitor
         self._gate = gate
-        self._tracing = tracing
         self._room = room
         self._router = Router(_ROUTES, redirect_slashes=False, default=_not_found)
 
@@ -89,8 +88,8 @@ class Application:
         body = await read_body(receive, self._engine.settings.http_body_limit, self._room)
         connection = scope["state"]["connection"]
         call = Call(connection, route.name, route.version, scope["headers"], body, route.shown)
-        tracing = self._tracing
-        answer = await connection.ask(route.handler(call) if tracing is None else tracing.traced(route.handler, call))
+        spans = self._engine.spans
+        answer = await connection.ask(route.handler(call) if spans is None else traced(spans, route.handler, call))
         assert isinstance(answer, HttpAnswer)
         return answer
 

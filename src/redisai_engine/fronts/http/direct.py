@@ -25,7 +25,7 @@ from redisai_engine.fronts.http.access.answers import HttpAnswer
 from redisai_engine.fronts.http.access.calls import SMALL_BODY, Call
 from redisai_engine.fronts.http.access.connection import UserConnection
 from redisai_engine.fronts.http.access.failures import RequestRefused, body_too_large
-from redisai_engine.fronts.http.access.tracing import Tracing
+from redisai_engine.fronts.http.access.tracing import traced
 from redisai_engine.fronts.http.bounds import BodyRoom, BoundedProtocol
 from redisai_engine.fronts.http.gate import Gate, credentials_in
 from redisai_engine.fronts.http.heads import Head, Heads, quick_json_size
@@ -34,6 +34,7 @@ from redisai_engine.fronts.http.v2.inference import infer
 from redisai_engine.fronts.http.v2.quick import QuickInference
 from redisai_engine.fronts.peer import is_on_this_machine
 from redisai_engine.protocol import texts
+from redisai_engine.tracing.spans import Spans
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class DirectProtocol(BoundedProtocol):
         *arguments: Any,
         gate: Gate,
         routes: Routes,
-        tracing: Tracing | None,
+        spans: Spans | None,
         body_limit: int,
         room: BodyRoom,
         **named: Any,
@@ -133,7 +134,7 @@ class DirectProtocol(BoundedProtocol):
         super().__init__(*arguments, **named)
         self._gate = gate
         self._routes = routes
-        self._tracing = tracing
+        self._spans = spans
         self._body_limit = body_limit
         self._room = room
         self._held = 0  # bytes of `room`
@@ -204,7 +205,7 @@ class DirectProtocol(BoundedProtocol):
         if self._in_head:
             self.end_head()
         route, body, json_size = head.route, data[-head.size :], head.json_size
-        if json_size != -1 and self._tracing is None:
+        if json_size != -1 and self._spans is None:
             self._begin_quick(route, connection, head.headers, body, json_size)
         else:
             hot = HotCycle(route, head.url, head.headers, connection, keep_alive=True)
@@ -275,7 +276,7 @@ class DirectProtocol(BoundedProtocol):
             self._is_between = True
             self._whole = hot
             json_size = quick_json_size(hot.route, hot.headers) if hot.size <= SMALL_BODY else -1
-            if json_size != -1 and self._tracing is None:
+            if json_size != -1 and self._spans is None:
                 self._begin_quick(hot.route, hot.connection, hot.headers, body, json_size)
                 return
         self._run(hot, hot.route, hot.headers, body)
@@ -293,7 +294,7 @@ class DirectProtocol(BoundedProtocol):
         body: bytes,
     ) -> None:
         call = Call(cycle.connection, route.name, route.version, headers, body, route.shown)
-        steps = route.handler(call) if self._tracing is None else self._tracing.traced(route.handler, call)
+        steps = route.handler(call) if self._spans is None else traced(self._spans, route.handler, call)
         cycle.connection.start(steps, lambda outcome: self.answer(cycle, outcome))
 
     def _hot_cycle(self) -> HotCycle | None:

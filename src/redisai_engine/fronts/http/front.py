@@ -15,7 +15,6 @@ from uvicorn.server import ServerState
 
 from redisai_engine.config import Settings
 from redisai_engine.fronts.http.access.introducing import introduce
-from redisai_engine.fronts.http.access.tracing import tracing_by
 from redisai_engine.fronts.http.access.users import Users
 from redisai_engine.fronts.http.application import Application
 from redisai_engine.fronts.http.bounds import BodyRoom
@@ -45,9 +44,8 @@ class HttpFront:
         self._listener: Listener | None = None
         self._gate = Gate(self._users, is_protected=engine.settings.protected_mode)
         self._routes = Routes()
-        self._tracing = tracing_by()
         self._room = BodyRoom(_BODIES * engine.settings.http_body_limit)
-        self._config = _config(Application(engine, self._gate, monitor, self._tracing, self._room))
+        self._config = _config(Application(engine, self._gate, monitor, self._room))
         self._patience = float(engine.settings.http_timeout)
         self._untaken = Untaken(engine.loop, self._state.connections, self._patience, engine.gave_up)
         self._most_clients = 0
@@ -89,8 +87,6 @@ class HttpFront:
         """End all connections to Redis."""
         self._untaken.end()
         self._users.close()
-        if self._tracing is not None:
-            self._tracing.close()
 
     def _stored(self, user: bytes, database: int, key: bytes) -> None:
         """Make ready what the first prediction of a model needs that a user has just stored."""
@@ -119,7 +115,7 @@ class HttpFront:
             self._engine.loop,
             gate=self._gate,
             routes=self._routes,
-            tracing=self._tracing,
+            spans=self._engine.spans,
             body_limit=self._engine.settings.http_body_limit,
             room=self._room,
             patience=self._patience,

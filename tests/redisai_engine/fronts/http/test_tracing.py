@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from redisai_engine.fronts.http.access.tracing import VARIABLE, tracing_by
+from redisai_engine.tracing.spans import VARIABLE, spans_by
 from support.http_calls import HttpServer, infer_json
 from support.servers import Server
+from support.spans import PARENT, TRACE, spans
 from support.tiny_models import product_and_sum
 from support.waiting import free_port, wait_until
 
 PAIR = infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -29,24 +26,12 @@ def traced(new_engine: Callable[..., Server]) -> HttpServer:
     return HttpServer(port, engine)
 
 
-def spans(server: HttpServer) -> list[dict[str, Any]]:
-    """Return the spans in the engine's log, where the exporter `console` prints them."""
-    text = server.engine.log.read_text()
-    found = []
-    decoder = json.JSONDecoder()
-    lines = "\n".join(line.partition("printed: ")[2] or line for line in text.splitlines())
-    at = lines.find('{\n    "name"')
-    while at >= 0:
-        value, end = decoder.raw_decode(lines, at)
-        found.append(value)
-        at = lines.find('{\n    "name"', end)
-    return found
-
-
 @pytest.mark.parametrize("path", ["/v2/models/tiny/infer", "/v2/models/nobody/infer"])
 def test_a_request_joins_the_trace_that_it_names(traced: HttpServer, path: str) -> None:
     traced.ask("POST", path, PAIR, traceparent=PARENT)
-    (root,) = wait_until(lambda: [span for span in spans(traced) if span["kind"].endswith("SERVER")], what="the span")
+    (root,) = wait_until(
+        lambda: [span for span in spans(traced.engine) if span["kind"].endswith("SERVER")], what="the span"
+    )
 
     assert root["name"] == f"infer {path.split('/')[3]}"
     assert root["context"]["trace_id"] == f"0x{TRACE}"
@@ -56,7 +41,7 @@ def test_a_request_joins_the_trace_that_it_names(traced: HttpServer, path: str) 
 
 def test_each_part_of_a_request_is_a_span_below_it(traced: HttpServer) -> None:
     timing = traced.ask("POST", "/v2/models/tiny/infer", PAIR, traceparent=PARENT).headers["server-timing"]
-    found = wait_until(lambda: spans(traced), what="the spans")
+    found = wait_until(lambda: spans(traced.engine), what="the spans")
     (root,) = [span for span in found if span["kind"].endswith("SERVER")]
     parts = [span for span in found if span is not root]
 
@@ -67,10 +52,10 @@ def test_each_part_of_a_request_is_a_span_below_it(traced: HttpServer) -> None:
 
 
 def test_without_an_exporter_there_are_no_spans() -> None:
-    assert tracing_by({}) is None
-    assert tracing_by({VARIABLE: "none"}) is None
+    assert spans_by({}) is None
+    assert spans_by({VARIABLE: "none"}) is None
 
 
 def test_an_unknown_exporter_is_said_and_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    assert tracing_by({VARIABLE: "nowhere"}) is None
+    assert spans_by({VARIABLE: "nowhere"}) is None
     assert "no exporter of this name is installed" in caplog.text

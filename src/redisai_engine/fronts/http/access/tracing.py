@@ -1,110 +1,34 @@
-"""
-W3C trace context: a request that names its trace (`traceparent`) becomes a span of it, with OpenTelemetry.
-
-The SDK isn't a dependency. Spans are made if it is installed and OTEL_TRACES_EXPORTER names an exporter, such as `otlp`
-or `console`: nothing is sent anywhere unless that says so. Without it a request costs one comparison more.
-"""
+"""Requests over HTTP as spans: of the trace that their headers name, or of one of their own."""
 
 from __future__ import annotations
-
-import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
-from typing import Any
 
 from redisai_engine.errors import EngineError
 from redisai_engine.fronts.http.access.answers import HttpAnswer
 from redisai_engine.fronts.http.access.calls import Call, Handler
 from redisai_engine.fronts.http.access.connection import Steps
 from redisai_engine.fronts.http.access.failures import status_of
+from redisai_engine.tracing.spans import Spans
 
-_log = logging.getLogger(__name__)
-
-VARIABLE = "OTEL_TRACES_EXPORTER"
 _HEADERS = (b"traceparent", b"tracestate")
-_NANOSECONDS = 1e9
 _FAILED = 500  # from this status on, it is the server's fault
 
 
-class Tracing:
-    """Makes spans, which `exporter` gets."""
-
-    def __init__(self, exporter: Any) -> None:
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.trace import SpanKind, Status, StatusCode
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        self._provider = TracerProvider()
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("redisai-engine")
-        self._propagator = TraceContextTextMapPropagator()
-        self._server = SpanKind.SERVER
-        self._error = Status(StatusCode.ERROR)
-
-    def traced(self, handler: Handler, call: Call) -> Steps[HttpAnswer]:
-        """Do what a handler does for a call, and make a span of it."""
-        headers = [(key, value) for key, value in call.headers if key in _HEADERS]
-        status = 500
-        try:
-            answer = yield from handler(call)
-            status = answer.status
-        except EngineError as error:
-            status = status_of(error)
-            raise
-        finally:
-            self._record(f"{handler.__name__} {call.shown.decode()}".strip(), headers, status, call.watch.parts)
-        return answer
-
-    def _record(
-        self,
-        name: str,
-        headers: Sequence[tuple[bytes, bytes]],
-        status: int,
-        parts: Sequence[tuple[bytes, float]],
-    ) -> None:
-        """Make a span of a request that has just been answered, and one below it for each part, which took so long."""
-        carrier = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
-        end = time.time_ns()
-        lengths = [(part.decode(), int(seconds * _NANOSECONDS)) for part, seconds in parts]
-        begin = end - sum(length for _, length in lengths)
-        span = self._tracer.start_span(
-            name,
-            context=self._propagator.extract(carrier),
-            kind=self._server,
-            start_time=begin,
-            attributes={"http.request.method": "POST", "http.response.status_code": status},
-        )
-        if status >= _FAILED:
-            span.set_status(self._error)
-        self._add_parts(span, begin, lengths)
-        span.end(end)
-
-    def _add_parts(self, span: Any, begin: int, lengths: Sequence[tuple[str, int]]) -> None:
-        from opentelemetry.trace import set_span_in_context
-
-        inside = set_span_in_context(span)
-        for part, length in lengths:
-            self._tracer.start_span(part, context=inside, start_time=begin).end(begin + length)
-            begin += length
-
-    def close(self) -> None:
-        """Export what is left."""
-        self._provider.shutdown()
-
-
-def tracing_by(environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """Return what makes spans as the environment wants it, or None."""
-    name = environment.get(VARIABLE, "none").partition(",")[0].strip()
-    if name in ("", "none"):
-        return None
+def traced(spans: Spans, handler: Handler, call: Call) -> Steps[HttpAnswer]:
+    """Do what a handler does for a call, and make a span of it."""
+    context = {key.decode("latin-1"): value.decode("latin-1") for key, value in call.headers if key in _HEADERS}
+    status = 500
     try:
-        (entry,) = entry_points(group="opentelemetry_traces_exporter", name=name)
-        return Tracing(entry.load()())
-    except ValueError:
-        _log.warning("no traces: %s is %r, but no exporter of this name is installed", VARIABLE, name)
-    except Exception as error:
-        _log.warning("no traces: OpenTelemetry's exporter %s can't be used: %s", name, error)
-    return None
+        answer = yield from handler(call)
+        status = answer.status
+    except EngineError as error:
+        status = status_of(error)
+        raise
+    finally:
+        spans.record(
+            f"{handler.__name__} {call.shown.decode()}".strip(),
+            context,
+            {"http.request.method": "POST", "http.response.status_code": status},
+            [(part.decode(), seconds) for part, seconds in call.watch.parts],
+            failed=status >= _FAILED,
+        )
+    return answer

@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry, which requests over HTTP and Redis' protocol become."""
