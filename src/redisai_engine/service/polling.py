@@ -5,8 +5,8 @@ Theory of operation. A sleeping core takes 20 to 40 microseconds to wake, as lon
 client that sends its next request as soon as it is answered, and Redis with the reply to a command, often need less. So
 after a turn that followed the previous one closely, the loop stays awake for as long as the next one may take to come.
 A turn of several connections needs no polling, because there is always work. Every poll yields the core to any other
-thread that wants it, and there is no polling while a model runs in a thread. Where another takes the core for long,
-yielding it costs more than sleeping would, so there is no polling for a while then.
+thread that wants it, unless a turn is due, and there is no polling while a model runs in a thread. Where another takes
+the core for long, yielding it costs more than sleeping would, so there is no polling for a while then.
 
 A run in a process of the model's own (`Errands`) takes the time of the event loop only at its two ends. For such a run
 that is the only one, the loop stays awake a few times as long. Its answer, whenever it comes, says nothing of the
@@ -90,6 +90,7 @@ class BusyPolling:
         "_rests_until",
         "_seconds",
         "_until",
+        "is_due",
         "is_polling",
     )
 
@@ -103,6 +104,7 @@ class BusyPolling:
         self._until = 0.0
         self._rests_until = 0.0
         self.is_polling = False
+        self.is_due = False  # a turn is about to take place
 
     def turn_ended(self, began_at: float, *, is_elsewhere: bool = False) -> None:
         """
@@ -129,6 +131,9 @@ class BusyPolling:
 
     def _poll(self) -> None:
         # A callback that is due keeps the loop from sleeping: it checks for events with a timeout of zero.
+        if self.is_due:  # others must not get the core first
+            self._loop.call_soon(self._poll)
+            return
         now = monotonic()
         if now < self._until:
             os.sched_yield()

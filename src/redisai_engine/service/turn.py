@@ -86,7 +86,7 @@ class Turn:
     def plan(self) -> None:
         """Schedule the end of a turn after the current callbacks, which also runs submitted jobs."""
         if not self._is_planned:
-            self._is_planned = True
+            self._is_planned = self._polling.is_due = True
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
@@ -107,7 +107,7 @@ class Turn:
                     break
         finally:
             # From here on a touch plans another turn. Until here, the loop above has taken care of it.
-            self._is_planned = False
+            self._is_planned = self._polling.is_due = False
         if self._answered:
             written.update(dict.fromkeys(self._answered))
             self._answered.clear()

@@ -114,6 +114,24 @@ def test_a_loop_whose_core_others_need_sleeps_at_once_and_for_a_while(monkeypatc
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
+def test_nobody_else_gets_the_core_before_a_turn_that_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    yielded: list[bool] = []
+
+    async def run() -> None:
+        polling = BusyPolling(asyncio.get_running_loop(), LONG)
+        monkeypatch.setattr(os, "sched_yield", lambda: yielded.append(polling.is_due))
+        for _ in range(2):
+            polling.turn_ended(monotonic())
+        for polling.is_due in (False, True, False):
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert polling.is_polling
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert len(yielded) > 10
+    assert not any(yielded)
+
+
 @pytest.mark.parametrize(("cores", "expected"), [(1, 0), (2, 70), (8, 70)])
 def test_the_only_processor_is_left_to_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, expected: int

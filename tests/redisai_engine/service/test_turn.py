@@ -59,6 +59,23 @@ def turns(story: Callable[[Turn, list[str]], None], *, count: int = 1) -> list[s
     return notes
 
 
+@pytest.mark.parametrize("fails_in", ["", "dispatch"])
+def test_a_turn_is_due_from_a_touch_until_it_takes_place(fails_in: str) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        executor, polling = Executor(loop), BusyPolling(loop, 0)
+        turn = Turn(loop, executor, polling)
+        for _ in range(2):
+            assert not polling.is_due
+            turn.touch(Participant([], "a", fails_in=fails_in))
+            assert polling.is_due
+            await asyncio.sleep(0)
+        assert not polling.is_due
+        executor.close()
+
+    asyncio.run(run())
+
+
 def test_all_are_dispatched_before_any_is_flushed():
     def story(turn: Turn, notes: list[str]) -> None:
         for name in "ab":
