@@ -195,7 +195,7 @@ ARROWS = {
     "execution": {"backends", "protocol"},
     "execution.hosts": {"backends", "backends.deadly", "protocol"},
     "execution.hosts.python": {"execution.hosts", "backends", "protocol"},
-    "service.memory": set(),
+    "service.memory": {"redis", "protocol"},
     "service": {
         "service.memory",
         "environments",
@@ -219,7 +219,16 @@ ARROWS = {
         "protocol",
         "tracing",
     },
-    "commands.short": {"commands", "commands.grammar", "commands.ai", "service", "execution", "redis", "protocol"},
+    "commands.short": {
+        "commands",
+        "commands.grammar",
+        "commands.ai",
+        "service",
+        "service.memory",
+        "execution",
+        "redis",
+        "protocol",
+    },
     "commands.plain": {
         "settings",
         "commands",

@@ -299,7 +299,7 @@ class Settings:
     strict: bool = _setting(
         False,  # noqa: FBT003  # a default, like the others
         switch,
-        "ask Redis for the model's version on every run instead of relying on its invalidation messages",
+        "ask Redis for models' versions and tensors each time instead of relying on its messages about changes",
         why="speed",
     )
     request_limit: int = _setting(

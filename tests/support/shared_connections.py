@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from support.bad_line import BadLine
 from support.connection import TIMEOUT_S, Connect, Connection
-from support.replies import OK
+from support.replies import OK, bulk
 from support.servers import Server
 from support.waiting import wait_until
 
@@ -33,14 +33,14 @@ class Watching:
         assert self._monitor.ask("MONITOR") == OK
 
     def since(self) -> list[tuple[bytes, bytes]]:
-        """Return address and words of the commands since the previous call. Of a script there are no addresses."""
+        """Return address and words of the commands since the previous call; those of a script have its caller's."""
         token = uuid.uuid4().hex.encode()
         self.direct.ask("ECHO", token)
         found = []
         while token not in (line := self._monitor.reply()):
             match = _LINE.fullmatch(line)
             assert match is not None, line
-            found.append((match[1], match[2]))
+            found.append((found[-1][0] if match[1] == b"lua" else match[1], match[2]))
         return found
 
     def shared_addresses(self) -> set[bytes]:
@@ -66,6 +66,11 @@ class Watching:
 
     def until_shared(self, opened: Connection, run: str, output: str) -> None:
         wait_until(lambda: self.went_over_shared(opened, run, output), what="the shared connection")
+
+
+def forget_tensors(opened: Connection) -> None:
+    """Have the engine relay something, after which it asks Redis again for tensors that it has kept."""
+    assert opened.ask("ECHO something") == bulk("something")
 
 
 class NamedLine(BadLine):

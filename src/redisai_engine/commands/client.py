@@ -86,6 +86,7 @@ class Client:
                 settings.request_limit,
                 timeout_ms=settings.upstream_timeout,
                 traffic=engine.traffic,
+                arrivals=engine.arrivals,
             )
             engine.liveness.watch(self.opened_upstream)
         return self.opened_upstream
@@ -128,7 +129,7 @@ class Client:
     def _ask_server(self) -> None:
         if not self._asks_server:
             self._asks_server = True
-            self.upstream.ask_encoded(WHO, 1, self._take_server, most=MOST_WHO)
+            self.upstream.ask_encoded(WHO, 1, self._take_server, reads=True, most=MOST_WHO)
 
     def _take_server(self, got: list[bytes]) -> None:
         self._server = run_id(got[0])

@@ -1,11 +1,14 @@
 """
-Set a tensor in one round trip: a Lua script in Redis checks the key and writes it, which otherwise takes two commands.
+Set tensors in one round trip: a Lua script in Redis checks the keys and writes them, which otherwise takes two steps.
 
 Theory of operation. Each connection has its own `TensorScript`. It sends the script by its digest, and in full if Redis
-doesn't have it yet. The script either writes or reports that it did nothing: the key holds something other than a
-tensor, memory is short, or a right is missing. The command then falls back to the regular path, which reports the
-error. So this module has no error texts and no behaviour of its own. A connection that isn't allowed to run the script
-stops trying for `_REFUSED_SECONDS`.
+doesn't have it yet. The script either writes or reports that it didn't: a key holds something other than a tensor,
+memory is short, or a right is missing. The command then falls back to the regular path, which reports the error. So
+this module has no error texts and no behaviour of its own. A connection that isn't allowed to run the script stops
+trying for `_REFUSED_SECONDS`.
+
+With one more argument than keys, the script also reads the keys after it has written them. A connection with client
+tracking on is then told of later changes (`service/memory/tensors.py`).
 """
 
 from __future__ import annotations
@@ -21,23 +24,35 @@ from redisai_engine.redis.store import TENSOR_MAGIC
 LARGEST = 8 * 1024  # bytes of a value; Lua copies it, and above about 10 KB two commands cost Redis less time
 _REFUSED_SECONDS = 60.0  # how long an error stops further attempts; a missing right, for one, rarely goes away soon
 
-# As on the regular path, an empty reply means no key or an empty string, which is no tensor; NX tells them apart.
+# As on the regular path, an empty reply means no key or an empty string, which is no tensor.
 _SCRIPT = b"""
-local held = redis.pcall('GETRANGE', KEYS[1], 0, 7)
-local done
-if held == '' then
-  done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX')
-elseif held == '%b' then
-  done = redis.pcall('SET', KEYS[1], ARGV[1])
+for i, key in ipairs(KEYS) do
+  local held = redis.pcall('GETRANGE', key, 0, 7)
+  if held ~= '%b' and (held ~= '' or redis.pcall('EXISTS', key) ~= 0) then return 0 end
 end
-return done and done.ok and 1 or 0
+for i, key in ipairs(KEYS) do
+  local done = redis.pcall('SET', key, ARGV[i])
+  if not done.ok then return 0 end
+end
+if #ARGV == #KEYS then return 1 end
+for i, key in ipairs(KEYS) do
+  if type(redis.pcall('GET', key)) ~= 'string' then return 1 end
+end
+return 2
 """ % b"".join(b"\\%03d" % byte for byte in TENSOR_MAGIC)
+WRITTEN = b":1\r\n"
+WRITTEN_AND_READ = b":2\r\n"
 DIGEST = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 
 def lacks_script(error: ReplyError) -> bool:
     """Return whether Redis doesn't know the script by its digest."""
     return error.text.startswith("NOSCRIPT")
+
+
+def load_script() -> Generator[Any, Any, None]:
+    """Have Redis know the script. Whether that was allowed shows later."""
+    yield [(b"EVAL", _SCRIPT, b"0")]
 
 
 class TensorScript:

@@ -1,5 +1,6 @@
 """
-How much the engine's connections to Redis have carried, for metrics, and whether they can be opened, for the log.
+How much the engine's connections to Redis have carried, for metrics, and whether they can be opened, for the log; and
+that something has arrived on any of them.
 
 Invariant: counts change only in the event loop's thread and only grow, apart from `open`.
 """
@@ -9,6 +10,28 @@ from __future__ import annotations
 import logging
 
 _log = logging.getLogger(__name__)
+
+
+class Arrivals:
+    """
+    How often Redis has sent something on some connections: `all`. It is counted in `total`, too, if there is one.
+
+    `of_changes` of these may have answered a command that changes keys.
+    """
+
+    __slots__ = ("_total", "all", "of_changes")
+
+    def __init__(self, *, total: Arrivals | None = None) -> None:
+        self.all = 0
+        self.of_changes = 0
+        self._total = total
+
+    def count(self, *, of_change: bool) -> None:
+        self.all += 1
+        if of_change:
+            self.of_changes += 1
+        if self._total is not None:
+            self._total.count(of_change=of_change)
 
 
 class Traffic:

@@ -30,13 +30,15 @@ from redisai_engine.protocol.replies import command_pieces
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading, Reason
-from redisai_engine.redis.traffic import Traffic
+from redisai_engine.redis.traffic import Arrivals, Traffic
 
 _log = logging.getLogger(__name__)
 
 #: What no command asked for, in RESP2: a message to a subscriber, a shard channel that moved away, a line of MONITOR.
 _UNASKED = re.compile(rb"\*[34]\r\n\$\d\r\n[ps]?message\r\n|\*3\r\n\$12\r\nsunsubscribe\r\n|\+\d+\.\d+ \[")
 NO_LIMIT: Final = 2**60  # bytes; what is larger than 2**61 is no machine integer in compiled code
+#: The engine's own commands that change nothing. There are others.
+_READING: Final = frozenset((b"EXISTS", b"GET", b"GETRANGE", b"HGET", b"HGETALL", b"HMGET", b"PTTL", b"STRLEN"))
 _GRACE_SECONDS = 5.0  # for the last replies over TLS, where Redis can't be told that no more requests come
 
 
@@ -141,12 +143,13 @@ class Upstream:
         *,
         timeout_ms: int = 0,
         traffic: Traffic | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """
         With `most`, the replies to one step of the engine's own may take that many bytes.
 
         With `timeout_ms`, the connection ends if the network doesn't take what was sent for that long. `traffic` counts
-        what it carries.
+        what it carries, and `arrivals` what arrives.
         """
         self.reading = Reading()
         self.due = 0  # replies
@@ -169,6 +172,8 @@ class Upstream:
         self._finished = False
         self._is_replication = False  # what arrives isn't made of replies any more
         self._traffic = traffic or Traffic()
+        self._arrivals = arrivals or Arrivals()
+        self._may_change = False  # something that may change keys was sent, and some reply has been due since
         owner.reading.hold(Reason.SLOW_REDIS)  # until the connection is open
         self._task = loop.create_task(self._open(address))
 
@@ -194,6 +199,7 @@ class Upstream:
     def relay(self, requests: bytes, entry: Relayed, count: int = 1) -> None:
         """Send `count` plain commands, whose replies belong to `entry`."""
         self._out.append(requests)
+        self._may_change = True
         entry.count += count
         self.due += count
         self._traffic.relayed += count
@@ -244,6 +250,8 @@ class Upstream:
         `Own` explains `limit`, `most` (as `room`) and `refusal`.
         """
         for arguments in commands:
+            if arguments[0] not in _READING:
+                self._may_change = True
             pieces = command_pieces(*arguments)
             if isinstance(pieces, list):
                 self._out += pieces
@@ -260,11 +268,18 @@ class Upstream:
         count: int,
         done: Callable[[list[Any]], None],
         *,
+        reads: bool = False,
         most: int | None = None,
         refusal: str = "",
     ) -> None:
-        """Send `count` commands that are encoded already. `done` gets the list of the bytes of their replies."""
+        """
+        Send `count` commands that are encoded already. `done` gets the list of the bytes of their replies.
+
+        `reads`: they change nothing.
+        """
         self._out.append(requests)
+        if not reads:
+            self._may_change = True
         self.due += count
         self._traffic.asked += 1
         room, refusal = (self._most, self._refusal) if most is None else (most, refusal)
@@ -273,6 +288,7 @@ class Upstream:
     def ask_raw(self, request: bytes, done: Callable[[list[bytes]], None]) -> None:
         """Send a command unchanged. `done` gets a list with the bytes of its reply."""
         self._out.append(request)
+        self._may_change = True
         self.due += 1
         self._traffic.asked += 1
         self._expected.append(Own(1, done, raw=True, limit=NO_LIMIT, room=self._most, refusal=self._refusal))
@@ -280,6 +296,7 @@ class Upstream:
     def ask_until(self, request: bytes, is_last: Callable[[bytes], bool], done: Callable[[bytes], None]) -> None:
         """Send a request with any number of replies (see `Until`)."""
         self._out.append(request)
+        self._may_change = True
         self._traffic.asked += 1
         self._expected.append(Until(is_last, done))
 
@@ -349,8 +366,11 @@ class Upstream:
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
+        self._arrivals.count(of_change=self._may_change)
         try:
             self._receive(data)
+            if not self._expected:
+                self._may_change = False
         except ProtocolError as error:
             self._lost(f"ERR {error}")
             self.close()

@@ -32,7 +32,7 @@ from redisai_engine.processors import available
 from redisai_engine.protocol.patterns import KeyPatterns
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.liveness import Liveness
-from redisai_engine.redis.traffic import Traffic
+from redisai_engine.redis.traffic import Arrivals, Traffic
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.memory.shares import Shares
@@ -105,6 +105,7 @@ class Engine:
         )
         self.ledger = Ledger()
         self.traffic = Traffic()
+        self.arrivals = Arrivals()
         self.models = Models(settings, redis_address, loop, self.ledger)
         self.liveness = Liveness(redis_address, loop, settings.upstream_timeout, self.models.stop_tracking)
         self.scripts = self._new_scripts()
@@ -185,6 +186,7 @@ class Engine:
             self.loop,
             settings=self.settings,
             traffic=self.traffic,
+            arrivals=self.arrivals,
             liveness=self.liveness,
             turn=self.turn,
             login=login,

@@ -17,6 +17,9 @@ the server's run id, and only clients of the same server share.
 
 Whoever asks is told if the connection ends before the answer. Then it is opened anew, but not at once.
 
+Redis tells on it when a key changes that was read there (client tracking), for the tensors that are kept in memory
+(`memory/tensors.py`). Changes that are made over it aren't told (NOLOOP): who makes them knows.
+
 Invariant: while `serves` returns True, the connection is open, and Redis has answered on it. A client shares only what
 was logged in with the name and password that Redis took from the client itself.
 """
@@ -36,8 +39,9 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.redis.address import Address
 from redisai_engine.redis.backpressure import Reading
 from redisai_engine.redis.liveness import Liveness
-from redisai_engine.redis.traffic import Traffic
+from redisai_engine.redis.traffic import Arrivals, Traffic
 from redisai_engine.redis.upstream import Relayed, Upstream
+from redisai_engine.service.memory.tensors import MOST, MOST_OF_LOGIN, KeptTensors
 from redisai_engine.service.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ MOST_WHO: Final = 2**16  # bytes of the answer
 
 NAME: Final = b"redisai-shared"
 _NAMING: Final = replies.command(b"CLIENT", b"SETNAME", NAME)
+_TRACKING: Final = replies.command(b"HELLO", b"3") + replies.command(b"CLIENT", b"TRACKING", b"ON", b"NOLOOP")
 _RUN_ID: Final = re.compile(rb"\r\nrun_id:(\w+)\r\n")
 #: Logins that clients have at the same time and that may have a shared connection.
 _MOST_LOGINS: Final = 64
@@ -105,12 +110,17 @@ class SharedConnection:
         *,
         settings: Settings,
         traffic: Traffic,
+        arrivals: Arrivals,
         liveness: Liveness,
         turn: Turn,
         login: bytes = b"",
     ) -> None:
         self.reading = Reading()  # of nobody: each client waits for its own answer before it goes on
         self.small_keys = SmallKeys()
+        self._arrivals = Arrivals(total=arrivals)
+        self.kept = KeptTensors(arrivals, self._arrivals, MOST_OF_LOGIN if login else MOST)
+        # With other workers, Redis may have answered their clients when this process hasn't heard of it.
+        self._may_keep = settings.workers == 1 and not settings.strict
         self._address = address
         self._loop = loop
         self._settings = settings
@@ -156,6 +166,7 @@ class SharedConnection:
         count: int,
         done: Callable[[list[Any]], None],
         *,
+        reads: bool = False,
         most: int | None = None,
         refusal: str = "",
     ) -> None:
@@ -167,7 +178,7 @@ class SharedConnection:
         upstream = self._upstream
         assert upstream is not None
         self._waiting[asker] = None
-        upstream.ask_encoded(requests, count, done, most=most, refusal=refusal)
+        upstream.ask_encoded(requests, count, done, reads=reads, most=most, refusal=refusal)
         if not self._is_planned:
             self._is_planned = True
             self._turn.sends(self)
@@ -201,11 +212,17 @@ class SharedConnection:
             settings.request_limit,
             timeout_ms=settings.upstream_timeout,
             traffic=self._traffic,
+            arrivals=self._arrivals,
         )
         self._upstream = upstream
         self._rest()  # a server that can't be used isn't asked again and again
         self._liveness.watch(upstream)
         upstream.ask_encoded(greeting + WHO, 2, self._identified, most=MOST_WHO)
+        if self._may_keep:
+            upstream.ask_encoded(_TRACKING, 2, self._tracked, most=MOST_WHO)
+
+    def _tracked(self, got: list[bytes]) -> None:
+        self.kept.is_on = got[0].startswith(b"%") and got[1] == replies.OK
 
     def _identified(self, got: list[bytes]) -> None:
         # Where nobody needs a password, a login that was refused would leave the connection with the rights of nobody.
@@ -218,6 +235,7 @@ class SharedConnection:
     def _end(self) -> None:
         upstream, self._upstream = self._upstream, None
         self._server = b""
+        self.kept.end()
         self._rest()
         if upstream is not None:
             self._liveness.forget(upstream)
@@ -232,7 +250,8 @@ class SharedConnection:
         """Take bytes of relayed replies: there are none, because nothing is relayed."""
 
     def pushed(self, data: bytes) -> None:
-        """Drop a message that no command asked for."""
+        """Take a message that no command asked for."""
+        self.kept.told(data)
 
     def upstream_lost(self, reason: str, *, in_reply: bool, by_redis: bool) -> None:
         self._end()

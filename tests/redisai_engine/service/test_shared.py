@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from redisai_engine.service.memory.tensors import SECONDS
 from support.connection import Connect, Connection
 from support.gateway import Pair, run_count, store_model
 from support.replies import OK, bulk, bulks
 from support.servers import Server
-from support.shared_connections import NAME, Watching, named_line
+from support.shared_connections import NAME, Watching, forget_tensors, named_line
 from support.waiting import wait_until
 
 RUN = "AI.MODELEXECUTE sum INPUTS 2 a b OUTPUTS 1 y"
@@ -76,7 +77,7 @@ def test_it_is_opened_anew_after_redis_has_ended_it(sharing: Sharing) -> None:
 
 
 @pytest.mark.parametrize("deed", ["before", "within", "after", "in the reply"])
-@pytest.mark.parametrize("words", [(b"GET", b"a"), (b"SET", b"y")], ids=["reading", "writing"])
+@pytest.mark.parametrize("words", [(b"GET", b"a"), (b"EVALSHA",)], ids=["reading", "writing"])
 def test_a_run_whose_connection_is_cut(
     new_redis: Callable[..., Server],
     new_engine: Callable[..., Server],
@@ -93,6 +94,7 @@ def test_a_run_whose_connection_is_cut(
         other = sharing.client()
         runs = run_count(other, "sum")
         assert opened.ask("DEL y") == b":1\r\n"
+        forget_tensors(opened)
         watching.since()
 
         line.arm(*words)
@@ -151,11 +153,16 @@ def test_the_shared_connection_waits_for_nobody_who_has_a_password(
 
 
 @pytest.mark.parametrize("rule", ["-set", "-get", "resetkeys"])
-def test_a_right_that_is_taken_away(sharing: Sharing, rule: str) -> None:
+@pytest.mark.parametrize("where", ["past the engine", "through the engine"])
+def test_a_right_that_is_taken_away(sharing: Sharing, rule: str, where: str) -> None:
+    """The right to read an input that was read just now counts for at most a second, or until the engine has heard."""
     opened = sharing.client()
     other = sharing.client()
-    assert sharing.direct.ask("ACL", "SETUSER", "default", rule) == OK
+    by = sharing.direct if where == "past the engine" else other
+    assert by.ask("ACL", "SETUSER", "default", rule) == OK
 
+    if where == "past the engine" and rule == "-get":
+        wait_until(lambda: opened.ask(RUN) != OK, timeout_s=2 * SECONDS, what="the end of that second")
     assert opened.ask(RUN).startswith(b"-NOPERM ")
     assert sharing.direct.ask("ACL SETUSER default +@all ~*") == OK
     assert [each.ask(RUN) for each in (opened, other)] == [OK, OK]

@@ -128,6 +128,13 @@ def keep(client: Client, call: ModelCall | FunctionCall, outcome: Any, budget: B
     return (yield from kept((yield values)))
 
 
+def check_and_keep(client: Client, call: ModelCall | FunctionCall, outcome: Any) -> Plan:
+    """Store the outputs of a run, as `keep` does, once Redis has shown that each key holds a tensor or nothing."""
+    for head in (yield [(b"GETRANGE", key, b"0", b"7") for key in call.outputs]):
+        store.check_tensor_head(head)
+    return (yield from keep(client, call, outcome))
+
+
 def kept(answers: Sequence[Any]) -> Plan:
     """Return the reply to a run whose outputs were stored, by Redis' answers. Raise UpstreamError."""
     yield from ()

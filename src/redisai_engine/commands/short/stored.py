@@ -25,7 +25,11 @@ _LARGEST_HEADER = 272  # bytes
 
 
 class StoredHead:
-    """What a tensor's header says: its type and shape, the bytes of its blob, and the start of AI.TENSORGET's reply."""
+    """
+    What a tensor's header says: its type and shape, and the bytes of its blob.
+
+    What comes before the blob: in an argument of SET, in the reply to AI.TENSORGET BLOB, and in that with META.
+    """
 
     def __init__(self, header: bytes) -> None:
         """Raise CommandError for bytes that are no header."""
@@ -34,7 +38,29 @@ class StoredHead:
         self.shape = shape
         self.header_size = len(header)
         self.blob_size = -1 if dtype.is_string else dtype.size * element_count(shape)
-        self.before_blob = meta_before_blob(dtype, shape) + b"$%d\r\n" % self.blob_size
+        self.in_argument = b"$%d\r\n%b" % (len(header) + self.blob_size, header)
+        self.in_reply = b"$%d\r\n" % self.blob_size
+        self.in_whole_reply = meta_before_blob(dtype, shape) + self.in_reply
+
+
+class StoredTensor:
+    """A tensor of numbers."""
+
+    def __init__(self, head: StoredHead, blob: bytes) -> None:
+        self.head = head
+        self.blob = blob
+        self.size = head.header_size + head.blob_size
+        self._array: Any = None
+
+    def array(self) -> Any:
+        """Return the elements, in memory that can't be written."""
+        if self._array is None:
+            self._array = np.ndarray(self.head.shape, self.head.numpy, self.blob)
+        return self._array
+
+    def reply(self, *, meta: bool) -> bytes:
+        head = self.head
+        return b"".join((head.in_whole_reply if meta else head.in_reply, self.blob, b"\r\n"))
 
 
 def head_in(raw: bytes, start: int) -> StoredHead | None:
@@ -44,24 +70,23 @@ def head_in(raw: bytes, start: int) -> StoredHead | None:
     size = int.from_bytes(raw[start + _SIZE_AT : start + _SIZE_AT + 4], "little")
     if size > _LARGEST_HEADER:
         return None
-    head = _head(raw[start : start + size])
+    head = head_of(raw[start : start + size])
     if head is None or len(raw) != start + size + head.blob_size + 2:
         return None
     return head
 
 
-def array_in(raw: bytes) -> Any:
-    """Return the elements of the tensor in GET's reply; None if it has none of numbers."""
+def tensor_in(raw: bytes) -> StoredTensor | None:
+    """Return the tensor in GET's reply; None if it has none of numbers."""
     start = raw.find(b"\n") + 1
     head = head_in(raw, start)
-    if head is None:
-        return None
     # A copy of the blob is aligned, as the arrays of the ordinary way are.
-    return np.ndarray(head.shape, head.numpy, raw[start + head.header_size : -2])
+    return None if head is None else StoredTensor(head, raw[start + head.header_size : -2])
 
 
 @lru_cache(maxsize=4096)
-def _head(header: bytes) -> StoredHead | None:
+def head_of(header: bytes) -> StoredHead | None:
+    """Return what a header says; None if it is none of a tensor of numbers."""
     try:
         head = StoredHead(header)
     except CommandError:
@@ -70,10 +95,9 @@ def _head(header: bytes) -> StoredHead | None:
 
 
 @lru_cache(maxsize=4096)
-def value_before_blob(numpy: Any, shape: tuple[int, ...]) -> bytes | None:
-    """Return the argument of SET up to the blob, for an array of this type and shape; None if it isn't stored as is."""
+def head_for(numpy: Any, shape: tuple[int, ...]) -> StoredHead | None:
+    """Return the head with which an array of this type and shape is stored; None if it isn't stored as is."""
     dtype = dtypes.by_numpy(numpy)
     if dtype is None or dtype.is_string or dtype.numpy != numpy:
         return None
-    header = store.header(dtype.code, shape)
-    return b"$%d\r\n%b" % (len(header) + dtype.size * element_count(shape), header)
+    return head_of(store.header(dtype.code, shape))

@@ -12,7 +12,7 @@ from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.replies import OK, bulk, tensor
 from support.servers import Server
-from support.shared_connections import APART, HOLD, Watching, named_line
+from support.shared_connections import APART, HOLD, Watching, forget_tensors, named_line
 from support.waiting import wait_until
 
 NUMBERS = {
@@ -177,12 +177,14 @@ def sharing(pair: Pair, connect: Connect, watching: Watching) -> Connection:
 
 
 def test_a_small_tensor_is_set_and_read_over_the_shared_connection(sharing: Connection, watching: Watching) -> None:
+    forget_tensors(sharing)
     assert watching.is_shared(sharing, GET, '"GET"')
     assert sharing.ask(GET) == bulk(b"abcd")
 
 
 def test_a_pipeline_of_readings_waits_for_none_of_them(sharing: Connection, watching: Watching) -> None:
     """On the client's own connection they are sent together."""
+    forget_tensors(sharing)
     watching.since()
     sharing.send(*[GET] * 5)
 
@@ -236,6 +238,7 @@ def test_the_shared_connection_is_cut(
         watching = Watching(redis, connect)
         shared_by(connect(engine), watching)
         opened = shared_by(connect(engine), watching)
+        forget_tensors(opened)
         watching.since()
 
         line.arm(b"GET" if command == GET else b"EVALSHA")
@@ -273,6 +276,7 @@ def test_no_request_of_a_client_overtakes_another(
         watching = Watching(redis, connect)
         other = shared_by(connect(engine), watching)
         opened = shared_by(connect(engine), watching)
+        forget_tensors(other)
 
         line.arm(held)
         for command in commands:
