@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -85,6 +84,8 @@ def spans_by(environment: Mapping[str, str] = os.environ) -> Spans | None:
     name = environment.get(VARIABLE, "none").partition(",")[0].strip()
     if name in ("", "none"):
         return None
+    from importlib.metadata import entry_points  # it takes a megabyte
+
     try:
         (entry,) = entry_points(group="opentelemetry_traces_exporter", name=name)
         return Spans(entry.load()())
