@@ -26,6 +26,9 @@ class _Sent:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
+    def enter(self, user: object) -> None:
+        """Keep nothing."""
+
     def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> None:
         channel.sendall(self._data)
 

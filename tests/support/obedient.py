@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from support.servers import Server
-from support.waiting import is_running
+from support.waiting import is_running, wait_until
 
 #: A model that does what its text says, one command for each row, and answers with text.
 OBEDIENT = """
@@ -101,6 +101,12 @@ def guards_of(engine: Server) -> list[psutil.Process]:
 def workers_of(engine: Server) -> list[psutil.Process]:
     """Return an engine's workers of Python models."""
     return [worker for guard in guards_of(engine) for worker in _children(guard)]
+
+
+def only_worker_of(engine: Server) -> psutil.Process:
+    """Return an engine's only worker. One that another test has ended may take a while to go."""
+    (worker,) = wait_until(lambda: found if len(found := workers_of(engine)) == 1 else [], what="one worker")
+    return worker
 
 
 def _programs(engine: Server) -> list[psutil.Process]:

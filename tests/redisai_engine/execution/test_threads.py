@@ -12,7 +12,7 @@ import pytest
 
 from redisai_engine.protocol import parcels
 from redisai_engine.protocol.frames import ReplyError, decode
-from support.obedient import obedient, workers_of
+from support.obedient import obedient, only_worker_of, workers_of
 from support.servers import Server, start_engine
 from support.waiting import is_running, wait_until
 from support.wire import Wire
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_is_the_error_of_its_request(wire: Wire) -> None:
 
 def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, wire: Wire) -> None:
     assert told(wire, "be well") == "be well"
-    (worker,) = workers_of(serving)
+    worker = only_worker_of(serving)
 
     worker.kill()
     wait_until(lambda: not is_running(worker.pid))

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from redisai_engine.protocol.frames import ReplyError
-from support.obedient import forerunners_of, guards_of, obedient, workers_of
+from support.obedient import forerunners_of, guards_of, obedient, only_worker_of, workers_of
 from support.servers import Server, start_engine
 from support.waiting import is_running, wait_until
 from support.wire import Wire
@@ -75,7 +75,7 @@ def test_a_worker_that_dies_is_the_error_of_one_request(wire: Wire) -> None:
 
 
 def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: Wire) -> None:
-    (before,) = workers_of(serving)
+    before = only_worker_of(serving)
 
     assert told(wire, "leave 3") == "ERR the model failed: SystemExit: 3"
     assert told(wire, "run 1 / 0") == "ERR the model failed: ZeroDivisionError: division by zero"
@@ -84,7 +84,7 @@ def test_what_a_model_raises_is_told_and_costs_no_worker(serving: Server, wire: 
 
 
 def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, wire: Wire) -> None:
-    (worker,) = workers_of(serving)
+    worker = only_worker_of(serving)
 
     worker.kill()
     wait_until(lambda: not psutil.pid_exists(worker.pid))  # all its threads have ended
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_between_runs_costs_no_request(serving: Server, wire:
 
 
 def test_a_run_over_its_limit_ends_a_worker_that_ignores_sigterm(serving: Server, wire: Wire) -> None:
-    (worker,) = workers_of(serving)
+    worker = only_worker_of(serving)
     begin = time.monotonic()
 
     assert told(wire, "hang") == (
@@ -107,7 +107,7 @@ def test_a_run_over_its_limit_ends_a_worker_that_ignores_sigterm(serving: Server
 
 
 def test_memory_is_limited(serving: Server, wire: Wire) -> None:
-    (before,) = workers_of(serving)
+    before = only_worker_of(serving)
 
     assert told(wire, "eat 100000000") == "100000000"
     assert told(wire, "eat 1000000000") == (
@@ -127,7 +127,7 @@ CHANNEL = (
 def test_a_worker_that_answers_nonsense_or_too_much_is_ended(serving: Server, wire: Wire) -> None:
     """Each time, that is the error of one request."""
     for command in (f"run {CHANNEL}", f"run 'x' * {2 * ANSWER_BYTES}"):
-        (worker,) = workers_of(serving)
+        worker = only_worker_of(serving)
         assert "was ended because it answered nonsense" in str(told(wire, command))
         wait_until(lambda ended=worker: not is_running(ended.pid))  # type: ignore[misc]
         assert told(wire, "be well") == "be well"
