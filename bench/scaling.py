@@ -32,7 +32,7 @@ from bench.storing import deploy
 CONNECTIONS = 50  # for each worker
 ONE = "1 worker, one processor"
 ON_ONE = (1, 2, 4)
-ON_AS_MANY = {2: "two", 4: "four"}
+ON_AS_MANY = {2: "two", 4: "four", 6: "six"}
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 

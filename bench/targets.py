@@ -14,7 +14,7 @@ from bench import clients, http, python_models, python_rivals, served, sizes
 from bench.predictions import LOOP
 from bench.results import Results
 from bench.rivals import ENGINE, MLFLOW
-from bench.scaling import ONE, subject
+from bench.scaling import ON_AS_MANY, ONE, subject
 from bench.workers import TARGET as WORKERS_TARGET
 
 Values = Callable[[Results], list[float]]
@@ -86,7 +86,7 @@ ON_MANY = tuple(
         0.9 * workers,
         _per_second("scaling", subject(workers, workers), ONE),
     )
-    for workers in (2, 4)
+    for workers in ON_AS_MANY
 )
 
 TARGETS = (
