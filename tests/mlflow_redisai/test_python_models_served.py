@@ -187,7 +187,7 @@ TALKER = """
                     if word == "fail":
                         raise ValueError("no such word")
                     if word == "wait":
-                        time.sleep(2)
+                        time.sleep(2)  # longer than the client waits, and short enough for the next test
                     yield {"delta": word, "rest": [number, None, 0.5], "params": params}
             finally:
                 if "file" in model_input:

@@ -18,11 +18,11 @@ BYTES = 64 * 2**20
 TOLERATED = 32 * 2**20  # what the interpreters take themselves
 
 FAMILY = f"""
-import os, sys, time
+import os, signal, sys
 common = os.urandom({BYTES})
 for _ in range({CHILDREN}):
     if not os.fork():
-        time.sleep(1000)
+        signal.pause()
 print("ready", flush=True)
 sys.stdin.read()
 os.killpg(0, 9)

@@ -46,7 +46,7 @@ class Dawdling:
         with contextlib.suppress(OSError):
             while data := source.recv(RECEIVED):
                 if not self._random.randrange(_EVERY):
-                    time.sleep(self._random.uniform(0, _LONGEST_S))
+                    time.sleep(self._random.uniform(0, _LONGEST_S))  # it is what the proxy is for
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

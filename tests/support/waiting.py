@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -24,6 +25,15 @@ def wait_until(condition: Callable[[], T], *, timeout_s: float = 30.0, what: str
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout_s} s")
         _pause.wait(0.02)
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 30.0, what: str = "the condition") -> None:
+    """Return when `condition` is true; the event loop goes on meanwhile. Fail the test if it isn't in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout_s} s")
+        await asyncio.sleep(0.001)
 
 
 def is_running(pid: int) -> bool:

@@ -221,6 +221,11 @@ class Server:
                     connection.call(command)
 
 
+def _pause_before(step: Step) -> None:
+    """Let time pass as it did when RedisAI was recorded. Timeouts are what such scenarios are about."""
+    time.sleep(step.get("sleep_ms_before", 0) / 1000)
+
+
 class Conversation:
     """The connections of one scenario, and what came out of its steps."""
 
@@ -233,7 +238,7 @@ class Conversation:
     def play(self, steps: Sequence[Step]) -> None:
         for number, step in enumerate(steps):
             if "parallel" in step:
-                time.sleep(step.get("sleep_ms_before", 0) / 1000)
+                _pause_before(step)
                 self._play_at_once(number, step["parallel"])
             else:
                 self.played.append(self._step((number,), step, step.get("conn", "a")))
@@ -261,7 +266,7 @@ class Conversation:
             thread.join()
 
     def _step(self, place: tuple[int, ...], step: Step, name: str) -> Played:
-        time.sleep(step.get("sleep_ms_before", 0) / 1000)
+        _pause_before(step)
         started = time.monotonic()
         try:
             reply = self._carry_out(step, name)

@@ -100,7 +100,7 @@ def test_answers_come_back_in_the_order_of_the_rows(rows: int, pace: Callable[[]
     random = np.random.default_rng(rows)
 
     def send(chunk: list[Tensor]) -> list[Tensor]:
-        time.sleep(random.uniform(0, 1e-3))  # so that they come back in any order
+        time.sleep(random.uniform(0, 1e-3))  # nothing is waited for: so they come back in any order
         return chunk
 
     answers = Chunks(tensors, mapping, 5000, pace()).run(send)

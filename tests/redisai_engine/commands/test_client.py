@@ -10,6 +10,7 @@ from support.connection import Connection
 from support.gateway import Pair, model_blob
 from support.memory_front import MemoryFront, memory_front
 from support.servers import Server
+from support.waiting import until
 
 TWO, THREE = struct.pack("<f", 2), struct.pack("<f", 3)
 SUM = (
@@ -82,8 +83,7 @@ def test_a_client_whose_redis_goes_gets_errors(new_redis: Callable[..., Server])
     async def story(front: MemoryFront) -> None:
         await front.ask("AI.TENSORSET", "t", "FLOAT", 1, "BLOB", TWO)
         redis.stop()
-        while not front.client.lost:
-            await asyncio.sleep(0)
+        await until(lambda: front.client.lost)
         assert front.client.lost == b"-ERR the connection to Redis was lost\r\n"
 
     on_a_memory_front(redis.port, story)

@@ -14,6 +14,7 @@ from redisai_engine.execution.job import TIMED_OUT, Batch, Job, Outcome
 from redisai_engine.execution.threads import Crew
 from support.execution import Client, Observed, count, empty_job, load_onnx, rows
 from support.tiny_models import onnx_counter
+from support.waiting import until
 
 LOOP_THREAD = "MainThread"
 
@@ -451,7 +452,7 @@ def test_close_stops_what_runs_and_refuses_what_waits(run_loop, model, counting)
         client = Client(threads_per_queue=1)
         runnable = model(counting)
         running = client.start(runnable, count(10**12))
-        await _until(lambda: client.executor.queue_sizes() == {"CPU": 0})
+        await until(lambda: client.executor.queue_sizes() == {"CPU": 0})
         waiting = client.start(runnable, count(1))  # another deployment's would have a thread of its own
 
         client.executor.close()
@@ -524,8 +525,7 @@ def test_a_run_that_can_not_be_stopped_is_answered_and_holds_up_nobody(run_loop,
             outcomes = [await first, await behind, await client.start(stuck, rows(3))]
             others = [await client.start(model(), rows(1)) for _ in range(3)]
             gate.wait(30)
-            while stuck.share.stuck:
-                await asyncio.sleep(0)
+            await until(lambda: not stuck.share.stuck)
             gate.abort()  # so that later runs fail instead of waiting
             again = await client.start(stuck, rows(3))
 
@@ -556,7 +556,7 @@ def test_close_does_not_wait_for_a_run_that_can_not_be_stopped(run_loop, model, 
     async def test() -> None:
         client = Client()
         outcome = client.start(model(Observed(doubling, gate=gate)), rows(1))
-        await _until(lambda: client.executor.queue_sizes() == {"CPU": 0})
+        await until(lambda: client.executor.queue_sizes() == {"CPU": 0})
 
         client.executor.close()
 
@@ -596,7 +596,7 @@ def test_idle_threads_end_and_others_are_started_when_needed(run_loop, model, co
             with queue.lock:
                 queue.put(runnable, Job(runnable, count(times), None, print), 0.0)
                 crew.staff()
-            await _until(lambda: not [thread for thread in threading.enumerate() if thread.name == "CPU-1"])
+            await until(lambda: not [thread for thread in threading.enumerate() if thread.name == "CPU-1"])
 
         assert [values(outcome) for batch in finished for outcome in batch.outcomes] == [[5.0], [6.0]]
 
@@ -618,8 +618,3 @@ def test_many_device_names_make_few_threads(run_loop, model, counting) -> None:
 
 def _fail(_: Outcome) -> None:
     raise RuntimeError("a fault")
-
-
-async def _until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0)

@@ -37,14 +37,14 @@ STREAMER = """
             try:
                 for made in range(int(number)):
                     if what == "slow" and made:
-                        time.sleep(0.2)
+                        time.sleep(0.2)  # an item takes time, in which its client goes
                     yield f"item {made}" if what != "large" else "x" * 1_000_000
                 if what == "fail":
                     raise ValueError("no more of them")
                 if what == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if what == "hang":
-                    time.sleep(1000)
+                    signal.pause()
                 if what == "odd":
                     yield object()
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from redisai_engine.protocol import parcels
 from redisai_engine.protocol.frames import ReplyError, decode
 from support.obedient import obedient, only_worker_of, workers_of
 from support.servers import Server, start_engine
-from support.waiting import is_running, wait_until
+from support.waiting import accepts_connections, is_running, wait_until
 from support.wire import Wire
 
 LIMIT_MS = 2000
@@ -148,14 +149,19 @@ def test_every_client_gets_its_own_answer_although_workers_are_killed(serving: S
 def test_a_run_that_has_begun_is_answered_before_the_engine_ends(
     new_engine: Callable[..., Server], tmp_path: Path
 ) -> None:
-    begun = tmp_path / "begun"
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     engine = new_engine("--python-models")
+    stopping = threading.Thread(target=engine.stop)
     with Wire(engine.port, timeout_s=WAIT_S) as wire:
         store(wire)
         assert told(wire, "be well") == "be well"
-        wire.send(*words("m", f"run open({str(begun)!r}, 'w').close() or __import__('time').sleep(1) or 'done'"))
-        wait_until(begun.exists)
+        wire.send(*words("m", f"run open({str(gate)!r}).read()"))
+        with gate.open("w") as file:  # waits for the run
+            stopping.start()
+            wait_until(lambda: not accepts_connections(engine.port), what="the beginning of the end")
+            file.write("done")
+        stopping.join()
 
-        assert engine.stop() == 0
-
+        assert engine.process.returncode == 0
         assert read(decode(wire.receive())) == "done"

@@ -275,5 +275,5 @@ def test_what_expires_is_not_kept_beyond_that(
 
     answers = [opened.ask("AI.TENSORGET k:0 BLOB") for _ in range(20)]  # it would be kept by now
     assert {bulk(blob(2)), MISSING} >= set(answers)
-    time.sleep(0.05)
+    time.sleep(0.05)  # whoever asks Redis whether it has expired has it deleted, and that told
     assert opened.ask("AI.TENSORGET k:0 BLOB") == MISSING

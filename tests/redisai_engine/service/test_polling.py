@@ -19,6 +19,7 @@ from redisai_engine import processors
 from redisai_engine.config import Settings
 from redisai_engine.service import polling as polling_module
 from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds, worker_seconds
+from support.waiting import until
 
 LONG = 3600.0  # seconds; longer than any test
 
@@ -51,8 +52,7 @@ def test_a_loop_that_is_awake_goes_on_with_everything_else_and_sleeps_when_nothi
         polling.turn_ended(monotonic())
         polling.turn_ended(monotonic())
         assert polling.is_polling
-        while polling.is_polling:
-            await asyncio.sleep(0.001)
+        await until(lambda: not polling.is_polling)
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
@@ -92,8 +92,7 @@ def test_a_loop_sleeps_in_the_end_when_a_run_elsewhere_is_not_answered() -> None
         polling.turn_ended(monotonic())
         polling.turn_ended(monotonic(), is_elsewhere=True)
         assert polling.is_polling
-        while polling.is_polling:
-            await asyncio.sleep(0.001)
+        await until(lambda: not polling.is_polling)
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
@@ -104,8 +103,7 @@ def test_a_loop_whose_core_others_need_sleeps_at_once_and_for_a_while(monkeypatc
         polling.turn_ended(monotonic())
         polling.turn_ended(monotonic())
         assert polling.is_polling
-        while polling.is_polling:
-            await asyncio.sleep(0)
+        await until(lambda: not polling.is_polling)
         polling.turn_ended(monotonic())
         assert not polling.is_polling
 
@@ -212,8 +210,7 @@ def polling_in(file: IO[bytes], seconds: float) -> tuple[bool, list[bool]]:
         is_polling = polling.is_polling
         with workers_that_poll(file, 2, [1]) as have:
             pass
-        while polling.is_polling:
-            await asyncio.sleep(0.001)
+        await until(lambda: not polling.is_polling)
         return is_polling, have
 
     return asyncio.run(asyncio.wait_for(run(), 60))

@@ -12,6 +12,7 @@ from redisai_engine.service.cache import Cache, Held, Place
 from redisai_engine.service.watch import KeyWatch
 from support.connection import Connect, Connection
 from support.servers import Server
+from support.waiting import until
 
 FIELD = b"id"
 #: What is done to each key once its version is in memory.
@@ -25,11 +26,6 @@ CHANGES = {
     b"huge": "EVAL return(redis.call('HSET','huge','id',string.rep('x',3000000))) 0",
 }
 STAYING = {(0, b"kept"), (0, b"touched")}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def watching(

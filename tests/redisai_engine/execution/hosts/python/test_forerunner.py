@@ -81,7 +81,7 @@ def test_a_worker_killed_under_load_fails_its_own_request_alone(serving: Server,
         assert wire.ask("AI.MODELSTORE", "a", "PYFUNC", "CPU", "BLOB", obedient()) == b"OK"
         (forerunner,), (worker,) = forerunners_of(serving), workers_of(serving)
         begun = tmp_path / "begun"
-        wire.send(*request("a", f"run [open({str(begun)!r}, 'w').close(), __import__('time').sleep(1000)]"))
+        wire.send(*request("a", f"run [open({str(begun)!r}, 'w').close(), __import__('signal').pause()]"))
         wait_until(begun.exists)
         for number, other in enumerate(others):
             other.send(*request("a", f"be {number}"))
@@ -154,8 +154,8 @@ def test_one_that_dies_before_it_forks_is_replaced(forerunner: Callable[..., Any
 def test_one_that_may_have_forked_is_the_error_of_one_start(forerunner: Callable[..., Any], tmp_path: Path) -> None:
     """The guard has the sockets, which aren't given to another one."""
     subject, started = forerunner(
-        f"{READY} import os, time; socket.recv_fds(control, 99, 9); guard = os.fork(); "
-        "guard or (control.close(), time.sleep(1000)); open('guard', 'w').write(str(guard))"
+        f"{READY} import os, signal; socket.recv_fds(control, 99, 9); guard = os.fork(); "
+        "guard or (control.close(), signal.pause()); open('guard', 'w').write(str(guard))"
     )
 
     with pytest.raises(ModelLoadError, match=r"the process that starts workers with python has failed \(it has ended"):

@@ -82,7 +82,7 @@ def test_what_a_model_takes_later_is_told_with_its_own_processes(http: HttpServe
     before = by_info(wire, "m")
     assert before > MB
 
-    program = "import time; much = bytearray(b'x' * 100_000_000); time.sleep(1000)"
+    program = "import signal; much = bytearray(b'x' * 100_000_000); signal.pause()"
     wire.ask("AI.TENSORSET", "x", "STRING", 1, "VALUES", f"run subprocess.Popen([sys.executable, '-c', {program!r}])")
     assert wire.ask("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y") == b"OK"
 
