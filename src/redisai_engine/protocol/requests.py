@@ -28,6 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from io import BytesIO
 
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.inline import split_line
@@ -48,8 +49,6 @@ MAX_SPLIT_BYTES = 64 * 1024
 
 # Of a request with more, arguments are split off as from a small buffer. A client that hasn't logged in can't send it.
 MANY_ARGUMENTS = 64
-
-SMALL_PART_BYTES = 4096  # smaller parts are joined: an object for each would take far more memory than its bytes
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,17}")  # as strict as Redis: no plus sign, no leading zero
 
@@ -138,7 +137,7 @@ class RequestParser:
         self._outstanding = 0  # arguments that this request still lacks
         self._size = 0  # bytes that the arguments so far take, if it is read step by step
         self._header_at = 0  # offset of the header read last, where reading goes on if it asked for too much
-        self._arriving: list[bytes | bytearray] = []  # the parts so far of an incomplete argument ...
+        self._arriving: BytesIO | None = None  # what has come of an incomplete argument ...
         self._missing = 0  # ... and how many of its bytes are still to come, its line break included
         self._error: ProtocolError | None = None  # sticky: what follows malformed bytes can't be understood
 
@@ -157,8 +156,8 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Add bytes received from the client."""
-        if self._missing:
-            self._continue_argument(data)
+        if self._arriving is not None and self._missing:
+            self._continue_argument(self._arriving, data)
             return
         self._stop_splitting()
         if self._position < len(self._buffer):
@@ -365,10 +364,10 @@ class RequestParser:
 
     def _read_arguments(self) -> bool:
         """Read the arguments that the request still lacks. Return False if they are incomplete."""
-        if self.is_long and not self._arriving:
+        if self.is_long and self._arriving is None:
             self._read_many()
         while self._outstanding:
-            argument = self._read_argument() if not self._arriving else self._take_arrived()
+            argument = self._read_argument() if self._arriving is None else self._take_arrived(self._arriving)
             if argument is None:
                 return False
             self._arguments.append(argument)
@@ -406,39 +405,28 @@ class RequestParser:
         if self._position <= len(self._buffer):
             return self._buffer[start:end]
         # Keep only this argument's bytes from here on, so that a large one isn't copied with every chunk.
-        self._arriving.append(self._buffer[start:])
+        self._arriving = BytesIO()
+        self._arriving.write(self._buffer[start:])
         self._missing = self._position - len(self._buffer)
         self._buffer = b""
         self._position = 0
         return None
 
-    def _continue_argument(self, data: bytes) -> None:
+    def _continue_argument(self, arriving: BytesIO, data: bytes) -> None:
         taken = self._missing
         self._missing = max(taken - len(data), 0)
         if self._missing:
-            self._keep(data)
+            arriving.write(data)
         else:
-            self._arriving.append(data[:taken])
+            arriving.write(data[:taken])
             self._start_buffer(data, taken)
 
-    def _keep(self, part: bytes) -> None:
-        """Keep a part of an argument. Small parts are joined, so that they take no more memory than the client sent."""
-        if len(part) >= SMALL_PART_BYTES:
-            self._arriving.append(part)
-        elif isinstance(self._arriving[-1], bytearray):
-            self._arriving[-1] += part
-        else:
-            self._arriving.append(bytearray(part))
-
-    def _take_arrived(self) -> bytes | None:
+    def _take_arrived(self, arriving: BytesIO) -> bytes | None:
         if self._missing:
             return None
-        while len(self._arriving[-1]) < 2:  # the line break itself arrived in two parts
-            self._arriving[-2:] = [b"".join(self._arriving[-2:])]
-        self._arriving[-1] = self._arriving[-1][:-2]
-        argument = b"".join(self._arriving)
-        self._arriving = []
-        return argument
+        arriving.truncate(arriving.tell() - 2)  # without the line break
+        self._arriving = None
+        return arriving.getvalue()  # which hands over the memory in which the bytes lie, instead of a copy
 
     def _argument_length(self, line: bytes) -> int:
         if line[:1] != b"$":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -98,6 +99,24 @@ def test_a_large_argument_arrives_in_chunks(size: int, chunk: int):
     requests = parse(*(stream[at : at + chunk] for at in range(0, len(stream), chunk)))
 
     assert requests == [[b"SET", b"k", blob, b"EX", b"1"], [b"GET", b"k"]]
+
+
+def test_an_argument_is_not_copied_once_it_has_arrived():
+    """A model takes its size once. That it grows in steps adds an eighth."""
+    size, part = 2**25, 2**18
+    parser = RequestParser()
+    tracemalloc.start()
+    try:
+        parse(b"*1\r\n$%d\r\n" % size, parser=parser)
+        for _ in range(size // part):
+            parse(bytes(part), parser=parser)
+        requests = parse(b"\r\n", parser=parser)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [len(argument) for argument in requests[0]] == [size]
+    assert most < 1.2 * size
 
 
 def test_bytes_may_be_added_before_the_earlier_requests_were_taken():
