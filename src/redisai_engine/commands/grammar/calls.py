@@ -11,8 +11,9 @@ Invariant: a description without an error is complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from redisai_engine.commands.grammar.tensors import parse_tensor
 from redisai_engine.commands.grammar.words import Words, integer, text
@@ -69,17 +70,23 @@ class FunctionCall:
             raise self.error
 
 
+Call = TypeVar("Call", ModelCall, FunctionCall)
+
+
+def _described(call: Call, read: Callable[[Words, Call], None], arguments: Sequence[bytes]) -> Call:
+    try:
+        read(Words(list(arguments)), call)
+    except CommandError as error:
+        call.error = error
+    return call
+
+
 # Models
 
 
 def parse_modelexecute(arguments: Sequence[bytes]) -> ModelCall:
     """Read `INPUTS count key ... OUTPUTS count key ... [TIMEOUT ms]`. An error is kept in the result."""
-    call = ModelCall()
-    try:
-        _read_modelexecute(Words(list(arguments)), call)
-    except CommandError as error:
-        call.error = error
-    return call
+    return _described(ModelCall(), _read_modelexecute, arguments)
 
 
 def _read_modelexecute(words: Words, call: ModelCall) -> None:
@@ -124,12 +131,7 @@ def parse_timeout(words: Words) -> int:
 
 def parse_modelrun(arguments: Sequence[bytes]) -> ModelCall:
     """Read the deprecated `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`. An error is kept in the result."""
-    call = ModelCall()
-    try:
-        _read_modelrun(Words(list(arguments)), call)
-    except CommandError as error:
-        call.error = error
-    return call
+    return _described(ModelCall(), _read_modelrun, arguments)
 
 
 def _read_modelrun(words: Words, call: ModelCall) -> None:
@@ -155,14 +157,9 @@ def parse_modelstream(arguments: Sequence[bytes]) -> tuple[int | None, Tensor]:
 
 def parse_scriptexecute(arguments: Sequence[bytes], *, in_dag: bool) -> FunctionCall:
     """Read the scopes: each at most once, in any order. Outside a DAG, KEYS or INPUTS must come first."""
-    call = FunctionCall()
-    try:
-        if not in_dag and (not arguments or arguments[0].upper() not in (_KEYS, _INPUTS)):
-            raise CommandError(texts.SCRIPT_FIRST_SCOPE)
-        _read_scopes(Words(list(arguments)), call)
-    except CommandError as error:
-        call.error = error
-    return call
+    if not in_dag and (not arguments or arguments[0].upper() not in (_KEYS, _INPUTS)):
+        return FunctionCall(error=CommandError(texts.SCRIPT_FIRST_SCOPE))
+    return _described(FunctionCall(), _read_scopes, arguments)
 
 
 def _read_scopes(words: Words, call: FunctionCall) -> None:
@@ -221,12 +218,7 @@ def _key_scope(words: Words) -> list[bytes]:
 
 def parse_scriptrun(arguments: Sequence[bytes]) -> FunctionCall:
     """Read `[TIMEOUT ms] INPUTS key ... OUTPUTS key ...`. A `$`, which marks a list among the inputs, has no effect."""
-    call = FunctionCall()
-    try:
-        _read_sections(Words(list(arguments)), call)
-    except CommandError as error:
-        call.error = error
-    return call
+    return _described(FunctionCall(), _read_sections, arguments)
 
 
 def _read_sections(words: Words, call: FunctionCall) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from redisai_engine.backends.base import TensorInfo
-from redisai_engine.codec.mapping import Shape
+from redisai_engine.codec.mapping import Input, Output, Shape
 from redisai_engine.codec.record import is_own_key
 from redisai_engine.commands.ai.resolving import resolve_model
 from redisai_engine.commands.hashes import check_permitted, scan_tags
@@ -22,7 +22,7 @@ from redisai_engine.commands.steps import AskPeers
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.fronts.http.access.calls import Call
 from redisai_engine.fronts.http.access.connection import Steps
-from redisai_engine.fronts.http.access.deployments import ServedDeployment, resolve_deployment
+from redisai_engine.fronts.http.access.deployments import resolve_deployment
 from redisai_engine.fronts.http.access.failures import RequestRefused, bad_request
 from redisai_engine.fronts.http.v2.inference import check_version
 from redisai_engine.fronts.http.v2.models import shown
@@ -87,31 +87,28 @@ async def model_metadata(request: Request) -> Response:
 def _metadata(call: Call) -> Steps[dict[str, Any]]:
     check_version(call)
     model, deployment = yield from resolve_deployment(call.client, call.name)
+    loaded = model.loaded
+    mapping = deployment.mapping if deployment.fields else None
     return {
         "name": _shown_name(call.name),
         "versions": [VERSION],
         "platform": _PLATFORMS.get(model.backend_name, model.backend_name.lower()),
-        "inputs": _inputs(model, deployment),
-        "outputs": _outputs(model, deployment),
+        "inputs": _tensors(loaded.inputs, loaded.input_infos, mapping.inputs if mapping else None),
+        "outputs": _tensors(loaded.outputs, loaded.output_infos, mapping.outputs if mapping else None),
     }
 
 
-def _inputs(model: RunnableModel, deployment: ServedDeployment) -> list[dict[str, Any]]:
-    loaded = model.loaded
-    if loaded.input_infos:
-        return _told(loaded.inputs, loaded.input_infos)
-    if deployment.fields:
-        return [_recorded(item.name, item.dtype, item.shape) for item in deployment.mapping.inputs]
-    return [_recorded(name, None, None) for name in loaded.inputs]
-
-
-def _outputs(model: RunnableModel, deployment: ServedDeployment) -> list[dict[str, Any]]:
-    loaded = model.loaded
-    if loaded.output_infos:
-        return _told(loaded.outputs, loaded.output_infos)
-    if deployment.fields:
-        return [_recorded(item.name, item.dtype, item.shape) for item in deployment.mapping.outputs]
-    return [_recorded(name, None, None) for name in loaded.outputs]
+def _tensors(
+    names: Sequence[str],
+    infos: Sequence[TensorInfo | None],
+    recorded: Sequence[Input | Output] | None,
+) -> list[dict[str, Any]]:
+    """Return what the model tells of its tensors, or else what the deployment has recorded, or else their names."""
+    if infos:
+        return _told(names, infos)
+    if recorded is not None:
+        return [_recorded(item.name, item.dtype, item.shape) for item in recorded]
+    return [_recorded(name, None, None) for name in names]
 
 
 def _told(names: Sequence[str], infos: Sequence[TensorInfo | None]) -> list[dict[str, Any]]:
