@@ -222,6 +222,22 @@ def old_model(folder: Path) -> str:
     return "predict"
 
 
+def columns_model(folder: Path) -> str:
+    """Save a SavedModel of two columns and three outputs of unlike shapes. Return the key of its signature."""
+    import tensorflow as tf
+
+    scored = tf.Module()
+    specs = [tf.TensorSpec((None,), tf.float64, name=name) for name in ("age", "size")]
+
+    @tf.function(input_signature=specs)
+    def score(age: Any, size: Any) -> Any:
+        return {"months": 12 * age, "ratio": (size / (1 + age * age))[:, None], "both": tf.stack([age, size], 1)}
+
+    scored.score = score
+    tf.saved_model.save(scored, str(folder), signatures={"predict": score})
+    return "predict"
+
+
 def old_inputs() -> dict[str, np.ndarray]:
     """Return inputs for `old_model`."""
     return {"measures": rows(), "age": np.abs(rows()[:, 0]).astype(np.float64)}

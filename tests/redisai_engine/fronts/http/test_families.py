@@ -69,6 +69,25 @@ def keras(folder: Path) -> LoggedModel:
     return LoggedModel(str(save(folder, "keras", sequential(), rows)), pd.DataFrame(rows))
 
 
+def tensorflow(folder: Path) -> LoggedModel:
+    """A tf.Module, which MLflow saves as a SavedModel and calls."""
+    from support.tf_models import linear, rows, save
+
+    few = rows()[:9]
+    return LoggedModel(str(save(folder, "tensorflow", linear(), few)), pd.DataFrame(few))
+
+
+def saved_model(folder: Path) -> LoggedModel:
+    """A SavedModel that MLflow runs by its signature, with a tensor for each column."""
+    from mlflow.models import infer_signature
+
+    from support.tf_models import columns_model, save_old_saved_model
+
+    frame = pd.DataFrame({"age": [1.0, 2.5, -3.0, 40.0], "size": [0.5, 0.0, 7.0, 1e6]})
+    path = save_old_saved_model(folder, columns_model, signature=infer_signature(frame))
+    return LoggedModel(str(path), frame)
+
+
 def texts_to_labels(folder: Path) -> LoggedModel:
     import mlflow
 
@@ -112,6 +131,8 @@ MODELS: dict[str, Callable[[Path], LoggedModel]] = {
     "pytorch": torch_on_frames,
     "pytorch-tensors": torch_on_tensors,
     "keras": keras,
+    "tensorflow": tensorflow,
+    "saved_model": saved_model,
     "transformers": texts_to_labels,
     "sentence_transformers": texts_to_vectors,
     "scaling": python("scaling"),
