@@ -16,8 +16,10 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from mlflow_redisai import deadline, interrupts
 from mlflow_redisai.local import ports
@@ -115,7 +117,8 @@ def start(
         server = EmbeddedServer(_launch(port, http_port, folder.path), folder)
         server.http_port = http_port
         server.port = _wait_until_ready(server.process, folder.path / LOG, start_timeout_s)
-        (folder.path / PID).write_text(f"{server.process.pid}\n")
+        with _private(folder.path / PID) as file:
+            file.write(b"%d\n" % server.process.pid)
     except BaseException:
         with interrupts.deferred():
             if server is not None:
@@ -158,7 +161,7 @@ def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[
     command += ["--port", str(port), "--data-dir", str(folder), "--python-models"]
     if http_port is not None:
         command += ["--http-port", str(http_port)]
-    with (folder / LOG).open("wb") as log:
+    with _private(folder / LOG) as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -168,6 +171,12 @@ def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[
             cwd=folder,
             start_new_session=True,  # neither closing the terminal nor Ctrl-C in it reaches the engine
         )
+
+
+def _private(path: Path) -> BinaryIO:
+    """Open a new file that only its owner may read, whoever may read its folder."""
+    path.unlink(missing_ok=True)
+    return open(path, "wb", opener=partial(os.open, mode=0o600))
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> int:

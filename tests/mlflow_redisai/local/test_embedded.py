@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,6 +105,18 @@ def test_what_was_in_the_data_directory_before_stays(start: Start, tmp_path: Pat
     server.discard()
 
     assert snapshot(tmp_path) == {"mine.txt": b"kept"}
+
+
+def test_its_files_are_nobody_elses_in_a_folder_that_others_read(start: Start, tmp_path: Path) -> None:
+    """The log may have what models print."""
+    (tmp_path / "mine.txt").write_text("kept")
+    tmp_path.chmod(0o755)
+
+    start("wine", 0, str(tmp_path), 60)
+
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir() if path.is_file()}
+    assert {"engine.log", "engine.pid"} < files.keys()
+    assert {mode for name, mode in files.items() if name != "mine.txt"} == {0o600}
 
 
 def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(start: Start, tmp_path: Path) -> None:
