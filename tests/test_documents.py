@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from redisai_engine.backends.torch_script_source import MAX_DEPTH, MAX_LINES, MAX_SOURCE
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").rglob("*.md")])
@@ -108,6 +110,13 @@ def texts(*folders: str) -> Iterator[tuple[Path, str]]:
         if path.is_file() and "__pycache__" not in path.parts:
             with contextlib.suppress(UnicodeDecodeError):  # a model, a picture
                 yield path.relative_to(ROOT), path.read_text()
+
+
+@pytest.mark.parametrize("document", ["security.md", "engine/compatibility.md"])
+def test_the_limits_of_scripts_are_those_of_the_engine(document: str) -> None:
+    limits = f"{MAX_SOURCE // 1024} KiB, {MAX_LINES:,} lines and {MAX_DEPTH} levels"
+
+    assert limits in " ".join((ROOT / "docs" / document).read_text().split())
 
 
 def test_nothing_is_read_from_beside_the_repository() -> None:
