@@ -14,9 +14,10 @@ import pytest
 from redisai_engine.fronts.http.application import all_routes
 from redisai_engine.fronts.http.gate import OPEN, parse_authorization
 from support.addresses import address_of_this_machine
-from support.http_calls import HttpServer, infer_json, start_http_engine
+from support.http_calls import HttpReply, HttpServer, infer_json, start_http_engine
 from support.servers import start_redis
 from support.tiny_models import product_and_sum
+from support.waiting import wait_until
 
 PAIR = infer_json(a=("FP32", [1, 2], [1, 2]), b=("FP32", [1, 2], [3, 4]))
 WINE = "/v2/models/wine/infer"
@@ -156,6 +157,30 @@ def test_protected_mode_keeps_other_machines_out(new_http: Callable[..., HttpSer
     assert reply.status == 403
     assert "protected mode" in reply.json()["error"]
     assert server.ask("GET", "/v2").status == 200
+
+
+@pytest.mark.parametrize("change", ["CONFIG SET requirepass secret", "ACL SETUSER default resetpass >secret"])
+def test_a_password_that_is_set_later_counts_for_those_who_show_none(
+    new_http: Callable[..., HttpServer], change: str
+) -> None:
+    """Redis itself goes on serving the connections that it has let in before."""
+    server = new_http("--bind", "0.0.0.0", "--workers", "1")
+    outside = replace(server, host=address_of_this_machine(socket.AF_INET)).as_user("default:secret")
+    assert server.ask("GET", "/v2").status == 200
+    assert outside.ask("GET", "/v2").status == 403, "protected mode"
+
+    server.engine.client().execute_command(*change.split())
+
+    reply = wait_until(lambda: refused(server), timeout_s=10, what="the refusal")
+    assert "NOAUTH" in reply.json()["error"]
+    assert server.as_user("default:secret").ask("GET", "/v2").status == 200
+    assert outside.ask("GET", "/v2").status == 200
+    assert [server.ask("GET", path).status for path in ("/ping", "/v2/health/live", "/v2/health/ready")] == [200] * 3
+
+
+def refused(server: HttpServer) -> HttpReply | None:
+    reply = server.ask("GET", "/v2")
+    return reply if reply.status == 401 else None
 
 
 def test_credentials_may_have_any_characters() -> None:

@@ -12,6 +12,7 @@ Invariant: a connection serves one user only, and nothing is asked on it before 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _SECONDS = 1.0  # for which credentials count after Redis has confirmed them
 _MOST_CONNECTIONS = 8  # to Redis, for one user
 _MOST_USERS = 256  # whose connections are kept
 _MOST_LOGINS = 64  # of users that aren't known yet, at the same time
+_NOBODYS_PASSWORD = secrets.token_hex(16).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +170,14 @@ class Users:
         try:
             if connection is None:
                 return
-            await connection.ask(_log_in(user.credentials))
+            await connection.ask(_log_in_again(user.credentials))
             user.confirmed_until = self._engine.loop.time() + _SECONDS
         except EngineError:
             if connection is not None and not connection.is_lost:  # Redis has answered: these credentials count no more
                 self._users.pop(user.credentials, None)
                 user.close()
-                raise
+                if user.credentials is not None:
+                    raise  # otherwise a new connection tells why
         finally:
             user.confirming = None
 
@@ -213,10 +216,26 @@ def _log_in(credentials: Credentials | None) -> Generator[Any, Any, None]:
     """Have Redis accept the credentials. Without any, whoever may not even PING is in as long as Redis knows it."""
     if credentials is None:
         (answer,) = yield [(b"PING",)]
-        if not (isinstance(answer, ReplyError) and answer.text.startswith("NOPERM")):
-            refuse_error(answer)
+        _refuse_unknown(answer)
         return
     (answer,) = yield [(b"AUTH", *credentials.words)]
     if isinstance(answer, ReplyError) and answer.text.startswith("ERR"):  # no password is set: then none is right
         raise RequestRefused(401, answer.text)
     refuse_error(answer)
+
+
+def _log_in_again(credentials: Credentials | None) -> Generator[Any, Any, None]:
+    """Have Redis say whether it would still accept the credentials on a new connection."""
+    if credentials is not None:
+        yield from _log_in(credentials)
+        return
+    # It serves its old connections even when its default user has got a password. One without takes any.
+    login, answer = yield [(b"AUTH", DEFAULT_USER, _NOBODYS_PASSWORD), (b"PING",)]
+    refuse_error(login)
+    _refuse_unknown(answer)
+
+
+def _refuse_unknown(answer: Any) -> None:
+    """Raise Redis' answer to PING if it is an error other than that the user, whom it knows, may not send that."""
+    if not (isinstance(answer, ReplyError) and answer.text.startswith("NOPERM")):
+        refuse_error(answer)
