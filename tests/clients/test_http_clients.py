@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from redisai_engine.fronts.http.v2.tensors import DATATYPES
 from support.client_environments import Unavailable, python_with
 from support.client_programs import Outcomes, checks_of, run_program
 from support.http_calls import http_engine
+from support.saved_models import save_rent
 from support.tiny_models import passing, product_and_sum
 
 pytestmark = pytest.mark.network
@@ -23,36 +21,6 @@ CLIENTS = {
     # Its codec for frames doesn't know pandas 3's type of texts.
     "mlserver_client": ("mlserver==1.7.1", "pandas==2.3.3"),
 }
-
-
-def save_rent(folder: Path) -> str:
-    """Save a model with a column of text, one of integers and one of numbers, whose answer is known exactly."""
-    import mlflow
-    from mlflow.models import infer_signature
-    from sklearn.compose import ColumnTransformer
-    from sklearn.linear_model import LinearRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    random = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {
-            "town": random.choice(["Ulm", "Köln"], 90),
-            "rooms": random.integers(1, 9, 90),
-            "size": random.uniform(20, 200, 90),
-        }
-    )
-    rent = 2 * frame["size"] + 10 * frame["rooms"] + 70 * (frame["town"] == "Ulm")
-    encoder = ColumnTransformer([("town", OneHotEncoder(), ["town"])], remainder="passthrough")
-    model = make_pipeline(encoder, LinearRegression()).fit(frame, rent)
-    mlflow.sklearn.save_model(
-        model,
-        str(folder),
-        signature=infer_signature(frame, model.predict(frame)),
-        input_example=frame.head(5),
-        pip_requirements=["scikit-learn"],
-    )
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +34,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]
     with http_engine(folder / "engine") as server:
         for name, model in models.items():
             server.engine.client().execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", model.blob)
-        mlflow_redisai.RedisAIClient(server.engine.target).create_deployment("rent", save_rent(folder / "rent"))
+        mlflow_redisai.RedisAIClient(server.engine.target).create_deployment("rent", save_rent(folder / "rent").uri)
         yield {"host": server.host, "port": server.port, "protocol": 2, "models": {}}
 
 

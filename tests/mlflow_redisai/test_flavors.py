@@ -5,9 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,12 +21,11 @@ from mlflow_redisai.deploy.verification import PASSED_TRIALS
 from mlflow_redisai.models.registry import FLAVORS
 from redisai_engine.codec.compare import compare
 from support.boosted_models import cancer
+from support.examples import EXAMPLES, run_example
 from support.mlflow_models import named
 from support.servers import Server
 
 pytestmark = pytest.mark.slow
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @dataclass(frozen=True)
@@ -297,19 +293,9 @@ def test_the_whole_life_of_an_onnx_model(cli, engine: Server, mlflow_store: str,
 
 @pytest.mark.parametrize("example", ["boosted_diabetes.py", "onnx_cancer.py"])
 def test_an_example_ends_well(example: str, engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    """It runs in its own process and exits with code 1 if any answer differs."""
     for package in ("xgboost", "lightgbm", "catboost") if example.startswith("boosted") else ():
         pytest.importorskip(package)
-    shown = subprocess.run(
-        [sys.executable, str(EXAMPLES / example), engine.target],
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+    run_example(example, engine, mlflow_store, tmp_path)
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,13 +27,13 @@ from mlflow_redisai.server.facts import ServerFacts
 from redisai_engine.codec.compare import compare
 from redisai_engine.protocol.parcels import pack
 from support import python_models
+from support.examples import run_example
 from support.obedient import saved_code
 from support.servers import Server, start_engine
 from support.tiny_models import onnx_counter
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples"
 ROUNDED = {"spacy"}  # a network in float32, whose sums depend on the number of threads
 
 
@@ -131,18 +129,7 @@ def test_a_pipeline_with_a_step_of_ones_own_says_which_step_has_no_converter(pyt
 
 @pytest.mark.slow
 def test_the_example_of_a_chat_ends_well(python_engine: Server, mlflow_store: str, tmp_path: Path):
-    """It runs in its own process and exits with code 1 if its answer differs from pyfunc's."""
-    shown = subprocess.run(
-        [sys.executable, str(EXAMPLES / "python_chat.py"), python_engine.target],
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert shown.stdout.splitlines()[-1] == "HELLO"
+    assert run_example("python_chat.py", python_engine, mlflow_store, tmp_path).splitlines()[-1] == "HELLO"
 
 
 # -- flavors -----------------------------------------------------------------------------------------

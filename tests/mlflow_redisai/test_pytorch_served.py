@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,13 @@ import pytest
 
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.errors import VerificationFailed
+from support.examples import run_example
 from support.servers import Server
 
 torch = pytest.importorskip("torch", reason='torch is not installed: pip install "mlflow-redisai[torch]"')
 
 from support import torch_models as models  # noqa: E402  # defines torch's classes when imported
 from support.torch_models import save_torch  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -207,15 +204,7 @@ def test_a_server_whose_onnx_answers_differently_is_given_torchscript(
 
 
 def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "pytorch_digits.py"), engine.target],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
-        cwd=tmp_path,
-    )
+    shown = run_example("pytorch_digits.py", engine, mlflow_store, tmp_path)
 
-    assert result.returncode == 0, result.stderr
-    assert "deployed with backend ONNX, verification passed" in result.stdout
-    assert "digits recognized correctly" in result.stdout
+    assert "deployed with backend ONNX, verification passed" in shown
+    assert "digits recognized correctly" in shown

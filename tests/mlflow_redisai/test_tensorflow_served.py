@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ import pytest
 from mlflow_redisai import RedisAIClient
 from mlflow_redisai.deploy.verification import PASSED_TRIALS
 from redisai_engine.codec.compare import compare
+from support.examples import run_example
 from support.tf_models import (
     classifier,
     matrix,
@@ -101,17 +99,4 @@ def test_the_command_line_tells_why_tensorflow_runs_a_model(tmp_path: Path, engi
 
 
 def test_the_example_shows_that_both_answer_alike(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    """The file in examples/ runs in its own process and exits with code 1 if any answer differs."""
-    example = Path(__file__).parents[2] / "examples" / "keras_digits.py"
-
-    shown = subprocess.run(
-        [sys.executable, str(example), f"redisai://127.0.0.1:{engine.port}"],
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-    assert shown.returncode == 0, shown.stderr
-    assert "deployed with backend ONNX" in shown.stdout
+    assert "deployed with backend ONNX" in run_example("keras_digits.py", engine, mlflow_store, tmp_path)

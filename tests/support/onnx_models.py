@@ -51,6 +51,19 @@ def tensor(name: str, kind: int, shape: list[Any]) -> Any:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
+def unusual_types(**versions: int) -> onnx.ModelProto:
+    """A model of types that RedisAI lacks: it doubles float16, and answers with that and with the same as uint32."""
+    return graph_model(
+        [
+            helper.make_node("Add", ["x", "x"], ["y"]),
+            helper.make_node("Cast", ["y"], ["z"], to=TensorProto.UINT32),
+        ],
+        [tensor("x", TensorProto.FLOAT16, [None])],
+        [tensor("y", TensorProto.FLOAT16, [None]), tensor("z", TensorProto.UINT32, [None])],
+        **versions,
+    )
+
+
 def four_rows() -> onnx.ModelProto:
     """Doubles exactly four rows of three numbers."""
     flat = numpy_helper.from_array(np.array([12]), "flat")

@@ -41,6 +41,18 @@ def _imported(folder: Path, name: str, source: str) -> Any:
         sys.path.remove(str(folder))
 
 
+def _save_class(folder: Path, name: str, source: str, **options: Any) -> None:
+    """Save a PythonModel of that name, whose code is in a module of its own."""
+    import mlflow.pyfunc
+
+    code, module = folder.parent / f"{name.lower()}-code", f"{name.lower()}_of_a_test"
+    model = getattr(_imported(code, module, source), name)()
+    paths = [str(code / f"{module}.py")]
+    mlflow.pyfunc.save_model(
+        str(folder), python_model=model, code_paths=paths, pip_requirements=REQUIREMENTS, **options
+    )
+
+
 def statsmodels(folder: Path) -> Saved:
     import mlflow.statsmodels
     import statsmodels.formula.api as formulas
@@ -57,13 +69,12 @@ def statsmodels(folder: Path) -> Saved:
 
 def scaling(folder: Path) -> Saved:
     """A PythonModel with params, whose code is in a module of its own."""
-    import mlflow.pyfunc
     from mlflow.models import infer_signature
 
-    code = folder.parent / "scaling-code"
-    module = _imported(
-        code,
-        "scaling_of_a_test",
+    inputs = numbers(5)
+    _save_class(
+        folder,
+        "Scaling",
         """
         import mlflow.pyfunc
 
@@ -72,15 +83,8 @@ def scaling(folder: Path) -> Saved:
                 factor = (params or {}).get("factor", 1.0)
                 return {"scaled": [factor * number for number in model_input["x"]], "text": f"by {factor}"}
         """,
-    )
-    inputs = numbers(5)
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=module.Scaling(),
-        code_paths=[str(code / "scaling_of_a_test.py")],
         signature=infer_signature(inputs, params={"factor": 1.5}),
         input_example=inputs[:2],
-        pip_requirements=REQUIREMENTS,
     )
     return Saved(folder, [numbers(4, seed=8)])
 
@@ -115,12 +119,12 @@ def from_code(folder: Path) -> Saved:
 
 def days(folder: Path) -> Saved:
     """A model of a column of dates and times, which no tensor holds."""
-    import mlflow.pyfunc
     from mlflow.models import infer_signature
 
-    module = _imported(
-        folder.parent / "days-code",
-        "days_of_a_test",
+    frame = pd.DataFrame({"when": pd.to_datetime(["2026-11-27T14:30:00", "2024-02-29T00:00:01"]), "factor": [1.5, 2.0]})
+    _save_class(
+        folder,
+        "Days",
         """
         import mlflow.pyfunc
         import pandas as pd
@@ -130,26 +134,17 @@ def days(folder: Path) -> Saved:
                 when = model_input["when"]
                 return pd.DataFrame({"day": when.dt.day_name(), "hour": when.dt.hour * model_input["factor"]})
         """,
-    )
-    frame = pd.DataFrame({"when": pd.to_datetime(["2026-11-27T14:30:00", "2024-02-29T00:00:01"]), "factor": [1.5, 2.0]})
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=module.Days(),
-        code_paths=[str(folder.parent / "days-code" / "days_of_a_test.py")],
         signature=infer_signature(frame),
         input_example=frame,
-        pip_requirements=REQUIREMENTS,
     )
     return Saved(folder, [frame.assign(when=frame["when"].map(pd.Timestamp.isoformat))])
 
 
 def chain(folder: Path) -> Saved:
     """A model that takes a chat's messages, like a chain, and answers like one."""
-    import mlflow.pyfunc
-
-    module = _imported(
-        folder.parent / "chain-code",
-        "chain_of_a_test",
+    _save_class(
+        folder,
+        "Chain",
         """
         import mlflow.pyfunc
 
@@ -163,12 +158,6 @@ def chain(folder: Path) -> Saved:
                 for message in model_input["messages"]:
                     yield {"delta": message["content"]}
         """,
-    )
-    mlflow.pyfunc.save_model(
-        str(folder),
-        python_model=module.Chain(),
-        code_paths=[str(folder.parent / "chain-code" / "chain_of_a_test.py")],
-        pip_requirements=REQUIREMENTS,
     )
     return Saved(folder, [{"messages": [{"role": "user", "content": "hi"}, {"role": "user", "content": "there"}]}])
 

@@ -30,6 +30,40 @@ def save_wine(folder: Path, classifier: Any, labels: Any, *, example: bool = Tru
     return LoggedModel(str(folder), frame)
 
 
+def save_rent(folder: Path) -> LoggedModel:
+    """
+    Save a pipeline with a column of text, one of integers and one of numbers.
+
+    Its answer is 2 * size + 10 * rooms, plus 70 in Ulm.
+    """
+    import mlflow
+    from mlflow.models import infer_signature
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "town": random.choice(["Ulm", "Köln", "001"], 90),
+            "rooms": random.integers(1, 9, 90),
+            "size": random.uniform(20, 200, 90),
+        }
+    )
+    rent = 2 * frame["size"] + 10 * frame["rooms"] + 70 * (frame["town"] == "Ulm")
+    encoder = ColumnTransformer([("town", OneHotEncoder(handle_unknown="ignore"), ["town"])], remainder="passthrough")
+    model = make_pipeline(encoder, LinearRegression()).fit(frame, rent)
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=infer_signature(frame, model.predict(frame)),
+        input_example=frame.head(5),
+        pip_requirements=["scikit-learn"],
+    )
+    return LoggedModel(str(folder), frame)
+
+
 def save_multiplication(folder: Path, factor: float, *, width: int = 2, bare: bool = False) -> LoggedModel:
     """Save the ONNX model y = x * factor for rows of `width` numbers. `bare`: without signature and input example."""
     return _save_graph(folder, "Mul", np.array([factor], np.float32), width, bare=bare)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from redisai_engine.protocol.dump import DumpedModel, DumpedScript, DumpError, decode_dump
 from redisai_engine.protocol.tensor import Tensor
+from support.dumps import length
+from support.dumps import module_payload as payload
 from support.transcripts import recorded_model, scenarios
 
 
@@ -53,24 +55,6 @@ def test_a_recorded_model(command: str, scenario: str, tag: str, sizes: tuple[in
 
 
 # -- written here ---------------------------------------------------------------------------------
-
-
-def length(number: int) -> bytes:
-    if number < 64:
-        return bytes([number])
-    if number < 16384:
-        return bytes([64 | number >> 8, number & 255])
-    return b"\x81" + number.to_bytes(8, "big") if number > 0xFFFFFFFF else b"\x80" + number.to_bytes(4, "big")
-
-
-def payload(name: str, encoding: int, *items: int | bytes) -> bytes:
-    """Return a module's value, framed as Redis frames it."""
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    number = 0
-    for letter in name:
-        number = number << 6 | letters.index(letter)
-    framed = [b"\x02" + length(i) if isinstance(i, int) else b"\x05" + length(len(i)) + i for i in items]
-    return b"\x07" + length(number << 10 | encoding) + b"".join(framed) + b"\x00" + b"\x09\x00" + bytes(8)
 
 
 ONES = b"\x00\x00\x80?" * 6

@@ -12,23 +12,13 @@ from mlflow_redisai.deploy.verification import verify
 from mlflow_redisai.errors import VerificationFailed
 from redisai_engine.protocol.tensor import Tensor
 from support.local_runs import deploy, save_onnx
-from support.onnx_models import four_rows, graph_model, tensor, wine, wine_model
+from support.onnx_models import four_rows, graph_model, tensor, unusual_types, wine, wine_model
 
 
 @pytest.mark.parametrize("outputs", ["y", "z,y"])
 def test_types_and_versions_are_the_files_own(outputs: str, tmp_path: Path) -> None:
     """The opset is newer than the server's, the input is float16, and the outputs are float16 and uint32."""
-    nodes = [
-        helper.make_node("Add", ["x", "x"], ["y"]),
-        helper.make_node("Cast", ["y"], ["z"], to=TensorProto.UINT32),
-    ]
-    proto = graph_model(
-        nodes,
-        [tensor("x", TensorProto.FLOAT16, [None])],
-        [tensor("y", TensorProto.FLOAT16, [None]), tensor("z", TensorProto.UINT32, [None])],
-        opset=18,
-        ir_version=9,
-    )
+    proto = unusual_types(opset=18, ir_version=9)
     rows = np.array([1.5, 2], np.float16)
 
     deployed = deploy(save_onnx(tmp_path / "m", proto, input_example=rows), outputs=outputs)

@@ -21,7 +21,7 @@ from mlflow_redisai.server.limits import ServerLimits
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.protocol import dtypes
 from support.local_runs import deploy, save_onnx
-from support.onnx_models import four_rows, graph_model, regression_model, tensor, wine, wine_model
+from support.onnx_models import four_rows, graph_model, regression_model, tensor, unusual_types, wine, wine_model
 
 
 def large_product() -> tuple[onnx.ModelProto, np.ndarray]:
@@ -165,16 +165,7 @@ class TestInputs:
 
     def test_types_that_redisai_lacks_are_cast_inside(self, tmp_path: Path) -> None:
         """float16 is sent as FLOAT, uint32 is received as INT64, and the answer has the model's own types."""
-        nodes = [
-            helper.make_node("Add", ["x", "x"], ["y"]),
-            helper.make_node("Cast", ["y"], ["z"], to=TensorProto.UINT32),
-        ]
-        proto = graph_model(
-            nodes,
-            [tensor("x", TensorProto.FLOAT16, [None])],
-            [tensor("y", TensorProto.FLOAT16, [None]), tensor("z", TensorProto.UINT32, [None])],
-        )
-        deployed = deploy(save_onnx(tmp_path / "m", proto))
+        deployed = deploy(save_onnx(tmp_path / "m", unusual_types()))
 
         answer = deployed.predict(np.array([1.5, 2], np.float32))
 

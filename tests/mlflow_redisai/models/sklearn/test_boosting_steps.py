@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,20 +18,8 @@ from mlflow_redisai.deploy.choice import convert
 from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.loading import open_model
 from mlflow_redisai.server.limits import ServerLimits
-from support.boosted_models import cancer, diabetes, with_gaps
+from support.boosted_models import LIBRARIES, cancer, diabetes, made, with_gaps
 from support.local_runs import deploy, mixed_frame, save_sklearn
-
-LIBRARIES = {
-    "xgboost": ("XGB", {"n_estimators": 8}),
-    "lightgbm": ("LGBM", {"n_estimators": 8, "verbose": -1}),
-    "catboost": ("CatBoost", {"iterations": 8, "verbose": 0, "allow_writing_files": False}),
-}
-
-
-def made(library: str, kind: str, **options: Any) -> Any:
-    module = pytest.importorskip(library, reason=f'not installed: pip install "mlflow-redisai[{library}]"')
-    prefix, settings = LIBRARIES[library]
-    return getattr(module, f"{prefix}{kind}")(**settings, **options)
 
 
 @pytest.mark.slow

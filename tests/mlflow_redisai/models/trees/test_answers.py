@@ -11,22 +11,10 @@ import pytest
 
 from mlflow_redisai.deploy.verification import PASSED, verify
 from mlflow_redisai.errors import NotConvertible
-from support.boosted_models import cancer, diabetes, digits, save_boosted, with_categories
+from support.boosted_models import LIBRARIES, cancer, diabetes, digits, made, save_boosted, with_categories
 from support.local_runs import Deployed, deploy
 
 pytestmark = pytest.mark.slow
-
-LIBRARIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "xgboost": ("XGB", {"n_estimators": 8}),
-    "lightgbm": ("LGBM", {"n_estimators": 8, "verbose": -1}),
-    "catboost": ("CatBoost", {"iterations": 8, "verbose": 0, "allow_writing_files": False}),
-}
-
-
-def made(library: str, kind: str, **options: Any) -> Any:
-    module = pytest.importorskip(library, reason=f'not installed: pip install "mlflow-redisai[{library}]"')
-    prefix, settings = LIBRARIES[library]
-    return getattr(module, f"{prefix}{kind}")(**settings, **options)
 
 
 def compared_with(deployed: Deployed) -> tuple[str, str | None]:

@@ -13,45 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from support.http_calls import HttpReply, HttpServer
 from support.mlflow_models import LoggedModel
-from support.saved_models import save_multiplication, save_wine
+from support.saved_models import save_multiplication, save_rent, save_wine
 from support.scoring import FRAMES, JSON, WRONG, Sides, same, scoring_server
 from support.waiting import wait_until
-
-
-def save_mixed(folder: Path) -> LoggedModel:
-    """Save a pipeline with a column of text, one of integers and one of numbers."""
-    import mlflow
-    from mlflow.models import infer_signature
-    from sklearn.compose import ColumnTransformer
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    random = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {
-            "town": random.choice(["Ulm", "Köln", "001"], 90),
-            "rooms": random.integers(1, 9, 90),
-            "size": random.uniform(20, 200, 90),
-        }
-    )
-    encoder = ColumnTransformer([("town", OneHotEncoder(handle_unknown="ignore"), ["town"])], remainder="passthrough")
-    model = make_pipeline(encoder, Ridge())
-    model.fit(frame, frame["size"] * frame["rooms"] + (frame["town"] == "Ulm") * 50)
-    mlflow.sklearn.save_model(
-        model,
-        str(folder),
-        signature=infer_signature(frame, model.predict(frame)),
-        input_example=frame.head(5),
-        pip_requirements=["scikit-learn"],
-    )
-    return LoggedModel(str(folder), frame)
 
 
 def save_wine_here(folder: Path) -> LoggedModel:
@@ -66,7 +35,7 @@ def save_wine_here(folder: Path) -> LoggedModel:
 
 MODELS: dict[str, Callable[[Path], LoggedModel]] = {
     "wine": save_wine_here,
-    "mixed": save_mixed,
+    "mixed": save_rent,
     "tensor": lambda folder: save_multiplication(folder, 1.1),
     "bare": lambda folder: save_multiplication(folder, 1.1, bare=True),
 }
