@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench import environments, load, servers
-from bench.rivals import APPS, Rival
+from bench.rivals import APPS, Rival, open_inference, started
 from bench.rounds import Figures, Plan
 from bench.servers import Running
 from bench.wire import Exchange, http_exchange
@@ -30,11 +30,6 @@ WORKERS = 2
 _WARM_UP_S = 1.0
 _MODEL_OF_NUMPY_1 = ("mlflow==3.17.2", "scikit-learn==1.7.2", "pandas==2.3.3", "numpy==1.26.4")
 _MODEL = ("mlflow==3.17.2", "scikit-learn==1.9.1", "pandas==3.1.1", "numpy==2.4.6")
-
-
-def _v2(row: list[Any]) -> object:
-    """Return the Open Inference Protocol's request. Its id comes back; without one, a server would make one up."""
-    return {"id": "1", "inputs": [{"name": "x", "shape": [1, len(row[0])], "datatype": "FP64", "data": row[0]}]}
 
 
 def _columns(row: list[Any]) -> object:
@@ -95,7 +90,7 @@ RIVALS = (
         command=("python", str(APPS / "triton_python_app.py")),
         ready="/v2/models/linear/ready",
         path="/v2/models/linear/infer",
-        request=_v2,
+        request=partial(open_inference, datatype="FP64"),
         answer=lambda body: body["outputs"][0]["data"],
     ),
 )
@@ -142,24 +137,15 @@ def _mlflow(plan: Plan, example: Example) -> Figures:
 
 
 def _rival(plan: Plan, rival: Rival, python: Path, example: Example, seconds: float | None = None) -> Figures:
-    port = servers.free_port()
-    folder = plan.folder / rival.name.replace("'", "")
-    folder.mkdir(exist_ok=True)
-    for name, content in rival.files(port).items():
-        (folder / name).write_text(json.dumps(content))
     environment = {
-        "BENCH_MODEL": str(example.model),
-        "BENCH_PORT": str(port),
         "BENCH_WORKERS": str(WORKERS),
-        "PYTHONPATH": str(APPS),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),  # Triton's backend is linked to libpython
     }
-    command = [word.replace("{port}", str(port)) for word in rival.command]
-    command[0] = str(python.parent / command[0])
-    with servers.http_server(command, folder, port, rival.ready, environment) as server:
+    folder = plan.folder / rival.name.replace("'", "")
+    with started(rival, python, folder, example.model, **environment) as server:
         exchange = http_exchange(rival.path, rival.request(example.row.values.tolist()))
-        _compare(port, exchange, rival.answer, example)
+        _compare(server.port, exchange, rival.answer, example)
         return loaded(server, exchange, plan.seconds if seconds is None else seconds)
 
 

@@ -47,13 +47,13 @@ class Rival:
     files: Callable[[int], dict[str, object]] = lambda port: {}  # JSON files in the folder in which it is started
 
 
-def _open_inference(row: list[Any]) -> object:
+def open_inference(row: list[Any], datatype: str = "FP32") -> object:
     """
     Return the Open Inference Protocol's request.
 
     Its id comes back; without one, the server would make up a random id.
     """
-    rows = {"name": "x", "shape": [1, len(row[0])], "datatype": "FP32", "data": row[0]}
+    rows = {"name": "x", "shape": [1, len(row[0])], "datatype": datatype, "data": row[0]}
     return {"id": "1", "inputs": [rows]}
 
 
@@ -83,7 +83,7 @@ RIVALS = (
         command=("mlserver", "start", "."),
         ready="/v2/models/tiny/ready",
         path="/v2/models/tiny/infer",
-        request=_open_inference,
+        request=open_inference,
         answer=lambda body: body["outputs"][0]["data"],
         files=lambda port: {
             "settings.json": {
@@ -102,7 +102,7 @@ RIVALS = (
         command=("python", str(APPS / "kserve_app.py")),
         ready="/v2/models/tiny/ready",
         path="/v2/models/tiny/infer",
-        request=_open_inference,
+        request=open_inference,
         answer=lambda body: body["outputs"][0]["data"],
     ),
 )
@@ -169,18 +169,24 @@ def _rival(plan: Plan, rival: Rival, python: Path) -> Figures:
 @contextlib.contextmanager
 def serve(rival: Rival, python: Path, at: Path) -> Iterator[tuple[Running, Exchange]]:
     """Start a rival, which serves `tiny.onnx` in the folder `at`. Raise ValueError if its answer is wrong."""
+    with started(rival, python, at / rival.name, at / "tiny.onnx") as server:
+        exchange = http_exchange(rival.path, rival.request(models.tiny().rows().tolist()))
+        _compare(server.port, exchange, rival.answer)
+        yield server, exchange
+
+
+@contextlib.contextmanager
+def started(rival: Rival, python: Path, folder: Path, model: Path, **environment: str) -> Iterator[Running]:
+    """Start a rival in a folder of its own, with its files, until it can be queried."""
     port = servers.free_port()
-    folder = at / rival.name
     folder.mkdir(exist_ok=True)
     for name, content in rival.files(port).items():
         (folder / name).write_text(json.dumps(content))
-    environment = {"BENCH_MODEL": str(at / "tiny.onnx"), "BENCH_PORT": str(port), "PYTHONPATH": str(APPS)}
+    environment |= {"BENCH_MODEL": str(model), "BENCH_PORT": str(port), "PYTHONPATH": str(APPS)}
     command = [word.replace("{port}", str(port)) for word in rival.command]
     command[0] = str(python.parent / command[0])
     with servers.http_server(command, folder, port, rival.ready, environment) as server:
-        exchange = http_exchange(rival.path, rival.request(models.tiny().rows().tolist()))
-        _compare(port, exchange, rival.answer)
-        yield server, exchange
+        yield server
 
 
 def _compare(port: int, exchange: Exchange, answer: Callable[[Any], object]) -> None:
