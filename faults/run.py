@@ -40,7 +40,7 @@ def under_load(processes: AbstractContextManager[Processes], harm: Harm, allowed
             _wait_for(lambda: len(load.answers) > answered + _AFTER and len(load.keys) > written, "more of both")
         unexpected = [f"a client got {error!r}" for error in load.errors if not re.fullmatch(allowed, error)]
         return Outcome(
-            "; ".join(filter(None, (told, shown(load.errors)))),
+            "; ".join(filter(None, (told, shown(load.errors)))) or "nothing",
             load.longest_pause(begin),
             f"{len(load.answers):,} predictions, {len(load.keys) + len(load.models):,} writes",
             [*load.wrong, *unexpected, *(f"lost {name}" for name in lost(load, there.engine))],
@@ -49,7 +49,7 @@ def under_load(processes: AbstractContextManager[Processes], harm: Harm, allowed
 
 def shown(errors: Counter[str]) -> str:
     """Return the most frequent errors, for people to read, without what differs from run to run."""
-    return "; ".join(f"{count} × `{_cut(error)}`" for error, count in errors.most_common(3)) or "nothing"
+    return "; ".join(f"{count} × `{_cut(error)}`" for error, count in errors.most_common(3))
 
 
 def _cut(error: str) -> str:
