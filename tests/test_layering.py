@@ -194,6 +194,7 @@ ARROWS = {
     "tracing": set(),
     "execution": {"backends", "protocol"},
     "execution.hosts": {"backends", "backends.deadly", "protocol"},
+    "execution.hosts.sharing": {"execution.hosts", "backends", "protocol"},
     "execution.hosts.python": {"execution.hosts", "backends", "protocol"},
     "service.memory": {"redis", "protocol"},
     "service": {
@@ -202,6 +203,7 @@ ARROWS = {
         "execution",
         "execution.hosts",
         "execution.hosts.python",
+        "execution.hosts.sharing",
         "backends",
         "redis",
         "protocol",

@@ -184,6 +184,13 @@ class Settings:
         "TORCH includes scripts",
         why="such models can't be stopped, and may contain any code",
     )
+    hosts_per: str = _setting(
+        "auto",
+        choice("auto", "backend", "model"),
+        "what has a process of its own, unless a model asks for one (isolate): each model, or each backend for all of "
+        "its small models together; auto: backend for TFLITE, model for TORCH and TF; each script has one",
+        why="a process costs a TFLITE model the most, beside what it needs itself",
+    )
     trusted_models: bool = _setting(
         False,  # noqa: FBT003  # a default, like the others
         switch,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARE = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)
+_PEAK = re.compile(rb"^VmPeak:\s+(\d+) kB$", re.MULTILINE)
 
 
 def private_bytes(pid: int) -> int:
@@ -37,6 +38,15 @@ def share_bytes(pid: int) -> int:
     except OSError:  # no right to read it, as for another user's process, or a kernel without it
         found = None
     return int(found[1]) * 1024 if found else _pages(pid)[0] * _PAGE_BYTES
+
+
+def most_reserved(pid: int) -> int:
+    """Return the most bytes that a process has ever reserved, used or not; 0 if it has ended, or that can't be told."""
+    try:
+        found = _PEAK.search(Path(f"/proc/{pid}/status").read_bytes())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def _pages(pid: int) -> tuple[int, int]:

@@ -79,7 +79,12 @@ class TestSources:
     def test_every_setting_has_a_flag_a_variable_and_a_line(self, row, tmp_path: Path):
         limits = ("output_limit", "request_limit", "reply_limit", "tensor_limit", "http_body_limit")
         large = dict.fromkeys(limits, "2000000")
-        chosen = {"in_process": "torch", "tls_auth_clients": "optional", "metrics_compat": "triton"}
+        chosen = {
+            "in_process": "torch",
+            "tls_auth_clients": "optional",
+            "metrics_compat": "triton",
+            "hosts_per": "model",
+        }
         value = {**chosen, **large}.get(row.name) or {
             bool: "no" if row.default else "yes",
             int: "3",

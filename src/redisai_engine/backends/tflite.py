@@ -72,6 +72,11 @@ class TFLiteModel(LoadedModel):
         # Each with the input shapes that it was last resized to, [] before the first time.
         self._free: deque[tuple[Any, list[tuple[int, ...]]]] = deque([(first, [])])
 
+    def example(self) -> list[Array] | None:
+        if any(detail["dtype"] is np.object_ for detail in self._inputs):
+            return None
+        return [np.zeros(detail["shape"], detail["dtype"]) for detail in self._inputs]
+
     def run(self, arrays: Sequence[Array], stop: Any = None) -> Outputs:
         arrays = [self._checked(detail, array) for detail, array in zip(self._inputs, arrays, strict=True)]
         shapes = [array.shape for array in arrays]

@@ -25,7 +25,8 @@ from redisai_engine.execution.executor import Executor
 from redisai_engine.execution.figures import Ledger
 from redisai_engine.execution.hosts.models import HostLimits
 from redisai_engine.execution.hosts.parent import Output
-from redisai_engine.execution.hosts.placement import HOST_BYTES, Placement
+from redisai_engine.execution.hosts.placement import HOST_BYTES, SHARING, Placement
+from redisai_engine.execution.hosts.sharing.models import SharingBackend
 from redisai_engine.execution.quarantine import Quarantine, Table
 from redisai_engine.execution.statistics import RunStatistics
 from redisai_engine.processors import available
@@ -98,6 +99,7 @@ class Engine:
             host_limits,
             settings.in_process.split(","),
             host_output,
+            sharing=dict.fromkeys(SHARING[settings.hosts_per], SharingBackend),
             trusted=settings.trusted_models,
             idle_seconds=settings.host_idle,
             python=python_backend(settings, host_output) if settings.python_models else None,

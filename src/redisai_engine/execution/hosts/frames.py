@@ -37,6 +37,10 @@ TRIAL = "trial"
 #: The message of a run behind which the next one may come soon. None is that of any other run.
 ALONE = True
 
+#: The message that makes a host one with seats for models. Descriptors follow.
+SEATS = "seats"
+
+_MARK = b"d"  # what goes with descriptors
 _HEAD = struct.Struct("<QI")  # bytes after the head, bytes of the JSON among them
 _AT_ONCE = 1 << 16  # bytes that the first system call of a frame asks for
 _MOST = 1 << 40  # bytes; no machine has as much
@@ -53,6 +57,10 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 class FrameError(Exception):
     """What has arrived isn't a frame."""
+
+
+class NotTaken(EOFError):
+    """The other side has ended without having read all that was sent to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,25 @@ class Channel:
             return False
         return self._got >= _HEAD.size and self._got >= _HEAD.size + _HEAD.unpack_from(self._first)[0]
 
+    def send_descriptors(self, *descriptors: int) -> None:
+        """Pass open descriptors instead of a frame. Raise OSError if the other side has ended."""
+        socket.send_fds(self._socket, [_MARK], descriptors)
+
+    def receive_descriptors(self, count: int) -> list[int]:
+        """
+        Wait for as many descriptors and return them.
+
+        Raise EOFError if the other side has ended, and FrameError if something else has arrived.
+        """
+        mark, descriptors, _, _ = socket.recv_fds(self._socket, len(_MARK), count)
+        if mark and len(descriptors) == count:
+            return descriptors
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if mark:
+            raise FrameError(f"{len(descriptors)} descriptors instead of {count}")
+        raise EOFError
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
@@ -177,8 +204,8 @@ class Channel:
             self._socket.settimeout(max(until - monotonic(), 1e-6))
         try:
             count = self._socket.recv_into(into)
-        except ConnectionError:
-            raise EOFError from None
+        except ConnectionError:  # of a socket pair on Linux: the other side was closed with something unread
+            raise NotTaken from None
         finally:
             if until is not None:
                 self._socket.settimeout(None)

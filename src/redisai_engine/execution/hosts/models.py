@@ -34,7 +34,7 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource, Line
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 _DEATHS = 5  # in a minute, after which a model has failed
 _FAILED = f"ERR the model has failed: its process has died {_DEATHS} times within a minute; store it anew"
 _PATIENCE = 1.0  # seconds that a run waits for a host that may not be started yet
-_FACTOR = 4  # a loaded model takes at most so many times its blob, besides what its runs take
+FACTOR = 4  # a loaded model takes at most so many times its blob, besides what its runs take
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class StopHost(Stop):
         self.in_loop = in_loop
         self.waits = False
         self._lock = threading.Lock()
-        self._host: Host | None = None
+        self._host: Line | None = None
         self._inner: Stop | None = None  # of a model that the script in the host runs
         self._terminate = False
 
@@ -105,7 +105,7 @@ class StopHost(Stop):
             with self._lock:
                 self._inner = None
 
-    def begin(self, host: Host) -> None:
+    def begin(self, host: Line) -> None:
         """Stop this host from now on."""
         with self._lock:
             self._host = host
@@ -141,9 +141,12 @@ class HostedBackend(Backend):
             "outputs": list(outputs),
             "threads": [settings.intra_op_threads, settings.inter_op_threads],
         }
-        model = HostedModel(Hosts(self._parent, self._limits, about, blob))
+        model = HostedModel(self._hosts(about, blob))
         model.load()
         return model
+
+    def _hosts(self, about: dict[str, Any], blob: bytes) -> Hosts:
+        return Hosts(self._parent, self._limits, about, blob)
 
 
 class HostedModel(LoadedModel):
@@ -214,8 +217,8 @@ class Hosts:
         self._what = f"{about['backend']} model" if "backend" in about else "script"
         self._memory = memory_for(host_limits, len(content))
         self._file = file_with(content)
-        self._free: list[Host] = []
-        self._all: set[Host] = set()
+        self._free: list[Line] = []
+        self._all: set[Line] = set()
         self._starting = 0
         self.deaths = 0
         self._changed = threading.Condition()
@@ -248,7 +251,7 @@ class Hosts:
             return self.finish(host, stop, lambda: host.ask_awake(arrays))
         return self.finish(host, stop, lambda: host.ask(message, arrays, reply=reply)[1])
 
-    def finish(self, host: Host, stop: StopHost, answer: Callable[[], Outputs]) -> Outputs:
+    def finish(self, host: Line, stop: StopHost, answer: Callable[[], Outputs]) -> Outputs:
         """Return the answer of a host that is asked, and give the host back. Raise ModelRunError."""
         ended = True
         try:
@@ -263,11 +266,11 @@ class Hosts:
             self._give_back(host, ended=stop.end() or ended)
         return outputs
 
-    def lend(self, stop: StopHost) -> Host:
+    def lend(self, stop: StopHost) -> Line:
         """Return a host that does nothing else until `take_back`. Wait for one. Raise ModelRunError."""
         return self._take(stop)
 
-    def take_back(self, host: Host, *, ended: bool) -> None:
+    def take_back(self, host: Line, *, ended: bool) -> None:
         self._give_back(host, ended=ended)
 
     def death(self, error: HostEnded, stop: StopHost) -> ModelRunError:
@@ -320,11 +323,11 @@ class Hosts:
         """Whether a run could begin now."""
         return bool(self._free)
 
-    def _take_free(self) -> Host | None:
+    def _take_free(self) -> Line | None:
         with self._changed:
             return self._free.pop() if self._free else None
 
-    def _take(self, stop: StopHost) -> Host:
+    def _take(self, stop: StopHost) -> Line:
         """Return a free host, or start one."""
         with self._changed:
             while not self._free and len(self._all) + self._starting >= self._most:
@@ -342,7 +345,7 @@ class Hosts:
                 self._starting -= 1
                 self._changed.notify()
 
-    def _give_back(self, host: Host, *, ended: bool) -> None:
+    def _give_back(self, host: Line, *, ended: bool) -> None:
         with self._changed:
             if ended or len(self._all) > self._most:
                 self._end_one(host)
@@ -350,7 +353,7 @@ class Hosts:
                 self._free.append(host)
             self._changed.notify()
 
-    def _end_one(self, host: Host) -> None:
+    def _end_one(self, host: Line) -> None:
         self._all.discard(host)
         host.close()
 
@@ -373,14 +376,9 @@ class Hosts:
             self.deaths += 1
             self._restarts.died(monotonic())
 
-    def _start(self, stop: StopHost) -> tuple[Host, dict[str, Any]]:
+    def _start(self, stop: StopHost) -> tuple[Line, dict[str, Any]]:
         """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
-        host = Host(
-            *(self._origin, self._file.fileno()),
-            memory=self._memory,
-            gpu=parse_device(self._about["device"])[0] == "GPU",
-            awake_seconds=self._limits.awake_seconds,
-        )
+        host = self._new_host()
         try:
             stop.begin(host)
             said, _ = host.ask(self._about, seconds=self._limits.load_seconds)
@@ -397,6 +395,19 @@ class Hosts:
         self.weigh()
         self._origin.say_missing(said.get("missing", ()))
         return host, said
+
+    def _new_host(self) -> Line:
+        """Start a host, which has not loaded anything yet."""
+        return Host(
+            *(self._origin, self._file.fileno()),
+            memory=self._memory,
+            gpu=self._is_on_gpu,
+            awake_seconds=self._limits.awake_seconds,
+        )
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return parse_device(self._about["device"])[0] == "GPU"
 
     def _load_error(self, error: BaseException, stop: StopHost) -> BaseException:
         if isinstance(error, TimeoutError):
@@ -421,7 +432,7 @@ def stopped() -> ModelRunError:
 
 def memory_for(host_limits: HostLimits, size: int) -> int:
     """Return how many bytes the host of a blob of this size may take; 0 means any number."""
-    return host_limits.memory and host_limits.memory + _FACTOR * size
+    return host_limits.memory and host_limits.memory + FACTOR * size
 
 
 def file_with(content: bytes) -> IO[bytes]:
@@ -438,7 +449,7 @@ def file_with(content: bytes) -> IO[bytes]:
     return file
 
 
-def _end(file: IO[bytes], hosts: set[Host]) -> None:
+def _end(file: IO[bytes], hosts: set[Line]) -> None:
     file.close()
     for host in list(hosts):
         host.close()

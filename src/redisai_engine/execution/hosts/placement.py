@@ -6,7 +6,7 @@ Invariant: after `close` there are no hosts, and none can be started.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from redisai_engine.backends import registry
 from redisai_engine.backends.base import Backend, BackendSettings, LoadedModel
@@ -23,6 +23,10 @@ from redisai_engine.protocol.patterns import KeyPatterns
 #: The backends whose runs a thread can't stop, or whose models are programs.
 HOSTED = ("TF", "TFLITE", "TORCH")
 
+#: The backends whose small models share hosts, by what `hosts-per` says. With `auto` it is the one where a host takes
+#: much beside the framework that all hosts have in common (measured, see docs/decisions/0009).
+SHARING: dict[str, tuple[str, ...]] = {"auto": ("TFLITE",), "model": (), "backend": HOSTED}
+
 #: The backend whose models run in this process, where a run of theirs can be stopped, but not a load or a crash.
 _TRIED_OUT = "ONNX"
 
@@ -36,6 +40,8 @@ class Placement:
     """
     The backends of one engine. Those of `HOSTED` run in hosts unless they are named in `in_process`.
 
+    `sharing` are the kinds of those that have several models share hosts.
+
     What their hosts are forked from is stopped when nothing has needed it for `idle_seconds`; 0: never.
     `trusted` means that models aren't tried out before they are loaded in this process. `output` is where hosts print.
     `python` serves Python models under the keys that `python_keys` allow; without it there are none.
@@ -47,6 +53,7 @@ class Placement:
         in_process: Collection[str] = (),
         output: Output | None = None,
         *,
+        sharing: Mapping[str, type[HostedBackend]] | None = None,
         trusted: bool = False,
         idle_seconds: float = 0.0,
         python: Backend | None = None,
@@ -55,6 +62,7 @@ class Placement:
         self._limits = host_limits
         self._parents = {name: Parent(name, output, idle_seconds=idle_seconds) for name in (*HOSTED, _TRIED_OUT)}
         self._hosted = {name: HostedBackend(parent, host_limits) for name, parent in self._parents.items()}
+        self._sharing = {name: kind(self._parents[name], host_limits) for name, kind in (sharing or {}).items()}
         self._python = python
         self._python_keys = python_keys or KeyPatterns("*")
         self._in_process = {_TRIED_OUT, *in_process}
@@ -66,7 +74,9 @@ class Placement:
             if self._python is None:
                 raise ModelLoadError(texts.PYTHON_OFF)
             return self._python
-        return self._hosted[name] if self.is_hosted(name, isolate=isolate) else registry.backend(name)
+        if not self.is_hosted(name, isolate=isolate):
+            return registry.backend(name)
+        return self._hosted[name] if isolate else self._sharing.get(name, self._hosted[name])
 
     def check_key(self, name: str, key: bytes) -> None:
         """Raise ModelLoadError if models of this backend aren't served under a key."""

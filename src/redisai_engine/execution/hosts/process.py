@@ -1,6 +1,8 @@
 """
 One host as the engine sees it: a process with one model or script, which answers one request at a time.
 
+`Line` is what the engine sees of anything that answers so: a `Host`, or a model's seat in a host that others share.
+
 Invariant: `kill` may be called in any thread and never waits. Whoever waits for an answer then gets HostEnded.
 """
 
@@ -10,6 +12,7 @@ import json
 import os
 import signal
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -71,28 +74,15 @@ class _Look(NamedTuple):
     requests: int
 
 
-class Host:
-    """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
+class Line(ABC):
+    """The engine's end of a channel at whose other end one request after another is answered."""
 
-    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool, awake_seconds: float = 0.0) -> None:
-        ours, theirs = socket.socketpair()
-        self._lifeline, their_lifeline = socket.socketpair()
-        origin.enter(self)
-        self._channel = Channel(ours, origin.limits, awake_seconds=awake_seconds)
-        self._ends_slowly = origin.ends_slowly
-        self._is_left = False  # to its end, which nobody waits for
-        self._common = 0
+    #: Its part of the machine's memory, its own processes' included, in bytes, when that was last measured.
+    taken: int = 0
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._requests = 0
-        self._looked = _Look(0.0, 0.0, -1)
-        self._was_unasked = False
-        #: Its part of the machine's memory, its own processes' included, in bytes, when that was last measured.
-        self.taken = 0
-        with theirs, their_lifeline:
-            try:
-                self._pid = origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
-            except BaseException:
-                self.close()
-                raise
 
     def ask(
         self,
@@ -107,16 +97,12 @@ class Host:
 
         Raise HostEnded, TimeoutError after `seconds`, and the EngineError that the host answers with.
         """
-        self._requests += 1
-        with suppress(OSError):  # the process has ended, as is found next
-            self._channel.send(message, arrays)
+        self._begin(message, arrays)
         return self.answer(seconds=seconds, reply=reply)
 
     def ask_awake(self, arrays: Sequence[Array]) -> Outputs:
         """Carry out a run that is known to be short. Both sides stay awake meanwhile. Raise the errors of `ask`."""
-        self._requests += 1
-        with suppress(OSError):
-            self._channel.send(ALONE, arrays)
+        self._begin(ALONE, arrays)
         self._channel.stay_awake()
         return self.answer()[1]
 
@@ -126,8 +112,7 @@ class Host:
 
         The worker of a Python model stays awake behind one that `is_alone`.
         """
-        with suppress(OSError):
-            self._channel.send(ALONE if is_alone else None, arrays)
+        self._begin(ALONE if is_alone else None, arrays)
         return self._channel.fileno()
 
     def has_answer(self) -> bool:
@@ -148,8 +133,8 @@ class Host:
                 answer, outputs = self._channel.receive(seconds)
         except TimeoutError:
             raise
-        except (EOFError, OSError):
-            raise self._end() from None
+        except (EOFError, OSError) as error:
+            raise self._cut(error) from None
         except FrameError as error:
             raise HostEnded(f"was ended because it answered nonsense ({error})") from None
         if answer is None:
@@ -160,17 +145,87 @@ class Host:
             raise _told(answer["error"])
         return answer, outputs
 
+    def is_there(self) -> bool:
+        """Return whether the process hasn't ended. It must have nothing to answer."""
+        return self._channel.is_silent()
+
+    def ended(self) -> HostEnded | None:
+        """Return by what the process has ended, or None if it hasn't. It must have nothing to answer."""
+        return None if self.is_there() else self._end()
+
+    def _begin(self, message: Any, arrays: Sequence[Array]) -> None:
+        """Send a request."""
+        self._requests += 1
+        with suppress(OSError):  # the process has ended, as is found next
+            self._channel.send(message, arrays)
+
+    def _cut(self, error: Exception) -> HostEnded:  # a seat asks what it was
+        """Return the error of a request during which the channel has ended, with this error."""
+        return self._end()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process is known to have ended, though this line has not been used since."""
+        return False
+
+    @abstractmethod
     def weigh(self, pid: int, common: int) -> None:
         """Be told by which number the kernel knows the process, and how many bytes it began with: its parent's."""
+
+    @property
+    @abstractmethod
+    def memory(self) -> int:
+        """The bytes that are taken now, apart from what the process has in common with its parent."""
+
+    @abstractmethod
+    def measure(self) -> None:
+        """Measure `taken`, which takes milliseconds."""
+
+    @abstractmethod
+    def computes_unasked(self) -> bool:
+        """Return whether the process computes for nobody. To be asked every second while this has no request."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Have the process killed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Have no more to do with it."""
+
+    @abstractmethod
+    def _end(self) -> HostEnded:
+        """Return an error that says by what the process has ended."""
+
+
+class Host(Line):
+    """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
+
+    def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool, awake_seconds: float = 0.0) -> None:
+        ours, theirs = socket.socketpair()
+        self._lifeline, their_lifeline = socket.socketpair()
+        origin.enter(self)
+        super().__init__(Channel(ours, origin.limits, awake_seconds=awake_seconds))
+        self._ends_slowly = origin.ends_slowly
+        self._is_left = False  # to its end, which nobody waits for
+        self._common = 0
+        self._looked = _Look(0.0, 0.0, -1)
+        self._was_unasked = False
+        with theirs, their_lifeline:
+            try:
+                self._pid = origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
+            except BaseException:
+                self.close()
+                raise
+
+    def weigh(self, pid: int, common: int) -> None:
         self._pid, self._common = pid, common
 
     @property
     def memory(self) -> int:
-        """The bytes that the process takes now, apart from what it has in common with its parent."""
         return _COPIED + max(0, private_bytes(self._pid) - self._common) if self._pid else 0
 
     def measure(self) -> None:
-        """Measure `taken`, which takes milliseconds."""
         self.taken = family_bytes(self._pid) if self._pid else 0
 
     def computes_unasked(self) -> bool:
@@ -189,7 +244,6 @@ class Host:
         return was_unasked and self._was_unasked and computed > _MOST_UNASKED * (now - before.at)
 
     def kill(self) -> None:
-        """Have the process killed."""
         self._is_left = self._ends_slowly
         with suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
@@ -197,12 +251,7 @@ class Host:
             self._channel.cut()
 
     def is_there(self) -> bool:
-        """Return whether the process hasn't ended. It must have nothing to answer."""
-        return self._channel.is_silent() and is_silent(self._lifeline)
-
-    def ended(self) -> HostEnded | None:
-        """Return by what the process has ended, or None if it hasn't. It must have nothing to answer."""
-        return None if self.is_there() else self._end()
+        return super().is_there() and is_silent(self._lifeline)
 
     def close(self) -> None:
         """Kill the process and forget it."""
@@ -210,7 +259,6 @@ class Host:
         self._channel.close()
 
     def _end(self) -> HostEnded:
-        """Return an error that says by what the process has ended."""
         if self._is_left:
             return HostEnded("was ended by the engine", by_itself=False)
         self._lifeline.settimeout(_STATUS_SECONDS)

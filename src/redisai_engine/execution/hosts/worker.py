@@ -1,5 +1,6 @@
 """
-The program of a host: loads one model or script and runs it, until the engine closes the channel.
+The program of a host: loads one model or script and runs it, until the engine closes the channel. In a host that models
+share, a thread does that for each of them: it has a seat.
 
 What a client has sent is first touched here, in a process that is already restricted (`limits.py`). The first message
 says what to load from the open file. Its answer describes what was loaded, that of a run is None with the outputs, and
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
@@ -23,6 +25,7 @@ from redisai_engine.backends.registry import backend
 from redisai_engine.backends.scripts import ScriptCall
 from redisai_engine.execution.hosts.frames import (
     ALONE,
+    SEATS,
     TRIAL,
     Channel,
     from_bytes,
@@ -34,18 +37,51 @@ from redisai_engine.execution.hosts.frames import (
 from redisai_engine.protocol.frames import Value
 from redisai_engine.weight import private_bytes
 
+_SEAT_DESCRIPTORS = 2  # that come with each seat: its channel, and its blob
+_MOST_ARENAS = 2  # heaps of glibc, which otherwise gives nearly each thread one of its own
+
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 
 # Constants of glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _NEVER = 2**31 - 1  # bytes
 
 
 def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
-    """Load from the open file what the first message says, and run it. `missing` is what couldn't be restricted."""
-    common = private_bytes(os.getpid())
+    """
+    Serve the model or script in the open file, or seats for models. `missing` is what couldn't be restricted.
+
+    The first message says which.
+    """
+    weight = [os.getpid(), private_bytes(os.getpid())]
     channel = Channel(connection)
     given, _ = channel.receive()
+    if given == SEATS:
+        os.close(file)
+        channel.send({"missing": missing, "weight": weight})
+        serve_seats(channel)
+    else:
+        _serve(channel, given, file, {"missing": missing, "weight": weight})
+
+
+def serve_seats(channel: Channel) -> None:
+    """Serve each seat that the engine passes, in a thread of its own, until it closes the channel."""
+    _set_heap(_M_ARENA_MAX, _MOST_ARENAS)
+    with suppress(EOFError):
+        while True:
+            connection, file = channel.receive_descriptors(_SEAT_DESCRIPTORS)
+            threading.Thread(target=_serve_seat, args=(connection, file), daemon=True).start()
+
+
+def _serve_seat(connection: int, file: int) -> None:
+    with socket.socket(fileno=connection) as line, suppress(EOFError, OSError):  # the engine has given the seat up
+        channel = Channel(line)
+        given, _ = channel.receive()
+        _serve(channel, given, file, {})
+
+
+def _serve(channel: Channel, given: dict[str, Any], file: int, about_process: dict[str, Any]) -> None:
+    """Load from the open file what the first message says, and run it until the engine closes the channel."""
     if given.get("on_probation"):
         _keep_freed_memory()
     try:
@@ -53,7 +89,7 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
     except Exception as error:
         channel.send(from_error(error))
         return
-    channel.send({**about, "missing": missing, "weight": [os.getpid(), common]})
+    channel.send({**about, **about_process})
     channel.awake_seconds = given.get("awake_seconds", 0.0)
     with suppress(EOFError):
         run_all(channel, run)
@@ -66,10 +102,14 @@ def _keep_freed_memory() -> None:
     A load copies the weights several times, and frees each copy after the next. To get new memory for each takes longer
     than all else that a load does. A host on probation ends soon.
     """
+    _set_heap(_M_MMAP_MAX, 0)
+    _set_heap(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def _set_heap(option: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # not all C libraries have it
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(option, value)
 
 
 def run_all(channel: Channel, run: Run) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from redisai_engine.backends.base import Array, Errand, Outputs
 from redisai_engine.errors import ModelRunError
 from redisai_engine.execution.hosts.models import StopHost
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import HostEnded, Line
 from redisai_engine.execution.hosts.python.workers import PythonWorkers
 
 _MOST_BYTES = 48 * 1024  # of the inputs: one system call sends them, and the socket has room for them
@@ -24,7 +24,7 @@ _MOST_BYTES = 48 * 1024  # of the inputs: one system call sends them, and the so
 class PythonErrand(Errand):
     """A run that `host` carries out, which was taken from `workers`."""
 
-    def __init__(self, workers: PythonWorkers, host: Host, outputs: int) -> None:
+    def __init__(self, workers: PythonWorkers, host: Line, outputs: int) -> None:
         self._workers = workers
         self._host = host
         self._outputs = outputs

@@ -19,7 +19,7 @@ from typing import Any
 from redisai_engine.backends.base import Array, LoadedModel, ModelStream, Outputs
 from redisai_engine.errors import ModelRunError
 from redisai_engine.execution.hosts.models import Hosts, StopHost, stopped
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import HostEnded, Line
 
 
 class PythonStream(ModelStream):
@@ -32,7 +32,7 @@ class PythonStream(ModelStream):
         self._model = model  # which must not go before its stream
         self._hosts = hosts
         self._held = held
-        self._host: Host | None = None
+        self._host: Line | None = None
         self._lock = threading.Lock()
         self._runs = False
         self._closing = False

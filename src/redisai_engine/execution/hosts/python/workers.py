@@ -20,7 +20,7 @@ from typing import Any
 
 from redisai_engine.errors import EngineError, ModelRunError
 from redisai_engine.execution.hosts.models import HostLimits, Hosts, StopHost, stopped
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import HostEnded, Line
 from redisai_engine.execution.hosts.python.starting import Interpreter, Starting
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class PythonWorkers(Hosts):
         """How many workers there are."""
         return len(self._all)
 
-    def take_now(self) -> Host | None:
+    def take_now(self) -> Line | None:
         """Return a free worker. Never wait: None, if there may be none, or it may have ended."""
         if not self._free or not self._changed.acquire(blocking=False):
             return None
@@ -91,7 +91,7 @@ class PythonWorkers(Hosts):
         finally:
             self._changed.release()
 
-    def put_back_now(self, host: Host) -> bool:
+    def put_back_now(self, host: Line) -> bool:
         """Give back a worker that has answered. Never wait: False, if that must."""
         if not self._changed.acquire(blocking=False):
             return False
@@ -103,7 +103,7 @@ class PythonWorkers(Hosts):
             self._changed.release()
         return True
 
-    def _take(self, stop: StopHost) -> Host:
+    def _take(self, stop: StopHost) -> Line:
         """Return a free worker. Wait for one, unless that takes long."""
         stop.waits = True
         try:
@@ -113,7 +113,7 @@ class PythonWorkers(Hosts):
         finally:
             stop.waits = False
 
-    def _next(self, stop: StopHost) -> Host:
+    def _next(self, stop: StopHost) -> Line:
         known = self._failures
         while True:
             self._refuse_if_dying(0.0)
@@ -130,7 +130,7 @@ class PythonWorkers(Hosts):
                 self._refuse_if_dying(self._starts_at - monotonic())
             self._changed.wait(_LOOK_SECONDS)
 
-    def _buried(self, host: Host) -> bool:
+    def _buried(self, host: Line) -> bool:
         """Return whether a worker has died while it waited. If so, record it."""
         ended = host.ended()
         if ended is None:
@@ -143,7 +143,7 @@ class PythonWorkers(Hosts):
         host.close()
         return True
 
-    def _give_back(self, host: Host, *, ended: bool) -> None:
+    def _give_back(self, host: Line, *, ended: bool) -> None:
         with self._changed:
             self._used_at = monotonic()
             super()._give_back(host, ended=ended)
