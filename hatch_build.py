@@ -11,6 +11,7 @@ up-to-date copy exists. `scripts/test --compiled` and `scripts/bench` use it.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import shutil
@@ -110,6 +111,8 @@ def main(folder: Path) -> None:
         compile_engine(folder, _modules())
     except CompileFailed as failed:
         sys.exit(f"The engine can't be compiled here:\n{failed}")
+    # As pip does for what it installs. Else each start compiles the rest, where Python may not write that down.
+    compileall.compile_dir(folder, quiet=1)
     stamp.write_text(_fingerprint())
 
 

@@ -2,9 +2,9 @@
 The processor time that an engine spends on a request: of two versions, in short turns on one machine.
 
 Throughput measures what else the machine does, too. Processor time does so less, and with turns of a tenth of a second
-both versions meet the same neighbours. A round's figure is that of its best turn. One connection sends requests; what
-Redis and the client spend isn't counted. All share one processor, because waking another one may cost as much as a
-small request.
+both versions meet the same neighbours. A round's figure is that of its best turn. One connection sends requests, or
+fifty do, each its next one when all have been answered; what Redis and the client spend isn't counted. All share one
+processor, because waking another one may cost as much as a small request.
 """
 
 from __future__ import annotations
@@ -27,38 +27,34 @@ from bench.wire import redis_exchange
 
 _WARM_UP = 3000  # requests
 _TURNS = 8  # in one round
+_CONNECTIONS = 50
 
 Round = dict[str, list[Figures]]
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that are sent in one write, so many of them, and how often in one turn."""
+    """Requests that each connection sends in one write, so many of them, and how often in one turn."""
 
     request: bytes
     replies: int
     times: int
+    connections: int = 1
 
 
-class Subject:
-    """A running engine with one connection."""
+class Client:
+    """One connection."""
 
-    def __init__(self, running: servers.Running) -> None:
-        self._pid = running.pid
-        self._socket = socket.create_connection(("127.0.0.1", running.port))
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
         self._reader = hiredis.Reader()
 
-    def send(self, load: Load, times: int) -> None:
-        for _ in range(times):
-            self._socket.sendall(load.request)
-            for _ in range(load.replies):
-                self._reply()
+    def send(self, load: Load) -> None:
+        self._socket.sendall(load.request)
 
-    def measure(self, load: Load) -> float:
-        """Return microseconds of processor time for each request of one turn."""
-        before = self._nanoseconds()
-        self.send(load, load.times)
-        return (self._nanoseconds() - before) / load.times / load.replies / 1e3
+    def take(self, load: Load) -> None:
+        for _ in range(load.replies):
+            self._reply()
 
     def close(self) -> None:
         self._socket.close()
@@ -68,6 +64,32 @@ class Subject:
             self._reader.feed(self._socket.recv(1 << 16))
         if isinstance(reply, hiredis.ReplyError):
             raise reply
+
+
+class Subject:
+    """A running engine with its clients."""
+
+    def __init__(self, running: servers.Running) -> None:
+        self._pid = running.pid
+        self._clients = [Client(running.port) for _ in range(_CONNECTIONS)]
+
+    def send(self, load: Load, times: int) -> None:
+        clients = self._clients[: load.connections]
+        for _ in range(times):
+            for client in clients:
+                client.send(load)
+            for client in clients:
+                client.take(load)
+
+    def measure(self, load: Load) -> float:
+        """Return microseconds of processor time for each request of one turn."""
+        before = self._nanoseconds()
+        self.send(load, load.times)
+        return (self._nanoseconds() - before) / load.times / load.replies / load.connections / 1e3
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
 
     def _nanoseconds(self) -> int:
         """Return what all threads of the engine have run for. Linux only."""
@@ -84,7 +106,7 @@ def loads() -> dict[str, Load]:
         + _request(["AI.MODELEXECUTE", "tiny", "INPUTS", 1, "x", "OUTPUTS", 1, "y"])
         + _request(["AI.TENSORGET", "y", "BLOB"])
     )
-    get = _request(["GET", "key"])
+    get, put = _request(["GET", "key"]), _request(["SET", "key", "0123456789"])
     return {
         "prediction": Load(dag, 1, 2000),
         "prediction, 16 pipelined": Load(dag * 16, 16, 400),
@@ -94,6 +116,10 @@ def loads() -> dict[str, Load]:
         "tensor read": Load(_request(["AI.TENSORGET", "y", "BLOB"]), 1, 1500),
         "GET": Load(get, 1, 2000),
         "GET, 16 pipelined": Load(get * 16, 16, 500),
+        "SET": Load(put, 1, 2000),
+        "prediction, 50 connections": Load(dag, 1, 60, _CONNECTIONS),
+        "GET, 50 connections": Load(get, 1, 60, _CONNECTIONS),
+        "SET, 50 connections": Load(put, 1, 60, _CONNECTIONS),
     }
 
 
@@ -141,7 +167,7 @@ def _subject(path: str, folder: Path) -> Iterator[Subject]:
             subject.send(Load(_request(words), 1, 1), 1)
         check(running.port, tiny)
         for load in loads().values():
-            subject.send(load, _WARM_UP // load.replies)
+            subject.send(load, _WARM_UP // load.replies // load.connections)
         yield subject
 
 

@@ -17,17 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from redisai_engine.protocol.errors import ProtocolError
 
-PUSH = ord(">")
+PUSH: Final = ord(">")
 ERRORS = frozenset(b"-!")
 
 _LINES = frozenset(b"+-:_,#(")  # the line is the whole item
-_BULK = ord("$")  # the line states a length; that many bytes and a line break follow
+_BULK: Final = ord("$")  # the line states a length; that many bytes and a line break follow
 _SIZED = frozenset(b"=!")  # framed like a bulk
 _ITEMS_PER_ENTRY = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}  # items per announced entry
-_ATTRIBUTE = ord("|")
+_ATTRIBUTE: Final = ord("|")
 
 # Levels of a reply that is decoded. A client's Lua script may return tables in tables, without end for the stack.
 _MAX_NESTING = 256

@@ -29,6 +29,7 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from io import BytesIO
+from typing import Final
 
 from redisai_engine.protocol.errors import ProtocolError, TooLargeBeforeLogin
 from redisai_engine.protocol.inline import split_line
@@ -45,7 +46,7 @@ ARGUMENT_BYTES = 64  # what an argument takes besides its content: an object and
 
 # A larger buffer is not split: its arguments are large, and searching them for line breaks costs more than it saves.
 # See docs/decisions/0001-request-parser.md.
-MAX_SPLIT_BYTES = 64 * 1024
+MAX_SPLIT_BYTES: Final = 64 * 1024
 
 # Of a request with more, arguments are split off as from a small buffer. A client that hasn't logged in can't send it.
 MANY_ARGUMENTS = 64

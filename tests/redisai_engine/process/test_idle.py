@@ -36,6 +36,7 @@ def test_what_is_off_is_not_imported(new_engine: Callable[..., Server]) -> None:
 
     assert "redisai_engine.process.server" in found
     assert found & UNWANTED == set()
+    assert [name for name in found if name.startswith("_sysconfigdata")] == []  # how Python was built
 
 
 def test_what_is_on_is_imported(new_engine: Callable[..., Server]) -> None:

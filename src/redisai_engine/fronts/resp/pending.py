@@ -11,15 +11,15 @@ Invariant: replies leave in the order of the entries, each exactly once.
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from redisai_engine.commands.ai.prepared import PreparedRun
 from redisai_engine.commands.task import ShortWay, Task
 from redisai_engine.fronts.resp.output import OutputBuffer
 from redisai_engine.redis.upstream import Relayed
 
-_MOST_WAITING = 100_000  # unanswered requests of one connection, about 1 KB each; beyond that no more are started
-_HELD_BYTES = 2**20  # of later replies, read from Redis while an earlier one isn't ready; then Redis is left waiting
+_MOST_WAITING: Final = 100_000  # unanswered requests of one connection, about 1 KB each; beyond that none are started
+_HELD_BYTES: Final = 2**20  # of later replies, read from Redis while an earlier one isn't ready; then Redis has to wait
 
 
 class Ready:

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from redisai_engine.commands.ai.prepared import PreparedDag, PreparedDags
 from redisai_engine.commands.connection import ConnectedClient, Silence
@@ -60,9 +60,9 @@ from redisai_engine.service.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-_REQUESTS_PER_TURN = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
-_BACKLOG_BYTES = 2**20  # of requests that are read before the earlier ones have started
-_LONG_REQUEST_BYTES = 2**17  # of one with many arguments that are read in a turn
+_REQUESTS_PER_TURN: Final = 256  # of one connection, so that a large pipeline doesn't keep the others waiting
+_BACKLOG_BYTES: Final = 2**20  # of requests that are read before the earlier ones have started
+_LONG_REQUEST_BYTES: Final = 2**17  # of one with many arguments that are read in a turn
 
 Row: TypeAlias = Command[ConnectedClient]
 # The imports above include modules of the packages `ai` and `plain`, so all commands are in these tables by now.
