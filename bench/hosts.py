@@ -22,6 +22,9 @@ from bench.storing import check
 
 DEPLOYMENTS = 10
 
+#: Where a prediction's model is: in a host, and without one.
+PLACES = ("in a host", "in the engine's process")
+
 
 def run(plan: Plan) -> Series:
     blobs = {backend: natives.make(backend, plan.folder, "small") for backend in natives.MAKERS}
@@ -29,7 +32,7 @@ def run(plan: Plan) -> Series:
     with servers.engine(plan.folder / "hosts") as hosts, servers.engine(plan.folder / "inside", *inside) as engine:
         subjects: dict[str, Callable[[], Figures]] = {}
         for backend, blob in blobs.items():
-            for where, port in (("in the engine's process", engine.port), ("in a host", hosts.port)):
+            for where, port in zip(PLACES, (hosts.port, engine.port), strict=True):
                 subjects[f"{backend}, {where}"] = _prediction(port, backend, blob, plan.seconds)
         series = plan.in_turns(subjects)
     for backend, blob in blobs.items():

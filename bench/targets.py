@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import clients, http, python_models, python_rivals, served, sizes
+from bench import clients, hosts, http, python_models, python_rivals, served, sizes
+from bench.natives import MAKERS
 from bench.predictions import LOOP
 from bench.results import Results
 from bench.rivals import ENGINE, MLFLOW
@@ -59,6 +60,16 @@ def _microseconds_above(results: Results) -> list[float]:
     plugin = results.values("plugin", "plugin's predict, one row", "median_ms")
     bare = results.values("plugin", "DAG round trip, plain socket", "median_ms")
     return [(value - other) * 1000 for value, other in zip(plugin, bare, strict=True)]
+
+
+def _above_in_process(backend: str) -> Values:
+    """Return by how many microseconds a host makes predictions longer."""
+
+    def values(results: Results) -> list[float]:
+        hosted, bare = (results.values("hosts", f"{backend}, {where}", "median_ms") for where in hosts.PLACES)
+        return [(value - other) * 1000 for value, other in zip(hosted, bare, strict=True)]
+
+    return values
 
 
 def _above_pyfunc(results: Results) -> list[float]:
@@ -255,6 +266,27 @@ TARGETS = (
         "at least",
         2,
         _per_second("python-models", python_models.MANY, python_rivals.MLFLOW),
+    ),
+    *(
+        Target(
+            f"a run of a small {backend} model in a process of its own: median latency of the prediction",
+            "time in addition to the same in the engine's process",
+            "at most",
+            60,
+            _above_in_process(backend),
+            lambda value: f"{value:.0f} µs",
+        )
+        for backend in MAKERS
+    ),
+    *(
+        Target(
+            f"ten small {backend} models: memory of their processes",
+            "one",
+            "at most",
+            1.5,
+            _ratio("hosts", f"{backend}, 10 deployments", f"{backend}, 1 deployment", "hosts_mb"),
+        )
+        for backend in MAKERS
     ),
     Target(
         "idle engine with the tiny model: memory, without its redis-server",

@@ -38,12 +38,11 @@ from redisai_engine.protocol.frames import Value
 from redisai_engine.weight import private_bytes
 
 _SEAT_DESCRIPTORS = 2  # that come with each seat: its channel, and its blob
-_MOST_ARENAS = 2  # heaps of glibc, which otherwise gives nearly each thread one of its own
 
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 
 # Constants of glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1  # bytes
 
 
@@ -66,7 +65,6 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
 
 def serve_seats(channel: Channel) -> None:
     """Serve each seat that the engine passes, in a thread of its own, until it closes the channel."""
-    _set_heap(_M_ARENA_MAX, _MOST_ARENAS)
     with suppress(EOFError):
         while True:
             connection, file = channel.receive_descriptors(_SEAT_DESCRIPTORS)
@@ -102,14 +100,10 @@ def _keep_freed_memory() -> None:
     A load copies the weights several times, and frees each copy after the next. To get new memory for each takes longer
     than all else that a load does. A host on probation ends soon.
     """
-    _set_heap(_M_MMAP_MAX, 0)
-    _set_heap(_M_TRIM_THRESHOLD, _NEVER)
-
-
-def _set_heap(option: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # not all C libraries have it
-        mallopt(option, value)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 def run_all(channel: Channel, run: Run) -> None:
