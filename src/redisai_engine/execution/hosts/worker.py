@@ -45,6 +45,9 @@ Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1  # bytes
 
+#: Bytes of a model of which the copies of its weights are most of what a load takes.
+_LARGE = 2**26
+
 
 def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
     """
@@ -80,8 +83,6 @@ def _serve_seat(connection: int, file: int) -> None:
 
 def _serve(channel: Channel, given: dict[str, Any], file: int, about_process: dict[str, Any]) -> None:
     """Load from the open file what the first message says, and run it until the engine closes the channel."""
-    if given.get("on_probation"):
-        _keep_freed_memory()
     try:
         run, about = _loaded(channel, given, _content(file))
     except Exception as error:
@@ -98,7 +99,8 @@ def _keep_freed_memory() -> None:
     Take large blocks from the heap, too, and give none of it back to the system.
 
     A load copies the weights several times, and frees each copy after the next. To get new memory for each takes longer
-    than all else that a load does. A host on probation ends soon.
+    than all else that a load does. A host on probation ends soon. What is freed lies in pieces, so that a load may take
+    a fifth more in all: too much for a small model that computes large constants, whose blob doesn't count for it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # not all C libraries have it
@@ -133,7 +135,10 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
     if "entry_points" in given:
         return _script(channel, given, content), {}
     framework = backend(given["backend"])
-    load = framework.try_out if given.get("on_probation") else framework.load
+    is_trial = given.get("on_probation", False)
+    if is_trial and len(content) > _LARGE:
+        _keep_freed_memory()
+    load = framework.try_out if is_trial else framework.load
     model = load(
         content,
         given["device"],
@@ -150,7 +155,7 @@ def _loaded(channel: Channel, given: dict[str, Any], content: bytes) -> tuple[Ru
         "steady": model.steady,
         "loop_rows": model.loop_rows,
         "takes_text": model.takes_text,
-        "danger": danger(content) if given.get("on_probation") else "",
+        "danger": danger(content) if is_trial else "",
     }
 
 
