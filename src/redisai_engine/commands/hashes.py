@@ -33,21 +33,21 @@ _HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
 
-def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[Any, Any, None]:
+def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[Any, Any, bool]:
     """
     Check that this client may write the key, and that the key is free or already holds this kind.
 
-    Raise UpstreamError if Redis refuses the write, WrongType if the key holds another kind. Call this before anything
-    is compiled or loaded for a client. Inside MULTI what the key holds is known too late, so only the right and Redis'
-    memory are checked.
+    Return whether it is free, as far as that is known. Raise UpstreamError if Redis refuses the write, WrongType if the
+    key holds another kind. Call this before anything is compiled or loaded for a client. Inside MULTI what the key
+    holds is known too late, so only the right and Redis' memory are checked.
     """
     if client.in_transaction:
         yield Permit(_harmless_writes(key))
-        return
+        return False
     for _ in range(_LOOKS):
         found, exists = yield from check_permitted(key, (b"HGET", key, kind.marker), (b"EXISTS", key))
         if found is not None or not exists:
-            return
+            return not exists
     raise WrongType
 
 
@@ -110,18 +110,29 @@ def write_hash(
     """
     if client.transaction is not None:
         client.transaction.stored.add(key)
+    answers = yield Limited([*before, *writing(key, kind, fields, expiry=expiry)], MAX_METADATA)
+    yield from check_written(key, kind, fields, answers[len(before) :])
+
+
+def writing(key: bytes, kind: store.Kind, fields: Sequence[Buffer], *, expiry: UpstreamCommand) -> Limited:
+    """Return the commands that write fields and values."""
     # An older, larger model under the same key may have more fields.
     unused = set(kind.fields) - set(map(bytes, fields[::2]))
     commands = [
-        *before,
         (b"HGET", key, kind.marker),
         (b"PTTL", key),
         (b"HSET", key, *fields),
         *([(b"HDEL", key, *unused)] if unused else []),
         expiry,
     ]
-    answers = yield Limited(commands, MAX_METADATA)
-    marker, ttl_ms, stored = answers[len(before) : len(before) + 3]
+    return Limited(commands, MAX_METADATA)
+
+
+def check_written(
+    key: bytes, kind: store.Kind, fields: Sequence[Buffer], answers: Sequence[Any]
+) -> Generator[Any, Any, None]:
+    """Check the answers to what `writing` returns. Raise the errors of `write_hash`."""
+    marker, ttl_ms, stored = answers[:3]
     # All fields new in a key that was there: another kind, noticed too late. Not so if another client came to store one
     # of this kind just now.
     is_new = isinstance(stored, ReplyError) or stored == len(fields) // 2
@@ -130,6 +141,14 @@ def write_hash(
         yield [(b"HDEL", key, *kind.fields), *expires]
         raise WrongType
     refuse_error(stored)
+
+
+def take_back(key: bytes, kind: store.Kind, id_: bytes) -> Generator[Any, Any, None]:
+    """Delete what has just been written to a free key, unless another client has replaced it meanwhile."""
+    _, id_field, _ = kind.head
+    (held,) = yield [(b"HGET", key, id_field)]
+    if held == id_:
+        yield [(b"HDEL", key, *kind.fields)]
 
 
 def delete_hash(client: Client, key: bytes, kind: store.Kind, missing: str) -> Plan:

@@ -27,6 +27,7 @@ from redisai_engine.protocol.replies import Reply
 from redisai_engine.protocol.requests import encode
 from redisai_engine.protocol.tensor import Buffer
 from redisai_engine.redis.store import ModelInfo
+from redisai_engine.service.loading import Tried
 
 UpstreamCommand = tuple[Buffer, ...]
 Plan = Generator[Any, Any, Reply]
@@ -102,6 +103,32 @@ class Load:
     meta: ModelInfo
     blob: bytes
     for_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TryOut:
+    """
+    A model to try out before it is loaded.
+
+    The body is resumed with what is then known of it (None if models of its kind aren't tried out), or an EngineError
+    is thrown into it.
+    """
+
+    meta: ModelInfo
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAndAsk:
+    """
+    A model to load that has been tried out, and commands that are sent meanwhile.
+
+    The body is resumed with a pair, when both have ended: the model or its EngineError, and the list of replies.
+    """
+
+    load: Load
+    tried: Tried
+    commands: Limited
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,14 @@ from redisai_engine.commands.steps import (
     Encode,
     Limited,
     Load,
+    LoadAndAsk,
     Pass,
     PassUntil,
     Plan,
     Read,
     Run,
     RunRequest,
+    TryOut,
 )
 from redisai_engine.errors import EngineError, forget_frames
 from redisai_engine.execution.job import Job
@@ -145,6 +147,10 @@ class Task:
             self._read(step)
         elif isinstance(step, Load):
             engine.loader.load(step.place, step.meta, step.blob, self._got, for_run=step.for_run)
+        elif isinstance(step, TryOut):
+            engine.loader.try_out(step.meta, step.blob, self._got)
+        elif isinstance(step, LoadAndAsk):
+            self._load_and_ask(step)
         elif isinstance(step, Compute):
             engine.loader.compute(step.function, self._got)
         elif isinstance(step, Encode):
@@ -175,6 +181,14 @@ class Task:
             self.go_on([])
             return
         self._client.upstream.ask(step.commands, self.go_on, most=step.most, refusal=step.refusal)
+        self._client.touch()
+
+    def _load_and_ask(self, step: LoadAndAsk) -> None:
+        self._outcomes, self._waiting = [None, None], 2
+        load = step.load
+        loader = self._client.engine.loader
+        loader.load(load.place, load.meta, load.blob, partial(self._take, 0), tried=step.tried)
+        self._client.upstream.ask(step.commands, partial(self._take, 1), step.commands.limit)
         self._client.touch()
 
     def _run(self, run: Run) -> None:
@@ -210,6 +224,10 @@ class Task:
             if self._room < 0:
                 limit = self._client.engine.settings.tensor_limit
                 outcome = EngineError(texts.TENSORS_TOO_LARGE % (limit - self._room, limit))
+        self._take(place, outcome)
+
+    def _take(self, place: int, outcome: Any) -> None:
+        """Take one of several outcomes, and go on with the last one."""
         self._outcomes[place] = outcome
         self._waiting -= 1
         if not self._waiting:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,14 @@ _HOSTED_AT_ONCE = 8
 _PYTHON_AT_ONCE = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A model that has passed its probation: the digest of its blob, and what is known of it."""
+
+    digest: str
+    passed: Passed
+
+
 class Loader:
     """
     The threads in which models are loaded and scripts compiled.
@@ -86,12 +94,31 @@ class Loader:
         self._failures = Failures()  # of Python models: reading and trying them may take seconds
         self._told: set[str] = set()  # digests of models that are isolated, each of which the log names once
 
-    def load(self, place: Place, meta: ModelInfo, blob: bytes, done: Loaded, *, for_run: bool = False) -> None:
+    def try_out(self, meta: ModelInfo, blob: bytes, done: Callable[[Tried | EngineError | None], None]) -> None:
+        """Have a model pass its probation and call `done` with what is known then, or with None if it has none."""
+        probation = self._probation(meta)
+        if probation is None or len(blob) > self._models.limit:  # which `load` refuses
+            done(None)
+            return
+        future = self._loop.run_in_executor(self._waiters, outcome_of, partial(self._tried_out, probation, meta, blob))
+        future.add_done_callback(lambda finished: deliver(result_of(finished), [done]))
+
+    def load(
+        self,
+        place: Place,
+        meta: ModelInfo,
+        blob: bytes,
+        done: Loaded,
+        *,
+        for_run: bool = False,
+        tried: Tried | None = None,
+    ) -> None:
         """
         Load a model and call `done` with it or with the EngineError.
 
         `place` is the key that it was read from, or will be stored under. A version that is being loaded for the same
-        key is shared. With `for_run`, what isn't there yet isn't built while the caller waits.
+        key is shared. With `for_run`, what isn't there yet isn't built while the caller waits. `tried` is what
+        `try_out` has told of it, if it was called.
         """
         try:
             self.check(place, meta)
@@ -108,7 +135,7 @@ class Loader:
         waiting = self._waiting.setdefault((place, meta.id), [])
         waiting.append(done)
         if len(waiting) == 1:  # the first caller starts the load; others only wait for it
-            task = self._loop.create_task(self._outcome(place, meta, blob, for_run=for_run))
+            task = self._loop.create_task(self._outcome(place, meta, blob, tried, for_run=for_run))
             task.add_done_callback(lambda finished: deliver(result_of(finished), self._waiting.pop((place, meta.id))))
 
     def check(self, place: Place, meta: ModelInfo) -> None:
@@ -145,40 +172,51 @@ class Loader:
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def _outcome(
-        self, place: Place, meta: ModelInfo, blob: bytes, *, for_run: bool
+        self, place: Place, meta: ModelInfo, blob: bytes, tried: Tried | None, *, for_run: bool
     ) -> RunnableModel | EngineError:
         """Load a model, and remember why a Python model can't be loaded."""
-        outcome = await self._loaded(meta, blob, for_run=for_run)
+        outcome = await self._loaded(meta, blob, tried, for_run=for_run)
         if isinstance(outcome, ModelLoadError) and meta.backend == PYTHON:
             self._failures.add(place, meta.id, outcome)
         return outcome
 
-    async def _loaded(self, meta: ModelInfo, blob: bytes, *, for_run: bool) -> RunnableModel | EngineError:
-        """Load a model in the thread that suits it."""
-        is_hosted = self._is_hosted(meta)
-        threads = self._python if meta.backend == PYTHON else self._waiters if is_hosted else self._thread
-        probation = self._placement.probation(meta.backend)
-        digest = ""
-        if probation is not None and not is_hosted:
+    async def _loaded(
+        self, meta: ModelInfo, blob: bytes, tried: Tried | None, *, for_run: bool
+    ) -> RunnableModel | EngineError:
+        """Load a model in the thread that suits it, after its probation."""
+        probation = self._probation(meta)
+        if tried is None and probation is not None:
             found = await self._loop.run_in_executor(
                 self._waiters, outcome_of, partial(self._tried_out, probation, meta, blob)
             )
             if isinstance(found, EngineError):
                 return found
-            digest, tried = found
-            if tried.danger:
-                self._say_isolated(digest, tried.danger)
-                meta, threads = replace(meta, isolate=True), self._waiters
-            elif tried.seconds > _SLOW_SECONDS:
-                threads = self._slow
-        return await self._loop.run_in_executor(threads, partial(self._load, meta, blob, digest, for_run=for_run))
+            tried = found
+        digest = "" if tried is None else tried.digest
+        if tried is not None and tried.passed.danger:
+            self._say_isolated(digest, tried.passed.danger)
+            meta = replace(meta, isolate=True)
+        load = partial(self._load, meta, blob, digest, for_run=for_run)
+        return await self._loop.run_in_executor(self._threads(meta, tried), load)
 
-    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> tuple[str, Passed]:
-        """Return the digest of a model that has passed its probation, and what is known of it."""
+    def _threads(self, meta: ModelInfo, tried: Tried | None) -> ThreadPoolExecutor:
+        """Return where to load a model."""
+        if meta.backend == PYTHON:
+            return self._python
+        if self._is_hosted(meta):
+            return self._waiters
+        return self._slow if tried is not None and tried.passed.seconds > _SLOW_SECONDS else self._thread
+
+    def _probation(self, meta: ModelInfo) -> Probation | None:
+        """Return where a model is tried out before it is loaded, if it is."""
+        return None if self._is_hosted(meta) else self._placement.probation(meta.backend)
+
+    def _tried_out(self, probation: Probation, meta: ModelInfo, blob: bytes) -> Tried:
+        """Have a model pass its probation, and return what is known of it."""
         digest = digest_of(meta.backend, blob)
         self._quarantine.check(meta.id.encode(), digest)
         try:
-            return digest, probation.passed(Candidate(digest, meta.device, blob), self._settings)
+            return Tried(digest, probation.passed(Candidate(digest, meta.device, blob), self._settings))
         except ProbationFailed as error:
             self._loop.call_soon_threadsafe(self._refuse, digest, error.why)
             raise

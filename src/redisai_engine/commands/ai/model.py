@@ -2,7 +2,8 @@
 AI.MODELSTORE, AI.MODELGET, AI.MODELDEL, AI._MODELSCAN, AI._MODELID and the deprecated AI.MODELSET.
 
 A model is one hash (`redis/store.py`). It is loaded before it is stored, so that everything in the store can run. A
-store that fails changes nothing.
+store that fails changes nothing. A large model under a new key is written while it is loaded, as soon as it has been
+tried out, and deleted if it can't be loaded after all.
 """
 
 from __future__ import annotations
@@ -17,17 +18,24 @@ from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset,
 from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
+    check_written,
     delete_hash,
     read_fields,
     scanned,
+    take_back,
     write_hash,
+    writing,
 )
-from redisai_engine.commands.steps import Load, Plan, UpstreamCommand
+from redisai_engine.commands.steps import Load, LoadAndAsk, Plan, TryOut, UpstreamCommand
 from redisai_engine.commands.table import DELETE, NO_KEYS, READ, WRITE, Keys, command
-from redisai_engine.errors import BadMetadata
+from redisai_engine.errors import BadMetadata, EngineError
+from redisai_engine.execution.job import RunnableModel
 from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
 from redisai_engine.service.warming import MOST_BYTES, warm_up
+
+#: A model that is so much larger is written while it is loaded: with smaller ones nothing would be gained.
+_LARGE = store.BLOB_FIELD_SIZE
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
 
@@ -55,7 +63,7 @@ def modelset(client: Client, arguments: Sequence[bytes]) -> Plan:
 
 
 def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Plan:
-    yield from check_writable(client, key, store.MODEL)
+    is_free = yield from check_writable(client, key, store.MODEL)
     asked = store.ModelInfo(
         options.backend,
         options.device,
@@ -68,7 +76,8 @@ def _store(client: Client, key: bytes, options: ModelOptions, blob: bytes) -> Pl
         len(blob),
         options.isolate,
     )
-    return (yield from put_model(client, key, asked, blob, expiry=(b"PERSIST", key)))
+    put = _put_large if is_free and len(blob) > _LARGE else put_model
+    return (yield from put(client, key, asked, blob, expiry=(b"PERSIST", key)))
 
 
 def put_model(
@@ -95,13 +104,42 @@ def put_model(
         isolate=asked.isolate or client.engine.placement.is_isolated(asked.backend, model.loaded),
     )
     yield from write_hash(client, key, store.MODEL, store.model_fields(meta, blob), expiry=expiry, before=before)
+    _keep(client, key, meta, model)
+    if len(blob) <= MOST_BYTES:
+        client.engine.stored(client.user, client.database, key)
+    return replies.OK
+
+
+def _put_large(client: Client, key: bytes, asked: store.ModelInfo, blob: bytes, *, expiry: UpstreamCommand) -> Plan:
+    """
+    Do the same for a key that is free: write the model while it is loaded, once it has passed its probation.
+
+    If it then can't be loaded after all, it is deleted again. An older model would be lost, so if another client has
+    come to store one by then, this one is loaded first, too.
+    """
+    tried = yield TryOut(asked, blob)
+    is_free = yield from check_writable(client, key, store.MODEL)
+    if tried is None or tried.passed.danger or tried.passed.names is None or not is_free:
+        return (yield from put_model(client, key, asked, blob, expiry=expiry))
+    inputs, outputs = tried.passed.names
+    meta = dataclasses.replace(asked, inputs=inputs, outputs=outputs)
+    fields = store.model_fields(meta, blob)
+    commands = writing(key, store.MODEL, fields, expiry=expiry)
+    model, answers = yield LoadAndAsk(Load((client.database, key), asked, blob), tried, commands)
+    yield from check_written(key, store.MODEL, fields, answers)
+    if isinstance(model, EngineError):
+        yield from take_back(key, store.MODEL, meta.id.encode())
+        raise model
+    _keep(client, key, meta, model)
+    return replies.OK
+
+
+def _keep(client: Client, key: bytes, meta: store.ModelInfo, model: RunnableModel) -> None:
+    """Keep what was just written."""
     models, id_ = client.engine.models, meta.id.encode()
     models.forget(client.database, key)
     models.keep(client.database, key, id_, model)
     models.track(client.database, key, id_, model)
-    if len(blob) <= MOST_BYTES:
-        client.engine.stored(client.user, client.database, key)
-    return replies.OK
 
 
 def _asked(arguments: Sequence[bytes]) -> set[bytes]:

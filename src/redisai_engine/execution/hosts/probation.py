@@ -24,6 +24,7 @@ from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded
 
 _REMEMBERED = 10_000  # digests
+_LONG_NAMES = 1000  # characters of all names together
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class Passed:
     """
     What is known of a model that has passed: how long it takes to load, and what may end the process that runs it.
 
-    An empty `danger` means that nothing is known to.
+    An empty `danger` means that nothing is known to. `names` are those of its inputs and outputs, unless they are long.
     """
 
     seconds: float
     danger: str
+    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
 
 class Probation:
@@ -112,4 +114,6 @@ class Probation:
         self._parent.say_missing(about["missing"])
         with suppress(ModelRunError):  # an error is an answer: other inputs may suit the model better
             host.ask(TRIAL, seconds=max(self._limits.load_seconds - took, 0.0))
-        return Passed(took, about["danger"])
+        names = tuple(about["inputs"]), tuple(about["outputs"])
+        is_short = sum(map(len, (*names[0], *names[1]))) <= _LONG_NAMES
+        return Passed(took, about["danger"], names if is_short else None)
