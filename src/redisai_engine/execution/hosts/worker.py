@@ -42,7 +42,7 @@ _SEAT_DESCRIPTORS = 2  # that come with each seat: its channel, and its blob
 Run: TypeAlias = Callable[[Any, Sequence[Any]], Outputs]
 
 # Constants of glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _NEVER = 2**31 - 1  # bytes
 
 #: Bytes of a model of which the copies of its weights are most of what a load takes.
@@ -68,6 +68,7 @@ def serve(connection: socket.socket, file: int, missing: list[str]) -> None:
 
 def serve_seats(channel: Channel) -> None:
     """Serve each seat that the engine passes, in a thread of its own, until it closes the channel."""
+    _set_heap(_M_ARENA_MAX, 1)  # of more, nearly each thread reserves 64 MB, as if models were short of memory
     with suppress(EOFError):
         while True:
             connection, file = channel.receive_descriptors(_SEAT_DESCRIPTORS)
@@ -102,10 +103,14 @@ def _keep_freed_memory() -> None:
     than all else that a load does. A host on probation ends soon. What is freed lies in pieces, so that a load may take
     a fifth more in all: too much for a small model that computes large constants, whose blob doesn't count for it.
     """
+    _set_heap(_M_MMAP_MAX, 0)
+    _set_heap(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def _set_heap(option: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # not all C libraries have it
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        mallopt(option, value)
 
 
 def run_all(channel: Channel, run: Run) -> None:
