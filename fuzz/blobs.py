@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -73,6 +74,16 @@ def seeds(kind: str) -> list[bytes]:
         scripts = [ADD, BOTH, COUNT, COMMAND, RUN_MODEL, *(deep(construct, 200) for construct in DEEP)]
         return [*blobs, *(script.encode() for script in scripts)]
     return [*blobs, *(path.read_bytes() for path in sorted(MODELS.glob(f"*{_SUFFIXES[kind]}")))]
+
+
+def neighbours() -> dict[str, tuple[bytes, int]]:
+    """Return a model that works, and the number of its outputs, of each backend of which models share a process."""
+    models = {"TORCH": (MODELS / "add.pt", 1), "TFLITE": (CORPUS / "seed-tflite", 2)}
+    return {
+        kind: (path.read_bytes()[path.parent == CORPUS :], outputs)
+        for kind, (path, outputs) in models.items()
+        if kind in kinds()
+    }
 
 
 def spliced(blob: bytes, random: Random) -> bytes:
@@ -149,9 +160,9 @@ def send(wire: Connection, data: bytes) -> None:
 
 def _run(wire: Connection, kind: str, entry_point: bytes) -> None:
     what = [b"AI.SCRIPTEXECUTE", b"b", entry_point] if kind == "SCRIPT" else [b"AI.MODELEXECUTE", b"b"]
-    for count in (1, 2):
-        names = [b"x"] * count
-        wire.ask(*what, "INPUTS", count, *names, "OUTPUTS", 1, "y", "TIMEOUT", _MILLISECONDS)
+    for inputs, outputs in product((1, 2), repeat=2):
+        names = ("INPUTS", inputs, *["x"] * inputs, "OUTPUTS", outputs, *["y"] * outputs)
+        wire.ask(*what, *names, "TIMEOUT", _MILLISECONDS)
 
 
 def _entry_point(source: bytes) -> bytes:

@@ -1,13 +1,14 @@
 """
 A real engine in front of a real Redis, and another client of it: whatever was sent, both processes go on, the other
-client is served, and memory, threads and open files stay bounded.
+client is served, and memory, threads and open files stay bounded. Models share processes, so that the other client's
+share theirs with what was sent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,7 @@ MEBIBYTES = 1024  # that the engine's processes may grow by, after frameworks ar
 MOST_THREADS = 200
 MOST_FILES = 400
 
-STEADY = "steady"  # the other client's model
+STEADY = "steady"  # the other client's model, and how the names of its further ones begin
 
 
 class ServerFault(Fault):
@@ -42,9 +43,16 @@ def _memory_of(pid: int) -> int:
 class Serving:
     """Both servers. What is sent to the engine is sent in a block `checked`, which starts them again after a fault."""
 
-    def __init__(self, folder: Path, warm: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        warm: Callable[[Connection], None],
+        neighbours: Mapping[str, tuple[bytes, int]] | None = None,
+    ) -> None:
+        """`neighbours` are further models of the other client, by backend: a blob with two inputs, and its outputs."""
         self._folder = folder
         self._warm = warm
+        self._neighbours = dict(neighbours or {})
         self._count = 0
         self._start()
 
@@ -75,12 +83,13 @@ class Serving:
         self._count += 1
         folder = self._folder / str(self._count)
         self.redis = start_redis(folder / "redis")
-        self.engine = start_engine(folder / "engine", "--redis", self.redis.url)
+        self.engine = start_engine(folder / "engine", "--redis", self.redis.url, "--hosts-per", "backend")
         self._read = 0
         with connected(self.engine) as other:
             store_model(other, STEADY)
             other.socket.settimeout(START_SECONDS)
             self._warm(other)
+            self._answers = {backend: self._ask_new(other, backend) for backend in self._neighbours}
         self._before = self._memory()
 
     def _check(self) -> None:
@@ -103,9 +112,28 @@ class Serving:
                     store_model(other, STEADY)
                     answer = predict(other, STEADY, 2, 3)
                     assert answer == 5.0, answer
+                for backend, answer in self._answers.items():
+                    told = self._ask_neighbour(other, backend)
+                    if told != answer:
+                        told = self._ask_new(other, backend)
+                    assert told == answer, told
         except (AssertionError, OSError) as error:
             name = f"another-client-{type(error).__name__}"
             raise ServerFault(name, f"another client: {error!r}\n{self._log()}") from error
+
+    def _ask_new(self, other: Connection, backend: str) -> bytes:
+        blob, _ = self._neighbours[backend]
+        stored = other.ask("AI.MODELSTORE", STEADY + backend, backend, "CPU", "BLOB", blob)
+        assert stored == b"+OK\r\n", stored
+        return self._ask_neighbour(other, backend)
+
+    def _ask_neighbour(self, other: Connection, backend: str) -> bytes:
+        """Return the first output's values, in the reply of a DAG."""
+        key, outputs = STEADY + backend, self._neighbours[backend][1]
+        return other.ask(
+            f"AI.DAGEXECUTE_RO ROUTING {key} |> AI.TENSORSET x FLOAT 1 2 VALUES 3 4 |> AI.MODELEXECUTE {key} "
+            f"INPUTS 2 x x OUTPUTS {outputs} {' y0 y1'[: 3 * outputs]} |> AI.TENSORGET y0 VALUES"
+        )
 
     def _check_resources(self) -> None:
         grown = (self._memory() - self._before) >> 20

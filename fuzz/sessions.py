@@ -25,12 +25,13 @@ class Session:
     inputs: Callable[[], st.SearchStrategy[bytes]]
     weight: int
     cost: int
+    neighbours: Callable[[], dict[str, tuple[bytes, int]]] = dict
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Check]:
         """Start the servers. Yield a check that raises ServerFault."""
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            serving = Serving(Path(folder), self.warm)
+            serving = Serving(Path(folder), self.warm, self.neighbours())
 
             def check(data: bytes) -> None:
                 with serving.checked() as wire:
@@ -44,5 +45,5 @@ class Session:
 
 SESSIONS: dict[str, Session] = {
     "commands": Session(commands.warm, commands.send, commands.sequences, weight=4, cost=100),
-    "blobs": Session(blobs.warm, blobs.send, blobs.inputs, weight=8, cost=500),
+    "blobs": Session(blobs.warm, blobs.send, blobs.inputs, weight=8, cost=500, neighbours=blobs.neighbours),
 }

@@ -94,6 +94,7 @@ class SharedHost(Host):
         with self._closing:
             if self.is_open:
                 self.is_open = False
+                super().kill()  # in case that only the seat's thread has ended
                 _log.warning("a process that %d %s models share %s", len(self.seats), self._backend, self._end())
         return SeatLost(is_innocent=self._is_killed)
 
