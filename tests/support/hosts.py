@@ -87,3 +87,24 @@ def torch_eater() -> bytes:
             return torch.ones(int(x.item()) * 262144).sum()
 
     return torchscript(Eater())
+
+
+@cache
+def torch_restless() -> bytes:
+    """Return a TorchScript model that adds 1. If its input is positive, a loop in another thread goes on."""
+    import torch
+
+    class Restless(torch.nn.Module):
+        def spin(self, x: torch.Tensor) -> torch.Tensor:
+            while bool((x > 0).all()):
+                x = x + 1
+            return x
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if bool(x.max() > 0):
+                left = torch.jit.fork(self.spin, x)
+                if bool(x.max() > 1e6):
+                    return torch.jit.wait(left)  # type: ignore[no-any-return]
+            return x + 1
+
+    return torchscript(Restless())

@@ -8,34 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.hosts import hosts_of
+from support.hosts import hosts_of, torch_restless
 from support.servers import Server, start_engine
-from support.tiny_models import product_and_sum, torchscript
+from support.tiny_models import product_and_sum
 from support.torch_scripts import needs_torch
 from support.waiting import is_running, wait_until
 from support.wire import Wire
 
 pytestmark = [needs_torch, pytest.mark.slow]
-
-
-def restless() -> bytes:
-    """Return a model that adds 1. If its input is positive, a loop in another thread goes on."""
-    import torch
-
-    class Restless(torch.nn.Module):
-        def spin(self, x: torch.Tensor) -> torch.Tensor:
-            while bool((x > 0).all()):
-                x = x + 1
-            return x
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if bool(x.max() > 0):
-                left = torch.jit.fork(self.spin, x)
-                if bool(x.max() > 1e6):
-                    return torch.jit.wait(left)  # type: ignore[no-any-return]
-            return x + 1
-
-    return torchscript(Restless())
 
 
 @pytest.fixture
@@ -65,7 +45,7 @@ def set_input(wire: Wire, value: float) -> None:
 
 def test_a_model_that_goes_on_after_its_answer(serving: Server, wire: Wire) -> None:
     quiet = host_of_next(serving, wire, "AI.MODELSTORE", "quiet", "TORCH", "CPU", "BLOB", product_and_sum("TORCH").blob)
-    host = host_of_next(serving, wire, "AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", restless())
+    host = host_of_next(serving, wire, "AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", torch_restless())
     run = ("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
 
     set_input(wire, 1)
@@ -82,7 +62,7 @@ def test_a_model_that_goes_on_after_its_answer(serving: Server, wire: Wire) -> N
 
 def test_a_run_that_takes_long_is_no_such_thing(serving: Server, wire: Wire) -> None:
     """It computes for the client that waits for it."""
-    host = host_of_next(serving, wire, "AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", restless())
+    host = host_of_next(serving, wire, "AI.MODELSTORE", "m", "TORCH", "CPU", "BLOB", torch_restless())
     set_input(wire, 1e7)
 
     reply = wire.ask("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y")

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 import psutil
 import pytest
 
 from redisai_engine.execution.hosts.sharing import seats
 from redisai_engine.protocol.frames import decode
-from support.hosts import hosts_of, parents_of, torch_eater, torch_loop
+from support.hosts import hosts_of, parents_of, torch_eater, torch_loop, torch_restless
 from support.servers import Server, start_engine
 from support.tiny_models import product_and_sum, torchscript
 from support.torch_scripts import needs_torch
@@ -48,7 +47,7 @@ def torch_countdown() -> bytes:
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An engine whose models of each backend share processes."""
     engine = start_engine(
-        tmp_path_factory.mktemp("shared"),
+        tmp_path_factory.mktemp("sharing"),
         *("--hosts-per", "backend", "--model-execution-timeout", str(LIMIT_MS), "--host-memory", str(HOST_MEMORY)),
         *("--threads-per-queue", "4"),
     )
@@ -370,25 +369,10 @@ def test_shared_processes_end_with_their_last_model_and_so_does_what_they_are_fo
         assert ask_product(wire, "a") == 6
 
 
-def test_a_shared_process_that_computes_for_nobody_is_ended(serving: Server, wire: Wire, tmp_path: Path) -> None:
+def test_a_shared_process_that_computes_for_nobody_is_ended(serving: Server, wire: Wire) -> None:
     """Whose doing it is can't be told, so all models have processes of their own from then on."""
-    import torch
-
-    class Restless(torch.nn.Module):
-        def spin(self, x: torch.Tensor) -> torch.Tensor:
-            while bool((x > 0).all()):
-                x = x + 1
-            return x
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if bool(x.max() > 0):
-                left = torch.jit.fork(self.spin, x)
-                if bool(x.max() > 1e6):
-                    return torch.jit.wait(left)  # type: ignore[no-any-return]
-            return x + 1
-
     shared = shared_by(serving, wire, ["a", "b"])
-    store(wire, "restless", torchscript(Restless()))
+    store(wire, "restless", torch_restless())
     send_run(wire, "restless", 1)
     assert decode(wire.receive()) == b"OK"
 
