@@ -94,11 +94,11 @@ def test_a_login_in_a_url_is_masked_however_odd_it_is() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters="\"'`<>"), min_size=4, max_size=20))
 def test_no_password_survives(password: str) -> None:
-    url = f"https://somebody:{password}@host/simple"
     secret = password + "\N{SNOWMAN}"  # nothing else in the text contains it
+    url = f"https://somebody:{secret}@host/simple"
 
-    assert secret not in mask(f"a {url.replace(password, secret)} b")
-    assert mask(secret, secrets_of({"UV_INDEX": url.replace(password, secret)})) == "***"
+    assert secret not in mask(f"a {url} b")
+    assert mask(secret, secrets_of({"UV_INDEX": url})) == "***"
 
 
 def test_the_machines_authorities_count_unless_others_are_named() -> None:

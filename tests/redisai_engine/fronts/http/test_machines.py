@@ -44,11 +44,14 @@ def test_requests_of_both_fronts_are_told_apart(http: HttpServer) -> None:
 
 def test_statistics_are_those_of_triton(http: HttpServer) -> None:
     assert infer(http, "http:tiny") == 200
+    (before,) = http.ask("GET", "/v2/models/http:tiny/versions/1/stats").json()["model_stats"]
+    assert infer(http, "http:tiny") == 200
 
     (told,) = http.ask("GET", "/v2/models/http:tiny/versions/1/stats").json()["model_stats"]
 
     assert told["name"] == "http:tiny"
-    assert told["inference_stats"]["success"]["count"] == told["execution_count"] > 0
+    assert told["execution_count"] == before["execution_count"] + 1
+    assert told["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
     assert told["inference_stats"]["success"]["ns"] > told["inference_stats"]["compute_infer"]["ns"] > 0
     assert http.ask("GET", "/v2/models/missing/stats").status == 404
 
