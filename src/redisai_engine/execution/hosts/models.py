@@ -34,7 +34,7 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource, Line
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource, Line, Reply
 from redisai_engine.execution.hosts.restarts import Restarts
 
 _log = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ class Hosts:
         message: Any,
         arrays: Sequence[Array],
         stop: StopHost,
-        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+        reply: Reply | None = None,
     ) -> Outputs:
         """Carry out one run. `reply` answers what the host asks meanwhile. Raise ModelRunError."""
         if stop.terminate:

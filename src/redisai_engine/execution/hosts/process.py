@@ -17,11 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.execution.hosts.frames import ALONE, Channel, FrameError, FrameLimits, is_silent, to_error
 from redisai_engine.weight import family_bytes, private_bytes
+
+#: Answers what a host asks in the middle of a request: a message and arrays.
+Reply: TypeAlias = Callable[[Any, Outputs], tuple[Any, Outputs]]
 
 _STATUS_SECONDS = 5.0  # from the end of a host to the report of its exit status
 _MOST_BYTES = 1 << 16
@@ -90,7 +93,7 @@ class Line(ABC):
         arrays: Sequence[Array] = (),
         *,
         seconds: float | None = None,
-        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+        reply: Reply | None = None,
     ) -> tuple[Any, Outputs]:
         """
         Send a request and return the answer. `reply` is called with each question that the host asks before.
@@ -123,7 +126,7 @@ class Line(ABC):
         self,
         *,
         seconds: float | None = None,
-        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+        reply: Reply | None = None,
     ) -> tuple[Any, Outputs]:
         """Return the answer to what was sent. Raise the errors of `ask`."""
         try:

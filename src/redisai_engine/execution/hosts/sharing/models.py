@@ -20,7 +20,7 @@ from redisai_engine.errors import EngineError, HostOutOfMemory, ModelLoadError, 
 from redisai_engine.execution.hosts.frames import TRIAL
 from redisai_engine.execution.hosts.models import FACTOR, HostedBackend, HostLimits, Hosts, StopHost, stopped
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import HostEnded, Line
+from redisai_engine.execution.hosts.process import HostEnded, Line, Reply
 from redisai_engine.execution.hosts.sharing.seats import MOST_BLOB, MOST_MEMORY, Seat, SeatLost, SharedHosts, room_for
 
 _MOST_LOSSES = 1  # of seats that one run survives in shared hosts; the next attempt takes place in a host of its own
@@ -69,7 +69,7 @@ class SharingHosts(Hosts):
         message: Any,
         arrays: Sequence[Array],
         stop: StopHost,
-        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+        reply: Reply | None = None,
     ) -> Outputs:
         losses = 0
         while True:

@@ -21,7 +21,7 @@ from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.errors import EngineError, HostOutOfMemory
 from redisai_engine.execution.hosts.frames import SEATS, Channel, NotTaken
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, Line
+from redisai_engine.execution.hosts.process import Host, HostEnded, Line, Reply
 from redisai_engine.weight import most_reserved
 
 _log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Seat(Line):
         self,
         *,
         seconds: float | None = None,
-        reply: Callable[[Any, Outputs], tuple[Any, Outputs]] | None = None,
+        reply: Reply | None = None,
     ) -> tuple[Any, Outputs]:
         try:
             answer = super().answer(seconds=seconds, reply=reply)
