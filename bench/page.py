@@ -62,6 +62,10 @@ SECTIONS: dict[str, tuple[str, list[Column]]] = {
     "served": ("All models beside `mlflow models serve`", _LOAD),
     "predictions": ("The tiny model and its limits", _LOAD),
     "clients": ("As RedisAI's own clients ask", _LOAD),
+    "stored": (
+        "Tensors stored as keys",
+        [*_LOAD, ("processor_us", "processor time, µs for all three", _short)],
+    ),
     "relay": ("Plain commands through the engine", _LOAD),
     "workers": (
         "Workers",

@@ -24,6 +24,7 @@ from bench import (
     scaling,
     served,
     sizes,
+    stored,
     workers,
 )
 from bench.rounds import Plan, Series
@@ -31,6 +32,7 @@ from bench.rounds import Plan, Series
 SCENARIOS: dict[str, Callable[[Plan], Series]] = {
     "predictions": predictions.run,
     "clients": clients.run,
+    "stored": stored.run,
     "relay": relay.run,
     "workers": workers.run,
     "scaling": scaling.run,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import clients, hosts, http, python_models, python_rivals, served, sizes
+from bench import clients, footprint, hosts, http, python_models, python_rivals, served, sizes, stored
 from bench.natives import MAKERS
 from bench.predictions import LOOP
 from bench.results import Results
@@ -199,6 +199,24 @@ TARGETS = (
         3.4,
         _ratio("clients", clients.THREE, clients.DAG, "median_ms"),
     ),
+    Target(
+        "the same, all on one processor: the engine's processor time for all three",
+        "",
+        "at most",
+        110,
+        _value("stored", stored.THREE, "processor_us"),
+        lambda value: f"{value:.0f} µs",
+    ),
+    *(
+        Target(
+            f"AI.MODELEXECUTE on stored tensors, {model}, {stored.CONNECTIONS} connections",
+            "the same as DAGs",
+            "at least",
+            limit,
+            _per_second("stored", stored.subject(stored.EXECUTE, model), stored.subject(stored.DAG, model)),
+        )
+        for model, limit in ((stored.TINY, 0.6), (stored.BATCHED, 0.7))
+    ),
     *(
         Target(
             f"relayed {command}, {shape}",
@@ -300,9 +318,17 @@ TARGETS = (
         "idle engine with the tiny model: ready after",
         "",
         "at most",
-        1.5,
+        0.3,
         _value("footprint", "start", "ready_s"),
         lambda value: f"{value:.2f} s",
+    ),
+    Target(
+        f"deploying a model of {footprint.BIG_MEGABYTES} MB, up to its first answer",
+        "",
+        "at most",
+        5.5,
+        _value("footprint", f"deploy {footprint.BIG_MEGABYTES} MB", "seconds"),
+        lambda value: f"{value:.1f} s",
     ),
     Target(
         "one row as JSON over HTTP (V2), 50 connections: the engine's processor time",
