@@ -54,7 +54,7 @@ _SMALLEST = (
 )
 
 _MOST_PRINTED = 16 << 20  # bytes of warnings about one model
-_WARNINGS, _FATAL = 2, 4  # ONNX Runtime's numbers of what is printed
+_WARNINGS, _ERRORS, _FATAL = 2, 3, 4  # ONNX Runtime's numbers of what is printed
 
 _EXAMPLE_ELEMENTS = 1 << 16  # of all made-up inputs together
 
@@ -73,8 +73,10 @@ class OnnxBackend(Backend):
     def __init__(self) -> None:
         import onnxruntime
 
+        onnxruntime.set_default_logger_severity(_ERRORS)  # it warns of each GPU that is no plugin's
         self._runtime = onnxruntime
         self._is_bounded = False
+        self._has_looked = False  # for CUDA
         self.version = str(onnxruntime.__version__)
 
     def load(
@@ -108,9 +110,12 @@ class OnnxBackend(Backend):
         file = _read(blob)
         if settings.onnx_memory and not self._is_bounded:
             self._bound_memory(settings.onnx_memory)
+        options = self._options(settings, severity)
         try:
-            session = self._runtime.InferenceSession(blob, self._options(settings, severity), providers=providers)
+            session = self._session(blob, options, providers)
         except Exception as error:
+            if len(providers) > 1:
+                self._check_device(device, options, providers)
             raise ModelLoadError(_text(error)) from error
         session._model_bytes = None  # kept for other providers to start from, which nobody asks for
         if len(providers) > 1:
@@ -118,13 +123,32 @@ class OnnxBackend(Backend):
         steady = len(providers) == 1 and is_steady(file)
         return OnnxModel(session, self._runtime.RunOptions, steady=steady, loop_rows=most_rows(file))
 
+    def _session(self, blob: bytes, options: Any, providers: list[Any]) -> Any:
+        # With its fallback it would go on with the CPU when the GPU isn't there, or has failed in a run.
+        return self._runtime.InferenceSession(blob, options, providers=providers, enable_fallback=0)
+
+    def _check_device(self, device: str, options: Any, providers: list[Any]) -> None:
+        """Raise DeviceUnavailable if not even the smallest model can be loaded there."""
+        try:
+            self._session(_SMALLEST, options, providers)
+        except Exception as error:
+            raise _no_gpu(device) from error
+
     def _providers(self, device: str) -> list[Any]:
         kind, index = parse_device(device)
         if kind != "GPU":
             return ["CPUExecutionProvider"]
         if "CUDAExecutionProvider" not in self._runtime.get_available_providers():
             raise _no_cuda()
-        return [("CUDAExecutionProvider", {"device_id": str(index)}), "CPUExecutionProvider"]
+        self._find_cuda()
+        # TF32 would be faster, but keeps three digits of each product only; answers must be those of the CPU.
+        return [("CUDAExecutionProvider", {"device_id": str(index), "use_tf32": "0"}), "CPUExecutionProvider"]
+
+    def _find_cuda(self) -> None:
+        """Load CUDA's libraries from NVIDIA's wheels, which the system's loader doesn't look into."""
+        if not self._has_looked and hasattr(self._runtime, "preload_dlls"):  # since 1.21
+            self._runtime.preload_dlls()
+        self._has_looked = True
 
     def _bound_memory(self, most: int) -> None:
         """
@@ -361,8 +385,12 @@ def _check_gpu(session: Any, device_id: str) -> None:
     if options is None:  # the driver is missing
         raise _no_cuda()
     if options.get("device_id", device_id) != device_id:
-        raise DeviceUnavailable(f"ERR ONNX Runtime can't use device GPU:{device_id}; is it there?")
+        raise _no_gpu(f"GPU:{device_id}")
 
 
 def _no_cuda() -> DeviceUnavailable:
     return DeviceUnavailable("ERR GPU requested but ONNX couldn't find CUDA")
+
+
+def _no_gpu(device: str) -> DeviceUnavailable:
+    return DeviceUnavailable(f"ERR ONNX Runtime can't use device {device}; is it there?")

@@ -72,8 +72,11 @@ class TorchBackend(Backend):
         kind, index = parse_device(device)
         if kind != "GPU":
             return self.torch.device("cpu")
-        if index >= self.torch.cuda.device_count():
+        count = self.torch.cuda.device_count()
+        if not count:
             raise DeviceUnavailable("GPU requested but Torch couldn't find CUDA")
+        if index >= count:
+            raise DeviceUnavailable(f"ERR PyTorch can't use device {device}: it has found {count}, counted from GPU:0")
         return self.torch.device("cuda", index)
 
     def set_threads(self, settings: BackendSettings) -> None:

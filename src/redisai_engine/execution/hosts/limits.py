@@ -24,7 +24,8 @@ from pathlib import Path
 
 from redisai_engine.execution.hosts import filter as system_calls
 
-_OPEN_FILES = 64  # at the same time, besides those that are open at the start
+_OPEN_FILES = 80
+_OPEN_FILES_OF_GPU = 1024  # CUDA opens some twenty for each GPU of the machine
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # from Linux's prctl.h
 
 # From Linux's landlock.h: system calls (the same numbers on all machines), the rights by the version that added the
@@ -32,7 +33,8 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # from Linux's prctl.h
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # the lowest so many bits
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 15
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 _NETWORK = 3  # bind and connect of TCP
 _SCOPES = 3  # abstract Unix sockets and signals
 _PATH_BENEATH = 1
@@ -45,7 +47,9 @@ _SYSTEM_FILES = (
     *("/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self"),
     *("/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup", "/dev/null", "/dev/zero", "/dev/urandom"),
 )
-_GPU_FILES = ("/dev", "/proc/driver", "/proc/devices", "/sys")
+#: What CUDA and ROCm read about GPUs, and patterns of what they use them by in /dev.
+_GPU_FILES = ("/proc/driver", "/proc/devices", "/sys")
+_GPU_DEVICES = ("nvidia*", "dri", "kfd", "dxg")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,7 +85,7 @@ def restrict(folders: list[str], memory: int, *, gpu: bool) -> list[str]:
 
     `memory` is how many bytes it may take besides those that it has; 0 means no limit.
     """
-    _limit_resources(memory)
+    _limit_resources(memory, _OPEN_FILES_OF_GPU if gpu else _OPEN_FILES)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
         file.write(b"500")  # Linux ends a host before it ends the engine or Redis
     if sys.platform != "linux":
@@ -91,17 +95,17 @@ def restrict(folders: list[str], memory: int, *, gpu: bool) -> list[str]:
     missing = []
     if not _restrict_files(folders, gpu=gpu):
         missing.append("files (this kernel has no Landlock)")
-    if not system_calls.install(_libc):
+    if not system_calls.install(_libc, gpu=gpu):
         missing.append("system calls (this kernel has no seccomp filters, or none are known for this machine)")
     return missing
 
 
-def _limit_resources(memory: int) -> None:
+def _limit_resources(memory: int, files: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that is too long is an error, not the end
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES + 16),
+        (resource.RLIMIT_NOFILE, files),
     ):
         _lower(what, most)
     if memory:
@@ -137,11 +141,19 @@ def _restrict_files(folders: list[str], *, gpu: bool) -> bool:
         for path in (*folders, *_SYSTEM_FILES):
             _allow(rules, path, _READ_FILE | _READ_DIR | _EXECUTE)
         _allow(rules, "/dev/null", _READ_FILE | _WRITE_FILE)
-        for path in _GPU_FILES if gpu else ():
-            _allow(rules, path, (_READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL) & rights)
+        if gpu:
+            _allow_gpus(rules, rights)
         return bool(_libc.syscall(_RESTRICT_SELF, rules, 0) == 0)
     finally:
         os.close(rules)
+
+
+def _allow_gpus(rules: int, rights: int) -> None:
+    for path in _GPU_FILES:
+        _allow(rules, path, _READ_FILE | _READ_DIR)
+    for device in (device for pattern in _GPU_DEVICES for device in Path("/dev").glob(pattern)):
+        _allow(rules, str(device), (_READ_FILE | _READ_DIR | _WRITE_FILE | _IOCTL) & rights)
+    _allow(rules, "/proc/self/task", (_READ_FILE | _READ_DIR | _WRITE_FILE | _TRUNCATE) & rights)  # to name threads
 
 
 def _allow(rules: int, path: str, rights: int) -> None:
@@ -152,7 +164,7 @@ def _allow(rules: int, path: str, rights: int) -> None:
         return
     try:
         if not os.path.isdir(path):
-            rights &= _READ_FILE | _WRITE_FILE | _EXECUTE
+            rights &= _OF_FILES
         _libc.syscall(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("<Qi", rights, there), 0)
     finally:
         os.close(there)

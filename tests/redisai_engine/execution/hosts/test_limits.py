@@ -37,12 +37,43 @@ MAY = {
     "compute": "np.ones((100, 100)) @ np.ones((100, 100))",
     "write to its channel": "sys.stdout.write('')",
 }
+#: What CUDA's driver does, and gives up if it can't; and what it doesn't.
+GPU_MAY = {
+    "make a socket of packets and listen": "listening(socket.SOCK_SEQPACKET, bytes(1) + b'host' + os.urandom(8))",
+    "remove a file without a name": "absent(os.unlink, '')",
+    "name a thread": "open(f'/proc/self/task/{threading.get_native_id()}/comm', 'w')",
+    "list the devices' buses": "os.listdir('/sys/bus')",
+}
+GPU_MAY_NOT = {
+    "make a socket of datagrams": "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+    "make a socket of the network": "socket.socket(socket.AF_INET, socket.SOCK_SEQPACKET)",
+    "make a socket as a file": "listening(socket.SOCK_SEQPACKET, sys.argv[1] + '.new')",
+    "connect": "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])",
+    "accept": "listening(socket.SOCK_SEQPACKET, bytes(1) + os.urandom(8)).accept()",
+    "list the devices": "os.listdir('/dev')",
+    "write to a device": "open('/dev/kmsg', 'w')",
+    "change a setting of the machine": "open('/sys/power/state', 'w')",
+}
 PROGRAM = """
 import os, resource, socket, subprocess, sys, threading
 import numpy as np
 from redisai_engine.execution.hosts import limits
 
-missing = limits.restrict(limits.readable_folders(), 1 << 30, gpu=False)
+def listening(kind, name):
+    made = socket.socket(socket.AF_UNIX, kind)
+    made.settimeout(5)
+    made.bind(name)
+    made.listen()
+    return made
+
+def absent(deed, name):
+    try:
+        deed(name)
+    except FileNotFoundError:
+        return
+    raise ValueError
+
+missing = limits.restrict(limits.readable_folders(), 1 << 30, gpu={gpu})
 if missing:
     os._exit(3)
 try:
@@ -53,23 +84,33 @@ os._exit(0)
 """
 
 
-def exit_code(deed: str, file: Path) -> int:
-    command = [sys.executable, "-c", PROGRAM.format(deed=deed), str(file)]
+def exit_code(deed: str, file: Path, *, gpu: bool) -> int:
+    command = [sys.executable, "-c", PROGRAM.format(deed=deed, gpu=gpu), str(file)]
     return subprocess.run(command, timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).returncode
 
 
 @pytest.mark.parametrize("deed", [*DEEDS, *MAY])
 def test_a_host_may_compute_and_nothing_else(deed: str, tmp_path: Path) -> None:
-    file = tmp_path / "secret"
+    check(deed, DEEDS.get(deed) or MAY[deed], tmp_path, gpu=False, may=deed in MAY)
+
+
+@pytest.mark.parametrize("deed", [*DEEDS, *MAY, *GPU_MAY, *GPU_MAY_NOT])
+def test_a_host_of_a_gpu_may_do_what_cuda_does_besides(deed: str, tmp_path: Path) -> None:
+    allowed, refused = MAY | GPU_MAY, DEEDS | GPU_MAY_NOT
+    check(deed, (allowed | refused)[deed], tmp_path, gpu=True, may=deed in allowed)
+
+
+def check(deed: str, code: str, folder: Path, *, gpu: bool, may: bool) -> None:
+    file = folder / "secret"
     file.write_text("secret")
 
-    code = exit_code(DEEDS.get(deed) or MAY[deed], file)
+    found = exit_code(code, file, gpu=gpu)
 
-    if code == 3:
+    if found == 3:
         pytest.skip("this kernel has no Landlock or no filters of system calls")
-    assert code == (1 if deed in DEEDS else 0)
+    assert found == (0 if may else 1), deed
     assert file.read_text() == "secret"
-    assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+    assert [path.name for path in folder.iterdir()] == ["secret"]
 
 
 def test_the_readable_folders_hold_all_modules_and_none_is_in_another() -> None:
