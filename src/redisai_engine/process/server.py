@@ -35,6 +35,7 @@ from redisai_engine.redis.address import Address, parse_address, with_password_o
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
 from redisai_engine.service.engine import Engine
+from redisai_engine.service.memory.tallies import Tallies
 from redisai_engine.service.polling import PollingPlace
 from redisai_engine.watching.monitor import Monitor
 
@@ -56,7 +57,9 @@ async def serve(settings: Settings, output: WorkerOutput) -> None:
             address = _address(given.settings)
             quarantine = Quarantine(given.notes, wary=given.wary)
             link = await Link.open(given.link)
-            await _serve_clients(given.settings, address, stop, output, quarantine, link=link, place=given.place)
+            await _serve_clients(
+                given.settings, address, stop, output, quarantine, link=link, place=given.place, tallies=given.tallies
+            )
     else:
         with Shutdown(settings.shutdown_timeout, output.close) as stop:
             await _serve_alone(settings, stop, output)
@@ -121,10 +124,12 @@ async def _serve_clients(
     *,
     link: Link | None = None,
     place: PollingPlace | None = None,
+    tallies: Tallies | None = None,
 ) -> None:
     keep_freed_memory()
     host_output = partial(output.source, lines_per_second=_HOST_LINES_PER_SECOND)
-    engine = Engine(settings, redis_address, asyncio.get_running_loop(), quarantine, host_output, place=place)
+    loop = asyncio.get_running_loop()
+    engine = Engine(settings, redis_address, loop, quarantine, host_output, place=place, tallies=tallies)
     monitor = Monitor(engine, partial(UserConnection, engine, OWN))
     peers = Peers(monitor.answer_peer)
     front = RespFront(engine)

@@ -27,6 +27,7 @@ from redisai_engine.execution.notes import LOADING, Note, Notes
 from redisai_engine.process.frames import BrokenFrame, Link, packed, receive_now
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
+from redisai_engine.service.memory.tallies import Tallies
 from redisai_engine.service.polling import PollingPlace
 
 #: The environment variable that holds the numbers of a worker's descriptors, as JSON.
@@ -54,6 +55,7 @@ class Given:
     notes: Notes
     wary: bool
     place: PollingPlace | None
+    tallies: Tallies | None
 
 
 def given_by_parent() -> Given | None:
@@ -67,11 +69,14 @@ def given_by_parent() -> Given | None:
     given = receive_now(link)
     notes = Notes(descriptors["notes"])
     os.close(descriptors["notes"])
-    place = None
+    place = tallies = None
     if "polling" in descriptors:
         os.set_inheritable(descriptors["polling"], False)  # noqa: FBT003  # as above
         place = PollingPlace(descriptors["polling"], given["number"])
-    return Given(Settings(**given["settings"]), link, notes, given["wary"], place)
+    if "tallies" in descriptors:
+        tallies = Tallies(descriptors["tallies"], given["number"])
+        os.close(descriptors["tallies"])
+    return Given(Settings(**given["settings"]), link, notes, given["wary"], place, tallies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +111,19 @@ class Worker:
         hub: Hub,
         output: WorkerOutput,
         *,
-        polling: int | None = None,
+        common: Mapping[str, int] | None = None,
         wary: bool = False,
         program: Sequence[str] = _PROGRAM,
     ) -> Worker:
         """
         Start a process. Raise OSError if the system allows no more of them.
 
-        `polling` is the descriptor of the file with the workers' places to poll in.
+        `common` are descriptors of what all workers have: `polling`, where they poll, and `tallies`, what they count.
         """
         ours, theirs = socket.socketpair()
         pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
         file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
-        descriptors = {"link": theirs.fileno(), "notes": file.fileno()}
-        if polling is not None:
-            descriptors["polling"] = polling
+        descriptors = {"link": theirs.fileno(), "notes": file.fileno(), **(common or {})}
         ours.sendall(
             packed({"settings": asdict(settings), "number": number, "wary": wary})
         )  # far less than a socket holds

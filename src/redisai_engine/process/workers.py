@@ -30,6 +30,7 @@ from redisai_engine.process.peers import Hub
 from redisai_engine.process.stopping import Shutdown
 from redisai_engine.process.worker import MANY_DEATHS, Deaths, End, Worker
 from redisai_engine.service.engine import Question
+from redisai_engine.service.memory.tallies import new_tallies
 
 _PASSIVE = socket.AI_PASSIVE
 _RETRY_SECONDS = 1.0
@@ -55,6 +56,7 @@ class Workers:
         self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
         self._places = tempfile.TemporaryFile(prefix="redisai-engine-polling-")  # noqa: SIM115  # `stop` closes it
+        self._tallies = new_tallies(self._count)
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._crashes = Crashes(settings.quarantine)
@@ -89,14 +91,14 @@ class Workers:
             task.cancel()
         self._socket.close()
         self._places.close()
+        self._tallies.close()
         if self._http_socket is not None:
             self._http_socket.close()
 
     async def _start_one(self, number: int) -> Worker:
         wary = monotonic() < self._wary_until
-        worker = await Worker.start(
-            number, self._settings, self._hub, self._output, polling=self._places.fileno(), wary=wary
-        )
+        common = {"polling": self._places.fileno(), "tallies": self._tallies.fileno()}
+        worker = await Worker.start(number, self._settings, self._hub, self._output, common=common, wary=wary)
         self._running.add(worker)
         return worker
 

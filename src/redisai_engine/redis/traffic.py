@@ -14,22 +14,32 @@ _log = logging.getLogger(__name__)
 
 class Arrivals:
     """
-    How often Redis has sent something on some connections: `all`. It is counted in `total`, too, if there is one.
+    How often Redis has sent something on some connections. It is counted in `total`, too, if there is one.
 
-    `of_changes` of these may have answered a command that changes keys.
+    `of_changes` may have answered a command that changes keys, `others` have not. Both go on from what `tally` holds,
+    if there is one, which other processes read (`service/memory/tallies.py`).
     """
 
-    __slots__ = ("_total", "all", "of_changes")
+    __slots__ = ("_tally", "_total", "of_changes", "others")
 
-    def __init__(self, *, total: Arrivals | None = None) -> None:
-        self.all = 0
-        self.of_changes = 0
+    def __init__(self, *, total: Arrivals | None = None, tally: memoryview | None = None) -> None:
+        self.of_changes = 0 if tally is None else tally[0]
+        self.others = 0 if tally is None else tally[1]
+        self._tally = tally
         self._total = total
 
+    @property
+    def all(self) -> int:
+        return self.of_changes + self.others
+
     def count(self, *, of_change: bool) -> None:
-        self.all += 1
+        """Count before anything is done with what has arrived, so that nobody learns of it earlier."""
         if of_change:
             self.of_changes += 1
+        else:
+            self.others += 1
+        if self._tally is not None:
+            self._tally[0 if of_change else 1] = self.of_changes if of_change else self.others
         if self._total is not None:
             self._total.count(of_change=of_change)
 

@@ -37,6 +37,7 @@ from redisai_engine.redis.traffic import Arrivals, Traffic
 from redisai_engine.service.encoding import ReplyEncoder
 from redisai_engine.service.loading import Loader
 from redisai_engine.service.memory.shares import Shares
+from redisai_engine.service.memory.tallies import Tallies
 from redisai_engine.service.memory.trimming import Trimming, give_back
 from redisai_engine.service.models import Models
 from redisai_engine.service.polling import BusyPolling, PollingPlace, microseconds, worker_seconds
@@ -64,7 +65,7 @@ class Engine:
     The shared state of a process. `redis_address` is the Redis behind it.
 
     `host_output` opens where models and scripts print that run in processes of their own. Without it, that is lost.
-    `place` is where it may poll, if other processes might, too.
+    If there are other processes, `place` is where it may poll, and `tallies` what arrives at any of them.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Engine:
         host_output: Output | None = None,
         *,
         place: PollingPlace | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self.settings = settings
         self.redis_address = redis_address
@@ -107,7 +109,8 @@ class Engine:
         )
         self.ledger = Ledger()
         self.traffic = Traffic()
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals(tally=None if tallies is None else tallies.own)
+        self._tallies = tallies
         self.models = Models(settings, redis_address, loop, self.ledger)
         self.liveness = Liveness(redis_address, loop, settings.upstream_timeout, self.models.stop_tracking)
         self.scripts = self._new_scripts()
@@ -189,6 +192,7 @@ class Engine:
             settings=self.settings,
             traffic=self.traffic,
             arrivals=self.arrivals,
+            tallies=self._tallies,
             liveness=self.liveness,
             turn=self.turn,
             login=login,

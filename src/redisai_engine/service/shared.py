@@ -41,6 +41,7 @@ from redisai_engine.redis.backpressure import Reading
 from redisai_engine.redis.liveness import Liveness
 from redisai_engine.redis.traffic import Arrivals, Traffic
 from redisai_engine.redis.upstream import Relayed, Upstream
+from redisai_engine.service.memory.tallies import Tallies
 from redisai_engine.service.memory.tensors import MOST, MOST_OF_LOGIN, KeptTensors
 from redisai_engine.service.turn import Turn
 
@@ -111,6 +112,7 @@ class SharedConnection:
         settings: Settings,
         traffic: Traffic,
         arrivals: Arrivals,
+        tallies: Tallies | None,
         liveness: Liveness,
         turn: Turn,
         login: bytes = b"",
@@ -118,9 +120,9 @@ class SharedConnection:
         self.reading = Reading()  # of nobody: each client waits for its own answer before it goes on
         self.small_keys = SmallKeys()
         self._arrivals = Arrivals(total=arrivals)
-        self.kept = KeptTensors(arrivals, self._arrivals, MOST_OF_LOGIN if login else MOST)
-        # With other workers, Redis may have answered their clients when this process hasn't heard of it.
-        self._may_keep = settings.workers == 1 and not settings.strict
+        self.kept = KeptTensors(arrivals, self._arrivals, tallies, MOST_OF_LOGIN if login else MOST)
+        # Redis may have answered clients of other workers when this process hasn't heard of it, unless it sees tallies.
+        self._may_keep = not settings.strict and (settings.workers == 1 or tallies is not None)
         self._address = address
         self._loop = loop
         self._settings = settings

@@ -13,6 +13,7 @@ import redis
 from support.servers import Server
 from support.transcripts import recorded_model
 from support.waiting import is_running, wait_until
+from support.workers import children, command_line, workers_of
 
 CONNECTIONS = 12  # enough for both workers to get some
 
@@ -38,10 +39,6 @@ def run(client: redis.Redis) -> object:
 def figures(client: redis.Redis) -> dict[bytes, object]:
     reply = client.execute_command("AI.INFO", "m")
     return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def children(pid: int) -> set[int]:
-    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def test_run_figures_of_all_workers_add_up(two_workers: Server) -> None:
@@ -93,19 +90,6 @@ def test_a_setting_of_any_size_holds_in_all_workers_and_in_those_to_come(two_wor
     store(later[0])
     run(later[0])
     assert {figures(client)[b"calls"] for client in later} == {1}
-
-
-def workers_of(server: Server) -> list[int]:
-    """Return the processes that serve, without the redis-server."""
-    return [child for child in sorted(children(server.process.pid)) if b"redisai_engine" in command_line(child)]
-
-
-def command_line(process: int) -> bytes:
-    """Return a process's command line, empty for one that has ended meanwhile."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def replace(server: Server, worker: int, number: int = signal.SIGKILL) -> None:

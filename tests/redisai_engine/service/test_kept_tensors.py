@@ -21,6 +21,7 @@ from support.replies import OK, bulk
 from support.servers import Server, bundled_redis_server, bundled_valkey_server, redis_server_binary
 from support.shared_connections import APART, Watching
 from support.waiting import wait_until
+from support.workers import connect_to
 
 SERVERS = list(dict.fromkeys(filter(None, (redis_server_binary(), bundled_redis_server(), bundled_valkey_server()))))
 
@@ -35,10 +36,13 @@ def pair(redis: Server, new_engine: Callable[..., Server]) -> Pair:
     return Pair(new_engine("--redis", redis.url), redis)
 
 
-@pytest.fixture
-def dawdling_engine(redis: Server, new_engine: Callable[..., Server]) -> Iterator[Pair]:
+WORKERS = ["1", "2"]
+
+
+@pytest.fixture(params=WORKERS)
+def dawdling_engine(redis: Server, new_engine: Callable[..., Server], request: pytest.FixtureRequest) -> Iterator[Pair]:
     with dawdling(redis, seed=1) as url:
-        yield Pair(new_engine("--redis", url), redis)
+        yield Pair(new_engine("--redis", url, "--workers", request.param), redis)
 
 
 def reads(direct: Connection) -> int:
@@ -53,8 +57,8 @@ def _calls(command: bytes, told: bytes) -> int:
 
 
 def sharing(pair: Pair, connect: Connect) -> Connection:
-    """Open a connection that is answered from memory."""
-    opened, direct = connect(pair.engine), connect(pair.redis)
+    """Open a connection that is answered from memory, to the first worker if there are several."""
+    opened, direct = connect_to(pair.engine, connect, 0), connect(pair.redis)
 
     def is_kept() -> bool:
         assert opened.ask(*setting("k:0", 1)) == OK
@@ -107,9 +111,21 @@ CHANGES: dict[str, tuple[list[Command], int | str]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_another_client_was_told_is_what_is_read(pair: Pair, connect: Connect, change: str) -> None:
+    is_what_is_read(change, sharing(pair, connect), connect(pair.engine), connect(pair.redis))
+
+
+def test_what_another_workers_client_was_told_is_what_is_read(
+    redis: Server, new_engine: Callable[..., Server], connect: Connect
+) -> None:
+    engine = new_engine("--redis", redis.url, "--workers", "2")
+    opened, other, direct = sharing(Pair(engine, redis), connect), connect_to(engine, connect, 1), connect(redis)
+    for change in CHANGES:
+        is_what_is_read(change, opened, other, direct)
+
+
+def is_what_is_read(change: str, opened: Connection, other: Connection, direct: Connection) -> None:
+    """Assert that one client reads what another one has changed. `direct` is none of the engine's."""
     commands, expected = CHANGES[change]
-    opened, other = sharing(pair, connect), connect(pair.engine)
-    direct = connect(pair.redis)
     for number in range(20):
         other.ask("SELECT 0")
         direct.send("FLUSHALL", "SELECT 1", ("SET", "k:0", value(2)), "SELECT 0")
@@ -147,8 +163,8 @@ def test_restored(pair: Pair, connect: Connect) -> None:
 
 @pytest.mark.parametrize("reading", ["GET k:0", "AI.TENSORGET k:0 BLOB"])
 def test_what_one_client_has_read_others_read_as_well(dawdling_engine: Pair, connect: Connect, reading: str) -> None:
-    """Somebody changes the key past the engine, and one client has seen that on its own connection."""
-    opened, other = sharing(dawdling_engine, connect), connect(dawdling_engine.engine)
+    """Somebody changes the key past the engine, and one client has seen that on its own connection, at any worker."""
+    opened, other = sharing(dawdling_engine, connect), connect_to(dawdling_engine.engine, connect, 1)
     direct = connect(dawdling_engine.redis)
     other.ask(APART)
     for number in range(100):
@@ -179,12 +195,12 @@ def test_databases_that_are_swapped_past_the_engine_are_seen_within_a_second(pai
     wait_until(lambda: opened.ask("AI.TENSORGET k:0 BLOB") == bulk(blob(2)), timeout_s=3, what="the other database")
 
 
-@pytest.mark.parametrize("arguments", [("--strict",), ("--workers", "2")], ids=" ".join)
-def test_nothing_is_kept(
-    redis: Server, new_engine: Callable[..., Server], connect: Connect, arguments: tuple[str, ...]
+@pytest.mark.parametrize("workers", WORKERS)
+def test_nothing_is_kept_by_a_strict_engine(
+    redis: Server, new_engine: Callable[..., Server], connect: Connect, workers: str
 ) -> None:
-    """`--strict` asks; with two workers, one doesn't know what the other one's clients were told."""
-    opened, direct = connect(new_engine("--redis", redis.url, *arguments)), connect(redis)
+    opened = connect(new_engine("--redis", redis.url, "--strict", "--workers", workers))
+    direct = connect(redis)
     for _ in range(10):
         assert opened.ask(*setting("k:0", 1)) == OK
         before = reads(direct)
@@ -217,8 +233,12 @@ def test_a_lost_connection_takes_what_is_kept_with_it(pair: Pair, connect: Conne
         wait_until(lambda told=expected: opened.ask("AI.TENSORGET k:0 BLOB") == told, timeout_s=0.5, what="the change")
 
 
-def test_three_commands_one_after_another_ask_redis_twice(pair: Pair, connect: Connect) -> None:
-    opened, watching = connect(pair.engine), Watching(pair.redis, connect)
+@pytest.mark.parametrize("workers", WORKERS)
+def test_three_commands_one_after_another_ask_redis_twice(
+    redis: Server, new_engine: Callable[..., Server], connect: Connect, workers: str
+) -> None:
+    opened = connect(new_engine("--redis", redis.url, "--workers", workers))
+    watching = Watching(redis, connect)
     store_identity(opened, "same")
 
     def asked(number: int) -> list[bytes]:

@@ -2,7 +2,8 @@
 No client of the engine reads a tensor that is older than what any of them had been told before it asked.
 
 Several clients change tensors in all ways that there are, each over a connection to Redis that dawdles in its own way.
-Some change them past the engine. That counts as soon as a client of the engine has seen it.
+Some change them past the engine. That counts as soon as a client of the engine has seen it. With several workers, the
+clients are spread over them.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from support.int64_tensors import MISSING, Command, setting, store_identity, val
 from support.replies import OK, bulk
 from support.servers import Server, bundled_redis_server, bundled_valkey_server, redis_server_binary
 from support.shared_connections import APART
+from support.workers import connect_to
 
 SERVERS = list(dict.fromkeys(filter(None, (redis_server_binary(), bundled_redis_server(), bundled_valkey_server()))))
 KEYS = ("k:0", "k:1", "k:2")
 STEPS = 1500
 NO_TENSOR = -2  # what a key holds that is a hash
 SET = "redis.call('SET', KEYS[1], ARGV[1])"
-CLIENTS = 5
+PLACES = (0, 0, 1, 1, 2)  # at which worker each client is; the first two may have logged in and share a connection
+WATCHING_AT = 1
 
 Deed = tuple[float, Callable[[], None]]  # how often it is done beside others
 
@@ -220,11 +223,11 @@ def play(engine: Pair, connect: Connect, habits: Habits, seed: int, steps: int =
     keeper = connect(engine.engine)
     keeper.ask("FLUSHALL")
     clients: list[Client] = []
-    for number in range(CLIENTS):
-        opened = connect(engine.engine)
+    for number, place in enumerate(PLACES):
+        opened = connect_to(engine.engine, connect, place)
         assert number >= habits.logged_in or opened.ask("AUTH default any") == OK
         clients.append(Client(len(clients), opened, record, choose))
-    watching = connect(engine.engine)
+    watching = connect_to(engine.engine, connect, WATCHING_AT)
     watching.ask(APART)
     clients.append(Watcher(len(clients), watching, record, choose))
     for _ in range(habits.past):
@@ -244,13 +247,21 @@ def play(engine: Pair, connect: Connect, habits: Habits, seed: int, steps: int =
     return ""
 
 
-@pytest.fixture(params=SERVERS, ids=lambda path: path.rpartition("/")[2] + str(SERVERS.index(path)))
+ENGINES = [
+    *(pytest.param((path, "1"), id=path.rpartition("/")[2] + str(SERVERS.index(path))) for path in SERVERS),
+    pytest.param((SERVERS[0], "2"), id="2 workers"),
+    pytest.param((SERVERS[-1], "3"), id="3 workers", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=ENGINES)
 def dawdling_engine(
     new_redis: Callable[..., Server], new_engine: Callable[..., Server], request: pytest.FixtureRequest
 ) -> Iterator[Pair]:
-    redis = new_redis(binary=request.param)
+    binary, workers = request.param
+    redis = new_redis(binary=binary)
     with dawdling(redis, seed=1) as url:
-        yield Pair(new_engine("--redis", url), redis)
+        yield Pair(new_engine("--redis", url, "--workers", workers), redis)
 
 
 @pytest.mark.parametrize("logged_in", [0, 2])

@@ -57,7 +57,9 @@ class SharingWay(ShortWay):
     def keeps(self) -> KeptTensors | None:
         """What this way may find in memory, and keep there; None if nothing is to be kept."""
         shared = self.shared
-        return None if shared is None or not shared.kept.is_on else shared.kept
+        if shared is None or not shared.kept.is_on or shared.kept.rests(self._began_at):
+            return None
+        return shared.kept
 
     def ask(self, requests: bytes, count: int, *, most: int | None = None, refusal: str = "") -> None:
         """Ask for what changes nothing. `most` and `refusal` hold on the client's own connection."""

@@ -6,7 +6,10 @@ Theory of operation. A tensor is kept if it was written or read over the connect
 an answer has come on any other connection (`Arrivals`) to something that may have changed keys, nothing that was asked
 for before counts any more.
 
-Others change keys past this process. Of that Redis tells on the shared connection, which has client tracking on, in
+With several workers, all this holds for what has arrived at any of them (`tallies.py`): what another worker's clients
+were told has come elsewhere, over whichever connection.
+
+Others change keys past the engine. Of that Redis tells on the shared connection, which has client tracking on, in
 order with answers. But somebody may have learned of the change on another connection before that message has been read.
 So once anything at all has arrived there, nothing counts until an answer has come on the shared one to a request that
 was made after it: by then, what had changed before has been told. docs/decisions/0014-kept-tensors.md has the reasons.
@@ -14,9 +17,9 @@ was made after it: by then, what had changed before has been told. docs/decision
 Rights aren't checked here, and some changes aren't told. So nothing counts for longer than `SECONDS`.
 
 Keeping what is written costs Redis a reading, so that it tells of changes. It is worth that for keys that are looked
-for (`wants`).
+for (`wants`). While so much arrives elsewhere that nothing is found, nothing is kept for a while (`rests`).
 
-Invariant: what `find` returns is not older than anything that a client of this process has been told. No more than
+Invariant: what `find` returns is not older than anything that a client of this engine has been told. No more than
 `MOST` bytes are kept, or `MOST_OF_LOGIN`.
 """
 
@@ -26,6 +29,7 @@ from typing import Any, Final
 
 from redisai_engine.protocol.frames import decode
 from redisai_engine.redis.traffic import Arrivals
+from redisai_engine.service.memory.tallies import Tallies
 
 SECONDS: Final = 1.0  # as remembered rights (`commands/rights.py`)
 MOST: Final = 4 * 2**20  # bytes of all together
@@ -33,6 +37,8 @@ MOST_OF_LOGIN: Final = 2**18  # bytes of all that clients with one login read an
 MOST_ONE: Final = 16 * 1024  # bytes
 _OVERHEAD: Final = 500  # bytes for each
 _PATIENCE: Final = 8  # so often a key is written and kept, without being looked for in between
+_IN_VAIN: Final = 8  # so often in a row nothing counted that was looked for, because of what had arrived elsewhere
+_REST_SECONDS: Final = 0.25  # after that
 _MOST_WANTED: Final = 10_000  # keys
 _LONGEST_KEY: Final = 256  # bytes, of those
 
@@ -61,19 +67,24 @@ class KeptTensors:
     """
     The tensors by key, all of database 0. Nothing is kept unless `is_on`.
 
-    `arrivals` are those on all connections, and `here` those on the shared one. `most` bytes are kept.
+    `arrivals` are those on all connections of this process, and `here` those on the shared one. With other processes,
+    `tallies` has those of all. `most` bytes are kept.
     """
 
-    def __init__(self, arrivals: Arrivals, here: Arrivals, most: int = MOST) -> None:
+    def __init__(self, arrivals: Arrivals, here: Arrivals, tallies: Tallies | None = None, most: int = MOST) -> None:
         self.is_on = False
         self.size = 0  # bytes
         self._arrivals = arrivals
         self._here = here
+        self._tallies = tallies
         self._most = most
         self._confirmed = -1  # of `Arrivals.all`: changes that anybody had learned of by then have been told
         self._kept: dict[bytes, _Kept] = {}  # in the order in which they were asked for
         self._reading: dict[bytes, AskedAt] = {}
         self._wanted: dict[bytes, int] = {}  # how often each may still be written and kept
+        self._in_vain = 0
+        self._in_vain_at = -1  # of `Arrivals.all`
+        self._rests_after = self._rests_until = 0.0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -81,14 +92,23 @@ class KeptTensors:
     def find(self, key: bytes, now: float) -> Any:
         """Return the tensor that the key holds, or None if only Redis can tell."""
         self._want(key)
-        if self._confirmed != self._arrivals.all - self._here.all:
+        if self.rests(now):
+            return None
+        elsewhere = self._all_elsewhere()
+        if self._confirmed != elsewhere:
+            self._was_in_vain(elsewhere, now)
             return None
         kept = self._kept.get(key)
         if kept is None or kept.asked.until <= now:
             return None
-        if kept.asked.of_changes != self._arrivals.of_changes - self._here.of_changes:
+        if kept.asked.of_changes != self._changes_elsewhere():
             return None
+        self._in_vain = 0
         return kept.tensor
+
+    def rests(self, now: float) -> bool:
+        """Return whether nothing is to be kept of what begins now. It stays the same for what has begun."""
+        return self._rests_after < now < self._rests_until
 
     def wants(self, key: bytes) -> bool:
         """Return whether what is written to this key is likely to be looked for."""
@@ -96,8 +116,7 @@ class KeptTensors:
 
     def asking(self, now: float) -> AskedAt:
         """Return what `answered` and `keep` have to know of a request that is about to be sent."""
-        arrivals, here = self._arrivals, self._here
-        return AskedAt(arrivals.all - here.all, arrivals.of_changes - here.of_changes, now)
+        return AskedAt(self._all_elsewhere(), self._changes_elsewhere(), now)
 
     def reading(self, key: bytes, asked: AskedAt) -> None:
         """Note that a key is about to be read, with more than one reply."""
@@ -159,6 +178,25 @@ class KeptTensors:
         self.is_on = False
         self._confirmed = -1
         self.forget_all()
+
+    def _all_elsewhere(self) -> int:
+        """Return how much has arrived on any other connection, of any process."""
+        tallies = self._tallies
+        return (self._arrivals.all if tallies is None else tallies.all) - self._here.all
+
+    def _changes_elsewhere(self) -> int:
+        tallies = self._tallies
+        return (self._arrivals.of_changes if tallies is None else tallies.of_changes) - self._here.of_changes
+
+    def _was_in_vain(self, elsewhere: int, now: float) -> None:
+        """Rest after several times, of which those with nothing new elsewhere are one."""
+        if elsewhere == self._in_vain_at:
+            return
+        self._in_vain_at = elsewhere
+        self._in_vain += 1
+        if self._in_vain >= _IN_VAIN:
+            self._in_vain = 0
+            self._rests_after, self._rests_until = now, now + _REST_SECONDS
 
     def _want(self, key: bytes) -> None:
         if len(key) > _LONGEST_KEY:

@@ -53,7 +53,7 @@ def test_it_counts_for_a_second(memory: Memory) -> None:
 
 
 def test_what_arrives_elsewhere_ends_it_until_redis_has_answered_here(memory: Memory) -> None:
-    memory.arrivals.all += 1
+    memory.arrivals.count(of_change=False)
     assert memory.kept.find(KEY, NOW) is None
 
     memory.kept.answered(memory.kept.asking(NOW))
@@ -63,15 +63,14 @@ def test_what_arrives_elsewhere_ends_it_until_redis_has_answered_here(memory: Me
 
 def test_an_answer_to_what_was_asked_before_proves_nothing(memory: Memory) -> None:
     asked = memory.kept.asking(NOW)
-    memory.arrivals.all += 1
+    memory.arrivals.count(of_change=False)
     memory.kept.answered(asked)
 
     assert memory.kept.find(KEY, NOW) is None
 
 
 def test_an_answer_to_what_may_have_changed_keys_ends_it_for_good(memory: Memory) -> None:
-    memory.arrivals.all += 1
-    memory.arrivals.of_changes += 1
+    memory.arrivals.count(of_change=True)
     memory.kept.answered(memory.kept.asking(NOW))
     assert memory.kept.find(KEY, NOW) is None
 
@@ -161,6 +160,30 @@ def test_what_is_looked_for_is_wanted_until_it_is_only_written(memory: Memory) -
     memory.kept.answered(asked)
     assert memory.kept.find(b"other", NOW) == "new"
     assert memory.kept.wants(b"other")
+
+
+def test_nothing_is_kept_for_a_while_where_it_is_in_vain(memory: Memory) -> None:
+    for _ in range(8):
+        assert not memory.kept.rests(NOW + 1)
+        memory.arrivals.count(of_change=False)
+        for _ in range(100):  # at the same time, which shows no more than once
+            assert memory.kept.find(KEY, NOW) is None
+        memory.kept.answered(memory.kept.asking(NOW))
+
+    assert [memory.kept.rests(now) for now in (NOW, NOW + 0.01, NOW + 0.24, NOW + 0.26)] == [False, True, True, False]
+    memory.write(now=NOW + 0.1)
+    assert memory.kept.find(KEY, NOW + 0.1) is None
+    assert memory.kept.find(KEY, NOW + 0.3) == "new"
+
+
+def test_what_is_found_in_between_is_not_in_vain(memory: Memory) -> None:
+    for _ in range(100):
+        memory.arrivals.count(of_change=False)
+        assert memory.kept.find(KEY, NOW) is None
+        memory.kept.answered(memory.kept.asking(NOW))
+        assert memory.kept.find(KEY, NOW) == "new"
+
+    assert not memory.kept.rests(NOW + 0.1)
 
 
 def test_wanted_keys_are_bounded(memory: Memory) -> None:
