@@ -39,7 +39,11 @@ def _accept(
     with contextlib.suppress(OSError):
         while True:
             client, _ = listener.accept()
-            upstream = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
+            try:
+                upstream = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
+            except OSError:  # the server is down for now
+                client.close()
+                continue
             client.settimeout(TIMEOUT_S)
             opened += (client, upstream)
             for each in (client, upstream):

@@ -18,7 +18,7 @@ TIMEOUT_S = 30.0
 
 class Stepping:
     """
-    A proxy that listens on `port`. `before` is called before each command that names `key` reaches Redis.
+    A proxy that listens on `port`. `before` is called before each command that names `key` reaches Redis: `command`.
 
     By then, Redis has answered all that came earlier on the same connection.
     """
@@ -26,6 +26,7 @@ class Stepping:
     def __init__(self, port: int, key: bytes) -> None:
         self.port = port
         self.before: Callable[[], None] | None = None
+        self.command: list[bytes] = []
         self._key = key
 
     @property
@@ -64,6 +65,7 @@ class _Passage:
             with self._changed:
                 assert self._changed.wait_for(lambda: self._unanswered <= 0, TIMEOUT_S), "Redis doesn't answer"
             if stepping.before is not None:
+                stepping.command = command
                 stepping.before()
         with self._changed:
             self._unanswered += 1
@@ -78,6 +80,7 @@ class _Passage:
                     self._unanswered -= answers
                     self._changed.notify_all()
                 self._client.sendall(data)
+        with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_WR)
 
 

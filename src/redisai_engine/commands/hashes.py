@@ -7,7 +7,7 @@ comes too late (inside MULTI, or in a race with another client), the write is un
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,11 @@ NO_FIELD = b"ai.engine:none"  # in no hash: deleting it requires the right to wr
 # A field without a value: Redis refuses it last, after it has looked at rights, memory and whether it may write.
 HALF_FIELD = (NO_FIELD, b"", NO_FIELD)
 _HALF_REFUSED = "ERR wrong number of arguments for 'hset' command"
+# Deletes fields of the hash with this id, and none of another one.
+_DELETE_OWN = b"""
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], unpack(ARGV, 3))
+"""
 READ_RIGHT = b"r"  # the right to read a key, as `Rights` remembers it
 
 
@@ -45,7 +50,7 @@ def check_writable(client: Client, key: bytes, kind: store.Kind) -> Generator[An
         yield Permit(_harmless_writes(key))
         return False
     for _ in range(_LOOKS):
-        found, exists = yield from check_permitted(key, (b"HGET", key, kind.marker), (b"EXISTS", key))
+        found, exists = yield from look_at_writable(key, kind)
         if found is not None or not exists:
             return not exists
     raise WrongType
@@ -89,6 +94,12 @@ def check_permitted(key: bytes, *reading: UpstreamCommand, any_type: bool = Fals
     return answers[: len(reading)]
 
 
+def look_at_writable(key: bytes, kind: store.Kind, *, any_type: bool = False) -> Generator[Any, Any, list[Any]]:
+    """Check also the rights to what `writing` asks. Return the marker of this kind, and whether there is a key."""
+    reading: list[UpstreamCommand] = [(b"HGET", key, kind.marker), (b"EXISTS", key), (b"PTTL", key)]
+    return (yield from check_permitted(key, *reading, any_type=any_type))[:2]
+
+
 def _harmless_writes(key: bytes) -> list[UpstreamCommand]:
     return [(b"HDEL", key, NO_FIELD), (b"HSET", key, *HALF_FIELD)]
 
@@ -108,47 +119,74 @@ def write_hash(
     `expiry` is the command that sets or removes the key's expiry. The commands of `before` are sent first, in the same
     write. Raise WrongType if the key holds another kind, UpstreamError if Redis refuses to write.
     """
-    if client.transaction is not None:
+    commands = [*before, *writing(key, kind, fields)]
+    if client.transaction is not None:  # which Redis refuses as a whole
         client.transaction.stored.add(key)
-    answers = yield Limited([*before, *writing(key, kind, fields, expiry=expiry)], MAX_METADATA)
-    yield from check_written(key, kind, fields, answers[len(before) :])
+        commands += [(b"HDEL", key, *names) for names in [_unused(kind, fields)] if names]
+        answers = yield Limited([*commands, expiry], MAX_METADATA)
+        yield from _check_written(key, kind, fields, answers[len(before) :])
+    else:
+        answers = yield Limited(commands, MAX_METADATA)
+        yield from finish_writing(key, kind, fields, answers[len(before) :], expiry=expiry)
 
 
-def writing(key: bytes, kind: store.Kind, fields: Sequence[Buffer], *, expiry: UpstreamCommand) -> Limited:
+def writing(key: bytes, kind: store.Kind, fields: Sequence[Buffer]) -> Limited:
     """Return the commands that write fields and values."""
-    # An older, larger model under the same key may have more fields.
-    unused = set(kind.fields) - set(map(bytes, fields[::2]))
-    commands = [
-        (b"HGET", key, kind.marker),
-        (b"PTTL", key),
-        (b"HSET", key, *fields),
-        *([(b"HDEL", key, *unused)] if unused else []),
-        expiry,
-    ]
-    return Limited(commands, MAX_METADATA)
+    return Limited([(b"HGET", key, kind.marker), (b"PTTL", key), (b"HSET", key, *fields)], MAX_METADATA)
 
 
-def check_written(
+def finish_writing(
+    key: bytes, kind: store.Kind, fields: Sequence[Buffer], answers: Sequence[Any], *, expiry: UpstreamCommand
+) -> Generator[Any, Any, None]:
+    """
+    Check the answers to what `writing` returns, and only then clear what is left of an older hash: Redis may refuse to
+    write for want of memory, but never to delete. Raise the errors of `write_hash`.
+    """
+    yield from _check_written(key, kind, fields, answers)
+    ttl_ms, unused = answers[1], _unused(kind, fields)
+    if unused and ttl_ms != _NO_KEY:
+        yield from delete_own(key, kind, _id(kind, fields), unused)
+    if ttl_ms > 0 or expiry[0] != b"PERSIST":
+        refuse_error(*(yield [expiry]))
+
+
+def _unused(kind: store.Kind, fields: Sequence[Buffer]) -> set[bytes]:
+    """Return the fields that an older, larger model under the same key may have."""
+    return set(kind.fields) - set(map(bytes, fields[::2]))
+
+
+def _id(kind: store.Kind, fields: Sequence[Buffer]) -> bytes:
+    _, name, _ = kind.head
+    return bytes(fields[fields.index(name) + 1])
+
+
+def _check_written(
     key: bytes, kind: store.Kind, fields: Sequence[Buffer], answers: Sequence[Any]
 ) -> Generator[Any, Any, None]:
-    """Check the answers to what `writing` returns. Raise the errors of `write_hash`."""
     marker, ttl_ms, stored = answers[:3]
     # All fields new in a key that was there: another kind, noticed too late. Not so if another client came to store one
     # of this kind just now.
     is_new = isinstance(stored, ReplyError) or stored == len(fields) // 2
     if not isinstance(marker, bytes) and ttl_ms != _NO_KEY and is_new:
-        expires = [(b"PEXPIRE", key, b"%d" % ttl_ms)] if ttl_ms > 0 else []
-        yield [(b"HDEL", key, *kind.fields), *expires]
+        yield from delete_own(key, kind, _id(kind, fields), kind.fields)
+        if ttl_ms > 0:
+            yield [(b"PEXPIRE", key, b"%d" % ttl_ms)]
         raise WrongType
     refuse_error(stored)
 
 
-def take_back(key: bytes, kind: store.Kind, id_: bytes) -> Generator[Any, Any, None]:
-    """Delete what has just been written to a free key, unless another client has replaced it meanwhile."""
+def delete_own(key: bytes, kind: store.Kind, id_: bytes, names: Iterable[bytes]) -> Generator[Any, Any, None]:
+    """
+    Delete fields of a hash that has just been written, unless another client has replaced it meanwhile.
+
+    That is one step, except for a user who may not run scripts.
+    """
     _, id_field, _ = kind.head
-    (held,) = yield [(b"HGET", key, id_field)]
-    if held == id_:
-        yield [(b"HDEL", key, *kind.fields)]
+    (deleted,) = yield [(b"EVAL", _DELETE_OWN, b"1", key, id_field, id_, *names)]
+    if isinstance(deleted, ReplyError):
+        (held,) = yield [(b"HGET", key, id_field)]
+        if held == id_:
+            yield [(b"HDEL", key, *names)]
 
 
 def delete_hash(client: Client, key: bytes, kind: store.Kind, missing: str) -> Plan:

@@ -18,11 +18,11 @@ from redisai_engine.commands.grammar.models import ModelOptions, parse_modelset,
 from redisai_engine.commands.hashes import (
     READ_RIGHT,
     check_writable,
-    check_written,
     delete_hash,
+    delete_own,
+    finish_writing,
     read_fields,
     scanned,
-    take_back,
     write_hash,
     writing,
 )
@@ -124,11 +124,11 @@ def _put_large(client: Client, key: bytes, asked: store.ModelInfo, blob: bytes, 
     inputs, outputs = tried.passed.names
     meta = dataclasses.replace(asked, inputs=inputs, outputs=outputs)
     fields = store.model_fields(meta, blob)
-    commands = writing(key, store.MODEL, fields, expiry=expiry)
-    model, answers = yield LoadAndAsk(Load((client.database, key), asked, blob), tried, commands)
-    yield from check_written(key, store.MODEL, fields, answers)
+    load, commands = Load((client.database, key), asked, blob), writing(key, store.MODEL, fields)
+    model, answers = yield LoadAndAsk(load, tried, commands)
+    yield from finish_writing(key, store.MODEL, fields, answers, expiry=expiry)
     if isinstance(model, EngineError):
-        yield from take_back(key, store.MODEL, meta.id.encode())
+        yield from delete_own(key, store.MODEL, meta.id.encode(), store.MODEL.fields)
         raise model
     _keep(client, key, meta, model)
     return replies.OK

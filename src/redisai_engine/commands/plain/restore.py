@@ -15,7 +15,7 @@ from typing import Any
 from redisai_engine.commands.ai.model import put_model
 from redisai_engine.commands.ai.script import put_script
 from redisai_engine.commands.client import Client
-from redisai_engine.commands.hashes import check_permitted
+from redisai_engine.commands.hashes import look_at_writable
 from redisai_engine.commands.invalidation import relay_and_invalidate
 from redisai_engine.commands.steps import Compute, Plan, UpstreamCommand, refuse_error
 from redisai_engine.commands.table import WRITE, Keys, command
@@ -125,8 +125,7 @@ def _clearing(request: _Request, kind: store.Kind) -> Generator[Any, Any, list[U
 
     Raise UpstreamError if Redis refuses to write a hash: so far it has allowed only RESTORE.
     """
-    reading = [(b"EXISTS", request.key), (b"HGET", request.key, kind.marker)]
-    exists, marker = yield from check_permitted(request.key, *reading, any_type=True)
+    marker, exists = yield from look_at_writable(request.key, kind, any_type=True)
     if request.replace and exists and not isinstance(marker, bytes):
         return [(b"DEL", request.key)]
     return []

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import re
-import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from redisai_engine.protocol.frames import ReplyError
 from redisai_engine.redis import store
 from support import onnx_faults
 from support.gateway import model_blob
 from support.hosts import hosts_of
-from support.onnx_models import graph_model, tensor
+from support.large_models import SIZE, padded, too_little_memory, weighty
 from support.servers import Server, start_engine
 from support.waiting import wait_until
 from support.wire import Wire
 
 pytestmark = pytest.mark.slow
 
-SIZE = store.BLOB_FIELD_SIZE + 2**20
 MISSING = ReplyError("ERR model key is empty")
 
 
@@ -46,22 +39,6 @@ def wire(serving: Server) -> Iterator[Wire]:
         wire.ask("DEL", "m")
 
 
-@cache
-def weighty() -> bytes:
-    """Return a model that answers with the number at a place in its weights, which are the places themselves."""
-    weights = numpy_helper.from_array(np.arange(SIZE // 4, dtype=np.float32), "w")
-    nodes = [helper.make_node("Gather", ["w", "i"], ["y"])]
-    places, found = tensor("i", TensorProto.INT64, ["n"]), tensor("y", TensorProto.FLOAT, ["n"])
-    return bytes(graph_model(nodes, [places], [found], weights=(weights,)).SerializeToString())
-
-
-def padded(blob: bytes) -> bytes:
-    """Return the same model with a description that makes it a large one."""
-    model = onnx.load_from_string(blob)
-    model.doc_string = "x" * SIZE
-    return bytes(model.SerializeToString())
-
-
 def stored(wire: Wire, blob: bytes) -> object:
     return wire.ask("AI.MODELSTORE", "m", "ONNX", "CPU", "TAG", "t", "BLOB", blob)
 
@@ -77,19 +54,6 @@ def added(wire: Wire) -> object:
     """Run a model that adds something to a number."""
     wire.ask("AI.TENSORSET", "x", "FLOAT", 1, "VALUES", 1)
     return wire.ask("AI.MODELEXECUTE", "m", "INPUTS", 1, "x", "OUTPUTS", 1, "y")
-
-
-@contextmanager
-def less_memory(engine: Server, more: int) -> Iterator[None]:
-    """Let the engine's process take only so many more bytes than it has."""
-    pid = engine.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_DATA)
-    now = int(Path(f"/proc/{pid}/statm").read_text().split()[5]) * resource.getpagesize()
-    resource.prlimit(pid, resource.RLIMIT_DATA, (now + more, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_DATA, before)
 
 
 def fields(serving: Server) -> dict[bytes, bytes]:
@@ -139,7 +103,7 @@ def test_what_passes_but_cannot_be_loaded_is_not_left_in_redis(tmp_path: Path) -
     try:
         with Wire(engine.port, timeout_s=60) as wire:
             wire.ask("AI.MODELSTORE", "small", "ONNX", "CPU", "BLOB", model_blob("Add"))  # starts what trials need
-            with less_memory(engine, SIZE * 7 // 4):  # a load takes more than that besides the blob
+            with too_little_memory(engine):
                 refusal = stored(wire, weighty())
 
             assert isinstance(refusal, ReplyError)
