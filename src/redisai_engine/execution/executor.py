@@ -449,7 +449,7 @@ class Executor:
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._pending -= 1
         if type(outcome) is not list and job.model is not None:
-            job.model.figures.fronts[job.front].failed(outcome)
+            job.model.figures.fronts[job.front].failed(outcome, monotonic() - job.taken_at)
         try:
             job.done(outcome)
         except Exception as error:  # a bug in one caller must not cost the others their outcomes
@@ -467,9 +467,7 @@ class Executor:
 
 def _count(model: RunnableModel, batch: Batch) -> None:
     """Add the requests of one run to the model's statistics and figures."""
-    now = monotonic()
-    figures = model.figures
-    rows = 0
+    now, figures, rows = monotonic(), model.figures, 0
     for job, outcome in zip(batch.jobs, batch.outcomes, strict=True):
         if isinstance(outcome, list):
             own = _samples(outcome)
@@ -479,7 +477,8 @@ def _count(model: RunnableModel, batch: Batch) -> None:
             job.started_at = batch.started_at
         else:
             model.statistics.failed()
-    figures.ran(batch.seconds, rows)
+    if any(isinstance(outcome, list) for outcome in batch.outcomes):
+        figures.ran(batch.seconds, rows)
 
 
 def _samples(outputs: Outputs) -> int:

@@ -102,6 +102,7 @@ class RequestFigures:
         self.queue = [0] * (_DURATIONS + 1)
         self.queue_seconds = 0.0
         self.errors: dict[str, int] = {}
+        self.failed_seconds = 0.0
         #: The latest, each with the time of day, its kind and its text.
         self.last_errors: deque[tuple[float, str, str]] = deque(maxlen=_LAST_ERRORS)
 
@@ -112,9 +113,10 @@ class RequestFigures:
         self.queue[bucket(queued)] += 1
         self.queue_seconds += queued
 
-    def failed(self, error: object) -> None:
-        """Count a request that got this error, or TIMED_OUT."""
+    def failed(self, error: object, seconds: float) -> None:
+        """Count a request that took so long and got this error, or TIMED_OUT."""
         kind = kind_of(error)
+        self.failed_seconds += seconds
         self.errors[kind] = self.errors.get(kind, 0) + 1
         text = error.wire if isinstance(error, EngineError) else "the request waited longer than its TIMEOUT"
         self.last_errors.append((time(), kind, text[:_LONGEST_TEXT]))
@@ -134,7 +136,7 @@ class Figures:
         self.fronts: list[RequestFigures] = [RequestFigures() for _ in FRONTS]
 
     def ran(self, seconds: float, rows: int) -> None:
-        """Count a run of so many rows."""
+        """Count a run of so many rows, which has succeeded for one request at least."""
         self.run[bucket(seconds)] += 1
         self.run_seconds += seconds
         self.rows[size_bucket(rows)] += 1
@@ -201,6 +203,7 @@ def _add(old: Figures, to: Figures) -> None:
         mine.latency_seconds += theirs.latency_seconds
         mine.queue = _sums(mine.queue, theirs.queue)
         mine.queue_seconds += theirs.queue_seconds
+        mine.failed_seconds += theirs.failed_seconds
         for kind, count in theirs.errors.items():
             mine.errors[kind] = mine.errors.get(kind, 0) + count
 

@@ -70,6 +70,7 @@ def _add_version(samples: Samples, engine: Engine, place: Place, id_: bytes, fig
         samples["redisai_requests_total"] += [([*labels, front, "ok"], done), ([*labels, front, "error"], failed)]
         samples["redisai_request_seconds"].append(([*labels, front], [*requests.latency, requests.latency_seconds]))
         samples["redisai_queue_seconds"].append(([*labels, front], [*requests.queue, requests.queue_seconds]))
+        samples["redisai_failed_request_seconds_total"].append(([*labels, front], requests.failed_seconds))
         for kind, count in requests.errors.items():
             samples["redisai_errors_total"].append(([*labels, front, kind], count))
     _add_state(samples, engine, place, id_, labels)

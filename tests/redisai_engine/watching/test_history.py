@@ -61,7 +61,7 @@ def test_errors_are_counted_and_the_last_ones_have_their_text() -> None:
     history = History(ledger)
     figures = ledger.of(PLACE, b"1", "ONNX", "CPU")
     for number in range(100):
-        figures.fronts[RESP].failed(ModelRunError(f"ERR {number} " + "x" * 10_000))
+        figures.fronts[RESP].failed(ModelRunError(f"ERR {number} " + "x" * 10_000), 0.001)
     history.take(1)
 
     assert totals(history, "fine")["errors"] == 100

@@ -75,6 +75,7 @@ def test_every_metric_is_on_the_board_or_needs_no_panel() -> None:
     aside = {
         "redisai_models_loaded",
         "redisai_command_errors_total",
+        "redisai_failed_request_seconds_total",
         "redisai_upstream_opened_total",
         "redisai_tracking_opened_total",
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import prod
 
 from support.http_calls import HttpServer, infer_json
+from support.onnx_faults import failing_run
 from support.recorded import EXAMPLE, deploy
 from support.scraping import Scrape, parsed
 from support.servers import Server
@@ -54,6 +55,37 @@ def test_statistics_are_those_of_triton(http: HttpServer) -> None:
     assert told["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
     assert told["inference_stats"]["success"]["ns"] > told["inference_stats"]["compute_infer"]["ns"] > 0
     assert http.ask("GET", "/v2/models/missing/stats").status == 404
+
+
+def test_a_run_that_fails_is_no_execution(http: HttpServer) -> None:
+    """Neither the first ones, which a thread does, nor those in the event loop once it is known how long they take."""
+    name = "http:failing"
+    http.engine.client().execute_command("AI.MODELSTORE", name, "ONNX", "CPU", "BLOB", failing_run())
+    requests = {size: infer_json(x=("FP32", [size], [1] * size)) for size in (3, 2)}
+
+    for _ in range(10):
+        before = statistics(http, name)
+        for size, status in ((3, 200), (2, 400), (2, 400)):
+            assert http.ask("POST", f"/v2/models/{name}/infer", requests[size]).status == status
+        told = statistics(http, name)
+
+        assert {what: told[what] - before[what] for what in told} == {
+            "inferences": 3,
+            "executions": 1,
+            "success": 1,
+            "fail": 2,
+            "queue": 1,
+            "compute_infer": 1,
+        }
+
+
+def statistics(http: HttpServer, name: str) -> dict[str, int]:
+    """Return the counts of a model. Whatever has been counted has taken time, too."""
+    (told,) = http.ask("GET", f"/v2/models/{name}/stats").json()["model_stats"]
+    timed = told["inference_stats"]
+    assert all((each["ns"] > 0) == (each["count"] > 0) for each in timed.values())
+    counts = {what: each["count"] for what, each in timed.items()}
+    return {"inferences": told["inference_count"], "executions": told["execution_count"], **counts}
 
 
 def test_who_may_not_ask_redis_for_its_figures_gets_no_metrics(new_http: NewHttp) -> None:

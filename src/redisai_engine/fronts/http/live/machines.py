@@ -106,7 +106,7 @@ def _statistics(totals: Totals, name: str) -> dict[str, Any]:
     def timed(count: float, seconds: float) -> dict[str, int]:
         return {"count": int(count), "ns": int(seconds * 1e9)}
 
-    succeeded = total("redisai_requests_total", outcome="ok")
+    succeeded, failed = (total("redisai_requests_total", outcome=outcome) for outcome in ("ok", "error"))
     runs = sum(
         sum(value[:-1])
         for labels, value in totals.get("redisai_run_seconds", {}).items()
@@ -119,7 +119,7 @@ def _statistics(totals: Totals, name: str) -> dict[str, Any]:
         "execution_count": int(runs),
         "inference_stats": {
             "success": timed(succeeded, total("redisai_request_seconds")),
-            "fail": timed(total("redisai_requests_total", outcome="error"), 0.0),
+            "fail": timed(failed, total("redisai_failed_request_seconds_total")),
             "queue": timed(succeeded, total("redisai_queue_seconds")),
             "compute_infer": timed(runs, total("redisai_run_seconds")),
         },
