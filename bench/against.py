@@ -4,7 +4,8 @@ Compare this checkout with another commit, both compiled, in turns: `scripts/ben
 Each side measures its own source with its own scenarios. The sides take turns scenario by scenario, so that a slow
 minute affects both. A ratio is taken within a round, and is above 1 if this checkout does better. The results are
 written to results/against/<date>-<commit>.json. `processor` is the processor time of both engines (`processor.py`),
-which says more than the others on a machine that does something else, too.
+which says more than the others on a machine that does something else, too. `plugin` is `predict` of one row, with each
+side's own plugin and engine (`one_row.py`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environments, processor, results
+from bench import environments, one_row, processor, results
 from bench.rounds import Progress
 
 ROOT = Path(__file__).parent.parent
 FOLDER = results.FOLDER / "against"
-PROCESSOR = "processor"
-SCENARIOS = ("predictions", "relay", "plugin", PROCESSOR)
+#: Scenarios in which both sides run at the same time, and take much shorter turns.
+SHORT_TURNS = {"plugin": one_row.in_turns, "processor": processor.in_turns}
+SCENARIOS = ("predictions", "relay", *SHORT_TURNS)
 #: The figures that are compared, the most telling one first, and whether a larger one is better.
 FIGURES = {
     "per_second": True,
@@ -84,9 +86,8 @@ def main() -> int:
     rounds: dict[str, dict[str, Rounds]] = {}
     sides = {"before": other, "after": here}
     for scenario in arguments.scenario:
-        rounds[scenario] = (
-            _processor(sides, arguments) if scenario == PROCESSOR else _in_turns(scenario, sides, arguments)
-        )
+        measure = _in_short_turns if scenario in SHORT_TURNS else _in_turns
+        rounds[scenario] = measure(scenario, sides, arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{about['date']}-{about['against']}.json"
     path.write_text(json.dumps({**about, "rounds": rounds}, indent=1) + "\n")
@@ -124,9 +125,10 @@ def _in_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespa
     return measured
 
 
-def _processor(sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Rounds]:
+def _in_short_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Rounds]:
+    paths = {name: side.path for name, side in sides.items()}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return processor.in_turns({name: side.path for name, side in sides.items()}, Path(folder), arguments.rounds)
+        return SHORT_TURNS[scenario](paths, Path(folder), arguments.rounds)
 
 
 def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas
 import redis
 
-from bench import load, models, servers
+from bench import deployed, load, models, servers
 from bench.rounds import Figures, Plan, Series
 from bench.wire import redis_exchange
 
@@ -31,7 +31,7 @@ def run(plan: Plan) -> Series:
 
     with servers.engine(plan.folder) as engine:
         client: Any = get_deploy_client(f"redisai://127.0.0.1:{engine.port}/0")  # type: ignore[no-untyped-call]
-        row = _deploy_iris(client, plan.folder)
+        row = deployed.iris(client, plan.folder)
         many = _deploy_forest(client, plan.folder)
         exchange = redis_exchange(_plain_dag(engine.port, "iris", row))
         subjects: Subjects = {
@@ -54,41 +54,12 @@ def _bulk(count: int, many: pandas.DataFrame, client: Any, session: Any, threade
     }
 
 
-def _deploy_iris(client: Any, folder: Path) -> pandas.DataFrame:
-    """Deploy a logistic regression and return one row."""
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
-    numbers, species = load_iris(return_X_y=True, as_frame=True)
-    _deploy(client, folder, "iris", LogisticRegression(max_iter=1000).fit(numbers, species), numbers)
-    first: pandas.DataFrame = numbers.head(1)
-    return first
-
-
 def _deploy_forest(client: Any, folder: Path) -> pandas.DataFrame:
     """Deploy a random forest of 500 trees and return a million rows."""
     numbers = np.random.default_rng(1).normal(size=(max(BULK_ROWS), 20))
     frame = pandas.DataFrame(numbers, columns=[f"x{column}" for column in range(20)])
-    _deploy(client, folder, "forest", models.forest(), frame)
+    deployed.deploy(client, folder, "forest", models.forest(), frame)
     return frame
-
-
-def _deploy(client: Any, folder: Path, name: str, model: Any, frame: pandas.DataFrame) -> None:
-    import mlflow
-    from mlflow.models import infer_signature
-
-    few = frame.head(3)
-    has_names = hasattr(model, "feature_names_in_")  # fitted with a frame; without one it would warn
-    signature = infer_signature(few, model.predict(few if has_names else few.to_numpy()))
-    mlflow.sklearn.save_model(
-        model,
-        folder / name,
-        signature=signature,
-        input_example=few,
-        pip_requirements=[],
-        serialization_format="cloudpickle",  # skops doesn't trust scikit-learn's trees
-    )
-    client.create_deployment(name, (folder / name).as_uri())
 
 
 def _session(port: int, name: str, threads: int) -> Any:

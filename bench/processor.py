@@ -83,18 +83,19 @@ class Subject:
 
     def measure(self, load: Load) -> float:
         """Return microseconds of processor time for each request of one turn."""
-        before = self._nanoseconds()
+        before = nanoseconds(self._pid)
         self.send(load, load.times)
-        return (self._nanoseconds() - before) / load.times / load.replies / load.connections / 1e3
+        return (nanoseconds(self._pid) - before) / load.times / load.replies / load.connections / 1e3
 
     def close(self) -> None:
         for client in self._clients:
             client.close()
 
-    def _nanoseconds(self) -> int:
-        """Return what all threads of the engine have run for. Linux only."""
-        tasks = Path(f"/proc/{self._pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+def nanoseconds(pid: int) -> int:
+    """Return what all threads of a process have run for. Linux only."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 def loads() -> dict[str, Load]:
@@ -125,7 +126,7 @@ def loads() -> dict[str, Load]:
 
 def in_turns(paths: Mapping[str, str], folder: Path, rounds: int) -> dict[str, list[Round]]:
     """Measure engines that Python finds in `paths`, by name, and return `rounds` figures of each series."""
-    _share_one_processor()
+    share_one_processor()
     progress = Progress()
     measured: dict[str, list[Round]] = {name: [] for name in paths}
     with contextlib.ExitStack() as stack:
@@ -147,7 +148,7 @@ def _best(subjects: Mapping[str, Subject], load: Load) -> dict[str, float]:
     return {name: min(found) for name, found in figures.items()}
 
 
-def _share_one_processor() -> None:
+def share_one_processor() -> None:
     """Keep this process, and all that it starts from now on, on one processor. Linux only."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from contract.forms import Accepted, accepted_in, name_of
 from mlflow_redisai import RedisAIClient, errors
-from mlflow_redisai.predict.predictor import CHUNK_BYTES
+from mlflow_redisai.predict.chunks import CHUNK_BYTES
 from mlflow_redisai.server.commands import ModelMeta, ModelToStore
 from mlflow_redisai.server.connection import Connection
 from mlflow_redisai.server.deployments import Deployments

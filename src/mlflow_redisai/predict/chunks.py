@@ -28,6 +28,7 @@ from redisai_engine.protocol.tensor import Tensor
 #: Sends one chunk and returns the fetched tensors.
 Send: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
 
+CHUNK_BYTES = 4 * 1024 * 1024  # input per command at most
 IN_FLIGHT = 8  # chunks of one prediction on their way, each on its own connection
 FEWEST_ROWS = 16
 FIRST_ROWS = 128  # of the first chunk, as long as nothing is known
@@ -54,6 +55,16 @@ class Pace:
             found *= 2
         self.grows = found > rows
         self.rows = found
+
+
+def is_one_chunk(tensors: Sequence[Tensor], mapping: Mapping, rows: int) -> bool:
+    """Return whether an input is so small that it is one chunk whatever is known, from which nothing is learned."""
+    return (
+        rows < FEWEST_ROWS
+        and mapping.batch is None
+        and mapping.text is None
+        and sum([len(tensor.blob) for tensor in tensors]) <= CHUNK_BYTES
+    )
 
 
 class Chunks:

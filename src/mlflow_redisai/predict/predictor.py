@@ -22,7 +22,7 @@ from typing import Any
 from mlflow_redisai import deadline, errors
 from mlflow_redisai.config import DEFAULT_TIMEOUT_MS
 from mlflow_redisai.predict import foreign, streaming
-from mlflow_redisai.predict.chunks import Chunks, Pace
+from mlflow_redisai.predict.chunks import CHUNK_BYTES, Chunks, Pace, is_one_chunk
 from mlflow_redisai.server import commands, translation
 from mlflow_redisai.server.commands import Command, ModelMeta, raw
 from mlflow_redisai.server.connection import Connection
@@ -37,7 +37,6 @@ from redisai_engine.codec.record import ID_FIELD, record_key
 from redisai_engine.protocol.tensor import Tensor
 
 ATTEMPTS = 50  # updates by other clients during a prediction before giving up
-CHUNK_BYTES = 4 * 1024 * 1024  # input per command at most
 UNSPLIT_BYTES = 64 * 1024 * 1024  # the same for a model whose rows can't be sent apart
 _CURE = "allow more with mlflow deployments update ... -C timeout=... (milliseconds)"
 
@@ -146,6 +145,8 @@ class Predictor:
         if mapping.parcel:
             return decode(_run(self._store.connection, known, tensors), mapping, inputs)
         rows = row_count(tensors, mapping)
+        if is_one_chunk(tensors, mapping, rows):
+            return decode(join([_run(self._store.connection, known, tensors)], rows), mapping, inputs)
         chunks = Chunks(tensors, mapping, _rows_at_once(tensors, rows, mapping), known.pace)
         answers = chunks.run(partial(_run, self._store.connection, known))
         return decode(join(answers, rows), mapping, inputs)

@@ -196,7 +196,7 @@ def dag(key: bytes, tensors: Sequence[Tensor], outputs: int, fetch: Iterable[int
     # A DAG without LOAD and PERSIST needs ROUTING.
     command: Command = ["AI.DAGEXECUTE_RO", "ROUTING", key, "TIMEOUT", timeout_ms]
     for name, tensor in zip(inputs, tensors, strict=True):
-        command += ["|>", "AI.TENSORSET", name, tensor.dtype.name, *tensor.shape, "BLOB", tensor.blob]
+        command += ["|>", "AI.TENSORSET", name, tensor.dtype.name, *tensor.shape, "BLOB", bytes(tensor.blob)]
     command += ["|>", "AI.MODELEXECUTE", key, "INPUTS", len(inputs), *inputs]
     command += ["OUTPUTS", outputs, *(f"o{index}" for index in range(outputs))]
     for index in fetch:

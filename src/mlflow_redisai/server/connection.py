@@ -105,16 +105,11 @@ class Connection:
                 single.connection.disconnect()
                 single.close()
 
-    @contextlib.contextmanager
-    def translated(self, otherwise: type[errors.ServerProblem] = errors.ServerProblem) -> Iterator[None]:
+    def translated(
+        self, otherwise: type[errors.ServerProblem] = errors.ServerProblem
+    ) -> contextlib.AbstractContextManager[None]:
         """Raise redis-py's exceptions inside the block as the plugin's errors."""
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, (*_redis_exceptions(), OSError, UnicodeError)):
-                raise
-            deadline.check()
-            raise self.problem(error, otherwise) from error
+        return _Translated(self, otherwise)
 
     def problem(
         self, error: BaseException, otherwise: type[errors.ServerProblem] = errors.ServerProblem
@@ -141,8 +136,6 @@ class Connection:
     def _at(
         self, key: bytes, work: Callable[[Any], T], otherwise: type[errors.ServerProblem] = errors.ServerProblem
     ) -> T:
-        from redis.exceptions import MovedError
-
         with self.translated(otherwise):
             if not self.target.cluster:
                 try:
@@ -150,6 +143,8 @@ class Connection:
                 except Exception as error:
                     self._refuse_or_warn(error)
                 return work(self._opened())
+            from redis.exceptions import MovedError
+
             for _ in range(MOVES):
                 with contextlib.suppress(MovedError):
                     return self._twice(lambda: work(self._node(key)))
@@ -187,6 +182,23 @@ class Connection:
         if self._client is None:
             self._client = _open(self.target)
         return self._client
+
+
+class _Translated:
+    """A class, because a prediction has no time for contextlib."""
+
+    __slots__ = ("_connection", "_otherwise")
+
+    def __init__(self, connection: Connection, otherwise: type[errors.ServerProblem]) -> None:
+        self._connection, self._otherwise = connection, otherwise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> None:
+        if isinstance(error, Exception) and isinstance(error, (*_redis_exceptions(), OSError, UnicodeError)):
+            deadline.check()
+            raise self._connection.problem(error, self._otherwise) from error
 
 
 class WatchedTransaction:
@@ -268,11 +280,12 @@ def is_loss(error: BaseException | None) -> bool:
 
 def _not_moved(replies: list[Any]) -> list[Any]:
     """Return the replies. Raise MovedError if one of them is that, so that `_at` tries again on the right node."""
-    from redis.exceptions import MovedError
-
     for reply in replies:
-        if isinstance(reply, MovedError):
-            raise reply
+        if isinstance(reply, Exception):
+            from redis.exceptions import MovedError
+
+            if isinstance(reply, MovedError):
+                raise reply
     return replies
 
 

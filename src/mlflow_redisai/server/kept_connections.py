@@ -17,7 +17,11 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from hiredis import pack_command
+
 from mlflow_redisai.server.commands import Command
+
+_COPIED_BYTES = 64 * 1024  # that commands may have to be sent by one call of the socket
 
 
 class KeptConnections:
@@ -33,8 +37,6 @@ class KeptConnections:
 
         `pool` is redis-py's; it opens the connections. Raise redis-py's exceptions if the server can't be reached.
         """
-        from redis.exceptions import ConnectionError as Lost
-
         idle = self._of(pool)
         try:
             connection = idle.pop()
@@ -42,8 +44,9 @@ class KeptConnections:
             connection = pool.make_connection()
         try:
             return _ask(connection, commands, idle)
-        except Lost:
-            _close(idle)
+        except Exception as error:
+            if _is_lost(error):
+                _close(idle)
             raise
 
     def close(self) -> None:
@@ -58,6 +61,12 @@ class KeptConnections:
         return self._idle.setdefault(pool, []) if idle is None else idle
 
 
+def _is_lost(error: Exception) -> bool:
+    from redis.exceptions import ConnectionError as Lost
+
+    return isinstance(error, Lost)
+
+
 def _close(idle: list[Any]) -> None:
     with contextlib.suppress(IndexError):  # another thread may take the last one
         while True:
@@ -66,8 +75,8 @@ def _close(idle: list[Any]) -> None:
 
 def _ask(connection: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:
     try:
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = [_reply(connection) for _ in commands]
+        connection.send_packed_command(_packed(commands), check_health=False)
+        replies = _replies(connection, len(commands))
     except BaseException:  # an interruption leaves replies unread, too
         connection.disconnect()
         raise
@@ -75,10 +84,19 @@ def _ask(connection: Any, commands: Sequence[Command], idle: list[Any]) -> list[
     return replies
 
 
-def _reply(connection: Any) -> Any:
+def _packed(commands: Sequence[Command]) -> list[bytes]:
+    """Return what to send. redis-py's own function looks at every argument, which takes longer than all else here."""
+    packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]  # of any length
+    return [b"".join(packed)] if sum(map(len, packed)) <= _COPIED_BYTES else packed
+
+
+def _replies(connection: Any, count: int) -> list[Any]:
     from redis.exceptions import ResponseError
 
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
+    replies = []
+    for _ in range(count):
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies

@@ -10,7 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlflow_redisai.predict.chunks import CHUNK_SECONDS, FEWEST_ROWS, FIRST_ROWS, IN_FLIGHT, Chunks, Pace
+from mlflow_redisai.predict.chunks import (
+    CHUNK_BYTES,
+    CHUNK_SECONDS,
+    FEWEST_ROWS,
+    FIRST_ROWS,
+    IN_FLIGHT,
+    Chunks,
+    Pace,
+    is_one_chunk,
+)
 from redisai_engine.codec.encoder import Encoder
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.mapping import Mapping
@@ -106,6 +115,30 @@ def test_answers_come_back_in_the_order_of_the_rows(rows: int, pace: Callable[[]
     answers = Chunks(tensors, mapping, 5000, pace()).run(send)
 
     assert numbers(answers, rows) == tensors[0].array().tolist()
+
+
+@pytest.mark.parametrize("rows", [1, FEWEST_ROWS - 1, FEWEST_ROWS])
+@pytest.mark.parametrize("pace", [Pace(), settled(FEWEST_ROWS), settled(1 << 20)], ids=["unknown", "slow", "fast"])
+def test_an_input_that_is_one_chunk_is_sent_as_it_is_and_tells_nothing(rows: int, pace: Pace) -> None:
+    mapping = unnamed()
+    tensors = encoded(rows, mapping)
+    before = pace.rows, pace.grows
+    sent: list[list[Tensor]] = []
+
+    Chunks(tensors, mapping, MOST, pace).run(lambda chunk: sent.append(chunk) or chunk)  # type: ignore[func-returns-value]
+
+    assert is_one_chunk(tensors, mapping, rows) == (rows < FEWEST_ROWS)
+    if rows < FEWEST_ROWS:
+        assert sent == [tensors]
+        assert (pace.rows, pace.grows) == before
+
+
+def test_few_rows_are_not_one_chunk_if_they_are_large_or_the_model_takes_a_fixed_number() -> None:
+    mapping = unnamed(CHUNK_BYTES // 8)
+    wide = Encoder(mapping).encode(np.zeros((2, CHUNK_BYTES // 8)))
+
+    assert not is_one_chunk(wide, mapping, 2)
+    assert not is_one_chunk(encoded(2, unnamed(batch=7)), unnamed(batch=7), 2)
 
 
 def test_text_columns_are_cut_as_well() -> None:

@@ -12,7 +12,8 @@ import pytest
 from redis.exceptions import RedisError
 
 from mlflow_redisai import RedisAIClient, errors
-from mlflow_redisai.predict.predictor import CHUNK_BYTES, _rows_at_once
+from mlflow_redisai.predict.chunks import CHUNK_BYTES
+from mlflow_redisai.predict.predictor import _rows_at_once
 from mlflow_redisai.server.commands import dag
 from mlflow_redisai.server.deployments import Deployment
 from redisai_engine.codec.mapping import Mapping, Output

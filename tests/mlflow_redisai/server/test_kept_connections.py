@@ -36,6 +36,13 @@ def test_the_same_connection_is_used_again(kept: KeptConnections, pool: redis.Co
     assert identity(kept, pool) == identity(kept, pool)
 
 
+@pytest.mark.parametrize("size", [0, 1, 5000, 70_000, 5_000_000])
+def test_arguments_of_all_kinds_and_sizes_arrive(kept: KeptConnections, pool: redis.ConnectionPool, size: int) -> None:
+    blob = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    assert kept.exchange(pool, [["ECHO", blob], ["ECHO", "ä"], ["ECHO", -7]]) == [blob, "ä".encode(), b"-7"]
+
+
 def test_an_error_is_a_reply_and_harms_nothing(kept: KeptConnections, pool: redis.ConnectionPool) -> None:
     first, error, last = kept.exchange(pool, [["ECHO", "a"], ["NOSUCHCOMMAND"], ["ECHO", "b"]])
 
