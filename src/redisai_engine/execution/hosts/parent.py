@@ -186,14 +186,19 @@ class Parent:
         return ours
 
     def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, self._control)
         self._process = self._control = None
+
+
+def end_process(process: subprocess.Popen[bytes] | None, control: socket.socket | None) -> None:
+    """End a process that ends when its control socket does. Kill it if that takes long."""
+    if control is not None:
+        control.close()
+    if process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+        process.kill()
+        process.wait()
 
 
 def nowhere(prefix: str) -> int:

@@ -59,6 +59,7 @@ def serve(given: dict[str, Any], guard: Callable[[dict[str, Any]], None]) -> Non
 @contextlib.contextmanager
 def _ending_with(control: socket.socket) -> Iterator[None]:
     """End this process if the engine ends during the imports. The engine sends nothing meanwhile."""
+    # The same stands in `forking.py` of the folder above, which this Python may not have.
     if sys.platform != "linux":
         yield
         return

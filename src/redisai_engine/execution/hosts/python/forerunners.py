@@ -25,12 +25,12 @@ from typing import Any, Protocol
 
 from redisai_engine.errors import ModelLoadError
 from redisai_engine.execution.hosts.frames import is_silent
+from redisai_engine.execution.hosts.parent import end_process
 
 _log = logging.getLogger(__name__)
 
 _IMPORT_SECONDS = 180.0  # on a busy machine, importing MLflow takes a minute
 _FORK_SECONDS = 30.0
-_END_SECONDS = 2.0
 _MOST_BYTES = 1 << 16
 
 #: Starts the program with the other end of a control socket.
@@ -194,11 +194,5 @@ class Forerunner:
         return said if isinstance(said, dict) else {}
 
     def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, self._control)
         self._process = self._control = None
