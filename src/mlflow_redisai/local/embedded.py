@@ -176,7 +176,8 @@ def _launch(port: int, http_port: int | None, folder: Path) -> subprocess.Popen[
 def _private(path: Path) -> BinaryIO:
     """Open a new file that only its owner may read, whoever may read its folder."""
     path.unlink(missing_ok=True)
-    return open(path, "wb", opener=partial(os.open, mode=0o600))
+    # Not a link that whoever may write to the folder puts there now.
+    return open(path, "xb", opener=partial(os.open, mode=0o600))
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> int:

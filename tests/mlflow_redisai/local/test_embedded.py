@@ -119,6 +119,20 @@ def test_its_files_are_nobody_elses_in_a_folder_that_others_read(start: Start, t
     assert {mode for name, mode in files.items() if name != "mine.txt"} == {0o600}
 
 
+def test_it_follows_no_link_that_lies_where_its_files_will_be(start: Start, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("kept")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("engine.log", "engine.pid"):
+        (data / name).symlink_to(mine)
+
+    start("wine", 0, str(data), 60)
+
+    assert mine.read_text() == "kept"
+    assert not any((data / name).is_symlink() for name in ("engine.log", "engine.pid"))
+
+
 def test_a_server_that_ends_at_its_start_is_an_error_with_its_last_words(start: Start, tmp_path: Path) -> None:
     """Here another program takes the port between run-local's check and the engine's bind."""
     with socket.socket() as other:

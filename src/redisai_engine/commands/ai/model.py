@@ -34,7 +34,7 @@ from redisai_engine.protocol import replies, texts
 from redisai_engine.redis import store
 from redisai_engine.service.warming import MOST_BYTES, warm_up
 
-#: A model that is so much larger is written while it is loaded: with smaller ones nothing would be gained.
+#: Bytes of a model above which it is written while it is loaded: with smaller ones nothing would be gained.
 _LARGE = store.BLOB_FIELD_SIZE
 
 _STORING = ("EXISTS", "HGET", "PTTL", "HSET", "HDEL", "PERSIST")
