@@ -127,8 +127,12 @@ def _in_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespa
 
 def _in_short_turns(scenario: str, sides: dict[str, Side], arguments: argparse.Namespace) -> dict[str, Rounds]:
     paths = {name: side.path for name, side in sides.items()}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return SHORT_TURNS[scenario](paths, Path(folder), arguments.rounds)
+    processors = os.sched_getaffinity(0)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            return SHORT_TURNS[scenario](paths, Path(folder), arguments.rounds)
+    finally:
+        os.sched_setaffinity(0, processors)  # they all share one, but the next scenario may use all
 
 
 def table(rounds: dict[str, dict[str, Rounds]]) -> list[str]:
