@@ -112,15 +112,21 @@ class FrameScanner:
         self._skip = max(position - size, 0)
 
 
+_SHORT: Final = 5  # bytes: three digits and a line break
+
+
 class _BulkSizes(dict[bytes, int]):
-    """The bytes that follow a bulk's header, by the header's number: prepared for short bulks, computed for others."""
+    """The bytes that follow a bulk's header, by the header's number. Those of short bulks are kept, once computed."""
 
     def __missing__(self, number: bytes) -> int:
         length = int(number)
-        return length + 2 if length >= 0 else 0
+        size = length + 2 if length >= 0 else 0
+        if len(number) <= _SHORT:
+            self[number] = size
+        return size
 
 
-_bulk_size = _BulkSizes((b"%d\r\n" % length, length + 2) for length in range(1024)).__getitem__
+_bulk_size = _BulkSizes().__getitem__
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,14 +54,20 @@ MANY_ARGUMENTS = 64
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,17}")  # as strict as Redis: no plus sign, no leading zero
 
 
+_SHORT: Final = 1024  # bytes
+
+
 class _Headers(dict[int, bytes]):
-    """The header of an argument by its length: prepared for short arguments, built on demand for the others."""
+    """The header of an argument by its length. Those of short arguments are kept, once they have been built."""
 
     def __missing__(self, length: int) -> bytes:
-        return b"$%d" % length
+        header = b"$%d" % length
+        if length < _SHORT:
+            self[length] = header
+        return header
 
 
-_header = _Headers((length, b"$%d" % length) for length in range(1024)).__getitem__
+_header = _Headers().__getitem__
 _ARGUMENT_COUNTS = {b"*%d" % count: count for count in range(1, 1024)}
 
 
