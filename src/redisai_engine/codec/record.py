@@ -15,7 +15,6 @@ Invariant: a record counts only while its fingerprint matches the model's.
 from __future__ import annotations
 
 import binascii
-import hashlib
 import json
 from collections.abc import Mapping as AnyMapping
 from collections.abc import Sequence
@@ -114,6 +113,8 @@ def fingerprint(
 
     It identifies the model that was recorded, and differs once META shows that another model has taken its place.
     """
+    import hashlib
+
     fields = [backend, device, tag, batchsize, minbatchsize, minbatchtimeout, inputs, outputs]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:32]
 

@@ -14,7 +14,6 @@ Invariant: a blob in quarantine gets neither to its framework nor, once this pro
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,17 +24,24 @@ from redisai_engine.errors import Quarantined
 from redisai_engine.execution.job import RunnableModel
 from redisai_engine.execution.notes import LOADING, RUNNING, Notes
 
+try:
+    # Importing hashlib has OpenSSL list all that it knows: 0.7 MB. Python's own module `random` avoids it in this way.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
 T = TypeVar("T")
 
 #: Digest to the time, in seconds since 1970, until which the blob is refused, and what it has done.
 Table = dict[str, tuple[float, str]]
 
+_DIGEST_BYTES = 32
 _KNOWN_IDS = 10_000
 
 
 def digest_of(backend: str, blob: bytes) -> str:
     """Return the name of a blob in the log, in errors and in the quarantine."""
-    digest = hashlib.sha256(backend.encode() + b"\0")
+    digest = blake2b(backend.encode() + b"\0", digest_size=_DIGEST_BYTES)
     digest.update(blob)  # which has up to gigabytes, so it isn't copied
     return digest.hexdigest()
 

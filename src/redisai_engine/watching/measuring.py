@@ -7,7 +7,6 @@ called.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from typing import Any, TypeAlias
 
@@ -27,6 +26,8 @@ def label_of(key: bytes) -> str:
     name = key.decode("utf-8", "backslashreplace").replace("\0", "\\0")
     if len(name) <= _LONGEST_NAME:
         return name
+    import hashlib
+
     return f"{name[:_LONGEST_NAME]}…{hashlib.sha256(key).hexdigest()[:8]}"
 
 

@@ -4,12 +4,13 @@ AI.TENSORSET of a small tensor is one script in Redis. Where that isn't possible
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from redisai_engine.commands.tensor_script import LARGEST
+from redisai_engine.commands.tensor_script import DIGEST, LARGEST, load_script
 from support.connection import Connect, Connection
 from support.gateway import Pair
 from support.servers import Server
@@ -35,6 +36,12 @@ def scripts(direct: Connection) -> int:
     """Return how many scripts Redis was asked to run, by digest or in full."""
     told = direct.ask("INFO commandstats")
     return sum(int(calls) for calls in re.findall(rb"cmdstat_eval(?:sha)?:calls=(\d+)", told))
+
+
+def test_the_digest_is_that_of_the_script() -> None:
+    ((_, script, _),) = next(load_script())
+
+    assert hashlib.sha1(script, usedforsecurity=False).hexdigest().encode() == DIGEST
 
 
 @pytest.fixture
