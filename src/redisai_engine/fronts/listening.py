@@ -78,7 +78,7 @@ async def listen(
     handshakes = None if tls is None else Handshakes(loop, tls, connection, is_full)
     try:
         server = await loop.create_server(
-            connection, settings.bind, port, backlog=1024, reuse_port=shared or None, start_serving=tls is None
+            connection, _hosts(settings.bind), port, backlog=1024, reuse_port=shared or None, start_serving=tls is None
         )
     except OSError as error:
         raise cannot_listen(settings.bind, port, error, flag) from None
@@ -88,6 +88,11 @@ async def listen(
         handshakes.accept_on(server.sockets)
     closing = None if tls is None else Closing(loop, transports, patience)
     return Listener(server, handshakes, closing)
+
+
+def _hosts(bind: str) -> Any:
+    """Return an ASCII name or address as bytes, for which Python needs no tables of international names: 0.45 MB."""
+    return [bind.encode()] if bind and bind.isascii() else bind
 
 
 def cannot_listen(bind: str, port: int, error: OSError, flag: str) -> StartError:

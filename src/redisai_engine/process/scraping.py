@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
-from redisai_engine.process.workers import Workers
 from redisai_engine.watching.measuring import Samples, as_json
 from redisai_engine.watching.totals import Sums, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from redisai_engine.process.workers import Workers
 
 _PATIENCE_SECONDS = 10.0
 

@@ -24,13 +24,12 @@ from redisai_engine.fronts.resp.front import RespFront
 from redisai_engine.process import descriptors
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.frames import Link
+from redisai_engine.process.given import given_by_parent
 from redisai_engine.process.memory import keep_freed_memory, spare_the_collector
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import Peers
 from redisai_engine.process.scraping import WorkersMetrics, metrics_port
 from redisai_engine.process.stopping import Shutdown
-from redisai_engine.process.worker import given_by_parent
-from redisai_engine.process.workers import Workers
 from redisai_engine.redis.address import Address, parse_address, with_password_of
 from redisai_engine.redis.embedded import RedisProcess
 from redisai_engine.redis.reaching import reach
@@ -97,6 +96,8 @@ def _address(settings: Settings) -> Address:
 
 
 async def _serve_with_workers(settings: Settings, redis_url: str, stop: Shutdown, output: WorkerOutput) -> None:
+    from redisai_engine.process.workers import Workers  # most engines have none
+
     workers = Workers(settings, redis_url, output)
     try:
         await workers.start()

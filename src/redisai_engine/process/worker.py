@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,14 +23,11 @@ from dataclasses import asdict, dataclass
 from redisai_engine.children import end_with_parent
 from redisai_engine.config import ENVIRONMENT_PREFIX, Settings
 from redisai_engine.execution.notes import LOADING, Note, Notes
-from redisai_engine.process.frames import BrokenFrame, Link, packed, receive_now
+from redisai_engine.folders import new_file
+from redisai_engine.process.frames import BrokenFrame, Link, packed
+from redisai_engine.process.given import VARIABLE
 from redisai_engine.process.output import WorkerOutput
 from redisai_engine.process.peers import BEAT_SECONDS, Hub
-from redisai_engine.service.memory.tallies import Tallies
-from redisai_engine.service.polling import PollingPlace
-
-#: The environment variable that holds the numbers of a worker's descriptors, as JSON.
-VARIABLE = "REDISAI_ENGINE_WORKER"
 
 _PROGRAM = (sys.executable, "-m", "redisai_engine")
 _START_SECONDS = 60.0
@@ -44,39 +40,6 @@ _MINUTE = 60.0
 _FIRST_PAUSE = 0.1  # seconds, doubled with every further death within a minute
 MANY_DEATHS = 5
 _LONG_PAUSE = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a worker gets from its parent. `wary` is explained in `execution/quarantine.py`."""
-
-    settings: Settings
-    link: socket.socket
-    notes: Notes
-    wary: bool
-    place: PollingPlace | None
-    tallies: Tallies | None
-
-
-def given_by_parent() -> Given | None:
-    """Return what this process was given if it is a worker, otherwise None."""
-    text = os.environ.pop(VARIABLE, None)
-    if text is None:
-        return None
-    descriptors = json.loads(text)
-    os.set_inheritable(descriptors["link"], False)  # noqa: FBT003  # the name says it
-    link = socket.socket(fileno=descriptors["link"])
-    given = receive_now(link)
-    notes = Notes(descriptors["notes"])
-    os.close(descriptors["notes"])
-    place = tallies = None
-    if "polling" in descriptors:
-        os.set_inheritable(descriptors["polling"], False)  # noqa: FBT003  # as above
-        place = PollingPlace(descriptors["polling"], given["number"])
-    if "tallies" in descriptors:
-        tallies = Tallies(descriptors["tallies"], given["number"])
-        os.close(descriptors["tallies"])
-    return Given(Settings(**given["settings"]), link, notes, given["wary"], place, tallies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +85,7 @@ class Worker:
         """
         ours, theirs = socket.socketpair()
         pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
-        file = tempfile.TemporaryFile(prefix="redisai-engine-notes-")  # noqa: SIM115  # closed below
+        file = new_file()
         descriptors = {"link": theirs.fileno(), "notes": file.fileno(), **(common or {})}
         ours.sendall(
             packed({"settings": asdict(settings), "number": number, "wary": wary})

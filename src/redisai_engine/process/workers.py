@@ -16,13 +16,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-import tempfile
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from redisai_engine.config import Settings
 from redisai_engine.errors import StartError
+from redisai_engine.folders import new_file
 from redisai_engine.fronts.listening import cannot_listen, tls_of
 from redisai_engine.process.crashes import Crashes
 from redisai_engine.process.output import WorkerOutput
@@ -55,7 +55,7 @@ class Workers:
         self._http_socket = _hold_port(settings.bind, settings.http_port, "--http-port") if settings.http_port else None
         self._settings = replace(settings, redis=redis_url, port=self.port)
         self._count = settings.workers
-        self._places = tempfile.TemporaryFile(prefix="redisai-engine-polling-")  # noqa: SIM115  # `stop` closes it
+        self._places = new_file()  # for polling; `stop` closes it
         self._tallies = new_tallies(self._count)
         self._running: set[Worker] = set()
         self._tasks: list[asyncio.Task[None]] = []

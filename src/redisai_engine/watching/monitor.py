@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -56,7 +55,7 @@ class Monitor:
     def __init__(self, engine: Engine, connect: Callable[[], OwnConnection]) -> None:
         self.engine = engine
         #: Tells this process from all that were or will be there.
-        self.process = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self.process = f"{os.getpid()}-{os.urandom(8).hex()}"
         self._connect = connect
         self._connection: OwnConnection | None = None
         self._looked_at = -_FRESH_SECONDS

@@ -4,8 +4,8 @@ SUBSCRIBE and its variants, MONITOR, SYNC and PSYNC: after them, something arriv
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -38,7 +38,7 @@ def _subscription(connection: ConnectedClient, arguments: Sequence[bytes]) -> Pl
 
 def look_at_subscriptions(connection: ConnectedClient, request: bytes) -> Generator[Any, Any, None]:
     """Send a request with a PING behind it: the form of PING's reply shows whether RESP2's subscriber mode is on."""
-    token = secrets.token_hex(8).encode()
+    token = os.urandom(8).hex().encode()
     confirmations = _Confirmations(token, answered=not request)
     raw = yield PassUntil(request + encode_command(b"PING", token), confirmations.is_last)
     # In subscriber mode PING is answered with an array. If PING itself is refused, the confirmations must do.

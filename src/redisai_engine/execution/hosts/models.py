@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
 from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource, Line, Reply
 from redisai_engine.execution.hosts.restarts import Restarts
+from redisai_engine.folders import new_file
 
 _log = logging.getLogger(__name__)
 
@@ -438,7 +438,7 @@ def memory_for(host_limits: HostLimits, size: int) -> int:
 def file_with(content: bytes) -> IO[bytes]:
     """Return an unnamed file. Raise ModelLoadError if there is no room for it."""
     try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the model
+        file = new_file()
         file.write(content)
         file.flush()
     except OSError as error:

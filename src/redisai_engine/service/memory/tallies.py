@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from typing import IO, Final
+
+from redisai_engine.folders import new_file
 
 _LINE: Final = 8  # numbers of 8 bytes
 
@@ -25,7 +26,7 @@ def new_tallies(workers: int) -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("redisai-engine-tallies"), "w+b")
     else:
-        file = tempfile.TemporaryFile(prefix="redisai-engine-tallies-")  # noqa: SIM115  # the caller closes it
+        file = new_file()
     file.write(bytes(workers * _LINE * 8))  # not a hole, for which there might be no room later
     file.flush()
     return file

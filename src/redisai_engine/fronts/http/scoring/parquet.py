@@ -12,11 +12,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import Any
 
 from redisai_engine.execution.hosts.parent import passed_on, search_path
+from redisai_engine.folders import new_file
 from redisai_engine.fronts.http.access.failures import RequestRefused, not_a_frame
 from redisai_engine.protocol import parcels
 
@@ -36,7 +36,7 @@ def read_parquet(body: bytes, most: int) -> Any:
     Raise RequestRefused: with status 413 for more than that, and with 400 for what can't be read.
     """
     memory = _TIMES * most + _MORE
-    with tempfile.TemporaryFile() as file:
+    with new_file() as file:
         file.write(body)
         file.seek(0)
         process = subprocess.Popen(
