@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 from support.connection import Connect, Connection
@@ -28,6 +29,23 @@ def command_line(process: int) -> bytes:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def replace(server: Server, worker: int, number: int = signal.SIGKILL) -> None:
+    """End a worker by a signal, and wait until another one listens in its place."""
+    others = set(workers_of(server)) - {worker}
+    os.kill(worker, number)
+    wait_until(
+        lambda: len(set(workers_of(server)) - {worker}) > len(others) and listeners(server.port) > len(others),
+        timeout_s=60,
+        what="a new worker",
+    )
+
+
+def listeners(port: int) -> int:
+    """Return how many sockets listen on a port of 127.0.0.1."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
 
 
 def worker_of(server: Server, opened: Connection) -> int:

@@ -13,7 +13,7 @@ import redis
 from support.servers import Server
 from support.transcripts import recorded_model
 from support.waiting import is_running, wait_until
-from support.workers import children, command_line, workers_of
+from support.workers import children, command_line, replace, workers_of
 
 CONNECTIONS = 12  # enough for both workers to get some
 
@@ -90,23 +90,6 @@ def test_a_setting_of_any_size_holds_in_all_workers_and_in_those_to_come(two_wor
     store(later[0])
     run(later[0])
     assert {figures(client)[b"calls"] for client in later} == {1}
-
-
-def replace(server: Server, worker: int, number: int = signal.SIGKILL) -> None:
-    """End a worker by a signal, and wait until another one listens in its place."""
-    others = set(workers_of(server)) - {worker}
-    os.kill(worker, number)
-    wait_until(
-        lambda: len(set(workers_of(server)) - {worker}) > len(others) and listeners(server.port) > len(others),
-        timeout_s=60,
-        what="a new worker",
-    )
-
-
-def listeners(port: int) -> int:
-    """Return how many sockets listen on a port of 127.0.0.1."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return sum(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
 
 
 @pytest.mark.slow

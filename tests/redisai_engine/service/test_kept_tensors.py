@@ -21,7 +21,7 @@ from support.replies import OK, bulk
 from support.servers import Server, bundled_redis_server, bundled_valkey_server, redis_server_binary
 from support.shared_connections import APART, Watching
 from support.waiting import wait_until
-from support.workers import connect_to
+from support.workers import connect_to, replace, worker_of, workers_of
 
 SERVERS = list(dict.fromkeys(filter(None, (redis_server_binary(), bundled_redis_server(), bundled_valkey_server()))))
 
@@ -120,6 +120,21 @@ def test_what_another_workers_client_was_told_is_what_is_read(
     engine = new_engine("--redis", redis.url, "--workers", "2")
     opened, other, direct = sharing(Pair(engine, redis), connect), connect_to(engine, connect, 1), connect(redis)
     for change in CHANGES:
+        is_what_is_read(change, opened, other, direct)
+
+
+@pytest.mark.slow
+def test_a_worker_that_takes_anothers_place_counts_as_well(
+    redis: Server, new_engine: Callable[..., Server], connect: Connect
+) -> None:
+    engine = new_engine("--redis", redis.url, "--workers", "2")
+    opened, direct = sharing(Pair(engine, redis), connect), connect(redis)
+    keeping = worker_of(engine, opened)
+    for change in ("AI.TENSORSET", "SET", "SWAPDB"):
+        (dying,) = set(workers_of(engine)) - {keeping}
+        replace(engine, dying)
+        (successor,) = set(workers_of(engine)) - {keeping}
+        other = connect_to(engine, connect, workers_of(engine).index(successor))
         is_what_is_read(change, opened, other, direct)
 
 
