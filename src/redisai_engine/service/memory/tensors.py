@@ -37,7 +37,7 @@ MOST_OF_LOGIN: Final = 2**18  # bytes of all that clients with one login read an
 MOST_ONE: Final = 16 * 1024  # bytes
 _OVERHEAD: Final = 500  # bytes for each
 _PATIENCE: Final = 8  # so often a key is written and kept, without being looked for in between
-_IN_VAIN: Final = 8  # so often in a row nothing counted that was looked for, because of what had arrived elsewhere
+_IN_VAIN: Final = 8  # so much oftener something new elsewhere kept what was looked for from counting than not
 _REST_SECONDS: Final = 0.25  # after that
 _MOST_WANTED: Final = 10_000  # keys
 _LONGEST_KEY: Final = 256  # bytes, of those
@@ -83,7 +83,7 @@ class KeptTensors:
         self._reading: dict[bytes, AskedAt] = {}
         self._wanted: dict[bytes, int] = {}  # how often each may still be written and kept
         self._in_vain = 0
-        self._in_vain_at = -1  # of `Arrivals.all`
+        self._missed_at = self._found_at = -1  # of `Arrivals.all`
         self._rests_after = self._rests_until = 0.0
 
     def __len__(self) -> int:
@@ -96,14 +96,18 @@ class KeptTensors:
             return None
         elsewhere = self._all_elsewhere()
         if self._confirmed != elsewhere:
-            self._was_in_vain(elsewhere, now)
+            if elsewhere != self._missed_at:
+                self._missed_at = elsewhere
+                self._was_in_vain(now)
             return None
         kept = self._kept.get(key)
         if kept is None or kept.asked.until <= now:
             return None
         if kept.asked.of_changes != self._changes_elsewhere():
             return None
-        self._in_vain = 0
+        if elsewhere != self._found_at:
+            self._found_at = elsewhere
+            self._in_vain = max(0, self._in_vain - 2)  # of which one for the first look before Redis had answered here
         return kept.tensor
 
     def rests(self, now: float) -> bool:
@@ -188,11 +192,8 @@ class KeptTensors:
         tallies = self._tallies
         return (self._arrivals.of_changes if tallies is None else tallies.of_changes) - self._here.of_changes
 
-    def _was_in_vain(self, elsewhere: int, now: float) -> None:
-        """Rest after several times, of which those with nothing new elsewhere are one."""
-        if elsewhere == self._in_vain_at:
-            return
-        self._in_vain_at = elsewhere
+    def _was_in_vain(self, now: float) -> None:
+        """Rest if that has happened often."""
         self._in_vain += 1
         if self._in_vain >= _IN_VAIN:
             self._in_vain = 0

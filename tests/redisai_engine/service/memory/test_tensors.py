@@ -176,6 +176,30 @@ def test_nothing_is_kept_for_a_while_where_it_is_in_vain(memory: Memory) -> None
     assert memory.kept.find(KEY, NOW + 0.3) == "new"
 
 
+def test_it_is_not_in_vain_if_something_is_found_half_of_the_time(memory: Memory) -> None:
+    for _ in range(100):
+        memory.arrivals.count(of_change=False)
+        assert memory.kept.find(KEY, NOW) is None
+        memory.arrivals.count(of_change=False)
+        memory.kept.answered(memory.kept.asking(NOW))
+        assert memory.kept.find(KEY, NOW) == "new"
+        assert memory.kept.find(KEY, NOW) == "new"
+
+    assert not memory.kept.rests(NOW + 0.1)
+
+
+def test_a_few_finds_are_not_enough(memory: Memory) -> None:
+    for number in range(60):
+        memory.arrivals.count(of_change=False)
+        assert memory.kept.find(KEY, NOW) is None
+        if number % 4 == 0:
+            memory.kept.answered(memory.kept.asking(NOW))
+            assert memory.kept.find(KEY, NOW) == "new"
+        if memory.kept.rests(NOW + 0.1):
+            return
+    raise AssertionError("it is still kept")
+
+
 def test_what_is_found_in_between_is_not_in_vain(memory: Memory) -> None:
     for _ in range(100):
         memory.arrivals.count(of_change=False)
