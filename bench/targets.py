@@ -312,7 +312,7 @@ TARGETS = (
         "at most",
         75,
         _value("footprint", "idle", "engine_mb"),
-        lambda value: f"{value:.0f} MB",
+        lambda value: f"{value:.1f} MB",
     ),
     Target(
         "idle engine with the tiny model: ready after",
