@@ -93,7 +93,7 @@ def test_what_was_not_measured_is_told_with_its_reason(tmp_path: Path, results: 
     text = page.text(results, tmp_path / "2026-01-02.json")
 
     assert "- LitServe: no wheel" in text
-    assert "at most 75 MB | not measured |  |" in text
+    assert "at most 75.0 MB | not measured |  |" in text
 
 
 def test_the_page_names_what_is_needed_to_repeat_a_figure(tmp_path: Path, results: Results) -> None:
