@@ -25,9 +25,14 @@ ROOT = Path(__file__).parent
 PACKAGE = "redisai_engine"
 SWITCH = "MLFLOW_REDISAI_PURE"
 
-#: Where nothing but its entry is visible, the compiled code is smaller and calls itself directly, which is faster. What
-#: level 3 adds makes it no faster.
-FLAGS = {"MYPYC_DEBUG_LEVEL": "0", "MYPYC_OPT_LEVEL": "2", "CPPFLAGS": "-fvisibility=hidden"}
+#: What level 3 adds makes it no faster.
+LEVELS = {"MYPYC_DEBUG_LEVEL": "0", "MYPYC_OPT_LEVEL": "2"}
+
+#: Added to those of the environment. Where nothing but its entry is visible, the compiled code is smaller and calls
+#: itself directly, which is faster. Linux's linkers leave gaps between code and data, which take memory.
+FLAGS = {"CPPFLAGS": "-fvisibility=hidden"}
+if sys.platform == "linux":
+    FLAGS["LDFLAGS"] = "-Wl,-z,noseparate-code"
 
 
 class CompileFailed(Exception):
@@ -40,7 +45,8 @@ def compile_engine(folder: Path, modules: list[str]) -> list[Path]:
     # No config file: mypy would find the checkout's, whose strict checks fail where imports aren't followed.
     command = [sys.executable, "-m", "mypyc", "--config-file=", "--follow-imports=skip", "--ignore-missing-imports"]
     files = [f"{PACKAGE}/{module.replace('.', '/')}.py" for module in modules]
-    environment = {**os.environ, **FLAGS, "MYPYPATH": str(folder)}
+    flags = {name: f"{os.environ.get(name, '')} {flag}".strip() for name, flag in FLAGS.items()}
+    environment = {**os.environ, **LEVELS, **flags, "MYPYPATH": str(folder)}
     done = subprocess.run(
         [*command, "--explicit-package-bases", *files],
         cwd=folder,

@@ -12,7 +12,6 @@ Invariant: one process at a time writes a number, all 64 bits in one store. A nu
 
 from __future__ import annotations
 
-import mmap
 import os
 from typing import IO, Final
 
@@ -40,7 +39,9 @@ class Tallies:
     """
 
     def __init__(self, descriptor: int, number: int) -> None:
-        numbers = memoryview(mmap.mmap(descriptor, os.fstat(descriptor).st_size)).cast("Q")
+        from mmap import mmap  # an engine that is one process does without
+
+        numbers = memoryview(mmap(descriptor, os.fstat(descriptor).st_size)).cast("Q")
         first = (number - 1) * _LINE
         self.own = numbers[first : first + 2]
         self._of_changes = numbers[0::_LINE]
