@@ -12,14 +12,17 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 def spans(engine: Server) -> list[dict[str, Any]]:
-    """Return the spans in the engine's log, where the exporter `console` prints them."""
+    """Return the whole spans in the engine's log, where the exporter `console` prints them."""
     text = engine.log.read_text()
     found = []
     decoder = json.JSONDecoder()
     lines = "\n".join(line.partition("printed: ")[2] or line for line in text.splitlines())
     at = lines.find('{\n    "name"')
     while at >= 0:
-        value, end = decoder.raw_decode(lines, at)
+        try:
+            value, end = decoder.raw_decode(lines, at)
+        except json.JSONDecodeError:
+            break
         found.append(value)
         at = lines.find('{\n    "name"', end)
     return found
