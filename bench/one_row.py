@@ -18,8 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench import servers
-from bench.processor import Round, nanoseconds, share_one_processor
-from bench.rounds import Progress
+from bench.processor import Round, in_rounds, nanoseconds
 
 _ROOT = Path(__file__).parent.parent
 _WARM_UP = 500  # predictions
@@ -52,16 +51,14 @@ class Subject:
 
 def in_turns(paths: Mapping[str, str], folder: Path, rounds: int) -> dict[str, list[Round]]:
     """Measure the versions that Python finds in `paths`, by name, and return `rounds` figures of each series."""
-    share_one_processor()
-    progress = Progress()
-    measured: dict[str, list[Round]] = {name: [] for name in paths}
-    with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(_subject(path, folder / name)) for name, path in paths.items()}
-        for number in range(1, rounds + 1):
-            progress.round(f"plugin, round {number} of {rounds}")
-            for name, best in _best(subjects).items():
-                measured[name].append({series: [_shown(best[figure], figure)] for series, figure in _SERIES.items()})
-    return measured
+    return in_rounds("plugin", rounds, {name: _subject(path, folder / name) for name, path in paths.items()}, _measured)
+
+
+def _measured(subjects: Mapping[str, Subject]) -> dict[str, Round]:
+    return {
+        name: {series: [_shown(best[figure], figure)] for series, figure in _SERIES.items()}
+        for name, best in _best(subjects).items()
+    }
 
 
 def _shown(value: float, figure: str) -> dict[str, float]:

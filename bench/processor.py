@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import hiredis
@@ -30,6 +32,7 @@ _TURNS = 8  # in one round
 _CONNECTIONS = 50
 
 Round = dict[str, list[Figures]]
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -126,17 +129,35 @@ def loads() -> dict[str, Load]:
 
 def in_turns(paths: Mapping[str, str], folder: Path, rounds: int) -> dict[str, list[Round]]:
     """Measure engines that Python finds in `paths`, by name, and return `rounds` figures of each series."""
-    share_one_processor()
+
+    def measured(subjects: Mapping[str, Subject]) -> dict[str, Round]:
+        best = {series: _best(subjects, load) for series, load in loads().items()}
+        return {
+            name: {series: [{"processor_us": round(best[series][name], 3)}] for series in best} for name in subjects
+        }
+
+    return in_rounds(
+        "processor", rounds, {name: _subject(path, folder / name) for name, path in paths.items()}, measured
+    )
+
+
+def in_rounds(
+    what: str,
+    rounds: int,
+    starting: Mapping[str, AbstractContextManager[S]],
+    measured: Callable[[Mapping[str, S]], Mapping[str, Round]],
+) -> dict[str, list[Round]]:
+    """Start subjects that share one processor, and return what `measured` finds of each in so many rounds."""
+    _share_one_processor()
     progress = Progress()
-    measured: dict[str, list[Round]] = {name: [] for name in paths}
+    found: dict[str, list[Round]] = {name: [] for name in starting}
     with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(_subject(path, folder / name)) for name, path in paths.items()}
+        subjects = {name: stack.enter_context(one) for name, one in starting.items()}
         for number in range(1, rounds + 1):
-            progress.round(f"processor, round {number} of {rounds}")
-            best = {series: _best(subjects, load) for series, load in loads().items()}
-            for name in subjects:
-                measured[name].append({series: [{"processor_us": round(best[series][name], 3)}] for series in best})
-    return measured
+            progress.round(f"{what}, round {number} of {rounds}")
+            for name, figures in measured(subjects).items():
+                found[name].append(figures)
+    return found
 
 
 def _best(subjects: Mapping[str, Subject], load: Load) -> dict[str, float]:
@@ -148,7 +169,7 @@ def _best(subjects: Mapping[str, Subject], load: Load) -> dict[str, float]:
     return {name: min(found) for name, found in figures.items()}
 
 
-def share_one_processor() -> None:
+def _share_one_processor() -> None:
     """Keep this process, and all that it starts from now on, on one processor. Linux only."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
