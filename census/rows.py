@@ -40,10 +40,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Question:
-    """Rows to predict. `name` says what is special about them."""
+    """Rows to predict. `name` says what is special about them. `amplifies`: of a network, see `census.rounding`."""
 
     name: str
     inputs: Any
+    amplifies: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ def example(shape: tuple[int, ...], dtype: str, random: np.random.Generator, cou
 def questions(shape: tuple[int, ...], dtype: str, random: np.random.Generator) -> tuple[Question, ...]:
     """Return a thousand fresh rows, fewer in other sizes, and rows with odd values."""
     fresh = example(shape, dtype, random, FRESH)
-    return (
+    asked = (
         Question("fresh rows", fresh),
         Question("one row", fresh[:1]),
         Question("rows in another order", fresh[::-1][:50].copy()),
         Question("the same row again and again", np.repeat(fresh[:1], 20, axis=0)),
         *_sizes(fresh, dtype),
     )
+    return tuple(replace(question, amplifies=True) for question in asked)
 
 
 def _sizes(fresh: Any, dtype: str) -> Iterator[Question]:
