@@ -33,7 +33,7 @@ from redisai_engine.backends.base import (
 )
 from redisai_engine.errors import ModelKeepsDying, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, HostSource, Line, Reply
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostNotStarted, HostSource, Line, Reply
 from redisai_engine.execution.hosts.restarts import Restarts
 from redisai_engine.folders import new_file
 
@@ -378,7 +378,10 @@ class Hosts:
 
     def _start(self, stop: StopHost) -> tuple[Line, dict[str, Any]]:
         """Start a host and have it load the model. Return it with what it says of the model. Raise ModelLoadError."""
-        host = self._new_host()
+        try:
+            host = self._new_host()
+        except HostNotStarted as error:
+            raise self._load_error(error, stop) from None
         try:
             stop.begin(host)
             said, _ = host.ask(self._about, seconds=self._limits.load_seconds)
@@ -397,7 +400,7 @@ class Hosts:
         return host, said
 
     def _new_host(self) -> Line:
-        """Start a host, which has not loaded anything yet."""
+        """Start a host, which has not loaded anything yet. Raise HostNotStarted and ModelLoadError."""
         return Host(
             *(self._origin, self._file.fileno()),
             memory=self._memory,
@@ -418,7 +421,8 @@ class Hosts:
         if isinstance(error, HostEnded):
             if stop.terminate:
                 return stopped()
-            self._died()
+            if not isinstance(error, HostNotStarted):
+                self._died()
             return ModelLoadError(f"ERR the model can't be loaded: its process {error}")
         return error
 

@@ -79,7 +79,8 @@ class Parent:
         """
         Have a host forked that has these three, for a user that has entered. `memory` limits it, in bytes.
 
-        Raise BackendMissing if the framework isn't installed, and ModelLoadError if the process can't be started.
+        Raise BackendMissing if the framework isn't installed, ModelLoadError if the process ends, and OSError if the
+        system refuses to start it.
         """
         text = json.dumps({"memory": memory, "gpu": gpu}).encode()
         descriptors = [channel.fileno(), lifeline.fileno(), file]
@@ -161,17 +162,12 @@ class Parent:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, open(self._output(f"{self.backend} printed: "), "wb", buffering=0) as printed:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(theirs.fileno()), json.dumps(search_path())],
-                pass_fds=(theirs.fileno(),),
-                env=passed_on(),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
-            )
+        try:
+            with theirs:
+                self._process = self._program(theirs.fileno())
+        except OSError:
+            ours.close()
+            raise
         self._control = ours
         if self._closed:
             self._process.kill()
@@ -184,6 +180,19 @@ class Parent:
             raise BackendMissing(self.backend, BACKENDS[self.backend].package)
         self.version = said["version"]
         return ours
+
+    def _program(self, control: int) -> subprocess.Popen[bytes]:
+        with open(self._output(f"{self.backend} printed: "), "wb", buffering=0) as printed:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-c", _PROGRAM, self.backend, str(control), json.dumps(search_path())],
+                pass_fds=(control,),
+                env=passed_on(),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                start_new_session=True,  # Ctrl-C must reach only the engine, which finishes its runs first
+            )
 
     def _end(self) -> None:
         end_process(self._process, self._control)

@@ -21,7 +21,7 @@ from redisai_engine.errors import HostOutOfMemory, ModelLoadError, ModelRunError
 from redisai_engine.execution.hosts.frames import TRIAL
 from redisai_engine.execution.hosts.models import HostLimits, file_with, memory_for
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostNotStarted
 
 _REMEMBERED = 10_000  # digests
 _LONG_NAMES = 1000  # characters of all names together
@@ -79,8 +79,11 @@ class Probation:
 
     def _try_out(self, candidate: Candidate, settings: BackendSettings) -> Passed:
         memory = memory_for(self._limits, len(candidate.blob))
-        with file_with(candidate.blob) as file:
-            host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(candidate.device)[0] == "GPU")
+        try:
+            with file_with(candidate.blob) as file:
+                host = Host(self._parent, file.fileno(), memory=memory, gpu=parse_device(candidate.device)[0] == "GPU")
+        except HostNotStarted as error:
+            raise _not_tried(error) from None
         try:
             return self._run(host, candidate, settings)
         except TimeoutError:
@@ -92,7 +95,7 @@ class Probation:
         except HostEnded as error:
             if error.by_itself:
                 raise ProbationFailed(str(error)) from None
-            raise ModelLoadError(f"ERR the model can't be loaded: the process that tried it out {error}") from None
+            raise _not_tried(error) from None
         finally:
             host.close()
 
@@ -117,3 +120,7 @@ class Probation:
         names = tuple(about["inputs"]), tuple(about["outputs"])
         is_short = sum(map(len, (*names[0], *names[1]))) <= _LONG_NAMES
         return Passed(took, about["danger"], names if is_short else None)
+
+
+def _not_tried(error: HostEnded) -> ModelLoadError:
+    return ModelLoadError(f"ERR the model can't be loaded: the process that tried it out {error}")

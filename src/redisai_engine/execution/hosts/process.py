@@ -46,6 +46,13 @@ class HostEnded(Exception):
         self.by_itself = by_itself
 
 
+class HostNotStarted(HostEnded):
+    """There is no host, because the system has refused what one takes, such as descriptors. That is nobody's death."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(f"could not be started: {reason}", by_itself=False)
+
+
 class HostSource(Protocol):
     """
     Where hosts come from: a process that forks them, or a program that is started for each.
@@ -63,7 +70,11 @@ class HostSource(Protocol):
         """Keep what hosts have in common while this object exists."""
 
     def fork(self, channel: socket.socket, lifeline: socket.socket, file: int, *, memory: int, gpu: bool) -> int:
-        """Start a host that has these three. Return its process's number, or 0 if it says that itself (`weigh`)."""
+        """
+        Start a host that has these three. Return its process's number, or 0 if it says that itself (`weigh`).
+
+        Raise OSError if the system refuses that.
+        """
 
     def say_missing(self, missing: Sequence[str]) -> None:
         """Say in the log what hosts aren't kept from."""
@@ -205,8 +216,8 @@ class Host(Line):
     """A host that `origin` starts, which loads from the open file `file` what it is asked to."""
 
     def __init__(self, origin: HostSource, file: int, *, memory: int, gpu: bool, awake_seconds: float = 0.0) -> None:
-        ours, theirs = socket.socketpair()
-        self._lifeline, their_lifeline = socket.socketpair()
+        """Start it. Raise HostNotStarted, and the EngineErrors of its origin."""
+        ours, theirs, self._lifeline, their_lifeline = _two_pairs()
         origin.enter(self)
         super().__init__(Channel(ours, origin.limits, awake_seconds=awake_seconds))
         self._ends_slowly = origin.ends_slowly
@@ -217,6 +228,9 @@ class Host(Line):
         with theirs, their_lifeline:
             try:
                 self._pid = origin.fork(theirs, their_lifeline, file, memory=memory, gpu=gpu)
+            except OSError as error:
+                self.close()
+                raise HostNotStarted(error.strerror) from None
             except BaseException:
                 self.close()
                 raise
@@ -270,7 +284,7 @@ class Host(Line):
         except (OSError, ValueError):
             said = {}
         if "failed" in said:
-            return HostEnded(f"could not be started: {said['failed']}", by_itself=False)
+            return HostNotStarted(said["failed"])
         if "status" not in said:
             return HostEnded("ended, because the process that it was forked from has ended", by_itself=False)
         status = said["status"]
@@ -278,6 +292,18 @@ class Host(Line):
             return HostEnded(f"ended with exit code {status}")
         # Linux sends SIGKILL, too, when the machine is short of memory, which need not be this process's doing.
         return HostEnded(f"ended by signal {-status} ({_signal_name(-status)})", by_itself=-status != signal.SIGKILL)
+
+
+def _two_pairs() -> tuple[socket.socket, ...]:
+    """Return the four ends of two socket pairs. Raise HostNotStarted, with none of them open."""
+    pair: tuple[socket.socket, ...] = ()
+    try:
+        pair = socket.socketpair()
+        return *pair, *socket.socketpair()
+    except OSError as error:
+        for end in pair:
+            end.close()
+        raise HostNotStarted(error.strerror) from None
 
 
 def _processor_seconds(pid: int) -> float:

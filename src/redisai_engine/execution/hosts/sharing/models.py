@@ -113,7 +113,7 @@ class SharingHosts(Hosts):
     def _move(self, own: Line) -> None:
         """Take a seat and end the model's own host, unless there is something wrong with shared hosts."""
         self._shares = True
-        with suppress(ModelLoadError):
+        with suppress(HostEnded, TimeoutError, ModelLoadError):
             seat, _ = self._start(StopHost())
             self._free = [seat]
             self._end_one(own)

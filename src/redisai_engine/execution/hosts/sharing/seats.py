@@ -21,7 +21,7 @@ from redisai_engine.backends.base import Array, Outputs
 from redisai_engine.errors import EngineError, HostOutOfMemory
 from redisai_engine.execution.hosts.frames import SEATS, Channel, NotTaken
 from redisai_engine.execution.hosts.parent import Parent
-from redisai_engine.execution.hosts.process import Host, HostEnded, Line, Reply
+from redisai_engine.execution.hosts.process import Host, HostEnded, HostNotStarted, Line, Reply
 from redisai_engine.weight import most_reserved
 
 _log = logging.getLogger(__name__)
@@ -205,8 +205,11 @@ class SharedHosts:
 
     def seat(self, file: int, awake_seconds: float) -> Seat:
         """Return a seat in a host, which is started if none has room. Raise HostEnded, TimeoutError, ModelLoadError."""
-        with self._choosing:
-            seat = self._free_seat(awake_seconds) or self._first_seat(awake_seconds)
+        try:
+            with self._choosing:
+                seat = self._free_seat(awake_seconds) or self._first_seat(awake_seconds)
+        except OSError as error:
+            raise HostNotStarted(error.strerror) from None
         seat.take(file)
         return seat
 
@@ -217,9 +220,14 @@ class SharedHosts:
 
     def _first_seat(self, awake_seconds: float) -> Seat:
         host = SharedHost(self._parent, self._room, self._load_seconds)
+        try:
+            seat = Seat(host, awake_seconds, self._leave)
+        except BaseException:
+            host.close()
+            raise
         with self._lock:
             self._hosts.append(host)
-            return Seat(host, awake_seconds, self._leave)
+        return seat
 
     def _leave(self, host: SharedHost, seat: Seat) -> None:
         with self._lock:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from redisai_engine.execution.hosts.parent import Parent
+from redisai_engine.execution.hosts.process import HostNotStarted
 from redisai_engine.execution.hosts.sharing.seats import Seat, SeatLost, SharedHosts
 from support.gateway import model_blob
+from support.hosts import parents_below
 from support.waiting import is_running, wait_until
 
 ABOUT = {"backend": "ONNX", "device": "CPU", "inputs": [], "outputs": [], "threads": [1, 1]}
@@ -42,6 +46,22 @@ def new_seat(parent: Parent) -> Iterator[Callable[[], Seat]]:
             return seat
 
         yield new
+
+
+class Crowded(Parent):
+    """Allows no more descriptors once a host has started, as when others have taken the last ones."""
+
+    def say_missing(self, missing: Sequence[str]) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+@pytest.fixture
+def crowded() -> Iterator[Parent]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    parent = Crowded("ONNX")
+    yield parent
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    parent.close()
 
 
 def process_of(seat: Seat) -> int:
@@ -86,3 +106,15 @@ def test_who_is_killed_for_another_is_innocent(new_seat: Callable[[], Seat]) -> 
     with pytest.raises(SeatLost) as lost:
         second.ask(None, [TWO, TWO])
     assert lost.value.is_innocent
+
+
+def test_a_host_whose_first_seat_is_refused_is_ended(crowded: Parent) -> None:
+    hosts = SharedHosts(crowded, 2**31, 60.0)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    with tempfile.TemporaryFile() as file, pytest.raises(HostNotStarted, match="could not be started: Too many open"):
+        hosts.seat(file.fileno(), 0.0)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    (forking,) = parents_below(os.getpid())
+    wait_until(lambda: not forking.children(), what="the end of the host")
