@@ -153,6 +153,15 @@ class QueueFull(EngineError):
         )
 
 
+class NoThread(EngineError):
+    """The system lets the engine start no thread, and no other one is there for the run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ERR no thread can be started for the run: the system allows no more threads or memory; try again later"
+        )
+
+
 class EngineClosing(EngineError):
     """The engine is shutting down and runs nothing more."""
 

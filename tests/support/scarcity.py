@@ -7,6 +7,7 @@ import itertools
 import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +17,8 @@ from support.servers import Server
 needs_prlimit = pytest.mark.skipif(
     not hasattr(resource, "prlimit"), reason="the limits of another process can't be set on this system"
 )
+
+_LESS_THAN_A_STACK = 4 * 2**20
 
 
 @contextlib.contextmanager
@@ -52,3 +55,16 @@ def open_files(pid: int) -> list[str]:
 
 def processes_below(pid: int) -> list[int]:
     return sorted(child.pid for child in psutil.Process(pid).children(recursive=True))
+
+
+@contextlib.contextmanager
+def no_threads(server: Server) -> Iterator[None]:
+    """Leave the server's process too little memory for the stack of another thread, which is 8 MiB."""
+    pid = server.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_DATA)
+    taken = int(Path(f"/proc/{pid}/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_DATA, (taken + _LESS_THAN_A_STACK, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_DATA, before)

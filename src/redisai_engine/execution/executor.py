@@ -220,18 +220,18 @@ class Executor:
         model = job.model
         if model is None or model.batch_size or model.share.waiting or self._closing or not model.is_short(job.form):
             return False
-        self._look_after(model)
+        if not self._look_after(model):
+            return False
         queue = self._queues.get(model.device)
         if queue is not None:  # those who run in threads there have to make room
             queue.saw(model.share, now)
         return True
 
-    def _look_after(self, model: RunnableModel) -> None:
-        """Make sure that the model's runs in the event loop can be stopped."""
+    def _look_after(self, model: RunnableModel) -> bool:
+        """Return whether the model's runs in the event loop can be stopped."""
         if model.loop_stop is None:
             model.loop_stop = model.loaded.new_stop()
-        if self._watch.is_asleep:
-            self._watch.wake()
+        return self._watch.wake() if self._watch.is_asleep else True
 
     def _queue(self, job: Job, now: float) -> None:
         model = job.model

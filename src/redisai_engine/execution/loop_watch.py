@@ -33,13 +33,19 @@ class LoopWatch:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def wake(self) -> None:
-        """Begin to look. Call it before the first run after a pause."""
+    def wake(self) -> bool:
+        """Begin to look. Call it before the first run after a pause. Return False if the system allows no thread."""
         self.is_asleep = False
         if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="loop-watch", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._watch, name="loop-watch", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                self.is_asleep = True
+                return False
+            self._thread = thread
         self._woken.set()
+        return True
 
     def close(self) -> None:
         """End the thread."""

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, thread_time
 
 from redisai_engine.backends.base import Errand, Outputs
-from redisai_engine.errors import EngineError
+from redisai_engine.errors import EngineError, NoThread
 from redisai_engine.execution.batching import failure, run_jobs
 from redisai_engine.execution.device_queue import DeviceQueue
 from redisai_engine.execution.job import TIMED_OUT, Batch, Job, TimedOut
@@ -53,13 +53,17 @@ class Crew:
         self._closing = False
 
     def staff(self) -> None:
-        """See to it that a thread takes the next run, if there is one. The caller holds the queue's lock."""
+        """
+        See to it that a thread takes the next run, if there is one. The caller holds the queue's lock.
+
+        What nobody will take, because the system refuses a thread, is answered.
+        """
         if self._closing or self._queue.next_long() is None:
             return
         if self._idle:
             self._queue.work.notify()
-        else:
-            self._start()
+        elif not self._start() and len(self._threads) <= len(self._queue.stuck):  # others look again after their runs
+            self._finished(answered(self._queue.clear(), NoThread()))
 
     def close(self, patience: float) -> bool:
         """End the threads after their current runs. Return False if one still runs after `patience` seconds."""
@@ -72,7 +76,8 @@ class Crew:
             thread.join(max(0.0, until - monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start a thread. Return False if the system refuses that."""
         number = next(number for number in range(len(self._threads) + 1) if number not in self._threads)
         if number == len(self.cpu_seconds):
             self.cpu_seconds.append(0.0)
@@ -80,8 +85,12 @@ class Crew:
         # can't be stopped keeps the process alive.
         name = f"{self._queue.device}-{number + 1}"
         thread = threading.Thread(target=self._work, args=(number,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
         self._threads[number] = thread
-        thread.start()
+        return True
 
     def _work(self, number: int) -> None:
         while (batch := self._next_batch()) is not None:
@@ -166,7 +175,7 @@ class Errands:
 
         `pending` requests wait or are being run, the one of this run included.
         """
-        if self._arrivals is None:
+        if self._arrivals is None or not self._arrivals.begin():
             return False
         with queue.lock:
             lanes = queue.next_long()
@@ -229,10 +238,18 @@ class _Arrivals:
         self._arrive = arrive
         self._epoll: select.epoll | None = None
 
-    def expect(self, descriptor: int) -> None:
+    def begin(self) -> bool:
+        """Return whether anything can be expected: the system may refuse the one descriptor that takes."""
         if self._epoll is None:
-            self._epoll = select.epoll()
+            try:
+                self._epoll = select.epoll()
+            except OSError:
+                return False
             self._loop.add_reader(self._epoll.fileno(), self._look, self._epoll)
+        return True
+
+    def expect(self, descriptor: int) -> None:
+        assert self._epoll is not None
         events = select.EPOLLIN | select.EPOLLONESHOT
         try:
             self._epoll.modify(descriptor, events)

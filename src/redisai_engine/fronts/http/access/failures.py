@@ -16,6 +16,7 @@ from redisai_engine.errors import (
     ModelKeepsDying,
     ModelLoadError,
     ModelRunError,
+    NoThread,
     QueueFull,
     RunGivenUp,
     UpstreamError,
@@ -35,6 +36,7 @@ _OF_REDIS = {
 }
 _OF_ENGINE: tuple[tuple[type[EngineError], int], ...] = (
     (QueueFull, 503),
+    (NoThread, 503),
     (EngineClosing, 503),
     (DeploymentStuck, 503),
     (HostOutOfMemory, 503),
