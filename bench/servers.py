@@ -84,7 +84,7 @@ def plain_redis(folder: Path, *, on: set[int] | None = None) -> Iterator[Running
     options = {"port": port, "unixsocket": folder / SOCKET, "save": "", "appendonly": "no", "dir": folder}
     command = [find_server(), *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
     with process(_pinned(command, on), log) as started:
-        yield _when_ready(started, log, lambda: port if _answers(port, b"PING\r\n", b"+PONG") else None)
+        yield when_ready(started, log, lambda: port if _answers(port, b"PING\r\n", b"+PONG") else None)
 
 
 @contextlib.contextmanager
@@ -101,14 +101,14 @@ def engine(folder: Path, *arguments: str, redis: Path | None = None, on: set[int
     workers = [] if "--workers" in arguments else ["--workers", "1"]
     command = [sys.executable, "-u", "-m", "redisai_engine", "--port", "0", *where, *workers, *arguments]
     with process(_pinned(command, on), log) as started:
-        yield _when_ready(started, log, lambda: _port_told(log))
+        yield when_ready(started, log, lambda: port_told(log))
 
 
 def _pinned(command: list[str], processors: set[int] | None) -> list[str]:
     return command if processors is None else ["taskset", "-c", ",".join(map(str, sorted(processors))), *command]
 
 
-def _port_told(log: Path) -> int | None:
+def port_told(log: Path) -> int | None:
     """Return the port in the engine's ready line, once it has appeared."""
     lines = [line for line in log.read_text().splitlines() if line.startswith("ready: ")]
     return int(lines[0].rpartition(":")[2]) if lines else None
@@ -122,7 +122,7 @@ def http_server(
     log = folder / "http.log"
     question = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     with process(command, log, environment, folder) as started:
-        yield _when_ready(started, log, lambda: port if _answers(port, question, b"HTTP/1.1 200") else None)
+        yield when_ready(started, log, lambda: port if _answers(port, question, b"HTTP/1.1 200") else None)
 
 
 def _answers(port: int, question: bytes, answer: bytes) -> bool:
@@ -134,7 +134,8 @@ def _answers(port: int, question: bytes, answer: bytes) -> bool:
         return False
 
 
-def _when_ready(started: subprocess.Popen[bytes], log: Path, port: Callable[[], int | None]) -> Running:
+def when_ready(started: subprocess.Popen[bytes], log: Path, port: Callable[[], int | None]) -> Running:
+    """Return a server as soon as `port` returns its port. Raise StartFailed if it exits, or takes too long."""
     before = time.perf_counter()
     while (found := port()) is None:
         if started.poll() is not None or time.perf_counter() - before > START_S:
