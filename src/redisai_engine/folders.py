@@ -40,7 +40,11 @@ class PrivateFolder:
     def __init__(self) -> None:
         self.path = Path(_parent(), _new_name())
         self.path.mkdir(mode=0o700)  # never one that is there already
-        self._lock = _locked(self.path / _LOCK)
+        try:
+            self._lock = _locked(self.path / _LOCK)
+        except OSError:
+            self.path.rmdir()  # `_remove` would need a descriptor
+            raise
 
     def remove(self) -> None:
         _remove(self.path)

@@ -18,6 +18,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from redisai_engine.children import end_with_parent
@@ -83,14 +84,19 @@ class Worker:
 
         `common` are descriptors of what all workers have: `polling`, where they poll, and `tallies`, what they count.
         """
-        ours, theirs = socket.socketpair()
-        pipes = [output.source(f"worker {number} printed: "), output.source(f"worker {number}: ")]
-        file = new_file()
-        descriptors = {"link": theirs.fileno(), "notes": file.fileno(), **(common or {})}
-        ours.sendall(
-            packed({"settings": asdict(settings), "number": number, "wary": wary})
-        )  # far less than a socket holds
-        try:
+        with ExitStack() as failed, ExitStack() as given:
+            ours, theirs = socket.socketpair()
+            failed.callback(ours.close)
+            given.callback(theirs.close)
+            pipes = []
+            for prefix in (f"worker {number} printed: ", f"worker {number}: "):
+                pipes.append(output.source(prefix))
+                given.callback(os.close, pipes[-1])
+            file = given.enter_context(new_file())
+            descriptors = {"link": theirs.fileno(), "notes": file.fileno(), **(common or {})}
+            ours.sendall(
+                packed({"settings": asdict(settings), "number": number, "wary": wary})
+            )  # far less than a socket holds
             notes = Notes(file.fileno())
             process = await asyncio.create_subprocess_exec(
                 *program,
@@ -102,14 +108,7 @@ class Worker:
                 preexec_fn=end_with_parent,
                 start_new_session=True,  # Ctrl-C must reach only the parent, which then drains the workers
             )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            file.close()
-            for pipe in pipes:
-                os.close(pipe)
+            failed.pop_all()
         return cls(number, process, await Link.open(ours), notes, hub=hub, timeout=settings.worker_timeout / 1000)
 
     @property
@@ -145,6 +144,10 @@ class Worker:
         if self._process.returncode is None and not self._killed_because:  # the first reason counts
             self._killed_because = because
             self._process.kill()
+
+    def close(self) -> None:
+        """Give back what was kept of a process that has ended: its notes take a descriptor."""
+        self._notes.close()
 
     async def _serve(self, hub: Hub) -> None:
         because = "it closed its link to the parent"

@@ -113,6 +113,7 @@ class Workers:
             seconds = deaths.pause(monotonic())
             _log.error("worker %d (process %d) %s; it is started anew", worker.number, worker.pid, end.how)
             self._blame(end)
+            worker.close()
             if deaths.are_many:
                 _log.critical(
                     "worker %d died %d times within a minute; it is started again in %g s, and the others serve alone",

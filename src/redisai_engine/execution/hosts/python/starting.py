@@ -19,7 +19,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -115,24 +115,24 @@ class Starting:
         number = next(self._numbers)
         python = interpreter.python
         try:
-            folder = self._new_folder("worker-")
-            given = {
-                "folder": folder,
-                "memory": memory,
-                "path": interpreter.path,
-                "awake": self._awake_seconds,
-                "parcels": str(_PARCELS),
-                "unpacked": _UNPACKED[0] * os.fstat(descriptors[2]).st_size + _UNPACKED[1],
-            }
-            is_forked = interpreter.forerunner.is_ready()
-            with open(self._output(f"PYFUNC worker {number} printed: "), "wb", buffering=0) as printed:
-                guard: Guard | None = None
-                if is_forked:
-                    told = {**given, "environment": _own_folder(folder)}
-                    guard = interpreter.forerunner.fork(told, [*descriptors, printed.fileno()])
-                if guard is None:
-                    given.update(zip(("channel", "lifeline", "blob"), descriptors, strict=True))
-                    guard = self._process(python, given, descriptors, printed)
+            with self._folder_for("worker-") as folder:
+                given = {
+                    "folder": folder,
+                    "memory": memory,
+                    "path": interpreter.path,
+                    "awake": self._awake_seconds,
+                    "parcels": str(_PARCELS),
+                    "unpacked": _UNPACKED[0] * os.fstat(descriptors[2]).st_size + _UNPACKED[1],
+                }
+                is_forked = interpreter.forerunner.is_ready()
+                with open(self._output(f"PYFUNC worker {number} printed: "), "wb", buffering=0) as printed:
+                    guard: Guard | None = None
+                    if is_forked:
+                        told = {**given, "environment": _own_folder(folder)}
+                        guard = interpreter.forerunner.fork(told, [*descriptors, printed.fileno()])
+                    if guard is None:
+                        given.update(zip(("channel", "lifeline", "blob"), descriptors, strict=True))
+                        guard = self._process(python, given, descriptors, printed)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             who = f" as user {self._user.name}" if self._user is not None else ""
@@ -146,9 +146,10 @@ class Starting:
 
     def _begin(self, python: str, path: list[str] | None, control: socket) -> subprocess.Popen[bytes]:
         """Start the program of a forerunner."""
-        given = {"control": control.fileno(), "folder": self._new_folder("forerunner-"), "path": path}
-        with open(self._output("PYFUNC printed: "), "wb", buffering=0) as printed:
-            return self._process(python, given, [control.fileno()], printed)
+        with self._folder_for("forerunner-") as folder:
+            given = {"control": control.fileno(), "folder": folder, "path": path}
+            with open(self._output("PYFUNC printed: "), "wb", buffering=0) as printed:
+                return self._process(python, given, [control.fileno()], printed)
 
     def _process(
         self, python: str, given: dict[str, Any], descriptors: Sequence[int], printed: IO[bytes]
@@ -190,8 +191,9 @@ class Starting:
 
     def _keep_looking(self) -> None:
         if self._watch is None:
-            self._watch = threading.Thread(target=self._look, name="python-workers", daemon=True)
-            self._watch.start()
+            watch = threading.Thread(target=self._look, name="python-workers", daemon=True)
+            watch.start()
+            self._watch = watch
 
     def _look(self) -> None:
         while not self.closing.wait(_LOOK_SECONDS):
@@ -213,6 +215,17 @@ class Starting:
         for forerunner, users in kept:
             if forerunner.is_idle(now, max((each.idle_seconds or inf for each in users), default=inf)):
                 forerunner.end()
+
+    @contextlib.contextmanager
+    def _folder_for(self, prefix: str) -> Iterator[str]:
+        """Make a new temporary folder for a process, which removes it. Remove it if there is no process."""
+        folder = self._new_folder(prefix)
+        try:
+            yield folder
+        except (OSError, ValueError, subprocess.SubprocessError):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+            raise
 
     def _new_folder(self, prefix: str) -> str:
         """Return a new temporary folder that belongs to the workers' user."""

@@ -155,12 +155,18 @@ class PythonWorkers(Hosts):
         while len(self._all) + self._starting < self._limits.at_once:
             if self._closing.is_set() or self._restarts.failed:
                 return
-            self._starting += 1
             pause = self._restarts.wait(monotonic())
             self._starts_at = monotonic() + pause
-            threading.Thread(
+            starting = threading.Thread(
                 target=_start_later, args=(weakref.ref(self), self._closing, pause), name="python-start", daemon=True
-            ).start()
+            )
+            try:
+                starting.start()
+            except RuntimeError as error:  # the system allows no more threads; `look_after` tries again
+                self._failures += 1
+                self._failure = f"ERR a worker can't be started: {error}"
+                return
+            self._starting += 1
 
     def start_one(self) -> None:
         """Start a worker that `_fill` has counted."""
