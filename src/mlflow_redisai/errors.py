@@ -26,7 +26,7 @@ Each is an error of click's too, so MLflow's command line prints its sentence, a
          └─ ServerProblem            an error of redis-py or the server, by cause:
              ServerUnreachable (UnknownOutcome), ServerUnavailable, WrongCredentials, NotPermitted, NoRedisAI,
              ServerReadOnly, ServerOutOfMemory, PredictionTimedOut, WrongKeyType, ClusterNode, NotACluster,
-             OnlyDatabaseZero, ModelRefused, ModelFailed, UnexpectedReply
+             OnlyDatabaseZero, ModelRefused (DeviceRefused), ModelFailed, UnexpectedReply
 
 Constructors take facts and build the sentence. `server.translation` is the only place that maps redis-py's exceptions
 and the server's error texts, and `of_codec` the only one that maps the codec's errors. Tests check that nothing is
@@ -396,6 +396,10 @@ class ModelRefused(ServerProblem):
 
     code = INVALID_PARAMETER_VALUE
     sentence = "{where} can't load this model: {text}"
+
+
+class DeviceRefused(ModelRefused):
+    """The server lacks the device, or the backend can't use it."""
 
 
 class ModelFailed(ServerProblem):

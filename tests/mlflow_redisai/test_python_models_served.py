@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
+import mlflow.sklearn
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 from mlflow.deployments.cli import commands
+from sklearn.linear_model import LinearRegression
 
 from mlflow_redisai import RedisAIClient
-from mlflow_redisai.errors import CallTimedOut, DeploymentMissing, InvalidRequest, ModelFailed, NotConvertible
+from mlflow_redisai.errors import (
+    CallTimedOut,
+    DeploymentMissing,
+    DeviceRefused,
+    InvalidRequest,
+    ModelFailed,
+    NotConvertible,
+)
 from mlflow_redisai.models.registry import FLAVORS, UNCONVERTED
 from mlflow_redisai.server.facts import ServerFacts
 from redisai_engine.codec.compare import compare
@@ -125,6 +135,20 @@ def test_a_pipeline_with_a_step_of_ones_own_says_which_step_has_no_converter(pyt
     assert note.startswith("deployed with backend PYFUNC instead of ONNX: ")
     assert "Ratio" in note
     assert_as_pyfunc(python_engine, "own_step", saved)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_for_a_gpu_that_isnt_there_is_refused(python_engine: Server, tmp_path: Path):
+    """It would run as Python, on the CPU."""
+    rows = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0]})
+    model = LinearRegression().fit(rows, [1.0, 2.0])
+    mlflow.sklearn.save_model(model, tmp_path / "model", input_example=rows)
+    config = {"device": "GPU:99", "convert_timeout": 0}
+
+    with pytest.raises(DeviceRefused, match=r"can't load this model: .*GPU"):
+        RedisAIClient(python_engine.target).create_deployment("on_gpu", str(tmp_path / "model"), config=config)
+
+    assert "on_gpu" not in deployed(python_engine)
 
 
 @pytest.mark.slow

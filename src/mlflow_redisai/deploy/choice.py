@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from mlflow_redisai.errors import FlavorMissing, MissingConverter, NotConvertible, RedisAIError
+from mlflow_redisai.errors import DeviceRefused, FlavorMissing, MissingConverter, NotConvertible, RedisAIError
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.registry import FLAVORS, PYTHON, PYTHON_CONVERTER, PYTHON_FLAVOR, load, reason_of
@@ -104,10 +104,12 @@ def first_backend_that_works(
 
     An exception of a type in `refusals` is a refusal; all others pass through. If every backend is refused, raise the
     refusal if they all say the same, else NotConvertible with all of them. With `python`, the last backend that `auto`
-    tries is PYFUNC.
+    tries is PYFUNC, except where another lacks the device: Python would go on with the CPU instead.
     """
     refused: dict[str, RedisAIError] = {}
     for each in _backends(flavor, backend, python=python):
+        if each == PYTHON and any(isinstance(why, DeviceRefused) for why in refused.values()):
+            break
         try:
             made = attempt(each)
         except refusals as refusal:

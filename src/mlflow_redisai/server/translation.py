@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mlflow_redisai.errors import (
     ClusterNode,
+    DeviceRefused,
     NoRedisAI,
     NotACluster,
     NotPermitted,
@@ -86,6 +87,9 @@ BY_TEXT: tuple[tuple[str, type[ServerProblem]], ...] = (
     ("max number of clients reached", ServerUnavailable),
     ("Cluster mode is not enabled", NotACluster),
     ("This instance has cluster support disabled", NotACluster),
+    ("GPU requested but", DeviceRefused),
+    ("ONNX Runtime can't use device", DeviceRefused),
+    ("PyTorch can't use device", DeviceRefused),
 )
 
 # RedisAI's error for a missing model. Callers know the name and raise DeploymentMissing.
