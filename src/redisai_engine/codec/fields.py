@@ -240,8 +240,7 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
     if not rows:
         raise InputMismatch("the input has no rows")
     if isinstance(rows[0], dict):
-        _check_records(rows)
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        names = _record_names(rows)
         return names, lambda position: [row.get(names[position]) for row in rows]
     if isinstance(rows[0], (list, tuple, np.ndarray)):
         width = len(rows[0])
@@ -250,6 +249,12 @@ def _list_table(rows: list[Any]) -> tuple[list[Any], Getter]:
                 raise InputMismatch(f"all rows must have {width} values, like the first, but row {number} is {row!r}")
         return list(range(width)), lambda position: [row[position] for row in rows]
     return [0], lambda _: rows
+
+
+def _record_names(rows: list[Any]) -> list[Any]:
+    """Return the names of all records, in the order in which pandas makes columns of them."""
+    _check_records(rows)
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _check_records(rows: list[Any]) -> None:
@@ -343,8 +348,9 @@ def _unnamed_tensor(inputs: Any, item: Field) -> Any:
             _side_by_side({name: _objects(column) for name, column in inputs.items()}) if inputs else np.empty((0, 0))
         )
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
-        _check_records(inputs)
-        return [list(row.values()) for row in inputs]
+        # By name: objects of JSON with the same keys may list them in any order.
+        names = _record_names(inputs)
+        return [[row.get(name) for name in names] for row in inputs]
     if isinstance(inputs, (np.ndarray, list, tuple)):
         return inputs
     # scipy's sparse matrices

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redisai_engine.codec.errors import InputMismatch
 from redisai_engine.codec.fields import (
@@ -29,6 +31,7 @@ TENSORS = Schema(
     "tensors",
     (Field("a", "float32", dtypes.FLOAT, (None, 2)), Field("b", "int64", dtypes.INT64, (None,))),
 )
+MATRIX = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, 2)),))
 IMAGE = Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, 2, 2)),))
 
 
@@ -124,6 +127,25 @@ class TestTensors:
 
         assert (a.dtype, a.tolist()) == (np.float32, [[1, 2], [3, 4.5]])
         assert (b.dtype, b.tolist()) == (np.int64, [7, 8])
+
+    @given(
+        st.lists(
+            st.dictionaries(st.sampled_from("ab"), st.floats(-9, 9), min_size=1).flatmap(
+                lambda row: st.permutations(list(row.items())).map(dict)
+            ),
+            min_size=1,
+        )
+    )
+    def test_records_make_the_matrix_that_pandas_makes_of_them(self, records: list[dict[str, float]]) -> None:
+        """Each record may list its keys in an order of its own, and lack some."""
+        frame = pd.DataFrame(records)
+
+        if len(frame.columns) == 2:
+            (matrix,) = take_tensors(records, MATRIX)
+            np.testing.assert_array_equal(matrix, frame.to_numpy())
+        else:
+            with pytest.raises(InputMismatch, match=r"the input must have the shape \(any, 2\)"):
+                take_tensors(records, MATRIX)
 
     def test_cells_are_laid_out_in_the_tensors_own_shape(self) -> None:
         (image,) = take_tensors(pd.Series([[1, 2, 3, 4.5], [5, 6, 7, 8]]), IMAGE)

@@ -55,13 +55,12 @@ def read(model: Any, schema: Schema) -> Boosted:
     booster = model.booster_ if isinstance(model, lightgbm.LGBMModel) else model
     data = booster.dump_model()
     objective, settings = _objective(data)
-    names = tuple(data["feature_names"])
     trees = _trees(data)
     categories = _categories(data, schema)
     return Boosted(
-        # Names that LightGBM made up say nothing about the columns.
-        names=() if names == tuple(f"Column_{index}" for index in range(len(names))) else names,
-        columns=len(names),
+        # LightGBM reads the columns of a frame by their positions, whatever their names.
+        names=(),
+        columns=len(data["feature_names"]),
         trees=trees,
         # Codes of categories are compared with zero as well. Rounding small numbers to zero leaves codes unchanged.
         zero=_ZERO if any(_asks_for_zero(tree) for tree in trees) else None,

@@ -48,6 +48,20 @@ def test_a_classifier_gives_labels(labels: str, tmp_path: Path) -> None:
     assert deployed.predict(frame).dtype == deployed.expected(frame).dtype
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_without_signature_columns_go_by_position_as_in_lightgbm(seed: int, tmp_path: Path) -> None:
+    """LightGBM looks at no names, and nothing sorts the columns of a model without a signature."""
+    frame, target = diabetes()
+    model = lightgbm.LGBMRegressor(**TREES).fit(frame, target)
+
+    deployed = deploy(save_boosted(tmp_path / "m", "lightgbm", model, frame, signature=False, input_example=None))
+
+    shuffled = frame.sample(frac=1, axis="columns", random_state=seed)
+    deployed.assert_equals_pyfunc(shuffled, within=1e-6)
+    deployed.assert_equals_pyfunc(shuffled.add_prefix("another "), within=1e-6)
+    assert not np.allclose(deployed.predict(shuffled), deployed.predict(frame))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", REGRESSORS)
 def test_a_regressor_gives_numbers(kind: str, tmp_path: Path) -> None:
