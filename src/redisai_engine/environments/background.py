@@ -33,8 +33,9 @@ class Background:
             if failure is not None and now < failed_at + _AGAIN_SECONDS:
                 return failure
             if name not in self._began_at:
-                self._began_at[name] = now
+                # First, as the system may refuse it; until the lock is free it can't end.
                 threading.Thread(target=self._build, args=(name, build), name="environment", daemon=True).start()
+                self._began_at[name] = now
             return EnvironmentFailure(
                 f"this machine lacks it; it is being built, for {now - self._began_at[name]:.0f} s so far; try again "
                 f"later (logs/{name}.log in env-dir has the progress)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,21 @@ def test_what_is_missing_is_built_in_the_background_and_then_there(make_environm
     )
     wait_until(lambda: problem(environments, "mlflow", "numpy") == "", timeout_s=SECONDS)
     assert (tmp_path / "environments" / "ready" / name).is_dir()
+
+
+def refused(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_build_that_the_system_refuses_a_thread_begins_later(make_environments: Make) -> None:
+    environments = make_environments()
+    with pytest.MonkeyPatch.context() as short_of_memory:
+        short_of_memory.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError):
+            problem(environments, "mlflow", "numpy")
+
+    assert "is being built, for 0 s" in problem(environments, "mlflow", "numpy")
+    wait_until(lambda: problem(environments, "mlflow", "numpy") == "", timeout_s=SECONDS)
 
 
 def test_a_failure_is_told_to_whoever_asks_next(make_environments: Make) -> None:
