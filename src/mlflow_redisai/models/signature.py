@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,21 +65,36 @@ def _tensor(spec: Any) -> Field:
     return Field(spec.name, np.dtype(spec.type).name if dtype is not dtypes.STRING else "string", dtype, shape)
 
 
-def schema_without_signature(example: Any, estimator: Any) -> Schema:
+def schema_of_example(example: Any, names: Collection[str]) -> Schema | None:
+    """
+    Return the input example's schema for a model without a signature, None if MLflow infers none.
+
+    pyfunc hands such a model its input unchanged. So the columns have the `names` that the model knows of its training:
+    without any, it takes them by their positions, whatever the example calls them.
+    """
+    import pandas as pd
+    from mlflow.models.signature import infer_signature
+
+    if isinstance(example, np.ndarray) and example.ndim == 2 and example.shape[1] == len(names):
+        example = pd.DataFrame(example, columns=list(names))
+    found = schema_of(infer_signature(example).inputs)
+    if found is None or found.kind == "tensors" or names:
+        return found
+    return replace(found, fields=tuple(replace(item, name=None, numbered=False) for item in found.fields))
+
+
+def schema_without_signature(example: Any, estimator: Any, names: Collection[str]) -> Schema:
     """
     Return the input example's schema, or else one from what a scikit-learn estimator remembers of its training.
 
-    Without an example, all columns are assumed to be float64. Raise NotConvertible if the estimator remembers nothing.
+    `names` are those of the columns that it remembers. Without an example, all columns are assumed to be float64. Raise
+    NotConvertible if the estimator remembers nothing.
     """
-    if example is not None:
-        from mlflow.models.signature import infer_signature
-
-        found = schema_of(infer_signature(example).inputs)
-        if found is not None:
-            return found
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is not None:
-        return Schema("columns", tuple(Field(str(name), "double", dtypes.DOUBLE) for name in names))
+    found = None if example is None else schema_of_example(example, names)
+    if found is not None:
+        return found
+    if names:
+        return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in names))
     width = getattr(estimator, "n_features_in_", None)
     if width is None:
         raise NotConvertible(

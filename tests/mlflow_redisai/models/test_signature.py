@@ -67,23 +67,34 @@ class TestWithoutSignature:
     def test_the_example_comes_first(self) -> None:
         frame = pd.DataFrame({"a": [1.5], "b": [2]})
 
-        schema = schema_without_signature(frame, LinearRegression().fit([[1, 2]], [3]))
+        schema = schema_without_signature(frame, LinearRegression().fit(frame, [3]), ["a", "b"])
 
         assert schema == schema_of(infer_signature(frame).inputs)
 
-    def test_else_the_columns_of_the_training(self) -> None:
-        estimator = LinearRegression().fit(pd.DataFrame({"a": [1, 2], "b": [2, 3]}), [3, 4])
+    def test_its_names_do_not_count_if_the_training_had_none(self) -> None:
+        frame = pd.DataFrame({"a": [1.5], 2: [2]})
 
-        assert schema_without_signature(None, estimator).names() == ("a", "b")
+        schema = schema_without_signature(frame, LinearRegression().fit([[1, 2]], [3]), [])
+
+        assert [item.dtype for item in schema.fields] == [dtypes.DOUBLE, dtypes.INT64]
+        assert not schema.named
+
+    def test_an_array_has_the_names_of_the_training(self) -> None:
+        schema = schema_without_signature(np.ones((1, 2)), LinearRegression(), ["a", "b"])
+
+        assert (schema.kind, schema.names()) == ("columns", ("a", "b"))
+
+    def test_else_the_columns_of_the_training(self) -> None:
+        assert schema_without_signature(None, LinearRegression(), ["a", "b"]).names() == ("a", "b")
 
     def test_else_their_number(self) -> None:
-        schema = schema_without_signature(None, LinearRegression().fit([[1, 2, 3]], [4]))
+        schema = schema_without_signature(None, LinearRegression().fit([[1, 2, 3]], [4]), [])
 
         assert schema.fields[0].shape == (None, 3)
 
     def test_who_remembers_nothing_is_refused(self) -> None:
         with pytest.raises(NotConvertible, match="LinearRegression has no signature and no input example, and doesn't"):
-            schema_without_signature(None, LinearRegression())
+            schema_without_signature(None, LinearRegression(), [])
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from mlflow_redisai.models.sklearn.estimators import (
     last_of,
     reads_float32,
     takes_columns,
+    trained_names,
     unfolded,
     unread_columns,
     walk,
@@ -161,7 +162,7 @@ def _read(model: MlflowModel, request: Request) -> SklearnConversion:
     function = _function(model, estimator)
     refuse_unknown_options(walk(unfolded(estimator, function)))
     schema = schema_of(model.input_schema, unread_columns(estimator, model.input_schema))
-    schema = schema or schema_without_signature(model.input_example, estimator)
+    schema = schema or schema_without_signature(model.input_example, estimator, trained_names(estimator))
     return SklearnConversion(model, request, estimator, unfolded(estimator, function), function, schema)
 
 

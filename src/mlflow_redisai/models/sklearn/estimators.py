@@ -62,6 +62,27 @@ def walk(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(inner, f"{path}.{name}" if path else name)
 
 
+def trained_names(estimator: Any) -> tuple[str, ...]:
+    """
+    Return the names of the columns that an estimator was trained on, () if it takes columns by their positions.
+
+    LightGBM's do, although they remember names.
+    """
+    while (inner := _first_to_read(estimator)) is not None:
+        estimator = inner
+    if type(estimator).__module__.startswith("lightgbm."):
+        return ()
+    return tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+
+
+def _first_to_read(estimator: Any) -> Any:
+    """Return the estimator inside a search or a pipeline that gets its input unchanged; None if it is none of these."""
+    if hasattr(estimator, "best_estimator_"):
+        return estimator.best_estimator_
+    steps = getattr(estimator, "steps", ())
+    return next((step for _, step in steps if step not in (None, "passthrough")), None)
+
+
 # Attributes with the fitted estimators that an estimator asks for its answers.
 _DELEGATES = (
     "estimator_",

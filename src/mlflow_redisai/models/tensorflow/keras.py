@@ -18,7 +18,7 @@ import numpy as np
 from mlflow_redisai.errors import MissingConverter, NotConvertible
 from mlflow_redisai.models.base import Deployable, Request
 from mlflow_redisai.models.loading import MlflowModel
-from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.signature import schema_of_example
 from mlflow_redisai.models.tensorflow.call import CallingConvention, Traced, dtype_of, import_tensorflow, quiet, reason
 from mlflow_redisai.models.tensorflow.conversion import TensorFlowConversion, finish, open_schema
 from redisai_engine.codec.mapping import Container, Field, Input, Schema, Shape
@@ -108,9 +108,7 @@ def _schema_of_example(model: MlflowModel, own: Sequence[Input], what: str) -> S
             f"{what} has no signature and no input example, and doesn't describe its inputs itself; "
             "log it with input_example=..., from which MLflow infers the signature"
         )
-    from mlflow.models.signature import infer_signature
-
-    return schema_of(infer_signature(model.input_example).inputs)
+    return schema_of_example(model.input_example, ())
 
 
 def _inputs(schema: Schema | None, own: Sequence[Input]) -> tuple[Input, ...]:

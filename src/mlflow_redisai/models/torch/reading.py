@@ -14,7 +14,7 @@ import numpy as np
 
 from mlflow_redisai.errors import NotConvertible, first_line
 from mlflow_redisai.models.loading import MlflowModel
-from mlflow_redisai.models.signature import schema_of
+from mlflow_redisai.models.signature import schema_of, schema_of_example
 from mlflow_redisai.models.torch import pt2
 from mlflow_redisai.models.torch.call import ModuleCall, untyped_torch
 from redisai_engine.codec.mapping import Answer, Field, Input, Mapping, Schema, Shape
@@ -89,9 +89,7 @@ def _schema_of_example(example: Any, module: Any, what: str) -> Schema:
             f"{what} has no signature and no input example, so its inputs are unknown; "
             "log it with input_example=..., from which MLflow infers the signature"
         )
-    from mlflow.models.signature import infer_signature
-
-    found = schema_of(infer_signature(example).inputs)
+    found = schema_of_example(example, ())
     assert found is not None  # MLflow infers a schema for every example that it can store
     weights = {str(tensor.dtype) for tensor in module.parameters()}
     if found.kind == "columns" or "torch.float64" in weights:

@@ -24,7 +24,7 @@ from mlflow_redisai.models.loading import MlflowModel
 from mlflow_redisai.models.native import load_native
 from mlflow_redisai.models.nodes import Nodes
 from mlflow_redisai.models.reference import NoReference, Reference
-from mlflow_redisai.models.signature import matrix_dtype, schema_of, tensor_name
+from mlflow_redisai.models.signature import matrix_dtype, schema_of, schema_of_example, tensor_name
 from mlflow_redisai.models.trees.answers import chosen_reference, default_reference
 from mlflow_redisai.models.trees.edges import edges_of
 from mlflow_redisai.models.trees.ensemble import Boosted, write
@@ -106,14 +106,15 @@ def _read(model: MlflowModel, request: Request) -> BoostingConversion:
     _check_format(model, flavor)
     estimator = load_native(model, flavor)
     what = f"the {flavor} model {type(estimator).__name__}"
-    schema = schema_of(model.input_schema) or _schema_of_example(model)
+    declared = schema_of(model.input_schema)
     try:
         asked = asked_of(model, flavor, estimator)
         options = {} if asked == Asked() else {"asked": asked}
-        boosted = reader(flavor)(estimator, schema or Schema("columns", ()), **options)
+        boosted = reader(flavor)(estimator, declared or _schema_of_example(model), **options)
     except NotConvertible as problem:
         raise NotConvertible(f"{what} can't be converted to ONNX: {problem.message}") from problem
-    conversion = BoostingConversion(model, request, estimator, boosted, schema or _schema_of_training(boosted), what)
+    schema = declared or _schema_without_signature(model, boosted)
+    conversion = BoostingConversion(model, request, estimator, boosted, schema, what)
     _check_columns(conversion)
     return conversion
 
@@ -128,16 +129,20 @@ def _check_format(model: MlflowModel, flavor: str) -> None:
         )
 
 
-def _schema_of_example(model: MlflowModel) -> Schema | None:
+def _schema_of_example(model: MlflowModel) -> Schema:
+    """Return what the input example shows of the columns, nothing if there is none."""
     if model.input_example is None:
-        return None
+        return Schema("columns", ())
     from mlflow.models.signature import infer_signature
 
-    return schema_of(infer_signature(model.input_example).inputs)
+    return schema_of(infer_signature(model.input_example).inputs) or Schema("columns", ())
 
 
-def _schema_of_training(boosted: Boosted) -> Schema:
-    """Return a schema for a model without signature and example: numbers, named as in training if it had names."""
+def _schema_without_signature(model: MlflowModel, boosted: Boosted) -> Schema:
+    """Return the input example's schema, or else one of numbers; named as in training if it had names."""
+    shown = None if model.input_example is None else schema_of_example(model.input_example, boosted.names)
+    if shown is not None:
+        return shown
     if boosted.names:
         return Schema("columns", tuple(Field(name, "double", dtypes.DOUBLE) for name in boosted.names))
     return Schema("tensors", (Field(None, "float64", dtypes.DOUBLE, (None, boosted.columns)),))

@@ -41,6 +41,7 @@ from mlflow_redisai.errors import NotConvertible
 from mlflow_redisai.models.reference import Reference
 from mlflow_redisai.models.signature import schema_without_signature
 from mlflow_redisai.models.sklearn.edges import edges_of
+from mlflow_redisai.models.sklearn.estimators import trained_names
 from mlflow_redisai.models.trials.checks import probes
 from mlflow_redisai.models.trials.edges import NO_EDGES, Edges
 from mlflow_redisai.models.trials.rows import Huge
@@ -55,7 +56,7 @@ LABELS = ((FRAME.a > 10) & (FRAME.b > 1)).astype(int)
 
 def edges(estimator: Any, frame: pd.DataFrame = FRAME, labels: Any = LABELS) -> Edges:
     fitted = estimator.fit(frame, labels)
-    return edges_of(fitted, schema_without_signature(frame, fitted))
+    return edges_of(fitted, schema_without_signature(frame, fitted, trained_names(fitted)))
 
 
 def first_threshold(estimator: Any) -> tuple[str, float]:
@@ -174,7 +175,7 @@ def test_whole_rows_are_turned_back_through_scalers_and_encoders() -> None:
     encoders = [("n", StandardScaler(), ["a", "b"]), ("c", OneHotEncoder(sparse_output=False), ["c"])]
     estimator = make_pipeline(ColumnTransformer(encoders), SVC()).fit(frame, LABELS)
 
-    found = edges_of(estimator, schema_without_signature(frame, estimator))
+    found = edges_of(estimator, schema_without_signature(frame, estimator, trained_names(estimator)))
 
     [rows] = found.rows
     support = frame.iloc[estimator.steps[-1][1].support_]
@@ -187,7 +188,7 @@ def test_encoders_and_vectorizers_tell_what_they_know() -> None:
     columns = [("c", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("t", CountVectorizer(), "text")]
     estimator = ColumnTransformer(columns).fit(frame)
 
-    found = edges_of(estimator, schema_without_signature(frame.fillna("red"), estimator))
+    found = edges_of(estimator, schema_without_signature(frame.fillna("red"), estimator, trained_names(estimator)))
 
     assert found.categories[0].tolist() == ["blue", "red"]
     assert set(found.words[1]) == {"good", "bad", "odd", "wine", "thing"}
@@ -317,7 +318,7 @@ FAULTS: list[Callable[[], Twins]] = [
 def test_trials_tell_a_model_from_its_twin(fault: Callable[[], Twins], example_rows: int) -> None:
     """The twin differs from the model as a known fault of a converter does."""
     model, twin, frame = fault()
-    schema = schema_without_signature(frame, model)
+    schema = schema_without_signature(frame, model, trained_names(model))
     example = frame.head(example_rows) if example_rows else None
 
     _, found = probes(Reference("the estimator itself", model.predict), schema, example, edges_of(model, schema))

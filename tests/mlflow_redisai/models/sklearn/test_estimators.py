@@ -25,6 +25,7 @@ from mlflow_redisai.models.sklearn.estimators import (
     every_estimator,
     reads_float32,
     takes_columns,
+    trained_names,
 )
 from support.boosted_models import cancer
 from support.local_runs import deploy, mixed_frame, save_sklearn
@@ -115,7 +116,10 @@ def test_columns_are_tensors_of_their_own_where_they_are_picked_by_name_or_mixed
     frame, labels = mixed_frame()
     estimator = make().fit(frame[names], labels)
 
-    assert takes_columns(estimator, schema_without_signature(frame[names], estimator)) is expected
+    assert (
+        takes_columns(estimator, schema_without_signature(frame[names], estimator, trained_names(estimator)))
+        is expected
+    )
 
 
 def test_a_linear_classifier_is_converted_as_the_logistic_regression_of_its_scores() -> None:
