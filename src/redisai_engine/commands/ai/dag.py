@@ -340,7 +340,11 @@ def _tensor_answer(progress: Progress, operation: GetTensor, protocol: int, budg
 
 
 def _persist(progress: Progress) -> Generator[Any, Any, list[Answer]]:
-    """Store the tensors. If one of the keys can't take a tensor, store nothing; the answer is that error."""
+    """
+    Store the tensors. If one of the keys holds something else, store nothing; the answer is that error.
+
+    Where Redis refuses one itself, for want of memory or of a right to its key, those before it have been stored.
+    """
     dag = progress.dag
     names = dag.persist or []
     heads = yield [(b"GETRANGE", name, b"0", b"7") for name in names]
