@@ -50,6 +50,20 @@ KINDS = {
 }
 
 
+def refused_until_enough(kind: Kind, engine: Server, wire: Connection) -> int:
+    """Store with ever more free descriptors until that works, and leaves nothing before. Return how many it took."""
+    before = held(engine)
+    for free in range(MOST_FREE):
+        with few_descriptors(engine, free):
+            told = kind.store(wire)
+        if told == OK:
+            break
+        assert told.endswith(REFUSED), told
+        assert b"engine failed" not in told
+        wait_until(lambda: held(engine) == before, what=f"leaving nothing, with {free} free")
+    return free
+
+
 @needs_torch
 @pytest.mark.parametrize("name", KINDS)
 def test_a_host_that_is_refused_a_descriptor_leaves_nothing(
@@ -61,16 +75,7 @@ def test_a_host_that_is_refused_a_descriptor_leaves_nothing(
     assert wire.ask("AI.TENSORSET a FLOAT 1 2 VALUES 1 2") == OK
 
     for _ in range(2):  # the second time with the process that hosts are forked from
-        before = held(engine)
-        for free in range(MOST_FREE):
-            with few_descriptors(engine, free):
-                told = kind.store(wire)
-            if told == OK:
-                break
-            assert told.endswith(REFUSED), told
-            assert b"engine failed" not in told
-            wait_until(lambda before=before: held(engine) == before, what=f"leaving nothing, with {free} free")
-        assert free  # with none, it must be refused
+        assert refused_until_enough(kind, engine, wire)  # with no descriptor, it must be refused
         assert wire.ask(kind.run) == OK
         assert wire.ask(kind.delete) == OK
         wait_until(lambda: not hosts_of(engine), what="the end of the host")
@@ -102,15 +107,7 @@ def test_a_probation_that_is_refused_a_descriptor_leaves_nothing(
     kind, engine = model("ONNX"), new_engine()
     wire = connect(engine)
     assert wire.ask("AI.TENSORSET a FLOAT 1 2 VALUES 1 2") == OK
-    before = held(engine)
 
-    for free in range(MOST_FREE):
-        with few_descriptors(engine, free):
-            told = kind.store(wire)
-        if told == OK:
-            break
-        assert told.endswith(REFUSED), told
-        assert b"engine failed" not in told
-        wait_until(lambda: held(engine) == before, what=f"leaving nothing, with {free} free")
+    refused_until_enough(kind, engine, wire)
 
     assert wire.ask(kind.run) == OK
